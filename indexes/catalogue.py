@@ -1,0 +1,274 @@
+"""The catalogue, the truth of a store: which pictures are indexed, with their descriptors, and which files failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import InstrumentedAttribute
+
+from indexes.base import Ids, Vectors
+from indexes.database import Database
+from indexes.records import Candidate, Counts, KnownFile, NewPicture, Twin
+from indexes.schema import Descriptor, Failure, Picture, Root, Setting
+
+T = TypeVar("T")
+
+_PAGE = 2000  # rows a query of a scan brings at once
+_CHUNK = 4096  # descriptors read at once when an index is built
+_VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
+
+
+class Catalogue:
+    """One store's catalogue. Every method is one transaction; each raises StoreError."""
+
+    def __init__(self, folder: Path, create: bool = False) -> None:
+        self.folder = folder
+        self._database = Database(folder, create)
+
+    def close(self) -> None:
+        """Give back the file; the catalogue is then of no more use."""
+        self._database.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the store can be written."""
+        return self._database.writable
+
+    # --- the store's own values
+
+    def setting(self, name: str) -> str | None:
+        """A value of the store by name."""
+        with self._database.read() as connection:
+            return connection.scalar(select(Setting.value).where(Setting.name == name))
+
+    def set_settings(self, **values: str) -> None:
+        """Keep values of the store."""
+        with self._database.write() as connection:
+            for name, value in values.items():
+                _upsert(connection, Setting, ["name"], [{"name": name, "value": value}])
+
+    @property
+    def generation(self) -> int:
+        """A number that grows with every change that an index must follow."""
+        return int(self.setting("generation") or 0)
+
+    # --- galleries
+
+    def roots(self) -> list[bytes]:
+        """The galleries' folders."""
+        with self._database.read() as connection:
+            return list(connection.scalars(select(Root.path).order_by(Root.path)))
+
+    def root_of(self, folder: bytes) -> tuple[int, bytes]:
+        """The root that a scan of this folder belongs to: one that holds it, else itself, taking in those below."""
+        with self._database.write() as connection:
+            roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path)).tuples()}
+            for path, id_ in roots.items():
+                if folder == path or folder.startswith(_inside(path)):
+                    return id_, path
+            root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
+            below = [id_ for path, id_ in roots.items() if path.startswith(_inside(folder))]
+            connection.execute(update(Picture).where(Picture.root_id.in_(below)).values(root_id=root_id))
+            connection.execute(delete(Root).where(Root.id.in_(below)))
+            return root_id, folder
+
+    # --- a scan
+
+    def known_files(self, folder: bytes) -> Iterator[KnownFile]:
+        """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
+        start, end = _span(folder)
+        columns = (Picture.id, Picture.path, Picture.size, Picture.mtime, Picture.missing)
+        while True:
+            with self._database.read() as connection:
+                page = connection.execute(
+                    select(*columns).where(Picture.path > start, Picture.path < end).order_by(Picture.path).limit(_PAGE)
+                ).all()
+            yield from (KnownFile(*row) for row in page)
+            if len(page) < _PAGE:
+                return
+            start = page[-1].path
+
+    def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
+        """By content hash, what is known of a picture of that content, with its descriptor of this model."""
+        columns = (Picture.width, Picture.height, Picture.taken_at, Picture.latitude, Picture.longitude)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(Picture.hash, Descriptor.vector, *columns)
+                .join(Descriptor, Descriptor.picture_id == Picture.id)
+                .where(Picture.hash.in_(contents), Descriptor.fingerprint == fingerprint)
+            )
+            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in rows}
+
+    def record(
+        self,
+        root_id: int,
+        fingerprint: str,
+        pictures: Sequence[NewPicture],
+        failures: Iterable[tuple[bytes, str]] = (),
+    ) -> None:
+        """Record a batch, good and bad, in one transaction. A failed file's earlier picture becomes missing."""
+        failures = list(failures)
+        with self._database.write() as connection:
+            for picture in pictures:
+                _record_one(connection, root_id, fingerprint, picture)
+            _delete_paths(connection, [picture.path for picture in pictures])
+            for path, reason in failures:
+                _upsert(connection, Failure, ["path"], [{"path": path, "reason": reason}])
+                connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
+            _grow(connection)
+
+    def set_missing(self, ids: Sequence[int], missing: bool) -> None:
+        """Mark pictures as missing, or as back."""
+        with self._database.write() as connection:
+            for some in _portions(ids):
+                connection.execute(update(Picture).where(Picture.id.in_(some)).values(missing=missing))
+            _grow(connection)
+
+    def keep_failures(self, folder: bytes, paths: set[bytes]) -> None:
+        """Forget the failures below a folder, but for these."""
+        with self._database.write() as connection:
+            old = connection.scalars(select(Failure.path).where(_below(Failure.path, folder)))
+            _delete_paths(connection, [path for path in old if path not in paths])
+
+    def remove(self, path: bytes) -> int:
+        """Take a picture, or all below a folder, out of the catalogue; how many there were."""
+        with self._database.write() as connection:
+            connection.execute(delete(Failure).where((Failure.path == path) | _below(Failure.path, path)))
+            gone = connection.execute(delete(Picture).where((Picture.path == path) | _below(Picture.path, path)))
+            connection.execute(delete(Root).where((Root.path == path) | _below(Root.path, path)))
+            _grow(connection)
+            return int(gone.rowcount)
+
+    # --- search
+
+    def vectors(self, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
+        """Ids (N,) and descriptors (N, C) of all pictures that are not missing, a chunk at a time, by id."""
+        last = -1
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    select(Picture.id, Descriptor.vector)
+                    .join(Descriptor, Descriptor.picture_id == Picture.id)
+                    .where(Picture.id > last, ~Picture.missing, Descriptor.fingerprint == fingerprint)
+                    .order_by(Picture.id)
+                    .limit(_CHUNK)
+                ).all()
+            if not rows:
+                return
+            yield np.array([row.id for row in rows], np.int64), _matrix([row.vector for row in rows])
+            last = rows[-1].id
+
+    def candidates(self, ids: Ids, fingerprint: str) -> tuple[list[Candidate], Vectors]:
+        """These pictures and their descriptors (N, C), in the order of `ids`."""
+        columns = (Picture.id, Picture.path, Root.path, Picture.label, Picture.width, Picture.height)
+        found: dict[int, tuple[Candidate, bytes]] = {}
+        with self._database.read() as connection:
+            for some in _portions([int(id_) for id_ in ids]):
+                rows = connection.execute(
+                    select(*columns, Descriptor.vector)
+                    .join(Root, Root.id == Picture.root_id)
+                    .join(Descriptor, Descriptor.picture_id == Picture.id)
+                    .where(Picture.id.in_(some), Descriptor.fingerprint == fingerprint)
+                )
+                found |= {row[0]: (Candidate(*row[:-1]), row[-1]) for row in rows}
+        ordered = [found[int(id_)] for id_ in ids if int(id_) in found]
+        return [candidate for candidate, _ in ordered], _matrix([vector for _, vector in ordered])
+
+    def labelled(self, label: str) -> Ids:
+        """The ids of the pictures with this label that are not missing."""
+        with self._database.read() as connection:
+            ids = connection.scalars(select(Picture.id).where(Picture.label == label, ~Picture.missing))
+            return np.array(list(ids), np.int64)
+
+    def labels(self) -> list[str]:
+        """Every label of pictures that are not missing."""
+        with self._database.read() as connection:
+            query = select(Picture.label).where(~Picture.missing, Picture.label.is_not(None)).distinct()
+            return sorted(label for label in connection.scalars(query) if label is not None)
+
+    # --- status
+
+    def counts(self) -> list[Counts]:
+        """Pictures by gallery."""
+        missing = func.coalesce(func.sum(Picture.missing), 0)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(Root.path, func.count(Picture.id) - missing, missing)
+                .join(Picture, Picture.root_id == Root.id, isouter=True)
+                .group_by(Root.id)
+                .order_by(Root.path)
+            )
+            return [Counts(*row) for row in rows.tuples()]
+
+    def failures(self) -> list[tuple[bytes, str]]:
+        """The files that could not be indexed, and why."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(Failure.path, Failure.reason).order_by(Failure.path))
+            return [(path, reason) for path, reason in rows.tuples()]
+
+
+def _record_one(connection: Connection, root_id: int, fingerprint: str, picture: NewPicture) -> None:
+    values = {name: value for name, value in vars(picture).items() if name != "vector"}
+    values |= {"root_id": root_id, "missing": False}
+    picture_id = _upsert(connection, Picture, ["path"], [values], Picture.id)
+    connection.execute(delete(Descriptor).where(Descriptor.picture_id == picture_id))
+    vector = picture.vector.astype("<f2").tobytes()
+    row = {"picture_id": picture_id, "fingerprint": fingerprint, "vector": vector}
+    connection.execute(insert(Descriptor).values(row))
+
+
+def _upsert(
+    connection: Connection,
+    table: type[Any],
+    key: list[str],
+    rows: list[dict[str, Any]],
+    returning: Any = None,
+) -> Any:
+    statement = insert(table).values(rows)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    statement = statement.on_conflict_do_update(index_elements=key, set_=changed)
+    if returning is None:
+        connection.execute(statement)
+        return None
+    return connection.execute(statement.returning(returning)).scalar_one()
+
+
+def _grow(connection: Connection) -> None:
+    generation = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
+    value = str(int(generation or 0) + 1)
+    _upsert(connection, Setting, ["name"], [{"name": "generation", "value": value}])
+
+
+def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:
+    for some in _portions(paths):
+        connection.execute(delete(Failure).where(Failure.path.in_(some)))
+
+
+def _portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + _VARIABLES] for start in range(0, len(values), _VARIABLES))
+
+
+def _matrix(blobs: list[bytes]) -> Vectors:
+    if not blobs:
+        return np.empty((0, 0), np.float32)
+    return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)
+
+
+def _inside(folder: bytes) -> bytes:
+    return folder if folder.endswith(b"/") else folder + b"/"
+
+
+def _span(folder: bytes) -> tuple[bytes, bytes]:
+    """All paths below a folder lie between these two, as `0` follows `/` in ASCII."""
+    inside = _inside(folder)
+    return inside, inside[:-1] + b"0"
+
+
+def _below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
+    start, end = _span(folder)
+    return and_(column > start, column < end)

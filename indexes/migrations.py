@@ -1,0 +1,59 @@
+"""Append-only migrations of the catalogue. Each is applied with its record in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, insert, inspect, select
+
+from indexes.errors import StoreError
+from indexes.schema import Base, Migration
+
+Change = Callable[[Connection], None]
+
+
+def _first(connection: Connection) -> None:
+    """The tables as they were at the beginning, written out so that later changes of the classes do not reach back."""
+    for statement in (
+        "CREATE TABLE settings (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)",
+        "CREATE TABLE roots (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)",
+        "CREATE TABLE pictures (id INTEGER PRIMARY KEY, root_id INTEGER NOT NULL REFERENCES roots (id),"
+        " path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, mtime INTEGER NOT NULL, hash BLOB NOT NULL,"
+        " width INTEGER NOT NULL, height INTEGER NOT NULL, label VARCHAR, taken_at VARCHAR,"
+        " latitude FLOAT, longitude FLOAT, missing BOOLEAN NOT NULL)",
+        "CREATE INDEX pictures_by_hash ON pictures (hash)",
+        "CREATE INDEX pictures_by_label ON pictures (label, missing)",
+        "CREATE INDEX pictures_scan ON pictures (path, size, mtime, missing)",
+        "CREATE TABLE descriptors (picture_id INTEGER NOT NULL REFERENCES pictures (id) ON DELETE CASCADE,"
+        " fingerprint VARCHAR NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (picture_id, fingerprint))",
+        "CREATE TABLE failures (path BLOB PRIMARY KEY, reason VARCHAR NOT NULL)",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: tuple[tuple[str, Change], ...] = (("0001-first", _first),)
+"""In order of application. Never change or remove one that was released: add another."""
+
+
+def pending(connection: Connection) -> list[tuple[str, Change]]:
+    """The migrations that this file lacks. Raises StoreError where it has one that is not known here."""
+    applied = set[str]()
+    if inspect(connection).has_table("migrations"):
+        applied = set(connection.scalars(select(Migration.name)))
+    unknown = sorted(applied - {name for name, _ in MIGRATIONS})
+    if unknown:
+        raise StoreError(f"was written by a newer version (its last change is {unknown[-1]}): upgrade this program")
+    return [(name, change) for name, change in MIGRATIONS if name not in applied]
+
+
+def migrate(engine: Engine) -> None:
+    """Apply what is pending, each migration and its record in one transaction."""
+    with engine.connect() as connection:
+        todo = pending(connection)
+    for name, change in todo:
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():  # one process at a time
+            if name not in {pending_name for pending_name, _ in pending(connection)}:
+                continue
+            Base.metadata.create_all(connection, tables=[Base.metadata.tables["migrations"]])
+            change(connection)
+            connection.execute(insert(Migration).values(name=name))

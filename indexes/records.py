@@ -1,0 +1,69 @@
+"""What goes into the catalogue and comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What a scan compares with the disk: size in bytes, mtime in nanoseconds."""
+
+    id: int
+    path: bytes
+    size: int
+    mtime: int
+    missing: bool
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """A picture to record, with its descriptor `vector` (C,)."""
+
+    path: bytes
+    size: int
+    mtime: int
+    hash: bytes
+    vector: NDArray[np.float32]
+    width: int
+    height: int
+    label: str | None
+    taken_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture as results show it, with the path of the gallery's folder that it was found in."""
+
+    id: int
+    path: bytes
+    root: bytes
+    label: str | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What is known of an indexed picture of the same content; `vector` (C,) is its descriptor."""
+
+    vector: NDArray[np.float32]
+    width: int
+    height: int
+    taken_at: str | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many pictures a gallery's folder has in the catalogue, present and missing."""
+
+    root: bytes
+    pictures: int
+    missing: int

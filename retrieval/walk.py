@@ -1,0 +1,74 @@
+"""Walk a gallery in the order of its paths' bytes: the pictures there, and what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retrieval.pictures import is_picture_name
+
+
+@dataclass(frozen=True)
+class Found:
+    """A regular file named like a picture; size in bytes, mtime in nanoseconds."""
+
+    path: bytes
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder, or an entry named like a picture, that cannot be used, and why."""
+
+    path: bytes
+    reason: str
+    is_folder: bool = False
+
+
+def walk(folder: bytes) -> Iterator[Found | Unreadable]:
+    """Pictures below a folder, by the bytes of their paths; links are followed, each folder entered once.
+
+    Names that begin with a dot are left out, as `.retrieve`, `.git` and the `._` files of macOS are.
+    """
+    return _walk(folder, set())
+
+
+def _walk(folder: bytes, entered: set[tuple[int, int]]) -> Iterator[Found | Unreadable]:
+    try:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in entered:
+            return
+        entered.add((here.st_dev, here.st_ino))
+        with os.scandir(folder) as entries:
+            named = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
+    except OSError as error:
+        yield Unreadable(folder, f"cannot be read: {error.strerror}", is_folder=True)
+        return
+    for key, entry in sorted(named, key=lambda pair: pair[0]):
+        if key.endswith(b"/"):
+            yield from _walk(entry.path, entered)
+        elif is_picture_name(os.fsdecode(entry.name)):
+            yield _examined(entry)
+
+
+def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
+    """A folder sorts as its contents do: with the slash that follows its name in their paths."""
+    try:
+        return entry.name + b"/" if entry.is_dir() else entry.name
+    except OSError:  # a loop of links is no folder
+        return entry.name
+
+
+def _examined(entry: os.DirEntry[bytes]) -> Found | Unreadable:
+    try:
+        status = os.stat(entry.path)
+    except FileNotFoundError:
+        return Unreadable(entry.path, "is a link to nothing")
+    except OSError as error:
+        return Unreadable(entry.path, f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return Unreadable(entry.path, "is not a regular file")
+    return Found(entry.path, status.st_size, status.st_mtime_ns)
