@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -67,7 +67,7 @@ class Catalogue:
     def root_of(self, folder: bytes) -> tuple[int, bytes]:
         """The root that a scan of this folder belongs to: one that holds it, else itself, taking in those below."""
         with self._database.write() as connection:
-            roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path)).tuples()}
+            roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path))}
             for path, id_ in roots.items():
                 if folder == path or folder.startswith(_inside(path)):
                     return id_, path
@@ -130,9 +130,10 @@ class Catalogue:
             _grow(connection)
 
     def keep_failures(self, folder: bytes, paths: set[bytes]) -> None:
-        """Forget the failures below a folder, but for these."""
+        """Forget the failures of a folder and below it, but for these."""
         with self._database.write() as connection:
-            old = connection.scalars(select(Failure.path).where(_below(Failure.path, folder)))
+            inside = (Failure.path == folder) | _below(Failure.path, folder)
+            old = connection.scalars(select(Failure.path).where(inside))
             _delete_paths(connection, [path for path in old if path not in paths])
 
     def remove(self, path: bytes) -> int:
@@ -195,7 +196,7 @@ class Catalogue:
 
     def counts(self) -> list[Counts]:
         """Pictures by gallery."""
-        missing = func.coalesce(func.sum(Picture.missing), 0)
+        missing = func.coalesce(func.sum(cast(Picture.missing, Integer)), 0)
         with self._database.read() as connection:
             rows = connection.execute(
                 select(Root.path, func.count(Picture.id) - missing, missing)
@@ -203,13 +204,13 @@ class Catalogue:
                 .group_by(Root.id)
                 .order_by(Root.path)
             )
-            return [Counts(*row) for row in rows.tuples()]
+            return [Counts(*row) for row in rows]
 
     def failures(self) -> list[tuple[bytes, str]]:
         """The files that could not be indexed, and why."""
         with self._database.read() as connection:
             rows = connection.execute(select(Failure.path, Failure.reason).order_by(Failure.path))
-            return [(path, reason) for path, reason in rows.tuples()]
+            return [(path, reason) for path, reason in rows]
 
 
 def _record_one(connection: Connection, root_id: int, fingerprint: str, picture: NewPicture) -> None:

@@ -43,7 +43,8 @@ class FaissIndex:
         if among is not None:
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(among))  # type: ignore[call-arg]
         cosines, ids = self._index.search(unit(queries), found, params=parameters)
-        return 1 - cosines, ids
+        there = (ids >= 0).all(axis=0)  # FAISS fills up with -1 where `among` names ids that it does not have
+        return 1 - cosines[:, there], ids[:, there]
 
     def save(self, folder: Path, origin: str) -> Path:
         """Write `<origin>-<checksum>.faiss`, whole or not at all, and delete the files of other origins.

@@ -17,15 +17,14 @@ from indexes.base import VectorIndex
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.compare import Comparer
 from retrieval.errors import GalleryError, PictureError
 from retrieval.explain import Explanation, explain_pairs
 from retrieval.indexing import Advance, IndexReport, index_galleries, resolve_gallery
-from retrieval.network import Features, Network, Step, open_network
-from retrieval.pictures import Pixels, Source, normalise, read, to_pixels
+from retrieval.network import Features, Step
+from retrieval.pictures import Pixels, Source
 from retrieval.search import Hit, open_index, rescored
 from retrieval.settings import POOL
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Engine:
     def __init__(self, catalogue: Catalogue, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None):
         self.catalogue = catalogue
         self.bundle = bundle
-        self._device = device
-        self._on_step = on_step
+        self._comparer = Comparer(bundle, device, on_step)
 
     @classmethod
     def open(
@@ -88,11 +86,6 @@ class Engine:
         return cls.open(store, model, device, on_step)
 
     @cached_property
-    def network(self) -> Network:
-        """The backbone, prepared on first use."""
-        return open_network(self.bundle, self._device, self._on_step)
-
-    @cached_property
     def _index(self) -> VectorIndex:
         return open_index(self.catalogue, self.bundle.fingerprint)
 
@@ -116,7 +109,7 @@ class Engine:
         on_folders(folders)
         fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
         self.__dict__.pop("_index", None)
-        report = index_galleries(self.catalogue, self.network, fingerprint, size, folders, advance)
+        report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advance)
         _ = self._index  # writes its file
         return report
 
@@ -138,17 +131,15 @@ class Engine:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
         watch = _Watch()
         with watch("load"):
-            index, head, _ = self._index, self.bundle.head, self.network
+            index, head, _ = self._index, self.bundle.head, self._comparer.network
         with watch("embed"):
-            features = self._features([self._pixels(source)])
+            features = self._comparer.features([self._comparer.pixels(source)])
         descriptor = features.descriptors[0]
         with watch("search"):
             among = self.catalogue.labelled(label) if label is not None else None
             index_distances, ids = index.search(descriptor[None], pool, among)
         with watch("rescore"):
-            ranked = rescored(
-                self.catalogue, head, self.bundle.fingerprint, descriptor, ids[0], index_distances[0]
-            )
+            ranked = rescored(self.catalogue, head, self.bundle.fingerprint, descriptor, ids[0], index_distances[0])
             hits = _present([hit for hit in ranked if hit.similarity >= min_similarity], top)
         if explain:
             with watch("explain"):
@@ -157,22 +148,11 @@ class Engine:
 
     def explain(self, a: Source, b: Source) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        first, second = self._features([self._pixels(a)]), self._features([self._pixels(b)])
-        return explain_pairs(self.bundle.head, first, second)[0]
+        return self._comparer.explain(a, b)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size)."""
-        return normalise(self._pixels(source), self.bundle.card.preprocessing)
-
-    def _pixels(self, source: Source) -> Pixels:
-        size = self.bundle.card.preprocessing.size
-        return to_pixels(read(source, size)[0], size)
-
-    def _features(self, pixels: list[Pixels]) -> Features:
-        parts = [self.network(np.stack(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)]
-        return Features(
-            np.concatenate([part.activations for part in parts]), np.concatenate([part.descriptors for part in parts])
-        )
+        return self._comparer.preprocess(source)
 
     def _explained(self, query: Features, hits: list[Hit]) -> list[Hit]:
         """The hits, and only those, go through the network again for their activations, in batches."""
@@ -180,12 +160,12 @@ class Engine:
         notes: dict[int, str] = {}
         for hit in hits:
             try:
-                pixels[hit.rank] = self._pixels(hit.path)
+                pixels[hit.rank] = self._comparer.pixels(hit.path)
             except PictureError as error:
-                notes[hit.rank] = f"cannot be explained: it {error}"
+                notes[hit.rank] = f"cannot be explained: the file {error.reason}"
         explanations: dict[int, Explanation] = {}
         if pixels:
-            pairs = explain_pairs(self.bundle.head, query, self._features(list(pixels.values())))
+            pairs = explain_pairs(self.bundle.head, query, self._comparer.features(list(pixels.values())))
             explanations = dict(zip(pixels, pairs, strict=True))
         return [replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank)) for hit in hits]
 

@@ -202,7 +202,7 @@ class _Scan:
                     return _Read(found, content, _info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self.size)
         except PictureError as error:
-            return Unreadable(found.path, str(error))
+            return Unreadable(found.path, error.reason)
         return _Read(found, content, info, pixels=pixels)
 
     def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]]) -> None:

@@ -25,8 +25,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from retrieval.errors import PictureError
-from retrieval.settings import MAX_PIXELS, Preprocessing
+from retrieval.errors import PictureError, RetrievalError
+from retrieval.settings import Preprocessing, max_pixels
 
 Pixels = NDArray[np.uint8]
 File = io.BufferedReader | io.BytesIO
@@ -91,24 +91,25 @@ def content_hash(file: File) -> bytes:
     return digest
 
 
-def read(
-    source: Source | File, least_side: int | None = None, max_pixels: int = MAX_PIXELS
-) -> tuple[Image.Image, PictureInfo]:
+def read(source: Source | File, least_side: int | None = None) -> tuple[Image.Image, PictureInfo]:
     """Decode a picture: first frame, upright, RGB.
 
     With `least_side` a JPEG may come back smaller than it is, with both sides at least that long
-    (decoding at a half, a quarter or an eighth). Raises PictureError with the reason.
+    (decoding at a half, a quarter or an eighth). Raises PictureError with the reason, and the name of a path.
     """
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if isinstance(source, Image.Image):
-        return _decoded(source, None, max_pixels)
+        return _decoded(source, None)
     if isinstance(source, bytes):
-        return _decoded(io.BytesIO(source), least_side, max_pixels)
+        return _decoded(io.BytesIO(source), least_side)
     if isinstance(source, str | os.PathLike):
-        with open_file(source) as file:
-            return _decoded(file, least_side, max_pixels)
-    return _decoded(source, least_side, max_pixels)
+        try:
+            with open_file(source) as file:
+                return _decoded(file, least_side)
+        except PictureError as error:
+            raise error.named(os.fspath(source)) from error
+    return _decoded(source, least_side)
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
@@ -124,21 +125,22 @@ def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float3
     return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(2, 0, 1))
 
 
-def _decoded(source: File | Image.Image, least_side: int | None, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
+def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.Image, PictureInfo]:
     try:
         image = source if isinstance(source, Image.Image) else _opened(source)
         width, height = image.size
         if width < 1 or height < 1:
             raise PictureError("has no pixels")
-        if width * height > max_pixels:
+        if width * height > (limit := max_pixels()):
             raise PictureError(
-                f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {max_pixels / 1e6:,.0f}"
+                f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
+                " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
             )
         exif = _exif(image)
         if least_side is not None:
             image.draft("RGB", (least_side, least_side))
         upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
-    except PictureError:
+    except RetrievalError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
@@ -250,7 +252,7 @@ def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
     return -value if negative else value
 
 
-def load(path: Path | File, size: int, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, PictureInfo]:
+def load(path: Path | File, size: int) -> tuple[Pixels, PictureInfo]:
     """Read a picture and squash it for the network: uint8 (size, size, 3) and what is known of it."""
-    image, info = read(path, size, max_pixels)
+    image, info = read(path, size)
     return to_pixels(image, size), info

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import platformdirs
 
+from retrieval.errors import SettingError
+
 THRESHOLD = 0.5
 """A pair is `similar` where its distance is below this (section 4 of the paper)."""
 
 POOL = 500
 """Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""
 
-MAX_PIXELS = 200_000_000
-"""A picture with more pixels is refused before it is decoded."""
+MAX_MEGAPIXELS = 200.0
+"""A picture with more is refused before it is decoded; RETRIEVE_MAX_MEGAPIXELS says otherwise."""
 
 STORE_NAME = ".retrieve"
 
@@ -36,6 +38,17 @@ def cache_folder() -> Path:
     """The folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
     chosen = os.environ.get("RETRIEVE_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("retrieve")
+
+
+def max_pixels() -> int:
+    """The most pixels that a picture may have. Raises SettingError where the environment's value is no number."""
+    chosen = os.environ.get("RETRIEVE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
+    try:
+        return int(float(chosen) * 1e6)
+    except (ValueError, OverflowError) as error:
+        raise SettingError(
+            f"RETRIEVE_MAX_MEGAPIXELS is {chosen!r}, which is no number: give one, such as 200"
+        ) from error
 
 
 def find_store(start: Path) -> Path:

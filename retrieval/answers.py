@@ -1,0 +1,103 @@
+"""What commands answer to machines: plain values for JSON, with stable keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from indexes.catalogue import Catalogue
+from retrieval.bundle import Bundle
+from retrieval.engine import Engine, Result
+from retrieval.explain import Explanation, Heatmaps
+from retrieval.indexing import IndexReport
+from retrieval.report import PairFiles
+from retrieval.search import Hit
+from retrieval.settings import THRESHOLD
+
+Values = dict[str, Any]
+
+
+def index_json(report: IndexReport) -> Values:
+    """What a run of indexing did: counts, and each failure with its reason."""
+    counts = ("added", "reused", "embedded", "unchanged", "missing", "failed", "seconds")
+    return {name: getattr(report, name) for name in counts} | {
+        "failures": _failures_json([(os.fsencode(path), reason) for path, reason in report.failures]),
+        "kept_roots": [str(root) for root in report.kept_roots],
+    }
+
+
+def query_json(
+    name: str, engine: Engine, result: Result, files: dict[int, PairFiles], seconds: dict[str, float]
+) -> Values:
+    """A query's answer; `files` are the overlays that were written, by the hit's rank."""
+    return {
+        "query": name,
+        "store": str(engine.catalogue.folder),
+        "model": _model_json(engine.bundle),
+        "threshold": THRESHOLD,
+        "pool": result.pool,
+        "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
+        "seconds": seconds,
+    }
+
+
+def pair_json(a: Path, b: Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> Values:
+    """The answer of `retrieve explain`."""
+    return {
+        "a": str(a),
+        "b": str(b),
+        "model": _model_json(bundle),
+        "threshold": THRESHOLD,
+        "similarity": explanation.similarity,
+        "distance": explanation.distance,
+        "verdict": explanation.verdict,
+        "explanation": _explanation_json(explanation, files),
+    }
+
+
+def status_json(catalogue: Catalogue) -> Values:
+    """What a store holds."""
+    return {
+        "store": str(catalogue.folder),
+        "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
+        "generation": catalogue.generation,
+        "galleries": [
+            {"path": os.fsdecode(count.root), "pictures": count.pictures, "missing": count.missing}
+            for count in catalogue.counts()
+        ],
+        "labels": catalogue.labels(),
+        "failures": _failures_json(catalogue.failures()),
+    }
+
+
+def _model_json(bundle: Bundle) -> Values:
+    return {"name": bundle.card.name, "fingerprint": bundle.fingerprint}
+
+
+def _failures_json(failures: list[tuple[bytes, str]]) -> list[Values]:
+    return [{"path": os.fsdecode(path), "reason": reason} for path, reason in failures]
+
+
+def _hit_json(hit: Hit, files: PairFiles | None) -> Values:
+    names = ("rank", "label", "similarity", "distance", "verdict", "index_rank", "index_distance", "width", "height")
+    values = {name: getattr(hit, name) for name in names}
+    explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
+    return values | {"path": str(hit.path), "note": hit.note, "explanation": explanation}
+
+
+def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Values:
+    return {
+        "identical": explanation.identical,
+        "query": _heatmaps_json(explanation.query, files and files.query),
+        "hit": _heatmaps_json(explanation.hit, files and files.hit),
+    }
+
+
+def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> Values:
+    factual, counterfactual = files or (None, None)
+    return {
+        "factual": str(factual) if factual else None,
+        "counterfactual": str(counterfactual) if counterfactual else None,
+        "magnitude": heatmaps.magnitude,
+    }

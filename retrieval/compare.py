@@ -1,0 +1,51 @@
+"""Compare pictures with a model, without any store: features, distances, explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.bundle import Bundle
+from retrieval.explain import Explanation, explain_pairs
+from retrieval.network import Features, Network, Step, open_network
+from retrieval.pictures import Pixels, Source, normalise, read, to_pixels
+
+_BATCH = 32
+
+
+class Comparer:
+    """A model bundle and its network, which is opened on first use."""
+
+    def __init__(self, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> None:
+        self.bundle = bundle
+        self._device = device
+        self._on_step = on_step
+
+    @cached_property
+    def network(self) -> Network:
+        """The backbone, prepared on its first use on this machine. Raises ModelError."""
+        return open_network(self.bundle, self._device, self._on_step)
+
+    def pixels(self, source: Source) -> Pixels:
+        """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
+        size = self.bundle.card.preprocessing.size
+        return to_pixels(read(source, size)[0], size)
+
+    def preprocess(self, source: Source) -> NDArray[np.float32]:
+        """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""
+        return normalise(self.pixels(source), self.bundle.card.preprocessing)
+
+    def features(self, pixels: Sequence[Pixels]) -> Features:
+        """Activations and descriptors of any number of pictures, in batches."""
+        parts = [self.network(np.stack(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)]
+        return Features(
+            np.concatenate([part.activations for part in parts]), np.concatenate([part.descriptors for part in parts])
+        )
+
+    def explain(self, a: Source, b: Source) -> Explanation:
+        """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
+        first, second = self.features([self.pixels(a)]), self.features([self.pixels(b)])
+        return explain_pairs(self.bundle.head, first, second)[0]

@@ -1,0 +1,146 @@
+"""How good a model is on labelled pictures: retrieval, leaving one out, and verdicts on random pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import GalleryError
+from retrieval.head import Array, Head
+from retrieval.metrics import average_precision, calibration_error, precision_at, roc_auc
+from retrieval.settings import POOL, THRESHOLD
+
+_BLOCK = 256  # queries ranked at once
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Means over all queries whose class has another picture."""
+
+    p_at_1: float
+    p_at_5: float
+    p_at_10: float
+    map_at_100: float
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """On as many similar as dissimilar pairs; precision and recall of the verdict `similar`.
+
+    `calibration_error` compares similarity with the share of pairs that are of one class.
+    """
+
+    similar: int
+    dissimilar: int
+    accuracy: float
+    roc_auc: float
+    precision: float
+    recall: float
+    calibration_error: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`index` is the order of the raw descriptors by cosine, `rescored` that of the head over the same pool."""
+
+    pictures: int
+    classes: int
+    queries: int
+    index: Ranking
+    rescored: Ranking
+    pairs: PairFigures
+
+
+def evaluate(head: Head, descriptors: Array, labels: Sequence[str], pool: int = POOL, seed: int = 0) -> Evaluation:
+    """Figures of a head on descriptors (N, C) with labels (N,). Raises GalleryError where nothing can be compared."""
+    classes, codes = np.unique(np.array(labels), return_inverse=True)
+    sizes = np.bincount(codes)
+    if len(classes) < 2 or not np.any(sizes > 1):
+        raise GalleryError(
+            f"the data set has {len(classes)} class folders and at most {sizes.max(initial=0)} pictures in one:"
+            " give at least two classes, one of them with two pictures"
+        )
+    queries = np.flatnonzero(sizes[codes] > 1)
+    index, rescored = _rankings(head, descriptors, codes, queries, pool)
+    return Evaluation(
+        pictures=len(codes),
+        classes=len(classes),
+        queries=len(queries),
+        index=index,
+        rescored=rescored,
+        pairs=pair_figures(head, descriptors, *random_pairs(codes, seed)),
+    )
+
+
+def random_pairs(codes: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Pairs as the paper makes them: each picture with one of its class and one of another, at random.
+
+    Gives places of the first and second pictures and whether they are similar. Pictures alone in their class are
+    left out.
+    """
+    random = np.random.default_rng(seed)
+    first, second, similar = [], [], []
+    for place, code in enumerate(codes):
+        same = np.flatnonzero(codes == code)
+        others = np.flatnonzero(codes != code)
+        same = same[same != place]
+        if len(same) and len(others):
+            first += [place, place]
+            second += [int(random.choice(same)), int(random.choice(others))]
+            similar += [True, False]
+    return np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
+
+
+def pair_figures(
+    head: Head, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64], similar: NDArray[np.bool_]
+) -> PairFigures:
+    """The figures of the verdicts on these pairs."""
+    u = head.embed(descriptors)
+    distances = head.distance(head.separation(u[first], u[second]))
+    said = distances < THRESHOLD
+    right = int(np.sum(said & similar))
+    return PairFigures(
+        similar=int(similar.sum()),
+        dissimilar=int((~similar).sum()),
+        accuracy=float(np.mean(said == similar)),
+        roc_auc=roc_auc(-head.separation(u[first], u[second]), similar),
+        precision=right / max(int(said.sum()), 1),
+        recall=right / max(int(similar.sum()), 1),
+        calibration_error=calibration_error(1 - distances, similar),
+    )
+
+
+def _rankings(
+    head: Head, descriptors: Array, codes: NDArray[np.int64], queries: NDArray[np.int64], pool: int
+) -> tuple[Ranking, Ranking]:
+    g = descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-12)
+    u = head.embed(descriptors)
+    lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
+    sizes = np.bincount(codes)
+    pool = min(pool, len(codes) - 1)
+    by_index, by_head = [], []
+    for start in range(0, len(queries), _BLOCK):
+        block = queries[start : start + _BLOCK]
+        cosines = g[block] @ g.T
+        cosines[np.arange(len(block)), block] = -np.inf
+        candidates = np.argsort(-cosines, axis=1, kind="stable")[:, :pool]
+        separations = lengths - 2 * (u[block] @ u.T)  # squared, less the query's own length
+        order = np.argsort(np.take_along_axis(separations, candidates, axis=1), axis=1, kind="stable")
+        rescored = np.take_along_axis(candidates, order, axis=1)
+        by_index += _figures(codes, block, candidates, sizes)
+        by_head += _figures(codes, block, rescored, sizes)
+    return Ranking(*np.mean(by_index, axis=0).tolist()), Ranking(*np.mean(by_head, axis=0).tolist())
+
+
+def _figures(
+    codes: NDArray[np.int64], queries: NDArray[np.int64], ranked: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> list[list[float]]:
+    figures = []
+    for query, places in zip(queries, ranked, strict=True):
+        relevant = codes[places] == codes[query]
+        precisions = [precision_at(relevant, k) for k in (1, 5, 10)]
+        figures.append([*precisions, average_precision(relevant, int(sizes[codes[query]]) - 1)])
+    return figures

@@ -1,0 +1,42 @@
+"""Figures of quality. Each takes NumPy arrays and gives a fraction from 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def precision_at(relevant: Bools, k: int) -> float:
+    """Share of relevant results among the first k, of results (N,) in their order; absent ones count as wrong."""
+    return float(relevant[:k].sum() / k)
+
+
+def average_precision(relevant: Bools, total: int, k: int = 100) -> float:
+    """AP@k: the sum of precision at each relevant place up to k, over min(total, k).
+
+    `relevant` (N,) in the order of results; `total` is how many relevant pictures there are in all.
+    """
+    first = relevant[:k]
+    precisions = np.cumsum(first) / np.arange(1, len(first) + 1)
+    return float(np.sum(precisions * first) / min(total, k))
+
+
+def roc_auc(scores: Floats, positive: Bools) -> float:
+    """The chance that a positive scores above a negative, ties counting half (Mann and Whitney's U)."""
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # the mean rank of equal scores
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def calibration_error(probabilities: Floats, positive: Bools, bins: int = 15) -> float:
+    """Expected calibration error: |mean probability - share of positives| by bin of equal width, weighted by size."""
+    bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float(probabilities[bin_of == b].sum()) - float(positive[bin_of == b].sum())) for b in np.unique(bin_of)
+    ]
+    return sum(gaps) / len(probabilities)

@@ -1,0 +1,42 @@
+"""Names and figures made safe and short for people: terminals, sheets, pages."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
+
+
+def safe_name(name: str | bytes | os.PathLike[str]) -> str:
+    r"""A file's name that any terminal, font file and UTF-8 encoder can take.
+
+    Bytes that are no UTF-8 (surrogates in Python's paths) become \xNN; control characters, line breaks and
+    invisible ones that turn the direction of writing become \xNN below 0x80, else \uNNNN.
+    """
+    return "".join(_safe(character) for character in os.fsdecode(name))
+
+
+def shortened(text: str, most: int) -> str:
+    """The text in at most `most` characters, its middle left out: the ending tells what a file is."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in percent, with "100.0 %" only where it is all."""
+    shown = f"{100 * share:.1f} %"
+    return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
+
+
+def _safe(character: str) -> str:
+    code = ord(character)
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's stand-in for the byte
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,146 @@
+"""Heatmaps drawn over pictures, in two perceptually uniform colour maps.
+
+Both maps are lines through OKLab (Ottosson 2020, "A perceptual color space for image processing"): lightness rises
+linearly with the evidence, the hue turns on the way. Warm stands for the verdict, cool against it; the two also
+differ for people who see no red, no green or no blue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.head import Array
+from retrieval.pictures import Source, read
+
+Kind = Literal["factual", "counterfactual"]
+Colours = NDArray[np.uint8]
+
+LONG_SIDE = 448
+"""The longest side of a display picture in pixels."""
+
+_LEAST_LONG_SIDE, _LEAST_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
+_LEVELS = 256
+
+# What heat does to the picture: chosen by eye on photographs of rooms, flowers and skin.
+_SATURATION, _LIGHT = 0.12, 0.70  # what is left of the picture's colour and brightness below the heat
+_OPACITY, _OPACITY_EASE = 0.76, 0.75  # the strongest heat still lets the picture through
+
+_TO_LMS = np.array(
+    [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
+)
+_LMS_TO_LINEAR = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """A path through OKLCh: lightness from end to end, hue (degrees) and chroma through equally spaced points."""
+
+    lightness: tuple[float, float]
+    hues: tuple[float, ...]
+    chromas: tuple[float, ...]
+
+
+_RAMPS: dict[Kind, _Ramp] = {
+    "factual": _Ramp((0.32, 0.92), (350, 385, 412, 440, 458), (0.13, 0.19, 0.19, 0.17, 0.13)),
+    "counterfactual": _Ramp((0.32, 0.93), (272, 258, 232, 205, 190), (0.15, 0.15, 0.13, 0.12, 0.09)),
+}
+
+
+def linear_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """OKLab (..., 3) to linear sRGB (..., 3); values outside 0 to 1 lie outside the gamut."""
+    return np.asarray((lab @ _TO_LMS.T) ** 3 @ _LMS_TO_LINEAR.T)
+
+
+@cache
+def colour_map(kind: Kind) -> Colours:
+    """The colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only."""
+    ramp = _RAMPS[kind]
+    value = np.linspace(0, 1, _LEVELS)
+    points = np.linspace(0, 1, len(ramp.hues))
+    hue = np.radians(_smooth(value, points, ramp.hues))
+    lightness = ramp.lightness[0] + (ramp.lightness[1] - ramp.lightness[0]) * value
+    chroma = _within_gamut(lightness, _smooth(value, points, ramp.chromas), hue)
+    linear = np.clip(linear_srgb(_lab(lightness, chroma, hue)), 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colours = np.round(255 * encoded).astype(np.uint8)
+    colours.flags.writeable = False
+    return colours
+
+
+def overlay(image: Image.Image, heatmap: Array, kind: Kind, strength: float = 1.0) -> Image.Image:
+    """The RGB picture with a heatmap, float32 (h, w) in [0, 1], drawn over it; RGB of the picture's size.
+
+    `strength`, 0 to 1, is the heatmap's magnitude over the largest of its query, so that faint evidence looks
+    faint. Heat is colour and opacity: where there is none the picture shows, dimmed and nearly grey.
+    """
+    heat = _enlarged(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), image.size)
+    colours = heat.copy()
+    colours.putpalette(colour_map(kind).tobytes())
+    return Image.composite(colours.convert("RGB"), _subdued(image), heat.point(_opacities()))
+
+
+def display_picture(source: Source) -> Image.Image:
+    """A picture for people: RGB, upright, in its proportions, its long side 224 to 448 pixels.
+
+    A side is at least 8 pixels, however thin the picture. Raises PictureError.
+    """
+    image = read(source, LONG_SIDE)[0]
+    longest = max(image.size)
+    scale = min(max(longest, _LEAST_LONG_SIDE), LONG_SIDE) / longest
+    width, height = (max(_LEAST_SIDE, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _enlarged(heat: Array, size: tuple[int, int]) -> Image.Image:
+    """(h, w) in [0, 1] as a grey picture of `size`; each place covers its share of the picture."""
+    large = Image.fromarray(heat.astype(np.float32) * 255).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(np.clip(np.round(np.asarray(large)), 0, 255).astype(np.uint8))
+
+
+def _subdued(image: Image.Image) -> Image.Image:
+    grey = image.convert("L").convert("RGB")
+    return Image.blend(grey, image, _SATURATION).point(lambda value: value * _LIGHT)
+
+
+@cache
+def _opacities() -> list[int]:
+    return [round(255 * _OPACITY * (level / (_LEVELS - 1)) ** _OPACITY_EASE) for level in range(_LEVELS)]
+
+
+def _smooth(value: NDArray[np.float64], points: NDArray[np.float64], targets: tuple[float, ...]) -> NDArray[np.float64]:
+    """Straight lines between the points, rounded off at the corners."""
+    straight = np.interp(value, points, targets)
+    padded = np.pad(straight, 24, mode="reflect", reflect_type="odd")
+    window = np.hanning(51)[1:-1]
+    return np.convolve(padded, window / window.sum(), mode="valid")
+
+
+def _lab(
+    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
+
+
+def _within_gamut(
+    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The chroma, or the most that sRGB can show of it at that lightness and hue (by halving)."""
+    least, most = np.zeros_like(chroma), chroma.copy()
+    for _ in range(24):
+        middle = (least + most) / 2
+        linear = linear_srgb(_lab(lightness, middle, hue))
+        inside = np.all((linear >= 0) & (linear <= 1), axis=-1)
+        least, most = np.where(inside, middle, least), np.where(inside, most, middle)
+    return least

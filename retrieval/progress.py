@@ -1,0 +1,52 @@
+"""A progress bar with rate and remaining time, on a console that the caller gives; silent where it is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Bar:
+    """Shown from `start` to the end of the `with` block."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(title, start=False, visible=False)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, count: Callable[[], int]) -> None:
+        """Show the bar; `count` gives the total and is called only where somebody looks."""
+        if self._console.is_terminal:
+            self._progress.update(self._task, total=count(), visible=True)
+            self._progress.start_task(self._task)
+            self._progress.start()
+
+    def advance(self, steps: int) -> None:
+        """So many more are done."""
+        self._progress.advance(self._task, steps)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")

@@ -1,0 +1,135 @@
+"""What a terminal shows, as Rich renderables. Nothing here prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from indexes.records import Counts
+from retrieval.bundle import Bundle
+from retrieval.evaluate import Evaluation
+from retrieval.indexing import IndexReport
+from retrieval.names import safe_name
+from retrieval.search import Hit
+
+_BAR = 10  # characters of a full bar
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
+    """A query's hits: rank, picture, label, similarity, verdict, and the rank before rescoring."""
+    title = Text.assemble("Most similar to ", (name, "bold"))
+    if not hits:
+        return Group(title, Text("  nothing found", style="yellow"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, justify in (("#", "right"), ("picture", "left"), ("label", "left"), ("similarity", "left")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("verdict")
+    table.add_column("index rank", justify="right")
+    for hit in hits:
+        style = "green" if hit.verdict == "similar" else "yellow"
+        table.add_row(
+            str(hit.rank),
+            safe_name(hit.path),
+            hit.label or "",
+            Text.assemble((bar(hit.similarity), style), f" {percent(hit.similarity):>6}"),
+            Text(hit.verdict, style),
+            str(hit.index_rank),
+        )
+    return Group(title, table)
+
+
+def bar(share: float) -> str:
+    """A bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
+    eighths = math.floor(share * _BAR * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
+
+
+def percent(share: float) -> str:
+    """A share in percent that says 100.0 % only where it is all."""
+    shown = f"{100 * share:.1f} %"
+    return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
+
+
+def seconds_line(seconds: dict[str, float]) -> Text:
+    """How long each stage took."""
+    parts = [f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items()]
+    return Text(" · ".join(parts), style="dim")
+
+
+def index_lines(report: IndexReport) -> RenderableType:
+    """What a run of indexing did."""
+    rate = f", {report.embedded / report.seconds:.0f} pictures/s" if report.embedded else ""
+    lines = [
+        Text(
+            f"{report.added} added ({report.embedded} embedded, {report.reused} reused), {report.unchanged} unchanged,"
+            f" {report.missing} missing, {report.failed} failed in {report.seconds:.1f} s{rate}"
+        )
+    ]
+    for root in report.kept_roots:
+        lines.append(
+            Text(
+                f"{safe_name(root)} holds no pictures now, so nothing of it was marked missing;"
+                " to take it out: `retrieve remove` and the folder",
+                style="yellow",
+            )
+        )
+    return Group(*lines, failures_lines([(safe_name(path), reason) for path, reason in report.failures]))
+
+
+def failures_lines(failures: Sequence[tuple[str, str]], most: int = 20) -> RenderableType:
+    """The files that failed, each with its reason; the rest are counted."""
+    lines = [Text.assemble("  ", (name, "bold"), f" {reason}") for name, reason in failures[:most]]
+    if len(failures) > most:
+        lines.append(Text(f"  … and {len(failures) - most} more: `retrieve status --failures` lists them"))
+    return Group(*lines)
+
+
+def galleries_table(counts: Sequence[Counts]) -> Table:
+    """Each gallery with its pictures."""
+    table = Table("gallery", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("pictures", justify="right")
+    table.add_column("missing", justify="right")
+    for count in counts:
+        table.add_row(safe_name(count.root), str(count.pictures), str(count.missing))
+    return table
+
+
+def models_table(bundles: Sequence[Bundle]) -> Table:
+    """Each model with its input size, what it was trained on, and its measured quality."""
+    table = Table("model", "backbone", "input", "units", "trained on", "measured on", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("P@1", "mAP@100", "AUC", "ECE"):
+        table.add_column(column, justify="right")
+    for bundle in bundles:
+        card = bundle.card
+        size = f"{card.preprocessing.size}x{card.preprocessing.size}"
+        trained_on = Text(str(card.provenance.get("trained_on", "not recorded")))
+        first = [card.name, card.backbone, size, str(card.units), trained_on]
+        for name, figures in card.metrics.items() or [("not measured", {})]:
+            wanted = ("p_at_1", "map_at_100", "roc_auc", "calibration_error")
+            shown = [f"{figures[key]:.3f}" if key in figures else "" for key in wanted]
+            table.add_row(*first, name, *shown)
+            first = [""] * len(first)
+    return table
+
+
+def evaluation_table(name: str, result: Evaluation) -> RenderableType:
+    """The order of the index and of the head side by side, and the verdicts on pairs."""
+    title = f"{name}: {result.pictures} pictures, {result.classes} classes, {result.queries} queries leaving one out"
+    ranking = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("index", "rescored", "change"):
+        ranking.add_column(column, justify="right")
+    for field, shown in (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100")):
+        before, after = getattr(result.index, field), getattr(result.rescored, field)
+        ranking.add_row(shown, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
+    pairs = result.pairs
+    figures = Table("", f"{pairs.similar} similar + {pairs.dissimilar} dissimilar", box=SIMPLE_HEAD, pad_edge=False)
+    for field in ("accuracy", "roc_auc", "precision", "recall", "calibration_error"):
+        figures.add_row(field.replace("_", " ").replace("roc auc", "ROC AUC"), f"{getattr(pairs, field):.4f}")
+    return Group(Text(title, style="bold"), ranking, figures)

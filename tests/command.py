@@ -1,0 +1,35 @@
+"""Run a command the way a person does: as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parent.parent
+RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The tests' own environment, wide enough a terminal that no table wraps, without a store chosen by the user."""
+    kept = {name: value for name, value in os.environ.items() if name != "RETRIEVE_STORE"}
+    return kept | {"COLUMNS": "200", "NO_COLOR": "1", **(extra or {})}
+
+
+def retrieve(
+    *arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[bytes]:
+    """`retrieve` with these arguments; `extra` goes into its environment."""
+    command = [*map(os.fsencode, RETRIEVE), *map(os.fsencode, arguments)]
+    return subprocess.run(command, input=stdin, cwd=cwd, env=environment(extra), capture_output=True, check=False)
+
+
+def answer(*arguments: str | Path | bytes, cwd: Path | None = None, **extra: str) -> Any:
+    """The JSON that a command prints, which must end well."""
+    done = retrieve(*arguments, "--json", cwd=cwd, **extra)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)

@@ -1,0 +1,58 @@
+"""What the tests share: generated pictures, a small bundle, and a cache folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.bundle import Bundle, ModelCard
+from retrieval.head import Head
+from retrieval.pictures import Pixels
+
+CLASSES = ("apples", "boats", "cats")
+PICTURES_A_CLASS = 4
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Networks are prepared once for all tests, and never in the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETRIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def blocks(seed: int, width: int = 96, height: int = 96, cells: int = 4) -> Pixels:
+    """uint8 (height, width, 3): a seeded pattern of cells x cells coloured blocks."""
+    colours = np.random.default_rng(seed).integers(0, 256, (cells, cells, 3), np.uint8)
+    rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
+    pattern: Pixels = colours[rows][:, columns]
+    return pattern
+
+
+@pytest.fixture
+def small_gallery(tmp_path: Path) -> Path:
+    """A folder with PICTURES_A_CLASS generated pictures in a folder of each of CLASSES."""
+    gallery = tmp_path / "gallery"
+    for number, name in enumerate(CLASSES):
+        (gallery / name).mkdir(parents=True)
+        for place in range(PICTURES_A_CLASS):
+            picture = Image.fromarray(blocks(100 * number + place))
+            picture.save(gallery / name / f"{place}.png")
+    return gallery
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """EfficientNet-Lite0 with a head that keeps descriptors as they are and compares their directions."""
+    from retrieval.backbones import build_backbone
+    from retrieval.model import save_bundle
+
+    trunk = build_backbone("efficientnet_lite0")
+    identity = np.eye(trunk.channels, dtype=np.float32)
+    head = Head(identity, np.zeros(trunk.channels, np.float32), slope=8.0, intercept=-4.0, normalize=True)
+    card = ModelCard("tiny", trunk.name, trunk.preprocessing, trunk.channels, True, {}, {})
+    return save_bundle(trunk, head, card, tmp_path_factory.mktemp("bundle") / "tiny")

@@ -1,0 +1,252 @@
+"""The two flows together: what is found, in which order, and what an incremental run does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexes.errors import StoreError
+from retrieval.bundle import Bundle
+from retrieval.engine import Engine
+from retrieval.errors import GalleryError
+from retrieval.head import Head
+from retrieval.search import open_index
+from tests.conftest import blocks
+
+_PICTURES = 240
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Iterator[Engine]:
+    """240 generated pictures under a random head, whose order is not the index's."""
+    folder = tmp_path_factory.mktemp("engine")
+    for number in range(_PICTURES):
+        place = folder / "gallery" / f"class-{number % 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(blocks(number, cells=2 + number % 5)).save(place / f"{number:03}.png")
+    engine = Engine.create(folder / "store", str(tiny_bundle.folder))
+    random = np.random.default_rng(3)
+    weight = random.normal(size=(64, 1280)).astype(np.float32)
+    head = Head(weight, random.normal(size=64).astype(np.float32), slope=9.0, intercept=-5.0, normalize=True)
+    engine.bundle.__dict__["head"] = head
+    engine.index(folder / "gallery")
+    yield engine
+    engine.close()
+
+
+def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
+    for number in range(100):
+        asked = blocks(number, width=80, height=70)
+        short = engine.search(asked, top=5, pool=60, explain=False).hits
+        assert len(short) == 5
+        assert engine.search(asked, top=15, pool=60, explain=False).hits[:5] == short
+
+
+def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
+    catalogue, bundle = engine.catalogue, engine.bundle
+    ((ids, vectors),) = catalogue.vectors(bundle.fingerprint)
+    pictures, _ = catalogue.candidates(ids, bundle.fingerprint)
+    place_of = {picture.path: place for place, picture in enumerate(pictures)}
+    changed = 0
+    for number in range(100):
+        asked = blocks(number, width=80, height=70)
+        descriptor = engine._comparer.features([engine._comparer.pixels(asked)]).descriptors[0]
+        hits = engine.search(asked, top=60, pool=60, explain=False).hits
+        places = np.array([place_of[bytes(hit.path)] for hit in hits])
+
+        cosines = vectors @ descriptor / np.linalg.norm(vectors, axis=1) / np.linalg.norm(descriptor)
+        np.testing.assert_allclose(np.sort(cosines[places]), np.sort(cosines)[-60:], atol=1e-6)  # the nearest 60
+        by_index = sorted(range(60), key=lambda rank: hits[rank].index_rank)
+        assert [hits[rank].index_rank for rank in by_index] == list(range(1, 61))
+        assert np.all(np.diff(cosines[places[by_index]]) <= 1e-6)
+
+        u, others = bundle.head.embed(descriptor[None])[0], bundle.head.embed(vectors[places])
+        separations = np.sqrt(((u.astype(np.float64) - others) ** 2).sum(axis=1))
+        assert np.all(np.diff(separations) >= -1e-6)
+        assert [hit.rank for hit in hits] == list(range(1, 61))
+        np.testing.assert_allclose([hit.distance for hit in hits], 1 / (1 + np.exp(5 - 9 * separations)), atol=1e-6)
+        changed += by_index != list(range(60))
+    assert changed > 90  # else nothing was shown about rescoring
+
+
+def test_explanation_of_a_hit_is_that_of_the_pair(engine: Engine) -> None:
+    asked = blocks(5, width=80, height=70)
+    hit = engine.query(asked, top=3)[2]
+    assert hit.explanation is not None
+    pair = engine.explain(asked, hit.path)
+    np.testing.assert_allclose(hit.explanation.query.factual, pair.query.factual, atol=1e-5)
+    np.testing.assert_allclose(hit.explanation.hit.counterfactual, pair.hit.counterfactual, atol=1e-5)
+    assert hit.distance == pytest.approx(pair.distance, abs=1e-6)
+    assert hit.explanation.query.magnitude > 0
+    assert max(hit.explanation.query.factual.max(), hit.explanation.query.counterfactual.max()) == 1
+
+
+def test_a_picture_finds_itself_and_has_nothing_to_explain(engine: Engine) -> None:
+    path = sorted(Path(engine.catalogue.folder).parent.glob("gallery/*/*.png"))[17]
+    hit = engine.query(path, top=1)[0]
+    assert hit.path == path
+    assert hit.similarity > 0.99
+    assert hit.explanation is not None
+    assert hit.explanation.identical
+    assert hit.explanation.hit.magnitude == 0
+    assert not hit.explanation.query.factual.any()
+
+
+def test_label_and_least_similarity_filter(engine: Engine) -> None:
+    asked = blocks(9)
+    labelled = engine.search(asked, top=60, pool=60, label="class-2", explain=False).hits
+    assert len(labelled) == 60  # the pool is drawn among the label's own pictures
+    assert {hit.label for hit in labelled} == {"class-2"}
+    everything = engine.search(asked, top=60, pool=60, explain=False).hits
+    least = everything[10].similarity
+    assert engine.search(asked, top=60, pool=60, min_similarity=least, explain=False).hits == everything[:11]
+    assert engine.search(asked, label="no such label").hits == []
+
+
+def test_preprocess_is_what_the_network_sees(engine: Engine) -> None:
+    x = engine.preprocess(np.full((10, 20, 3), 255, np.uint8))
+    assert x.shape == (3, 224, 224)
+    assert x.dtype == np.float32
+    assert np.all(x == 1.0)  # (255 - 127) / 128
+
+
+def test_incremental_run(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    first = engine.index(small_gallery)
+    assert (first.added, first.embedded, first.reused, first.unchanged, first.missing) == (12, 12, 0, 0, 0)
+    again = engine.index(small_gallery)
+    assert (again.added, again.embedded, again.unchanged) == (0, 0, 12)
+
+    apple, boat = small_gallery / "apples" / "0.png", small_gallery / "boats" / "0.png"
+    apple.rename(small_gallery / "apples" / "renamed.png")
+    shutil.copy(boat, small_gallery / "boats" / "copy.png")
+    (small_gallery / "cats" / "0.png").unlink()
+    Image.fromarray(blocks(999)).save(small_gallery / "cats" / "1.png")
+    changed = engine.index(small_gallery)
+    assert (changed.added, changed.embedded, changed.reused) == (3, 1, 2)
+    assert (changed.unchanged, changed.missing) == (9, 2)
+    found = {hit.path.name for hit in engine.query(blocks(0), top=12, explain=False)}
+    assert "renamed.png" in found
+
+    names = {hit.path for hit in engine.query(blocks(200), top=12, explain=False)}
+    assert small_gallery / "cats" / "0.png" not in names
+    assert len(names) == 12
+
+
+def test_exchanged_names_exchange_descriptors(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    one, two = small_gallery / "apples" / "0.png", small_gallery / "boats" / "3.png"
+    one.rename(tmp_path / "aside.png")
+    two.rename(one)
+    (tmp_path / "aside.png").rename(two)
+    report = engine.index(small_gallery)
+    assert (report.embedded, report.reused) == (0, 2)
+    assert engine.query(blocks(0), top=1)[0].path == two
+    assert engine.query(blocks(103), top=1)[0].path == one
+
+
+def test_a_deleted_file_is_no_hit_even_before_the_next_run(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    (small_gallery / "apples" / "0.png").unlink()
+    hits = engine.query(blocks(0), top=12)
+    assert len(hits) == 11
+    assert [hit.rank for hit in hits] == list(range(1, 12))
+
+
+def test_a_vanished_or_emptied_gallery_loses_nothing(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    small_gallery.rename(tmp_path / "unmounted")
+    with pytest.raises(GalleryError, match="nothing was marked missing"):
+        engine.index(small_gallery)
+    small_gallery.mkdir()
+    report = engine.index(small_gallery)
+    assert report.missing == 0
+    assert report.kept_roots == (small_gallery,)
+    small_gallery.rmdir()
+    (tmp_path / "unmounted").rename(small_gallery)
+    assert engine.index(small_gallery).unchanged == 12
+
+
+def test_a_file_that_comes_back_is_not_embedded_again(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    apple = small_gallery / "apples" / "0.png"
+    apple.rename(tmp_path / "0.png")
+    assert engine.index(small_gallery).missing == 1
+    (tmp_path / "0.png").rename(apple)
+    report = engine.index(small_gallery)
+    assert (report.embedded, report.reused, report.missing) == (0, 1, 0)
+    assert engine.query(blocks(0), top=1)[0].path == apple
+
+
+def test_several_galleries_and_a_run_over_all(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(small_gallery / "cats", other)
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    report = engine.index(small_gallery, other)
+    assert (report.added, report.embedded, report.reused) == (16, 12, 4)
+    (other / "0.png").unlink()
+    assert engine.index().missing == 1
+    assert sorted(engine.catalogue.roots()) == sorted(str(path).encode() for path in (small_gallery, other))
+
+
+def test_damaged_or_absent_index_file_is_made_anew(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    expected = engine.query(blocks(3), explain=False)
+    (file,) = (tmp_path / "store").glob("*.faiss")
+    for damage in (b"", file.read_bytes()[:100], file.read_bytes()[:-1] + b"\0\1"):
+        file.write_bytes(damage)
+        assert Engine.open(tmp_path / "store").query(blocks(3), explain=False) == expected
+    file.unlink()
+    assert Engine.open(tmp_path / "store").query(blocks(3), explain=False) == expected
+    assert file.is_file()
+
+
+def test_index_file_of_another_generation_is_not_used(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    engine.catalogue.remove(bytes(small_gallery / "apples"))
+    assert len(open_index(engine.catalogue, engine.bundle.fingerprint)) == 8
+
+
+def test_store_of_another_model_is_refused(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
+    monkeypatch.setattr(Bundle, "fingerprint", property(lambda self: "0" * 64))
+    with pytest.raises(StoreError, match="was indexed with another model"):
+        Engine.open(tmp_path / "store", str(tiny_bundle.folder))
+
+
+def test_another_head_on_the_same_backbone_needs_no_new_embedding(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    from retrieval.backbones import build_backbone
+    from retrieval.model import save_bundle
+
+    Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
+    head = replace(tiny_bundle.head, slope=20.0, intercept=-2.0)
+    save_bundle(build_backbone("efficientnet_lite0"), head, tiny_bundle.card, tmp_path / "other-head")
+    engine = Engine.open(tmp_path / "store", str(tmp_path / "other-head"))
+    assert engine.index(small_gallery).embedded == 0
+    other = engine.query(blocks(50), top=3, explain=False)
+    plain = Engine.open(tmp_path / "store").query(blocks(50), top=3, explain=False)
+    assert [hit.path for hit in other] == [hit.path for hit in plain]
+    assert [hit.distance for hit in other] != [hit.distance for hit in plain]
+
+
+def test_too_large_a_top_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="pool of 10"):
+        engine.search(blocks(1), top=11, pool=10)

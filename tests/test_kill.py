@@ -1,0 +1,118 @@
+"""Killed at random moments, a store is usable after each, and in the end as if never disturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from indexes.catalogue import Catalogue
+from tests.command import RETRIEVE, answer, environment, retrieve
+from tests.conftest import blocks
+
+_KILLS = 25
+_PICTURES_A_ROUND = 48
+
+
+def _grow(gallery: Path, number: int) -> None:
+    """More pictures for a round: some of it is always left to embed when the process dies."""
+    folder = gallery / f"class-{number % 5}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in range(_PICTURES_A_ROUND):
+        Image.fromarray(blocks(1000 * number + place)).save(folder / f"{number:03}-{place:03}.png")
+
+
+def _index_until(gallery: Path, store: Path, seconds: float) -> bool:
+    """Index, and kill the process after so many seconds; whether it was still at work."""
+    process = subprocess.Popen(
+        [*RETRIEVE, "index", os.fspath(gallery), "--store", os.fspath(store)],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def _contents(store: Path) -> dict[bytes, tuple[str | None, bytes]]:
+    """Path, label and descriptor of every picture in a store."""
+    catalogue = Catalogue(store)
+    fingerprint = catalogue.setting("fingerprint")
+    assert fingerprint is not None
+    rows = {}
+    for ids, _ in catalogue.vectors(fingerprint):
+        pictures, vectors = catalogue.candidates(ids, fingerprint)
+        rows |= {
+            picture.path: (picture.label, vector.tobytes()) for picture, vector in zip(pictures, vectors, strict=True)
+        }
+    return rows
+
+
+def test_store_survives_kills_at_random_moments(tmp_path: Path) -> None:
+    gallery, store, calm = tmp_path / "gallery", tmp_path / "store", tmp_path / "calm"
+    chance = random.Random(7)
+    _grow(gallery, 0)
+    started = time.perf_counter()
+    answer("index", gallery, "--store", calm)
+    whole = time.perf_counter() - started
+
+    kills, committed = 0, 0
+    for number in range(1, 4 * _KILLS):
+        if kills == _KILLS:
+            break
+        _grow(gallery, number)
+        kills += _index_until(gallery, store, chance.uniform(0.3, 1.2) * whole)
+        done = retrieve("query", gallery / "class-0" / "000-000.png", "--store", store, "--no-explain", "--json")
+        if done.returncode == 0:
+            committed = max(committed, len(_contents(store)))
+        else:  # killed before the first commit
+            assert committed == 0, done.stderr.decode()
+            assert done.stderr.decode().startswith("error: ")
+    assert kills == _KILLS
+    assert committed > 0
+
+    report = answer("index", gallery, "--store", store)
+    assert report["failed"] == 0
+    answer("index", gallery, "--store", calm)
+    assert _contents(store) == _contents(calm)
+    asked = sorted(gallery.rglob("*.png"))[::97]
+    for picture in asked:
+        disturbed, undisturbed = (
+            answer("query", picture, "--top", "10", "--no-explain", "--store", place)["hits"] for place in (store, calm)
+        )
+        assert disturbed == undisturbed
+        assert Path(disturbed[0]["path"]) == picture
+
+
+@pytest.mark.parametrize("moment", [0.2, 0.6])
+def test_interrupt_leaves_a_usable_store(tmp_path: Path, moment: float) -> None:
+    gallery, store = tmp_path / "gallery", tmp_path / "store"
+    for number in range(6):
+        _grow(gallery, number)
+    started = time.perf_counter()
+    answer("index", gallery, "--store", tmp_path / "calm")
+    whole = time.perf_counter() - started
+    process = subprocess.Popen(
+        [*RETRIEVE, "index", os.fspath(gallery), "--store", os.fspath(store)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(moment * whole)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate()
+    assert process.returncode in (0, 130, -signal.SIGINT)  # done before, stopped at work, or while Python started
+    assert b"Traceback" not in complaint or process.returncode == -signal.SIGINT
+    assert answer("index", gallery, "--store", store)["failed"] == 0
+    assert _contents(store) == _contents(tmp_path / "calm")
