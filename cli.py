@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +18,15 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from indexes.errors import StoreError
-from retrieval.errors import PictureError, RetrievalError
-from retrieval.settings import POOL, THRESHOLD, find_store
+from retrieval.errors import GalleryError, PictureError, RetrievalError
+from retrieval.names import safe_name
+from retrieval.settings import POOL, find_store
 
 if TYPE_CHECKING:
+    from retrieval.dataset import Described
     from retrieval.engine import Engine, Result
     from retrieval.network import Step
+    from retrieval.report import PairFiles, Shown
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -87,13 +91,14 @@ def index(
     """
     from retrieval.engine import Engine
     from retrieval.indexing import count_files, resolve_gallery
+    from retrieval.progress import Bar
 
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
     with _prepared_steps() as on_step:
         engine = Engine.create(_store(store), model, device, on_step)
-        _ = engine.network
-    with _progress("Indexing") as progress:
+        engine.load()
+    with Bar(err, "Indexing") as progress:
         report = engine.index(
             *(galleries or ()),
             advance=progress.advance,
@@ -101,13 +106,13 @@ def index(
         )
     engine.close()
     if as_json:
-        failures = [{"path": str(path), "reason": reason} for path, reason in report.failures]
-        kept = [str(root) for root in report.kept_roots]
-        _print_json(asdict(report) | {"failed": report.failed, "failures": failures, "kept_roots": kept})
-        return
-    from retrieval.tables import index_lines
+        from retrieval.answers import index_json
 
-    out.print(index_lines(report))
+        _print_json(index_json(report))
+    else:
+        from retrieval.tables import index_lines
+
+        out.print(index_lines(report))
 
 
 @app.command()
@@ -135,10 +140,12 @@ def query(
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     from retrieval.engine import Engine
 
+    started = time.perf_counter()
     with _prepared_steps() as on_step:
         engine = Engine.open(_store(store), model, device, on_step)
-        _ = engine.network
-    shown = []
+        engine.load()
+    load = time.perf_counter() - started
+    shown: list[Shown] = []
     failed = False
     for number, name in enumerate(pictures, 1):
         try:
@@ -148,8 +155,11 @@ def query(
             _complain(str(error.named("standard input") if name == "-" else error))
             failed = True
             continue
+        if number == 1:
+            result.seconds["load"] += load
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
-        shown.append(_report_query(name, source, result, engine, place, bool(html), as_json))
+        seen = _report_query(name, source, result, engine, place, bool(html), as_json)
+        shown += [seen] if seen else []
     if html and shown:
         _write_page(html, shown, quiet=as_json)
     engine.close()
@@ -179,7 +189,7 @@ def explain(
 
     with _prepared_steps() as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
-        _ = comparer.network
+        comparer.load()
     explanation = comparer.explain(a, b)
     files = write_pair(a, b, explanation, folder)
     if as_json:
@@ -214,7 +224,7 @@ def evaluate(
         result = measure(head, *described.labelled(), pool, seed)
         results[str(dataset)] = asdict(result)
         if not as_json:
-            out.print(evaluation_table(_safe(dataset), result))
+            out.print(evaluation_table(safe_name(dataset), result))
         for path, reason in described.failures:
             _complain(f"{path} {reason}: left out")
     if as_json:
@@ -256,7 +266,11 @@ def remove(
     from indexes.catalogue import Catalogue
 
     catalogue = Catalogue(_store(store))
-    counts = {str(path): catalogue.remove_either(os.path.abspath(path), os.path.realpath(path)) for path in paths}
+    # A gallery's own links are kept in its pictures' paths, those that lead to the gallery are not.
+    counts = {
+        str(path): sum(catalogue.remove(os.fsencode(name)) for name in {os.path.abspath(path), os.path.realpath(path)})
+        for path in paths
+    }
     if as_json:
         _print_json({"removed": counts})
     else:
@@ -298,9 +312,11 @@ def demo(
     from retrieval.demo import make_gallery
 
     gallery, asked = make_gallery(folder)
-    out.print(Text(f"A gallery of photographs is in {_safe(gallery)}; the question is {_safe(asked)}"))
+    out.print(Text(f"A gallery of photographs is in {safe_name(gallery)}; the question is {safe_name(asked)}"))
     index([gallery], store=folder / ".retrieve", device=device)
-    query([str(asked)], store=folder / ".retrieve", device=device, folder=folder / "results", html=folder / "results.html")
+    query(
+        [str(asked)], store=folder / ".retrieve", device=device, folder=folder / "results", html=folder / "results.html"
+    )
 
 
 def main() -> None:
@@ -314,16 +330,16 @@ def _store(chosen: Path | None) -> Path:
 
 def _report_query(
     name: str, source: Path | bytes, result: Result, engine: Engine, folder: Path | None, html: bool, as_json: bool
-) -> Any:
+) -> Shown | None:
     """Write a query's files, then print its answer; what the page needs of it."""
-    from retrieval import report
-
-    shown, files = None, {}
+    shown: Shown | None = None
+    files: dict[int, PairFiles] = {}
     started = time.perf_counter()
     if folder or html:
-        shown = report.prepare(source, name, result.hits)
-    if folder and shown:
-        files = report.write_overlays(shown, folder)
+        from retrieval.report import prepare, write_overlays
+
+        shown = prepare(source, name, result.hits)
+        files = write_overlays(shown, folder) if folder else {}
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
     if as_json:
@@ -333,26 +349,27 @@ def _report_query(
     else:
         from retrieval.tables import hits_table, seconds_line
 
-        out.print(hits_table(_safe(name), result.hits), seconds_line(seconds))
+        out.print(hits_table(safe_name(name), result.hits), seconds_line(seconds))
         if folder:
-            out.print(Text(f"contact sheet: {_safe(folder / 'contact-sheet.png')}"))
+            out.print(Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}"))
     return shown
 
 
-def _write_page(file: Path, shown: list[Any], quiet: bool) -> None:
+def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
     from retrieval.report import write_page
 
     write_page(shown, file)
     if not quiet:
-        out.print(Text(f"page: {_safe(file)}"))
+        out.print(Text(f"page: {safe_name(file)}"))
 
 
 def _described(dataset: Path, model: str, device: str) -> Described:
     """A data set's descriptors, with progress."""
     from retrieval.dataset import describe
     from retrieval.indexing import count_files
+    from retrieval.progress import Bar
 
-    with _prepared_steps() as on_step, _Progress("Embedding") as progress:
+    with _prepared_steps() as on_step, Bar(err, f"Embedding {safe_name(dataset.name)}") as progress:
         return describe(
             dataset,
             model,
@@ -363,44 +380,13 @@ def _described(dataset: Path, model: str, device: str) -> Described:
         )
 
 
-class _Progress:
-    """A bar with rate and remaining time on standard error; nothing where that is no terminal."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def start(self, count: Callable[[], int]) -> None:
-        """Show the bar; the files are counted only where somebody looks."""
-        if not err.is_terminal:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        rate = TextColumn("{task.speed:.0f} pictures/s" if False else "")
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=err
-        )
-        self._task = self._bar.add_task(self._title, total=count())
-        self._bar.start()
-
-    def advance(self, files: int) -> None:
-        if self._bar:
-            self._bar.advance(self._task, files)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-
 @contextmanager
 def _prepared_steps() -> Iterator[Step]:
     """Say in one line that a model is being prepared, with a bar of its steps."""
     from retrieval.network import PREPARE_STEPS
+    from retrieval.progress import Bar
 
-    with _Progress("Preparing the model (first use only)") as progress:
+    with Bar(err, "Preparing the model (first use only)") as progress:
 
         def on_step(step: str) -> None:
             if step == PREPARE_STEPS[0]:
@@ -414,13 +400,7 @@ def _prepared_steps() -> Iterator[Step]:
 
 
 def _complain(sentence: str) -> None:
-    err.print(Text.assemble(("error: ", "bold red"), _safe(sentence)))
-
-
-def _safe(name: str | os.PathLike[str]) -> str:
-    from retrieval.names import safe_name
-
-    return safe_name(name)
+    err.print(Text.assemble(("error: ", "bold red"), safe_name(sentence)))
 
 
 def _print_json(value: object) -> None:

@@ -89,8 +89,8 @@ def _hit_json(hit: Hit, files: PairFiles | None) -> Values:
 def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Values:
     return {
         "identical": explanation.identical,
-        "query": _heatmaps_json(explanation.query, files and files.query),
-        "hit": _heatmaps_json(explanation.hit, files and files.hit),
+        "query": _heatmaps_json(explanation.query, files.query if files else None),
+        "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
     }
 
 

@@ -29,6 +29,10 @@ class Comparer:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
         return open_network(self.bundle, self._device, self._on_step)
 
+    def load(self) -> None:
+        """Open the network now, not on first use."""
+        _ = self.network
+
     def pixels(self, source: Source) -> Pixels:
         """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
         size = self.bundle.card.preprocessing.size

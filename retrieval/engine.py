@@ -89,6 +89,10 @@ class Engine:
     def _index(self) -> VectorIndex:
         return open_index(self.catalogue, self.bundle.fingerprint)
 
+    def load(self) -> None:
+        """Open the network now, not on first use."""
+        self._comparer.load()
+
     def close(self) -> None:
         """Give back the store's files."""
         self.catalogue.close()

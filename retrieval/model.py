@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ def load_model(name: str = "default") -> SiameseNetwork:
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(bundle.weights_file).items()}
         lacking, extra = model.load_state_dict(tensors, strict=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{bundle.weights_file} does not fit the model: {error}") from error
     if extra or any(not name.endswith("num_batches_tracked") for name in lacking):
         raise ModelError(f"{bundle.weights_file} does not fit the model: lacks {lacking}, has {extra}")

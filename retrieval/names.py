@@ -1,4 +1,4 @@
-"""Names and figures made safe and short for people: terminals, sheets, pages."""
+"""Names and figures made fit for people: terminals, sheets, pages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ def safe_name(name: str | bytes | os.PathLike[str]) -> str:
     invisible ones that turn the direction of writing become \xNN below 0x80, else \uNNNN.
     """
     return "".join(_safe(character) for character in os.fsdecode(name))
-
-
-def shortened(text: str, most: int) -> str:
-    """The text in at most `most` characters, its middle left out: the ending tells what a file is."""
-    if len(text) <= most:
-        return text
-    head = (most - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def percent(share: float) -> str:

@@ -28,8 +28,9 @@ _LEAST_LONG_SIDE, _LEAST_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 
 _LEVELS = 256
 
 # What heat does to the picture: chosen by eye on photographs of rooms, flowers and skin.
-_SATURATION, _LIGHT = 0.12, 0.70  # what is left of the picture's colour and brightness below the heat
-_OPACITY, _OPACITY_EASE = 0.76, 0.75  # the strongest heat still lets the picture through
+_SATURATION = 0.12  # what is left of the picture's colour
+_DARKEST, _BRIGHTEST = 24, 190  # of 255: neither deep shadow nor white walls compete with the heat
+_OPACITY, _OPACITY_EASE = 0.62, 0.75  # the strongest heat still lets the picture through
 
 _TO_LMS = np.array(
     [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
@@ -63,16 +64,20 @@ def linear_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((lab @ _TO_LMS.T) ** 3 @ _LMS_TO_LINEAR.T)
 
 
-@cache
-def colour_map(kind: Kind) -> Colours:
-    """The colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only."""
+def colour_path(kind: Kind) -> NDArray[np.float64]:
+    """The colour map in OKLab, float64 (256, 3): lightness in equal steps, all of it within sRGB."""
     ramp = _RAMPS[kind]
     value = np.linspace(0, 1, _LEVELS)
     points = np.linspace(0, 1, len(ramp.hues))
     hue = np.radians(_smooth(value, points, ramp.hues))
-    lightness = ramp.lightness[0] + (ramp.lightness[1] - ramp.lightness[0]) * value
-    chroma = _within_gamut(lightness, _smooth(value, points, ramp.chromas), hue)
-    linear = np.clip(linear_srgb(_lab(lightness, chroma, hue)), 0, 1)
+    lightness = np.linspace(*ramp.lightness, _LEVELS)
+    return _lab(lightness, _within_gamut(lightness, _smooth(value, points, ramp.chromas), hue), hue)
+
+
+@cache
+def colour_map(kind: Kind) -> Colours:
+    """The colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only."""
+    linear = np.clip(linear_srgb(colour_path(kind)), 0, 1)  # of rounding only
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     colours = np.round(255 * encoded).astype(np.uint8)
     colours.flags.writeable = False
@@ -111,7 +116,7 @@ def _enlarged(heat: Array, size: tuple[int, int]) -> Image.Image:
 
 def _subdued(image: Image.Image) -> Image.Image:
     grey = image.convert("L").convert("RGB")
-    return Image.blend(grey, image, _SATURATION).point(lambda value: value * _LIGHT)
+    return Image.blend(grey, image, _SATURATION).point(lambda value: _DARKEST + value * (_BRIGHTEST - _DARKEST) / 255)
 
 
 @cache
@@ -127,9 +132,7 @@ def _smooth(value: NDArray[np.float64], points: NDArray[np.float64], targets: tu
     return np.convolve(padded, window / window.sum(), mode="valid")
 
 
-def _lab(
-    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _lab(lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,8 +23,10 @@ from retrieval.explain import Explanation, Heatmaps, Verdict
 from retrieval.names import percent, safe_name
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.pictures import Source
-from retrieval.search import Hit
 from retrieval.settings import THRESHOLD
+
+if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
+    from retrieval.search import Hit
 
 KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
@@ -94,12 +97,11 @@ def prepare_pair(a: Source, a_name: str, b: Source, b_name: str, explanation: Ex
 
 def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
     """Write each hit's overlays and `contact-sheet.png`; the files by the hit's rank. Raises RetrievalError."""
-    written = {}
-    for hit in shown.hits:
-        stem = f"hit-{hit.rank:02}"
-        written[hit.rank] = _write_hit(shown, hit, folder, (f"{stem}-query", f"{stem}-hit"))
-    _write(folder / "contact-sheet.png", _encoded(contact_sheet(shown), "PNG"))
-    return written
+    with ThreadPoolExecutor(2) as threads:
+        sheet = threads.submit(lambda: _encoded(contact_sheet(shown), "PNG"))
+        written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, _stems(hit.rank)), shown.hits))
+    _write(folder / "contact-sheet.png", sheet.result())
+    return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
 
 
 def write_pair(a: Path, b: Path, explanation: Explanation, folder: Path) -> PairFiles:
@@ -172,9 +174,10 @@ class _Side:
 
 
 def _sides(shown: Shown, hit: ShownHit, titles: tuple[str, str] = ("query", "hit")) -> tuple[_Side, _Side]:
+    first, second = (hit.explanation.query, hit.explanation.hit) if hit.explanation else (None, None)
     return (
-        _side(shown, hit, titles[0], shown.name, shown.picture, hit.explanation and hit.explanation.query),
-        _side(shown, hit, titles[1], hit.name, hit.picture, hit.explanation and hit.explanation.hit),
+        _side(shown, hit, titles[0], shown.name, shown.picture, first),
+        _side(shown, hit, titles[1], hit.name, hit.picture, second),
     )
 
 
@@ -190,10 +193,12 @@ def _side(
 # Files
 
 
+def _stems(rank: int) -> tuple[str, str]:
+    return f"hit-{rank:02}-query", f"hit-{rank:02}-hit"
+
+
 def _write_hit(shown: Shown, hit: ShownHit, folder: Path, stems: tuple[str, str]) -> PairFiles:
-    first, second = (
-        _write_side(side, folder, stem) for side, stem in zip(_sides(shown, hit), stems, strict=True)
-    )
+    first, second = (_write_side(side, folder, stem) for side, stem in zip(_sides(shown, hit), stems, strict=True))
     return PairFiles(first, second)
 
 
@@ -219,39 +224,42 @@ def _write(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
         reason = error.strerror or error
         raise RetrievalError(
-            f"{safe_name(path)} cannot be written ({reason}): choose a place that you may write to, with room on its disk"
+            f"{safe_name(path)} cannot be written ({reason}): choose a place that you may write to and that has room"
         ) from error
 
 
 def _encoded(image: Image.Image, format_: str, quality: int = 85) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format_, quality=quality, subsampling=0, optimize=format_ == "JPEG")
+    image.save(buffer, format_, quality=quality, subsampling=0, compress_level=4)
     return buffer.getvalue()
 
 
 # Contact sheets
 
-_INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeefF1"
-_MARGIN, _CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 12, 36, 8
-_FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "segoeui.ttf", "arial.ttf")
-_PAIR_CELL = 320
+_INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
+_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 320, 12, 36, 8
+_TOP, _ROW = 150, 94  # where rows begin; a row's height besides its pictures
+_SMOOTH = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
+_FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
 
 
 def contact_sheet(shown: Shown) -> Image.Image:
     """A row a hit: the query as it is, factual, counterfactual, and the hit likewise, with a legend above. RGB."""
     lefts = [_MARGIN + i * (_CELL + _GAP) + (i > 2) * (_GROUP_GAP - _GAP) for i in range(6)]
     width = lefts[-1] + _CELL + _MARGIN
-    rows = [_row_height(_sides(shown, hit), _CELL) for hit in shown.hits] or [0]
-    sheet = _Sheet(width, 150 + sum(74 + height for height in rows) + 34)
+    rows = [_row_height(_sides(shown, hit), _CELL) for hit in shown.hits] or [_CELL]
+    sheet = _Sheet(width, _TOP + sum(_ROW + height for height in rows) + 16)
     count = f"{len(shown.hits)} {'hit' if len(shown.hits) == 1 else 'hits'}, most similar first"
     _header(sheet, f"Query: {shown.name}", f"{count} · one scale of evidence for all" if shown.hits else NO_HITS)
-    top = 150
+    if not shown.hits and shown.picture:
+        sheet.picture(shown.picture, _MARGIN, _TOP, _CELL)
+    top = _TOP
     for hit, height in zip(shown.hits, rows, strict=False):
         sheet.line(top)
-        _hit_line(sheet, hit, top + 16, lefts)
+        _hit_line(sheet, hit, top + 18, lefts)
         for side, own in zip(_sides(shown, hit), (lefts[:3], lefts[3:]), strict=True):
-            _side_cells(sheet, side, own, top + 48, _CELL, height)
-        top += 74 + height
+            _side_cells(sheet, side, own, top + 52, _CELL, height)
+        top += _ROW + height
     return sheet.image
 
 
@@ -261,15 +269,15 @@ def pair_sheet(shown: Shown) -> Image.Image:
     sides = _sides(shown, hit, ("A", "B"))
     lefts = [_MARGIN + i * (_PAIR_CELL + _GAP) for i in range(3)]
     rows = [_row_height((side,), _PAIR_CELL) for side in sides]
-    sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, 222 + sum(76 + height for height in rows) + 10)
-    _header(sheet, "How similar, and why", f"{_name_of(shown.name)} and {hit.name}")
-    sheet.line(150)
-    sheet.similarity(_MARGIN, 172, hit)
-    top = 214
+    sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, _TOP + 64 + sum(_ROW - 16 + height for height in rows) + 16)
+    _header(sheet, "How similar, and why", f"A: {_name_of(shown.name)} · B: {_name_of(hit.name)}")
+    sheet.line(_TOP)
+    sheet.similarity(_MARGIN, _TOP + 20, hit)
+    top = _TOP + 64
     for side, height in zip(sides, rows, strict=True):
         sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, most=3 * _PAIR_CELL)
         _side_cells(sheet, side, lefts, top + 28, _PAIR_CELL, height)
-        top += 76 + height
+        top += _ROW - 16 + height
     return sheet.image
 
 
@@ -281,7 +289,7 @@ def _header(sheet: _Sheet, title: str, subtitle: str) -> None:
     sheet.text((_MARGIN, 32), title, 25, bold=True, most=sheet.width - 2 * _MARGIN)
     sheet.text((_MARGIN, 68), subtitle, 15, _GREY, most=sheet.width - 2 * _MARGIN)
     for kind, left in zip(KINDS, (_MARGIN, _MARGIN + 490), strict=True):
-        used = sheet.text((left, 106), f"{kind}: {_MEANING[kind]}", 14)
+        used = sheet.text((left, 106), f"{kind.capitalize()}: {_MEANING[kind]}", 14)
         used += 14 + sheet.text((left + used + 14, 107), "faint", 12, _GREY)
         sheet.image.paste(legend_bar(kind, 120, 14), (left + used + 7, 107))
         sheet.text((left + used + 134, 107), "strong", 12, _GREY)
@@ -304,7 +312,7 @@ def _side_cells(sheet: _Sheet, side: _Side, lefts: list[int], top: int, cell: in
     if side.picture is None:
         sheet.place((lefts[0], below, lefts[0] + cell, below + height), "cannot be shown")
     else:
-        sheet.picture(side.picture, lefts[0], below, cell, height)
+        sheet.picture(side.picture, lefts[0], below, cell)
     if side.heatmaps is None or side.picture is None:
         sheet.place((lefts[1], below, lefts[2] + cell, below + height), side.missing)
         return
@@ -314,7 +322,7 @@ def _side_cells(sheet: _Sheet, side: _Side, lefts: list[int], top: int, cell: in
         sheet.text((left + 18 + used, top), f": {side.evidence(kind)}", 13, _GREY)
         overlaid = side.overlaid(kind)
         if overlaid is not None:
-            sheet.picture(overlaid, left, below, cell, height)
+            sheet.picture(overlaid, left, below, cell)
 
 
 def _fitted(size: tuple[int, int], cell: int) -> tuple[int, int]:
@@ -361,26 +369,31 @@ class _Sheet:
 
     def place(self, box: tuple[int, int, int, int], words: str) -> None:
         """A quiet field where a picture cannot be, with the reason in its middle."""
-        self._draw.rounded_rectangle(box, 6, _PLACE)
-        lines = list(_wrapped(words, 15, box[2] - box[0] - 24, self.measure))[: max(1, (box[3] - box[1]) // 22)]
+        self.rounded(box, 6, _PLACE)
+        lines = list(_wrapped(words, 15, box[2] - box[0] - 24))[: max(1, (box[3] - box[1]) // 22)]
         top = (box[1] + box[3]) / 2 - 11 * (len(lines) - 1)
         for number, line in enumerate(lines):
             shown, font = _typeset(line, 15)
             self._draw.text(((box[0] + box[2]) / 2, top + 22 * number), shown, _GREY, font, anchor="mm")
 
-    def picture(self, image: Image.Image, left: int, top: int, cell: int, height: int) -> None:
-        """The whole picture in its proportions, in the middle of its cell."""
-        size = _fitted(image.size, cell)
-        small = image.resize(size, Image.Resampling.LANCZOS)
-        self.image.paste(small, (left + (cell - size[0]) // 2, top + (height - size[1]) // 2))
+    def picture(self, image: Image.Image, left: int, top: int, cell: int) -> None:
+        """The whole picture in its proportions, under its caption."""
+        self.image.paste(image.resize(_fitted(image.size, cell), Image.Resampling.LANCZOS), (left, top))
+
+    def rounded(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
+        """A filled box (left, top, right, bottom) with smooth round corners."""
+        size = box[2] - box[0], box[3] - box[1]
+        mask = Image.new("L", (size[0] * _SMOOTH, size[1] * _SMOOTH))
+        corner = (mask.width - 1, mask.height - 1)
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, *corner), radius * _SMOOTH, 255)
+        self.image.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
 
     def similarity(self, left: int, top: int, hit: ShownHit) -> None:
         """A bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
-        self._draw.rounded_rectangle((left, top + 5, left + 160, top + 15), 5, _LINE)
-        filled = left + max(10, round(160 * hit.similarity))
-        self._draw.rounded_rectangle((left, top + 5, filled, top + 15), 5, _INK)
+        self.rounded((left, top + 5, left + 160, top + 15), 5, _LINE)
+        self.rounded((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
         mark = left + round(160 * (1 - THRESHOLD))
-        self._draw.line((mark, top + 2, mark, top + 18), _GREY)
+        self._draw.line((mark, top + 1, mark, top + 19), _GREY)
         end = left + 172 + self.text((left + 172, top), percent(hit.similarity), 18, bold=True)
         end += 10 + self._pill(end + 10, top, hit.verdict)
         if hit.index_rank is not None:
@@ -389,8 +402,10 @@ class _Sheet:
     def _pill(self, left: int, top: int, verdict: Verdict) -> int:
         """The verdict: filled for similar, an outline for different; its width."""
         width = self.measure(verdict, 14) + 22
-        fill, ink = (_INK, "white") if verdict == "similar" else (_PAPER, _INK)
-        self._draw.rounded_rectangle((left, top - 2, left + width, top + 21), 11, fill, _INK)
+        self.rounded((left, top - 2, left + width, top + 22), 12, _INK)
+        if verdict == "different":
+            self.rounded((left + 1, top - 1, left + width - 1, top + 21), 11, _PAPER)
+        ink = _PAPER if verdict == "similar" else _INK
         self.text((left + 11, top + 2), verdict, 14, ink)
         return width
 
@@ -403,7 +418,7 @@ class _Sheet:
         return cut
 
 
-def _wrapped(text: str, size: int, most: int, measure: object) -> Iterator[str]:
+def _wrapped(text: str, size: int, most: int) -> Iterator[str]:
     line = ""
     for word in text.split():
         joined = f"{line} {word}".strip()
@@ -417,12 +432,9 @@ def _wrapped(text: str, size: int, most: int, measure: object) -> Iterator[str]:
 
 def _typeset(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     """The text with a font that has its letters; letters that no font has are written as \\uNNNN."""
-    fonts = _fonts(size)
-    for font in fonts:
-        if not _lacking(text, font):
-            return text, font
-    lacking = _lacking(text, fonts[0])
-    return "".join(f"\\u{ord(each):04x}" if each in lacking else each for each in text), fonts[0]
+    font = min(_fonts(size), key=lambda each: len(_lacking(text, each)))
+    lacking = _lacking(text, font)
+    return "".join(f"\\u{ord(each):04x}" if each in lacking else each for each in text), font
 
 
 @cache
@@ -436,8 +448,13 @@ def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
 
 
 def _lacking(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
-    nothing = bytes(font.getmask("\uffff"))  # the box that a font draws for what it lacks
-    return {each for each in set(text) if not each.isspace() and bytes(font.getmask(each)) == nothing}
+    return {each for each in set(text) if not each.isspace() and _drawn(each, font) == _drawn("\uffff", font)}
+
+
+@cache
+def _drawn(character: str, font: ImageFont.FreeTypeFont) -> bytes:
+    """The letter's dots; of what a font lacks, those of an empty box."""
+    return bytes(font.getmask(character))
 
 
 # The page
@@ -446,7 +463,7 @@ def _lacking(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
 def page(results: Sequence[Shown]) -> str:
     """One HTML page, whole in itself, of one or more queries. It asks no network and runs no script."""
     style = files("retrieval").joinpath("report.css").read_text("utf-8")
-    title = f"Most similar to {results[0].name}" if len(results) == 1 else f"{len(results)} queries and their hits"
+    title = f"Most similar to {results[0].name}" if len(results) == 1 else f"The hits of {len(results)} queries"
     queries = "\n".join(_query_html(shown) for shown in results) or "<p>No queries.</p>"
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -461,7 +478,7 @@ def page(results: Sequence[Shown]) -> str:
 </head>
 <body>
 <header>
-<h1>{_name_html(title)}</h1>
+<h1>The most similar pictures, and why</h1>
 {_legend_html(results)}
 </header>
 <main>
@@ -474,7 +491,7 @@ def page(results: Sequence[Shown]) -> str:
 
 def _legend_html(results: Sequence[Shown]) -> str:
     bars = "".join(
-        f'<li><b>{kind}</b> {_MEANING[kind]}<span class="scale"><span>faint</span>'
+        f'<li><b>{kind.capitalize()}</b> {_MEANING[kind]}<span class="scale"><span>faint</span>'
         f'<img src="{_data_uri(legend_bar(kind, 256, 16), "PNG")}" alt="from grey to bright: faint to strong">'
         "<span>strong</span></span></li>"
         for kind in KINDS
@@ -483,9 +500,9 @@ def _legend_html(results: Sequence[Shown]) -> str:
 <h2 id="reading">How to read this</h2>
 <ul class="legend">{bars}</ul>
 <p>Each row shows the query and one hit: the picture as it is, then where the model found evidence <b>for</b> its
-verdict (factual), then where it found evidence <b>against</b> it (counterfactual: with more of this, the verdict would
-turn). “Similar” means a similarity above {percent(1 - THRESHOLD)}. All hits of a query share one scale, so faint
-evidence looks faint. Select a picture to enlarge it.</p>
+verdict (factual), then <b>against</b> it (counterfactual: what would have to weigh more for the verdict to turn).
+“Similar” means a similarity above {percent(1 - THRESHOLD)}. All hits of a query share one scale, so faint evidence
+looks faint. Select a picture to enlarge it.</p>
 <p>The limits: {_places(results)}, so their edges are not the edges of
 things. They show what the model’s verdict rests on. They prove nothing about the pictures, and the model may be right
 for the wrong reasons.</p>
@@ -504,7 +521,7 @@ def _query_html(shown: Shown) -> str:
     hits = "\n".join(_hit_html(shown, hit) for hit in shown.hits) or f'<p class="empty">{NO_HITS}</p>'
     picture = _figure(shown.picture, "query, as it is", f"The query {shown.name}") if not shown.hits else ""
     return f"""<section class="query">
-<h2>{_name_html(shown.name)}</h2>
+<h2>Query: {_name_html(shown.name)}</h2>
 {picture}{hits}
 </section>"""
 
@@ -516,7 +533,7 @@ def _hit_html(shown: Shown, hit: ShownHit) -> str:
     sides = "\n".join(_side_html(side) for side in _sides(shown, hit))
     return f"""<article>
 <h3><span class="rank">{hit.rank}</span> {_name_html(hit.name)}</h3>
-{folder}<p class="facts"><meter min="0" max="1" value="{hit.similarity:.4f}">{percent(hit.similarity)}</meter>
+{folder}<p class="facts"><span class="bar" aria-hidden="true"><i style="width:{100 * hit.similarity:.1f}%"></i></span>
 <b class="percent">{percent(hit.similarity)}</b><b class="verdict {hit.verdict}">{hit.verdict}</b>{label}{index}</p>
 <div class="pair">
 {sides}
@@ -546,8 +563,8 @@ def _figure(image: Image.Image | None, caption: str, alt: str) -> str:
     width, height = image.size
     source = f'src="{_data_uri(image, "JPEG")}" width="{width}" height="{height}"'
     return (
-        f'<figure><div class="frame"><img {source} alt="{escape(alt)}" tabindex="0"></div>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figure><div class="frame" style="aspect-ratio:{width}/{height}">'
+        f'<img {source} alt="{escape(alt)}" tabindex="0"></div><figcaption>{caption}</figcaption></figure>'
     )
 
 

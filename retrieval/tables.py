@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from indexes.catalogue import Catalogue
 from indexes.records import Counts
 from retrieval.bundle import Bundle
 from retrieval.evaluate import Evaluation
+from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
-from retrieval.names import safe_name
+from retrieval.names import percent, safe_name
 from retrieval.search import Hit
 
 _BAR = 10  # characters of a full bar
@@ -35,13 +38,19 @@ def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
-            safe_name(hit.path),
-            hit.label or "",
+            Text(safe_name(_from_here(hit.path))),
+            Text(safe_name(hit.label or "")),
             Text.assemble((bar(hit.similarity), style), f" {percent(hit.similarity):>6}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
         )
     return Group(title, table)
+
+
+def _from_here(path: Path) -> Path:
+    """The path as seen from the working folder, where the picture lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def bar(share: float) -> str:
@@ -51,16 +60,33 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
 
 
-def percent(share: float) -> str:
-    """A share in percent that says 100.0 % only where it is all."""
-    shown = f"{100 * share:.1f} %"
-    return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
-
-
 def seconds_line(seconds: dict[str, float]) -> Text:
     """How long each stage took."""
     parts = [f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items()]
     return Text(" · ".join(parts), style="dim")
+
+
+def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
+    """The answer of `retrieve explain`, and where its pictures are."""
+    style = "green" if explanation.verdict == "similar" else "yellow"
+    answer = Text.assemble((f"{percent(explanation.similarity)} similar", style), f": {explanation.verdict}")
+    lines = [answer, Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}")]
+    if explanation.identical:
+        lines.insert(1, Text("identical: nothing to explain"))
+    return Group(*lines)
+
+
+def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
+    """What a store holds."""
+    model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
+    failures = [(safe_name(path), reason) for path, reason in catalogue.failures()]
+    return Group(
+        Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
+        Text(f"model {model} ({fingerprint[:16]})" if model else "nothing is indexed yet"),
+        galleries_table(catalogue.counts()),
+        Text(f"{len(failures)} failed"),
+        failures_lines(failures, most_failures),
+    )
 
 
 def index_lines(report: IndexReport) -> RenderableType:
@@ -97,7 +123,7 @@ def galleries_table(counts: Sequence[Counts]) -> Table:
     table.add_column("pictures", justify="right")
     table.add_column("missing", justify="right")
     for count in counts:
-        table.add_row(safe_name(count.root), str(count.pictures), str(count.missing))
+        table.add_row(Text(safe_name(count.root)), str(count.pictures), str(count.missing))
     return table
 
 
@@ -109,7 +135,7 @@ def models_table(bundles: Sequence[Bundle]) -> Table:
     for bundle in bundles:
         card = bundle.card
         size = f"{card.preprocessing.size}x{card.preprocessing.size}"
-        trained_on = Text(str(card.provenance.get("trained_on", "not recorded")))
+        trained_on = str(card.provenance.get("trained_on", "not recorded"))
         first = [card.name, card.backbone, size, str(card.units), trained_on]
         for name, figures in card.metrics.items() or [("not measured", {})]:
             wanted = ("p_at_1", "map_at_100", "roc_auc", "calibration_error")

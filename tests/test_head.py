@@ -1,0 +1,72 @@
+"""The head by hand: relu(W g + c), unit length, L2 separation, one sigmoid neuron."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from retrieval.head import Array, Head, sigmoid
+
+WEIGHT = np.array([[1, 0], [0, 1], [-1, 2]], np.float32)
+BIAS = np.array([0, -1, 0], np.float32)
+DESCRIPTORS = np.array([[3, 0], [1, 5]], np.float32)
+# W g + c: (3, -1, -3) and (1, 4, 9).
+ACTIVATED = [[3, 0, 0], [1, 4, 9]]
+
+
+def head(normalize: bool = False, slope: float = 1.0, intercept: float = 0.0) -> Head:
+    return Head(WEIGHT, BIAS, slope, intercept, normalize)
+
+
+def array(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+def test_activate_is_relu_of_the_dense_layer() -> None:
+    assert head().activate(DESCRIPTORS).tolist() == ACTIVATED
+    assert head().activate(DESCRIPTORS).dtype == np.float32
+
+
+def test_embed_without_normalisation_is_the_activation() -> None:
+    assert head().embed(DESCRIPTORS).tolist() == ACTIVATED
+
+
+def test_embed_with_normalisation_has_length_one() -> None:
+    length = math.sqrt(1 + 16 + 81)
+    expected = np.array([[1, 0, 0], [1 / length, 4 / length, 9 / length]])
+    np.testing.assert_allclose(head(normalize=True).embed(DESCRIPTORS), expected, rtol=1e-6)
+
+
+def test_one_descriptor_needs_no_batch() -> None:
+    assert head().embed(DESCRIPTORS[1]).tolist() == ACTIVATED[1]
+    np.testing.assert_allclose(np.linalg.norm(head(normalize=True).embed(DESCRIPTORS[1])), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_descriptor_that_activates_nothing_embeds_to_zero(normalize: bool) -> None:
+    assert head(normalize).embed(array(-1, 0)).tolist() == [0, 0, 1]
+    assert head(normalize).embed(array(0, 0)).tolist() == [0, 0, 0]
+
+
+def test_separation_is_the_euclidean_norm() -> None:
+    separation = head().separation(array(0, 3, 0)[None], np.stack([array(4, 0, 0), array(0, 3, 0)]))
+    assert separation.tolist() == [5, 0]
+    assert separation.dtype == np.float64
+
+
+def test_distance_is_the_sigmoid_of_slope_and_intercept() -> None:
+    distance = head(slope=2.0, intercept=-1.0).distance(np.array([0.0, 0.5, 3.0]))
+    np.testing.assert_allclose(distance, [1 / (1 + math.e), 0.5, 1 / (1 + math.exp(-5))], rtol=1e-12)
+
+
+def test_distance_grows_with_separation() -> None:
+    distance = head(slope=0.5).distance(np.linspace(0, 60, 50))
+    assert (np.diff(distance) > 0).all()
+
+
+def test_sigmoid_does_not_overflow() -> None:
+    with np.errstate(all="raise"):
+        values = sigmoid(np.array([-1e6, -1.0, 0.0, 1.0, 1e6]))
+    np.testing.assert_allclose(values, [0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1], atol=1e-15)
