@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check bench install clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -23,5 +23,9 @@ check: install
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+bench: install
+	$(BIN)/python benchmarks/startup.py
+
+# A store (.retrieve) is the user's own, so it stays.
 clean:
-	rm -rf $(VENV) demo .retrieve build *.egg-info
+	rm -rf $(VENV) demo build *.egg-info

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,14 +22,19 @@ from typer.core import TyperGroup
 
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
-from retrieval.names import safe_name
-from retrieval.settings import POOL, find_store
+from retrieval.names import in_plain_letters, safe_name
+from retrieval.settings import POOL, Device, find_store
 
 if TYPE_CHECKING:
+    from retrieval.bundle import Bundle
     from retrieval.dataset import Described
     from retrieval.engine import Engine, Result
     from retrieval.network import Step
-    from retrieval.report import PairFiles, Shown
+    from retrieval.shown import PairFiles, Shown
+
+warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
+
+_WIDE = 100  # columns from which a table has room for bars beside the paths
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,8 +49,15 @@ class _Commands(TyperGroup):
         except (RetrievalError, StoreError) as error:
             _complain(str(error))
             raise typer.Exit(1) from error
+        except BrokenPipeError:  # whoever read the output has enough of it
+            raise
+        except OSError as error:
+            _give_up_output()
+            _complain(_sentence(error))
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            _complain("interrupted; what was committed is kept, and the same command goes on from there")
+            kept = "; what was committed is kept, and the same command goes on from there"
+            _complain(f"interrupted{kept if ctx.invoked_subcommand == 'index' else ''}")
             raise typer.Exit(130) from error
 
 
@@ -67,7 +82,7 @@ Store = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -79,7 +94,7 @@ def index(
     ] = None,
     store: Store = None,
     model: Model = None,
-    device: Device = "auto",
+    device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
     """Take folders of pictures into the store, or bring it up to date with them.
@@ -89,14 +104,18 @@ def index(
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
-    from retrieval.engine import Engine
+    from indexes.database import is_store
+    from retrieval.engine import NO_GALLERY, Engine
     from retrieval.indexing import count_files, resolve_gallery
     from retrieval.progress import Bar
 
+    place = _store(store)
+    if not galleries and not is_store(place):
+        raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
     with _prepared_steps() as on_step:
-        engine = Engine.create(_store(store), model, device, on_step)
+        engine = Engine.create(place, model, device, on_step)
         engine.load()
     with Bar(err, "Indexing") as progress:
         report = engine.index(
@@ -127,7 +146,7 @@ def query(
     pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
     store: Store = None,
     model: Model = None,
-    device: Device = "auto",
+    device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
     """Find the indexed pictures that are most similar to a picture, and why.
@@ -138,6 +157,7 @@ def query(
         raise typer.BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
     if not explain and (folder or html):
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
+    _check_outputs(folder, html)
     from retrieval.engine import Engine
 
     started = time.perf_counter()
@@ -145,11 +165,13 @@ def query(
         engine = Engine.open(_store(store), model, device, on_step)
         engine.load()
     load = time.perf_counter() - started
+    if label is not None and label not in (labels := engine.catalogue.labels()):
+        err.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
     shown: list[Shown] = []
     failed = False
     for number, name in enumerate(pictures, 1):
         try:
-            source = sys.stdin.buffer.read() if name == "-" else Path(name)
+            source = _standard_input() if name == "-" else Path(name)
             result = engine.search(source, top, pool, label, min_similarity, explain)
         except PictureError as error:
             _complain(str(error.named("standard input") if name == "-" else error))
@@ -175,13 +197,14 @@ def explain(
         "explanation"
     ),
     model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
-    device: Device = "auto",
+    device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
     """Say how similar two pictures are, and show why. Needs no store.
 
     Example: `retrieve explain cat.jpg lynx.jpg --out why`
     """
+    _check_outputs(folder)
     from retrieval.answers import pair_json
     from retrieval.bundle import find_bundle
     from retrieval.compare import Comparer
@@ -206,7 +229,7 @@ def evaluate(
     model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
     seed: Annotated[int, typer.Option(help="Decides which pairs are drawn.")] = 0,
     pool: Annotated[int, typer.Option(min=100, help="How many candidates the head rescores.")] = POOL,
-    device: Device = "auto",
+    device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled pictures: retrieval leaving one out, verdicts on pairs, calibration.
@@ -226,7 +249,7 @@ def evaluate(
         if not as_json:
             out.print(evaluation_table(safe_name(dataset), result))
         for path, reason in described.failures:
-            _complain(f"{path} {reason}: left out")
+            _complain(f"{path} {reason}", "left out")
     if as_json:
         _print_json({"model": model, "seed": seed, "pool": pool, "datasets": results})
 
@@ -261,21 +284,21 @@ def remove(
 ) -> None:
     """Take pictures or whole folders out of the store. The files themselves stay.
 
+    The next `retrieve index` of a folder that holds them brings them back.
+
     Example: `retrieve remove ~/Pictures/private`
     """
     from indexes.catalogue import Catalogue
+    from retrieval.indexing import remove as take_out
 
     catalogue = Catalogue(_store(store))
-    # A gallery's own links are kept in its pictures' paths, those that lead to the gallery are not.
-    counts = {
-        str(path): sum(catalogue.remove(os.fsencode(name)) for name in {os.path.abspath(path), os.path.realpath(path)})
-        for path in paths
-    }
+    removed = {str(path): take_out(catalogue, path) for path in paths}
+    catalogue.close()
     if as_json:
-        _print_json({"removed": counts})
+        _print_json({"removed": {path: each.pictures for path, each in removed.items()}})
     else:
-        out.print(Text(f"{sum(counts.values())} pictures removed from the store"))
-    absent = [path for path, count in counts.items() if count == 0]
+        out.print(Text(f"{sum(each.pictures for each in removed.values())} pictures removed from the store"))
+    absent = [path for path, each in removed.items() if not each]
     if absent:
         raise GalleryError(f"{absent[0]} is not in the store: `retrieve status` shows what is")
 
@@ -290,20 +313,46 @@ def models(
     Example: `retrieve models`
     """
     from retrieval.bundle import find_bundle, shipped_bundles
-    from retrieval.tables import models_table
 
-    bundles = [*shipped_bundles(), *(find_bundle(str(folder)) for folder in folders or ())]
-    if as_json:
-        cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
-        _print_json({"models": cards})
-    else:
-        out.print(models_table(bundles))
+    _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in folders or ())], as_json)
+
+
+@app.command()
+def fit(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of other pictures of all kinds.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Class folders to measure the model on.")] = None,
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, resnet50, or a convolutional model of timm.")
+    ] = "efficientnet_lite0",
+    weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
+    seed: Annotated[int, typer.Option(help="Decides all that is drawn.")] = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model bundle: a head for general retrieval on any backbone, fitted in minutes.
+
+    Example: `retrieve fit sets/animals sets/tools --backbone resnet50 --weights resnet50.pth --out my-model`
+    """
+    names = [dataset.name for dataset in test or ()]
+    if twice := next((each for each in names if names.count(each) > 1), None):
+        raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
+    _check_outputs(folder)
+    from retrieval.make_bundle import Recipe, make_bundle
+
+    recipe = Recipe(backbone, weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed)
+    bundle = make_bundle(
+        recipe, name or folder.resolve().name, folder, lambda dataset, model: _described(dataset, model, device)
+    )
+    _print_models([bundle], as_json)
 
 
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where the demo's files go.")] = Path("demo"),
-    device: Device = "auto",
+    device: OnDevice = Device.auto,
 ) -> None:
     """Make a small gallery of real photographs, index it, ask it with a new view of one, and write the page.
 
@@ -321,11 +370,47 @@ def demo(
 
 def main() -> None:
     """The entry point `retrieve`."""
+    codecs.register_error("in_plain_letters", in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="in_plain_letters")
     app()
 
 
 def _store(chosen: Path | None) -> Path:
     return chosen if chosen is not None else find_store(Path.cwd())
+
+
+def _check_outputs(folder: Path | None, page: Path | None = None) -> None:
+    """Before the work, not after it: what would be written must not be in the way of itself."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise RetrievalError(f"{folder} is a file: give --out a folder")
+    if page is not None and page.is_dir():
+        raise RetrievalError(f"{page} is a folder: give --html a file")
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise RetrievalError(f"{page} is not named like a page: give --html a name that ends in .html")
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # as Python has it where it was closed
+        raise PictureError("is closed: hand a picture to it")
+    return sys.stdin.buffer.read()
+
+
+def _sentence(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+    if isinstance(error, FileNotFoundError):  # only the working folder is looked for without a name
+        return "the working folder is gone: change to one that exists, or give whole paths and --store"
+    return f"the answer cannot be written: {error.strerror or error}"
+
+
+def _give_up_output() -> None:
+    """What an output has not taken, Python would offer it once more at the end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_query(
@@ -336,9 +421,10 @@ def _report_query(
     files: dict[int, PairFiles] = {}
     started = time.perf_counter()
     if folder or html:
-        from retrieval.report import prepare, write_overlays
+        from retrieval.report import write_overlays
+        from retrieval.shown import prepare
 
-        shown = prepare(source, name, result.hits)
+        shown = prepare(source, "standard input" if name == "-" else name, result.hits)
         files = write_overlays(shown, folder) if folder else {}
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
@@ -349,7 +435,7 @@ def _report_query(
     else:
         from retrieval.tables import hits_table, seconds_line
 
-        out.print(hits_table(safe_name(name), result.hits), seconds_line(seconds))
+        out.print(hits_table(safe_name(name), result.hits, bars=out.width >= _WIDE), seconds_line(seconds))
         if folder:
             out.print(Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}"))
     return shown
@@ -361,6 +447,16 @@ def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
     write_page(shown, file)
     if not quiet:
         out.print(Text(f"page: {safe_name(file)}"))
+
+
+def _print_models(bundles: list[Bundle], as_json: bool) -> None:
+    if as_json:
+        cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
+        _print_json({"models": cards})
+        return
+    from retrieval.tables import models_lines
+
+    out.print(models_lines(bundles))
 
 
 def _described(dataset: Path, model: str, device: str) -> Described:
@@ -383,8 +479,12 @@ def _described(dataset: Path, model: str, device: str) -> Described:
 @contextmanager
 def _prepared_steps() -> Iterator[Step]:
     """Say in one line that a model is being prepared, with a bar of its steps."""
+    from PIL import Image
+
     from retrieval.network import PREPARE_STEPS
     from retrieval.progress import Bar
+
+    Image.MAX_IMAGE_PIXELS = None  # in this process our own limit is checked on every header
 
     with Bar(err, "Preparing the model (first use only)") as progress:
 
@@ -399,13 +499,12 @@ def _prepared_steps() -> Iterator[Step]:
         yield on_step
 
 
-def _complain(sentence: str) -> None:
-    err.print(Text.assemble(("error: ", "bold red"), safe_name(sentence)))
+def _complain(sentence: str, kind: str = "error") -> None:
+    err.print(Text.assemble((f"{kind}: ", "bold red" if kind == "error" else "yellow"), safe_name(sentence)))
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+    print(json.dumps(value), flush=True)  # which, unlike sys.stdout, is there where standard output is closed
 
 
 if __name__ == "__main__":

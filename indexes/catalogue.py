@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from indexes.base import Ids, Vectors
 from indexes.database import Database
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Twin
+from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Twin
 from indexes.schema import Descriptor, Failure, Picture, Root, Setting
 
 T = TypeVar("T")
@@ -53,9 +55,13 @@ class Catalogue:
                 _upsert(connection, Setting, ["name"], [{"name": name, "value": value}])
 
     @property
-    def generation(self) -> int:
-        """A number that grows with every change that an index must follow."""
-        return int(self.setting("generation") or 0)
+    def generation(self) -> str:
+        """A token that is new with every change that an index must follow; empty before the first.
+
+        It is drawn by chance, not counted: a store that is restored from a copy, or made anew, comes back to no
+        generation that an index file of other pictures may have.
+        """
+        return self.setting("generation") or ""
 
     # --- galleries
 
@@ -64,18 +70,10 @@ class Catalogue:
         with self._database.read() as connection:
             return list(connection.scalars(select(Root.path).order_by(Root.path)))
 
-    def root_of(self, folder: bytes) -> tuple[int, bytes]:
-        """The root that a scan of this folder belongs to: one that holds it, else itself, taking in those below."""
+    def root_of(self, folder: bytes) -> bytes:
+        """The root that a scan of this folder belongs to: one that holds it, else itself, taking in those it holds."""
         with self._database.write() as connection:
-            roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path))}
-            for path, id_ in roots.items():
-                if folder == path or folder.startswith(_inside(path)):
-                    return id_, path
-            root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
-            below = [id_ for path, id_ in roots.items() if path.startswith(_inside(folder))]
-            connection.execute(update(Picture).where(Picture.root_id.in_(below)).values(root_id=root_id))
-            connection.execute(delete(Root).where(Root.id.in_(below)))
-            return root_id, folder
+            return _root_of(connection, folder)[1]
 
     # --- a scan
 
@@ -97,25 +95,33 @@ class Catalogue:
         """By content hash, what is known of a picture of that content, with its descriptor of this model."""
         columns = (Picture.width, Picture.height, Picture.taken_at, Picture.latitude, Picture.longitude)
         with self._database.read() as connection:
-            rows = connection.execute(
+            query = (
                 select(Picture.hash, Descriptor.vector, *columns)
                 .join(Descriptor, Descriptor.picture_id == Picture.id)
-                .where(Picture.hash.in_(contents), Descriptor.fingerprint == fingerprint)
+                .where(Descriptor.fingerprint == fingerprint)
+                .order_by(Picture.id)
+                .limit(1)  # a content may have thousands of copies
             )
-            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in rows}
+            rows = [connection.execute(query.where(Picture.hash == content)).first() for content in contents]
+            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in rows if row is not None}
 
     def record(
         self,
-        root_id: int,
+        folder: bytes,
         fingerprint: str,
         pictures: Sequence[NewPicture],
         failures: Iterable[tuple[bytes, str]] = (),
     ) -> None:
-        """Record a batch, good and bad, in one transaction. A failed file's earlier picture becomes missing."""
+        """Record a batch of a folder's scan, good and bad, in one transaction.
+
+        A failed file's earlier picture becomes missing. The folder's root is looked up anew: another process may
+        have removed it, or taken it in, since the scan began.
+        """
         failures = list(failures)
         with self._database.write() as connection:
+            root_id, root = _root_of(connection, folder)
             for picture in pictures:
-                _record_one(connection, root_id, fingerprint, picture)
+                _record_one(connection, root_id, root, fingerprint, picture)
             _delete_paths(connection, [picture.path for picture in pictures])
             for path, reason in failures:
                 _upsert(connection, Failure, ["path"], [{"path": path, "reason": reason}])
@@ -130,20 +136,24 @@ class Catalogue:
             _grow(connection)
 
     def keep_failures(self, folder: bytes, paths: set[bytes]) -> None:
-        """Forget the failures of a folder and below it, but for these."""
+        """Forget the failures of a folder and what a walk of it meets, but for these."""
         with self._database.write() as connection:
             inside = (Failure.path == folder) | _below(Failure.path, folder)
             old = connection.scalars(select(Failure.path).where(inside))
-            _delete_paths(connection, [path for path in old if path not in paths])
+            met = [path for path in old if path == folder or holds(folder, path)]
+            _delete_paths(connection, [path for path in met if path not in paths])
 
-    def remove(self, path: bytes) -> int:
-        """Take a picture, or all below a folder, out of the catalogue; how many there were."""
+    def remove(self, path: bytes) -> Removed:
+        """Take a picture or a failed file, or all below a folder and the folder itself, out of the catalogue."""
         with self._database.write() as connection:
-            connection.execute(delete(Failure).where((Failure.path == path) | _below(Failure.path, path)))
-            gone = connection.execute(delete(Picture).where((Picture.path == path) | _below(Picture.path, path)))
-            connection.execute(delete(Root).where((Root.path == path) | _below(Root.path, path)))
-            _grow(connection)
-            return int(gone.rowcount)
+            pictures, failures, roots = (
+                connection.execute(delete(table).where((table.path == path) | _below(table.path, path))).rowcount
+                for table in (Picture, Failure, Root)
+            )
+            removed = Removed(pictures, failures, roots)
+            if removed:
+                _grow(connection)
+            return removed
 
     # --- search
 
@@ -165,7 +175,7 @@ class Catalogue:
             last = rows[-1].id
 
     def candidates(self, ids: Ids, fingerprint: str) -> tuple[list[Candidate], Vectors]:
-        """These pictures and their descriptors (N, C), in the order of `ids`."""
+        """Those of these pictures that are not missing, and their descriptors (N, C), in the order of `ids`."""
         columns = (Picture.id, Picture.path, Root.path, Picture.label, Picture.width, Picture.height)
         found: dict[int, tuple[Candidate, bytes]] = {}
         with self._database.read() as connection:
@@ -174,7 +184,7 @@ class Catalogue:
                     select(*columns, Descriptor.vector)
                     .join(Root, Root.id == Picture.root_id)
                     .join(Descriptor, Descriptor.picture_id == Picture.id)
-                    .where(Picture.id.in_(some), Descriptor.fingerprint == fingerprint)
+                    .where(Picture.id.in_(some), ~Picture.missing, Descriptor.fingerprint == fingerprint)
                 )
                 found |= {row[0]: (Candidate(*row[:-1]), row[-1]) for row in rows}
         ordered = [found[int(id_)] for id_ in ids if int(id_) in found]
@@ -182,6 +192,7 @@ class Catalogue:
 
     def labelled(self, label: str) -> Ids:
         """The ids of the pictures with this label that are not missing."""
+        label = os.fsencode(label).decode("utf-8", "replace")  # as `_label` takes it from a folder's name
         with self._database.read() as connection:
             ids = connection.scalars(select(Picture.id).where(Picture.label == label, ~Picture.missing))
             return np.array(list(ids), np.int64)
@@ -213,9 +224,37 @@ class Catalogue:
             return [(path, reason) for path, reason in rows]
 
 
-def _record_one(connection: Connection, root_id: int, fingerprint: str, picture: NewPicture) -> None:
+def holds(folder: bytes, path: bytes) -> bool:
+    """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot."""
+    inside = _inside(folder)
+    return path.startswith(inside) and b"/." not in path[len(inside) - 1 :]
+
+
+def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
+    roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path))}
+    for path, id_ in roots.items():
+        if folder == path or holds(path, folder):
+            return id_, path
+    root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
+    for path, id_ in roots.items():
+        if holds(folder, path):
+            directly = func.instr(func.substr(Picture.path, len(_inside(path)) + 1), b"/") == 0
+            label = _label(path + b"/", folder)
+            connection.execute(update(Picture).where(Picture.root_id == id_, directly).values(label=label))
+            connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
+            connection.execute(delete(Root).where(Root.id == id_))
+    return root_id, folder
+
+
+def _label(path: bytes, root: bytes) -> str | None:
+    """The parent folder's name, where the picture lies in a folder of the gallery."""
+    folder = os.path.dirname(path)
+    return os.path.basename(folder).decode("utf-8", "replace") if folder != root else None
+
+
+def _record_one(connection: Connection, root_id: int, root: bytes, fingerprint: str, picture: NewPicture) -> None:
     values = {name: value for name, value in vars(picture).items() if name != "vector"}
-    values |= {"root_id": root_id, "missing": False}
+    values |= {"root_id": root_id, "label": _label(picture.path, root), "missing": False}
     picture_id = _upsert(connection, Picture, ["path"], [values], Picture.id)
     connection.execute(delete(Descriptor).where(Descriptor.picture_id == picture_id))
     vector = picture.vector.astype("<f2").tobytes()
@@ -240,9 +279,7 @@ def _upsert(
 
 
 def _grow(connection: Connection) -> None:
-    generation = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
-    value = str(int(generation or 0) + 1)
-    _upsert(connection, Setting, ["name"], [{"name": "generation", "value": value}])
+    _upsert(connection, Setting, ["name"], [{"name": "generation", "value": secrets.token_hex(8)}])
 
 
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:

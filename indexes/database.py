@@ -24,8 +24,10 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: check the folder's permissions, or choose another with --store",
     sqlite3.SQLITE_PERM: "cannot be opened: check the folder's permissions, or choose another with --store",
     sqlite3.SQLITE_BUSY: "is being written by another process: try again when that has finished",
+    sqlite3.SQLITE_CONSTRAINT: "was changed by another process: run the command again",
 }
 _DAMAGED = "is damaged: restore it from a copy, or delete the store's folder and index again"
+_OTHER_TABLES = ("no such table", "no such column", "already exists")  # SQLite has one code for these and much else
 
 
 class Database:
@@ -33,20 +35,20 @@ class Database:
 
     def __init__(self, folder: Path, create: bool = False) -> None:
         self.file = folder / FILE_NAME
-        if not create and not self.file.is_file():
+        if not create and not is_store(folder):
             raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         if create:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreError(f"{folder} cannot be made ({error.strerror}): choose another with --store") from error
-        self.writable = os.access(folder, os.W_OK) and (not self.file.exists() or os.access(self.file, os.W_OK))
+        self.writable = os.access(folder, os.W_OK) and (not os.path.exists(self.file) or os.access(self.file, os.W_OK))
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
         event.listen(self._engine, "begin", _begin)
         with self._explained():
             if self.writable:
                 migrate(self._engine)
-            elif create and not self.file.exists():
+            elif create and not os.path.exists(self.file):
                 raise StoreError(_REMEDIES[sqlite3.SQLITE_READONLY])
             else:
                 self._check_current()
@@ -71,16 +73,25 @@ class Database:
                 yield connection
 
     def _connect(self) -> sqlite3.Connection:
-        # A folder without write permission has no place for the files of a write-ahead log.
-        mode = "mode=rwc" if self.writable else "mode=ro&immutable=1"
+        mode = "mode=rwc" if self.writable else "mode=ro"
+        if not self.writable and not self._has_log():
+            mode += "&immutable=1"  # a closed folder has no place for the files that a log needs
         address = f"file:{quote(os.fsencode(self.file.absolute()))}?{mode}"
         connection = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
         connection.isolation_level = None  # transactions begin where `_begin` says
         if self.writable:
             connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was committed outlasts a power cut
+        connection.execute("PRAGMA secure_delete = ON")  # what was removed is not left in the file's free pages
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+    def _has_log(self) -> bool:
+        """Whether a process that died left committed rows in the write-ahead log."""
+        try:
+            return os.stat(f"{self.file}-wal").st_size > 0
+        except OSError:
+            return False
 
     def _check_current(self) -> None:
         with self._engine.connect() as connection:
@@ -94,10 +105,28 @@ class Database:
             yield
         except (DBAPIError, sqlite3.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            raise StoreError(f"{self.file} {_REMEDIES.get(code, _DAMAGED)}") from error
+            raise StoreError(f"{self.file} {_remedy(cause)}") from error
         except StoreError as error:
             raise StoreError(f"{self.file} {error}") from error
+
+
+def is_store(folder: Path) -> bool:
+    """Whether there is a catalogue in this folder. Raises StoreError where that cannot be seen."""
+    try:
+        os.stat(folder / FILE_NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be opened ({error.strerror}): choose another with --store") from error
+    return True
+
+
+def _remedy(cause: BaseException | None) -> str:
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    other_tables = code == sqlite3.SQLITE_ERROR and any(words in str(cause) for words in _OTHER_TABLES)
+    if other_tables or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _DAMAGED
+    return _REMEDIES.get(code, f"cannot be used, as SQLite says: {cause}")
 
 
 def _begin(connection: Connection) -> None:

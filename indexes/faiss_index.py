@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from indexes.base import Ids, Vectors
 from indexes.errors import StoreError
 
 _SUFFIX = ".faiss"
+_UNFINISHED = "writing-"
+_LONGEST_WRITE = 3600.0  # seconds after which whoever wrote an unfinished file is taken for dead
 
 
 class FaissIndex:
@@ -55,7 +58,7 @@ class FaissIndex:
         data = faiss.serialize_index(self._index).tobytes()
         file = folder / f"{origin}-{zlib.crc32(data):08x}{_SUFFIX}"
         try:
-            descriptor, name = tempfile.mkstemp(prefix="writing-", suffix=_SUFFIX, dir=folder)
+            descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=_SUFFIX, dir=folder)
             try:
                 with os.fdopen(descriptor, "wb") as out:
                     out.write(data)
@@ -65,13 +68,11 @@ class FaissIndex:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
+            _delete_others(folder, file)
         except OSError as error:
             raise StoreError(
                 f"{file} cannot be written ({error.strerror}): make room or allow writing there"
             ) from error
-        for other in folder.glob(f"*{_SUFFIX}"):
-            if other != file and not other.name.startswith("writing-"):
-                other.unlink(missing_ok=True)
         return file
 
     @classmethod
@@ -85,6 +86,27 @@ class FaissIndex:
             except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
                 continue
         return None
+
+
+def delete_files(folder: Path) -> None:
+    """Delete every index file of a store, so that nothing is left of what it held. Raises StoreError."""
+    try:
+        _delete_others(folder, None)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be deleted ({error.strerror}): delete it by hand") from error
+
+
+def _delete_others(folder: Path, kept: Path | None) -> None:
+    for file in folder.glob(f"*{_SUFFIX}"):
+        if file != kept and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
+            file.unlink(missing_ok=True)
+
+
+def _is_recent(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < _LONGEST_WRITE
+    except FileNotFoundError:  # finished meanwhile
+        return True
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -17,7 +17,7 @@ def _first(connection: Connection) -> None:
     for statement in (
         "CREATE TABLE settings (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)",
         "CREATE TABLE roots (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)",
-        "CREATE TABLE pictures (id INTEGER PRIMARY KEY, root_id INTEGER NOT NULL REFERENCES roots (id),"
+        "CREATE TABLE pictures (id INTEGER PRIMARY KEY AUTOINCREMENT, root_id INTEGER NOT NULL REFERENCES roots (id),"
         " path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, mtime INTEGER NOT NULL, hash BLOB NOT NULL,"
         " width INTEGER NOT NULL, height INTEGER NOT NULL, label VARCHAR, taken_at VARCHAR,"
         " latitude FLOAT, longitude FLOAT, missing BOOLEAN NOT NULL)",

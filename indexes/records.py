@@ -30,7 +30,6 @@ class NewPicture:
     vector: NDArray[np.float32]
     width: int
     height: int
-    label: str | None
     taken_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
@@ -67,3 +66,15 @@ class Counts:
     root: bytes
     pictures: int
     missing: int
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How much was taken out of the catalogue."""
+
+    pictures: int = 0
+    failures: int = 0
+    roots: int = 0
+
+    def __bool__(self) -> bool:
+        return self.pictures + self.failures + self.roots > 0

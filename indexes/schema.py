@@ -36,6 +36,7 @@ class Picture(Base):
         Index("pictures_by_hash", "hash"),
         Index("pictures_by_label", "label", "missing"),
         Index("pictures_scan", "path", "size", "mtime", "missing"),
+        {"sqlite_autoincrement": True},  # an id in an older index never means another picture
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -11,11 +11,13 @@ from retrieval.bundle import Bundle
 from retrieval.engine import Engine, Result
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.indexing import IndexReport
-from retrieval.report import PairFiles
 from retrieval.search import Hit
 from retrieval.settings import THRESHOLD
+from retrieval.shown import PairFiles
 
 Values = dict[str, Any]
+
+_STAGES = ("load", "embed", "search", "rescore", "explain", "render", "total")
 
 
 def index_json(report: IndexReport) -> Values:
@@ -24,6 +26,7 @@ def index_json(report: IndexReport) -> Values:
     return {name: getattr(report, name) for name in counts} | {
         "failures": _failures_json([(os.fsencode(path), reason) for path, reason in report.failures]),
         "kept_roots": [str(root) for root in report.kept_roots],
+        "passed_over": report.passed_over,
     }
 
 
@@ -38,7 +41,7 @@ def query_json(
         "threshold": THRESHOLD,
         "pool": result.pool,
         "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
-        "seconds": seconds,
+        "seconds": {stage: seconds.get(stage, 0.0) for stage in _STAGES},
     }
 
 

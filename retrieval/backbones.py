@@ -128,4 +128,4 @@ def _fill(module: nn.Module, tensors: StateDict, source: Path) -> None:
     try:
         module.load_state_dict({name: tensors[name] for name in wanted if name in tensors}, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{source} does not fit the backbone: {error}") from error
+        raise ModelError(f"{source} does not fit the backbone: give weights of that architecture") from error

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from retrieval.head import Head
 from retrieval.settings import Preprocessing
 
 FORMAT = 1
-SHIPPED = Path(__file__).parent / "bundles"
+SHIPPED = Path(__file__).resolve().parent / "bundles"
 BACKBONE = "backbone."
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ModelCard:
     normalize: bool
     provenance: dict[str, Any]
     metrics: dict[str, dict[str, float]]
+    shift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Bundle:
         """
         pre = self.card.preprocessing
         digest = hashlib.sha256(
-            json.dumps([self.card.backbone, "squash-bicubic", pre.size, pre.mean, pre.std]).encode()
+            json.dumps([self.card.backbone, "half-crop-bicubic", pre.size, pre.mean, pre.std]).encode()
         )
         with _opened(self.weights_file) as tensors:
             for name in sorted(name for name in tensors.keys() if name.startswith(BACKBONE)):  # noqa: SIM118
@@ -81,13 +84,13 @@ class Bundle:
                 )
             except SafetensorError as error:
                 raise ModelError(f"{self.weights_file} lacks a part of the head: {error}") from error
-        return Head(weight, bias, slope.item(), intercept.item(), self.card.normalize)
+        return Head(weight, bias, slope.item(), intercept.item(), self.card.normalize, self.card.shift)
 
 
 def find_bundle(name: str) -> Bundle:
     """The bundle of this name (shipped) or in this folder. Raises ModelError."""
     for folder in (SHIPPED / name, Path(name)):
-        if (folder / "model.json").is_file():
+        if _has_card(folder):
             return Bundle(folder.resolve(), _read_card(folder / "model.json"))
     known = ", ".join(bundle.card.name for bundle in shipped_bundles())
     raise ModelError(
@@ -112,26 +115,64 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "preprocessing": {"size": pre.size, "mean": list(pre.mean), "std": list(pre.std)},
         "units": card.units,
         "normalize": card.normalize,
+        "shift": card.shift,
         "provenance": card.provenance,
         "metrics": card.metrics,
     }
     (folder / "model.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+def _has_card(folder: Path) -> bool:
+    try:
+        return (folder / "model.json").is_file()
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
+
+
+def _typed(value: object, kind: type[Value]) -> Value:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r} is not of the type {kind.__name__}")
+    return value
+
+
+def _count(value: object) -> int:
+    count = _typed(value, int)
+    if count < 1:
+        raise ValueError(f"{count} is less than 1")
+    return count
+
+
+def _channels(values: object) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in _typed(values, list))
+    return red, green, blue
+
+
+def _figure(value: object) -> float:
+    return float(value) if isinstance(value, int) else _typed(value, float)
+
+
+def _metrics(values: object) -> dict[str, dict[str, float]]:
+    return {
+        name: {figure: _figure(value) for figure, value in _typed(figures, dict).items()}
+        for name, figures in _typed(values, dict).items()
+    }
+
+
 def _read_card(file: Path) -> ModelCard:
     try:
         values = json.loads(file.read_text("utf-8"))
-        if values["format"] > FORMAT:
+        if _typed(values, dict)["format"] > FORMAT:
             raise ModelError(f"{file} was written by a newer version: upgrade with `pip install -U`")
         pre = values["preprocessing"]
         return ModelCard(
-            name=values["name"],
-            backbone=values["backbone"],
-            preprocessing=Preprocessing(int(pre["size"]), tuple(pre["mean"]), tuple(pre["std"])),
-            units=int(values["units"]),
-            normalize=bool(values["normalize"]),
-            provenance=values["provenance"],
-            metrics=values["metrics"],
+            name=_typed(values["name"], str),
+            backbone=_typed(values["backbone"], str),
+            preprocessing=Preprocessing(_count(pre["size"]), _channels(pre["mean"]), _channels(pre["std"])),
+            units=_count(values["units"]),
+            normalize=_typed(values["normalize"], bool),
+            shift=None if values["shift"] is None else float(values["shift"]),
+            provenance=_typed(values["provenance"], dict),
+            metrics=_metrics(values["metrics"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a model card ({error!r}): give another bundle") from error

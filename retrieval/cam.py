@@ -19,7 +19,7 @@ def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Arr
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C) against `other` g2 (N, C):
 
         r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
-        alpha = w / Z * W^T ([e1 > 0] * r);  M = sum_k alpha_k A_k
+        alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r);  M = sum_k alpha_k A_k
 
     Where D = 0 there is no evidence either way, and M is zero.
     """
@@ -32,6 +32,6 @@ def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Arr
         length = np.maximum(np.linalg.norm(e1, axis=1, keepdims=True), TINY)
         r = (r - u1 * np.sum(u1 * r, axis=1, keepdims=True)) / length
     places = activations.shape[2] * activations.shape[3]
-    alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight)  # (N, C)
+    alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_slope(own)  # (N, C)
     maps: Array = np.einsum("nc,nchw->nhw", alpha.astype(np.float32), activations, optimize=True)
     return maps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
 from retrieval.explain import Explanation, explain_pairs
+from retrieval.head import Array
 from retrieval.network import Features, Network, Step, open_network
 from retrieval.pictures import Pixels, Source, normalise, read, to_pixels
 
@@ -42,14 +43,23 @@ class Comparer:
         """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""
         return normalise(self.pixels(source), self.bundle.card.preprocessing)
 
-    def features(self, pixels: Sequence[Pixels]) -> Features:
-        """Activations and descriptors of any number of pictures, in batches."""
-        parts = [self.network(np.stack(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)]
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
+        """Descriptors (N, C) of any number of pictures, in batches, as the store keeps them."""
+        return np.concatenate([self.network.describe(batch) for batch in _batches(pixels)])
+
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
+        """Activations and descriptors of any number of pictures, in batches, exact."""
+        parts = [self.network.activate(batch) for batch in _batches(pixels)]
         return Features(
             np.concatenate([part.activations for part in parts]), np.concatenate([part.descriptors for part in parts])
         )
 
     def explain(self, a: Source, b: Source) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        first, second = self.features([self.pixels(a)]), self.features([self.pixels(b)])
-        return explain_pairs(self.bundle.head, first, second)[0]
+        pixels, head = [self.pixels(a), self.pixels(b)], self.bundle.head
+        u = head.embed(self.describe(pixels))
+        return explain_pairs(head, self.activate(pixels), head.distance(head.separation(u[:1], u[1:])))[0]
+
+
+def _batches(pixels: Sequence[Pixels]) -> Iterator[Pixels]:
+    return (np.stack(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH))

@@ -33,7 +33,7 @@ _VIEWS = (
     (0.20, 0.20, 1.00, 1.00, 1.3, 1.0),
     (0.15, 0.10, 0.85, 0.90, 0.6, 0.9),
 )
-_ASKED, _ASKED_VIEW = "cat", (0.08, 0.05, 0.92, 0.95, 0.85, 1.15)
+_ASKED, _ASKED_VIEW = "coffee", (0.08, 0.05, 0.92, 0.95, 0.85, 1.15)
 
 
 def make_gallery(folder: Path) -> tuple[Path, Path]:

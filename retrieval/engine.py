@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,20 @@ from numpy.typing import NDArray
 
 from indexes.base import VectorIndex
 from indexes.catalogue import Catalogue
+from indexes.database import is_store
 from indexes.errors import StoreError
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError, PictureError
+from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation, explain_pairs
-from retrieval.indexing import Advance, IndexReport, index_galleries, resolve_gallery
-from retrieval.network import Features, Step
+from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
+from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
 from retrieval.search import Hit, open_index, rescored
 from retrieval.settings import POOL
+
+ABSENT = "the file is not there now: is its disk mounted?"
+NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,11 @@ class Engine:
     Opened with `Engine.open` or `Engine.create`. Raises StoreError, ModelError, PictureError, GalleryError.
     """
 
-    def __init__(self, catalogue: Catalogue, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None):
+    def __init__(self, catalogue: Catalogue, comparer: Comparer) -> None:
         self.catalogue = catalogue
-        self.bundle = bundle
-        self._comparer = Comparer(bundle, device, on_step)
+        self.bundle = comparer.bundle
+        self._comparer = comparer
+        self._opened: tuple[str, VectorIndex] | None = None  # the index, with its generation
 
     @classmethod
     def open(
@@ -57,16 +61,12 @@ class Engine:
     ) -> Engine:
         """The engine of an existing store, with its own model or another head on the same backbone."""
         catalogue = Catalogue(Path(store))
-        kept, made_with = catalogue.setting("model"), catalogue.setting("fingerprint")
-        if kept is None or made_with is None:
+        kept = catalogue.setting("model")
+        if kept is None:
             raise StoreError(f"{store} has nothing indexed yet: run `retrieve index GALLERY`")
         bundle = find_bundle(model or kept)
-        if bundle.fingerprint != made_with:
-            raise StoreError(
-                f"{store} was indexed with another model ({kept}) than {bundle.card.name}: give that model with"
-                " --model, or index the gallery again into another --store"
-            )
-        return cls(catalogue, bundle, device, on_step)
+        _check_model(catalogue, bundle)
+        return cls(catalogue, Comparer(bundle, device, on_step))
 
     @classmethod
     def create(
@@ -77,17 +77,23 @@ class Engine:
         on_step: Step = lambda step: None,
     ) -> Engine:
         """The engine of a new store, with the model `default` where none is named; an existing one is opened."""
+        if _is_begun(Path(store)):
+            return cls.open(store, model, device, on_step)
+        comparer = Comparer(find_bundle(model or "default"), device, on_step)
+        name = _name_in_store(comparer.bundle, model or "default")
+        comparer.load()  # a model that cannot run leaves no store behind
         catalogue = Catalogue(Path(store), create=True)
         if catalogue.setting("model") is None:
-            bundle = find_bundle(model or "default")
-            name = model or "default" if bundle.is_shipped else str(bundle.folder)
-            catalogue.set_settings(model=name, fingerprint=bundle.fingerprint)
-        catalogue.close()
-        return cls.open(store, model, device, on_step)
+            catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
+        _check_model(catalogue, comparer.bundle)
+        return cls(catalogue, comparer)
 
-    @cached_property
-    def _index(self) -> VectorIndex:
-        return open_index(self.catalogue, self.bundle.fingerprint)
+    def _index(self, must_save: bool = False) -> VectorIndex:
+        """The index of the catalogue as it is now; another process may have changed it since the last call."""
+        generation = self.catalogue.generation
+        if self._opened is None or self._opened[0] != generation:
+            self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint, must_save)
+        return self._opened[1]
 
     def load(self) -> None:
         """Open the network now, not on first use."""
@@ -105,17 +111,26 @@ class Engine:
     ) -> IndexReport:
         """Bring these galleries (all known ones where none is given) up to date in the store.
 
-        Where a folder is gone nothing is done at all, and a folder without pictures loses none.
+        Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
+        is gone is told in the report and loses none either, unless all are: then nothing is done.
         """
-        folders = [resolve_gallery(gallery) for gallery in galleries or map(os.fsdecode, self.catalogue.roots())]
+        absent: list[Path] = []
+        if galleries:
+            folders = outermost([resolve_gallery(gallery) for gallery in galleries])
+        else:
+            folders, absent = _present_roots(self.catalogue.roots())
         if not folders:
-            raise GalleryError("the store knows no gallery yet: give a folder of pictures")
+            raise GalleryError(NO_GALLERY)
         on_folders(folders)
         fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
-        self.__dict__.pop("_index", None)
         report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advance)
-        _ = self._index  # writes its file
-        return report
+        self._opened = None
+        self._index(must_save=True)
+        return replace(report, kept_roots=(*absent, *report.kept_roots))
+
+    def remove(self, *paths: str | os.PathLike[str]) -> int:
+        """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
+        return sum(remove(self.catalogue, path).pictures for path in paths)
 
     def query(self, source: Source, top: int = 5, explain: bool = True) -> list[Hit]:
         """The `top` most similar pictures of the store, best first, each with its explanation."""
@@ -130,15 +145,18 @@ class Engine:
         min_similarity: float = 0.0,
         explain: bool = True,
     ) -> Result:
-        """A query with its figures. `label` and `min_similarity` (0 to 1) keep only such hits."""
+        """A query with its figures. `label` and `min_similarity` (0 to 1) keep only such hits.
+
+        Raises ValueError where `top` is less than 1 or more than `pool`.
+        """
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
         watch = _Watch()
         with watch("load"):
-            index, head, _ = self._index, self.bundle.head, self._comparer.network
+            index, head, _ = self._index(), self.bundle.head, self._comparer.network
         with watch("embed"):
-            features = self._comparer.features([self._comparer.pixels(source)])
-        descriptor = features.descriptors[0]
+            pixels = self._comparer.pixels(source)
+            descriptor = self._comparer.describe([pixels])[0]
         with watch("search"):
             among = self.catalogue.labelled(label) if label is not None else None
             index_distances, ids = index.search(descriptor[None], pool, among)
@@ -147,7 +165,7 @@ class Engine:
             hits = _present([hit for hit in ranked if hit.similarity >= min_similarity], top)
         if explain:
             with watch("explain"):
-                hits = self._explained(features, hits)
+                hits = self._explained(pixels, hits)
         return Result(hits, len(ranked), watch.seconds)
 
     def explain(self, a: Source, b: Source) -> Explanation:
@@ -158,8 +176,8 @@ class Engine:
         """What the network sees of a picture: float32 (3, size, size)."""
         return self._comparer.preprocess(source)
 
-    def _explained(self, query: Features, hits: list[Hit]) -> list[Hit]:
-        """The hits, and only those, go through the network again for their activations, in batches."""
+    def _explained(self, query: Pixels, hits: list[Hit]) -> list[Hit]:
+        """The query and the hits, and only those, go through the network for their activations, in one batch."""
         pixels: dict[int, Pixels] = {}
         notes: dict[int, str] = {}
         for hit in hits:
@@ -169,9 +187,58 @@ class Engine:
                 notes[hit.rank] = f"cannot be explained: the file {error.reason}"
         explanations: dict[int, Explanation] = {}
         if pixels:
-            pairs = explain_pairs(self.bundle.head, query, self._comparer.features(list(pixels.values())))
-            explanations = dict(zip(pixels, pairs, strict=True))
-        return [replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank)) for hit in hits]
+            features = self._comparer.activate([query, *pixels.values()])
+            distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
+            explanations = dict(zip(pixels, explain_pairs(self.bundle.head, features, distances), strict=True))
+        return [
+            replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits
+        ]
+
+
+def _is_begun(store: Path) -> bool:
+    if not is_store(store):
+        return False
+    catalogue = Catalogue(store)
+    try:
+        return catalogue.setting("model") is not None
+    finally:
+        catalogue.close()
+
+
+def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
+    """Vectors of two models never meet in one search."""
+    if catalogue.setting("fingerprint") != bundle.fingerprint:
+        raise StoreError(
+            f"{catalogue.folder} was indexed with another model ({catalogue.setting('model')}) than"
+            f" {bundle.card.name}: give that model with --model, or index the gallery again into another --store"
+        )
+
+
+def _name_in_store(bundle: Bundle, name: str) -> str:
+    """By what a store finds its model again: its name, or its folder where it does not come with the package."""
+    kept = name if bundle.is_shipped else str(bundle.folder)
+    try:
+        kept.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{bundle.folder} has a name that is no UTF-8: give the model's folder another") from error
+    return kept
+
+
+def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Path]]:
+    """The known galleries that are there, and those that are not: one unmounted disk does not hold up the rest.
+
+    Raises GalleryError where none is there.
+    """
+    folders: list[bytes] = []
+    absent: list[Path] = []
+    for root in roots:
+        try:
+            folders.append(resolve_gallery(os.fsdecode(root)))
+        except GalleryError:
+            absent.append(Path(os.fsdecode(root)))
+            if len(absent) == len(roots):
+                raise
+    return folders, absent
 
 
 def _present(ranked: list[Hit], top: int) -> list[Hit]:
@@ -180,9 +247,21 @@ def _present(ranked: list[Hit], top: int) -> list[Hit]:
     for hit in ranked:
         if len(hits) == top:
             break
-        if hit.path.exists() or not hit.path.parent.exists():  # an unmounted disk is not a deleted file
-            hits.append(replace(hit, rank=len(hits) + 1))
+        if not _deleted(hit.path):
+            note = None if os.path.lexists(hit.path) else ABSENT
+            hits.append(replace(hit, rank=len(hits) + 1, note=note))
     return hits
+
+
+def _deleted(path: Path) -> bool:
+    """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return os.path.isdir(path.parent)
+    except OSError:
+        return False
+    return False
 
 
 class _Watch:

@@ -28,13 +28,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """On as many similar as dissimilar pairs; precision and recall of the verdict `similar`.
+    """On as many similar as different pairs; precision and recall of the verdict `similar`.
 
     `calibration_error` compares similarity with the share of pairs that are of one class.
     """
 
     similar: int
-    dissimilar: int
+    different: int
     accuracy: float
     roc_auc: float
     precision: float
@@ -83,15 +83,20 @@ def random_pairs(codes: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64]
     """
     random = np.random.default_rng(seed)
     first, second, similar = [], [], []
+    members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
     for place, code in enumerate(codes):
-        same = np.flatnonzero(codes == code)
-        others = np.flatnonzero(codes != code)
-        same = same[same != place]
-        if len(same) and len(others):
+        same = members[code][members[code] != place]
+        outside = len(codes) - len(members[code])
+        if len(same) and outside:
             first += [place, place]
-            second += [int(random.choice(same)), int(random.choice(others))]
+            second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
             similar += [True, False]
     return np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
+
+
+def _nth_outside(members: NDArray[np.int64], n: int) -> int:
+    """The n-th place, from 0, that is none of the members (in ascending order)."""
+    return n + int(np.searchsorted(members - np.arange(len(members)), n, side="right"))
 
 
 def pair_figures(
@@ -104,7 +109,7 @@ def pair_figures(
     right = int(np.sum(said & similar))
     return PairFigures(
         similar=int(similar.sum()),
-        dissimilar=int((~similar).sum()),
+        different=int((~similar).sum()),
         accuracy=float(np.mean(said == similar)),
         roc_auc=roc_auc(-head.separation(u[first], u[second]), similar),
         precision=right / max(int(said.sum()), 1),
@@ -126,13 +131,23 @@ def _rankings(
         block = queries[start : start + _BLOCK]
         cosines = g[block] @ g.T
         cosines[np.arange(len(block)), block] = -np.inf
-        candidates = np.argsort(-cosines, axis=1, kind="stable")[:, :pool]
+        candidates = nearest(-cosines, pool)
         separations = lengths - 2 * (u[block] @ u.T)  # squared, less the query's own length
         order = np.argsort(np.take_along_axis(separations, candidates, axis=1), axis=1, kind="stable")
         rescored = np.take_along_axis(candidates, order, axis=1)
         by_index += _figures(codes, block, candidates, sizes)
         by_head += _figures(codes, block, rescored, sizes)
     return Ranking(*np.mean(by_index, axis=0).tolist()), Ranking(*np.mean(by_head, axis=0).tolist())
+
+
+def nearest(distances: Array, count: int) -> NDArray[np.int64]:
+    """Places (B, count) of each row's least distances (B, N), in their order; of equal ones the first places."""
+    limits = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]
+    below, at_limit = distances < limits, distances == limits
+    lacking = count - below.sum(axis=1, keepdims=True)
+    places = np.nonzero(below | (at_limit & (np.cumsum(at_limit, axis=1) <= lacking)))[1].reshape(-1, count)
+    order = np.argsort(np.take_along_axis(distances, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
 
 
 def _figures(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.cam import signed_maps
 from retrieval.head import Array, Head
@@ -14,7 +15,7 @@ from retrieval.settings import THRESHOLD
 
 Verdict = Literal["similar", "different"]
 
-_IDENTICAL = 1e-4  # D below this share of the embedding's length is rounding
+_IDENTICAL = 1e-4  # descriptors closer than this share of their length differ by rounding
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ def verdict_of(distance: float) -> Verdict:
     return "similar" if distance < THRESHOLD else "different"
 
 
-def explain_pairs(head: Head, query: Features, hits: Features) -> list[Explanation]:
-    """The explanations of one picture (B = 1) against each of a batch, in their order."""
-    count = len(hits.descriptors)
-    own = np.repeat(query.descriptors, count, axis=0)
-    u1, u2 = head.embed(own), head.embed(hits.descriptors)
-    separation = head.separation(u1, u2)
-    identical = separation <= _IDENTICAL * np.linalg.norm(u1, axis=1)
-    distances = head.distance(separation)
-    query_activations = np.repeat(query.activations, count, axis=0)
-    query_maps = signed_maps(head, query_activations, own, hits.descriptors)
-    hit_maps = signed_maps(head, hits.activations, hits.descriptors, own)
+def explain_pairs(head: Head, features: Features, distances: NDArray[np.float64]) -> list[Explanation]:
+    """The explanations of the first picture of a batch, the query, against each of the others, in their order.
+
+    `distances` (B - 1,) are those that the verdicts rest on, from the descriptors that the store keeps.
+    """
+    count = len(distances)
+    own, others = np.repeat(features.descriptors[:1], count, axis=0), features.descriptors[1:]
+    identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL * np.linalg.norm(own, axis=1)
+    query_activations = np.repeat(features.activations[:1], count, axis=0)
+    query_maps = signed_maps(head, query_activations, own, others)
+    hit_maps = signed_maps(head, features.activations[1:], others, own)
     return [
         Explanation(
             query=_heatmaps(query_map, verdict_of(distance), same),

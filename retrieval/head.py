@@ -14,9 +14,11 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Head:
-    """e = relu(W g + c);  u = e / ||e|| where `normalize`, else e;  d = sigmoid(w ||u1 - u2|| + b).
+    """e = relu(W f(g) + c);  u = e / ||e|| where `normalize`, else e;  d = sigmoid(w ||u1 - u2|| + b).
 
     `weight` W float32 (E, C), `bias` c float32 (E,), `slope` w and `intercept` b of the sigmoid neuron.
+    f(g) = sqrt(g + `shift`), element by element; where `shift` is None, f(g) = g as in the paper. The root lessens
+    the weight of the few channels that are strong in a picture.
     """
 
     weight: Array
@@ -24,10 +26,12 @@ class Head:
     slope: float
     intercept: float
     normalize: bool
+    shift: float | None = None
 
     def activate(self, descriptors: Array) -> Array:
         """The embeddings e, float32 (..., E), of descriptors (..., C)."""
-        e: Array = np.maximum(descriptors @ self.weight.T + self.bias, 0)
+        x = descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
+        e: Array = np.maximum(x @ self.weight.T + self.bias, 0)
         return e
 
     def embed(self, descriptors: Array) -> Array:
@@ -37,6 +41,14 @@ class Head:
             return e
         unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)
         return unit
+
+    def root_slope(self, descriptors: Array) -> Array:
+        """f'(g), float32 (..., C): 1 where there is no root, 0 where g + shift is not positive."""
+        if self.shift is None:
+            return np.ones_like(descriptors)
+        inside = np.maximum(descriptors + self.shift, 0)
+        slope: Array = np.divide(0.5, np.sqrt(inside), out=np.zeros_like(inside), where=inside > 0)
+        return slope
 
     def separation(self, u1: Array, u2: Array) -> NDArray[np.float64]:
         """D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""

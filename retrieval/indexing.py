@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from indexes.catalogue import Catalogue
-from indexes.records import KnownFile, NewPicture, Twin
+from indexes.catalogue import Catalogue, holds
+from indexes.faiss_index import delete_files
+from indexes.records import KnownFile, NewPicture, Removed, Twin
 from retrieval.errors import GalleryError, PictureError
 from retrieval.head import Array
 from retrieval.network import Network
@@ -33,8 +35,9 @@ class IndexReport:
     """What a run did. `added` pictures are new or changed; `reused` of them took a known descriptor.
 
     `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
-    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, of
-    which nothing was marked missing.
+    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, or known
+    ones that were absent, of which nothing was marked missing; `passed_over` counts files that are named like no
+    picture, by the endings of their names.
     """
 
     added: int
@@ -44,6 +47,7 @@ class IndexReport:
     missing: int
     failures: tuple[tuple[Path, str], ...]
     kept_roots: tuple[Path, ...]
+    passed_over: dict[str, int]
     seconds: float
 
     @property
@@ -60,6 +64,7 @@ class _Tally:
     missing: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
     kept_roots: list[Path] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,40 @@ class _Read:
 def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
     """A gallery's absolute path as bytes. Raises GalleryError where it is no folder that can be read."""
     path = Path(gallery)
-    if not path.exists():
-        raise GalleryError(f"{path} does not exist, so nothing was marked missing: check the name, or mount its disk")
-    if not path.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GalleryError(
+            f"{path} does not exist, so nothing was marked missing: check the name, or mount its disk"
+        ) from error
+    except OSError as error:
+        raise GalleryError(
+            f"{path} cannot be read ({error.strerror}), so nothing was marked missing: check the name and permissions"
+        ) from error
+    if not is_folder:
         raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures")
-    return os.fsencode(path.resolve())
+    return os.fsencode(os.path.realpath(path))
+
+
+def outermost(folders: Iterable[bytes]) -> list[bytes]:
+    """Each folder once, without those that a walk of another one comes to."""
+    each = list(dict.fromkeys(folders))
+    return [folder for folder in each if not any(holds(other, folder) for other in each)]
+
+
+def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
+    """Take a picture, or a folder and all below it, out of the store, by any path that leads to it.
+
+    A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
+    followed as far as it takes to come to something known, and no further. Raises StoreError.
+    """
+    absolute = Path(os.path.abspath(path))
+    for up in (*reversed(absolute.parents), absolute):
+        removed = catalogue.remove(os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up)))
+        if removed:
+            delete_files(catalogue.folder)
+            return removed
+    return Removed()
 
 
 def count_files(galleries: Iterable[bytes]) -> int:
@@ -93,7 +127,7 @@ def index_galleries(
     network: Network,
     fingerprint: str,
     size: int,
-    galleries: list[bytes],
+    galleries: Iterable[bytes],
     advance: Advance = lambda files: None,
 ) -> IndexReport:
     """Bring the catalogue up to date with these folders. Each batch is committed as it is done."""
@@ -109,6 +143,7 @@ def index_galleries(
         missing=tally.missing,
         failures=tuple((Path(os.fsdecode(path)), reason) for path, reason in tally.failures),
         kept_roots=tuple(tally.kept_roots),
+        passed_over=dict(tally.passed_over.most_common()),
         seconds=time.perf_counter() - started,
     )
 
@@ -133,7 +168,7 @@ class _Scan:
         self.gallery = gallery
         self.tally = tally
         self.advance = advance
-        self.root_id, self.root = catalogue.root_of(gallery)
+        catalogue.root_of(gallery)  # a gallery without pictures is known too
         self.vanished: list[int] = []
         self.returned: list[int] = []
         self.closed_folders: list[bytes] = []
@@ -157,14 +192,17 @@ class _Scan:
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
-        for found, known in _merged(walk(self.gallery), self.catalogue.known_files(self.gallery)):
+        for found, known in _merged(
+            walk(self.gallery, self.tally.passed_over), self.catalogue.known_files(self.gallery)
+        ):
             if isinstance(found, Unreadable):
                 if found.is_folder:
                     self.closed_folders.append(found.path + b"/")
                 yield found
             elif found is None:
                 assert known is not None
-                if not known.missing and not known.path.startswith(tuple(self.closed_folders)):
+                seen = holds(self.gallery, known.path) and not known.path.startswith(tuple(self.closed_folders))
+                if seen and not known.missing:
                     self.vanished.append(known.id)
             else:
                 self.seen += 1
@@ -215,10 +253,10 @@ class _Scan:
         vectors |= {content: twin.vector for content, twin in twins.items()}
         fresh = {content: pixels for content, pixels in unknown.items() if content not in vectors}
         if fresh:
-            descriptors = self.network(np.stack(list(fresh.values()))).descriptors
+            descriptors = self.network.describe(np.stack(list(fresh.values())))
             vectors |= dict(zip(fresh, descriptors, strict=True))
         pictures = [self._picture(read, vectors[read.hash]) for read in batch]
-        self.catalogue.record(self.root_id, self.fingerprint, pictures, failures)
+        self.catalogue.record(self.gallery, self.fingerprint, pictures, failures)
         self.failed.update(path for path, _ in failures)
         self.tally.failures.extend(failures)
         self.tally.added += len(batch)
@@ -236,7 +274,6 @@ class _Scan:
             vector=vector,
             width=info.width,
             height=info.height,
-            label=_label(read.found.path, self.root),
             taken_at=info.taken_at,
             latitude=info.latitude,
             longitude=info.longitude,
@@ -271,12 +308,6 @@ def _merged(
         else:
             yield here, there
             here, there = next(found, None), next(known, None)
-
-
-def _label(path: bytes, root: bytes) -> str | None:
-    """The parent folder's name, where the picture lies in a folder of the gallery."""
-    folder = os.path.dirname(path)
-    return os.path.basename(folder).decode("utf-8", "replace") if folder != root else None
 
 
 def _info_of(twin: Twin) -> PictureInfo:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from retrieval.backbones import Backbone, build_backbone
@@ -19,19 +19,29 @@ from retrieval.head import TINY, Head
 class SiameseNetwork(nn.Module):
     """Backbone, average pooling, dense layer with ReLU, L2 distance, one sigmoid neuron (section 4).
 
-    `normalize` brings embeddings to unit length before the distance.
+    Beyond the paper, `normalize` brings embeddings to unit length before the distance, and `shift` takes
+    sqrt(g + shift) of the descriptors before the dense layer.
     """
 
-    def __init__(self, backbone: nn.Module, channels: int, units: int = 256, normalize: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: int,
+        units: int = 256,
+        normalize: bool = False,
+        shift: float | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dense = nn.Linear(channels, units)
         self.output = nn.Linear(1, 1)
         self.normalize = normalize
+        self.shift = shift
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """Descriptors (B, C) to what is compared, u (B, E)."""
-        e = torch.relu(self.dense(descriptors))
+        x = descriptors if self.shift is None else (descriptors + self.shift).clamp_min(0).sqrt()
+        e = torch.relu(self.dense(x))
         if not self.normalize:
             return e
         unit: Tensor = e / torch.linalg.vector_norm(e, dim=1, keepdim=True).clamp_min(TINY)
@@ -60,35 +70,39 @@ def load_model(name: str = "default") -> SiameseNetwork:
     """
     bundle = find_bundle(name)
     trunk = build_backbone(bundle.card.backbone, pretrained=False)
-    model = SiameseNetwork(trunk.module, trunk.channels, bundle.card.units, bundle.card.normalize)
+    card = bundle.card
+    model = SiameseNetwork(trunk.module, trunk.channels, card.units, card.normalize, card.shift)
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(bundle.weights_file).items()}
         lacking, extra = model.load_state_dict(tensors, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{bundle.weights_file} does not fit the model: {error}") from error
+        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: get the bundle anew") from error
     if extra or any(not name.endswith("num_batches_tracked") for name in lacking):
-        raise ModelError(f"{bundle.weights_file} does not fit the model: lacks {lacking}, has {extra}")
+        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: lacks {lacking}, has {extra}")
     return model.eval()
 
 
 def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> Bundle:
     """Write a bundle. Weights of two and more dimensions are stored as float16, which halves the file.
 
-    Vectors (normalisation's statistics, biases) and the head stay float32.
+    Vectors (normalisation's statistics, biases) and the sigmoid neuron stay float32. Raises ModelError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         BACKBONE + name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
         for name, tensor in trunk.module.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     tensors |= {
-        "dense.weight": torch.from_numpy(head.weight).contiguous(),
+        "dense.weight": torch.from_numpy(head.weight).half().contiguous(),
         "dense.bias": torch.from_numpy(head.bias),
         "output.weight": torch.tensor([[head.slope]]),
         "output.bias": torch.tensor([head.intercept]),
     }
-    save_file(tensors, folder / "weights.safetensors")
     card = replace(card, backbone=trunk.name, preprocessing=trunk.preprocessing)
-    write_card(card, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(save(tensors))
+        write_card(card, folder)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written ({error}): choose a place with room for the bundle") from error
     return Bundle(folder.resolve(), card)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+
+_PLAIN = str.maketrans(
+    {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
+    | {"·": "-", "…": "...", "“": '"', "”": '"', "’": "'", "×": "x", "━": "-", "╸": "-", "╺": " "}
+)
+OVERLAY_NAME = re.compile(r"(hit-\d{2,}-(query|hit)|[ab])-(factual|counterfactual)\.jpg|contact-sheet\.png")
+"""The names of what a query or an explanation writes into a folder."""
 
 _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
 
@@ -15,6 +23,14 @@ def safe_name(name: str | bytes | os.PathLike[str]) -> str:
     invisible ones that turn the direction of writing become \xNN below 0x80, else \uNNNN.
     """
     return "".join(_safe(character) for character in os.fsdecode(name))
+
+
+def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for encodings: what they lack as ASCII that looks alike, else as \\uNNNN."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(_PLAIN)
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def percent(share: float) -> str:

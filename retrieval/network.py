@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -9,18 +10,19 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from retrieval.bundle import Bundle
-from retrieval.errors import ModelError
+from retrieval.errors import ModelError, RetrievalError
 from retrieval.head import Array
 from retrieval.pictures import Pixels
-from retrieval.settings import cache_folder
+from retrieval.settings import Device, cache_folder
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = tuple(Device)
 PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
 
 Step = Callable[[str], None]
@@ -29,22 +31,29 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Features:
-    """Activations float32 (B, C, h, w) and descriptors float32 (B, C), rounded to float16 as the store keeps them.
-
-    The rounding makes a query's descriptor equal, to the bit, to the stored one of the same picture.
-    """
+    """Activations float32 (B, C, h, w) and descriptors float32 (B, C), their averages over the places."""
 
     activations: Array
     descriptors: Array
 
 
 class Network(Protocol):
-    """A prepared backbone. Calling it takes uint8 (B, size, size, 3)."""
+    """A prepared backbone, for pictures as uint8 (B, size, size, 3)."""
 
     @property
     def device(self) -> str: ...
 
-    def __call__(self, pixels: Pixels) -> Features: ...
+    def describe(self, pixels: Pixels) -> Array:
+        """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it.
+
+        They are rounded to float16, as the store keeps them: a query's descriptor is equal, to the bit, to the
+        stored one of the same picture.
+        """
+        ...
+
+    def activate(self, pixels: Pixels) -> Features:
+        """Activations and descriptors in float32, for heatmaps: bfloat16 would move a map by a tenth of its height."""
+        ...
 
 
 def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> Network:
@@ -59,17 +68,12 @@ def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda st
         found = _torch_device(device)
         if found is not None:
             return _TorchNetwork(bundle, found)
-    try:
-        return _OpenVinoNetwork(_prepared(bundle, on_step))
-    except RuntimeError:  # a damaged cache: made anew, once
-        shutil.rmtree(_prepared_folder(bundle), ignore_errors=True)
-        return _OpenVinoNetwork(_prepared(bundle, on_step))
+    return _OpenVinoNetwork(bundle, on_step)
 
 
-def rounded(activations: Array, descriptors: Array) -> Features:
-    """Features with descriptors as float16 holds them (its range is +-65504)."""
-    stored = np.clip(descriptors, -65504, 65504).astype(np.float16)
-    return Features(activations, stored.astype(np.float32))
+def rounded(descriptors: Array) -> Array:
+    """Descriptors as float16 holds them (its range is +-65504), float32."""
+    return np.clip(descriptors, -65504, 65504).astype(np.float16).astype(np.float32)
 
 
 def _may_have_gpu() -> bool:
@@ -100,43 +104,62 @@ class _TorchNetwork:
         pre = bundle.card.preprocessing
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
 
-    def __call__(self, pixels: Pixels) -> Features:
+    def describe(self, pixels: Pixels) -> Array:
+        return rounded(self.activate(pixels).descriptors)
+
+    def activate(self, pixels: Pixels) -> Features:
         import torch
 
         with torch.inference_mode():
             x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
             activations = self._trunk((x - self._mean) / self._std).float()
-            descriptors = activations.mean((2, 3))
-            return rounded(activations.cpu().numpy(), descriptors.cpu().numpy())
+            return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
 
 
 class _OpenVinoNetwork:
     device = "cpu"
 
-    def __init__(self, folder: Path) -> None:
-        self._request = _compiled(folder).create_infer_request()
+    def __init__(self, bundle: Bundle, on_step: Step) -> None:
+        self._bundle = bundle
+        self._on_step = on_step
+        self._fast = self._request({})
 
-    def __call__(self, pixels: Pixels) -> Features:
-        result = self._request.infer({0: pixels}, share_inputs=True)
-        return rounded(np.array(result[0]), np.array(result[1]))
+    @cached_property
+    def _exact(self) -> Any:
+        return self._request({"INFERENCE_PRECISION_HINT": "f32"})
+
+    def _request(self, options: dict[str, str]) -> Any:
+        folder = _prepared(self._bundle, self._on_step)
+        try:
+            return _request(folder, options)
+        except RuntimeError:  # a damaged cache: made anew, once
+            shutil.rmtree(folder, ignore_errors=True)
+            folder = _prepared(self._bundle, self._on_step)
+        try:
+            return _request(folder, options)
+        except RuntimeError as error:
+            raise _unfit(self._bundle, error) from error
+
+    def describe(self, pixels: Pixels) -> Array:
+        return rounded(self._fast.infer({0: pixels}, share_inputs=True)[1])
+
+    def activate(self, pixels: Pixels) -> Features:
+        result = self._exact.infer({0: pixels}, share_inputs=True)
+        return Features(np.array(result[0]), np.array(result[1]))
 
 
-def _compiled(folder: Path) -> Any:
+def _request(folder: Path, options: dict[str, str]) -> Any:
     import openvino
 
-    core = openvino.Core()
-    return core.compile_model(folder / "network.xml", "CPU", {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": str(folder)})
-
-
-def _prepared_folder(bundle: Bundle) -> Path:
-    from importlib.metadata import version
-
-    return cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{version('openvino')}"
+    options = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": str(folder)} | options
+    return openvino.Core().compile_model(folder / "network.xml", "CPU", options).create_infer_request()
 
 
 def _prepared(bundle: Bundle, on_step: Step) -> Path:
     """The folder of the converted network, made on first use: built beside its place, then renamed into it."""
-    folder = _prepared_folder(bundle)
+    from importlib.metadata import version
+
+    folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{version('openvino')}"
     if folder.is_dir():
         return folder
     try:
@@ -145,6 +168,10 @@ def _prepared(bundle: Bundle, on_step: Step) -> Path:
         try:
             _convert(bundle, work, on_step)
             os.rename(work, folder)
+        except (OSError, RetrievalError):
+            raise
+        except Exception as error:  # torch and OpenVINO raise many kinds on a network that they cannot take
+            raise _unfit(bundle, error) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -155,6 +182,11 @@ def _prepared(bundle: Bundle, on_step: Step) -> Path:
             " set RETRIEVE_CACHE to a folder with room"
         ) from error
     return folder
+
+
+def _unfit(bundle: Bundle, error: Exception) -> ModelError:
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle anew")
 
 
 def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
@@ -191,6 +223,8 @@ def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
     normalise = picture.preprocess().convert_element_type(openvino.Type.f32)
     normalise.mean(list(pre.mean)).scale(list(pre.std))
     picture.model().set_layout(openvino.Layout("NCHW"))
-    openvino.save_model(steps_in.build(), folder / "network.xml", compress_to_fp16=False)
-    on_step(next(steps))
-    _compiled(folder)
+    try:
+        openvino.save_model(steps_in.build(), folder / "network.xml", compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO says of a full disk is "iostream error"
+        raise OSError(errno.EIO, "the disk is full or failing") from error
+    on_step(next(steps))  # by whoever opens it: OpenVINO finds what it compiled only under the same path

@@ -7,6 +7,7 @@ differ for people who see no red, no green or no blue.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.head import Array
-from retrieval.pictures import Source, read
+from retrieval.pictures import Source, read, seen_box
 
 Kind = Literal["factual", "counterfactual"]
 Colours = NDArray[np.uint8]
@@ -42,6 +43,7 @@ _LMS_TO_LINEAR = np.array(
         [-0.0041960863, -0.7034186147, 1.7076147010],
     ]
 )
+_UNSEEN = 0.5  # brightness of what the network does not see, as a share of the rest's
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,18 @@ def overlay(image: Image.Image, heatmap: Array, kind: Kind, strength: float = 1.
     """The RGB picture with a heatmap, float32 (h, w) in [0, 1], drawn over it; RGB of the picture's size.
 
     `strength`, 0 to 1, is the heatmap's magnitude over the largest of its query, so that faint evidence looks
-    faint. Heat is colour and opacity: where there is none the picture shows, dimmed and nearly grey.
+    faint. Heat is colour and opacity: where there is none the picture shows, dimmed and nearly grey. The edges of
+    an oblong picture, which the network does not see, are darker still.
     """
-    heat = _enlarged(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), image.size)
+    box = seen_box(*image.size)
+    seen = image.crop(box)
+    heat = _enlarged(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), seen.size)
+    whole = _subdued(image).point([round(_UNSEEN * value) for value in range(256)] * 3)
+    whole.paste(_drawn(seen, heat, kind), box)
+    return whole
+
+
+def _drawn(image: Image.Image, heat: Image.Image, kind: Kind) -> Image.Image:
     colours = heat.copy()
     colours.putpalette(colour_map(kind).tobytes())
     return Image.composite(colours.convert("RGB"), _subdued(image), heat.point(_opacities()))
@@ -106,6 +117,19 @@ def display_picture(source: Source) -> Image.Image:
     scale = min(max(longest, _LEAST_LONG_SIDE), LONG_SIDE) / longest
     width, height = (max(_LEAST_SIDE, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def legend_bar(kind: Kind, width: int, height: int, least: float = 0.0) -> Image.Image:
+    """Evidence from `least` (0: none) to the strongest, drawn over mid grey as an overlay draws it: RGB."""
+    ramp = np.repeat(np.linspace(least, 1, width, dtype=np.float32)[None], height, axis=0)
+    return _drawn(Image.new("RGB", (width, height), (150, 150, 150)), _enlarged(ramp, (width, height)), kind)
+
+
+def encoded(image: Image.Image, format_: str, quality: int = 85) -> bytes:
+    """The bytes of a picture file, such as JPEG or PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_, quality=quality, subsampling=0, compress_level=4)
+    return buffer.getvalue()
 
 
 def _enlarged(heat: Array, size: tuple[int, int]) -> Image.Image:

@@ -7,8 +7,9 @@ import io
 import math
 import os
 import stat
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from PIL import (
     ImageOps,
     Jpeg2KImagePlugin,
     TiffImagePlugin,
-    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
@@ -49,8 +49,7 @@ _EXIF_IFD, _GPS_IFD, _ORIENTATION = 0x8769, 0x8825, 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _TAKEN_TAGS = (36867, 36868)  # DateTimeOriginal, DateTimeDigitized
 
-# The limit is checked here, on the header, for every picture; Pillow's own would stop at 179 megapixels.
-Image.MAX_IMAGE_PIXELS = None
+_STRIP = 1 << 20  # samples converted at once, so that their float64 stay small beside the picture
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
     except FileNotFoundError as error:
         reason = "is a link to nothing" if os.path.islink(path) else "does not exist"
         raise PictureError(reason) from error
+    except ValueError as error:
+        raise PictureError("has a name that no file can have") from error
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
 
@@ -109,13 +110,30 @@ def read(source: Source | File, least_side: int | None = None) -> tuple[Image.Im
                 return _decoded(file, least_side)
         except PictureError as error:
             raise error.named(os.fspath(source)) from error
+    if not hasattr(source, "read"):
+        raise PictureError(
+            f"a picture must be a path, bytes, a PIL image or an (H, W, 3) uint8 array, not {type(source).__name__}"
+        )
     return _decoded(source, least_side)
 
 
+def seen_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of an upright picture that the network sees: left, top, right, bottom.
+
+    The longer side is cropped, centred, to the root of width times height: half-way, in proportion, between the
+    whole picture squashed to a square and its central square. Cropping loses the edges, squashing distorts; this
+    retrieved better than either.
+    """
+    side = max(1, round(math.sqrt(width * height)))
+    seen_width, seen_height = min(width, side), min(height, side)
+    left, top = (width - seen_width) // 2, (height - seen_height) // 2
+    return left, top, left + seen_width, top + seen_height
+
+
 def to_pixels(image: Image.Image, size: int) -> Pixels:
-    """The whole RGB picture squashed to uint8 (size, size, 3), so that a heatmap covers all of it."""
-    squashed = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.asarray(squashed)
+    """What the network sees of an RGB picture, squashed to uint8 (size, size, 3)."""
+    box = seen_box(*image.size)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -136,12 +154,15 @@ def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.
                 f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
                 " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
             )
-        exif = _exif(image)
         if least_side is not None:
             image.draft("RGB", (least_side, least_side))
+        image.load()  # not first by `_exif`, which for PNG would load it and forgive what fails
+        exif = _exif(image)
         upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
     except RetrievalError:
         raise
+    except Image.DecompressionBombError as error:  # TIFF and WebP look at Pillow's limit themselves
+        raise PictureError("has more pixels than Pillow takes of this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
     size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
@@ -149,8 +170,8 @@ def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.
 
 
 def _opened(file: File) -> Image.Image:
-    head = file.read(12)
-    file.seek(0)
+    """As Image.open does, but without its limit: ours is checked on the header, and Pillow's is the host's to set."""
+    head = file.read(16)
     if not head:
         raise PictureError("is empty")
     formats: tuple[str, ...] = _FORMATS
@@ -159,10 +180,14 @@ def _opened(file: File) -> Image.Image:
 
         pillow_heif.register_heif_opener()
         formats = (*_FORMATS, "HEIF")
-    try:
-        return Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:
-        raise PictureError("is not a picture in a known format") from error
+    Image.preinit()
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins say that it is not theirs
+            if accepts is None or accepts(head) is True:
+                file.seek(0)
+                return factory(file, "")
+    raise PictureError("is not a picture in a known format")
 
 
 def _first_line(error: Exception) -> str:
@@ -180,7 +205,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_eight_bits(np.asarray(image)), "L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layers = image.convert("RGBA")
+        layers = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -197,15 +222,25 @@ def _to_eight_bits(values: NDArray[np.generic]) -> Pixels:
     So a 12-bit scan in a 16-bit file is not black. Floats within 0 to 1 count as fractions; other
     ranges (negative, beyond 16 bits) are stretched from their least to their greatest value.
     """
-    grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    least, most = float(grey.min()), float(grey.max())
+    samples = values.reshape(-1)
+    strips = [slice(start, start + _STRIP) for start in range(0, len(samples), _STRIP)]
+    bounds = [(float(grey.min()), float(grey.max())) for grey in (_finite(samples[strip]) for strip in strips)]
+    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+    offset = 0.0
     if least < 0 or most > _FULL_SCALES[-1]:
-        grey, most_allowed = grey - least, most - least
+        offset, most_allowed = least, (most - least) or 1.0
     elif np.issubdtype(values.dtype, np.floating) and most <= 1:
         most_allowed = 1.0
     else:
         most_allowed = float(next(scale for scale in _FULL_SCALES if most <= scale))
-    return np.round(grey * (255 / most_allowed)).astype(np.uint8)
+    converted = np.empty(len(samples), np.uint8)
+    for strip in strips:
+        converted[strip] = np.round((_finite(samples[strip]) - offset) * (255 / most_allowed))
+    return converted.reshape(values.shape)
+
+
+def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _exif(image: Image.Image) -> Image.Exif:
@@ -253,6 +288,6 @@ def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
 
 
 def load(path: Path | File, size: int) -> tuple[Pixels, PictureInfo]:
-    """Read a picture and squash it for the network: uint8 (size, size, 3) and what is known of it."""
+    """Read a picture and bring it to the network's size: uint8 (size, size, 3) and what is known of it."""
     image, info = read(path, size)
     return to_pixels(image, size), info

@@ -32,6 +32,8 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and self._progress.tasks[0].visible:
+            self._progress.update(self._task, completed=self._progress.tasks[0].total)
         self._progress.stop()
 
     def start(self, count: Callable[[], int]) -> None:

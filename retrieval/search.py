@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from indexes.base import Ids, VectorIndex
 from indexes.catalogue import Catalogue
+from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
@@ -37,10 +39,11 @@ class Hit:
     note: str | None = None
 
 
-def open_index(catalogue: Catalogue, fingerprint: str) -> VectorIndex:
+def open_index(catalogue: Catalogue, fingerprint: str, must_save: bool = False) -> VectorIndex:
     """The catalogue's vector index: from its file, or built anew where that is of another generation or damaged.
 
-    What is built is written for the next time where the store can be written. Raises StoreError.
+    What is built is written for the next time where the store can be written; a failure of that is an error only
+    with `must_save`. Raises StoreError.
     """
     generation = catalogue.generation
     origin = f"{fingerprint[:16]}-{generation}"
@@ -54,7 +57,8 @@ def open_index(catalogue: Catalogue, fingerprint: str) -> VectorIndex:
     if built is None:
         return FaissIndex.empty(1)
     if catalogue.writable and catalogue.generation == generation:
-        built.save(catalogue.folder, origin)
+        with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
+            built.save(catalogue.folder, origin)
     return built
 
 

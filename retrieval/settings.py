@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import platformdirs
@@ -22,9 +23,18 @@ MAX_MEGAPIXELS = 200.0
 STORE_NAME = ".retrieve"
 
 
+class Device(StrEnum):
+    """Where a network may run; `auto` takes a GPU where there is one, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input: squashed to `size` x `size`, then (value - mean) / std.
+    """How a picture becomes the network's input: brought to `size` x `size`, then (value - mean) / std.
 
     `mean` and `std` are per channel, in the units of uint8 values (0 to 255).
     """

@@ -24,23 +24,25 @@ _BAR = 10  # characters of a full bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
-    """A query's hits: rank, picture, label, similarity, verdict, and the rank before rescoring."""
+def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
+    """A query's hits: rank, picture, label, similarity (with `bars` or as a number), verdict, rank before rescoring."""
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, justify in (("#", "right"), ("picture", "left"), ("label", "left"), ("similarity", "left")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("verdict")
-    table.add_column("index rank", justify="right")
+    table.add_column("#", justify="right")
+    for column in ("picture", "label"):
+        table.add_column(column, overflow="fold")
+    table.add_column("similarity", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("index rank", justify="right", no_wrap=bars)
     for hit in hits:
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
-            Text(safe_name(_from_here(hit.path))),
+            Text.assemble(safe_name(_from_here(hit.path)), (f" ({hit.note})" if hit.note else "", "dim")),
             Text(safe_name(hit.label or "")),
-            Text.assemble((bar(hit.similarity), style), f" {percent(hit.similarity):>6}"),
+            Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
         )
@@ -49,7 +51,10 @@ def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
 
 def _from_here(path: Path) -> Path:
     """The path as seen from the working folder, where the picture lies below it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # deleted under us
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
@@ -69,7 +74,7 @@ def seconds_line(seconds: dict[str, float]) -> Text:
 def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     """The answer of `retrieve explain`, and where its pictures are."""
     style = "green" if explanation.verdict == "similar" else "yellow"
-    answer = Text.assemble((f"{percent(explanation.similarity)} similar", style), f": {explanation.verdict}")
+    answer = Text.assemble(f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, style))
     lines = [answer, Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}")]
     if explanation.identical:
         lines.insert(1, Text("identical: nothing to explain"))
@@ -80,9 +85,10 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
     """What a store holds."""
     model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
     failures = [(safe_name(path), reason) for path, reason in catalogue.failures()]
+    shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
-        Text(f"model {model} ({fingerprint[:16]})" if model else "nothing is indexed yet"),
+        Text(shown),
         galleries_table(catalogue.counts()),
         Text(f"{len(failures)} failed"),
         failures_lines(failures, most_failures),
@@ -101,17 +107,22 @@ def index_lines(report: IndexReport) -> RenderableType:
     for root in report.kept_roots:
         lines.append(
             Text(
-                f"{safe_name(root)} holds no pictures now, so nothing of it was marked missing;"
+                f"{safe_name(root)} is absent or holds no pictures now, so nothing of it was marked missing;"
                 " to take it out: `retrieve remove` and the folder",
                 style="yellow",
             )
         )
+    if report.passed_over:
+        endings = ", ".join(
+            f"{count} {safe_name(ending) or 'without one'}" for ending, count in report.passed_over.items()
+        )
+        lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
     return Group(*lines, failures_lines([(safe_name(path), reason) for path, reason in report.failures]))
 
 
 def failures_lines(failures: Sequence[tuple[str, str]], most: int = 20) -> RenderableType:
     """The files that failed, each with its reason; the rest are counted."""
-    lines = [Text.assemble("  ", (name, "bold"), f" {reason}") for name, reason in failures[:most]]
+    lines = [Text.assemble("  ", (name, "bold"), f" {safe_name(reason)}") for name, reason in failures[:most]]
     if len(failures) > most:
         lines.append(Text(f"  … and {len(failures) - most} more: `retrieve status --failures` lists them"))
     return Group(*lines)
@@ -127,22 +138,25 @@ def galleries_table(counts: Sequence[Counts]) -> Table:
     return table
 
 
-def models_table(bundles: Sequence[Bundle]) -> Table:
+def models_lines(bundles: Sequence[Bundle]) -> RenderableType:
     """Each model with its input size, what it was trained on, and its measured quality."""
-    table = Table("model", "backbone", "input", "units", "trained on", "measured on", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("P@1", "mAP@100", "AUC", "ECE"):
+    return Group(*(_model_lines(bundle) for bundle in bundles))
+
+
+def _model_lines(bundle: Bundle) -> RenderableType:
+    card, size = bundle.card, bundle.card.preprocessing.size
+    facts = f": {safe_name(card.backbone)}, {size}x{size}, {card.units} units"
+    heading = Text.assemble((safe_name(card.name), "bold"), facts)
+    trained_on = Text(safe_name(f"trained on {card.provenance.get('trained_on', 'what was not recorded')}"))
+    if not card.metrics:
+        return Group(heading, trained_on, Text("not measured"))
+    table = Table("measured on", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("P@1", "mAP@100", "ROC AUC", "calibration error"):
         table.add_column(column, justify="right")
-    for bundle in bundles:
-        card = bundle.card
-        size = f"{card.preprocessing.size}x{card.preprocessing.size}"
-        trained_on = str(card.provenance.get("trained_on", "not recorded"))
-        first = [card.name, card.backbone, size, str(card.units), trained_on]
-        for name, figures in card.metrics.items() or [("not measured", {})]:
-            wanted = ("p_at_1", "map_at_100", "roc_auc", "calibration_error")
-            shown = [f"{figures[key]:.3f}" if key in figures else "" for key in wanted]
-            table.add_row(*first, name, *shown)
-            first = [""] * len(first)
-    return table
+    for name, figures in card.metrics.items():
+        wanted = ("p_at_1", "map_at_100", "roc_auc", "calibration_error")
+        table.add_row(Text(safe_name(name)), *(f"{figures[key]:.3f}" if key in figures else "" for key in wanted))
+    return Group(heading, trained_on, table)
 
 
 def evaluation_table(name: str, result: Evaluation) -> RenderableType:
@@ -155,7 +169,7 @@ def evaluation_table(name: str, result: Evaluation) -> RenderableType:
         before, after = getattr(result.index, field), getattr(result.rescored, field)
         ranking.add_row(shown, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
     pairs = result.pairs
-    figures = Table("", f"{pairs.similar} similar + {pairs.dissimilar} dissimilar", box=SIMPLE_HEAD, pad_edge=False)
+    figures = Table("", f"{pairs.similar} similar + {pairs.different} different", box=SIMPLE_HEAD, pad_edge=False)
     for field in ("accuracy", "roc_auc", "precision", "recall", "calibration_error"):
         figures.add_row(field.replace("_", " ").replace("roc auc", "ROC AUC"), f"{getattr(pairs, field):.4f}")
     return Group(Text(title, style="bold"), ranking, figures)

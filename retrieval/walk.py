@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from retrieval.names import OVERLAY_NAME
 from retrieval.pictures import is_picture_name
 
 
@@ -28,30 +30,45 @@ class Unreadable:
     is_folder: bool = False
 
 
-def walk(folder: bytes) -> Iterator[Found | Unreadable]:
+def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Found | Unreadable]:
     """Pictures below a folder, by the bytes of their paths; links are followed, each folder entered once.
 
-    Names that begin with a dot are left out, as `.retrieve`, `.git` and the `._` files of macOS are.
+    Names that begin with a dot are left out, as `.retrieve`, `.git` and the `._` files of macOS are, and so are
+    overlays that a query has written. Other files are counted in `passed_over` by the endings of their names.
     """
-    return _walk(folder, set())
+    entered: set[tuple[int, int]] = set()
+    ahead: list[bytes | os.DirEntry[bytes]] = [folder]  # not recursion: folders may lie deeper than Python's stack
+    while ahead:
+        nearest = ahead.pop()
+        if not isinstance(nearest, bytes):
+            yield _examined(nearest)
+            continue
+        try:
+            ahead += reversed(_listed(nearest, entered, Counter() if passed_over is None else passed_over))
+        except OSError as error:
+            yield Unreadable(nearest, f"cannot be read: {error.strerror}", is_folder=True)
 
 
-def _walk(folder: bytes, entered: set[tuple[int, int]]) -> Iterator[Found | Unreadable]:
-    try:
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in entered:
-            return
-        entered.add((here.st_dev, here.st_ino))
-        with os.scandir(folder) as entries:
-            named = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
-    except OSError as error:
-        yield Unreadable(folder, f"cannot be read: {error.strerror}", is_folder=True)
-        return
+def _listed(
+    folder: bytes, entered: set[tuple[int, int]], passed_over: Counter[str]
+) -> list[bytes | os.DirEntry[bytes]]:
+    """The folders, as paths, and pictures in a folder, in order; none where it was entered before."""
+    here = os.stat(folder)
+    if (here.st_dev, here.st_ino) in entered:
+        return []
+    entered.add((here.st_dev, here.st_ino))
+    with os.scandir(folder) as entries:
+        named = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
+    listed: list[bytes | os.DirEntry[bytes]] = []
     for key, entry in sorted(named, key=lambda pair: pair[0]):
+        name = os.fsdecode(entry.name)
         if key.endswith(b"/"):
-            yield from _walk(entry.path, entered)
-        elif is_picture_name(os.fsdecode(entry.name)):
-            yield _examined(entry)
+            listed.append(entry.path)
+        elif not is_picture_name(name):
+            passed_over[os.path.splitext(name)[1].lower()] += 1
+        elif not OVERLAY_NAME.fullmatch(name):
+            listed.append(entry)
+    return listed
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:

@@ -1,0 +1,92 @@
+"""Make a model bundle from a backbone: embed data sets, fit a head on them, measure it on others."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.backbones import build_backbone
+from retrieval.bundle import Bundle, ModelCard
+from retrieval.dataset import Described
+from retrieval.evaluate import Evaluation, evaluate
+from retrieval.fit import Labelled, fit_head
+from retrieval.head import Array, Head
+from retrieval.model import save_bundle
+
+Describe = Callable[[Path, str], Described]
+"""Embeds a data set with the bundle in a folder, as `retrieval.dataset.describe` does."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a bundle is made of. `labelled` are folders of class folders, `unlabelled` folders of any pictures.
+
+    `tests` are class folders to measure the model on; nothing is fitted to them.
+    """
+
+    backbone: str
+    weights: Path | None
+    labelled: tuple[Path, ...]
+    unlabelled: tuple[Path, ...]
+    tests: tuple[Path, ...]
+    seed: int
+
+
+def make_bundle(recipe: Recipe, name: str, folder: Path, describe: Describe) -> Bundle:
+    """Fit, measure and write the bundle. Raises ModelError and GalleryError."""
+    trunk = build_backbone(recipe.backbone, weights=recipe.weights)
+    card = ModelCard(name, trunk.name, trunk.preprocessing, 1, False, {}, {})
+    with tempfile.TemporaryDirectory(prefix="retrieve-") as work:
+        headless = str(save_bundle(trunk, _no_head(trunk.channels), card, Path(work)).folder)
+        labelled = [describe(dataset, headless) for dataset in recipe.labelled]
+        unlabelled = [describe(dataset, headless) for dataset in recipe.unlabelled]
+        tests = {dataset.name: describe(dataset, headless) for dataset in recipe.tests}
+    head = fit_head([_labelled(data) for data in labelled], _pooled(unlabelled or labelled), recipe.seed)
+    metrics = {test: _figures(evaluate(head, *data.labelled())) for test, data in tests.items()}
+    provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])
+    card = replace(card, units=len(head.bias), normalize=True, shift=head.shift, provenance=provenance, metrics=metrics)
+    return save_bundle(trunk, head, card, folder)
+
+
+def _no_head(channels: int) -> Head:
+    """A head for a network that is asked for descriptors only."""
+    return Head(np.zeros((1, channels), np.float32), np.zeros(1, np.float32), 1.0, 0.0, normalize=False)
+
+
+def _labelled(data: Described) -> Labelled:
+    descriptors, labels = data.labelled()
+    return Labelled(descriptors, np.unique(np.array(labels), return_inverse=True)[1])
+
+
+def _pooled(sets: Sequence[Described]) -> Array:
+    return np.concatenate([data.descriptors for data in sets])
+
+
+def _figures(result: Evaluation) -> dict[str, float]:
+    figures = {
+        "p_at_1": result.rescored.p_at_1,
+        "map_at_100": result.rescored.map_at_100,
+        "index_p_at_1": result.index.p_at_1,
+        "index_map_at_100": result.index.map_at_100,
+        "accuracy": result.pairs.accuracy,
+        "roc_auc": result.pairs.roc_auc,
+        "calibration_error": result.pairs.calibration_error,
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _provenance(recipe: Recipe, counts: Sequence[int]) -> dict[str, object]:
+    names = [dataset.name for dataset in (*recipe.labelled, *recipe.unlabelled)]
+    labels = " + ".join(dataset.name for dataset in recipe.labelled)
+    others = " + ".join(dataset.name for dataset in recipe.unlabelled)
+    return {
+        "trained_on": labels + (f"; {others} without labels" if others else ""),
+        "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",
+        "pictures": dict(zip(names, counts, strict=True)),
+        "seed": recipe.seed,
+        "recipe": "retrieval/fit.py",
+    }

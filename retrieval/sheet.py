@@ -1,0 +1,238 @@
+"""Contact sheets: a query and its hits, or two pictures, in one picture with captions."""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from retrieval.explain import Verdict
+from retrieval.names import percent
+from retrieval.overlay import legend_bar
+from retrieval.settings import THRESHOLD
+from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
+
+_INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
+_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 320, 12, 36, 8
+_TOP, _ROW = 150, 94  # where rows begin; a row's height besides its pictures
+_MOST_HITS = 20  # a sheet grows by a megapixel every few hits
+_SMOOTH = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
+_FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
+
+
+def contact_sheet(shown: Shown) -> Image.Image:
+    """A row a hit: the query as it is, factual, counterfactual, and the hit likewise, with a legend above. RGB."""
+    lefts = [_MARGIN + i * (_CELL + _GAP) + (i > 2) * (_GROUP_GAP - _GAP) for i in range(6)]
+    width = lefts[-1] + _CELL + _MARGIN
+    hits, more = shown.hits[:_MOST_HITS], len(shown.hits) - _MOST_HITS
+    rows = [_row_height(sides(shown, hit), _CELL) for hit in hits] or [_CELL]
+    sheet = _Sheet(width, _TOP + sum(_ROW + height for height in rows) + 16)
+    count = f"{len(hits)} {'hit' if len(hits) == 1 else 'hits'}, most similar first"
+    count += f", and {more} more" if more > 0 else ""
+    _header(sheet, f"Query: {shown.name}", f"{count} · one scale of evidence for all" if shown.hits else NO_HITS)
+    if not shown.hits and shown.picture:
+        sheet.picture(shown.picture, _MARGIN, _TOP, _CELL)
+    top = _TOP
+    for hit, height in zip(hits, rows, strict=False):
+        sheet.line(top)
+        _hit_line(sheet, hit, top + 18, lefts)
+        for side, own in zip(sides(shown, hit), (lefts[:3], lefts[3:]), strict=True):
+            _side_cells(sheet, side, own, top + 52, _CELL, height)
+        top += _ROW + height
+    return sheet.image
+
+
+def pair_sheet(shown: Shown) -> Image.Image:
+    """Two rows, picture A and B: each as it is, factual, counterfactual; similarity and verdict above. RGB."""
+    hit = shown.hits[0]
+    both = sides(shown, hit, ("A", "B"))
+    lefts = [_MARGIN + i * (_PAIR_CELL + _GAP) for i in range(3)]
+    rows = [_row_height((side,), _PAIR_CELL) for side in both]
+    sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, _TOP + 64 + sum(_ROW - 16 + height for height in rows) + 16)
+    _header(sheet, "How similar, and why", f"A: {_name_of(shown.name)} · B: {_name_of(hit.name)}")
+    sheet.line(_TOP)
+    sheet.similarity(_MARGIN, _TOP + 20, hit)
+    top = _TOP + 64
+    for side, height in zip(both, rows, strict=True):
+        sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, most=3 * _PAIR_CELL)
+        _side_cells(sheet, side, lefts, top + 28, _PAIR_CELL, height)
+        top += _ROW - 16 + height
+    return sheet.image
+
+
+def _name_of(name: str) -> str:
+    return Path(name).name or name
+
+
+def _header(sheet: _Sheet, title: str, subtitle: str) -> None:
+    sheet.text((_MARGIN, 32), title, 25, bold=True, most=sheet.width - 2 * _MARGIN)
+    subtitle = f"{subtitle} · dark edges were not seen by the model"
+    sheet.text((_MARGIN, 68), subtitle, 15, _GREY, most=sheet.width - 2 * _MARGIN)
+    for kind, left in zip(KINDS, (_MARGIN, _MARGIN + 490), strict=True):
+        used = sheet.text((left, 106), f"{kind.capitalize()}: {MEANING[kind]}", 14)
+        used += 14 + sheet.text((left + used + 14, 107), "faint", 12, _GREY)
+        sheet.image.paste(legend_bar(kind, 120, 14), (left + used + 7, 107))
+        sheet.text((left + used + 134, 107), "strong", 12, _GREY)
+
+
+def _hit_line(sheet: _Sheet, hit: ShownHit, top: int, lefts: list[int]) -> None:
+    room = lefts[3] - _GROUP_GAP - _MARGIN
+    used = sheet.text((_MARGIN, top), f"{hit.rank}", 18, bold=True) + 12
+    label = f"label {hit.label}" if hit.label else ""
+    label_room = min(200, sheet.measure(label, 14)) + 16 if label else 0
+    used += sheet.text((_MARGIN + used, top), hit.name, 18, bold=True, most=room - used - label_room) + 14
+    sheet.text((_MARGIN + used, top + 3), label, 14, _GREY, most=200)
+    sheet.similarity(lefts[3], top, hit)
+
+
+def _side_cells(sheet: _Sheet, side: Side, lefts: list[int], top: int, cell: int, height: int) -> None:
+    """One picture as it is and its two overlays, each under its caption."""
+    sheet.text((lefts[0], top), f"{side.title}, as it is", 13, _GREY)
+    below = top + 22
+    if side.picture is None:
+        sheet.place((lefts[0], below, lefts[0] + cell, below + height), "cannot be shown")
+    else:
+        sheet.picture(side.picture, lefts[0], below, cell)
+    if side.heatmaps is None or side.picture is None:
+        sheet.place((lefts[1], below, lefts[2] + cell, below + height), side.missing)
+        return
+    for kind, left in zip(KINDS, lefts[1:], strict=True):
+        sheet.image.paste(legend_bar(kind, 12, 12, least=0.75), (left, top + 1))
+        used = sheet.text((left + 18, top), side.caption(kind), 13)
+        sheet.text((left + 18 + used, top), f": {side.evidence(kind)}", 13, _GREY)
+        overlaid = side.overlaid(kind)
+        if overlaid is not None:
+            sheet.picture(overlaid, left, below, cell)
+
+
+def _fitted(size: tuple[int, int], cell: int) -> tuple[int, int]:
+    scale = cell / max(size)
+    width, height = (max(_LEAST, round(side * scale)) for side in size)
+    return width, height
+
+
+def _row_height(sides: Sequence[Side], cell: int) -> int:
+    tallest = max((_fitted(side.picture.size, cell)[1] for side in sides if side.picture), default=0)
+    return max(tallest, 64)
+
+
+class _Sheet:
+    """A light sheet with the few things that are drawn on it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), _PAPER)
+        self.width = width
+        self._draw = ImageDraw.Draw(self.image)
+
+    def measure(self, text: str, size: int) -> int:
+        shown, font = _typeset(text, size)
+        return round(font.getlength(shown))
+
+    def text(
+        self, at: tuple[int, int], text: str, size: int, colour: str = _INK, bold: bool = False, most: int | None = None
+    ) -> int:
+        """Draw a line, shortened in its middle to `most` pixels; the width that it took."""
+        if most is not None:
+            text = self._cut(text, size, most)
+        shown, font = _typeset(text, size)
+        self._draw.text(at, shown, colour, font, stroke_width=0.35 if bold else 0)
+        return round(font.getlength(shown))
+
+    def line(self, top: int) -> None:
+        self._draw.line((_MARGIN, top, self.width - _MARGIN, top), _LINE)
+
+    def place(self, box: tuple[int, int, int, int], words: str) -> None:
+        """A quiet field where a picture cannot be, with the reason in its middle."""
+        self.rounded(box, 6, _PLACE)
+        lines = list(_wrapped(words, 15, box[2] - box[0] - 24))[: max(1, (box[3] - box[1]) // 22)]
+        top = (box[1] + box[3]) / 2 - 11 * (len(lines) - 1)
+        for number, line in enumerate(lines):
+            shown, font = _typeset(line, 15)
+            self._draw.text(((box[0] + box[2]) / 2, top + 22 * number), shown, _GREY, font, anchor="mm")
+
+    def picture(self, image: Image.Image, left: int, top: int, cell: int) -> None:
+        """The whole picture in its proportions, under its caption."""
+        self.image.paste(image.resize(_fitted(image.size, cell), Image.Resampling.LANCZOS), (left, top))
+
+    def rounded(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
+        """A filled box (left, top, right, bottom) with smooth round corners."""
+        size = box[2] - box[0], box[3] - box[1]
+        mask = Image.new("L", (size[0] * _SMOOTH, size[1] * _SMOOTH))
+        corner = (mask.width - 1, mask.height - 1)
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, *corner), radius * _SMOOTH, 255)
+        self.image.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
+
+    def similarity(self, left: int, top: int, hit: ShownHit) -> None:
+        """A bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
+        self.rounded((left, top + 5, left + 160, top + 15), 5, _LINE)
+        self.rounded((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
+        mark = left + round(160 * (1 - THRESHOLD))
+        self._draw.line((mark, top + 1, mark, top + 19), _GREY)
+        end = left + 172 + self.text((left + 172, top), percent(hit.similarity), 18, bold=True)
+        end += 10 + self._pill(end + 10, top, hit.verdict)
+        if hit.index_rank is not None:
+            self.text((end + 12, top + 3), f"rank {hit.index_rank} in the index, before rescoring", 14, _GREY)
+
+    def _pill(self, left: int, top: int, verdict: Verdict) -> int:
+        """The verdict: filled for similar, an outline for different; its width."""
+        width = self.measure(verdict, 14) + 22
+        self.rounded((left, top - 2, left + width, top + 22), 12, _INK)
+        if verdict == "different":
+            self.rounded((left + 1, top - 1, left + width - 1, top + 21), 11, _PAPER)
+        ink = _PAPER if verdict == "similar" else _INK
+        self.text((left + 11, top + 2), verdict, 14, ink)
+        return width
+
+    def _cut(self, text: str, size: int, most: int) -> str:
+        """The text, or as many letters of its beginning and its end as `most` pixels hold."""
+        if self.measure(text, size) <= most:
+            return text
+
+        def cut(kept: int) -> str:
+            return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+
+        too_many = bisect_left(range(len(text)), True, key=lambda kept: self.measure(cut(kept), size) > most)
+        return cut(max(too_many - 1, 0))
+
+
+def _wrapped(text: str, size: int, most: int) -> Iterator[str]:
+    line = ""
+    for word in text.split():
+        joined = f"{line} {word}".strip()
+        if line and _typeset(joined, size)[1].getlength(joined) > most:
+            yield line
+            line = word
+        else:
+            line = joined
+    yield line
+
+
+def _typeset(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The text with a font that has its letters; letters that no font has are written as \\uNNNN."""
+    font = min(_fonts(size), key=lambda each: len(_lacking(text, each)))
+    lacking = _lacking(text, font)
+    return "".join(f"\\u{ord(each):04x}" if each in lacking else each for each in text), font
+
+
+@cache
+def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
+    """Pillow's own font first, which is on every machine but knows only ASCII; then what the machine has."""
+    found = [ImageFont.load_default(size)]
+    for name in _FALLBACK_FONTS:
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return tuple(font for font in found if isinstance(font, ImageFont.FreeTypeFont))
+
+
+def _lacking(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
+    return {each for each in set(text) if not each.isspace() and _drawn(each, font) == _drawn("\uffff", font)}
+
+
+@cache
+def _drawn(character: str, font: ImageFont.FreeTypeFont) -> bytes:
+    """The letter's dots; of what a font lacks, those of an empty box."""
+    return bytes(font.getmask(character))
