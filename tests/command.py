@@ -28,8 +28,20 @@ def retrieve(
     return subprocess.run(command, input=stdin, cwd=cwd, env=environment(extra), capture_output=True, check=False)
 
 
-def answer(*arguments: str | Path | bytes, cwd: Path | None = None, **extra: str) -> Any:
+def answer(*arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str) -> Any:
     """The JSON that a command prints, which must end well."""
-    done = retrieve(*arguments, "--json", cwd=cwd, **extra)
+    done = retrieve(*arguments, "--json", stdin=stdin, cwd=cwd, **extra)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
+
+
+def sentence(done: subprocess.CompletedProcess[bytes] | subprocess.CompletedProcess[str]) -> str:
+    """What a command that fails says, which must be one sentence on one line and nothing else."""
+    said = done.stderr.decode() if isinstance(done.stderr, bytes) else done.stderr
+    assert done.returncode == 1, said
+    assert not done.stdout
+    assert "Traceback" not in said
+    first, *rest = said.removesuffix("\n").split("\n")
+    assert rest == []
+    assert first.startswith("error: ")
+    return first.removeprefix("error: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ from PIL import Image
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.head import Head
 from retrieval.pictures import Pixels
+from retrieval.shown import Shown, prepare
+from tests.hits import a_hit, explanation, same
+
+if TYPE_CHECKING:
+    from tests.store import Indexed
 
 CLASSES = ("apples", "boats", "cats")
 PICTURES_A_CLASS = 4
@@ -53,6 +59,29 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
     trunk = build_backbone("efficientnet_lite0")
     identity = np.eye(trunk.channels, dtype=np.float32)
-    head = Head(identity, np.zeros(trunk.channels, np.float32), slope=8.0, intercept=-4.0, normalize=True)
+    head = Head(identity, np.zeros(trunk.channels, np.float32), slope=10.0, intercept=-5.0, normalize=True)
     card = ModelCard("tiny", trunk.name, trunk.preprocessing, trunk.channels, True, {}, {})
     return save_bundle(trunk, head, card, tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A grey picture of 300 x 200, over which heat is easily seen."""
+    path = tmp_path / "grey.png"
+    Image.new("RGB", (300, 200), (120, 120, 120)).save(path)
+    return path
+
+
+@pytest.fixture
+def shown(picture: Path) -> Shown:
+    """A query with three hits: the picture itself, strong evidence, faint evidence."""
+    hits = [a_hit(1, picture, same()), a_hit(2, picture, explanation()), a_hit(3, picture, explanation(0.1))]
+    return prepare(picture, "query.png", hits)
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
+    """A store under the default model that no test may change."""
+    from tests.store import make_indexed
+
+    return make_indexed(tmp_path_factory.mktemp("indexed"))

@@ -115,7 +115,7 @@ class _Code:
 
 
 def pickled(value: object, file: Path) -> None:
-    file.write_bytes(pickle.dumps(value))
+    file.write_bytes(pickle.dumps(value, protocol=2))
 
 
 @pytest.mark.parametrize("write", [pickled, torch.save])

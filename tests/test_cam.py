@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from retrieval.backbones import build_backbone
 from retrieval.cam import signed_maps
-from retrieval.explain import explain_pairs
 from retrieval.head import Array, Head
 from retrieval.model import SiameseNetwork
 from retrieval.network import Features
+from tests.against import explain_against
 from tests.conftest import blocks
 
 PAIRS = 50
 BATCH = 10
 UNITS = 64
 TOLERANCE = 1e-4
+# By name: whether embeddings are brought to unit length, and the shift that is taken of descriptors.
+HEADS: dict[str, tuple[bool, float | None]] = {"paper": (False, None), "unit": (True, None), "shift": (True, 0.01)}
 # By backbone: its last convolutional stage, whose output it gives, and the side of its input here.
 BACKBONES = {"efficientnet_lite0": ("bn2", 96), "resnet50": ("layer4", 64), "resnet18": ("layer4", 96)}
 
@@ -54,6 +56,14 @@ def test_normalised_maps_by_hand() -> None:
     s = math.sqrt(0.2)
     found = signed_maps(identity_head(1.0, True), a1, a1.mean((2, 3)), g2)
     np.testing.assert_allclose(found, [[[-0.96 * s, 0.96 * s]]], rtol=1e-5)
+
+
+def test_rooted_maps_by_hand() -> None:
+    a1 = np.array([[[[4, 2]], [[1, 1]]]], np.float32)  # g1 = (3, 1); with a shift of 1: f = (2, sqrt(2))
+    g2 = np.array([[24, 1]], np.float32)  # f = (5, sqrt(2)), so r = (-1, 0)
+    head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 2.0, 0.0, False, shift=1.0)
+    # f'(g1) = (1/4, ...): alpha = 2/2 * (-1/4, 0).
+    np.testing.assert_allclose(signed_maps(head, a1, a1.mean((2, 3)), g2), [[[-1.0, -0.5]]], rtol=1e-6)
 
 
 def test_each_pair_of_a_batch_is_on_its_own() -> None:
@@ -138,11 +148,12 @@ def features(name: str) -> tuple[Array, Array]:
 
 
 @cache
-def siamese(name: str, normalize: bool) -> tuple[SiameseNetwork, Head]:
+def siamese(name: str, kind: str) -> tuple[SiameseNetwork, Head]:
     """A seeded head in torch and in NumPy; its sigmoid lies such that half of the pairs are similar."""
     _, descriptors = features(name)
+    normalize, shift = HEADS[kind]
     torch.manual_seed(11)
-    network = SiameseNetwork(backbone(name), descriptors.shape[1], UNITS, normalize).eval()
+    network = SiameseNetwork(backbone(name), descriptors.shape[1], UNITS, normalize, shift).eval()
     with torch.no_grad():
         network.dense.bias.normal_(0, float(descriptors.std()) / 10)
         u1, u2 = network.embed(torch.from_numpy(descriptors)).chunk(2)
@@ -150,14 +161,14 @@ def siamese(name: str, normalize: bool) -> tuple[SiameseNetwork, Head]:
         network.output.weight.fill_(3 / middle)
         network.output.bias.fill_(-3)
     weight, bias = (tensor.detach().numpy() for tensor in (network.dense.weight, network.dense.bias))
-    return network, Head(weight, bias, network.output.weight.item(), network.output.bias.item(), normalize)
+    return network, Head(weight, bias, network.output.weight.item(), network.output.bias.item(), normalize, shift)
 
 
 @cache
-def closed_form(name: str, normalize: bool) -> Array:
+def closed_form(name: str, kind: str) -> Array:
     """Signed maps (2 PAIRS, h, w): of the first pictures, then of the second."""
     activations, g = features(name)
-    return signed_maps(siamese(name, normalize)[1], activations, g, np.roll(g, PAIRS, axis=0))
+    return signed_maps(siamese(name, kind)[1], activations, g, np.roll(g, PAIRS, axis=0))
 
 
 def batches() -> Iterator[NDArray[np.int64]]:
@@ -168,10 +179,10 @@ def batches() -> Iterator[NDArray[np.int64]]:
 
 
 @cache
-def package_maps(name: str, normalize: bool, counter: bool) -> NDArray[np.float32]:
+def package_maps(name: str, kind: str, counter: bool) -> NDArray[np.float32]:
     """The package's maps (2 PAIRS, h, w) of y = d, or of y = 1 - d, before its relu."""
-    network, _ = siamese(name, normalize)
-    found = np.empty_like(closed_form(name, normalize))
+    network, _ = siamese(name, kind)
+    found = np.empty_like(closed_form(name, kind))
     with RawGradCAM(Pair(network), [network.backbone.get_submodule(BACKBONES[name][0])]) as cam:
         for places in batches():
             targets = [(lambda d: 1 - d) if counter else (lambda d: d)] * BATCH
@@ -188,7 +199,7 @@ def scaled(maps: Array) -> Array:
     return result
 
 
-both_lengths = pytest.mark.parametrize("normalize", [True, False])
+every_head = pytest.mark.parametrize("kind", list(HEADS))
 every_backbone = pytest.mark.parametrize("name", list(BACKBONES))
 
 
@@ -204,11 +215,11 @@ def test_the_stage_gives_what_the_backbone_gives_and_the_same_each_time(name: st
     assert torch.equal(first, kept[0])
 
 
-@both_lengths
+@every_head
 @every_backbone
-def test_closed_form_equals_autograd(name: str, normalize: bool) -> None:
+def test_closed_form_equals_autograd(name: str, kind: str) -> None:
     """alpha = the mean over places of the gradient of y = d, M = sum_k alpha_k A_k, by backward passes."""
-    network, _ = siamese(name, normalize)
+    network, _ = siamese(name, kind)
     a1, a2 = (torch.from_numpy(part).requires_grad_() for part in np.split(features(name)[0], 2))
     d = network.distance(network.embed(a1.mean((2, 3))), network.embed(a2.mean((2, 3))))
     gradients = torch.autograd.grad(d.sum(), (a1, a2))
@@ -216,37 +227,37 @@ def test_closed_form_equals_autograd(name: str, normalize: bool) -> None:
     reference = expected.detach().numpy()
     # The closed form leaves out the factor d (1 - d), one for each pair.
     factor = (d * (1 - d)).detach().numpy()
-    unscaled = closed_form(name, normalize) * np.concatenate([factor, factor])[:, None, None]
+    unscaled = closed_form(name, kind) * np.concatenate([factor, factor])[:, None, None]
     largest = np.abs(reference).max((1, 2), keepdims=True)
     assert (largest > 0).all()
     assert np.abs(unscaled / largest - reference / largest).max() < TOLERANCE
     for sign in (1, -1):
-        difference = np.abs(scaled(sign * closed_form(name, normalize)) - scaled(sign * reference))
+        difference = np.abs(scaled(sign * closed_form(name, kind)) - scaled(sign * reference))
         assert difference.max() < TOLERANCE
 
 
 @pytest.mark.parametrize("counter", [False, True], ids=["d", "1-d"])
-@both_lengths
+@every_head
 @every_backbone
-def test_closed_form_equals_the_public_package(name: str, normalize: bool, counter: bool) -> None:
-    signed = closed_form(name, normalize)
-    expected = package_maps(name, normalize, counter)
+def test_closed_form_equals_the_public_package(name: str, kind: str, counter: bool) -> None:
+    signed = closed_form(name, kind)
+    expected = package_maps(name, kind, counter)
     assert expected.shape == signed.shape == (2 * PAIRS, *signed.shape[1:])
     assert np.abs(expected).max((1, 2)).min() > 0
     assert np.abs(scaled(-signed if counter else signed) - scaled(expected)).max() < TOLERANCE
 
 
-@both_lengths
+@every_head
 @every_backbone
-def test_explanations_are_the_packages_maps_for_and_against_the_verdict(name: str, normalize: bool) -> None:
+def test_explanations_are_the_packages_maps_for_and_against_the_verdict(name: str, kind: str) -> None:
     """Factual is y = d where the verdict is different and y = 1 - d where it is similar, for both pictures."""
-    head, (activations, g) = siamese(name, normalize)[1], features(name)
-    d, rest = (package_maps(name, normalize, counter) for counter in (False, True))
+    head, (activations, g) = siamese(name, kind)[1], features(name)
+    d, rest = (package_maps(name, kind, counter) for counter in (False, True))
     verdicts = set()
     for first in range(PAIRS):
         second = first + PAIRS
         one, other = (Features(activations[i : i + 1], g[i : i + 1]) for i in (first, second))
-        (found,) = explain_pairs(head, one, other)
+        (found,) = explain_against(head, one, other)
         verdicts.add(found.verdict)
         factual, counter = (d, rest) if found.verdict == "different" else (rest, d)
         for heatmaps, place in ((found.query, first), (found.hit, second)):
@@ -255,9 +266,9 @@ def test_explanations_are_the_packages_maps_for_and_against_the_verdict(name: st
     assert verdicts == {"similar", "different"}
 
 
-@both_lengths
-def test_forward_gives_the_distance_that_was_explained(normalize: bool) -> None:
-    network, head = siamese("resnet18", normalize)
+@every_head
+def test_forward_gives_the_distance_that_was_explained(kind: str) -> None:
+    network, head = siamese("resnet18", kind)
     x1, x2 = pictures("resnet18")[:3], pictures("resnet18")[PAIRS : PAIRS + 3]
     with torch.inference_mode():
         d, of_pair = network(x1, x2), Pair(network)(torch.cat([x1, x2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from indexes import catalogue as module
-from indexes.base import Ids
-from indexes.catalogue import Catalogue
+from indexes.base import Ids, Vectors
+from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Twin
+from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Twin
 
 MODEL = "model-a"
 
@@ -23,17 +24,21 @@ def catalogue(tmp_path: Path) -> Catalogue:
     return Catalogue(tmp_path / "store", create=True)
 
 
-def picture(path: bytes, *vector: float, content: bytes | None = None, label: str | None = None) -> NewPicture:
+def picture(path: bytes, *vector: float, content: bytes | None = None) -> NewPicture:
     """A picture to record; its content is its path's unless said otherwise."""
     descriptor = np.array(vector or (1.0, 2.0), np.float32)
-    return NewPicture(path, 10, 20, content or path, descriptor, 30, 40, label)
+    return NewPicture(path, 10, 20, content or path, descriptor, 30, 40)
 
 
-def recorded(catalogue: Catalogue, *pictures: NewPicture, root: bytes = b"/g") -> int:
-    """Record pictures in a root; the root's id."""
-    root_id, _ = catalogue.root_of(root)
-    catalogue.record(root_id, MODEL, pictures)
-    return root_id
+def recorded(catalogue: Catalogue, *pictures: NewPicture, root: bytes = b"/g") -> None:
+    """Record pictures in a root."""
+    catalogue.record(root, MODEL, pictures)
+
+
+def labels(catalogue: Catalogue) -> dict[bytes, str | None]:
+    """The label of every picture by its path."""
+    ids = np.array(list(stored(catalogue)), np.int64)
+    return {candidate.path: candidate.label for candidate in catalogue.candidates(ids, MODEL)[0]}
 
 
 def paths(catalogue: Catalogue, folder: bytes = b"/g") -> list[bytes]:
@@ -68,7 +73,7 @@ def test_settings_outlast_the_process(catalogue: Catalogue) -> None:
 def test_a_root_is_found_again(catalogue: Catalogue) -> None:
     first = catalogue.root_of(b"/g")
     assert catalogue.root_of(b"/g") == first
-    assert first[1] == b"/g"
+    assert first == b"/g"
     assert catalogue.roots() == [b"/g"]
 
 
@@ -80,8 +85,8 @@ def test_a_folder_in_a_root_belongs_to_it(catalogue: Catalogue) -> None:
 
 def test_a_name_that_only_begins_alike_is_another_root(catalogue: Catalogue) -> None:
     catalogue.root_of(b"/g")
-    assert catalogue.root_of(b"/g2")[1] == b"/g2"
-    assert catalogue.root_of(b"/g-old")[1] == b"/g-old"
+    assert catalogue.root_of(b"/g2") == b"/g2"
+    assert catalogue.root_of(b"/g-old") == b"/g-old"
     assert catalogue.roots() == [b"/g", b"/g-old", b"/g2"]
 
 
@@ -89,17 +94,46 @@ def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -
     recorded(catalogue, picture(b"/g/a/1.jpg"), root=b"/g/a")
     recorded(catalogue, picture(b"/g/b/1.jpg"), root=b"/g/b")
     recorded(catalogue, picture(b"/h/1.jpg"), root=b"/h")
-    root_id, path = catalogue.root_of(b"/g")
-    assert path == b"/g"
+    assert catalogue.root_of(b"/g") == b"/g"
     assert catalogue.counts() == [Counts(b"/g", 2, 0), Counts(b"/h", 1, 0)]
-    assert catalogue.root_of(b"/g/a") == (root_id, b"/g")
+    assert catalogue.root_of(b"/g/a") == b"/g"
+
+
+def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path) -> None:
+    moon = [picture(b"/n/moon/1.jpg"), picture(b"/n/moon/full/2.jpg")]
+    told = []
+    for place, order in enumerate(((b"/n/moon", b"/n"), (b"/n", b"/n/moon"), (b"/n/moon", b"/"))):
+        catalogue = Catalogue(tmp_path / str(place), create=True)
+        catalogue.root_of(order[0])
+        recorded(catalogue, *moon, root=b"/n/moon")
+        catalogue.root_of(order[1])
+        told.append(labels(catalogue))
+    assert told == [{b"/n/moon/1.jpg": "moon", b"/n/moon/full/2.jpg": "full"}] * 3
+
+
+@pytest.mark.parametrize("order", [(b"/g", b"/g/a/.h/b"), (b"/g/a/.h/b", b"/g")])
+def test_a_gallery_that_a_walk_of_another_does_not_come_to_is_its_own(
+    catalogue: Catalogue, order: tuple[bytes, bytes]
+) -> None:
+    for folder in order:
+        assert catalogue.root_of(folder) == folder
+    assert catalogue.roots() == [b"/g", b"/g/a/.h/b"]
+    assert catalogue.root_of(b"/g/a/.h/b/c") == b"/g/a/.h/b"
+
+
+def test_holds_what_lies_below_and_is_not_hidden() -> None:
+    assert holds(b"/g", b"/g/1.jpg")
+    assert holds(b"/", b"/g/a.b/1.jpg")
+    assert holds(b"/.h", b"/.h/1.jpg")
+    for path in (b"/g", b"/g2/1.jpg", b"/g/.1.jpg", b"/g/a/.h/1.jpg"):
+        assert not holds(b"/g", path)
 
 
 def test_the_file_systems_root_holds_everything(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     catalogue.root_of(b"/")
     assert catalogue.roots() == [b"/"]
-    assert catalogue.root_of(b"/elsewhere")[1] == b"/"
+    assert catalogue.root_of(b"/elsewhere") == b"/"
     assert paths(catalogue, b"/") == [b"/g/1.jpg"]
 
 
@@ -137,29 +171,29 @@ def test_known_files_are_whole_at_any_number_of_pages(
 def test_a_scan_may_write_while_it_reads(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAGE", 1)
     names = [b"/g/1.jpg", b"/g/2.jpg", b"/g/3.jpg"]
-    root_id = recorded(catalogue, *map(picture, names))
+    recorded(catalogue, *map(picture, names))
     seen = []
     for known in catalogue.known_files(b"/g"):
-        catalogue.record(root_id, MODEL, [picture(known.path, 5.0, 6.0)])
+        catalogue.record(b"/g", MODEL, [picture(known.path, 5.0, 6.0)])
         seen.append(known.path)
     assert seen == names
     assert list(stored(catalogue).values()) == [[5.0, 6.0]] * 3
 
 
 def test_a_picture_recorded_again_keeps_its_id_and_takes_the_new_values(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue, picture(b"/g/1.jpg", 1, 2, label="cats"))
+    recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
     (before,) = catalogue.known_files(b"/g")
-    changed = NewPicture(b"/g/1.jpg", 11, 21, b"new", np.array([3, 4], np.float32), 31, 41, "dogs")
-    catalogue.record(root_id, MODEL, [changed])
+    changed = NewPicture(b"/g/1.jpg", 11, 21, b"new", np.array([3, 4], np.float32), 31, 41)
+    catalogue.record(b"/g", MODEL, [changed])
     (after,) = catalogue.known_files(b"/g")
     assert after == KnownFile(before.id, b"/g/1.jpg", 11, 21, False)
     assert stored(catalogue) == {before.id: [3.0, 4.0]}
-    assert (catalogue.labels(), catalogue.find_twins([b"/g/1.jpg"], MODEL)) == (["dogs"], {})
+    assert catalogue.find_twins([b"/g/1.jpg"], MODEL) == {}
 
 
 def test_a_changed_picture_loses_other_models_descriptors(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
-    catalogue.record(root_id, "model-b", [picture(b"/g/1.jpg", 5, 6, 7)])
+    recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
+    catalogue.record(b"/g", "model-b", [picture(b"/g/1.jpg", 5, 6, 7)])
     assert stored(catalogue) == {}
     assert list(stored(catalogue, "model-b").values()) == [[5.0, 6.0, 7.0]]
 
@@ -171,11 +205,10 @@ def test_descriptors_are_kept_as_float16(catalogue: Catalogue) -> None:
 
 
 def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
-    root_id, _ = catalogue.root_of(b"/g")
     known = NewPicture(
-        b"/g/1.jpg", 1, 2, b"hash", np.array([1, 2], np.float32), 30, 40, "cats", "2020-01-02T03:04:05", 45.5, -120.25
+        b"/g/1.jpg", 1, 2, b"hash", np.array([1, 2], np.float32), 30, 40, "2020-01-02T03:04:05", 45.5, -120.25
     )
-    catalogue.record(root_id, MODEL, [known, picture(b"/g/2.jpg", content=b"other")])
+    catalogue.record(b"/g", MODEL, [known, picture(b"/g/2.jpg", content=b"other")])
     twins = catalogue.find_twins([b"hash", b"unknown"], MODEL)
     assert list(twins) == [b"hash"]
     twin = twins[b"hash"]
@@ -185,6 +218,20 @@ def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
     assert catalogue.find_twins([], MODEL) == {}
 
 
+def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(catalogue, *(picture(b"/g/%03d.jpg" % place, place, content=b"hash") for place in range(200)))
+    matrix, read = module._matrix, 0
+
+    def counting(blobs: list[bytes]) -> Vectors:
+        nonlocal read
+        read += len(blobs)
+        return matrix(blobs)
+
+    monkeypatch.setattr(module, "_matrix", counting)
+    assert catalogue.find_twins([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
+    assert read == 1
+
+
 def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/old.jpg", 3, 4, content=b"hash"))
     catalogue.set_missing([known.id for known in catalogue.known_files(b"/g")], True)
@@ -192,7 +239,7 @@ def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:
 
 
 def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue) -> None:
-    recorded(catalogue, picture(b"/g/a/1.jpg", label="a"), picture(b"/g/b/2.jpg", label="b"))
+    recorded(catalogue, picture(b"/g/a/1.jpg"), picture(b"/g/b/2.jpg"))
     first, second = (known.id for known in catalogue.known_files(b"/g"))
     catalogue.set_missing([first], True)
     assert list(stored(catalogue)) == [second]
@@ -225,32 +272,32 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
 
 
 def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue)
-    catalogue.record(root_id, MODEL, [], [(b"/g/b.jpg", "is empty"), (b"/g/a\xff.jpg", "is damaged")])
-    catalogue.record(root_id, MODEL, [], [(b"/g/b.jpg", "is not a picture")])
+    recorded(catalogue)
+    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is empty"), (b"/g/a\xff.jpg", "is damaged")])
+    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is not a picture")])
     assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.record(root_id, MODEL, [], [(b"/g/1.jpg", "is empty")])
+    recorded(catalogue, picture(b"/g/1.jpg"))
+    catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty")])
     assert catalogue.counts() == [Counts(b"/g", 0, 1)]
     assert stored(catalogue) == {}
 
 
 def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue)
-    catalogue.record(root_id, MODEL, [], [(b"/g/1.jpg", "is empty"), (b"/g/2.jpg", "is empty")])
-    catalogue.record(root_id, MODEL, [picture(b"/g/1.jpg")])
+    recorded(catalogue)
+    catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty"), (b"/g/2.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
     assert catalogue.failures() == [(b"/g/2.jpg", "is empty")]
 
 
 def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue)
-    names = [b"/g", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
-    catalogue.record(root_id, MODEL, [], [(name, "is empty") for name in names])
+    recorded(catalogue)
+    names = [b"/g", b"/g/.hidden/1.jpg", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
+    catalogue.record(b"/g", MODEL, [], [(name, "is empty") for name in names])
     catalogue.keep_failures(b"/g", {b"/g/2.jpg"})
-    assert [path for path, _ in catalogue.failures()] == [b"/g/2.jpg", b"/g2/1.jpg"]
+    assert [path for path, _ in catalogue.failures()] == [b"/g/.hidden/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
 
 
 # --- removal
@@ -258,17 +305,17 @@ def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue
 
 def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/1.jpg.jpg"))
-    assert catalogue.remove(b"/g/1.jpg") == 1
+    assert catalogue.remove(b"/g/1.jpg") == Removed(pictures=1)
     assert paths(catalogue) == [b"/g/1.jpg.jpg"]
     assert len(stored(catalogue)) == 1
     assert catalogue.roots() == [b"/g"]
 
 
 def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
+    recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
     recorded(catalogue, picture(b"/g2/1.jpg"), root=b"/g2")
-    catalogue.record(root_id, MODEL, [], [(b"/g/a/3.jpg", "is empty"), (b"/g2/3.jpg", "is empty")])
-    assert catalogue.remove(b"/g") == 2
+    catalogue.record(b"/g", MODEL, [], [(b"/g/a/3.jpg", "is empty"), (b"/g2/3.jpg", "is empty")])
+    assert catalogue.remove(b"/g") == Removed(pictures=2, failures=1, roots=1)
     assert catalogue.roots() == [b"/g2"]
     assert catalogue.failures() == [(b"/g2/3.jpg", "is empty")]
     assert paths(catalogue) == []
@@ -277,8 +324,18 @@ def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalo
 
 def test_remove_of_what_is_unknown_removes_nothing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    assert catalogue.remove(b"/g/2.jpg") == 0
+    before = catalogue.generation
+    assert not catalogue.remove(b"/g/2.jpg")
+    assert catalogue.generation == before
     assert paths(catalogue) == [b"/g/1.jpg"]
+
+
+def test_an_id_is_never_given_again(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/1.jpg"))
+    (old,) = stored(catalogue)
+    catalogue.remove(b"/g/1.jpg")
+    recorded(catalogue, picture(b"/g/2.jpg"))
+    assert list(stored(catalogue)) != [old]
 
 
 def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None:
@@ -301,16 +358,30 @@ def test_vectors_are_whole_at_any_number_of_chunks(
 
 
 def test_candidates_come_in_the_order_of_the_ids(catalogue: Catalogue) -> None:
-    recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/2.jpg", 2, label="cats"), picture(b"/g/3.jpg", 3))
-    first, second, third = (known.id for known in catalogue.known_files(b"/g"))
+    recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/cats/2.jpg", 2), picture(b"/g/3.jpg", 3))
+    first, third, second = (known.id for known in catalogue.known_files(b"/g"))
     ids: Ids = np.array([third, 999, -1, second, first], np.int64)
     found, vectors = catalogue.candidates(ids, MODEL)
     assert found == [
         Candidate(third, b"/g/3.jpg", b"/g", None, 30, 40),
-        Candidate(second, b"/g/2.jpg", b"/g", "cats", 30, 40),
+        Candidate(second, b"/g/cats/2.jpg", b"/g", "cats", 30, 40),
         Candidate(first, b"/g/1.jpg", b"/g", None, 30, 40),
     ]
     assert vectors.tolist() == [[3.0], [2.0], [1.0]]
+
+
+def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/2.jpg", 2))
+    first, second = (known.id for known in catalogue.known_files(b"/g"))
+    catalogue.set_missing([first], True)
+    found, vectors = catalogue.candidates(np.array([first, second], np.int64), MODEL)
+    assert ([candidate.id for candidate in found], vectors.tolist()) == ([second], [[2.0]])
+
+
+def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/\xff/1.jpg"))
+    assert len(catalogue.labelled(os.fsdecode(b"\xff"))) == 1
+    assert len(catalogue.labelled(os.fsdecode(b"\xff\xff"))) == 0
 
 
 def test_candidates_of_another_model_are_none(catalogue: Catalogue) -> None:
@@ -321,11 +392,10 @@ def test_candidates_of_another_model_are_none(catalogue: Catalogue) -> None:
 
 
 def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
-    labels = ["dogs", "cats", None, "dogs"]
-    recorded(catalogue, *(picture(b"/g/%d.jpg" % place, label=label) for place, label in enumerate(labels)))
+    recorded(catalogue, *map(picture, [b"/g/a/dogs/0.jpg", b"/g/cats/1.jpg", b"/g/2.jpg", b"/g/dogs/3.jpg"]))
     assert catalogue.labels() == ["cats", "dogs"]
     ids = {known.path: known.id for known in catalogue.known_files(b"/g")}
-    assert sorted(catalogue.labelled("dogs").tolist()) == [ids[b"/g/0.jpg"], ids[b"/g/3.jpg"]]
+    assert sorted(catalogue.labelled("dogs").tolist()) == sorted([ids[b"/g/a/dogs/0.jpg"], ids[b"/g/dogs/3.jpg"]])
     assert catalogue.labelled("horses").tolist() == []
 
 
@@ -337,21 +407,32 @@ def test_counts_name_a_gallery_without_pictures(catalogue: Catalogue) -> None:
 # --- generation and transactions
 
 
-def test_generation_grows_with_every_change_of_what_is_searched(catalogue: Catalogue) -> None:
+def test_generation_is_new_with_every_change_of_what_is_searched(catalogue: Catalogue) -> None:
     generations = [catalogue.generation]
-    root_id = recorded(catalogue, picture(b"/g/1.jpg"))
+    recorded(catalogue, picture(b"/g/1.jpg"))
     generations.append(catalogue.generation)
     (known,) = catalogue.known_files(b"/g")
     for change in (
         lambda: catalogue.set_missing([known.id], True),
         lambda: catalogue.set_missing([known.id], False),
-        lambda: catalogue.record(root_id, MODEL, [], [(b"/g/1.jpg", "is empty")]),
+        lambda: catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty")]),
         lambda: catalogue.remove(b"/g"),
     ):
         change()
         generations.append(catalogue.generation)
-    assert generations == sorted(set(generations))
-    assert generations[0] == 0
+    assert len(set(generations)) == 6
+    assert generations[0] == ""
+
+
+def test_generations_of_a_store_that_was_restored_do_not_come_again(tmp_path: Path) -> None:
+    seen = set()
+    for _ in range(2):
+        catalogue = Catalogue(tmp_path / "store", create=True)
+        recorded(catalogue, picture(b"/g/1.jpg"))
+        seen.add(catalogue.generation)
+        catalogue.close()
+        shutil.rmtree(tmp_path / "store")
+    assert len(seen) == 2
 
 
 def test_generation_stays_where_nothing_searched_changes(catalogue: Catalogue) -> None:
@@ -364,39 +445,47 @@ def test_generation_stays_where_nothing_searched_changes(catalogue: Catalogue) -
 
 
 def test_a_batch_that_raises_half_way_leaves_nothing(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
+    recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
     before = (catalogue.generation, stored(catalogue), paths(catalogue))
-    broken = NewPicture(b"/g/3.jpg", 1, 2, None, np.array([1], np.float32), 3, 4, None)  # type: ignore[arg-type]
+    broken = NewPicture(b"/g/3.jpg", 1, 2, None, np.array([1], np.float32), 3, 4)  # type: ignore[arg-type]
     batch = [picture(b"/g/1.jpg", 8, 9), picture(b"/g/2.jpg"), broken]
-    with pytest.raises(StoreError):
-        catalogue.record(root_id, MODEL, batch, [(b"/g/4.jpg", "is empty")])
+    with pytest.raises(StoreError, match="was changed by another process: run the command again"):
+        catalogue.record(b"/g", MODEL, batch, [(b"/g/4.jpg", "is empty")])
     assert (catalogue.generation, stored(catalogue), paths(catalogue)) == before
     assert catalogue.failures() == []
 
 
 def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catalogue) -> None:
-    root_id = recorded(catalogue)
+    recorded(catalogue)
     before = catalogue.generation
-    with pytest.raises(StoreError):
-        catalogue.record(root_id, MODEL, [picture(b"/g/1.jpg")], [(b"/g/2.jpg", None)])  # type: ignore[list-item]
+    with pytest.raises(StoreError, match="was changed by another process: run the command again"):
+        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [(b"/g/2.jpg", None)])  # type: ignore[list-item]
     assert (catalogue.generation, paths(catalogue)) == (before, [])
 
 
-def test_a_picture_of_no_root_is_refused(catalogue: Catalogue) -> None:
-    with pytest.raises(StoreError):
-        catalogue.record(12345, MODEL, [picture(b"/g/1.jpg")])
-    assert paths(catalogue) == []
+def test_a_root_that_was_removed_during_a_scan_is_made_anew(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/1.jpg"))
+    Catalogue(catalogue.folder).remove(b"/g")
+    recorded(catalogue, picture(b"/g/2.jpg"))
+    assert catalogue.counts() == [Counts(b"/g", 1, 0)]
+
+
+def test_a_root_that_was_taken_in_during_a_scan_is_left_to_the_other(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/sub/1.jpg"), root=b"/g/sub")
+    Catalogue(catalogue.folder).root_of(b"/g")
+    recorded(catalogue, picture(b"/g/sub/2.jpg"), root=b"/g/sub")
+    assert catalogue.counts() == [Counts(b"/g", 2, 0)]
+    assert labels(catalogue) == {b"/g/sub/1.jpg": "sub", b"/g/sub/2.jpg": "sub"}
 
 
 def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
-    root_id, _ = catalogue.root_of(b"/g")
     problems: list[Exception] = []
 
     def write(name: bytes) -> None:
         try:
             mine = Catalogue(catalogue.folder)
             for number in range(20):
-                mine.record(root_id, MODEL, [picture(b"/g/%s%02d.jpg" % (name, number))])
+                mine.record(b"/g", MODEL, [picture(b"/g/%s%02d.jpg" % (name, number))])
         except Exception as error:
             problems.append(error)
 
@@ -407,7 +496,6 @@ def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
         thread.join()
     assert problems == []
     assert len(paths(catalogue)) == 40
-    assert catalogue.generation == 40
 
 
 def test_two_catalogues_made_at_once_are_one(tmp_path: Path) -> None:
@@ -432,7 +520,7 @@ def test_paths_of_any_bytes_come_back_as_they_were(catalogue: Catalogue) -> None
     recorded(catalogue, *map(picture, names))
     assert paths(catalogue) == sorted(names)
     assert [os.fsencode(os.fsdecode(path)) for path in paths(catalogue)] == sorted(names)
-    assert [catalogue.remove(name) for name in names] == [1] * len(names)
+    assert [catalogue.remove(name).pictures for name in names] == [1] * len(names)
 
 
 def test_a_store_that_was_never_made_is_refused(tmp_path: Path) -> None:

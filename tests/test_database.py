@@ -93,6 +93,28 @@ def test_a_lost_table_is_reported_as_damaged(tmp_path: Path) -> None:
         _setting(database)
 
 
+def test_a_refused_row_is_no_damage(tmp_path: Path) -> None:
+    database = Database(tmp_path, create=True)
+    with (
+        pytest.raises(StoreError, match=r"catalogue\.sqlite was changed by another process: run the command again$"),
+        database.write() as connection,
+    ):
+        connection.exec_driver_sql("INSERT INTO descriptors VALUES (12345, 'f', x'00')")
+
+
+def test_what_is_committed_is_safe_and_what_is_deleted_is_gone(tmp_path: Path) -> None:
+    database = Database(tmp_path, create=True)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("n" * 300)
+    assert _reason(folder) == f"{folder} cannot be opened (File name too long): choose another with --store"
+    assert _reason(folder, create=True) == f"{folder} cannot be made (File name too long): choose another with --store"
+
+
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).touch()
     assert _setting(Database(tmp_path)) is None
@@ -186,6 +208,17 @@ def test_a_store_in_a_closed_folder_cannot_be_made(tmp_path: Path) -> None:
         f"StoreError: {closed / 'store'} cannot be made (Permission denied): choose another with --store\n"
     )
     assert itself.startswith(f"StoreError: {closed / FILE_NAME} cannot be written: allow writing there")
+
+
+def test_a_store_below_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path) -> None:
+    require_binding_permissions(tmp_path)
+    store = tmp_path / "closed" / "store"
+    _made(store)
+    store.parent.chmod(0)
+    said = [run_unprivileged(_OPEN_AND_PRINT, store, how).stdout for how in ("open", "create")]
+    store.parent.chmod(0o700)
+    assert said[0] == f"StoreError: {store} cannot be opened (Permission denied): choose another with --store\n"
+    assert said[1] == f"StoreError: {store} cannot be made (Permission denied): choose another with --store\n"
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,12 +13,16 @@ import pytest
 from PIL import Image
 
 from indexes.errors import StoreError
+from indexes.faiss_index import FaissIndex
+from indexes.records import Removed
 from retrieval.bundle import Bundle
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, ModelError
 from retrieval.head import Head
+from retrieval.indexing import remove, resolve_gallery
 from retrieval.search import open_index
 from tests.conftest import blocks
+from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _PICTURES = 240
 
@@ -56,7 +61,7 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     changed = 0
     for number in range(100):
         asked = blocks(number, width=80, height=70)
-        descriptor = engine._comparer.features([engine._comparer.pixels(asked)]).descriptors[0]
+        descriptor = engine._comparer.describe([engine._comparer.pixels(asked)])[0]
         hits = engine.search(asked, top=60, pool=60, explain=False).hits
         places = np.array([place_of[bytes(hit.path)] for hit in hits])
 
@@ -219,6 +224,162 @@ def test_index_file_of_another_generation_is_not_used(small_gallery: Path, tmp_p
     engine.index(small_gallery)
     engine.catalogue.remove(bytes(small_gallery / "apples"))
     assert len(open_index(engine.catalogue, engine.bundle.fingerprint)) == 8
+
+
+def test_index_file_of_a_store_that_was_restored_is_not_used(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    store = tmp_path / "store"
+    Engine.create(store, str(tiny_bundle.folder)).close()
+    shutil.copytree(store, tmp_path / "copy")
+    for folder in ("apples", "boats"):
+        engine = Engine.open(store)
+        engine.index(small_gallery / folder)
+        engine.close()
+        shutil.copy(tmp_path / "copy" / "catalogue.sqlite", store)
+    engine = Engine.open(store)
+    engine.index(small_gallery / "cats")
+    for place in range(4):  # ids are those of the others, descriptors are not
+        hit = engine.query(blocks(200 + place), top=1, explain=False)[0]
+        assert hit.path == small_gallery / "cats" / f"{place}.png"
+        assert hit.index_distance == pytest.approx(0, abs=1e-5)
+
+
+def test_an_engine_sees_what_another_one_changed(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine, other = (Engine.create(tmp_path / "store", str(tiny_bundle.folder)) for _ in range(2))
+    engine.index(small_gallery / "apples")
+    assert len(engine.query(blocks(0), top=12, explain=False)) == 4
+    other.index(small_gallery / "boats")
+    assert engine.query(blocks(100), top=12, explain=False)[0].path == small_gallery / "boats" / "0.png"
+    assert other.remove(small_gallery / "apples") == 4
+    assert len(engine.query(blocks(0), top=12, explain=False)) == 4
+
+
+def test_a_query_needs_no_room_for_the_index_file(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    expected = engine.query(blocks(3), explain=False)
+
+    def full(*arguments: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(FaissIndex, "save", full)
+    next((tmp_path / "store").glob("*.faiss")).unlink()
+    assert Engine.open(tmp_path / "store").query(blocks(3), explain=False) == expected
+    with pytest.raises(StoreError, match="the disk is full"):
+        engine.index(small_gallery)
+
+
+# What is removed
+
+
+def test_remove_by_any_path_that_leads_there(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    (small_gallery / "apples" / "link.png").symlink_to(small_gallery / "cats" / "0.png")
+    shutil.copytree(small_gallery / "boats", tmp_path / "elsewhere")
+    (small_gallery / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "way").symlink_to(small_gallery)
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    assert engine.index(tmp_path / "way").added == 17
+    for path in ("way/apples/link.png", "way/linked/1.png", "gallery/linked/2.png", "way/boats/3.png"):
+        assert engine.remove(tmp_path / path) == 1, path
+    assert engine.remove(tmp_path / "way" / "apples", tmp_path / "way" / "cats") == 8
+    assert engine.remove(tmp_path / "way" / "apples") == 0
+    assert engine.remove(tmp_path / "way") == 5
+    assert engine.catalogue.roots() == []
+
+
+def test_what_is_removed_does_not_stay_on_the_disk(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    ((_, vectors),) = engine.catalogue.vectors(engine.bundle.fingerprint)
+    kept = vectors[0].astype("<f2").tobytes()[:500]  # less than what SQLite keeps in one piece
+    assert engine.remove(small_gallery) == 12
+    engine.close()
+    (file,) = (tmp_path / "store").iterdir()
+    assert kept not in file.read_bytes()
+
+
+def test_a_failed_file_and_an_empty_gallery_are_removed(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "broken.jpg").write_text("no picture")
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(tmp_path / "g")
+    assert remove(engine.catalogue, tmp_path / "g" / "broken.jpg") == Removed(failures=1)
+    assert remove(engine.catalogue, tmp_path / "g") == Removed(roots=1)
+    assert not remove(engine.catalogue, tmp_path / "g")
+
+
+# Which galleries
+
+
+def test_an_absent_gallery_does_not_hold_up_the_others(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery / "apples", small_gallery / "boats")
+    (small_gallery / "apples").rename(tmp_path / "unmounted")
+    (small_gallery / "boats" / "0.png").unlink()
+    report = engine.index()
+    assert (report.missing, report.unchanged) == (1, 3)
+    assert report.kept_roots == (small_gallery / "apples",)
+    with pytest.raises(GalleryError, match="nothing was marked missing"):
+        engine.index(small_gallery / "apples")
+    small_gallery.rename(tmp_path / "also unmounted")
+    with pytest.raises(GalleryError, match="nothing was marked missing"):
+        engine.index()
+
+
+def test_a_folder_given_twice_is_counted_once(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    told: list[list[bytes]] = []
+    report = engine.index(small_gallery / "cats", small_gallery, small_gallery, on_folders=told.append)
+    assert report.unchanged == 12
+    assert told == [[bytes(small_gallery)]]
+
+
+@pytest.mark.parametrize("order", [(".hidden", "."), (".", ".hidden")])
+def test_a_hidden_gallery_within_another_loses_nothing(
+    order: tuple[str, str], small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    hidden = small_gallery / ".hidden"
+    (small_gallery / "cats").rename(hidden)
+    (hidden / "broken.jpg").touch()
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    for name in (*order, *order):
+        assert engine.index(small_gallery / name).missing == 0
+    assert [(count.pictures, count.missing) for count in engine.catalogue.counts()] == [(8, 0), (4, 0)]
+    assert [path for path, _ in engine.catalogue.failures()] == [bytes(hidden / "broken.jpg")]
+
+
+def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
+    require_binding_permissions(tmp_path)
+    gallery = tmp_path / "closed" / "g"
+    gallery.mkdir(parents=True)
+    gallery.parent.chmod(0)
+    code = "import sys\nfrom retrieval.indexing import resolve_gallery\nresolve_gallery(sys.argv[1])"
+    last = run_unprivileged(code, gallery).stderr.splitlines()[-1]
+    gallery.parent.chmod(0o700)
+    assert last.startswith(f"retrieval.errors.GalleryError: {gallery} cannot be read (Permission denied), so nothing")
+    with pytest.raises(GalleryError, match="File name too long"):
+        resolve_gallery(tmp_path / ("n" * 300))
+
+
+@pytest.mark.parametrize(("model", "device"), [("none", "auto"), ("default", "gpu")])
+def test_what_cannot_run_leaves_no_store(model: str, device: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        Engine.create(tmp_path / "store", model, device)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_models_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    folder = os.fsdecode(bytes(tmp_path) + b"/m\xff")
+    shutil.copytree(tiny_bundle.folder, folder)
+    with pytest.raises(ModelError, match="has a name that is no UTF-8: give the model's folder another"):
+        Engine.create(tmp_path / "store", folder)
+    assert not (tmp_path / "store").exists()
 
 
 def test_store_of_another_model_is_refused(

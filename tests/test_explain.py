@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.explain import Explanation, explain_pairs, verdict_of
+from retrieval.explain import Explanation, verdict_of
 from retrieval.head import Array, Head
 from retrieval.network import Features
+from tests.against import explain_against
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
 A2 = np.array([[[[0, 0]], [[8, 0]]]], np.float32)  # g2 = (0, 4)
@@ -22,7 +23,7 @@ def features(activations: Array) -> Features:
 
 
 def explained(head: Head, first: Array, second: Array) -> Explanation:
-    (explanation,) = explain_pairs(head, features(first), features(second))
+    (explanation,) = explain_against(head, features(first), features(second))
     return explanation
 
 
@@ -125,7 +126,7 @@ def test_hits_are_explained_in_their_order_as_if_alone() -> None:
     random = np.random.default_rng(1)
     query = random.random((1, 2, 2, 2), np.float32)
     hits = np.concatenate([query, random.random((3, 2, 2, 2), np.float32)])
-    together = explain_pairs(DIFFERENT, features(query), features(hits))
+    together = explain_against(DIFFERENT, features(query), features(hits))
     assert [one.identical for one in together] == [True, False, False, False]
     for place, one in enumerate(together):
         alone = explained(DIFFERENT, query, hits[place : place + 1])

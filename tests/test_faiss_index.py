@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex, unit
+from indexes.faiss_index import FaissIndex, delete_files, unit
 from tests.index_contract import CHANNELS, IndexContract, made
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -96,6 +97,23 @@ def test_files_of_other_origins_are_deleted(index: FaissIndex, tmp_path: Path) -
     (tmp_path / "writing-abc.faiss").touch()
     file = index.save(tmp_path, "0123456789abcdef-8")
     assert {entry.name for entry in tmp_path.iterdir()} == {file.name, "catalogue.sqlite", "writing-abc.faiss"}
+
+
+def test_files_that_a_killed_process_left_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
+    left, begun = tmp_path / "writing-old.faiss", tmp_path / "writing-new.faiss"
+    for path in (left, begun):
+        path.touch()
+    os.utime(left, (time.time() - 4000, time.time() - 4000))
+    assert set(tmp_path.iterdir()) == {left, begun}
+    file = index.save(tmp_path, ORIGIN)
+    assert set(tmp_path.iterdir()) == {file, begun}
+
+
+def test_all_files_of_a_store_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
+    index.save(tmp_path, ORIGIN)
+    (tmp_path / "catalogue.sqlite").touch()
+    delete_files(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["catalogue.sqlite"]
 
 
 def test_saving_again_keeps_the_file(index: FaissIndex, tmp_path: Path) -> None:

@@ -10,8 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine"}
-THROUGH_THE_ENGINE = {"evaluate", "demo", "fit"}
-MAY_IMPORT_TORCH = {"backbones", "model", "fit"}
+TELL_WHAT_IS_STORED = {"answers", "tables"}
+MAY_IMPORT_TORCH = {"backbones", "model"}
+# From the top down: a module imports only from the lines below its own.
+LAYERS = tuple(
+    line.split()
+    for line in """
+    make_bundle report
+    answers dataset page sheet
+    engine shown tables
+    compare search
+    explain indexing
+    network
+    model walk overlay demo
+    bundle pictures backbones evaluate
+    settings cam fit
+    errors head names metrics progress
+    """.strip().splitlines()
+)
+STORED_LAYERS = (["catalogue"], ["database"], ["migrations", "faiss_index"], ["records", "schema", "base", "errors"])
 
 
 def name_of(file: Path) -> str:
@@ -91,13 +108,26 @@ def test_indexes_stand_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_only_these_join_retrieval_and_indexes(name: str) -> None:
-    if name.removeprefix("retrieval.") not in JOINS | THROUGH_THE_ENGINE:
+    if name.removeprefix("retrieval.") not in JOINS | TELL_WHAT_IS_STORED:
         assert "indexes" not in packages(everywhere(name))
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_nothing_imports_the_command_line(name: str) -> None:
     assert "cli" not in packages(everywhere(name))
+
+
+@pytest.mark.parametrize(("package", "layers"), [("retrieval", LAYERS), ("indexes", STORED_LAYERS)])
+def test_imports_point_downwards(package: str, layers: tuple[list[str], ...]) -> None:
+    depth = {f"{package}.{name}": number for number, line in enumerate(layers) for name in line}
+    assert depth.keys() == {name for name in FILES if name.startswith(f"{package}.")}
+    upwards = [
+        (name, other)
+        for name in depth
+        for other in graph()[name] - {name, package}
+        if other in depth and depth[other] <= depth[name]
+    ]
+    assert upwards == []
 
 
 def test_no_module_comes_back_to_itself() -> None:
@@ -108,10 +138,27 @@ def test_a_cycle_would_be_found() -> None:
     assert cycle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
 
 
+def loaded_with(name: str) -> set[str]:
+    """Every module of the project that importing this one imports, itself included."""
+    found, new = set[str](), {name}
+    while new:
+        found |= new
+        targets = {target for one in new if one != "retrieval" for target in when_imported(one)}
+        new = {other for target in targets for other in (target, target.rpartition(".")[0]) if other in FILES} - found
+    return found
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_torch_is_loaded_only_where_it_is_needed(name: str) -> None:
+def test_only_these_import_torch_at_the_top(name: str) -> None:
     if name.removeprefix("retrieval.") not in MAY_IMPORT_TORCH:
-        heavy = {"torch", "torchvision", "timm", "pytorch_grad_cam"}
-        assert not packages(when_imported(name)) & heavy
-        if name != "retrieval":  # its imports under TYPE_CHECKING do not run
-            assert not when_imported(name) & {"retrieval.model.load_model", "retrieval.backbones.build_backbone"}
+        assert not packages(when_imported(name)) & {"torch", "torchvision", "timm", "pytorch_grad_cam"}
+
+
+@pytest.mark.parametrize("name", ["engine", "indexing", "search", "explain", "network", "compare", "report", "overlay"])
+def test_what_a_query_needs_loads_no_torch(name: str) -> None:
+    assert not loaded_with(f"retrieval.{name}") & {"retrieval.model", "retrieval.backbones", "retrieval.fit"}
+
+
+def test_what_is_loaded_is_followed_through_modules() -> None:
+    assert {"retrieval.settings", "indexes.schema"} <= loaded_with("retrieval.engine")
+    assert "retrieval.backbones" in loaded_with("retrieval.model")

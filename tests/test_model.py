@@ -15,19 +15,19 @@ from retrieval.backbones import Backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle
 from retrieval.cam import signed_maps
 from retrieval.errors import ModelError
-from retrieval.explain import explain_pairs
 from retrieval.head import Head
 from retrieval.model import SiameseNetwork, contrastive_loss, load_model, save_bundle
 from retrieval.network import Features
 from retrieval.pictures import normalise, to_pixels
 from retrieval.settings import Preprocessing
+from tests.against import explain_against
 from tests.conftest import blocks
 
 
-def siamese(normalize: bool, units: int = 8, channels: int = 4) -> SiameseNetwork:
+def siamese(normalize: bool, units: int = 8, channels: int = 4, shift: float | None = None) -> SiameseNetwork:
     """A seeded network whose backbone is one small convolution."""
     torch.manual_seed(0)
-    network = SiameseNetwork(nn.Conv2d(3, channels, 3, padding=1), channels, units, normalize).eval()
+    network = SiameseNetwork(nn.Conv2d(3, channels, 3, padding=1), channels, units, normalize, shift).eval()
     with torch.no_grad():
         network.output.weight.fill_(1.5)
         network.output.bias.fill_(-0.5)
@@ -36,7 +36,9 @@ def siamese(normalize: bool, units: int = 8, channels: int = 4) -> SiameseNetwor
 
 def head_of(network: SiameseNetwork) -> Head:
     weight, bias = (tensor.detach().numpy() for tensor in (network.dense.weight, network.dense.bias))
-    return Head(weight, bias, network.output.weight.item(), network.output.bias.item(), network.normalize)
+    return Head(
+        weight, bias, network.output.weight.item(), network.output.bias.item(), network.normalize, network.shift
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,9 +71,10 @@ def test_label_1_pushes_apart_and_label_0_draws_together(y: float, direction: in
     assert np.sign(gradient.item()) == direction
 
 
+@pytest.mark.parametrize("shift", [None, 0.05])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_torch_equals_numpy(normalize: bool) -> None:
-    network = siamese(normalize)
+def test_torch_equals_numpy(normalize: bool, shift: float | None) -> None:
+    network = siamese(normalize, shift=shift)
     x1, x2 = torch.randn(2, 16, 3, 9, 9)
     with torch.inference_mode():
         g1, g2 = (network.backbone(x).mean((2, 3)) for x in (x1, x2))
@@ -97,7 +100,9 @@ def test_a_picture_has_the_least_distance_to_itself(normalize: bool) -> None:
 def test_identical_pictures_have_finite_gradients(normalize: bool) -> None:
     network = siamese(normalize)
     x = torch.randn(2, 3, 9, 9)
-    gradients = torch.autograd.grad(contrastive_loss(network(x, x), torch.tensor([0.0, 1.0])), network.parameters())
+    gradients = torch.autograd.grad(
+        contrastive_loss(network(x, x), torch.tensor([0.0, 1.0])), tuple(network.parameters())
+    )
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
@@ -119,7 +124,7 @@ def test_a_bundle_keeps_head_and_card(tmp_path: Path) -> None:
     head = head_of(siamese(True))
     small_bundle(tmp_path / "mine", head)
     found = find_bundle(str(tmp_path / "mine"))
-    np.testing.assert_array_equal(found.head.weight, head.weight)
+    np.testing.assert_array_equal(found.head.weight, head.weight.astype(np.float16))
     np.testing.assert_array_equal(found.head.bias, head.bias)
     assert (found.head.slope, found.head.intercept, found.head.normalize) == (1.5, -0.5, True)
     assert (found.card.name, found.card.backbone, found.card.units) == ("mine", "small", 8)
@@ -130,8 +135,8 @@ def test_a_bundle_keeps_head_and_card(tmp_path: Path) -> None:
 def test_a_bundle_stores_the_backbones_matrices_as_float16(tmp_path: Path) -> None:
     tensors = load_file(small_bundle(tmp_path).weights_file)
     kinds = {name: str(tensor.dtype) for name, tensor in tensors.items()}
-    assert kinds["backbone.0.weight"] == "torch.float16"
-    assert kinds["backbone.1.running_var"] == kinds["dense.weight"] == "torch.float32"
+    assert kinds["backbone.0.weight"] == kinds["dense.weight"] == "torch.float16"
+    assert kinds["backbone.1.running_var"] == kinds["dense.bias"] == kinds["output.weight"] == "torch.float32"
 
 
 def test_the_fingerprint_is_of_the_backbone_not_of_the_head(tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_load_model_is_the_saved_network_in_eval_mode(tiny_bundle: Bundle) -> No
     with torch.inference_mode():
         activations = model.backbone(x)
         assert activations.shape == (1, 1280, 7, 7)
-        assert model(x, x).tolist() == pytest.approx([1 / (1 + np.exp(4))])
+        assert model(x, x).tolist() == pytest.approx([1 / (1 + np.exp(5))])
 
 
 def _changed(bundle: Bundle, **tensors: Tensor | None) -> None:
@@ -166,7 +171,7 @@ def test_load_model_refuses_weights_that_do_not_fit(tiny_bundle: Bundle, tmp_pat
     for name in ("model.json", "weights.safetensors"):
         (tmp_path / name).write_bytes((tiny_bundle.folder / name).read_bytes())
     _changed(broken, dense__weight=tensor)
-    with pytest.raises(ModelError, match="does not fit the model"):
+    with pytest.raises(ModelError, match=r"does not fit what its model\.json says"):
         load_model(str(tmp_path))
 
 
@@ -192,7 +197,7 @@ def test_plain_and_tiny_pictures_have_finite_explanations(tiny_bundle: Bundle) -
     features = Features(activations.numpy(), activations.mean((2, 3)).numpy())
     for place in range(3):
         one = Features(features.activations[place : place + 1], features.descriptors[place : place + 1])
-        found = explain_pairs(head, one, features)
+        found = explain_against(head, one, features)
         assert [explanation.identical for explanation in found] == [place == other for other in range(3)]
         for explanation in found:
             for heatmap in (explanation.query, explanation.hit):

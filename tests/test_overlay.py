@@ -150,3 +150,12 @@ def test_display_pictures_keep_their_proportions(size: tuple[int, int], shown: t
 def test_what_is_no_picture_says_so() -> None:
     with pytest.raises(PictureError):
         display_picture(b"no picture")
+
+
+def test_what_the_network_does_not_see_is_dark_and_without_heat() -> None:
+    picture = Image.new("RGB", (400, 100), (200, 200, 200))  # seen: the middle 200 x 100
+    hot, cold = (np.asarray(overlay(picture, np.full((7, 7), heat, np.float32), "factual")) for heat in (1.0, 0.0))
+    assert (hot[:, :100] == cold[:, :100]).all()
+    assert (hot[:, 300:] == cold[:, 300:]).all()
+    assert (hot[:, 110:290] != cold[:, 110:290]).any(axis=2).all()
+    assert cold[50, 50].max() < 0.6 * cold[50, 200].min()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,23 @@ def test_hidden_names_are_left_out(tmp_path: Path) -> None:
 def test_a_hidden_gallery_itself_is_walked(tmp_path: Path) -> None:
     touch(tmp_path, b".pictures/1.jpg")
     assert walked(tmp_path / ".pictures") == [b"1.jpg"]
+
+
+def test_folders_may_lie_deeper_than_the_stack(tmp_path: Path) -> None:
+    depth = sys.getrecursionlimit() + 100
+    deepest = os.fsencode(tmp_path)
+    for _ in range(depth):
+        deepest += b"/d"
+        os.mkdir(deepest)
+    open(deepest + b"/1.jpg", "w").close()
+    touch(tmp_path, b"d/2.jpg", b"z.jpg")
+    assert walked(tmp_path) == [b"d/2.jpg", b"d/" * depth + b"1.jpg", b"z.jpg"]
+    for _ in range(depth):  # pytest's own clean-up recurses
+        below = tmp_path / "d" / "d"
+        if below.exists():
+            below.rename(tmp_path / "e")
+            shutil.rmtree(tmp_path / "d")
+            (tmp_path / "e").rename(tmp_path / "d")
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
@@ -138,3 +158,13 @@ def test_a_closed_folder_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
         f"Found(path={os.fsencode(gallery / 'a.jpg')!r}",
         f"Found(path={os.fsencode(gallery / 'z.jpg')!r}",
     )
+
+
+def test_other_files_are_counted_and_what_a_query_wrote_is_left_out(tmp_path: Path) -> None:
+    names = ("a.jpg", "b.CR2", "c.cr2", "d.mov", "e", ".hidden.mov", "contact-sheet.png", "hit-01-query-factual.jpg")
+    for name in (*names, "a-factual.jpg", "hit-1.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    passed_over: Counter[str] = Counter()
+    found = [os.path.basename(found.path) for found in walk(os.fsencode(tmp_path), passed_over)]
+    assert found == [b"a.jpg", b"hit-1.jpg"]
+    assert passed_over == {".cr2": 2, ".mov": 1, "": 1}

@@ -35,16 +35,20 @@ def run_unprivileged(code: str, *arguments: str | Path) -> subprocess.CompletedP
     )
 
 
-def require_binding_permissions(folder: Path) -> None:
-    """Skip the test unless a file of mode 000 in `folder` is closed to a process of `run_unprivileged`."""
+def permissions_bind(folder: Path) -> bool:
+    """Whether a file of mode 000 in `folder` is closed to a process of `run_unprivileged`."""
     probe = folder / "permission-probe"
     probe.touch()
     probe.chmod(0)
     try:
-        readable = run_unprivileged(_PROBE, probe).returncode != 0
+        return run_unprivileged(_PROBE, probe).returncode == 0
     except subprocess.SubprocessError:
-        readable = True
+        return False
     finally:
         probe.unlink()
-    if readable:
+
+
+def require_binding_permissions(folder: Path) -> None:
+    """Skip the test where permissions cannot be made to bind."""
+    if not permissions_bind(folder):
         pytest.skip("file permissions do not bind the user that runs the tests")

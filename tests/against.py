@@ -1,0 +1,18 @@
+"""Explanations of pictures whose activations a test has made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retrieval.explain import Explanation, explain_pairs
+from retrieval.head import Head
+from retrieval.network import Features
+
+
+def explain_against(head: Head, query: Features, hits: Features) -> list[Explanation]:
+    """One picture against each of some others, with the distances of their own descriptors."""
+    distances = head.distance(head.separation(head.embed(query.descriptors), head.embed(hits.descriptors)))
+    together = Features(
+        np.concatenate([query.activations, hits.activations]), np.concatenate([query.descriptors, hits.descriptors])
+    )
+    return explain_pairs(head, together, distances)

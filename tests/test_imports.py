@@ -1,0 +1,55 @@
+"""What a command loads: starting is quick because most of it is not needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.command import PROJECT, environment
+from tests.store import Indexed
+
+_DRIVER = """
+import sys
+import cli
+try:
+    cli.app(sys.argv[1:], standalone_mode=False)
+finally:
+    sys.stderr.write(" ".join({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded(*arguments: str | Path) -> set[str]:
+    """The packages in memory after a command that ended well."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER, *(str(argument) for argument in arguments)],
+        env=environment({"PYTHONPATH": os.fspath(PROJECT)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "torchvision", "openvino", "faiss", "sqlalchemy", "PIL", "numpy", "timm", "safetensors"}
+    assert not loaded("--help") & heavy
+    assert not loaded("query", "--help") & heavy
+
+
+def test_query_and_index_load_no_torch(indexed: Indexed, tmp_path: Path) -> None:
+    query = ("query", indexed.picture, "--store", indexed.store, "--device", "cpu")
+    pictures = ("--out", tmp_path / "out", "--html", tmp_path / "page.html")
+    for arguments in (
+        (*query, "--no-explain"),
+        (*query, *pictures),
+        ("index", indexed.gallery, "--store", tmp_path / "store", "--device", "cpu"),
+    ):
+        packages = loaded(*arguments)
+        assert {"openvino", "faiss", "sqlalchemy"} <= packages
+        assert not packages & {"torch", "torchvision", "timm"}
+
+
+def test_status_loads_no_network(indexed: Indexed) -> None:
+    assert not loaded("status", "--store", indexed.store) & {"torch", "openvino"}

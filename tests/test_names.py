@@ -1,0 +1,39 @@
+"""Names that cannot harm a terminal, a page or a file's encoding; shares in percent."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import pytest
+
+from retrieval.names import in_plain_letters, percent, safe_name
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("Küche 漢字 (1).jpg", "Küche 漢字 (1).jpg"),
+        ("a\nb\x1b[31m\x7f", "a\\x0ab\\x1b[31m\\x7f"),
+        ("\udcff\udc80.jpg", "\\xff\\x80.jpg"),
+        (b"\xff\n.jpg", "\\xff\\x0a.jpg"),
+        (Path("x/\u202egpj.exe"), "x/\\u202egpj.exe"),
+        ("\x85\u2028", "\\u0085\\u2028"),
+        ("\ud800", "\\ud800"),
+        ("👩\u200d🔬.png", "👩\u200d🔬.png"),
+    ],
+)
+def test_names_are_safe_to_show(name: str | bytes | Path, safe: str) -> None:
+    assert safe_name(name) == safe
+    safe_name(name).encode("utf-8")
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.7943, "79.4 %"), (0.9998, "99.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")])
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_what_an_encoding_lacks_looks_alike_in_ascii() -> None:
+    codecs.register_error("plainly", in_plain_letters)
+    assert "██▌▏ 79 % · … 漢 é".encode("ascii", "plainly") == b"###  79 % - ... \\u6f22 \\xe9"
+    assert "é█".encode("latin-1", "plainly") == b"\xe9#"
