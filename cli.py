@@ -177,8 +177,8 @@ def query(
             _complain(str(error.named("standard input") if name == "-" else error))
             failed = True
             continue
-        if number == 1:
-            result.seconds["load"] += load
+        result.seconds["load"] += load
+        load = 0.0  # told with the first answer
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
         seen = _report_query(name, source, result, engine, place, bool(html), as_json)
         shown += [seen] if seen else []
@@ -419,12 +419,13 @@ def _report_query(
     """Write a query's files, then print its answer; what the page needs of it."""
     shown: Shown | None = None
     files: dict[int, PairFiles] = {}
+    title = "standard input" if name == "-" else name
     started = time.perf_counter()
     if folder or html:
         from retrieval.report import write_overlays
         from retrieval.shown import prepare
 
-        shown = prepare(source, "standard input" if name == "-" else name, result.hits)
+        shown = prepare(source, title, result.hits)
         files = write_overlays(shown, folder) if folder else {}
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
@@ -435,7 +436,7 @@ def _report_query(
     else:
         from retrieval.tables import hits_table, seconds_line
 
-        out.print(hits_table(safe_name(name), result.hits, bars=out.width >= _WIDE), seconds_line(seconds))
+        out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE), seconds_line(seconds))
         if folder:
             out.print(Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}"))
     return shown

@@ -1,17 +1,19 @@
-"""A network that cannot be prepared is told in one sentence."""
+"""Networks: the same features on every device, and one sentence where one cannot be prepared."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 import pytest
 
 from retrieval import network
 from retrieval.bundle import Bundle
 from retrieval.errors import ModelError
-from retrieval.network import open_network
+from retrieval.network import PREPARE_STEPS, _TorchNetwork, open_network
+from tests.conftest import blocks
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no such\nlayer"), TypeError("no such")])
@@ -35,3 +37,39 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
     monkeypatch.setattr(network, "_request", fail)
     with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle anew"):
         open_network(tiny_bundle, "cpu")
+
+
+def test_torch_and_openvino_give_the_same_features(tiny_bundle: Bundle) -> None:
+    """What runs on a GPU, here on torch's CPU, against OpenVINO in float32 and, for descriptors, as fast as it can."""
+    pixels = np.stack([blocks(seed, 224, 224, cells=5) for seed in range(3)])
+    by_torch, by_openvino = _TorchNetwork(tiny_bundle, "cpu"), open_network(tiny_bundle, "cpu")
+    expected, found = by_torch.activate(pixels), by_openvino.activate(pixels)
+    assert found.activations.shape == expected.activations.shape == (3, 1280, 7, 7)
+    np.testing.assert_allclose(found.activations, expected.activations, atol=1e-3)
+    np.testing.assert_allclose(found.descriptors, expected.activations.mean((2, 3)), atol=1e-4)
+    exact, fast = by_torch.describe(pixels), by_openvino.describe(pixels)
+    np.testing.assert_array_equal(exact, exact.astype(np.float16))
+    np.testing.assert_array_equal(fast, fast.astype(np.float16))
+    cosines = np.sum(exact * fast, axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
+    assert cosines.min() > 0.98
+
+
+def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
+    network = open_network(tiny_bundle, "cpu")
+    pixels = np.stack([blocks(seed, 224, 224) for seed in range(7)])
+    together = network.describe(pixels)
+    np.testing.assert_array_equal(together, np.concatenate([network.describe(pixels[i : i + 1]) for i in range(7)]))
+
+
+def test_a_damaged_prepared_network_is_made_anew(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVE_CACHE", str(tmp_path))
+    pixels = blocks(1, 224, 224)[None]
+    expected = open_network(tiny_bundle, "cpu").describe(pixels)
+    (folder,) = tmp_path.iterdir()
+    for file in folder.iterdir():
+        file.write_bytes(b"damaged")
+    steps: list[str] = []
+    np.testing.assert_array_equal(open_network(tiny_bundle, "cpu", steps.append).describe(pixels), expected)
+    assert steps == list(PREPARE_STEPS)
