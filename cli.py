@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
-from retrieval.names import in_plain_letters, safe_name
+from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
 from retrieval.settings import POOL, Device, find_store
 
 if TYPE_CHECKING:
@@ -438,7 +438,7 @@ def _report_query(
 
         out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE), seconds_line(seconds))
         if folder:
-            out.print(Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}"))
+            out.print(Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}"))
     return shown
 
 

@@ -52,7 +52,7 @@ class Catalogue:
         """Keep values of the store."""
         with self._database.write() as connection:
             for name, value in values.items():
-                _upsert(connection, Setting, ["name"], [{"name": name, "value": value}])
+                _upsert(connection, Setting, "name", {"name": name, "value": value})
 
     @property
     def generation(self) -> str:
@@ -124,7 +124,7 @@ class Catalogue:
                 _record_one(connection, root_id, root, fingerprint, picture)
             _delete_paths(connection, [picture.path for picture in pictures])
             for path, reason in failures:
-                _upsert(connection, Failure, ["path"], [{"path": path, "reason": reason}])
+                _upsert(connection, Failure, "path", {"path": path, "reason": reason})
                 connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
             _grow(connection)
 
@@ -255,23 +255,18 @@ def _label(path: bytes, root: bytes) -> str | None:
 def _record_one(connection: Connection, root_id: int, root: bytes, fingerprint: str, picture: NewPicture) -> None:
     values = {name: value for name, value in vars(picture).items() if name != "vector"}
     values |= {"root_id": root_id, "label": _label(picture.path, root), "missing": False}
-    picture_id = _upsert(connection, Picture, ["path"], [values], Picture.id)
+    picture_id = _upsert(connection, Picture, "path", values, Picture.id)
     connection.execute(delete(Descriptor).where(Descriptor.picture_id == picture_id))
     vector = picture.vector.astype("<f2").tobytes()
     row = {"picture_id": picture_id, "fingerprint": fingerprint, "vector": vector}
     connection.execute(insert(Descriptor).values(row))
 
 
-def _upsert(
-    connection: Connection,
-    table: type[Any],
-    key: list[str],
-    rows: list[dict[str, Any]],
-    returning: Any = None,
-) -> Any:
-    statement = insert(table).values(rows)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    statement = statement.on_conflict_do_update(index_elements=key, set_=changed)
+def _upsert(connection: Connection, table: type[Any], key: str, values: dict[str, Any], returning: Any = None) -> Any:
+    """Insert a row, or change the one of the same key; what `returning` asks of it."""
+    statement = insert(table).values(values)
+    changed = {name: statement.excluded[name] for name in values if name != key}
+    statement = statement.on_conflict_do_update(index_elements=[key], set_=changed)
     if returning is None:
         connection.execute(statement)
         return None
@@ -279,7 +274,7 @@ def _upsert(
 
 
 def _grow(connection: Connection) -> None:
-    _upsert(connection, Setting, ["name"], [{"name": "generation", "value": secrets.token_hex(8)}])
+    _upsert(connection, Setting, "name", {"name": "generation", "value": secrets.token_hex(8)})
 
 
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:

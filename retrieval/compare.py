@@ -12,7 +12,7 @@ from retrieval.bundle import Bundle
 from retrieval.explain import Explanation, explain_pairs
 from retrieval.head import Array
 from retrieval.network import Features, Network, Step, open_network
-from retrieval.pictures import Pixels, Source, normalise, read, to_pixels
+from retrieval.pictures import Pixels, Source, load, normalise
 
 _BATCH = 32
 
@@ -36,8 +36,7 @@ class Comparer:
 
     def pixels(self, source: Source) -> Pixels:
         """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
-        size = self.bundle.card.preprocessing.size
-        return to_pixels(read(source, size)[0], size)
+        return load(source, self.bundle.card.preprocessing.size)[0]
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""

@@ -10,8 +10,9 @@ _PLAIN = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
     | {"·": "-", "…": "...", "“": '"', "”": '"', "’": "'", "×": "x", "━": "-", "╸": "-", "╺": " "}
 )
-OVERLAY_NAME = re.compile(r"(hit-\d{2,}-(query|hit)|[ab])-(factual|counterfactual)\.jpg|contact-sheet\.png")
-"""The names of what a query or an explanation writes into a folder."""
+HIT_OVERLAY = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")
+PAIR_OVERLAY = re.compile(r"[ab]-(factual|counterfactual)\.jpg")
+CONTACT_SHEET = "contact-sheet.png"
 
 _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
 
@@ -31,6 +32,11 @@ def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end].translate(_PLAIN)
     return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def is_output(name: str) -> bool:
+    """Whether a query or an explanation names so what it writes into a folder."""
+    return bool(name == CONTACT_SHEET or HIT_OVERLAY.fullmatch(name) or PAIR_OVERLAY.fullmatch(name))
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -287,7 +286,7 @@ def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
     return -value if negative else value
 
 
-def load(path: Path | File, size: int) -> tuple[Pixels, PictureInfo]:
+def load(source: Source | File, size: int) -> tuple[Pixels, PictureInfo]:
     """Read a picture and bring it to the network's size: uint8 (size, size, 3) and what is known of it."""
-    image, info = read(path, size)
+    image, info = read(source, size)
     return to_pixels(image, size), info

@@ -11,14 +11,11 @@ from pathlib import Path
 
 from retrieval.errors import RetrievalError
 from retrieval.explain import Explanation
-from retrieval.names import safe_name
+from retrieval.names import CONTACT_SHEET, HIT_OVERLAY, PAIR_OVERLAY, safe_name
 from retrieval.overlay import encoded
 from retrieval.page import page
 from retrieval.sheet import contact_sheet, pair_sheet
 from retrieval.shown import KINDS, PairFiles, Shown, ShownHit, Side, prepare_pair, sides
-
-_OF_HITS = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")
-_OF_A_PAIR = re.compile(r"[ab]-(factual|counterfactual)\.jpg")
 
 
 def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
@@ -29,8 +26,8 @@ def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encoded(contact_sheet(shown), "PNG"))
         written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, _stems(hit.rank)), shown.hits))
-    _write(folder / "contact-sheet.png", sheet.result())
-    _delete_stale(folder, _OF_HITS, written)
+    _write(folder / CONTACT_SHEET, sheet.result())
+    _delete_stale(folder, HIT_OVERLAY, written)
     return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
 
 
@@ -38,8 +35,8 @@ def write_pair(a: Path, b: Path, explanation: Explanation, folder: Path) -> Pair
     """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
     shown = prepare_pair(a, os.fspath(a), b, os.fspath(b), explanation)
     written = _write_hit(shown, shown.hits[0], folder, ("a", "b"))
-    _write(folder / "contact-sheet.png", encoded(pair_sheet(shown), "PNG"))
-    _delete_stale(folder, _OF_A_PAIR, [written])
+    _write(folder / CONTACT_SHEET, encoded(pair_sheet(shown), "PNG"))
+    _delete_stale(folder, PAIR_OVERLAY, [written])
     return written
 
 

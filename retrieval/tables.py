@@ -17,7 +17,7 @@ from retrieval.bundle import Bundle
 from retrieval.evaluate import Evaluation
 from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
-from retrieval.names import percent, safe_name
+from retrieval.names import CONTACT_SHEET, percent, safe_name
 from retrieval.search import Hit
 
 _BAR = 10  # characters of a full bar
@@ -75,7 +75,7 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     """The answer of `retrieve explain`, and where its pictures are."""
     style = "green" if explanation.verdict == "similar" else "yellow"
     answer = Text.assemble(f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, style))
-    lines = [answer, Text(f"contact sheet: {safe_name(folder / 'contact-sheet.png')}")]
+    lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     if explanation.identical:
         lines.insert(1, Text("identical: nothing to explain"))
     return Group(*lines)

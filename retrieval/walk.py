@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from retrieval.names import OVERLAY_NAME
+from retrieval.names import is_output
 from retrieval.pictures import is_picture_name
 
 
@@ -66,7 +66,7 @@ def _listed(
             listed.append(entry.path)
         elif not is_picture_name(name):
             passed_over[os.path.splitext(name)[1].lower()] += 1
-        elif not OVERLAY_NAME.fullmatch(name):
+        elif not is_output(name):
             listed.append(entry)
     return listed
 
