@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retrieval.errors import GalleryError
 from retrieval.head import Array, Head
 from retrieval.metrics import average_precision, calibration_error, precision_at, roc_auc
+from retrieval.pairs import random_pairs
 from retrieval.settings import POOL, THRESHOLD
 
 _BLOCK = 256  # queries ranked at once
@@ -73,30 +74,6 @@ def evaluate(head: Head, descriptors: Array, labels: Sequence[str], pool: int = 
         rescored=rescored,
         pairs=pair_figures(head, descriptors, *random_pairs(codes, seed)),
     )
-
-
-def random_pairs(codes: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Pairs as the paper makes them: each picture with one of its class and one of another, at random.
-
-    Gives places of the first and second pictures and whether they are similar. Pictures alone in their class are
-    left out.
-    """
-    random = np.random.default_rng(seed)
-    first, second, similar = [], [], []
-    members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
-    for place, code in enumerate(codes):
-        same = members[code][members[code] != place]
-        outside = len(codes) - len(members[code])
-        if len(same) and outside:
-            first += [place, place]
-            second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
-            similar += [True, False]
-    return np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
-
-
-def _nth_outside(members: NDArray[np.int64], n: int) -> int:
-    """The n-th place, from 0, that is none of the members (in ascending order)."""
-    return n + int(np.searchsorted(members - np.arange(len(members)), n, side="right"))
 
 
 def pair_figures(

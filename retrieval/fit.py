@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from retrieval.errors import GalleryError
 from retrieval.head import Array, Head, sigmoid
+from retrieval.pairs import Codes, balanced_pairs
 
 Matrix = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 # Chosen by ranking one of two labelled data sets with a head fitted to the other, among some twenty combinations;
 # a smaller shift ranked as well but cost the skin lesions of the test sets 0.8 points of P@1, which ruled it out.
@@ -130,14 +130,3 @@ def _half(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
     half = np.zeros(len(order), np.bool_)
     half[order[::2]] = True
     return half
-
-
-def balanced_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, NDArray[np.bool_]]:
-    """`count` pairs of one class and as many of two, classes drawn evenly: first, second, whether different."""
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    several = [code for code, places in enumerate(members) if len(places) > 1]
-    same = [random.choice(members[code], 2, replace=False) for code in random.choice(several, count)]
-    drawn = (random.choice(len(members), 2, replace=False) for _ in range(count))
-    apart = [(random.choice(members[one]), random.choice(members[other])) for one, other in drawn]
-    pairs = np.array([*same, *apart], np.int64)
-    return pairs[:, 0], pairs[:, 1], np.arange(2 * count) >= count

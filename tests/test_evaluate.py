@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.errors import GalleryError
-from retrieval.evaluate import evaluate, nearest, pair_figures, random_pairs
+from retrieval.evaluate import evaluate, nearest, pair_figures
 from retrieval.head import Head, sigmoid
+from retrieval.pairs import random_pairs
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
 """e is the first channel, so D = |x1 - x2|, and similar is below 1.5."""

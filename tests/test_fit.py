@@ -11,8 +11,9 @@ from PIL import Image
 from retrieval.bundle import find_bundle
 from retrieval.errors import GalleryError
 from retrieval.evaluate import evaluate
-from retrieval.fit import Labelled, balanced_pairs, fit_head, logistic
+from retrieval.fit import Labelled, fit_head, logistic
 from retrieval.head import Array, sigmoid
+from retrieval.pairs import balanced_pairs
 from tests.command import answer, retrieve
 from tests.conftest import blocks
 

@@ -21,11 +21,12 @@ LAYERS = tuple(
     engine shown tables
     compare search
     explain indexing
-    network
-    model walk overlay demo
-    bundle pictures backbones evaluate
-    settings cam fit
-    errors head names metrics progress
+    network split
+    model samples overlay demo
+    bundle walk backbones evaluate
+    pictures cam fit
+    settings head names metrics progress pairs
+    errors
     """.strip().splitlines()
 )
 STORED_LAYERS = (["catalogue"], ["database"], ["migrations", "faiss_index"], ["records", "schema", "base", "errors"])

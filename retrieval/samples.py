@@ -1,0 +1,150 @@
+"""A data set to learn from: class folders, each content once, with the reason for every file that is left out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import GalleryError, PictureError
+from retrieval.pictures import Pixels, content_hash, load, open_file
+from retrieval.walk import Found, Unreadable, walk
+
+Codes = NDArray[np.int64]
+LeftOut = tuple[tuple[Path, str], ...]
+Advance = Callable[[int], None]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_READERS = 2
+_AHEAD = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A labelled picture. `label` is the name of the folder that holds it, `hash` its content's SHA-256 (hex)."""
+
+    path: Path
+    label: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The pictures of class folders, no content twice, and the files that are left out, each with its reason."""
+
+    folder: Path
+    samples: tuple[Sample, ...]
+    left_out: LeftOut
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels, in order."""
+        return sorted({sample.label for sample in self.samples})
+
+    @property
+    def codes(self) -> Codes:
+        """The place of each sample's label among the classes, (N,)."""
+        places = {label: place for place, label in enumerate(self.classes)}
+        return np.array([places[sample.label] for sample in self.samples], np.int64)
+
+
+def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet:
+    """Walk class folders and hash every picture. Of equal ones the first stays, of those in two classes none.
+
+    Raises GalleryError where the folder cannot be read or holds no picture in a class folder.
+    """
+    if not folder.is_dir():
+        raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
+    found: list[Sample] = []
+    left_out: list[tuple[Path, str]] = []
+    for entry in _ahead(_hashed, walk(os.fsencode(os.path.abspath(folder)))):
+        advance(1)
+        if isinstance(entry, Unreadable):
+            left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
+        elif entry.path.parent == Path(os.path.abspath(folder)):
+            left_out.append((entry.path, "lies in no class folder"))
+        else:
+            found.append(entry)
+    kept = _once(found, left_out)
+    if not kept:
+        raise GalleryError(f"{folder} holds no picture in a class folder: give a folder with a folder for each class")
+    return DataSet(folder, tuple(kept), tuple(left_out))
+
+
+def read_pixels(
+    dataset: DataSet, size: int, out: Path, advance: Advance = lambda files: None
+) -> tuple[DataSet, Pixels]:
+    """Decode every picture into the file `out` (.npy): the samples that could be read, uint8 (N, size, size, 3).
+
+    The pixels are mapped from the file, so that a data set may be larger than the memory.
+    """
+    part = out.with_name(out.name + ".part")
+    pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset.samples), size, size, 3))
+    kept: list[Sample] = []
+    left_out = list(dataset.left_out)
+    for sample, result in zip(
+        dataset.samples, _ahead(lambda sample: _decoded(sample, size), dataset.samples), strict=True
+    ):
+        advance(1)
+        if isinstance(result, str):
+            left_out.append((sample.path, result))
+        else:
+            pixels[len(kept)] = result
+            kept.append(sample)
+    pixels.flush()
+    os.replace(part, out)
+    return DataSet(dataset.folder, tuple(kept), tuple(left_out)), np.load(out, mmap_mode="r")[: len(kept)]
+
+
+def _once(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
+    by_hash: dict[str, list[Sample]] = defaultdict(list)
+    for sample in found:
+        by_hash[sample.hash].append(sample)
+    kept = []
+    for samples in by_hash.values():
+        first, *others = samples
+        other = next((each for each in others if each.label != first.label), None)
+        if other is not None:
+            left_out += [(each.path, f"is in two classes: {first.label} and {other.label}") for each in samples]
+        else:
+            kept.append(first)
+            left_out += [(each.path, f"has the same content as {first.path.name}") for each in others]
+    return kept
+
+
+def _hashed(entry: Found | Unreadable) -> Sample | Unreadable:
+    if isinstance(entry, Unreadable):
+        return entry
+    path = Path(os.fsdecode(entry.path))
+    label = os.fsencode(path.parent.name).decode("utf-8", "replace")
+    try:
+        with open_file(path) as file:
+            return Sample(path, label, content_hash(file).hex())
+    except PictureError as error:
+        return Unreadable(entry.path, error.reason)
+
+
+def _decoded(sample: Sample, size: int) -> Pixels | str:
+    """The pixels, or why there are none."""
+    try:
+        return load(sample.path, size)[0]
+    except PictureError as error:
+        return error.reason
+
+
+def _ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Map on threads, a bounded number ahead, in order."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(_READERS) as threads:
+        while batch := list(islice(iterator, _AHEAD)):
+            yield from threads.map(work, batch)
