@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,14 +23,17 @@ from typer.core import TyperGroup
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
 from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
-from retrieval.settings import POOL, Device, find_store
+from retrieval.settings import POOL, Device, PresetName, find_store
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle
     from retrieval.dataset import Described
     from retrieval.engine import Engine, Result
+    from retrieval.measure import Measured, Subject, Terms
     from retrieval.network import Step
+    from retrieval.samples import DataSet
     from retrieval.shown import PairFiles, Shown
+    from retrieval.train_bundle import Watch
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
 
@@ -225,8 +228,19 @@ def explain(
 
 @app.command()
 def evaluate(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders.")],
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DATASET…", help="Folders of class folders. [default: what the model was trained on]"),
+    ] = None,
     model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
+    against: Annotated[str | None, typer.Option(help="A second model, measured on the same pictures.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Measure also on pictures that the model learnt from.")] = False,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many similar and different pairs. [default: one of each a picture]"),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst mistakes the page shows.")] = 10,
     seed: Annotated[int, typer.Option(help="Decides which pairs are drawn.")] = 0,
     pool: Annotated[int, typer.Option(min=100, help="How many candidates the head rescores.")] = POOL,
     device: OnDevice = Device.auto,
@@ -234,24 +248,39 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled pictures: retrieval leaving one out, verdicts on pairs, calibration.
 
-    Example: `retrieve evaluate ~/sets/flowers`
-    """
-    from retrieval.bundle import find_bundle
-    from retrieval.evaluate import evaluate as measure
-    from retrieval.tables import evaluation_table
+    Pictures that a trained model learnt from are left out, and each content counts once.
 
-    head = find_bundle(model).head
-    results = {}
-    for dataset in datasets:
-        described = _described(dataset, model, device)
-        result = measure(head, *described.labelled(), pool, seed)
-        results[str(dataset)] = asdict(result)
+    Examples: `retrieve evaluate ~/sets/flowers`, `retrieve evaluate --model mine --against default --html how.html`
+    """
+    if against == model:
+        raise typer.BadParameter("--against: give another model than --model")
+    _check_outputs(None, html)
+    from retrieval.measure import Terms, find_subject, folders_to_measure
+
+    terms = Terms(pool, seed, pairs, seen)
+    with _prepared_steps() as on_step:
+        subjects = [find_subject(name, device, on_step) for name in (model, against) if name is not None]
+        folders = folders_to_measure(datasets or [], subjects[0])
+        if not folders:
+            raise typer.BadParameter(
+                f"DATASET: give a folder of class folders, as {safe_name(model)} keeps no data set of its own"
+            )
+        for subject in subjects:
+            subject.comparer.load()
+    found: dict[str, Measured] = {}
+    for folder in folders:
+        found[str(folder)] = _measured(folder, subjects, terms)
         if not as_json:
-            out.print(evaluation_table(safe_name(dataset), result))
-        for path, reason in described.failures:
-            _complain(f"{path} {reason}", "left out")
+            from retrieval.tables import evaluation_table
+
+            out.print(evaluation_table(safe_name(folder), found[str(folder)].results))
+        _tell_left_out(found[str(folder)])
+    if html:
+        _write_evaluation(html, found, subjects[0], worst, quiet=as_json)
     if as_json:
-        _print_json({"model": model, "seed": seed, "pool": pool, "datasets": results})
+        from retrieval.answers import evaluation_json
+
+        _print_json(evaluation_json(terms, found))
 
 
 @app.command()
@@ -347,6 +376,112 @@ def fit(
         recipe, name or folder.resolve().name, folder, lambda dataset, model: _described(dataset, model, device)
     )
     _print_models([bundle], as_json)
+
+
+@app.command()
+def crop(
+    dataset: Annotated[Path, typer.Argument(help="A folder of class folders.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
+    model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
+    similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
+    ] = 0.2,
+    margin: Annotated[float, typer.Option(min=0, help="How much a box is grown on each side, of its own size.")] = 0.1,
+    seed: Annotated[int | None, typer.Option(help="Draws the partners. [default: the model's split's, or 0]")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
+    show: Annotated[int, typer.Option(min=1, help="How many crops the page shows.")] = 12,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a data set with its training pictures cropped to what the model looks at, to train on anew.
+
+    Each training picture meets a random other one of its class. Where the model finds them similar, the crop is the
+    box around what made them so. All other pictures are copied as they are, and the model's split goes along.
+
+    Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
+    """
+    _check_outputs(None, html)
+    from retrieval.bundle import find_bundle
+    from retrieval.compare import Comparer
+    from retrieval.crop import CropRules, check_out, crop_dataset
+
+    check_out(dataset, folder)
+    bundle = find_bundle(model)
+    found = _samples(dataset)
+    with _prepared_steps() as on_step:
+        comparer = Comparer(bundle, device, on_step)
+        comparer.load()
+    report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), _stages)
+    for path, reason in report.left_out[:20]:
+        _complain(f"{path} {reason}", "left out")
+    if len(report.left_out) > 20:
+        _complain(f"{len(report.left_out) - 20:,} more files", "left out")
+    if html:
+        from retrieval.crop_page import crop_page, drawn_crops
+        from retrieval.report import write_html
+
+        write_html(crop_page(report, drawn_crops(report, show)), html)
+    if as_json:
+        _print_json({"model": model, **report.values()})
+        return
+    from retrieval.tables import crop_lines
+
+    out.print(crop_lines(report))
+    if html:
+        out.print(Text(f"page: {safe_name(html)}"))
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    preset: Annotated[PresetName, typer.Option(help="fast: minutes on a CPU; paper: as the paper trains.")] = (
+        PresetName.fast
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Decides the split and all that is drawn.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many. [default: the preset's]")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="efficientnet_lite0, resnet50, or a convolutional model of timm.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.")] = None,
+    thaw: Annotated[
+        bool, typer.Option("--thaw/--no-thaw", help="Train the backbone too, or only the head: keeps an index good.")
+    ] = True,
+    keep_general: Annotated[
+        bool, typer.Option("--keep-general", help="Train the default model's head on, and hold what it knows.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's event files.")] = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on your own class folders, and measure it on a part of them that it has not seen.
+
+    A fifth of each class is kept for measuring, a tenth of the rest chooses the best epoch.
+
+    Examples: `retrieve train flowers --out flowers-model`, then `retrieve evaluate --model flowers-model`
+    """
+    if keep_general and (backbone or not thaw):
+        raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
+    _check_outputs(folder)
+    from retrieval.presets import PRESETS, adapted
+    from retrieval.train_bundle import Recipe, train_bundle
+
+    chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general)
+    with _training_watch(tensorboard) as watch:
+        trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
+    if as_json:
+        from retrieval.answers import trained_json
+
+        _print_json(trained_json(trained))
+        return
+    from retrieval.tables import trained_lines
+
+    out.print(trained_lines(trained))
 
 
 @app.command()
@@ -450,6 +585,52 @@ def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
         out.print(Text(f"page: {safe_name(file)}"))
 
 
+def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
+    """What comes of a data set, with progress."""
+    from retrieval.indexing import count_files
+    from retrieval.measure import measure
+    from retrieval.progress import Bar
+    from retrieval.samples import find_samples
+
+    with Bar(err, f"Reading {safe_name(folder.name)}") as progress:
+        progress.start(lambda: count_files([os.fsencode(folder)]))
+        dataset = find_samples(folder, progress.advance)
+    with Bar(err, f"Embedding {safe_name(folder.name)}") as progress:
+        progress.start(lambda: len(dataset.samples))
+        return measure(dataset, subjects, terms, progress.advance)
+
+
+def _tell_left_out(measured: Measured, most: int = 20) -> None:
+    for name, count in measured.learnt.items():
+        pictures = (
+            f"{count:,} pictures that {name} learnt from are" if count > 1 else f"1 picture that {name} learnt from is"
+        )
+        if count:
+            err.print(Text(safe_name(f"{pictures} {'included' if measured.terms.seen else 'left out'}")))
+    left_out = measured.dataset.left_out
+    for path, reason in left_out[:most]:
+        _complain(f"{path} {reason}", "left out")
+    if len(left_out) > most:
+        _complain(f"{len(left_out) - most:,} more files", "left out")
+
+
+def _write_evaluation(file: Path, found: dict[str, Measured], subject: Subject, worst: int, quiet: bool) -> None:
+    from retrieval.evaluation_page import Section, evaluation_page
+    from retrieval.mistakes import show_mistakes
+    from retrieval.report import write_html
+    from retrieval.verdicts import worst_mistakes
+
+    sections = []
+    for name, measured in found.items():
+        descriptors = measured.descriptors[subject.name]
+        mistakes = worst_mistakes(subject.comparer.bundle.head, descriptors, measured.pairs, worst)
+        shown = show_mistakes(subject.comparer, measured.dataset.samples, mistakes)
+        sections.append(Section(name, measured, shown))
+    write_html(evaluation_page(sections), file)
+    if not quiet:
+        out.print(Text(f"page: {safe_name(file)}"))
+
+
 def _print_models(bundles: list[Bundle], as_json: bool) -> None:
     if as_json:
         cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
@@ -458,6 +639,27 @@ def _print_models(bundles: list[Bundle], as_json: bool) -> None:
     from retrieval.tables import models_lines
 
     out.print(models_lines(bundles))
+
+
+def _samples(dataset: Path) -> DataSet:
+    """The pictures of a data set, with progress."""
+    from retrieval.indexing import count_files
+    from retrieval.progress import Bar
+    from retrieval.samples import find_samples
+
+    with Bar(err, f"Reading {safe_name(dataset.name)}") as progress:
+        progress.start(lambda: count_files([os.fsencode(dataset)]))
+        return find_samples(dataset, progress.advance)
+
+
+@contextmanager
+def _stages(stage: str, pictures: int) -> Iterator[Callable[[int], None]]:
+    """A bar for a stage of the work."""
+    from retrieval.progress import Bar
+
+    with Bar(err, stage) as progress:
+        progress.start(lambda: pictures)
+        yield progress.advance
 
 
 def _described(dataset: Path, model: str, device: str) -> Described:
@@ -478,14 +680,38 @@ def _described(dataset: Path, model: str, device: str) -> Described:
 
 
 @contextmanager
+def _training_watch(tensorboard: Path | None) -> Iterator[Watch]:
+    """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
+    from retrieval.events import event_writer
+    from retrieval.progress import Bar
+    from retrieval.tables import data_lines
+    from retrieval.train import Epoch, Hooks
+    from retrieval.train_bundle import Watch
+
+    _lift_pixel_limit()
+    auc = ""
+    with Bar(err, "Training") as progress, event_writer(tensorboard) as write:
+
+        def on_step(loss: float | None) -> None:
+            progress.advance(1)
+            progress.say("" if loss is None else f"loss {loss:.3f}{auc}")
+
+        def on_epoch(history: list[Epoch]) -> None:
+            nonlocal auc
+            auc = f", validation AUC {history[-1].validation_auc:.4f}"
+            write(history[-1])
+
+        hooks = Hooks(lambda title, steps: progress.restart(title, lambda: steps), on_step, on_epoch)
+        yield Watch(progress.restart, progress.advance, lambda data: err.print(data_lines(data)), hooks)
+
+
+@contextmanager
 def _prepared_steps() -> Iterator[Step]:
     """Say in one line that a model is being prepared, with a bar of its steps."""
-    from PIL import Image
-
     from retrieval.network import PREPARE_STEPS
     from retrieval.progress import Bar
 
-    Image.MAX_IMAGE_PIXELS = None  # in this process our own limit is checked on every header
+    _lift_pixel_limit()
 
     with Bar(err, "Preparing the model (first use only)") as progress:
 
@@ -498,6 +724,13 @@ def _prepared_steps() -> Iterator[Step]:
                 progress.advance(1)
 
         yield on_step
+
+
+def _lift_pixel_limit() -> None:
+    """In this process our own limit is checked on every header, not Pillow's."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
 
 
 def _complain(sentence: str, kind: str = "error") -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue import Catalogue
 from retrieval.bundle import Bundle
 from retrieval.engine import Engine, Result
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.indexing import IndexReport
+from retrieval.measure import Measured, Terms
 from retrieval.search import Hit
 from retrieval.settings import THRESHOLD
 from retrieval.shown import PairFiles
+
+if TYPE_CHECKING:  # only a type here, as its module loads torch
+    from retrieval.train_bundle import Trained
 
 Values = dict[str, Any]
 
@@ -59,6 +65,23 @@ def pair_json(a: Path, b: Path, bundle: Bundle, explanation: Explanation, files:
     }
 
 
+def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
+    """The figures of every model on every data set, by its name."""
+    return {
+        "seed": terms.seed,
+        "pool": terms.pool,
+        "pairs": terms.pairs,
+        "datasets": {
+            name: {
+                "left_out": len(each.dataset.left_out),
+                "seen": each.seen,
+                "models": {model: asdict(result) for model, result in each.results.items()},
+            }
+            for name, each in measured.items()
+        },
+    }
+
+
 def status_json(catalogue: Catalogue) -> Values:
     """What a store holds."""
     return {
@@ -71,6 +94,18 @@ def status_json(catalogue: Catalogue) -> Values:
         ],
         "labels": catalogue.labels(),
         "failures": _failures_json(catalogue.failures()),
+    }
+
+
+def trained_json(trained: Trained) -> Values:
+    """What a training gave: the model, its epochs, and the one that it holds."""
+    card = trained.bundle.card
+    return {
+        "model": _model_json(trained.bundle) | {"folder": str(trained.bundle.folder)},
+        "best_epoch": trained.best_epoch,
+        "epochs": [asdict(epoch) for epoch in trained.history],
+        "provenance": card.provenance,
+        "metrics": card.metrics,
     }
 
 

@@ -52,6 +52,16 @@ def build_backbone(name: str, pretrained: bool = True, weights: Path | None = No
     return backbone
 
 
+def stages(module: nn.Module) -> list[nn.Module]:
+    """A trunk's parts that have weights, from the input on: its children, sequences of them one by one."""
+    children = [
+        part
+        for child in module.children()
+        for part in (child.children() if isinstance(child, nn.Sequential) else (child,))
+    ]
+    return [part for part in children if any(True for _ in part.parameters())]
+
+
 def _resnet50() -> Backbone:
     from torchvision.models import resnet50
 

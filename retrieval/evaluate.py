@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from retrieval.errors import GalleryError
 from retrieval.head import Array, Head
-from retrieval.metrics import average_precision, calibration_error, precision_at, roc_auc
+from retrieval.metrics import average_precision, precision_at
 from retrieval.pairs import random_pairs
-from retrieval.settings import POOL, THRESHOLD
+from retrieval.settings import POOL
+from retrieval.verdicts import Confusions, PairFigures, confusions, pair_figures
 
 _BLOCK = 256  # queries ranked at once
 
@@ -28,22 +29,6 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class PairFigures:
-    """On as many similar as different pairs; precision and recall of the verdict `similar`.
-
-    `calibration_error` compares similarity with the share of pairs that are of one class.
-    """
-
-    similar: int
-    different: int
-    accuracy: float
-    roc_auc: float
-    precision: float
-    recall: float
-    calibration_error: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """`index` is the order of the raw descriptors by cosine, `rescored` that of the head over the same pool."""
 
@@ -53,10 +38,22 @@ class Evaluation:
     index: Ranking
     rescored: Ranking
     pairs: PairFigures
+    confusions: Confusions
 
 
-def evaluate(head: Head, descriptors: Array, labels: Sequence[str], pool: int = POOL, seed: int = 0) -> Evaluation:
-    """Figures of a head on descriptors (N, C) with labels (N,). Raises GalleryError where nothing can be compared."""
+def evaluate(
+    head: Head,
+    descriptors: Array,
+    labels: Sequence[str],
+    pool: int = POOL,
+    seed: int = 0,
+    pairs: int | None = None,
+) -> Evaluation:
+    """Figures of a head on descriptors (N, C) with labels (N,).
+
+    `pairs` is how many similar and how many different pairs are drawn; None: one of each for every picture. Raises
+    GalleryError where nothing can be compared or fewer pairs can be drawn.
+    """
     classes, codes = np.unique(np.array(labels), return_inverse=True)
     sizes = np.bincount(codes)
     if len(classes) < 2 or not np.any(sizes > 1):
@@ -65,6 +62,7 @@ def evaluate(head: Head, descriptors: Array, labels: Sequence[str], pool: int = 
             " give at least two classes, one of them with two pictures"
         )
     queries = np.flatnonzero(sizes[codes] > 1)
+    drawn = random_pairs(codes, seed, pairs)
     index, rescored = _rankings(head, descriptors, codes, queries, pool)
     return Evaluation(
         pictures=len(codes),
@@ -72,26 +70,8 @@ def evaluate(head: Head, descriptors: Array, labels: Sequence[str], pool: int = 
         queries=len(queries),
         index=index,
         rescored=rescored,
-        pairs=pair_figures(head, descriptors, *random_pairs(codes, seed)),
-    )
-
-
-def pair_figures(
-    head: Head, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64], similar: NDArray[np.bool_]
-) -> PairFigures:
-    """The figures of the verdicts on these pairs."""
-    u = head.embed(descriptors)
-    distances = head.distance(head.separation(u[first], u[second]))
-    said = distances < THRESHOLD
-    right = int(np.sum(said & similar))
-    return PairFigures(
-        similar=int(similar.sum()),
-        different=int((~similar).sum()),
-        accuracy=float(np.mean(said == similar)),
-        roc_auc=roc_auc(-head.separation(u[first], u[second]), similar),
-        precision=right / max(int(said.sum()), 1),
-        recall=right / max(int(similar.sum()), 1),
-        calibration_error=calibration_error(1 - distances, similar),
+        pairs=pair_figures(head, descriptors, *drawn),
+        confusions=confusions(head, descriptors, labels),
     )
 
 

@@ -61,14 +61,19 @@ def fit_head(labelled: Sequence[Labelled], unlabelled: Array, seed: int = 0) -> 
     return replace(_uncalibrated(labelled, unlabelled, shift), slope=slope, intercept=intercept)
 
 
-def logistic(x: Matrix, y: NDArray[np.bool_]) -> tuple[float, float]:
-    """(w, b) of sigmoid(w x + b), the chance of y, at the greatest likelihood; by Newton's method."""
+def logistic(x: Matrix, y: NDArray[np.bool_], pictures: int | None = None) -> tuple[float, float]:
+    """(w, b) of sigmoid(w x + b), the chance of y, at the greatest likelihood; by Newton's method.
+
+    Where few `pictures` make many pairs, the targets 0 and 1 are softened to 1 / (n + 2) and (n + 1) / (n + 2), as
+    Platt (1999) does for n examples, so that pairs without a mistake give no endless slope.
+    """
+    target = y.astype(np.float64) if pictures is None else (y * pictures + 1) / (pictures + 2)
     inputs = np.stack([x, np.ones_like(x)], axis=1)
     solution = np.zeros(2)
     for _ in range(100):
         p = sigmoid(inputs @ solution)
         hessian = (inputs * (p * (1 - p))[:, None]).T @ inputs + 1e-9 * len(x) * np.eye(2)
-        step = np.linalg.solve(hessian, inputs.T @ (p - y))
+        step = np.linalg.solve(hessian, inputs.T @ (p - target))
         solution -= step
         if np.abs(step).max() < 1e-9:
             break

@@ -1,6 +1,8 @@
-"""Figures of quality. Each takes NumPy arrays and gives a fraction from 0 to 1."""
+"""Figures of quality. Each fraction lies from 0 to 1."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +35,28 @@ def roc_auc(scores: Floats, positive: Bools) -> float:
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+@dataclass(frozen=True)
+class Bin:
+    """The probabilities from `low` up to `high`: how many, their mean, and the share of positives among them."""
+
+    low: float
+    high: float
+    count: int
+    mean: float
+    share: float
+
+
+def reliability(probabilities: Floats, positive: Bools, bins: int = 15) -> list[Bin]:
+    """Probabilities (N,) against what came true, in bins of equal width; those that hold any, in their order."""
+    bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
+    found = [(int(b), bin_of == b) for b in np.unique(bin_of)]
+    return [
+        Bin(b / bins, (b + 1) / bins, int(own.sum()), float(probabilities[own].mean()), float(positive[own].mean()))
+        for b, own in found
+    ]
+
+
 def calibration_error(probabilities: Floats, positive: Bools, bins: int = 15) -> float:
     """Expected calibration error: |mean probability - share of positives| by bin of equal width, weighted by size."""
-    bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = [
-        abs(float(probabilities[bin_of == b].sum()) - float(positive[bin_of == b].sum())) for b in np.unique(bin_of)
-    ]
-    return sum(gaps) / len(probabilities)
+    found = reliability(probabilities, positive, bins)
+    return sum(each.count * abs(each.mean - each.share) for each in found) / len(probabilities)

@@ -40,7 +40,14 @@ class SiameseNetwork(nn.Module):
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """Descriptors (B, C) to what is compared, u (B, E)."""
-        x = descriptors if self.shift is None else (descriptors + self.shift).clamp_min(0).sqrt()
+        return self.project(self.shaped(descriptors))
+
+    def shaped(self, descriptors: Tensor) -> Tensor:
+        """What the dense layer takes (B, C): the descriptors, or the root of their sum with the shift."""
+        return descriptors if self.shift is None else (descriptors + self.shift).clamp_min(0).sqrt()
+
+    def project(self, x: Tensor) -> Tensor:
+        """What the dense layer takes (B, C) to what is compared, u (B, E)."""
         e = torch.relu(self.dense(x))
         if not self.normalize:
             return e

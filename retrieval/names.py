@@ -13,6 +13,7 @@ _PLAIN = str.maketrans(
 HIT_OVERLAY = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")
 PAIR_OVERLAY = re.compile(r"[ab]-(factual|counterfactual)\.jpg")
 CONTACT_SHEET = "contact-sheet.png"
+CURVES = "curves.png"
 
 _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
 

@@ -65,8 +65,8 @@ def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda st
     if device not in DEVICES:
         raise ModelError(f"{device} is not a device: give one of {', '.join(DEVICES)}")
     if device != "cpu" and (device != "auto" or _may_have_gpu()):
-        found = _torch_device(device)
-        if found is not None:
+        found = torch_device(device)
+        if found != "cpu":
             return _TorchNetwork(bundle, found)
     return _OpenVinoNetwork(bundle, on_step)
 
@@ -82,12 +82,13 @@ def _may_have_gpu() -> bool:
     return apple or Path("/dev/nvidiactl").exists()
 
 
-def _torch_device(wanted: str) -> str | None:
+def torch_device(wanted: str) -> str:
+    """The device that torch is to run on; `auto` takes a GPU where there is one. Raises ModelError."""
     import torch
 
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return next((name for name, here in present.items() if here), None)
+        return next(name for name, here in present.items() if here)
     if not present[wanted]:
         raise ModelError(f"this machine has no {wanted} device: leave --device out, or give --device cpu")
     return wanted

@@ -1,4 +1,4 @@
-"""The page: queries with their hits as one HTML file, whole in itself."""
+"""The page: queries with their hits as one HTML file, whole in itself; and what other pages share with it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, side
 
 def page(results: Sequence[Shown]) -> str:
     """One HTML page, whole in itself, of one or more queries. It asks no network and runs no script."""
-    style = files("retrieval").joinpath("page.css").read_text("utf-8")
     title = f"Most similar to {results[0].name}" if len(results) == 1 else f"The hits of {len(results)} queries"
     queries = "\n".join(_query_html(shown) for shown in results) or "<p>No queries.</p>"
+    return document(title, f"<h1>The most similar pictures, and why</h1>\n{_legend_html(results)}", queries)
+
+
+def document(title: str, header: str, main: str) -> str:
+    """The frame of every page: `title` as plain text, `header` and `main` as HTML."""
+    style = files("retrieval").joinpath("page.css").read_text("utf-8")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -33,36 +38,45 @@ def page(results: Sequence[Shown]) -> str:
 </head>
 <body>
 <header>
-<h1>The most similar pictures, and why</h1>
-{_legend_html(results)}
+{header}
 </header>
 <main>
-{queries}
+{main}
 </main>
 </body>
 </html>
 """
 
 
-def _legend_html(results: Sequence[Shown]) -> str:
+def legend_html() -> str:
+    """A list of the two colours of evidence, with what they speak for."""
     bars = "".join(
         f'<li><b>{kind.capitalize()}</b> {MEANING[kind]}<span class="scale"><span>faint</span>'
         f'<img src="{_data_uri(legend_bar(kind, 256, 16), "PNG")}" alt="from grey to bright: faint to strong">'
         "<span>strong</span></span></li>"
         for kind in KINDS
     )
+    return f'<ul class="legend">{bars}</ul>'
+
+
+def limits_html(results: Sequence[Shown]) -> str:
+    """What heatmaps cannot say, as a paragraph."""
+    return f"""<p>The limits: {_places(results)}, so their edges are not the edges of
+things, and the dark edges of an oblong picture were not seen by the model. They show what the model’s verdict rests
+on, where for and against nearly balance within a picture: they say where, the similarity says how much. They prove
+nothing about the pictures, and the model may be right
+for the wrong reasons.</p>"""
+
+
+def _legend_html(results: Sequence[Shown]) -> str:
     return f"""<section class="reading" aria-labelledby="reading">
 <h2 id="reading">How to read this</h2>
-<ul class="legend">{bars}</ul>
+{legend_html()}
 <p>Each row shows the query and one hit: the picture as it is, then where the model found evidence <b>for</b> its
 verdict (factual), then <b>against</b> it (counterfactual: what would have to weigh more for the verdict to turn).
 “Similar” means a similarity above {percent(1 - THRESHOLD)}. All hits of a query share one scale, so faint evidence
 looks faint. Select a picture to enlarge it.</p>
-<p>The limits: {_places(results)}, so their edges are not the edges of
-things, and the dark edges of an oblong picture were not seen by the model. They show what the model’s verdict rests
-on, where for and against nearly balance within a picture: they say where, the similarity says how much. They prove
-nothing about the pictures, and the model may be right
-for the wrong reasons.</p>
+{limits_html(results)}
 </section>"""
 
 
@@ -76,34 +90,41 @@ def _places(results: Sequence[Shown]) -> str:
 
 def _query_html(shown: Shown) -> str:
     hits = "\n".join(_hit_html(shown, hit) for hit in shown.hits) or f'<p class="empty">{NO_HITS}</p>'
-    picture = _figure(shown.picture, "query, as it is", f"The query {shown.name}") if not shown.hits else ""
+    picture = figure_html(shown.picture, "query, as it is", f"The query {shown.name}") if not shown.hits else ""
     return f"""<section class="query">
-<h2>Query: {_name_html(shown.name)}</h2>
+<h2>Query: {name_html(shown.name)}</h2>
 {picture}{hits}
 </section>"""
 
 
 def _hit_html(shown: Shown, hit: ShownHit) -> str:
-    label = f"<span>label <b>{_name_html(hit.label)}</b></span>" if hit.label else ""
+    label = f"<span>label <b>{name_html(hit.label)}</b></span>" if hit.label else ""
     index = f"<span>rank {hit.index_rank} in the index, before rescoring</span>" if hit.index_rank is not None else ""
-    folder = f'<p class="folder">{_name_html(hit.folder)}</p>' if hit.folder else ""
-    pictures = "\n".join(_side_html(side) for side in sides(shown, hit))
+    folder = f'<p class="folder">{name_html(hit.folder)}</p>' if hit.folder else ""
+    pictures = "\n".join(side_html(side) for side in sides(shown, hit))
     return f"""<article>
-<h3><span class="rank">{hit.rank}</span> {_name_html(hit.name)}</h3>
-{folder}<p class="facts"><span class="bar" aria-hidden="true"><i style="width:{100 * hit.similarity:.1f}%"></i></span>
-<b class="percent">{percent(hit.similarity)}</b><b class="verdict {hit.verdict}">{hit.verdict}</b>{label}{index}</p>
+<h3><span class="rank">{hit.rank}</span> {name_html(hit.name)}</h3>
+{folder}{facts_html(hit, label + index)}
 <div class="pair">
 {pictures}
 </div>
 </article>"""
 
 
-def _side_html(side: Side) -> str:
-    plain = _figure(side.picture, f"{side.title}, as it is", f"The {side.title} {side.name}")
+def facts_html(hit: ShownHit, more: str = "") -> str:
+    """The similarity, as a bar and a number, and the verdict; then `more` (HTML)."""
+    bar = f'<span class="bar" aria-hidden="true"><i style="width:{100 * hit.similarity:.1f}%"></i></span>'
+    return f"""<p class="facts">{bar}
+<b class="percent">{percent(hit.similarity)}</b><b class="verdict {hit.verdict}">{hit.verdict}</b>{more}</p>"""
+
+
+def side_html(side: Side) -> str:
+    """A picture as it is, then with its heatmaps, or why there are none."""
+    plain = figure_html(side.picture, f"{side.title}, as it is", f"The {side.title} {side.name}")
     if side.heatmaps is None or side.picture is None:
         return f'<div class="side">{plain}<p class="missing">{escape(side.missing)}</p></div>'
     overlaid = "".join(
-        _figure(
+        figure_html(
             side.overlaid(kind),
             f'<i class="{kind}"></i>{escape(side.caption(kind))}: {side.evidence(kind)}',
             f"The {side.title} with its {kind} heatmap, {side.caption(kind)}: {side.evidence(kind)}",
@@ -113,7 +134,7 @@ def _side_html(side: Side) -> str:
     return f'<div class="side">{plain}{overlaid}</div>'
 
 
-def _figure(image: Image.Image | None, caption: str, alt: str) -> str:
+def figure_html(image: Image.Image | None, caption: str, alt: str) -> str:
     """A picture with its caption (HTML); one that can be enlarged by selecting it."""
     if image is None:
         return f'<figure><p class="missing">cannot be shown</p><figcaption>{caption}</figcaption></figure>'
@@ -125,7 +146,8 @@ def _figure(image: Image.Image | None, caption: str, alt: str) -> str:
     )
 
 
-def _name_html(name: str) -> str:
+def name_html(name: str) -> str:
+    """A name, escaped, whose direction of writing stays its own."""
     return f"<bdi>{escape(name)}</bdi>"
 
 

@@ -10,15 +10,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.errors import GalleryError
+
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def random_pairs(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
+def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Codes, Codes, Flags]:
     """Pairs as the paper makes them: each picture with one of its class and one of another, at random.
 
     Gives places of the first and second pictures and whether they are similar. Pictures alone in their class are
-    left out.
+    left out. With a `count`, so many of the similar pairs and so many of the different ones, chosen at random.
+    Raises GalleryError where there are fewer.
     """
     random = np.random.default_rng(seed)
     first, second, similar = [], [], []
@@ -30,7 +33,21 @@ def random_pairs(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
             first += [place, place]
             second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
             similar += [True, False]
-    return np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
+    pairs = np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
+    return pairs if count is None else _some(pairs, count, random)
+
+
+def _some(pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator) -> tuple[Codes, Codes, Flags]:
+    first, second, similar = pairs
+    possible = int(similar.sum())
+    if count > possible:
+        raise GalleryError(
+            f"{count} similar and {count} different pairs were asked for, but only {possible} pictures have another"
+            f" of their class: ask for at most {possible}"
+        )
+    kinds = (np.flatnonzero(similar), np.flatnonzero(~similar))
+    chosen = np.concatenate([random.choice(kind, count, replace=False) for kind in kinds])
+    return first[chosen], second[chosen], similar[chosen]
 
 
 def _nth_outside(members: Codes, n: int) -> int:
@@ -66,3 +83,27 @@ def class_batches(codes: Codes, pictures: int, size: int, random: np.random.Gene
     a_batch = max(size // pictures, 2)
     for start in range(0, len(order), a_batch):
         yield np.concatenate(order[start : start + a_batch])
+
+
+def random_batches(codes: Codes, size: int, random: np.random.Generator) -> Iterator[tuple[Codes, Codes, Codes]]:
+    """An epoch of section 4's pairs: each picture, in random order, with one of its class and one of another.
+
+    Gives places, and the pairs by their places in the batch; each batch has `size` // 3 anchors, and every picture
+    of it comes once. A picture alone in its class has no pair of one class.
+    """
+    first, second, _ = random_pairs(codes, int(random.integers(2**31)))
+    starts = np.flatnonzero(np.diff(first, prepend=-1))
+    order = random.permutation(len(starts))
+    a_batch = max(size // 3, 1)
+    for start in range(0, len(order), a_batch):
+        anchors = [slice(2 * anchor, 2 * anchor + 2) for anchor in order[start : start + a_batch]]
+        one = np.concatenate([first[anchor] for anchor in anchors])
+        other = np.concatenate([second[anchor] for anchor in anchors])
+        places, within = np.unique(np.concatenate([one, other]), return_inverse=True)
+        yield places, within[: len(one)], within[len(one) :]
+
+
+def all_pairs(count: int) -> tuple[Codes, Codes]:
+    """Every two of `count` pictures once, by their places (P,) and (P,)."""
+    first, second = np.triu_indices(count, 1)
+    return first, second

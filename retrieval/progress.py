@@ -21,10 +21,11 @@ class Bar:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(title, start=False, visible=False)
+        self._task = self._progress.add_task(title, start=False, visible=False, words="")
 
     def __enter__(self) -> Bar:
         return self
@@ -46,6 +47,15 @@ class Bar:
     def advance(self, steps: int) -> None:
         """So many more are done."""
         self._progress.advance(self._task, steps)
+
+    def restart(self, title: str, count: Callable[[], int]) -> None:
+        """Begin anew with another title and total."""
+        self._progress.reset(self._task, start=False, description=title)
+        self.start(count)
+
+    def say(self, words: str) -> None:
+        """What stands behind the bar, such as the loss."""
+        self._progress.update(self._task, words=words)
 
 
 class _Rate(ProgressColumn):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from retrieval.errors import RetrievalError
 from retrieval.explain import Explanation
-from retrieval.names import CONTACT_SHEET, HIT_OVERLAY, PAIR_OVERLAY, safe_name
+from retrieval.files import explained, write_whole
+from retrieval.names import CONTACT_SHEET, HIT_OVERLAY, PAIR_OVERLAY
 from retrieval.overlay import encoded
 from retrieval.page import page
 from retrieval.sheet import contact_sheet, pair_sheet
@@ -26,7 +25,7 @@ def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encoded(contact_sheet(shown), "PNG"))
         written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, _stems(hit.rank)), shown.hits))
-    _write(folder / CONTACT_SHEET, sheet.result())
+    write_whole(folder / CONTACT_SHEET, sheet.result())
     _delete_stale(folder, HIT_OVERLAY, written)
     return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
 
@@ -35,14 +34,19 @@ def write_pair(a: Path, b: Path, explanation: Explanation, folder: Path) -> Pair
     """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
     shown = prepare_pair(a, os.fspath(a), b, os.fspath(b), explanation)
     written = _write_hit(shown, shown.hits[0], folder, ("a", "b"))
-    _write(folder / CONTACT_SHEET, encoded(pair_sheet(shown), "PNG"))
+    write_whole(folder / CONTACT_SHEET, encoded(pair_sheet(shown), "PNG"))
     _delete_stale(folder, PAIR_OVERLAY, [written])
     return written
 
 
 def write_page(results: Sequence[Shown], file: Path) -> None:
     """Write `page` to a file. Raises RetrievalError."""
-    _write(file, page(results).encode("utf-8"))
+    write_html(page(results), file)
+
+
+def write_html(html: str, file: Path) -> None:
+    """Write a page that is made already to a file. Raises RetrievalError."""
+    write_whole(file, html.encode("utf-8"))
 
 
 def _stems(rank: int) -> tuple[str, str]:
@@ -60,7 +64,7 @@ def _write_side(side: Side, folder: Path, stem: str) -> tuple[Path, Path] | None
         image = side.overlaid(kind)
         if image is None:
             return None
-        _write(path, encoded(image, "JPEG", quality=92))
+        write_whole(path, encoded(image, "JPEG", quality=92))
     return paths
 
 
@@ -69,29 +73,5 @@ def _delete_stale(folder: Path, pattern: re.Pattern[str], written: Iterable[Pair
     kept = {path for pair in written for paths in (pair.query, pair.hit) for path in paths or ()}
     for path in folder.iterdir():
         if pattern.fullmatch(path.name) and path not in kept:
-            with _explained(path):
+            with explained(path):
                 path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all: a full disk leaves no half picture behind."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _explained(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise RetrievalError(
-            f"{safe_name(path)} cannot be written ({reason}): choose a place that you may write to and that has room"
-        ) from error

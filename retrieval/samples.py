@@ -81,6 +81,11 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
     return DataSet(folder, tuple(kept), tuple(left_out))
 
 
+def count_entries(folder: Path) -> int:
+    """How many files `find_samples` will deal with."""
+    return sum(1 for _ in walk(os.fsencode(os.path.abspath(folder))))
+
+
 def read_pixels(
     dataset: DataSet, size: int, out: Path, advance: Advance = lambda files: None
 ) -> tuple[DataSet, Pixels]:

@@ -32,6 +32,13 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class PresetName(StrEnum):
+    """How a model is trained: in minutes on a CPU, or as the paper trains."""
+
+    fast = "fast"
+    paper = "paper"
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes the network's input: brought to `size` x `size`, then (value - mean) / std.

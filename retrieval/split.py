@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.errors import ModelError
+from retrieval.files import write_whole
 from retrieval.pictures import Pixels
 from retrieval.samples import DataSet
 
@@ -44,10 +45,15 @@ class Split:
         """The contents that the model has seen, to learn or to choose by."""
         return frozenset(self.parts["train"]) | frozenset(self.parts["validation"])
 
+    def of(self, dataset: DataSet) -> Parts:
+        """The part of each sample, (N,); contents that the split does not name are trained on."""
+        part_of = {content: PART_NAMES.index(name) for name, contents in self.parts.items() for content in contents}
+        return np.array([part_of.get(sample.hash, TRAIN) for sample in dataset.samples], np.int8)
+
     def write(self, folder: Path) -> None:
-        """Write it into a bundle's folder."""
+        """Write it into the folder of a bundle or of a data set. Raises RetrievalError."""
         values = {"dataset": self.dataset, "seed": self.seed, "parts": self.parts}
-        (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+        write_whole(folder / FILE, json.dumps(values, indent=1) + "\n")
 
 
 def read_split(folder: Path) -> Split | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -14,11 +15,17 @@ from rich.text import Text
 from indexes.catalogue import Catalogue
 from indexes.records import Counts
 from retrieval.bundle import Bundle
+from retrieval.crop import CropReport
+from retrieval.cropped import Whole
 from retrieval.evaluate import Evaluation
 from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
-from retrieval.names import CONTACT_SHEET, percent, safe_name
+from retrieval.names import CONTACT_SHEET, CURVES, percent, safe_name
 from retrieval.search import Hit
+from retrieval.verdicts import Confusion, Confusions
+
+if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
+    from retrieval.train_bundle import Data, Trained
 
 _BAR = 10  # characters of a full bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -159,17 +166,103 @@ def _model_lines(bundle: Bundle) -> RenderableType:
     return Group(heading, trained_on, table)
 
 
-def evaluation_table(name: str, result: Evaluation) -> RenderableType:
-    """The order of the index and of the head side by side, and the verdicts on pairs."""
-    title = f"{name}: {result.pictures} pictures, {result.classes} classes, {result.queries} queries leaving one out"
-    ranking = Table("", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("index", "rescored", "change"):
-        ranking.add_column(column, justify="right")
+def evaluation_table(name: str, results: Mapping[str, Evaluation]) -> RenderableType:
+    """One or two models, by name: the orders of index and head, the verdicts on pairs, and the first's confusions."""
+    first = next(iter(results.values()))
+    title = f"{name}: {first.pictures} pictures, {first.classes} classes, {first.queries} queries leaving one out"
+    return Group(
+        Text(title, style="bold"), _rankings_table(results), _pairs_table(results), *_confused_tables(first.confusions)
+    )
+
+
+def _rankings_table(results: Mapping[str, Evaluation]) -> Table:
+    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for name in results:
+        for column in ("index", "rescored", "change"):
+            table.add_column(Text(f"{safe_name(name)}\n{column}" if len(results) > 1 else column), justify="right")
     for field, shown in (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100")):
-        before, after = getattr(result.index, field), getattr(result.rescored, field)
-        ranking.add_row(shown, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
-    pairs = result.pairs
-    figures = Table("", f"{pairs.similar} similar + {pairs.different} different", box=SIMPLE_HEAD, pad_edge=False)
-    for field in ("accuracy", "roc_auc", "precision", "recall", "calibration_error"):
-        figures.add_row(field.replace("_", " ").replace("roc auc", "ROC AUC"), f"{getattr(pairs, field):.4f}")
-    return Group(Text(title, style="bold"), ranking, figures)
+        cells = []
+        for result in results.values():
+            before, after = getattr(result.index, field), getattr(result.rescored, field)
+            cells += [f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"]
+        table.add_row(shown, *cells)
+    return table
+
+
+def _pairs_table(results: Mapping[str, Evaluation]) -> Table:
+    pairs = [result.pairs for result in results.values()]
+    table = Table(f"{pairs[0].similar} similar + {pairs[0].different} different", box=SIMPLE_HEAD, pad_edge=False)
+    for name in results:
+        table.add_column(Text(safe_name(name) if len(results) > 1 else ""), justify="right")
+    for field in ("accuracy", "roc_auc", "thresholded_auc", "precision", "recall", "macro_precision", "macro_recall"):
+        table.add_row(_in_words(field), *(f"{getattr(each, field):.4f}" for each in pairs))
+    table.add_row("calibration error", *(f"{each.calibration_error:.4f}" for each in pairs), end_section=True)
+    for field in ("true_similar", "false_similar", "true_different", "false_different"):
+        table.add_row(_in_words(field), *(str(getattr(each, field)) for each in pairs))
+    return table
+
+
+def _in_words(field: str) -> str:
+    return field.replace("_", " ").replace("roc auc", "ROC AUC").replace("auc", "AUC")
+
+
+def _confused_tables(confusions: Confusions) -> list[Table]:
+    kinds = (
+        ("of two classes", "said similar", confusions.across),
+        ("of one class", "said different", confusions.within),
+    )
+    return [_confused_table(f"pairs {kind}", wrong, found) for kind, wrong, found in kinds if found]
+
+
+def _confused_table(title: str, wrong: str, found: Sequence[Confusion]) -> Table:
+    table = Table(title, box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("pairs", wrong):
+        table.add_column(column, justify="right")
+    for each in found:
+        names = " and ".join(safe_name(name) for name in dict.fromkeys((each.first, each.second)))
+        table.add_row(Text(names), str(each.pairs), percent(each.wrong))
+    return table
+
+
+def crop_lines(report: CropReport) -> RenderableType:
+    """What became of a data set's pictures when it was cropped."""
+    words = {
+        Whole.below: f"not more than {percent(report.rules.similarity)} similar to their partners",
+        Whole.held_out: "to validate and test on",
+        Whole.unknown: "unknown to the model's split",
+        Whole.alone: "alone in their classes",
+        Whole.no_focus: "without a focus",
+    }
+    kept = "" if report.median_share is None else f" to a median of {percent(report.median_share)} of their area"
+    whole = [f"{count:,} {words[why]}" for why, count in report.whole.items() if count]
+    return Group(
+        Text(f"{len(report.crops):,} of {report.pictures:,} pictures cropped{kept} in {report.seconds:.1f} s"),
+        *([Text(f"kept whole: {', '.join(whole)}")] if whole else []),
+        Text(f"data set: {safe_name(report.out)}{', with its split' if report.has_split else ''}"),
+    )
+
+
+def data_lines(data: Data) -> RenderableType:
+    """What a training takes from a data set, and what it leaves out."""
+    dataset, counts = data.dataset, data.counts
+    parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    lines = [Text(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
+    if not data.validates:
+        lines.append(Text("too few pictures for a validation part: epochs are judged by the training part"))
+    lines += [Text(f"left out: {safe_name(path)} {safe_name(reason)}") for path, reason in dataset.left_out[:20]]
+    if len(dataset.left_out) > 20:
+        lines.append(Text(f"left out: {len(dataset.left_out) - 20} more"))
+    return Group(*lines)
+
+
+def trained_lines(trained: Trained) -> RenderableType:
+    """What a training gave, and where it is."""
+    best, folder = trained.history[trained.best_epoch - 1], safe_name(trained.bundle.folder)
+    return Group(
+        Text(
+            f"{len(trained.history)} epochs in {sum(each.seconds for each in trained.history):.0f} s; the best is"
+            f" epoch {best.epoch}, with a validation ROC AUC of {best.validation_auc:.4f}"
+        ),
+        Text(f"model: {folder}, curves: {safe_name(trained.bundle.folder / CURVES)}"),
+        Text(f"measure it on the pictures that it has not seen: retrieve evaluate --model {folder}"),
+    )

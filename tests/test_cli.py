@@ -17,16 +17,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
+from retrieval.bundle import find_bundle
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
 from tests.store import BROKEN_NAME, ODD_NAMES, Indexed
 from tests.test_page import Checker
+from tests.trained import trained_copy
 
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 PICTURES = len(CLASSES) * PICTURES_A_CLASS + len(ODD_NAMES)
 ESCAPE = b"\x1b"
 SAFE_ODD_NAMES = ("caf\\xe9 \\xff.png", "two\\x0alines.png", "[red]<b>&.png", "[/red].png")
 SAFE_BROKEN_NAME = "[red]broken\\x0a\\xff.jpg"
+PAIR_KEYS = {
+    *("similar", "different", "accuracy", "roc_auc", "thresholded_auc", "calibration_error", "reliability"),
+    *("precision", "recall", "macro_precision", "macro_recall"),
+    *("true_similar", "false_similar", "true_different", "false_different"),
+}
 STAGES = {"load", "embed", "search", "rescore", "explain", "render", "total"}
 HIT_KEYS = {
     *("rank", "path", "label", "similarity", "distance", "verdict", "index_rank", "index_distance"),
@@ -75,6 +82,9 @@ def test_help_lists_the_commands() -> None:
         ["query", "a.jpg", "--min-similarity", "1.5"],
         ["query", "a.jpg", "--no-explain", "--out", "folder"],
         ["fit", "sets", "--out", "folder", "--test", "a/x", "--test", "b/x"],
+        ["evaluate"],
+        ["evaluate", "a", "--pairs", "0"],
+        ["evaluate", "a", "--against", "default"],
         *([command, "a", "--device", "abacus"] for command in ("index", "query", "evaluate", "fit", "demo")),
     ],
     ids=" ".join,
@@ -106,8 +116,10 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["explain", "{picture}", "{picture}", "--out", "{picture}"], "is a file: give --out a folder"),
         (["fit", "{gallery}", "--out", "{picture}"], "is a file: give --out a folder"),
         (["explain", "{picture}", "gone.jpg"], "gone.jpg does not exist"),
-        (["evaluate", "gone"], "gone does not exist"),
-        (["evaluate", "{gallery}/apples"], "give at least two classes"),
+        (["evaluate", "gone"], "gone is not a folder: give a folder of class folders"),
+        (["evaluate", "{gallery}/apples"], "holds no picture in a class folder"),
+        (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs were asked for, but only"),
+        (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
         (["fit", "gone", "--out", "bundle"], "gone does not exist"),
         (["models", "gone"], "gone is neither a model's name"),
         (["remove", "gone", "--store", "{store}"], "gone is not in the store: `retrieve status` shows what is"),
@@ -412,26 +424,66 @@ def test_explain(indexed: Indexed, tmp_path: Path) -> None:
 
 
 def test_evaluate(indexed: Indexed) -> None:
-    measured = answer("evaluate", indexed.gallery, "--seed", "3", "--pool", "100")
-    assert measured.keys() == {"model", "seed", "pool", "datasets"}
-    assert (measured["model"], measured["seed"], measured["pool"]) == ("default", 3, 100)
-    result = measured["datasets"][str(indexed.gallery)]
-    assert result.keys() == {"pictures", "classes", "queries", "index", "rescored", "pairs"}
+    measured = answer("evaluate", indexed.gallery, "--seed", "3", "--pool", "100", "--pairs", "5")
+    assert measured.keys() == {"seed", "pool", "pairs", "datasets"}
+    assert (measured["seed"], measured["pool"], measured["pairs"]) == (3, 100, 5)
+    dataset = measured["datasets"][str(indexed.gallery)]
+    assert dataset.keys() == {"left_out", "seen", "models"}
+    assert (dataset["left_out"], dataset["seen"], dataset["models"].keys()) == (2, 0, {"default"})
+    result = dataset["models"]["default"]
+    assert result.keys() == {"pictures", "classes", "queries", "index", "rescored", "pairs", "confusions"}
     assert (result["pictures"], result["classes"], result["queries"]) == (PICTURES, 5, PICTURES - 1)
     for order in ("index", "rescored"):
         assert result[order].keys() == {"p_at_1", "p_at_5", "p_at_10", "map_at_100"}
-    counts = {"similar": PICTURES - 1, "different": PICTURES - 1}
-    assert {name: result["pairs"][name] for name in counts} == counts
-    figures = {"accuracy", "roc_auc", "precision", "recall", "calibration_error"}
-    assert result["pairs"].keys() == figures | counts.keys()
+    assert result["pairs"].keys() == PAIR_KEYS
+    assert (result["pairs"]["similar"], result["pairs"]["different"]) == (5, 5)
+    assert result["pairs"]["reliability"][0].keys() == {"low", "high", "count", "mean", "share"}
+    assert result["confusions"].keys() == {"across", "within"}
     done = retrieve("evaluate", indexed.gallery)
     assert done.returncode == 0
     assert f"{PICTURES} pictures, 5 classes" in done.stdout.decode()
+    assert f"{PICTURES - 1} similar + {PICTURES - 1} different" in done.stdout.decode()
     assert [line.rpartition("/")[2] for line in done.stderr.decode().splitlines()] == [
         f"{SAFE_BROKEN_NAME} is not a picture in a known format",
         "empty.jpg is empty",
     ]
     assert all(line.startswith("left out: ") for line in done.stderr.decode().splitlines())
+
+
+def test_evaluate_a_trained_model_on_what_it_has_not_seen(indexed: Indexed, tmp_path: Path) -> None:
+    """By itself on its own data set, beside another model, with a page; then on the seen pictures too."""
+    learnt = sorted(indexed.gallery.glob("*/0.png"))
+    model = trained_copy(find_bundle("default"), tmp_path / "mine", indexed.gallery, learnt)
+    page = tmp_path / "new" / "how.html"
+    done = retrieve("evaluate", "--model", "mine", "--against", "default", "--html", page, "--worst", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{PICTURES - 3} pictures, 5 classes" in done.stdout.decode()
+    assert done.stdout.decode().splitlines()[-1] == f"page: {page}"
+    assert done.stderr.decode().splitlines()[0] == "3 pictures that mine learnt from are left out"
+    checked = Checker(page.read_text("utf-8"))
+    assert "How well mine tells pictures apart" in checked.text
+    assert "3 pictures are left out" in checked.text
+    assert 0 < checked.tags.count("article") - 4 <= 4  # four of figures, then the mistakes
+    measured = answer("evaluate", "--model", model, "--against", "default", "--seen")["datasets"]
+    (dataset,) = measured.values()
+    assert dataset["models"].keys() == {str(model), "default"}
+    assert dataset["models"][str(model)] == dataset["models"]["default"]  # the same weights
+    assert (dataset["seen"], dataset["models"]["default"]["pictures"]) == (0, PICTURES)
+
+
+def test_evaluate_without_the_data_set_that_a_model_was_trained_on(indexed: Indexed, tmp_path: Path) -> None:
+    model = trained_copy(find_bundle("default"), tmp_path / "mine", tmp_path / "gone", [indexed.picture])
+    said = sentence(retrieve("evaluate", "--model", model))
+    assert said == f"{tmp_path}/gone, which {model} was trained on, is not there: give a folder to measure on"
+
+
+def test_many_files_left_out_of_an_evaluation_are_counted(indexed: Indexed, tmp_path: Path) -> None:
+    shutil.copytree(indexed.gallery, tmp_path / "gallery")
+    for number in range(23):
+        (tmp_path / "gallery" / "cats" / f"empty-{number}.jpg").touch()
+    lines = retrieve("evaluate", tmp_path / "gallery").stderr.decode().splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "left out: 5 more files"
 
 
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:

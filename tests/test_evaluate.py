@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.errors import GalleryError
-from retrieval.evaluate import evaluate, nearest, pair_figures
-from retrieval.head import Head, sigmoid
+from retrieval.evaluate import evaluate, nearest
+from retrieval.head import Head
 from retrieval.pairs import random_pairs
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
@@ -59,28 +59,6 @@ def test_pictures_alone_in_their_class_ask_nothing() -> None:
     assert result.index.p_at_1 == 1.0
 
 
-def test_pair_figures_by_hand() -> None:
-    descriptors = np.array([[0, 0], [1, 0], [2, 0], [4, 0]], np.float32)
-    first, second = np.array([0, 0, 1, 0]), np.array([1, 2, 2, 3])  # D = 1, 2, 1, 4
-    similar = np.array([True, True, False, False])
-    figures = pair_figures(ONE, descriptors, first, second, similar)
-    assert (figures.similar, figures.different) == (2, 2)
-    assert figures.accuracy == 0.5  # said: similar, different, similar, different
-    assert figures.precision == 0.5
-    assert figures.recall == 0.5
-    assert figures.roc_auc == (0.5 + 1 + 0 + 1) / 4  # 1 against 1 and 4; 2 against 1 and 4
-    # Similarities sigmoid(1.5 - D) in fifteenths: .622 twice (bin 9, one is similar), .378 (5), .076 (1).
-    s = sigmoid(1.5 - np.array([1.0, 2.0, 4.0]))
-    expected = (2 * abs(s[0] - 1 / 2) + abs(s[1] - 1) + abs(s[2] - 0)) / 4
-    assert figures.calibration_error == pytest.approx(expected, abs=1e-9)
-
-
-def test_no_pair_said_similar_divides_nothing_by_zero() -> None:
-    descriptors = np.array([[0, 0], [9, 0], [18, 0]], np.float32)
-    figures = pair_figures(ONE, descriptors, np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
-    assert (figures.precision, figures.recall) == (0.0, 0.0)
-
-
 def test_random_pairs_are_one_of_each_kind_a_picture() -> None:
     codes = np.array([0, 0, 0, 1, 1, 2, 1])
     first, second, similar = random_pairs(codes, seed=5)
@@ -97,6 +75,35 @@ def test_random_pairs_are_decided_by_their_seed() -> None:
         np.testing.assert_array_equal(one, same)
         assert one.shape == other.shape
     assert not np.array_equal(random_pairs(codes, 3)[1], random_pairs(codes, 4)[1])
+
+
+def test_so_many_pairs_are_drawn_of_those_that_there_are() -> None:
+    codes = np.repeat(np.arange(4), 10)
+    drawn = set(zip(*(values.tolist() for values in random_pairs(codes, 3)), strict=True))
+    first, second, similar = random_pairs(codes, 3, 7)
+    assert similar.tolist() == [True] * 7 + [False] * 7
+    chosen = set(zip(first.tolist(), second.tolist(), similar.tolist(), strict=True))
+    assert len(chosen) == 14
+    assert chosen <= drawn
+    assert set(first[similar]) != set(first[~similar])
+    np.testing.assert_array_equal(random_pairs(codes, 3, 7)[0], first)
+    assert not np.array_equal(random_pairs(codes, 4, 7)[0], first)
+
+
+def test_as_many_pairs_as_there_are_are_all_of_them() -> None:
+    codes = np.array([0, 0, 1, 1, 2])
+    every, chosen = random_pairs(codes, 1), random_pairs(codes, 1, 4)
+    assert sorted(zip(*every, strict=True)) == sorted(zip(*chosen, strict=True))
+
+
+def test_more_pairs_than_there_are_is_refused() -> None:
+    with pytest.raises(GalleryError, match=r"5 similar and 5 different .* only 4 pictures .*: ask for at most 4"):
+        random_pairs(np.array([0, 0, 1, 1, 2]), 0, 5)
+
+
+def test_figures_are_of_the_pairs_asked_for() -> None:
+    pairs = evaluate(ONE, DESCRIPTORS, LABELS, pairs=2).pairs
+    assert (pairs.similar, pairs.different) == (2, 2)
 
 
 @pytest.mark.parametrize("labels", [["a", "a", "a"], ["a", "b", "c"], []])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.metrics import average_precision, calibration_error, precision_at, roc_auc
+from retrieval.metrics import Bin, average_precision, calibration_error, precision_at, reliability, roc_auc
 
 
 def bools(marks: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -71,3 +71,15 @@ def test_roc_auc_counts_every_pair() -> None:
 )
 def test_calibration_error(probabilities: list[float], positive: str, bins: int, value: float) -> None:
     assert calibration_error(np.array(probabilities, np.float64), bools(positive), bins) == pytest.approx(value)
+
+
+def test_reliability_by_hand() -> None:
+    found = reliability(np.array([0.25, 0.5, 0.0, 1.0, 0.75]), bools(".x.xx"), 4)
+    # Bins of a quarter: 0; 0.25; 0.5; then 0.75 and 1, which falls into the last.
+    assert found == [
+        Bin(0, 0.25, 1, 0, 0),
+        Bin(0.25, 0.5, 1, 0.25, 0),
+        Bin(0.5, 0.75, 1, 0.5, 1),
+        Bin(0.75, 1, 2, 0.875, 1),
+    ]
+    assert reliability(np.array([0.9]), bools("x"), 2) == [Bin(0.5, 1, 1, 0.9, 1)]  # empty bins are not told

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console, RenderableType
 
 from retrieval.bundle import Bundle
-from retrieval.tables import failures_lines, models_lines
+from retrieval.evaluate import evaluate
+from retrieval.head import Head
+from retrieval.tables import evaluation_table, failures_lines, models_lines
 
 EVIL = "\x1b]0;evil\x07"
 
@@ -37,3 +41,20 @@ def test_a_bundle_s_words_are_safe(tiny_bundle: Bundle) -> None:
 
 def test_reasons_of_failures_are_safe() -> None:
     assert printed(failures_lines([("name", f"is {EVIL}")])) == "  name is \\x1b]0;evil\\x07\n"
+
+
+def test_two_models_are_shown_side_by_side() -> None:
+    one = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
+    descriptors = np.array([[10, 0], [1, 9], [0.5, 9], [9.5, 5]], np.float32)
+    result = evaluate(one, descriptors, ["a", EVIL, EVIL, "b"], pairs=1)
+    alone, both = (
+        printed(evaluation_table("set", {"m": result})),
+        printed(evaluation_table("set", {"m": result, EVIL: result})),
+    )
+    assert alone.startswith("set: 4 pictures, 3 classes, 2 queries leaving one out")
+    assert [len(line.split()) - 1 for shown in (alone, both) for line in shown.splitlines() if "P@1 " in line] == [3, 6]
+    assert " macro precision " in both
+    assert re.search(r"a and b +1 +100.0 %", both)
+    assert "of one class" not in both  # none of them was said different
+    assert "\\x1b]0;evil\\x07" in both
+    assert "\x1b" not in both

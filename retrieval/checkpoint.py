@@ -1,0 +1,56 @@
+"""A training's state as one safetensors file: tensors by name, and what is plain in the file's metadata as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from retrieval.errors import ModelError
+
+_KEY = "training"
+
+
+def write_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, plain: Any) -> None:
+    """Write the state of modules and optimizer, and `plain` (JSON values): the whole file or nothing of it."""
+    tensors = {
+        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
+    part = file.with_name(file.name + ".part")
+    try:
+        part.write_bytes(save(tensors, {_KEY: json.dumps(plain)}))
+        os.replace(part, file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be written ({error.strerror}): make room, then go on with --resume") from error
+
+
+def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> Any:
+    """Bring modules and optimizer to the state of the file; its plain values. Raises ModelError."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            plain = json.loads(opened.metadata()[_KEY])
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        for name, module in modules.items():
+            module.load_state_dict(_below(tensors, name))
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _below(tensors, "optimizer").items():
+            number, _, name = key.partition(".")
+            states.setdefault(int(number), {})[name] = tensor
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{file} is no checkpoint of this training ({error}): train anew in another folder") from error
+    return plain
+
+
+def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}

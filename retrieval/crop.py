@@ -1,0 +1,235 @@
+"""A data set cropped to what the model looks at (section 4.4 of the paper): a copy of it to train on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.cam import signed_maps
+from retrieval.compare import Comparer
+from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
+from retrieval.errors import RetrievalError
+from retrieval.focus import MARGIN, THRESHOLD
+from retrieval.head import Array
+from retrieval.pictures import Pixels
+from retrieval.samples import Advance, Codes, DataSet, LeftOut, read_pixels
+from retrieval.split import PART_NAMES, TRAIN, Split, read_split
+
+Track = Callable[[str, int], AbstractContextManager[Advance]]
+"""Opened for each stage of the work with its name and its number of pictures; gives what is told of progress."""
+
+SIMILARITY = 0.8  # of the paper
+_BATCH = 32
+_SAME = 1e-3  # descriptors closer than this share of their length differ by their rounding to float16
+
+
+@dataclass(frozen=True)
+class CropRules:
+    """Which training pictures are cropped, and to what. `seed` draws the partners; None takes the split's, or 0."""
+
+    similarity: float = SIMILARITY
+    threshold: float = THRESHOLD
+    margin: float = MARGIN
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class CropReport:
+    """What became of a data set's pictures. `rules` has the seed that was used."""
+
+    dataset: Path
+    out: Path
+    rules: CropRules
+    crops: tuple[Crop, ...]
+    whole: dict[Whole, int]
+    left_out: LeftOut
+    has_split: bool
+    seconds: float
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were written."""
+        return len(self.crops) + sum(self.whole.values())
+
+    @property
+    def median_share(self) -> float | None:
+        """The median of what crops keep of their pictures' areas."""
+        return float(np.median([crop.share for crop in self.crops])) if self.crops else None
+
+    def values(self) -> dict[str, Any]:
+        """Plain values for machines, with stable keys."""
+        return {
+            "dataset": str(self.dataset),
+            "out": str(self.out),
+            **asdict(self.rules),
+            "pictures": self.pictures,
+            "cropped": len(self.crops),
+            **{str(why): count for why, count in self.whole.items()},
+            "left_out": [{"path": str(path), "reason": reason} for path, reason in self.left_out],
+            "median_share": self.median_share,
+            "split": self.has_split,
+            "seconds": self.seconds,
+            "crops": [crop.values() for crop in self.crops],
+        }
+
+
+@contextmanager
+def _untracked(stage: str, pictures: int) -> Iterator[Advance]:
+    yield lambda done: None
+
+
+def check_out(dataset: Path, out: Path) -> Path:
+    """The folder to write, resolved. Raises RetrievalError where it holds something or lies in the data set."""
+    place = out.resolve()
+    if place.is_relative_to(dataset.resolve()):
+        raise RetrievalError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise RetrievalError(f"{out} is there already: give a new or an empty folder")
+    return place
+
+
+def crop_dataset(
+    dataset: DataSet, out: Path, comparer: Comparer, rules: CropRules | None = None, track: Track = _untracked
+) -> CropReport:
+    """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
+
+    Training pictures are those of the bundle's split, or all. Where the similarity of one and a random other one of
+    its class is above `rules.similarity`, its copy is the box of its focus; every other file is copied byte for
+    byte. The split goes along in `split.json`. The folder appears when it is whole. Raises RetrievalError.
+    """
+    started, rules = time.perf_counter(), rules or CropRules()
+    place = check_out(dataset.folder, out)
+    split = read_split(comparer.bundle.folder)
+    _parts(dataset, split)  # a wrong data set is told before the work
+    if rules.seed is None:
+        rules = replace(rules, seed=split.seed if split else 0)
+    with _beside(place) as work:
+        with track("Decoding", len(dataset.samples)) as advance:
+            size = comparer.bundle.card.preprocessing.size
+            dataset, pixels = read_pixels(dataset, size, work / "pixels.npy", advance)
+        parts = _parts(dataset, split)
+        fates = _fates(dataset, parts, pixels, comparer, rules, track)
+        new = work / "data"
+        new.mkdir()
+        with track("Writing", len(dataset.samples)) as advance:
+            hashes, results = write_all(dataset, fates, new, rules.threshold, rules.margin, advance)
+        if split:
+            _carried(place, split, parts, hashes).write(new)
+        if place.exists():
+            place.rmdir()  # empty, and in the way on some systems
+        os.rename(new, place)
+    crops = [result for result in results if isinstance(result, Crop)]
+    whole = {why: results.count(why) for why in Whole}
+    seconds = time.perf_counter() - started
+    return CropReport(dataset.folder, out, rules, tuple(crops), whole, dataset.left_out, split is not None, seconds)
+
+
+def draw_partners(codes: Codes, seed: int) -> Codes:
+    """For each picture (N,) the place of a random other one of its class; -1 for one alone in its class."""
+    random = np.random.default_rng(seed)
+    partners = np.full(len(codes), -1, np.int64)
+    for code in np.unique(codes):
+        members = np.flatnonzero(codes == code)
+        if len(members) > 1:
+            steps = random.integers(1, len(members), len(members))
+            partners[members] = members[(np.arange(len(members)) + steps) % len(members)]
+    return partners
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A folder on the same disk to work in, which does not outlive the work. Raises RetrievalError."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".crop-", dir=place.parent, ignore_cleanup_errors=True) as work:
+            yield Path(work)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RetrievalError(
+            f"{place} cannot be written ({reason}): choose a place that you may write to and that has room"
+        ) from error
+
+
+def _parts(dataset: DataSet, split: Split | None) -> list[str]:
+    """The part of each sample, empty where the split does not know it. Raises RetrievalError where it knows none."""
+    if split is None:
+        return [PART_NAMES[TRAIN]] * len(dataset.samples)
+    known = {content: name for name in PART_NAMES for content in split.parts[name]}
+    parts = [known.get(sample.hash, "") for sample in dataset.samples]
+    if not any(parts):
+        raise RetrievalError(
+            f"{dataset.folder} holds no picture that the model knows from its training:"
+            f" give the data set that it learnt, {split.dataset}"
+        )
+    return parts
+
+
+def _fates(
+    dataset: DataSet, parts: list[str], pixels: Pixels, comparer: Comparer, rules: CropRules, track: Track
+) -> list[Fate]:
+    """What is to become of each sample."""
+    fates: list[Fate] = [Whole.held_out if part else Whole.unknown for part in parts]
+    train = np.flatnonzero([part == PART_NAMES[TRAIN] for part in parts])
+    if not len(train):
+        return fates
+    head = comparer.bundle.head
+    descriptors = _described(pixels, train, comparer, track)
+    partners = draw_partners(dataset.codes[train], rules.seed or 0)
+    embeddings = head.embed(descriptors)
+    similarity = 1 - head.distance(head.separation(embeddings, embeddings[partners]))
+    lengths = np.linalg.norm(descriptors, axis=1)
+    apart = np.linalg.norm(descriptors - descriptors[partners], axis=1) > _SAME * lengths
+    for place, partner, value in zip(train, partners, similarity, strict=True):
+        fates[place] = Whole.alone if partner < 0 else Whole.no_focus if value > rules.similarity else Whole.below
+    chosen = np.flatnonzero((partners >= 0) & (similarity > rules.similarity) & apart)
+    with track("Explaining", len(chosen)) as advance:
+        for batch in _batches(chosen):
+            first, second = train[batch], train[partners[batch]]
+            maps = _evidence(comparer, list(pixels[first]), list(pixels[second]))
+            for anchor, other, value, evidence in zip(first, second, similarity[batch], maps, strict=True):
+                if evidence.max() > 0:
+                    path = dataset.samples[other].path
+                    fates[anchor] = Anchor(path, float(value), evidence / evidence.max())
+            advance(len(batch))
+    return fates
+
+
+def _evidence(comparer: Comparer, anchors: list[Pixels], partners: list[Pixels]) -> Array:
+    """What makes each anchor similar to its partner, at least 0, float32 (N, h, w).
+
+    The partners are activated too: their descriptors as `describe` gives them would move the maps.
+    """
+    features, others = comparer.activate(anchors), comparer.activate(partners).descriptors
+    maps = signed_maps(comparer.bundle.head, features.activations, features.descriptors, others)
+    return np.maximum(-maps, 0)
+
+
+def _described(pixels: Pixels, places: Codes, comparer: Comparer, track: Track) -> Array:
+    """Descriptors (N, C) of the pictures at these places."""
+    parts = []
+    with track("Embedding", len(places)) as advance:
+        for batch in _batches(places):
+            parts.append(comparer.describe(list(pixels[batch])))
+            advance(len(batch))
+    return np.concatenate(parts)
+
+
+def _batches(places: Codes) -> Iterator[Codes]:
+    return (places[start : start + _BATCH] for start in range(0, len(places), _BATCH))
+
+
+def _carried(place: Path, split: Split, parts: list[str], hashes: list[str]) -> Split:
+    """The split of the new folder: each written content in the part of its source."""
+    by_name = {
+        name: tuple(dict.fromkeys(content for content, part in zip(hashes, parts, strict=True) if part == name))
+        for name in PART_NAMES
+    }
+    return Split(os.fspath(place), split.seed, by_name)

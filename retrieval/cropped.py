@@ -1,0 +1,142 @@
+"""The pictures of a cropped data set as files: which are cropped and by what, their names, and the writing of them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from retrieval.focus import Box, focus_box
+from retrieval.head import Array
+from retrieval.names import is_output
+from retrieval.overlay import encoded
+from retrieval.pictures import read
+from retrieval.samples import Advance, DataSet, Sample
+
+_WRITERS = 2
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+_QUALITY = 95
+
+
+class Whole(StrEnum):
+    """Why a picture is kept whole."""
+
+    below = "below_similarity"
+    held_out = "held_out"  # in the split's validation or test
+    unknown = "unknown"  # to the split
+    alone = "alone"  # no other picture of its class is trained on
+    no_focus = "no_focus"  # its partner looks the same, or the focus is all of it
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A cropped picture. Paths are whole, `written` within its data set; `box` is in pixels of the upright picture
+    of `size`; `heatmap` (h, w) in [0, 1] is its evidence for the similarity with its partner."""
+
+    source: Path
+    written: Path
+    partner: Path
+    similarity: float
+    size: tuple[int, int]
+    box: Box
+    heatmap: Array
+
+    @property
+    def share(self) -> float:
+        """What the crop keeps of the picture's area, 0 to 1."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top) / (self.size[0] * self.size[1])
+
+    def values(self) -> dict[str, Any]:
+        """Plain values for machines, with stable keys; the heatmap is left out."""
+        return {
+            "source": str(self.source),
+            "written": str(self.written),
+            "partner": str(self.partner),
+            "similarity": self.similarity,
+            "width": self.size[0],
+            "height": self.size[1],
+            "box": list(self.box),
+        }
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What a picture is to be cropped by: its heatmap (h, w) in [0, 1] and the partner that it comes from."""
+
+    partner: Path
+    similarity: float
+    heatmap: Array
+
+
+Fate = Anchor | Whole
+
+
+def write_all(
+    dataset: DataSet, fates: Sequence[Fate], folder: Path, threshold: float, margin: float, advance: Advance
+) -> tuple[list[str], list[Crop | Whole]]:
+    """Write every picture into a new folder: the hashes of the written files, and what became of each.
+
+    Crops keep their names and, where these are of JPEG files, their format; else they are PNG. All other files are
+    copied byte for byte. Raises PictureError and OSError.
+    """
+    start = Path(os.path.abspath(dataset.folder))
+    relative = [sample.path.relative_to(start) for sample in dataset.samples]
+    taken = {os.fspath(name).casefold() for name in relative}
+    names = [
+        _crop_name(name, taken) if isinstance(fate, Anchor) else name
+        for name, fate in zip(relative, fates, strict=True)
+    ]
+    hashes, results = [], []
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        write = partial(_write, folder=folder, threshold=threshold, margin=margin)
+        for content, result in threads.map(write, dataset.samples, fates, relative, names):
+            hashes.append(content)
+            results.append(result)
+            advance(1)
+    return hashes, results
+
+
+def _crop_name(name: Path, taken: set[str]) -> Path:
+    """The name of a picture's crop, which is a PNG where the name is not one of a JPEG; no name is given twice."""
+    if name.suffix.lower() in (*_JPEG, ".png"):
+        return name
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    candidates = (name.with_name(f"{name.stem}{ending}.png") for ending in endings)
+    free = next(each for each in candidates if os.fspath(each).casefold() not in taken and not is_output(each.name))
+    taken.add(os.fspath(free).casefold())
+    return free
+
+
+def _write(
+    sample: Sample,
+    fate: Fate,
+    whole_name: Path,
+    crop_name: Path,
+    folder: Path,
+    threshold: float,
+    margin: float,
+) -> tuple[str, Crop | Whole]:
+    """Write a picture, cropped or whole: the written file's hash, and what became of it."""
+    target = folder / crop_name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(fate, Anchor):
+        image = read(sample.path)[0]
+        box = focus_box(fate.heatmap, image.size, threshold, margin)
+        if box != (0, 0, *image.size):
+            kind = "JPEG" if crop_name.suffix.lower() in _JPEG else "PNG"
+            content = encoded(image.crop(box), kind, _QUALITY)
+            target.write_bytes(content)
+            crop = Crop(sample.path, crop_name, fate.partner, fate.similarity, image.size, box, fate.heatmap)
+            return hashlib.sha256(content).hexdigest(), crop
+        fate = Whole.no_focus
+    shutil.copyfile(sample.path, folder / whole_name)
+    return sample.hash, fate

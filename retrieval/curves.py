@@ -1,0 +1,53 @@
+"""The curves of a training as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from retrieval.train import Epoch
+
+_INK, _QUIET, _TRAIN, _VALIDATION = "#1b1d21", "#656b75", "#e08a1e", "#1c9cc4"
+
+
+def curves(history: Sequence[Epoch]) -> bytes:
+    """A PNG: losses of both parts and the validation part's ROC AUC over the epochs, the best one marked."""
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
+    losses, auc = figure.subplots(1, 2)
+    epochs = [each.epoch for each in history]
+    losses.plot(epochs, [each.loss for each in history], color=_TRAIN, label="training part", marker="o", ms=3)
+    validation = [each.validation_loss for each in history]
+    losses.plot(epochs, validation, color=_VALIDATION, label="validation part, verdicts only", marker="o", ms=3)
+    losses.legend(frameon=False, labelcolor=_INK)
+    auc.plot(epochs, [each.validation_auc for each in history], color=_VALIDATION, marker="o", ms=3)
+    best = max(history, key=lambda each: (each.validation_auc, -each.epoch))
+    auc.axvline(best.epoch, color=_QUIET, linewidth=1, linestyle=":")
+    auc.annotate(
+        f"best: epoch {best.epoch}, {best.validation_auc:.4f}",
+        (best.epoch, best.validation_auc),
+        (0.96, 0.08),
+        textcoords="axes fraction",
+        ha="right",
+        color=_INK,
+    )
+    for axes, title in ((losses, "loss"), (auc, "ROC AUC on pairs of the validation part")):
+        _dress(axes, title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("epoch", color=_QUIET)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(colors=_QUIET)
+    axes.set_facecolor("#fbfbfa")
+    axes.grid(color="#dfe1e5", linewidth=0.6)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color("#dfe1e5")

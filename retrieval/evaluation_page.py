@@ -1,0 +1,248 @@
+"""The page of an evaluation: figures, reliability, confusions and the worst mistakes, whole in itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from retrieval.evaluate import Evaluation, Ranking
+from retrieval.measure import Measured
+from retrieval.metrics import Bin
+from retrieval.mistakes import ShownMistake
+from retrieval.names import percent, safe_name
+from retrieval.page import document, facts_html, legend_html, limits_html, name_html, side_html
+from retrieval.settings import THRESHOLD
+from retrieval.shown import sides
+from retrieval.verdicts import Confusion, Confusions, PairFigures
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = 52, 12, 400, 300  # of the diagram's square, in its own units
+_STRIP = (332, 44)  # top and height of the counts below it
+_RANKINGS = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
+_FIGURES = (
+    ("accuracy", "Accuracy"),
+    ("roc_auc", "ROC AUC of the distances"),
+    ("thresholded_auc", "ROC AUC of the verdicts"),
+    ("precision", "Precision of “similar”"),
+    ("recall", "Recall of “similar”"),
+    ("macro_precision", "Precision, mean of both verdicts"),
+    ("macro_recall", "Recall, mean of both verdicts"),
+    ("calibration_error", "Calibration error"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A data set that was measured, by its name, with the worst mistakes of the first model on it."""
+
+    name: str
+    measured: Measured
+    mistakes: Sequence[ShownMistake]
+
+
+def evaluation_page(sections: Sequence[Section]) -> str:
+    """One HTML page, whole in itself, about the first model of each section; a second one's figures stand beside."""
+    model = safe_name(next(iter(sections[0].measured.results)))
+    title = f"How well {model} tells pictures apart"
+    header = f"<h1>How well {name_html(model)} tells pictures apart</h1>\n{_reading_html(sections)}"
+    return document(title, header, "\n".join(_section_html(section) for section in sections))
+
+
+def _reading_html(sections: Sequence[Section]) -> str:
+    return f"""<section class="reading" aria-labelledby="reading">
+<h2 id="reading">How to read this</h2>
+<p>Each picture asks for the others of its class: <b>P@k</b> is the share of right ones among the first k, <b>mAP</b>
+the mean average precision of the first 100. Then pairs are judged: “similar” means a similarity above
+{percent(1 - THRESHOLD)}, and right is what the class folders say. All pairs below share one scale of evidence.</p>
+{legend_html()}
+{limits_html([mistake.shown for section in sections for mistake in section.mistakes])}
+</section>"""
+
+
+def _section_html(section: Section) -> str:
+    results = {safe_name(name): result for name, result in section.measured.results.items()}
+    result = next(iter(results.values()))
+    mistakes = "\n".join(_mistake_html(mistake) for mistake in section.mistakes) or '<p class="empty">None.</p>'
+    return f"""<section class="query">
+<h2>{name_html(safe_name(section.name))}</h2>
+<p>{_summary(section.measured, result)}</p>
+<div class="measures">
+<article><h3>Retrieval, leaving one out</h3>{_rankings_html(results)}</article>
+<article><h3>Verdicts on pairs</h3>{_figures_html(results)}</article>
+<article><h3>Right and wrong verdicts</h3>{_matrix_html(result.pairs)}{_confusions_html(result.confusions)}</article>
+<article><h3>Is a similarity of 80 % right in 80 % of cases?</h3>{_reliability_html(result.pairs.reliability)}</article>
+</div>
+<h2>The worst mistakes</h2>
+{mistakes}
+</section>"""
+
+
+def _summary(measured: Measured, result: Evaluation) -> str:
+    told = "are included" if measured.terms.seen else "are left out"
+    seen = "".join(
+        f" Of what {name_html(safe_name(name))} learnt from, {count:,} pictures {told}."
+        for name, count in measured.learnt.items()
+        if count
+    )
+    count = len(measured.dataset.left_out)
+    others = f" Files that repeat others or cannot be used: {count:,}." if count else ""
+    return (
+        f"{result.pictures:,} pictures in {result.classes:,} classes, {result.queries:,} queries; pairs drawn with the"
+        f" seed {measured.terms.seed}.{seen}{others}"
+    )
+
+
+# Tables
+
+
+def _table(caption: str, head: Sequence[Sequence[str]], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells (HTML) under one or more rows of headings; the first cell of a row is its heading."""
+    headings = "".join(f"<tr>{''.join(row)}</tr>" for row in head)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, *cells in rows
+    )
+    shown = f"<caption>{caption}</caption>" if caption else ""
+    return f'<table class="figures">{shown}<thead>{headings}</thead><tbody>{body}</tbody></table>'
+
+
+def _heads(*names: str, span: int = 1) -> list[str]:
+    wide = f' colspan="{span}"' if span > 1 else ""
+    return ["<td></td>", *(f'<th scope="col"{wide}>{name}</th>' for name in names)]
+
+
+def _rankings_html(results: dict[str, Evaluation]) -> str:
+    head = [_heads(*(["index", "rescored"] * len(results)))]
+    if len(results) > 1:
+        head.insert(0, _heads(*(name_html(name) for name in results), span=2))
+    orders: list[Ranking] = [order for result in results.values() for order in (result.index, result.rescored)]
+    rows = [[shown, *(f"{getattr(order, field):.4f}" for order in orders)] for field, shown in _RANKINGS]
+    return _table("", head, rows)
+
+
+def _figures_html(results: dict[str, Evaluation]) -> str:
+    pairs = next(iter(results.values())).pairs
+    head = [_heads(*(name_html(name) for name in results))]
+    rows = [
+        [shown, *(f"{getattr(result.pairs, field):.4f}" for result in results.values())] for field, shown in _FIGURES
+    ]
+    return _table(f"{pairs.similar:,} pairs of one class, {pairs.different:,} of two", head, rows)
+
+
+def _matrix_html(pairs: PairFigures) -> str:
+    def cells(right: int, wrong: int, total: int) -> list[str]:
+        return [f"{count:,} <small>{percent(count / max(total, 1))}</small>" for count in (right, wrong)]
+
+    rows = [
+        ["One class", *cells(pairs.true_similar, pairs.false_different, pairs.similar)],
+        ["Two classes", *cells(pairs.false_similar, pairs.true_different, pairs.different)],
+    ]
+    return _table("Of the pairs drawn", [_heads("said similar", "said different")], rows)
+
+
+def _confusions_html(confusions: Confusions) -> str:
+    across = _confused_html("Of all pairs of two classes", "said similar", confusions.across)
+    return across + _confused_html("Of all pairs of one class", "said different", confusions.within)
+
+
+def _confused_html(caption: str, wrong: str, found: Sequence[Confusion]) -> str:
+    if not found:
+        return f'<p class="empty">{caption}, none is {wrong}.</p>'
+    rows = [[_classes_html(each), f"{each.pairs:,}", percent(each.wrong)] for each in found]
+    return _table(caption, [_heads("pairs", wrong)], rows)
+
+
+def _classes_html(confusion: Confusion) -> str:
+    names = dict.fromkeys((confusion.first, confusion.second))
+    return " and ".join(name_html(safe_name(name)) for name in names)
+
+
+# The reliability diagram
+
+
+def _reliability_html(bins: Sequence[Bin]) -> str:
+    rows = [
+        [f"{percent(each.low)} to {percent(each.high)}", f"{each.count:,}", percent(each.mean), percent(each.share)]
+        for each in bins
+    ]
+    numbers = _table("", [_heads("pairs", "mean similarity", "of one class")], rows)
+    return f"""<p class="note">A dot is a bin of pairs: how similar they are said to be, and how many of them are of one
+class. On the dashed line both agree. Below: how many pairs each bin holds.</p>
+{_diagram(bins)}
+<details><summary>The numbers</summary>{numbers}</details>"""
+
+
+def _diagram(bins: Sequence[Bin]) -> str:
+    """Similarity against the share of pairs of one class, as an SVG element, above the counts of the bins."""
+    most = max((each.count for each in bins), default=1)
+    return f"""<svg class="diagram" viewBox="0 0 470 424" role="img" aria-label="Reliability diagram">
+{_grid()}
+<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>
+{"".join(_gap(each) for each in bins)}
+{"".join(_dot(each, most) for each in bins)}
+{"".join(_count_bar(each, most) for each in bins)}
+<text class="axis" x="{_x(0.5)}" y="418" text-anchor="middle">similarity</text>
+<text class="axis" transform="translate(12 {_y(0.5)}) rotate(-90)" text-anchor="middle">share of one class</text>
+</svg>"""
+
+
+def _x(share: float) -> str:
+    return f"{_LEFT + _WIDTH * share:.1f}"
+
+
+def _y(share: float) -> str:
+    return f"{_TOP + _HEIGHT * (1 - share):.1f}"
+
+
+def _grid() -> str:
+    top, height = _STRIP
+    return "".join(
+        f'<line class="grid" x1="{_x(0)}" y1="{_y(tick)}" x2="{_x(1)}" y2="{_y(tick)}"/>'
+        f'<text x="{_LEFT - 6}" y="{_y(tick)}" dy="4" text-anchor="end">{tick:.0%}</text>'
+        f'<line class="grid" x1="{_x(tick)}" y1="{_y(1)}" x2="{_x(tick)}" y2="{_y(0)}"/>'
+        f'<text x="{_x(tick)}" y="{top + height + 18}" text-anchor="middle">{tick:.0%}</text>'
+        for tick in (0, 0.25, 0.5, 0.75, 1)
+    )
+
+
+def _gap(each: Bin) -> str:
+    x = _x(each.mean)
+    return f'<line class="gap" x1="{x}" y1="{_y(each.mean)}" x2="{x}" y2="{_y(each.share)}"/>'
+
+
+def _dot(each: Bin, most: int) -> str:
+    radius = 3 + 6 * (each.count / most) ** 0.5
+    said = f"{each.count:,} pairs: similarity {percent(each.mean)}, {percent(each.share)} of one class"
+    return f'<circle cx="{_x(each.mean)}" cy="{_y(each.share)}" r="{radius:.1f}"><title>{escape(said)}</title></circle>'
+
+
+def _count_bar(each: Bin, most: int) -> str:
+    top, height = _STRIP
+    tall = max(height * each.count / most, 1)
+    width = _WIDTH * (each.high - each.low) - 2
+    return (
+        f'<rect x="{_x(each.low)}" y="{top + height - tall:.1f}" width="{width:.1f}" height="{tall:.1f}">'
+        f"<title>{each.count:,} pairs</title></rect>"
+    )
+
+
+# The mistakes
+
+
+def _mistake_html(mistake: ShownMistake) -> str:
+    first, second = (name_html(label) for label in mistake.labels)
+    same = mistake.hit.verdict == "different"
+    truth = f" <span>wrong: both are <b>{first}</b></span>"
+    if not same:
+        truth = f" <span>wrong: <b>{first}</b> and <b>{second}</b></span>"
+    names = f"{name_html(mistake.shown.name)} and {name_html(mistake.hit.name)}"
+    pictures = "\n".join(
+        side_html(side) for side in sides(mistake.shown, mistake.hit, ("first picture", "second picture"))
+    )
+    return f"""<article>
+<h3><span class="rank">{mistake.hit.rank}</span> {names}</h3>
+{facts_html(mistake.hit, truth)}
+<div class="pair">
+{pictures}
+</div>
+</article>"""

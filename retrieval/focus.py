@@ -1,0 +1,101 @@
+"""The focus of a heatmap as a box: where a picture holds what made a model see two pictures as similar."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.explain import Explanation
+from retrieval.head import Array
+from retrieval.pictures import seen_box
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, as Pillow crops: the last two are outside."""
+
+THRESHOLD, MARGIN = 0.2, 0.1  # chosen by eye on flowers: less heat takes in the background, more cuts blossoms in two
+_FINE = 8  # cells a side of a heatmap's place, in which regions are found
+_ROUNDING = 1e-6  # of a pixel, so that a box that ends between two does not take in the next
+_LEAST_PLACES = 2  # a place says no more than that something is near it, so a box of one would claim too much
+
+
+def focus_box(heatmap: Array, size: tuple[int, int], threshold: float = THRESHOLD, margin: float = MARGIN) -> Box:
+    """The box (left, top, right, bottom) around the focus of a heatmap, in pixels of an upright picture of `size`.
+
+    The heatmap, float32 (h, w), at least 0, is enlarged to the part of the picture that the network sees, as an
+    overlay draws it. Of its places at or above `threshold` (0 to 1) times its largest value the largest connected
+    region counts, after Cui et al. (2019, CHIP). The box is grown on each side by `margin` times its width or
+    height, is at least two of the heatmap's places wide and high, and lies within the picture. Of an empty heatmap
+    it is the whole picture.
+    """
+    if not heatmap.max() > 0:
+        return 0, 0, *size
+    rows, columns = heatmap.shape
+    enlarged = np.asarray(
+        Image.fromarray(heatmap.astype(np.float32)).resize((columns * _FINE, rows * _FINE), Image.Resampling.BICUBIC)
+    )
+    region = largest_region(enlarged, threshold)
+    seen = seen_box(*size)
+    left, right = _span(np.any(region, axis=0), seen[0], seen[2], columns, size[0], margin)
+    top, bottom = _span(np.any(region, axis=1), seen[1], seen[3], rows, size[1], margin)
+    return left, top, right, bottom
+
+
+def pair_boxes(
+    explanation: Explanation,
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    threshold: float = THRESHOLD,
+    margin: float = MARGIN,
+) -> tuple[Box, Box]:
+    """`focus_box` of both pictures of a pair, around what speaks for their similarity, whatever the verdict.
+
+    `sizes` are those of the upright pictures, of the query first.
+    """
+    kind = "factual" if explanation.verdict == "similar" else "counterfactual"
+    first, second = (getattr(side, kind) for side in (explanation.query, explanation.hit))
+    return focus_box(first, sizes[0], threshold, margin), focus_box(second, sizes[1], threshold, margin)
+
+
+def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:
+    """Of the cells at or above `threshold` times the largest of `values` (H, W), the largest region, bool (H, W).
+
+    Cells are connected by their sides; of regions of one size it is that of more evidence.
+    """
+    hot: NDArray[np.bool_] = (values >= threshold * float(values.max())) & (values > 0)
+    numbers = _numbered(hot)
+    count = np.bincount(numbers[hot])
+    evidence = np.bincount(numbers[hot], values[hot])
+    return np.asarray(numbers == np.lexsort((evidence, count))[-1])
+
+
+def _numbered(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The number of each cell's region, (H, W): the smallest of its cells, handed on until none changes."""
+    height, width = hot.shape
+    beyond = height * width
+    numbers = np.where(hot, np.arange(beyond).reshape(height, width), beyond)
+    while True:
+        framed = np.pad(numbers, 1, constant_values=beyond)
+        least = np.minimum.reduce([numbers, framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])
+        least = np.where(hot, least, beyond)
+        if np.array_equal(least, numbers):
+            return numbers
+        numbers = least
+
+
+def _span(inside: NDArray[np.bool_], start: int, end: int, places: int, limit: int, margin: float) -> tuple[int, int]:
+    """From where to where the region goes along one side, in pixels from 0 to `limit`.
+
+    `inside` (cells,) lies over the seen part, from `start` to `end`.
+    """
+    cell = (end - start) / len(inside)
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    low, high = start + first * cell, start + (last + 1) * cell
+    grown = margin * (high - low)
+    low, high = max(0.0, low - grown), min(float(limit), high + grown)
+    least = _LEAST_PLACES * (end - start) / places
+    if high - low < least:
+        low = min(max(0.0, (low + high - least) / 2), limit - least)
+        high = low + least
+    return max(0, math.floor(low + _ROUNDING)), min(limit, math.ceil(high - _ROUNDING))

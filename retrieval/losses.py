@@ -1,0 +1,94 @@
+"""Losses of a batch in torch, by name: the paper's, the log-loss of all pairs, and those of pytorch-metric-learning."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval.errors import ModelError
+from retrieval.model import contrastive_loss
+
+OURS = ("pairs", "contrastive")
+
+
+class Loss(Protocol):
+    """The loss, a scalar, of embeddings u (B, E) of classes (B,).
+
+    `separations` D (P, 1) are those of the batch's pairs, `different` (P,) their labels; `neuron` takes D to the
+    log-odds w D + b.
+    """
+
+    def __call__(
+        self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor
+    ) -> Tensor: ...
+
+
+def build_loss(name: str, classes: int, units: int) -> nn.Module:
+    """The loss of this name; its parameters, where it has some, are trained along. Raises ModelError."""
+    if name == "pairs":
+        return PairLoss(classes, units)
+    if name == "contrastive":
+        return ContrastiveLoss()
+    from pytorch_metric_learning import losses
+
+    known: dict[str, Any] = {key: value for key, value in vars(losses).items() if key.endswith("Loss")}
+    if name not in known:
+        raise ModelError(f"{name} is not a loss: give one of {', '.join([*OURS, *sorted(known)])}")
+    wanted = inspect.signature(known[name]).parameters
+    given = {key: value for key, value in {"num_classes": classes, "embedding_size": units}.items() if key in wanted}
+    try:
+        return MetricLoss(known[name](**given))
+    except TypeError as error:
+        raise ModelError(f"the loss {name} needs more than pictures and classes ({error}): give another") from error
+
+
+class ContrastiveLoss(nn.Module):
+    """The paper's loss of the distances d. Pairs of both kinds weigh the same, however many there are."""
+
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+        d = torch.sigmoid(neuron(separations)).squeeze(1)
+        kinds = [(d[different == kind], float(kind)) for kind in (False, True)]
+        present = [contrastive_loss(of_kind, torch.full_like(of_kind, y)) for of_kind, y in kinds if len(of_kind)]
+        return torch.stack(present).mean()
+
+
+class PairLoss(nn.Module):
+    """The log-loss of the verdicts on all pairs, both kinds weighing the same, and that of the classes.
+
+    The second is the cross entropy of a softmax over the cosines with one learnt direction a class; it says what a
+    picture should be near to, where pairs only say how near.
+    """
+
+    def __init__(self, classes: int, units: int, scale: float = 10.0, smoothing: float = 0.1) -> None:
+        super().__init__()
+        self.directions = nn.Parameter(0.05 * torch.randn(classes, units))
+        self.scale = scale
+        self.smoothing = smoothing
+
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+        cosines = functional.normalize(u, dim=1) @ functional.normalize(self.directions, dim=1).T
+        of_classes = functional.cross_entropy(self.scale * cosines, classes, label_smoothing=self.smoothing)
+        return balanced_log_loss(neuron(separations), different) + of_classes
+
+
+class MetricLoss(nn.Module):
+    """A loss of pytorch-metric-learning on the embeddings; the sigmoid neuron learns from separations as they are."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+        of_embeddings: Tensor = self.loss(u, classes)
+        return of_embeddings + balanced_log_loss(neuron(separations.detach()), different)
+
+
+def balanced_log_loss(logits: Tensor, different: Tensor) -> Tensor:
+    """-log of the chance that logits (P, 1) give each pair's label (P,): the mean over both kinds of their means."""
+    losses = functional.binary_cross_entropy_with_logits(logits.squeeze(1), different.float(), reduction="none")
+    present = [losses[different == kind].mean() for kind in (False, True) if bool((different == kind).any())]
+    return torch.stack(present).mean()

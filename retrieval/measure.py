@@ -1,0 +1,177 @@
+"""Measure models on a data set, on the pictures that none of them has learnt from."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.bundle import find_bundle
+from retrieval.compare import Comparer
+from retrieval.errors import GalleryError, PictureError
+from retrieval.evaluate import Evaluation, evaluate
+from retrieval.head import Array
+from retrieval.network import Step
+from retrieval.pairs import Codes, Flags, random_pairs
+from retrieval.pictures import Pixels, load
+from retrieval.samples import Advance, DataSet, Sample
+from retrieval.settings import POOL
+from retrieval.split import Split, read_split
+
+_BATCH = 32
+_READERS = 2
+
+PixelsBySize = dict[int, Pixels]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured, by the name that the user gave; `split` says what it learnt from, if it was trained."""
+
+    name: str
+    comparer: Comparer
+    split: Split | None
+
+    @property
+    def learnt(self) -> frozenset[str]:
+        """The contents (SHA-256, hex) that it has learnt from."""
+        return self.split.learnt if self.split else frozenset()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms models are measured.
+
+    `pairs` is how many similar and how many different pairs are drawn; None: one of each for every picture. With
+    `seen`, pictures that a model has learnt from are measured on too.
+    """
+
+    pool: int = POOL
+    seed: int = 0
+    pairs: int | None = None
+    seen: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of it: the pictures that were measured on, and of each model, by name, descriptors and figures.
+
+    `seen` is how many pictures were left out as a model has learnt from them; `learnt` how many each has, by name.
+    """
+
+    dataset: DataSet
+    terms: Terms
+    seen: int
+    learnt: dict[str, int]
+    descriptors: dict[str, Array]
+    results: dict[str, Evaluation]
+
+    @property
+    def pairs(self) -> tuple[Codes, Codes, Flags]:
+        """The pairs that every model was measured on: first and second places, and whether they are similar."""
+        return random_pairs(self.dataset.codes, self.terms.seed, self.terms.pairs)
+
+
+def find_subject(name: str, device: str = "auto", on_step: Step = lambda step: None) -> Subject:
+    """The model of this name or in this folder. Its network is opened on first use. Raises ModelError."""
+    bundle = find_bundle(name)
+    return Subject(name, Comparer(bundle, device, on_step), read_split(bundle.folder))
+
+
+def folders_to_measure(chosen: Sequence[Path], subject: Subject) -> list[Path]:
+    """The chosen folders, else the data set that the model was trained on; none where neither is there.
+
+    Raises GalleryError where one is no folder.
+    """
+    for folder in chosen:
+        if not folder.is_dir():
+            raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
+    if chosen or subject.split is None:
+        return list(chosen)
+    folder = Path(subject.split.dataset)
+    if not folder.is_dir():
+        raise GalleryError(f"{folder}, which {subject.name} was trained on, is not there: give a folder to measure on")
+    return [folder]
+
+
+def measure(
+    dataset: DataSet, subjects: Sequence[Subject], terms: Terms, advance: Advance = lambda files: None
+) -> Measured:
+    """Measure all the models on the same pictures and pairs. Raises GalleryError where nothing can be compared."""
+    contents = {sample.hash for sample in dataset.samples}
+    learnt = {subject.name: len(contents & subject.learnt) for subject in subjects}
+    left = dataset if terms.seen else _without(dataset, frozenset().union(*(each.learnt for each in subjects)))
+    read, descriptors = describe_samples(left, [subject.comparer for subject in subjects], advance)
+    labels = [sample.label for sample in read.samples]
+    results = {
+        subject.name: evaluate(subject.comparer.bundle.head, own, labels, terms.pool, terms.seed, terms.pairs)
+        for subject, own in zip(subjects, descriptors, strict=True)
+    }
+    seen = len(dataset.samples) - len(left.samples)
+    by_name = {subject.name: own for subject, own in zip(subjects, descriptors, strict=True)}
+    return Measured(read, terms, seen, learnt, by_name, results)
+
+
+def describe_samples(
+    dataset: DataSet, comparers: Sequence[Comparer], advance: Advance = lambda files: None
+) -> tuple[DataSet, list[Array]]:
+    """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
+
+    Pictures are decoded on threads, a bounded number ahead. Raises GalleryError where none can be read.
+    """
+    sizes = [comparer.bundle.card.preprocessing.size for comparer in comparers]
+    kept: list[Sample] = []
+    left_out = list(dataset.left_out)
+    parts: list[list[Array]] = [[] for _ in comparers]
+    for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
+        advance(len(batch))
+        usable = [pixels for pixels in read if not isinstance(pixels, str)]
+        for sample, pixels in zip(batch, read, strict=True):
+            if isinstance(pixels, str):
+                left_out.append((sample.path, pixels))
+            else:
+                kept.append(sample)
+        for comparer, size, own in zip(comparers, sizes, parts, strict=True):
+            if usable:
+                own.append(comparer.describe([pixels[size] for pixels in usable]))
+    if not kept:
+        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
+    described = [np.concatenate(own) for own in parts]
+    return replace(dataset, samples=tuple(kept), left_out=tuple(left_out)), described
+
+
+def _without(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
+    left = tuple(sample for sample in dataset.samples if sample.hash not in learnt)
+    if not left:
+        raise GalleryError(
+            f"{dataset.folder} holds only pictures that the model has learnt from: give others, or say --seen"
+        )
+    return replace(dataset, samples=left)
+
+
+def _read(sample: Sample, sizes: Sequence[int]) -> PixelsBySize | str:
+    """The picture at each size, or why there is none."""
+    try:
+        return {size: load(sample.path, size)[0] for size in set(sizes)}
+    except PictureError as error:
+        return error.reason
+
+
+def _in_batches(
+    samples: Sequence[Sample], read: Callable[[Sample], PixelsBySize | str]
+) -> Iterator[tuple[Sequence[Sample], list[PixelsBySize | str]]]:
+    """Batches of samples with what was read of them, one batch ahead of its use."""
+    waiting: deque[tuple[Sequence[Sample], Iterator[PixelsBySize | str]]] = deque()
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start in range(0, len(samples), _BATCH):
+            batch = samples[start : start + _BATCH]
+            waiting.append((batch, readers.map(read, batch)))
+            if len(waiting) > 1:
+                first, pixels = waiting.popleft()
+                yield first, list(pixels)
+        for first, pixels in waiting:
+            yield first, list(pixels)

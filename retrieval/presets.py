@@ -1,0 +1,99 @@
+"""How a model is trained: the paper's scheme, and the one that two CPU cores can afford. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from retrieval.settings import PresetName
+
+_HEAD_EPOCHS = 30  # each takes a second
+_HELD = 20.0  # weight of the change of cosines
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Every choice of a training. What is not the paper's has its reason beside it."""
+
+    backbone: str
+    loss: str  # see retrieval.losses
+    pairing: str  # "random": pairs as in section 4, made anew each epoch; "all": all pairs of a batch
+    epochs: int  # at most
+    batch: int  # pictures that go through the backbone at once
+    rate: float  # Adam's learning rate of the backbone
+    head_rate: float
+    schedule: str  # "plateau": lowered where validation gets no better, stopped at last; "cosine": up, then down to 0
+    units: int = 256
+    input_size: int | None = None  # of the network; None: the backbone's usual one
+    chunk: int = 5  # pictures of one class that come together in a batch, with pairing "all"
+    normalize: bool = False  # embeddings at unit length
+    shift: float | None = None  # descriptors as sqrt(g + shift)
+    standardize: bool = False  # descriptors of mean 0 and spread 1 before the dense layer, into which it is folded
+    calibrate: bool = False  # the sigmoid neuron fitted anew on the validation part
+    warm_up: int = 0  # epochs of the head alone, on descriptors that were computed once
+    frozen: float = 0.0  # share of the backbone's stages, from the input on, that stay as they are
+    frozen_statistics: bool = False  # batch normalisation keeps ImageNet's statistics
+    augment: bool = False
+    size: int | None = None  # of augmented pictures; None: the network's
+    dropout: float = 0.0  # of descriptors
+    weight_decay: float = 0.0
+    average: float = 0.0  # decay of the running mean of weights that is kept in their place; 0 for none
+    bfloat16: bool = False  # where the device computes in it
+    keep_general: float = 0.0  # how much the cosines of the head that it begins with are held; 0: it begins anew
+
+
+PAPER = Preset(
+    backbone="resnet50",
+    loss="contrastive",
+    pairing="random",
+    epochs=50,
+    batch=48,  # 16 pictures, each with one of its class and one of another
+    rate=1e-4,
+    head_rate=1e-4,
+    schedule="plateau",
+)
+
+FAST = Preset(
+    backbone="efficientnet_lite0",
+    loss="pairs",
+    pairing="all",
+    epochs=10,
+    batch=50,
+    rate=3e-4,
+    head_rate=1e-3,
+    schedule="cosine",
+    input_size=288,
+    normalize=True,
+    shift=0.5,
+    standardize=True,
+    calibrate=True,
+    warm_up=30,
+    frozen=0.36,  # the first stages cost most of the time and know edges and colours already
+    frozen_statistics=True,
+    augment=True,
+    size=224,  # crops enlarge things: trained at 224, they are as large as in whole pictures at 288
+    dropout=0.2,
+    weight_decay=0.02,
+    average=0.98,
+    bfloat16=True,
+)
+
+PRESETS = {PresetName.fast: FAST, PresetName.paper: PAPER}
+
+
+def adapted(
+    preset: Preset, epochs: int | None, loss: str | None, backbone: str | None, thaw: bool, keep_general: bool
+) -> Preset:
+    """The preset with what a user chose otherwise; None keeps the preset's.
+
+    Without `thaw` the backbone stays as it is, so that an index of its descriptors stays good. `keep_general` goes
+    further: the default model's head is trained on, and its similarities are held near to what they were.
+    """
+    if keep_general or not thaw:
+        preset = replace(
+            preset, input_size=None, frozen=1.0, augment=False, warm_up=0, average=0.0, epochs=_HEAD_EPOCHS
+        )
+    if keep_general:
+        preset = replace(preset, backbone=FAST.backbone, normalize=True, shift=FAST.shift, keep_general=_HELD)
+    return replace(
+        preset, epochs=epochs or preset.epochs, loss=loss or preset.loss, backbone=backbone or preset.backbone
+    )

@@ -1,0 +1,337 @@
+"""Train a Siamese network epoch by epoch, so that a run killed at any moment goes on to the same weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from retrieval.backbones import Backbone
+from retrieval.checkpoint import read_checkpoint, write_checkpoint
+from retrieval.fit import logistic
+from retrieval.head import Head
+from retrieval.loader import Batch, epoch_batches, load_batches
+from retrieval.losses import ContrastiveLoss, balanced_log_loss
+from retrieval.metrics import roc_auc
+from retrieval.pairs import Codes, Flags, random_pairs
+from retrieval.pictures import Pixels
+from retrieval.presets import Preset
+from retrieval.trainee import Trainee
+
+_STEP = 64  # pictures described at once
+_DRAWS = 5  # of random pairs of the validation part, so that one draw's luck does not choose the epoch
+_NEURON_RATE = 10  # times the head's
+_RISE = 0.15  # share of the steps in which the cosine schedule's rate rises
+_WAIT, _FACTOR, _PATIENCE = 2, 0.2, 6  # plateau: epochs without a better loss until the rate is lowered, and the end
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures to train on or to validate with: their rows of the pixels, and their classes, (N,) each."""
+
+    rows: Codes
+    codes: Codes
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave: the mean loss of its batches, the validation part's figures, the head's last rate."""
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    validation_auc: float
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Called on the way: with a title and a number of steps, after each step with its loss, after each epoch."""
+
+    on_stage: Callable[[str, int], None] = lambda title, steps: None
+    on_step: Callable[[float | None], None] = lambda loss: None
+    on_epoch: Callable[[list[Epoch]], None] = lambda history: None
+
+
+SILENT = Hooks()
+
+
+class Training:
+    """One training. Its state is written to `checkpoint` after each epoch; where that exists, it is gone on from."""
+
+    def __init__(
+        self,
+        trunk: Backbone,
+        preset: Preset,
+        pixels: Pixels,
+        parts: tuple[Part, Part],
+        seed: int,
+        checkpoint: Path,
+        start: Head | None = None,
+        device: str = "cpu",
+        hooks: Hooks = SILENT,
+    ) -> None:
+        """`parts` are those to train on and to validate with; `start` is a head to begin with. Raises ModelError."""
+        torch.manual_seed(seed)
+        self.preset = preset
+        self.pixels = pixels
+        self.part, self.validation = parts
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.hooks = hooks
+        self.device = device
+        pre = trunk.preprocessing
+        self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (pre.mean, pre.std))
+        trainee = Trainee(trunk, preset, int(self.part.codes.max()) + 1, start)
+        self.trainee = trainee.to(device).to(memory_format=torch.channels_last)
+        self.best = copy.deepcopy(self.trainee)
+        average = get_ema_multi_avg_fn(preset.average)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.trainee, multi_avg_fn=average, use_buffers=True)
+        self.optimizer = self._optimizer(preset.rate, preset.head_rate)
+        self.history: list[Epoch] = []
+        self._descriptors: tuple[Tensor, Tensor] | None = None  # of both parts, where the backbone stays as it is
+
+    def run(self) -> None:
+        """Train to the end; the best epoch's weights are in `best` then."""
+        with _deterministic():
+            if self.checkpoint.exists():
+                self._restore()
+            else:
+                self._begin()
+                self._save()
+            while not self._is_over():
+                self._epoch(len(self.history) + 1)
+                self._save()
+                self.hooks.on_epoch(self.history)
+
+    @property
+    def kept(self) -> Trainee:
+        """The weights that are validated: the running mean where the preset has one."""
+        average: Trainee = self.average.module  # type: ignore[assignment]
+        return average if self.preset.average else self.trainee
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the greatest validation AUC, the first of equal ones; 0 before the first."""
+        return max(self.history, key=lambda each: (each.validation_auc, -each.epoch)).epoch if self.history else 0
+
+    def head(self) -> Head:
+        """The best epoch's head, its sigmoid neuron fitted to the validation part where the preset says so."""
+        head = self.best.head()
+        if not self.preset.calibrate:
+            return head
+        u = head.embed(self._described(self.best, self.validation).numpy())
+        first, second, different = _drawn(self.validation.codes, self.seed)
+        slope, intercept = logistic(head.separation(u[first], u[second]), different, len(u))
+        return replace(head, slope=slope, intercept=intercept) if slope > 0 else head
+
+    def _optimizer(self, rate: float, head_rate: float) -> torch.optim.Optimizer:
+        network, loss = self.trainee.network, self.trainee.loss
+        backbone = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
+        head = [*network.dense.parameters(), *loss.parameters()]
+        decay = self.preset.weight_decay
+        groups = [
+            {"params": backbone, "lr": rate, "weight_decay": decay},
+            {"params": head, "lr": head_rate, "weight_decay": decay},
+            {"params": [*network.output.parameters()], "lr": _NEURON_RATE * head_rate, "weight_decay": 0.0},
+        ]
+        for group in groups:
+            group["most"] = group["lr"]
+        return torch.optim.AdamW(groups)  # Adam itself where nothing decays
+
+    def _begin(self) -> None:
+        some = self.part
+        if not self.preset.warm_up and self.trainee.is_thawed:
+            places = np.random.default_rng(self.seed).permutation(len(some.rows))[:_STEP]
+            some = Part(some.rows[places], some.codes[places])
+        descriptors = self._described(self.trainee, some, "Describing the training part")
+        self.trainee.standardize(descriptors)
+        self.trainee.eval()
+        self.trainee.set_neuron(descriptors[:_STEP])
+        if self.preset.warm_up:
+            self._warm_up(descriptors)
+        self.average.module.load_state_dict(self.trainee.state_dict())
+
+    def _warm_up(self, descriptors: Tensor) -> None:
+        """The head alone, on descriptors of whole pictures, so that the backbone is not thawed under a random one."""
+        optimizer = self._optimizer(0.0, self.preset.head_rate)
+        self.trainee.train()
+        numbers = (self.preset.epochs + 1 + number for number in range(self.preset.warm_up))  # that no epoch has
+        epochs = [epoch_batches(self.preset, self.part.codes, self.seed, number) for number in numbers]
+        batches = [batch for epoch in epochs for batch in epoch]
+        self.hooks.on_stage("Warming up the head", len(batches))
+        for step, batch in enumerate(batches):
+            self._set_rates(optimizer, _cosine(step / len(batches)))
+            self._learn(optimizer, descriptors[batch.places].to(self.device), batch)
+
+    def _epoch(self, epoch: int) -> None:
+        started = time.perf_counter()
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+        batches = epoch_batches(self.preset, self.part.codes, self.seed, epoch)
+        self.hooks.on_stage(f"Epoch {epoch} of {self.preset.epochs}", len(batches))
+        self.trainee.train()
+        losses = []
+        for step, (batch, descriptors) in enumerate(self._descriptors_of(batches, epoch)):
+            self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
+            losses.append(self._learn(self.optimizer, descriptors, batch))
+            self.average.update_parameters(self.trainee)
+        loss, auc = self._validate()
+        rate, seconds = self.optimizer.param_groups[1]["lr"], time.perf_counter() - started
+        self.history.append(Epoch(epoch, float(np.mean(losses)), loss, auc, rate, seconds))
+        if self.best_epoch == epoch:
+            self.best.load_state_dict(self.kept.state_dict())
+
+    def _descriptors_of(self, batches: list[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Each batch with its descriptors: of augmented pictures, or those known where the backbone stays as it is."""
+        if not self.trainee.is_thawed:
+            known = self._known()[0]
+            yield from ((batch, known[batch.places]) for batch in batches)
+            return
+        for batch, pictures in load_batches(self.pixels, self.part.rows, batches, self.preset, self.seed, epoch):
+            with self._autocast():
+                descriptors = self.trainee.describe(self._normalised(pictures))
+            yield batch, descriptors
+
+    def _learn(self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: Batch) -> float:
+        classes, first, second = (
+            torch.from_numpy(each).to(self.device)
+            for each in (self.part.codes[batch.places], batch.first, batch.second)
+        )
+        loss = self.trainee.batch_loss(descriptors, classes, first, second)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        self.hooks.on_step(loss.item())
+        return loss.item()
+
+    def _set_rates(self, optimizer: torch.optim.Optimizer, share: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["most"]
+
+    def _rate_share(self, epochs: float) -> float:
+        if self.preset.schedule == "cosine":
+            return _cosine(epochs / self.preset.epochs)
+        return float(_FACTOR ** (_epochs_without_gain(self.history)[1]))
+
+    def _is_over(self) -> bool:
+        if len(self.history) >= self.preset.epochs:
+            return True
+        return self.preset.schedule == "plateau" and _epochs_without_gain(self.history)[0] >= _PATIENCE
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        """Loss and ROC AUC on random pairs of the validation part."""
+        descriptors = self._described(self.kept, self.validation) if self.trainee.is_thawed else self._known()[1]
+        kept = self.kept.eval()
+        u = kept.embed(descriptors.to(self.device))
+        first, second, different = (torch.from_numpy(each) for each in _drawn(self.validation.codes, self.seed))
+        separations = torch.linalg.vector_norm(u[first] - u[second], dim=1, keepdim=True)
+        different = different.to(self.device)
+        if isinstance(kept.loss, ContrastiveLoss):
+            loss = kept.loss(u, u, separations, kept.network.output, different)
+        else:
+            loss = balanced_log_loss(kept.network.output(separations), different)
+        auc = roc_auc(separations.squeeze(1).double().cpu().numpy(), different.cpu().numpy())
+        return loss.item(), auc
+
+    def _known(self) -> tuple[Tensor, Tensor]:
+        if self._descriptors is None:
+            train, validation = (self._described(self.trainee, part) for part in (self.part, self.validation))
+            self._descriptors = train.to(self.device), validation.to(self.device)
+        return self._descriptors
+
+    @torch.no_grad()
+    def _described(self, trainee: Trainee, part: Part, title: str = "") -> Tensor:
+        """Descriptors (N, C) of whole pictures, on the CPU."""
+        was_training = trainee.training
+        trainee.eval()
+        steps = range(0, len(part.rows), _STEP)
+        if title:
+            self.hooks.on_stage(title, len(steps))
+        found = []
+        for start in steps:
+            pictures = torch.from_numpy(self.pixels[part.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
+            with self._autocast():
+                found.append(trainee.describe(self._normalised(pictures)).cpu())
+            if title:
+                self.hooks.on_step(None)
+        trainee.train(was_training)
+        return torch.cat(found)
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) as the network takes it."""
+        x = pictures.to(self.device).float()
+        return ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        wanted = self.preset.bfloat16 and _has_bfloat16(self.device)
+        return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {"trainee": self.trainee, "average": self.average, "best": self.best}
+
+    def _save(self) -> None:
+        write_checkpoint(self.checkpoint, self._modules(), self.optimizer, [asdict(each) for each in self.history])
+
+    def _restore(self) -> None:
+        history = read_checkpoint(self.checkpoint, self._modules(), self.optimizer)
+        self.history = [Epoch(**each) for each in history]
+
+
+def _drawn(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
+    """Several draws of random pairs, (P,) each: first, second, whether they are different."""
+    draws = [random_pairs(codes, seed + draw) for draw in range(_DRAWS)]
+    first, second, similar = (np.concatenate(each) for each in zip(*draws, strict=True))
+    return first, second, ~similar
+
+
+def _cosine(done: float) -> float:
+    """The share of the greatest rate after this share of the steps: up in a line, down to 0 as a cosine."""
+    if done < _RISE:
+        return max(done, 0.01 * _RISE) / _RISE
+    return 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
+
+
+def _epochs_without_gain(history: list[Epoch]) -> tuple[int, int]:
+    """Epochs since the validation loss was least, and how often the rate was lowered as it got no better."""
+    least, since, waited, lowered = math.inf, 0, 0, 0
+    for epoch in history:
+        if epoch.validation_loss < least:
+            least, since, waited = epoch.validation_loss, 0, 0
+        else:
+            since, waited = since + 1, waited + 1
+            if waited > _WAIT:
+                waited, lowered = 0, lowered + 1
+    return since, lowered
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether the device computes in bfloat16, not only stores it."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """The same input gives the same weights, as far as the device can."""
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    filling.fill_uninitialized_memory = False  # costs time, and hides nothing here
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        filling.fill_uninitialized_memory = before[1]

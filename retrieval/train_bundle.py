@@ -1,0 +1,232 @@
+"""From class folders to a trained bundle: pictures decoded once, a split, epochs, the best one written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.backbones import Backbone, build_backbone
+from retrieval.bundle import Bundle, ModelCard, find_bundle
+from retrieval.curves import curves
+from retrieval.errors import GalleryError, SettingError
+from retrieval.files import write_whole
+from retrieval.head import Head
+from retrieval.model import save_bundle
+from retrieval.names import CURVES
+from retrieval.network import torch_device
+from retrieval.pairs import random_pairs
+from retrieval.pictures import Pixels
+from retrieval.presets import Preset
+from retrieval.samples import Advance, DataSet, count_entries, find_samples, read_pixels
+from retrieval.split import PART_NAMES, TRAIN, VALIDATION, Parts, as_split, near_duplicates, read_split, split
+from retrieval.train import SILENT, Epoch, Hooks, Part, Training
+
+WORK = "training"
+METRICS = "metrics.jsonl"
+START = "default"  # the model whose head is kept general
+
+_PIXELS, _PLAN, _CHECKPOINT = "pixels.npy", "plan.json", "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on what. `weights` is a file of the backbone's weights."""
+
+    dataset: Path
+    preset: Preset
+    seed: int = 0
+    weights: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, to keep with a training and to compare with."""
+        weights = str(self.weights.resolve()) if self.weights else None
+        preset = json.loads(json.dumps(asdict(self.preset)))
+        return {"dataset": str(self.dataset.resolve()), "preset": preset, "seed": self.seed, "weights": weights}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set to train on: its pixels uint8 (N, size, size, 3) and the part of each sample, (N,).
+
+    Where it is too small for a validation part, epochs are judged by the training part.
+    """
+
+    dataset: DataSet
+    pixels: Pixels
+    parts: Parts
+
+    def part(self, *wanted: int) -> Part:
+        """The pictures of these parts."""
+        rows = np.flatnonzero(np.isin(self.parts, wanted))
+        return Part(rows, self.dataset.codes[rows])
+
+    @property
+    def validates(self) -> bool:
+        """Whether the validation part makes pairs of both kinds."""
+        return len(random_pairs(self.part(VALIDATION).codes, 0)[0]) > 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures each part has, by its name."""
+        return {name: int(np.sum(self.parts == number)) for number, name in enumerate(PART_NAMES)}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained bundle, its epochs and the number of the one that it holds."""
+
+    bundle: Bundle
+    history: list[Epoch]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Called on the way: before files are read with a title and their count, after each, with the data, in training."""
+
+    on_files: Callable[[str, Callable[[], int]], None] = lambda title, count: None
+    advance: Advance = lambda files: None
+    on_data: Callable[[Data], None] = lambda data: None
+    hooks: Hooks = SILENT
+
+
+def train_bundle(
+    recipe: Recipe, folder: Path, resume: bool = False, device: str = "auto", watch: Watch = Watch()
+) -> Trained:
+    """Train, and write the bundle: `model.json`, `weights.safetensors`, `split.json`, `metrics.jsonl`, `curves.png`.
+
+    What an unfinished training needs is in the folder's `training`. With `resume` it is gone on with; a finished one
+    is given back as it is. Raises GalleryError, SettingError.
+    """
+    if (folder / "model.json").exists():
+        return _finished(folder, resume)
+    work = folder / WORK
+    if (work / _PLAN).exists() and not resume:
+        raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
+    trunk = _trunk(recipe)
+    start = _start(recipe.preset)
+    data = _data(recipe, work, trunk.preprocessing.size, watch)
+    _check(data)
+    watch.on_data(data)
+    parts = data.part(TRAIN), data.part(VALIDATION if data.validates else TRAIN)
+    hooks = replace(watch.hooks, on_epoch=lambda history: _report(history, folder, watch.hooks))
+    training = Training(
+        trunk, recipe.preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
+    )
+    training.run()
+    bundle = _write(recipe, data, trunk, training, folder)
+    shutil.rmtree(work)
+    return Trained(bundle, training.history, training.best_epoch)
+
+
+def _finished(folder: Path, resume: bool) -> Trained:
+    if not resume:
+        raise SettingError(f"{folder} holds a model already: give another folder, or remove that one")
+    bundle = find_bundle(os.path.abspath(folder))
+    history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+    return Trained(bundle, history, int(bundle.card.provenance["best_epoch"]))
+
+
+def _trunk(recipe: Recipe) -> Backbone:
+    trunk = build_backbone(recipe.preset.backbone, weights=recipe.weights)
+    size = recipe.preset.input_size or trunk.preprocessing.size
+    return replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
+
+
+def _start(preset: Preset) -> Head | None:
+    if not preset.keep_general:
+        return None
+    bundle = find_bundle(START)
+    if bundle.card.backbone != preset.backbone:
+        raise SettingError(f"--keep-general begins with the head of {bundle.card.backbone}: leave --backbone out")
+    return bundle.head
+
+
+def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
+    """Decode and split the data set; of an unfinished training, what it had."""
+    watch.on_files("Reading", lambda: count_entries(recipe.dataset))
+    dataset = find_samples(recipe.dataset, watch.advance)
+    if (work / _PLAN).exists():
+        return _planned(recipe, dataset, work)
+    work.mkdir(parents=True, exist_ok=True)
+    watch.on_files("Decoding", lambda: len(dataset.samples))
+    dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
+    given = read_split(recipe.dataset)
+    parts = given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed)
+    plan = {
+        "recipe": recipe.as_json(),
+        "samples": [sample.hash for sample in dataset.samples],
+        "parts": parts.tolist(),
+        "left_out": [[str(path), reason] for path, reason in dataset.left_out],
+    }
+    write_whole(work / _PLAN, json.dumps(plan))
+    return Data(dataset, pixels, parts)
+
+
+def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
+    plan = json.loads((work / _PLAN).read_text("utf-8"))
+    if plan["recipe"] != recipe.as_json():
+        raise SettingError(f"{work.parent} was begun with other options: resume with those, or give another folder")
+    by_hash = {sample.hash: sample for sample in dataset.samples}
+    lacking = [content for content in plan["samples"] if content not in by_hash]
+    if lacking:
+        raise GalleryError(
+            f"{recipe.dataset} lacks {len(lacking)} pictures that the training began with: bring them back, or give"
+            " --out another folder"
+        )
+    samples = tuple(by_hash[content] for content in plan["samples"])
+    left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
+    pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(samples)]
+    return Data(DataSet(recipe.dataset, samples, left_out), pixels, np.array(plan["parts"], np.int8))
+
+
+def _check(data: Data) -> None:
+    sizes = np.bincount(data.part(TRAIN).codes)
+    if np.sum(sizes > 0) < 2 or sizes.max() < 2:
+        raise GalleryError(
+            f"{data.dataset.folder} has {np.sum(sizes > 0)} classes to train on and at most {sizes.max(initial=0)}"
+            " pictures in one: give at least two class folders, one of them with two pictures"
+        )
+
+
+def _report(history: list[Epoch], folder: Path, hooks: Hooks) -> None:
+    write_whole(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+    write_whole(folder / CURVES, curves(history))
+    hooks.on_epoch(history)
+
+
+def _write(recipe: Recipe, data: Data, trunk: Backbone, training: Training, folder: Path) -> Bundle:
+    """The best epoch as a bundle; `model.json` comes last, as it says that the bundle is there."""
+    head, best = training.head(), training.best_epoch
+    card = ModelCard(
+        name=folder.resolve().name,
+        backbone=trunk.name,
+        preprocessing=trunk.preprocessing,
+        units=len(head.bias),
+        normalize=head.normalize,
+        shift=head.shift,
+        provenance=_provenance(recipe, data, training),
+        metrics={"validation part": {"roc_auc": round(training.history[best - 1].validation_auc, 4)}},
+    )
+    as_split(data.dataset, data.parts, recipe.seed).write(folder)
+    return save_bundle(replace(trunk, module=training.best.network.backbone), head, card, folder)
+
+
+def _provenance(recipe: Recipe, data: Data, training: Training) -> dict[str, Any]:
+    return {
+        "trained_on": recipe.dataset.resolve().name,
+        "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",
+        "classes": data.dataset.classes,
+        "pictures": data.counts,
+        "seed": recipe.seed,
+        "epochs": len(training.history),
+        "best_epoch": training.best_epoch,
+        "recipe": recipe.as_json()["preset"],
+    }

@@ -1,0 +1,118 @@
+"""The Siamese network while it learns: standardised descriptors, the loss of a batch, and the head that comes of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval.backbones import Backbone, stages
+from retrieval.head import Head
+from retrieval.losses import build_loss
+from retrieval.model import SiameseNetwork
+from retrieval.presets import Preset
+
+_STEEPNESS = 4.0  # of the sigmoid neuron at first: log-odds -4 where D = 0, and 0 at the first batch's mean
+
+
+class Trainee(nn.Module):
+    """A network with its loss.
+
+    The dense layer sees x' = (x - m) / s of the shaped descriptors x (B, C), with m (C,) and s () those of the
+    training part: steps of one length then suit all channels. `head` folds m and s into W and c.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, trunk: Backbone, preset: Preset, classes: int, start: Head | None = None) -> None:
+        super().__init__()
+        units = len(start.bias) if start else preset.units
+        self.preset = preset
+        self.network = SiameseNetwork(trunk.module, trunk.channels, units, preset.normalize, preset.shift)
+        self.loss = build_loss(preset.loss, classes, units)
+        self.register_buffer("mean", torch.zeros(trunk.channels))
+        self.register_buffer("spread", torch.ones(()))
+        parts = stages(trunk.module)
+        self._frozen = tuple(parts[: round(preset.frozen * len(parts))])
+        for part in self._frozen:
+            part.requires_grad_(False)
+        self.began_as: nn.Linear | None = None
+        if start:
+            self.began_as = nn.Linear(trunk.channels, units).requires_grad_(False)
+            self.began_as.weight.copy_(torch.from_numpy(start.weight))
+            self.began_as.bias.copy_(torch.from_numpy(start.bias))
+
+    @property
+    def is_thawed(self) -> bool:
+        """Whether anything of the backbone learns."""
+        return any(parameter.requires_grad for parameter in self.network.backbone.parameters())
+
+    def train(self, mode: bool = True) -> Trainee:
+        """Batch normalisation keeps its statistics in stages that stay as they are, or everywhere."""
+        super().train(mode)
+        for part in (self.network.backbone,) if self.preset.frozen_statistics else self._frozen:
+            part.eval()
+        return self
+
+    @torch.no_grad()
+    def standardize(self, descriptors: Tensor) -> None:
+        """Take m and s from descriptors (N, C); the head to begin with is written in their terms."""
+        x = self.network.shaped(descriptors)
+        if self.preset.standardize:
+            self.mean.copy_(x.mean(0))
+            self.spread.copy_((x - self.mean).square().mean().sqrt().clamp_min(1e-6))
+        if self.began_as is not None:
+            weight, bias = self.began_as.weight, self.began_as.bias
+            self.network.dense.weight.copy_(weight * self.spread)
+            self.network.dense.bias.copy_(bias + weight @ self.mean)
+
+    def set_neuron(self, descriptors: Tensor) -> None:
+        """Start the sigmoid neuron so that it does not saturate: half-way at the mean separation."""
+        with torch.no_grad():
+            mean = torch.pdist(self.embed(descriptors)).mean().clamp_min(1e-6)
+            self.network.output.weight.fill_(_STEEPNESS / float(mean))
+            self.network.output.bias.fill_(-_STEEPNESS)
+
+    def describe(self, pictures: Tensor) -> Tensor:
+        """Descriptors (B, C) of normalised pictures (B, 3, H, W)."""
+        activations: Tensor = self.network.backbone(pictures)
+        return activations.mean((2, 3), dtype=torch.float32)
+
+    def embed(self, descriptors: Tensor) -> Tensor:
+        """What is compared, u (B, E), of descriptors (B, C)."""
+        x = (self.network.shaped(descriptors) - self.mean) / self.spread
+        return self.network.project(functional.dropout(x, self.preset.dropout, self.training))
+
+    def batch_loss(self, descriptors: Tensor, classes: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The loss of a batch's descriptors (B, C) and of its pairs, given by the places of their pictures (P,)."""
+        u = self.embed(descriptors)
+        separations = torch.linalg.vector_norm(u[first] - u[second], dim=1, keepdim=True)
+        different = classes[first] != classes[second]
+        loss: Tensor = self.loss(u, classes, separations, self.network.output, different)
+        if self.began_as is not None:
+            loss = loss + self.preset.keep_general * self._drift(self.began_as, descriptors, u)
+        return loss
+
+    def _drift(self, began_as: nn.Module, descriptors: Tensor, u: Tensor) -> Tensor:
+        """How far the cosines of a batch have moved from those of the head that it began with: mean square."""
+        with torch.no_grad():
+            e = torch.relu(began_as(self.network.shaped(descriptors)))
+            before = functional.normalize(e, dim=1)
+        return (functional.normalize(u, dim=1) @ functional.normalize(u, dim=1).T - before @ before.T).square().mean()
+
+    @torch.no_grad()
+    def head(self) -> Head:
+        """The head in NumPy, with m and s folded into it."""
+        dense, output = self.network.dense, self.network.output
+        weight = dense.weight / self.spread
+        bias = dense.bias - weight @ self.mean
+        kept = weight.half().float()  # as a bundle keeps it
+        return Head(
+            kept.cpu().numpy(),
+            bias.cpu().numpy().copy(),
+            output.weight.item(),
+            output.bias.item(),
+            self.preset.normalize,
+            self.preset.shift,
+        )

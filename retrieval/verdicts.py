@@ -1,0 +1,187 @@
+"""How right the verdicts are: figures on pairs, the classes that are confused most, and the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.head import Array, Head
+from retrieval.metrics import Bin, calibration_error, reliability, roc_auc
+from retrieval.pairs import Codes, Flags
+from retrieval.settings import THRESHOLD
+
+_BLOCK = 256  # pictures compared with all at once
+_FEW = 5  # confusions told of each kind
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """On as many similar as different pairs; precision and recall of the verdict `similar`.
+
+    `thresholded_auc` is the ROC AUC of the verdicts, 0 or 1, as the paper has it, `roc_auc` that of the distances.
+    The macro figures are means over both verdicts. `calibration_error` compares similarity with the share of pairs
+    that are of one class, as `reliability` shows it by bins. `false_similar` pairs are different, but said similar.
+    """
+
+    similar: int
+    different: int
+    accuracy: float
+    roc_auc: float
+    thresholded_auc: float
+    precision: float
+    recall: float
+    macro_precision: float
+    macro_recall: float
+    calibration_error: float
+    true_similar: int
+    false_similar: int
+    true_different: int
+    false_different: int
+    reliability: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two classes, or twice the same one: their pairs of pictures, and the share of them with a wrong verdict."""
+
+    first: str
+    second: str
+    pairs: int
+    wrong: float
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """The most confused first: `across` two classes said similar, `within` one class said different.
+
+    At most five of each, and none without a wrong verdict.
+    """
+
+    across: tuple[Confusion, ...]
+    within: tuple[Confusion, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A pair, by the places of its pictures, with a wrong verdict: `similar` is the truth."""
+
+    first: int
+    second: int
+    distance: float
+    similar: bool
+
+
+def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, similar: Flags) -> PairFigures:
+    """The figures of the verdicts on these pairs, (M,) each: places among descriptors (N, C), and the truth."""
+    separations = _separations(head, descriptors, first, second)
+    distances = head.distance(separations)
+    said = distances < THRESHOLD
+    kinds = (said & similar, said & ~similar, ~said & ~similar, ~said & similar)
+    true_similar, false_similar, true_different, false_different = (int(kind.sum()) for kind in kinds)
+    precision = _share(true_similar, false_similar), _share(true_different, false_different)
+    recall = _share(true_similar, false_different), _share(true_different, false_similar)
+    return PairFigures(
+        similar=int(similar.sum()),
+        different=int((~similar).sum()),
+        accuracy=float(np.mean(said == similar)),
+        roc_auc=roc_auc(-separations, similar),
+        thresholded_auc=roc_auc(said.astype(np.float64), similar),
+        precision=precision[0],
+        recall=recall[0],
+        macro_precision=sum(precision) / 2,
+        macro_recall=sum(recall) / 2,
+        calibration_error=calibration_error(1 - distances, similar),
+        true_similar=true_similar,
+        false_similar=false_similar,
+        true_different=true_different,
+        false_different=false_different,
+        reliability=tuple(reliability(1 - distances, similar)),
+    )
+
+
+def confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusions:
+    """The classes whose verdicts are wrong most often, over all pairs of descriptors (N, C) with labels (N,)."""
+    classes, codes = np.unique(np.array(labels), return_inverse=True)
+    said = _said_similar(head, descriptors, codes)
+    sizes = np.bincount(codes)
+    rows, columns = np.triu_indices(len(classes), 1)
+    places = np.arange(len(classes))
+    own = sizes * (sizes - 1) // 2
+    return Confusions(
+        across=_most(classes, rows, columns, said[rows, columns], sizes[rows] * sizes[columns]),
+        within=_most(classes, places, places, own - said[places, places] // 2, own),
+    )
+
+
+def worst_mistakes(
+    head: Head, descriptors: Array, pairs: tuple[Codes, Codes, Flags], count: int
+) -> tuple[Mistake, ...]:
+    """The `count` pairs with the most confident wrong verdicts, each once.
+
+    Half were said similar and come first, half were said different; where one kind has too few, more of the other.
+    """
+    first, second, similar = pairs
+    distances = head.distance(_separations(head, descriptors, first, second))
+    said = distances < THRESHOLD
+    made = [
+        Mistake(int(first[place]), int(second[place]), float(distances[place]), bool(similar[place]))
+        for place in np.flatnonzero(said != similar)
+    ]
+    said_similar = _once(sorted((each for each in made if not each.similar), key=lambda each: each.distance))
+    said_different = _once(sorted((each for each in made if each.similar), key=lambda each: -each.distance))
+    taken = said_similar[: max((count + 1) // 2, count - len(said_different))]
+    return (*taken, *said_different[: count - len(taken)])
+
+
+def _separations(head: Head, descriptors: Array, first: Codes, second: Codes) -> NDArray[np.float64]:
+    u = head.embed(descriptors)
+    return head.separation(u[first], u[second])
+
+
+def _share(these: int, others: int) -> float:
+    return these / max(these + others, 1)
+
+
+def _said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray[np.int64]:
+    """How many pairs of each two classes are said similar, (K, K); those within a class are counted twice."""
+    order = np.argsort(codes, kind="stable")
+    codes = codes[order]
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    counts = np.zeros((len(starts), len(starts)), np.int64)
+    for start, separations in _all_separations(head.embed(descriptors[order])):
+        said = head.distance(separations) < THRESHOLD
+        rows = np.arange(len(said))
+        said[rows, start + rows] = False  # each with itself
+        np.add.at(counts, codes[start + rows], np.add.reduceat(said, starts, axis=1, dtype=np.int64))
+    return counts
+
+
+def _all_separations(u: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Blocks of rows of all separations, each with the place of its first row."""
+    lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
+    for start in range(0, len(u), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        squares = lengths[block, None] + lengths - 2 * (u[block] @ u.T)
+        yield start, np.sqrt(np.maximum(squares, 0))
+
+
+def _most(
+    classes: NDArray[np.str_], first: Codes, second: Codes, wrong: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> tuple[Confusion, ...]:
+    shares = wrong / np.maximum(pairs, 1)
+    return tuple(
+        Confusion(str(classes[first[place]]), str(classes[second[place]]), int(pairs[place]), float(shares[place]))
+        for place in np.argsort(-shares, kind="stable")[:_FEW]
+        if shares[place] > 0
+    )
+
+
+def _once(mistakes: list[Mistake]) -> list[Mistake]:
+    """Without the same pair the other way round."""
+    pairs: dict[frozenset[int], Mistake] = {}
+    for each in mistakes:
+        pairs.setdefault(frozenset((each.first, each.second)), each)
+    return list(pairs.values())

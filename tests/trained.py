@@ -1,0 +1,23 @@
+"""Bundles that say what they were trained on, for the tests of measuring them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from retrieval.bundle import Bundle
+from retrieval.split import Split
+
+
+def contents(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+
+
+def trained_copy(bundle: Bundle, folder: Path, dataset: Path, learnt: Iterable[Path]) -> Path:
+    """A copy of a bundle that has learnt from these pictures, the first to choose by, the others to train on."""
+    shutil.copytree(bundle.folder, folder)
+    first, *others = contents(learnt)
+    Split(str(dataset), 0, {"train": tuple(others), "validation": (first,), "test": ()}).write(folder)
+    return folder
