@@ -25,6 +25,7 @@ check: install
 
 bench: install
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/training.py
 
 # A store (.retrieve) is the user's own, so it stays.
 clean:

@@ -6,12 +6,12 @@ import codecs
 import io
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,17 +23,14 @@ from typer.core import TyperGroup
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
 from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
-from retrieval.settings import POOL, Device, PresetName, find_store
+from retrieval.settings import POOL, Case, Device, PresetName, find_store
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle
-    from retrieval.dataset import Described
     from retrieval.engine import Engine, Result
     from retrieval.measure import Measured, Subject, Terms
-    from retrieval.network import Step
-    from retrieval.samples import DataSet
+    from retrieval.samples import LeftOut
     from retrieval.shown import PairFiles, Shown
-    from retrieval.train_bundle import Watch
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
 
@@ -86,6 +83,17 @@ Model = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
 ]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="efficientnet_lite0, resnet50, or a convolutional model of timm. [default: the first, or the preset's]",
+    ),
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="A file of the backbone's weights.")]
+Preset = Annotated[PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides all that is drawn.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -111,13 +119,14 @@ def index(
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.indexing import count_files, resolve_gallery
     from retrieval.progress import Bar
+    from retrieval.watching import prepared_steps
 
     place = _store(store)
     if not galleries and not is_store(place):
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
-    with _prepared_steps() as on_step:
+    with prepared_steps(err) as on_step:
         engine = Engine.create(place, model, device, on_step)
         engine.load()
     with Bar(err, "Indexing") as progress:
@@ -162,9 +171,10 @@ def query(
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     _check_outputs(folder, html)
     from retrieval.engine import Engine
+    from retrieval.watching import prepared_steps
 
     started = time.perf_counter()
-    with _prepared_steps() as on_step:
+    with prepared_steps(err) as on_step:
         engine = Engine.open(_store(store), model, device, on_step)
         engine.load()
     load = time.perf_counter() - started
@@ -212,8 +222,9 @@ def explain(
     from retrieval.bundle import find_bundle
     from retrieval.compare import Comparer
     from retrieval.report import write_pair
+    from retrieval.watching import prepared_steps
 
-    with _prepared_steps() as on_step:
+    with prepared_steps(err) as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
         comparer.load()
     explanation = comparer.explain(a, b)
@@ -256,9 +267,10 @@ def evaluate(
         raise typer.BadParameter("--against: give another model than --model")
     _check_outputs(None, html)
     from retrieval.measure import Terms, find_subject, folders_to_measure
+    from retrieval.watching import prepared_steps
 
     terms = Terms(pool, seed, pairs, seen)
-    with _prepared_steps() as on_step:
+    with prepared_steps(err) as on_step:
         subjects = [find_subject(name, device, on_step) for name in (model, against) if name is not None]
         folders = folders_to_measure(datasets or [], subjects[0])
         if not folders:
@@ -352,12 +364,10 @@ def fit(
     folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
     unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of other pictures of all kinds.")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="Class folders to measure the model on.")] = None,
-    backbone: Annotated[
-        str, typer.Option(help="efficientnet_lite0, resnet50, or a convolutional model of timm.")
-    ] = "efficientnet_lite0",
-    weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.")] = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
     name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
-    seed: Annotated[int, typer.Option(help="Decides all that is drawn.")] = 0,
+    seed: Seed = 0,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
@@ -370,10 +380,13 @@ def fit(
         raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     _check_outputs(folder)
     from retrieval.make_bundle import Recipe, make_bundle
+    from retrieval.watching import described
 
-    recipe = Recipe(backbone, weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed)
+    recipe = Recipe(
+        backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
+    )
     bundle = make_bundle(
-        recipe, name or folder.resolve().name, folder, lambda dataset, model: _described(dataset, model, device)
+        recipe, name or folder.resolve().name, folder, lambda dataset, model: described(err, dataset, model, device)
     )
     _print_models([bundle], as_json)
 
@@ -405,18 +418,16 @@ def crop(
     from retrieval.bundle import find_bundle
     from retrieval.compare import Comparer
     from retrieval.crop import CropRules, check_out, crop_dataset
+    from retrieval.watching import prepared_steps, read_samples, stage
 
     check_out(dataset, folder)
     bundle = find_bundle(model)
-    found = _samples(dataset)
-    with _prepared_steps() as on_step:
+    found = read_samples(err, dataset)
+    with prepared_steps(err) as on_step:
         comparer = Comparer(bundle, device, on_step)
         comparer.load()
-    report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), _stages)
-    for path, reason in report.left_out[:20]:
-        _complain(f"{path} {reason}", "left out")
-    if len(report.left_out) > 20:
-        _complain(f"{len(report.left_out) - 20:,} more files", "left out")
+    report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), partial(stage, err))
+    _list_left_out(report.left_out)
     if html:
         from retrieval.crop_page import crop_page, drawn_crops
         from retrieval.report import write_html
@@ -436,19 +447,15 @@ def crop(
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
     folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
-    preset: Annotated[PresetName, typer.Option(help="fast: minutes on a CPU; paper: as the paper trains.")] = (
-        PresetName.fast
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Decides the split and all that is drawn.")] = 0,
+    preset: Preset = PresetName.fast,
+    seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many. [default: the preset's]")] = None,
+    epochs: Epochs = None,
     loss: Annotated[
         str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="efficientnet_lite0, resnet50, or a convolutional model of timm.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.")] = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
     thaw: Annotated[
         bool, typer.Option("--thaw/--no-thaw", help="Train the backbone too, or only the head: keeps an index good.")
     ] = True,
@@ -470,9 +477,10 @@ def train(
     _check_outputs(folder)
     from retrieval.presets import PRESETS, adapted
     from retrieval.train_bundle import Recipe, train_bundle
+    from retrieval.watching import training_watch
 
     chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general)
-    with _training_watch(tensorboard) as watch:
+    with training_watch(err, tensorboard) as watch:
         trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
     if as_json:
         from retrieval.answers import trained_json
@@ -482,6 +490,54 @@ def train(
     from retrieval.tables import trained_lines
 
     out.print(trained_lines(trained))
+
+
+@app.command()
+def reproduce(
+    case: Annotated[Case, typer.Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
+    data: Annotated[Path, typer.Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
+        "reproduced"
+    ),
+    preset: Preset = PresetName.fast,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = 3,
+    pairs: Annotated[int, typer.Option(min=1, help="At most so many similar and so many different pairs.")] = 432,
+    epochs: Epochs = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Do the paper's section 4 again, as a page and JSON: figures beside the paper's, explained pairs, Table 1.
+
+    What is finished in the folder is used again, so the same command goes on where an earlier one was stopped.
+
+    Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
+    """
+    _check_outputs(folder)
+    from retrieval.presets import PRESETS, adapted
+    from retrieval.reproduce import Watch, reproduce
+    from retrieval.reproduce_page import write_reproduced
+    from retrieval.reproduced import Plan
+    from retrieval.watching import prepared_steps, stage, training_watch
+
+    chosen = adapted(PRESETS[preset], epochs, None, backbone, thaw=True, keep_general=False)
+    command = shlex.join(["retrieve", *sys.argv[1:]])
+    plan = Plan(case, data, folder, chosen, seed, seeds, pairs, weights, device, command)
+    watch = Watch(
+        partial(training_watch, err), partial(prepared_steps, err), partial(stage, err), partial(_complain, kind="note")
+    )
+    result = reproduce(plan, watch)
+    files = write_reproduced(result)
+    if as_json:
+        from retrieval.reproduce_answers import reproduced_json
+
+        _print_json(reproduced_json(result))
+        return
+    from retrieval.reproduce_tables import reproduced_lines
+
+    out.print(reproduced_lines(result, files))
 
 
 @app.command()
@@ -587,27 +643,25 @@ def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
 
 def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
     """What comes of a data set, with progress."""
-    from retrieval.indexing import count_files
     from retrieval.measure import measure
-    from retrieval.progress import Bar
-    from retrieval.samples import find_samples
+    from retrieval.watching import read_samples, stage
 
-    with Bar(err, f"Reading {safe_name(folder.name)}") as progress:
-        progress.start(lambda: count_files([os.fsencode(folder)]))
-        dataset = find_samples(folder, progress.advance)
-    with Bar(err, f"Embedding {safe_name(folder.name)}") as progress:
-        progress.start(lambda: len(dataset.samples))
-        return measure(dataset, subjects, terms, progress.advance)
+    dataset = read_samples(err, folder)
+    with stage(err, f"Embedding {safe_name(folder.name)}", len(dataset.samples)) as advance:
+        return measure(dataset, subjects, terms, advance)
 
 
-def _tell_left_out(measured: Measured, most: int = 20) -> None:
+def _tell_left_out(measured: Measured) -> None:
     for name, count in measured.learnt.items():
         pictures = (
             f"{count:,} pictures that {name} learnt from are" if count > 1 else f"1 picture that {name} learnt from is"
         )
         if count:
             err.print(Text(safe_name(f"{pictures} {'included' if measured.terms.seen else 'left out'}")))
-    left_out = measured.dataset.left_out
+    _list_left_out(measured.dataset.left_out)
+
+
+def _list_left_out(left_out: LeftOut, most: int = 20) -> None:
     for path, reason in left_out[:most]:
         _complain(f"{path} {reason}", "left out")
     if len(left_out) > most:
@@ -639,98 +693,6 @@ def _print_models(bundles: list[Bundle], as_json: bool) -> None:
     from retrieval.tables import models_lines
 
     out.print(models_lines(bundles))
-
-
-def _samples(dataset: Path) -> DataSet:
-    """The pictures of a data set, with progress."""
-    from retrieval.indexing import count_files
-    from retrieval.progress import Bar
-    from retrieval.samples import find_samples
-
-    with Bar(err, f"Reading {safe_name(dataset.name)}") as progress:
-        progress.start(lambda: count_files([os.fsencode(dataset)]))
-        return find_samples(dataset, progress.advance)
-
-
-@contextmanager
-def _stages(stage: str, pictures: int) -> Iterator[Callable[[int], None]]:
-    """A bar for a stage of the work."""
-    from retrieval.progress import Bar
-
-    with Bar(err, stage) as progress:
-        progress.start(lambda: pictures)
-        yield progress.advance
-
-
-def _described(dataset: Path, model: str, device: str) -> Described:
-    """A data set's descriptors, with progress."""
-    from retrieval.dataset import describe
-    from retrieval.indexing import count_files
-    from retrieval.progress import Bar
-
-    with _prepared_steps() as on_step, Bar(err, f"Embedding {safe_name(dataset.name)}") as progress:
-        return describe(
-            dataset,
-            model,
-            device,
-            on_step,
-            progress.advance,
-            lambda folders: progress.start(lambda: count_files(folders)),
-        )
-
-
-@contextmanager
-def _training_watch(tensorboard: Path | None) -> Iterator[Watch]:
-    """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
-    from retrieval.events import event_writer
-    from retrieval.progress import Bar
-    from retrieval.tables import data_lines
-    from retrieval.train import Epoch, Hooks
-    from retrieval.train_bundle import Watch
-
-    _lift_pixel_limit()
-    auc = ""
-    with Bar(err, "Training") as progress, event_writer(tensorboard) as write:
-
-        def on_step(loss: float | None) -> None:
-            progress.advance(1)
-            progress.say("" if loss is None else f"loss {loss:.3f}{auc}")
-
-        def on_epoch(history: list[Epoch]) -> None:
-            nonlocal auc
-            auc = f", validation AUC {history[-1].validation_auc:.4f}"
-            write(history[-1])
-
-        hooks = Hooks(lambda title, steps: progress.restart(title, lambda: steps), on_step, on_epoch)
-        yield Watch(progress.restart, progress.advance, lambda data: err.print(data_lines(data)), hooks)
-
-
-@contextmanager
-def _prepared_steps() -> Iterator[Step]:
-    """Say in one line that a model is being prepared, with a bar of its steps."""
-    from retrieval.network import PREPARE_STEPS
-    from retrieval.progress import Bar
-
-    _lift_pixel_limit()
-
-    with Bar(err, "Preparing the model (first use only)") as progress:
-
-        def on_step(step: str) -> None:
-            if step == PREPARE_STEPS[0]:
-                if not err.is_terminal:
-                    err.print("Preparing the model for this machine (first use only)")
-                progress.start(lambda: len(PREPARE_STEPS))
-            else:
-                progress.advance(1)
-
-        yield on_step
-
-
-def _lift_pixel_limit() -> None:
-    """In this process our own limit is checked on every header, not Pillow's."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None
 
 
 def _complain(sentence: str, kind: str = "error") -> None:

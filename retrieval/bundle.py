@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,7 +120,10 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "provenance": card.provenance,
         "metrics": card.metrics,
     }
-    (folder / "model.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    part = folder / "model.json.part"
+    part.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON's own escapes for names that are no text
+    os.replace(part, folder / "model.json")
 
 
 def _has_card(folder: Path) -> bool:

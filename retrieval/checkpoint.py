@@ -48,7 +48,16 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
             states.setdefault(int(number), {})[name] = tensor
         optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{file} is no checkpoint of this training ({error}): train anew in another folder") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{file} is no checkpoint of this training ({reason}): train anew in another folder"
+        ) from error
+    for parameter, state in optimizer.state.items():  # in the memory's order of the parameter, as it was
+        state |= {
+            name: torch.empty_like(parameter).copy_(value)
+            for name, value in state.items()
+            if value.shape == parameter.shape
+        }
     return plain
 
 

@@ -32,7 +32,7 @@ def crop_page(report: CropReport, crops: Sequence[Crop]) -> str:
     """One HTML page, whole in itself, that shows these crops of the report."""
     name = safe_name(report.dataset.name)
     articles = (
-        "\n".join(_crop_html(rank, crop) for rank, crop in enumerate(crops, 1)) or "<p>No picture was cropped.</p>"
+        "\n".join(crop_html(rank, crop) for rank, crop in enumerate(crops, 1)) or "<p>No picture was cropped.</p>"
     )
     header = f"<h1>What the model looks at in {name_html(name)}</h1>\n{_reading_html(report, len(crops))}"
     return document(f"The crops of {name}", header, articles)
@@ -65,7 +65,8 @@ not seen by the model; and what it looks at need not be what the picture is of.<
 </section>"""
 
 
-def _crop_html(rank: int, crop: Crop) -> str:
+def crop_html(rank: int, crop: Crop) -> str:
+    """A picture as it is, with the box of its focus, and its crop; a note where it cannot be read any more."""
     try:
         image = read(crop.source)[0]
         picture = display_picture(image)

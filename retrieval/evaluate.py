@@ -75,6 +75,20 @@ def evaluate(
     )
 
 
+def card_figures(result: Evaluation) -> dict[str, float]:
+    """What a model card keeps of an evaluation, by name."""
+    figures = {
+        "p_at_1": result.rescored.p_at_1,
+        "map_at_100": result.rescored.map_at_100,
+        "index_p_at_1": result.index.p_at_1,
+        "index_map_at_100": result.index.map_at_100,
+        "accuracy": result.pairs.accuracy,
+        "roc_auc": result.pairs.roc_auc,
+        "calibration_error": result.pairs.calibration_error,
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
 def _rankings(
     head: Head, descriptors: Array, codes: NDArray[np.int64], queries: NDArray[np.int64], pool: int
 ) -> tuple[Ranking, Ranking]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -11,15 +11,24 @@ from retrieval.measure import Measured
 from retrieval.metrics import Bin
 from retrieval.mistakes import ShownMistake
 from retrieval.names import percent, safe_name
-from retrieval.page import document, facts_html, legend_html, limits_html, name_html, side_html
+from retrieval.page import (
+    document,
+    facts_html,
+    heads_html,
+    legend_html,
+    limits_html,
+    name_html,
+    side_html,
+    table_html,
+)
 from retrieval.settings import THRESHOLD
 from retrieval.shown import sides
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 52, 12, 400, 300  # of the diagram's square, in its own units
 _STRIP = (332, 44)  # top and height of the counts below it
-_RANKINGS = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
-_FIGURES = (
+RANKINGS = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
+FIGURES = (
     ("accuracy", "Accuracy"),
     ("roc_auc", "ROC AUC of the distances"),
     ("thresholded_auc", "ROC AUC of the verdicts"),
@@ -95,38 +104,22 @@ def _summary(measured: Measured, result: Evaluation) -> str:
 # Tables
 
 
-def _table(caption: str, head: Sequence[Sequence[str]], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells (HTML) under one or more rows of headings; the first cell of a row is its heading."""
-    headings = "".join(f"<tr>{''.join(row)}</tr>" for row in head)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for first, *cells in rows
-    )
-    shown = f"<caption>{caption}</caption>" if caption else ""
-    return f'<table class="figures">{shown}<thead>{headings}</thead><tbody>{body}</tbody></table>'
-
-
-def _heads(*names: str, span: int = 1) -> list[str]:
-    wide = f' colspan="{span}"' if span > 1 else ""
-    return ["<td></td>", *(f'<th scope="col"{wide}>{name}</th>' for name in names)]
-
-
 def _rankings_html(results: dict[str, Evaluation]) -> str:
-    head = [_heads(*(["index", "rescored"] * len(results)))]
+    head = [heads_html(*(["index", "rescored"] * len(results)))]
     if len(results) > 1:
-        head.insert(0, _heads(*(name_html(name) for name in results), span=2))
+        head.insert(0, heads_html(*(name_html(name) for name in results), span=2))
     orders: list[Ranking] = [order for result in results.values() for order in (result.index, result.rescored)]
-    rows = [[shown, *(f"{getattr(order, field):.4f}" for order in orders)] for field, shown in _RANKINGS]
-    return _table("", head, rows)
+    rows = [[shown, *(f"{getattr(order, field):.4f}" for order in orders)] for field, shown in RANKINGS]
+    return table_html("", head, rows)
 
 
 def _figures_html(results: dict[str, Evaluation]) -> str:
     pairs = next(iter(results.values())).pairs
-    head = [_heads(*(name_html(name) for name in results))]
+    head = [heads_html(*(name_html(name) for name in results))]
     rows = [
-        [shown, *(f"{getattr(result.pairs, field):.4f}" for result in results.values())] for field, shown in _FIGURES
+        [shown, *(f"{getattr(result.pairs, field):.4f}" for result in results.values())] for field, shown in FIGURES
     ]
-    return _table(f"{pairs.similar:,} pairs of one class, {pairs.different:,} of two", head, rows)
+    return table_html(f"{pairs.similar:,} pairs of one class, {pairs.different:,} of two", head, rows)
 
 
 def _matrix_html(pairs: PairFigures) -> str:
@@ -137,7 +130,7 @@ def _matrix_html(pairs: PairFigures) -> str:
         ["One class", *cells(pairs.true_similar, pairs.false_different, pairs.similar)],
         ["Two classes", *cells(pairs.false_similar, pairs.true_different, pairs.different)],
     ]
-    return _table("Of the pairs drawn", [_heads("said similar", "said different")], rows)
+    return table_html("Of the pairs drawn", [heads_html("said similar", "said different")], rows)
 
 
 def _confusions_html(confusions: Confusions) -> str:
@@ -149,7 +142,7 @@ def _confused_html(caption: str, wrong: str, found: Sequence[Confusion]) -> str:
     if not found:
         return f'<p class="empty">{caption}, none is {wrong}.</p>'
     rows = [[_classes_html(each), f"{each.pairs:,}", percent(each.wrong)] for each in found]
-    return _table(caption, [_heads("pairs", wrong)], rows)
+    return table_html(caption, [heads_html("pairs", wrong)], rows)
 
 
 def _classes_html(confusion: Confusion) -> str:
@@ -165,7 +158,7 @@ def _reliability_html(bins: Sequence[Bin]) -> str:
         [f"{percent(each.low)} to {percent(each.high)}", f"{each.count:,}", percent(each.mean), percent(each.share)]
         for each in bins
     ]
-    numbers = _table("", [_heads("pairs", "mean similarity", "of one class")], rows)
+    numbers = table_html("", [heads_html("pairs", "mean similarity", "of one class")], rows)
     return f"""<p class="note">A dot is a bin of pairs: how similar they are said to be, and how many of them are of one
 class. On the dashed line both agree. Below: how many pairs each bin holds.</p>
 {_diagram(bins)}

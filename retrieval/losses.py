@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any, Protocol
 
@@ -38,12 +39,21 @@ def build_loss(name: str, classes: int, units: int) -> nn.Module:
     known: dict[str, Any] = {key: value for key, value in vars(losses).items() if key.endswith("Loss")}
     if name not in known:
         raise ModelError(f"{name} is not a loss: give one of {', '.join([*OURS, *sorted(known)])}")
-    wanted = inspect.signature(known[name]).parameters
+    wanted = {name for each in known[name].__mro__ for name in inspect.signature(each.__init__).parameters}
     given = {key: value for key, value in {"num_classes": classes, "embedding_size": units}.items() if key in wanted}
     try:
-        return MetricLoss(known[name](**given))
-    except TypeError as error:
-        raise ModelError(f"the loss {name} needs more than pictures and classes ({error}): give another") from error
+        loss = known[name](**given)
+        _try(copy.deepcopy(loss), units)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"the loss {name} needs more than pictures and classes ({reason}): give another") from error
+    return MetricLoss(loss)
+
+
+def _try(loss: nn.Module, units: int) -> None:
+    """Two batches with classes of unequal sizes: some losses say only then that they cannot take such."""
+    for _ in range(2):
+        loss(torch.randn(5, units, requires_grad=True), torch.tensor([0, 0, 0, 1, 1])).backward()
 
 
 class ContrastiveLoss(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from retrieval.backbones import build_backbone
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.dataset import Described
-from retrieval.evaluate import Evaluation, evaluate
+from retrieval.evaluate import card_figures, evaluate
 from retrieval.fit import Labelled, fit_head
 from retrieval.head import Array, Head
 from retrieval.model import save_bundle
@@ -46,7 +46,7 @@ def make_bundle(recipe: Recipe, name: str, folder: Path, describe: Describe) -> 
         unlabelled = [describe(dataset, headless) for dataset in recipe.unlabelled]
         tests = {dataset.name: describe(dataset, headless) for dataset in recipe.tests}
     head = fit_head([_labelled(data) for data in labelled], _pooled(unlabelled or labelled), recipe.seed)
-    metrics = {test: _figures(evaluate(head, *data.labelled())) for test, data in tests.items()}
+    metrics = {test: card_figures(evaluate(head, *data.labelled())) for test, data in tests.items()}
     provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])
     card = replace(card, units=len(head.bias), normalize=True, shift=head.shift, provenance=provenance, metrics=metrics)
     return save_bundle(trunk, head, card, folder)
@@ -64,19 +64,6 @@ def _labelled(data: Described) -> Labelled:
 
 def _pooled(sets: Sequence[Described]) -> Array:
     return np.concatenate([data.descriptors for data in sets])
-
-
-def _figures(result: Evaluation) -> dict[str, float]:
-    figures = {
-        "p_at_1": result.rescored.p_at_1,
-        "map_at_100": result.rescored.map_at_100,
-        "index_p_at_1": result.index.p_at_1,
-        "index_map_at_100": result.index.map_at_100,
-        "accuracy": result.pairs.accuracy,
-        "roc_auc": result.pairs.roc_auc,
-        "calibration_error": result.pairs.calibration_error,
-    }
-    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def _provenance(recipe: Recipe, counts: Sequence[int]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -149,6 +149,23 @@ def figure_html(image: Image.Image | None, caption: str, alt: str) -> str:
 def name_html(name: str) -> str:
     """A name, escaped, whose direction of writing stays its own."""
     return f"<bdi>{escape(name)}</bdi>"
+
+
+def table_html(caption: str, head: Sequence[Sequence[str]], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells (HTML) under one or more rows of headings; the first cell of a row is its heading."""
+    headings = "".join(f"<tr>{''.join(row)}</tr>" for row in head)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, *cells in rows
+    )
+    shown = f"<caption>{caption}</caption>" if caption else ""
+    return f'<table class="figures">{shown}<thead>{headings}</thead><tbody>{body}</tbody></table>'
+
+
+def heads_html(*names: str, span: int = 1) -> list[str]:
+    """A row of column headings (HTML), each `span` columns wide, behind the empty one over the rows' headings."""
+    wide = f' colspan="{span}"' if span > 1 else ""
+    return ["<td></td>", *(f'<th scope="col"{wide}>{name}</th>' for name in names)]
 
 
 def _data_uri(image: Image.Image, format_: str) -> str:

@@ -114,7 +114,8 @@ def near_duplicates(pixels: Pixels) -> Groups:
         differing = np.bitwise_count(block[:, None] ^ bits[None]).sum(axis=2)
         for one, other in np.argwhere(differing <= _NEAR):
             if start + one < other:
-                groups[groups == groups[other]] = groups[start + one]
+                names = groups[start + one], groups[other]
+                groups[np.isin(groups, names)] = min(names)
     return groups
 
 

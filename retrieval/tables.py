@@ -257,12 +257,12 @@ def data_lines(data: Data) -> RenderableType:
 
 def trained_lines(trained: Trained) -> RenderableType:
     """What a training gave, and where it is."""
-    best, folder = trained.history[trained.best_epoch - 1], safe_name(trained.bundle.folder)
+    best, folder = trained.history[trained.best_epoch - 1], safe_name(_from_here(trained.bundle.folder))
     return Group(
         Text(
             f"{len(trained.history)} epochs in {sum(each.seconds for each in trained.history):.0f} s; the best is"
             f" epoch {best.epoch}, with a validation ROC AUC of {best.validation_auc:.4f}"
         ),
-        Text(f"model: {folder}, curves: {safe_name(trained.bundle.folder / CURVES)}"),
-        Text(f"measure it on the pictures that it has not seen: retrieve evaluate --model {folder}"),
+        _model_lines(trained.bundle),
+        Text(f"curves: {folder}/{CURVES}; what it gets wrong: retrieve evaluate --model {folder} --html wrong.html"),
     )

@@ -107,6 +107,8 @@ class Training:
         with _deterministic():
             if self.checkpoint.exists():
                 self._restore()
+                if self.history:  # which a kill may have kept from being told
+                    self.hooks.on_epoch(self.history)
             else:
                 self._begin()
                 self._save()
@@ -131,7 +133,8 @@ class Training:
         head = self.best.head()
         if not self.preset.calibrate:
             return head
-        u = head.embed(self._described(self.best, self.validation).numpy())
+        known = None if self.trainee.is_thawed else self._known()[1].cpu()
+        u = head.embed((self._described(self.best, self.validation) if known is None else known).numpy())
         first, second, different = _drawn(self.validation.codes, self.seed)
         slope, intercept = logistic(head.separation(u[first], u[second]), different, len(u))
         return replace(head, slope=slope, intercept=intercept) if slope > 0 else head
@@ -151,17 +154,23 @@ class Training:
         return torch.optim.AdamW(groups)  # Adam itself where nothing decays
 
     def _begin(self) -> None:
-        some = self.part
-        if not self.preset.warm_up and self.trainee.is_thawed:
-            places = np.random.default_rng(self.seed).permutation(len(some.rows))[:_STEP]
-            some = Part(some.rows[places], some.codes[places])
-        descriptors = self._described(self.trainee, some, "Describing the training part")
+        descriptors = self._first_descriptors()
         self.trainee.standardize(descriptors)
         self.trainee.eval()
         self.trainee.set_neuron(descriptors[:_STEP])
         if self.preset.warm_up:
             self._warm_up(descriptors)
         self.average.module.load_state_dict(self.trainee.state_dict())
+
+    def _first_descriptors(self) -> Tensor:
+        """Descriptors to begin with: of the training part, or of some of it where no more are needed."""
+        if not self.trainee.is_thawed:
+            return self._known()[0]
+        some = self.part
+        if not self.preset.warm_up:
+            places = np.random.default_rng(self.seed).permutation(len(some.rows))[:_STEP]
+            some = Part(some.rows[places], some.codes[places])
+        return self._described(self.trainee, some, "Describing the training part").to(self.device)
 
     def _warm_up(self, descriptors: Tensor) -> None:
         """The head alone, on descriptors of whole pictures, so that the backbone is not thawed under a random one."""
@@ -173,7 +182,7 @@ class Training:
         self.hooks.on_stage("Warming up the head", len(batches))
         for step, batch in enumerate(batches):
             self._set_rates(optimizer, _cosine(step / len(batches)))
-            self._learn(optimizer, descriptors[batch.places].to(self.device), batch)
+            self._learn(optimizer, descriptors[batch.places], batch)
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()
@@ -185,7 +194,8 @@ class Training:
         for step, (batch, descriptors) in enumerate(self._descriptors_of(batches, epoch)):
             self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
             losses.append(self._learn(self.optimizer, descriptors, batch))
-            self.average.update_parameters(self.trainee)
+            if self.preset.average:
+                self.average.update_parameters(self.trainee)
         loss, auc = self._validate()
         rate, seconds = self.optimizer.param_groups[1]["lr"], time.perf_counter() - started
         self.history.append(Epoch(epoch, float(np.mean(losses)), loss, auc, rate, seconds))
@@ -247,7 +257,10 @@ class Training:
 
     def _known(self) -> tuple[Tensor, Tensor]:
         if self._descriptors is None:
-            train, validation = (self._described(self.trainee, part) for part in (self.part, self.validation))
+            parts = (self.part, "training"), (self.validation, "validation")
+            train, validation = (
+                self._described(self.trainee, part, f"Describing the {name} part") for part, name in parts
+            )
             self._descriptors = train.to(self.device), validation.to(self.device)
         return self._descriptors
 
@@ -279,7 +292,8 @@ class Training:
         return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        return {"trainee": self.trainee, "average": self.average, "best": self.best}
+        average = {"average": self.average} if self.preset.average else {}
+        return {"trainee": self.trainee, "best": self.best, **average}
 
     def _save(self) -> None:
         write_checkpoint(self.checkpoint, self._modules(), self.optimizer, [asdict(each) for each in self.history])

@@ -14,10 +14,14 @@ import numpy as np
 
 from retrieval.backbones import Backbone, build_backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle
+from retrieval.compare import Comparer
 from retrieval.curves import curves
 from retrieval.errors import GalleryError, SettingError
+from retrieval.evaluate import card_figures
 from retrieval.files import write_whole
 from retrieval.head import Head
+from retrieval.losses import build_loss
+from retrieval.measure import Subject, Terms, measure
 from retrieval.model import save_bundle
 from retrieval.names import CURVES
 from retrieval.network import torch_device
@@ -25,7 +29,7 @@ from retrieval.pairs import random_pairs
 from retrieval.pictures import Pixels
 from retrieval.presets import Preset
 from retrieval.samples import Advance, DataSet, count_entries, find_samples, read_pixels
-from retrieval.split import PART_NAMES, TRAIN, VALIDATION, Parts, as_split, near_duplicates, read_split, split
+from retrieval.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, as_split, near_duplicates, read_split, split
 from retrieval.train import SILENT, Epoch, Hooks, Part, Training
 
 WORK = "training"
@@ -73,6 +77,11 @@ class Data:
         return len(random_pairs(self.part(VALIDATION).codes, 0)[0]) > 0
 
     @property
+    def can_measure(self) -> bool:
+        """Whether the test part makes pairs of both kinds."""
+        return len(random_pairs(self.part(TEST).codes, 0)[0]) > 0
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many pictures each part has, by its name."""
         return {name: int(np.sum(self.parts == number)) for number, name in enumerate(PART_NAMES)}
@@ -110,10 +119,10 @@ def train_bundle(
     work = folder / WORK
     if (work / _PLAN).exists() and not resume:
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
+    build_loss(recipe.preset.loss, classes=2, units=2)  # a wrong name is told before pictures are read
     trunk = _trunk(recipe)
     start = _start(recipe.preset)
     data = _data(recipe, work, trunk.preprocessing.size, watch)
-    _check(data)
     watch.on_data(data)
     parts = data.part(TRAIN), data.part(VALIDATION if data.validates else TRAIN)
     hooks = replace(watch.hooks, on_epoch=lambda history: _report(history, folder, watch.hooks))
@@ -121,7 +130,7 @@ def train_bundle(
         trunk, recipe.preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
     )
     training.run()
-    bundle = _write(recipe, data, trunk, training, folder)
+    bundle = _write(recipe, data, trunk, training, folder, watch, device)
     shutil.rmtree(work)
     return Trained(bundle, training.history, training.best_epoch)
 
@@ -129,6 +138,7 @@ def train_bundle(
 def _finished(folder: Path, resume: bool) -> Trained:
     if not resume:
         raise SettingError(f"{folder} holds a model already: give another folder, or remove that one")
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     bundle = find_bundle(os.path.abspath(folder))
     history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
     return Trained(bundle, history, int(bundle.card.provenance["best_epoch"]))
@@ -159,29 +169,30 @@ def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
     watch.on_files("Decoding", lambda: len(dataset.samples))
     dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
     given = read_split(recipe.dataset)
-    parts = given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed)
+    data = Data(dataset, pixels, given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed))
+    _check(data)
     plan = {
         "recipe": recipe.as_json(),
-        "samples": [sample.hash for sample in dataset.samples],
-        "parts": parts.tolist(),
+        "samples": [[sample.hash, sample.label] for sample in dataset.samples],
+        "parts": data.parts.tolist(),
         "left_out": [[str(path), reason] for path, reason in dataset.left_out],
     }
     write_whole(work / _PLAN, json.dumps(plan))
-    return Data(dataset, pixels, parts)
+    return data
 
 
 def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
     plan = json.loads((work / _PLAN).read_text("utf-8"))
     if plan["recipe"] != recipe.as_json():
         raise SettingError(f"{work.parent} was begun with other options: resume with those, or give another folder")
-    by_hash = {sample.hash: sample for sample in dataset.samples}
-    lacking = [content for content in plan["samples"] if content not in by_hash]
-    if lacking:
+    known = {(sample.hash, sample.label): sample for sample in dataset.samples}
+    wanted = [(content, label) for content, label in plan["samples"]]
+    if lacking := [each for each in wanted if each not in known]:
         raise GalleryError(
             f"{recipe.dataset} lacks {len(lacking)} pictures that the training began with: bring them back, or give"
             " --out another folder"
         )
-    samples = tuple(by_hash[content] for content in plan["samples"])
+    samples = tuple(known[each] for each in wanted)
     left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
     pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(samples)]
     return Data(DataSet(recipe.dataset, samples, left_out), pixels, np.array(plan["parts"], np.int8))
@@ -202,9 +213,11 @@ def _report(history: list[Epoch], folder: Path, hooks: Hooks) -> None:
     hooks.on_epoch(history)
 
 
-def _write(recipe: Recipe, data: Data, trunk: Backbone, training: Training, folder: Path) -> Bundle:
-    """The best epoch as a bundle; `model.json` comes last, as it says that the bundle is there."""
-    head, best = training.head(), training.best_epoch
+def _write(
+    recipe: Recipe, data: Data, trunk: Backbone, training: Training, folder: Path, watch: Watch, device: str
+) -> Bundle:
+    """The best epoch as a bundle, measured; `model.json` comes last, as it says that the bundle is there."""
+    head = training.head()
     card = ModelCard(
         name=folder.resolve().name,
         backbone=trunk.name,
@@ -213,10 +226,22 @@ def _write(recipe: Recipe, data: Data, trunk: Backbone, training: Training, fold
         normalize=head.normalize,
         shift=head.shift,
         provenance=_provenance(recipe, data, training),
-        metrics={"validation part": {"roc_auc": round(training.history[best - 1].validation_auc, 4)}},
+        metrics={},
     )
+    best = replace(trunk, module=training.best.network.backbone)
+    unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
+    name = f"{recipe.dataset.resolve().name}, unseen part"
+    metrics = {name: _measured(unmeasured, data, watch, device)} if data.can_measure else {}
     as_split(data.dataset, data.parts, recipe.seed).write(folder)
-    return save_bundle(replace(trunk, module=training.best.network.backbone), head, card, folder)
+    return save_bundle(best, head, replace(card, metrics=metrics), folder)
+
+
+def _measured(bundle: Bundle, data: Data, watch: Watch, device: str) -> dict[str, float]:
+    rows = data.part(TEST).rows
+    unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in rows))
+    watch.on_files("Measuring", lambda: len(rows))
+    subject = Subject(bundle.card.name, Comparer(bundle, device), None)
+    return card_figures(measure(unseen, [subject], Terms(), watch.advance).results[subject.name])
 
 
 def _provenance(recipe: Recipe, data: Data, training: Training) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ MAY_IMPORT_TORCH = {"backbones", "model", "losses", "trainee", "loader", "checkp
 LAYERS = tuple(
     line.split()
     for line in """
-    make_bundle events report crop_page evaluation_page
-    answers dataset mistakes page sheet
-    engine measure shown tables
+    reproduce_page reproduce_tables
+    reproduce_table_page
+    reproduce_answers reproduce_words reproduce
+    reproduce_pairs reproduce_sets
+    reproduced
+    make_bundle watching report crop_page evaluation_page
+    answers dataset events mistakes page sheet
+    engine shown tables
     train_bundle crop
-    curves
+    measure curves
     train
     loader
     trainee
@@ -58,6 +64,7 @@ def imported(nodes: list[ast.AST]) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def everywhere(name: str) -> set[str]:
     return set(imported(list(ast.walk(ast.parse(FILES[name].read_text("utf-8"))))))
 
@@ -70,6 +77,7 @@ def at_import(node: ast.AST) -> Iterator[ast.AST]:
             yield from at_import(child)
 
 
+@cache
 def when_imported(name: str) -> set[str]:
     return set(imported(list(at_import(ast.parse(FILES[name].read_text("utf-8"))))))
 
@@ -78,6 +86,7 @@ def packages(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     """Every module of the project with those that it imports; the package itself is left out."""
     return {

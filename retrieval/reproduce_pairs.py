@@ -1,0 +1,104 @@
+"""Which pairs a reproduction shows, drawn by its seed and never by their looks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.compare import Comparer
+from retrieval.crop import CropReport
+from retrieval.cropped import Crop
+from retrieval.explain import explain_pairs
+from retrieval.measure import Measured, Subject
+from retrieval.pairs import Flags
+from retrieval.pictures import Source
+from retrieval.reproduced import PairKind, ShownPair, Twins
+from retrieval.samples import Sample
+from retrieval.settings import THRESHOLD
+from retrieval.shown import prepare_pair
+
+_TWINS = 3  # pairs like Figure 6's
+
+
+def pick(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[PairKind, int]:
+    """The place of one pair of each kind among pairs (M,); of a kind that is not among them, none.
+
+    Of the similar and of the different ones it is the first in an order that the seed draws; of the borderline ones
+    the nearest to the threshold, and of equally near ones the first in that order.
+    """
+    order = np.random.default_rng(seed).permutation(len(distances))
+    said = distances < THRESHOLD
+    candidates = {PairKind.similar: similar & said, PairKind.different: ~similar & ~said, PairKind.borderline: ~similar}
+    found = {kind: order[fits[order]] for kind, fits in candidates.items()}
+    nearness = np.abs(distances[found[PairKind.borderline]] - THRESHOLD)
+    found[PairKind.borderline] = found[PairKind.borderline][np.argsort(nearness, kind="stable")]
+    return {kind: int(places[0]) for kind, places in found.items() if len(places)}
+
+
+def show_pairs(measured: Measured, subject: Subject, first_kind: PairKind) -> tuple[ShownPair, ...]:
+    """One explained pair of each kind among the measured ones, `first_kind` first. All heatmaps share one scale.
+
+    Raises PictureError where a picture cannot be read any more.
+    """
+    head = subject.comparer.bundle.head
+    first, second, similar = measured.pairs
+    u = head.embed(measured.descriptors[subject.name])
+    distances = head.distance(head.separation(u[first], u[second]))
+    picked = pick(distances, similar, measured.terms.seed)
+    samples = measured.dataset.samples
+    shown = [
+        _shown(kind, (samples[first[place]], samples[second[place]]), float(distances[place]), subject.comparer)
+        for kind in sorted(picked, key=lambda kind: (kind is not first_kind, list(PairKind).index(kind)))
+        for place in [picked[kind]]
+    ]
+    scale = max((pair.shown.scale for pair in shown), default=0.0)
+    return tuple(replace(pair, shown=replace(pair.shown, scale=scale)) for pair in shown)
+
+
+def show_twins(report: CropReport, data: Path, original: Comparer, cropped: Comparer) -> tuple[Twins, ...]:
+    """Pairs of crops, each of another class, with their distances whole and cropped.
+
+    Classes and pictures are drawn by the report's seed; `data` is the folder that the crops were written to. Raises
+    PictureError.
+    """
+    return tuple(
+        Twins(
+            label=one.source.parent.name,
+            crops=(one, other),
+            original=_distance(original, one.source, other.source),
+            cropped=_distance(cropped, data / one.written, data / other.written),
+        )
+        for one, other in draw_twins(report.crops, report.rules.seed or 0)
+    )
+
+
+def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tuple[Crop, Crop]]:
+    """At most `count` pairs of crops, each of a class of its own."""
+    random = np.random.default_rng(seed)
+    by_label: dict[str, list[Crop]] = defaultdict(list)
+    for crop in crops:
+        by_label[crop.source.parent.name].append(crop)
+    several = [by_label[label] for label in sorted(by_label) if len(by_label[label]) > 1]
+    pairs = []
+    for place in random.permutation(len(several))[:count]:
+        one, other = random.choice(len(several[place]), 2, replace=False)
+        pairs.append((several[place][one], several[place][other]))
+    return pairs
+
+
+def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
+    first, second = (sample.path for sample in samples)
+    features = comparer.activate([comparer.pixels(first), comparer.pixels(second)])
+    explanation = explain_pairs(comparer.bundle.head, features, np.array([distance]))[0]
+    return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
+
+
+def _distance(comparer: Comparer, first: Source, second: Source) -> float:
+    head = comparer.bundle.head
+    u = head.embed(comparer.describe([comparer.pixels(first), comparer.pixels(second)]))
+    return float(head.distance(head.separation(u[:1], u[1:]))[0])

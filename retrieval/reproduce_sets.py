@@ -1,0 +1,112 @@
+"""Cropped data sets that are kept with what is known of their crops, so that a finished one is used again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.compare import Comparer
+from retrieval.crop import CropReport, CropRules, Track, crop_dataset
+from retrieval.cropped import Crop, Whole
+from retrieval.errors import ModelError, SettingError
+from retrieval.files import explained, write_whole
+from retrieval.pictures import content_hash, open_file
+from retrieval.samples import DataSet
+from retrieval.split import read_split
+
+
+def is_cropped(out: Path) -> bool:
+    """Whether the cropped data set `out` is finished."""
+    return out.is_dir() and _record(out).exists()
+
+
+def kept_crops(dataset: DataSet, out: Path, comparer: Comparer, track: Track) -> CropReport:
+    """The data set cropped by a model into `out`, whose record is `out`'s name with `.json` beside it.
+
+    A finished one is given back as its record tells it. Raises RetrievalError, also where `out` comes from another
+    model or is there without a record.
+    """
+    model = _identity(comparer)
+    if is_cropped(out):
+        return _read(dataset, out, model)
+    part = out.with_name(out.name + ".part")
+    with explained(part):
+        if part.exists():
+            shutil.rmtree(part)  # of a run that was killed between writing and naming
+    if out.exists():
+        raise SettingError(f"{out} is in the way: remove it, or give --out another folder")
+    report = replace(crop_dataset(dataset, part, comparer, CropRules(), track), out=out)
+    write_whole(_record(out), json.dumps(_values(report, model)))
+    split = read_split(part)
+    assert split is not None, "a trained model has one, and it goes along"
+    replace(split, dataset=os.fspath(out.resolve())).write(part)
+    with explained(out):
+        part.rename(out)
+    return report
+
+
+def _record(out: Path) -> Path:
+    return out.with_name(out.name + ".json")
+
+
+def _identity(comparer: Comparer) -> str:
+    """The SHA-256 (hex) of the model's weights, the head's too."""
+    with open_file(comparer.bundle.weights_file) as file:
+        return content_hash(file).hex()
+
+
+def _values(report: CropReport, model: str) -> dict[str, Any]:
+    start = Path(os.path.abspath(report.dataset))
+    return {
+        "model": model,
+        "rules": asdict(report.rules),
+        "whole": {str(why): count for why, count in report.whole.items()},
+        "left_out": [[os.path.relpath(path, start), reason] for path, reason in report.left_out],
+        "seconds": report.seconds,
+        "crops": [
+            crop.values()
+            | {"source": os.path.relpath(crop.source, start), "partner": os.path.relpath(crop.partner, start)}
+            | {"heatmap": np.round(crop.heatmap.astype(float), 4).tolist()}
+            for crop in report.crops
+        ],
+    }
+
+
+def _read(dataset: DataSet, out: Path, model: str) -> CropReport:
+    start = Path(os.path.abspath(dataset.folder))
+    file = _record(out)
+    try:
+        values = json.loads(file.read_text("utf-8"))
+        if values["model"] != model:
+            raise SettingError(f"{out} was cropped by another model: give --out another folder, or remove it")
+        return CropReport(
+            dataset=dataset.folder,
+            out=out,
+            rules=CropRules(**values["rules"]),
+            crops=tuple(_crop(each, start) for each in values["crops"]),
+            whole={why: int(values["whole"][why]) for why in Whole},
+            left_out=tuple((start / path, reason) for path, reason in values["left_out"]),
+            has_split=True,
+            seconds=float(values["seconds"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read ({error!r}): remove it and {out}, and run again") from error
+
+
+def _crop(values: dict[str, Any], start: Path) -> Crop:
+    left, top, right, bottom = values["box"]
+    return Crop(
+        source=start / values["source"],
+        written=Path(values["written"]),
+        partner=start / values["partner"],
+        similarity=values["similarity"],
+        size=(values["width"], values["height"]),
+        box=(left, top, right, bottom),
+        heatmap=np.array(values["heatmap"], np.float32),
+    )

@@ -1,0 +1,66 @@
+"""What a terminal shows of a reproduction, as Rich renderables. Nothing here prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.names import percent, safe_name
+from retrieval.reproduce_words import KINDS, TITLES, figure, with_spread
+from retrieval.reproduced import CROPPED, ORIGINAL, PaperRow, StudyResult, TableResult
+
+
+def reproduced_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:
+    """The main figures of a case, and where its page and its JSON are."""
+    found = _table(result) if isinstance(result, TableResult) else _study(result)
+    return Group(
+        *found, *(Text(f"{name}: {safe_name(file)}") for name, file in zip(("page", "JSON"), files, strict=True))
+    )
+
+
+def _study(result: StudyResult) -> list[RenderableType]:
+    unseen, row = result.unseen, result.plan.study.row
+    table = Table(f"{unseen.pairs} similar + {unseen.pairs} different", box=SIMPLE_HEAD, pad_edge=False)
+    for name in (*result.results, *(["paper"] if row else [])):
+        table.add_column(Text(safe_name(name)), justify="right")
+    for name, title in TITLES.items():
+        if name in ("best_epoch", "epochs"):
+            continue
+        cells = [f"{getattr(each.pairs, name):.4f}" for each in result.results.values()]
+        table.add_row(title, *cells, *([_paper(name, row)] if row else []))
+    best = Text(
+        f"{result.plan.study.title}: best epoch {result.model.best_epoch} of {result.model.epochs}", style="bold"
+    )
+    return [best, table, *(Text(f"{KINDS[pair.kind]}: d = {pair.distance:.4f}") for pair in result.pairs)]
+
+
+def _table(result: TableResult) -> list[RenderableType]:
+    table = Table(f"seeds {', '.join(str(run.seed) for run in result.runs)}", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("paper\noriginal", "paper\ncropped", "original", "cropped", "change"):
+        table.add_column(column, justify="right")
+    for name, contrast in result.contrasts.items():
+        table.add_row(
+            TITLES[name],
+            _paper(name, ORIGINAL),
+            _paper(name, CROPPED),
+            with_spread(name, contrast.original),
+            with_spread(name, contrast.cropped),
+            with_spread(name, contrast.change, signed=True),
+        )
+    shares = ", ".join(percent(run.share_cropped) for run in result.runs)
+    twins = [
+        Text(
+            f"{safe_name(each.label)}, a pair of training pictures: d = {each.original:.4f}, cropped {each.cropped:.4f}"
+        )
+        for each in result.twins
+    ]
+    return [table, Text(f"training pictures cropped, by seed: {shares}"), *twins]
+
+
+def _paper(name: str, row: PaperRow) -> str:
+    value = getattr(row, name, None)
+    return "" if value is None else figure(name, value)

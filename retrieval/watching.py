@@ -1,0 +1,97 @@
+"""What a person sees while work goes on: bars on a console that the caller gives, silent where it is no terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from rich.console import Console
+
+from retrieval.dataset import Described, describe
+from retrieval.indexing import Advance, count_files
+from retrieval.names import safe_name
+from retrieval.network import PREPARE_STEPS, Step
+from retrieval.progress import Bar
+from retrieval.samples import DataSet, find_samples
+
+if TYPE_CHECKING:  # only a type here, as its module loads torch
+    from retrieval.train_bundle import Watch
+
+
+@contextmanager
+def stage(console: Console, title: str, pictures: int) -> Iterator[Advance]:
+    """A bar for a stage of the work; gives what is told of its progress."""
+    with Bar(console, title) as progress:
+        progress.start(lambda: pictures)
+        yield progress.advance
+
+
+@contextmanager
+def prepared_steps(console: Console) -> Iterator[Step]:
+    """Say in one line that a model is being prepared, with a bar of its steps."""
+    lift_pixel_limit()
+    with Bar(console, "Preparing the model (first use only)") as progress:
+
+        def on_step(step: str) -> None:
+            if step == PREPARE_STEPS[0]:
+                if not console.is_terminal:
+                    console.print("Preparing the model for this machine (first use only)")
+                progress.start(lambda: len(PREPARE_STEPS))
+            else:
+                progress.advance(1)
+
+        yield on_step
+
+
+def read_samples(console: Console, dataset: Path) -> DataSet:
+    """The pictures of a data set, each content once. Raises GalleryError."""
+    with Bar(console, f"Reading {safe_name(dataset.name)}") as progress:
+        progress.start(lambda: count_files([os.fsencode(dataset)]))
+        return find_samples(dataset, progress.advance)
+
+
+def described(console: Console, dataset: Path, model: str, device: str) -> Described:
+    """A data set's descriptors. Raises GalleryError and ModelError."""
+    with prepared_steps(console) as on_step, Bar(console, f"Embedding {safe_name(dataset.name)}") as progress:
+        return describe(
+            dataset,
+            model,
+            device,
+            on_step,
+            progress.advance,
+            lambda folders: progress.start(lambda: count_files(folders)),
+        )
+
+
+@contextmanager
+def training_watch(console: Console, tensorboard: Path | None = None) -> Iterator[Watch]:
+    """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
+    from retrieval.events import event_writer
+    from retrieval.tables import data_lines
+    from retrieval.train import Epoch, Hooks
+    from retrieval.train_bundle import Watch
+
+    lift_pixel_limit()
+    auc = ""
+    with Bar(console, "Training") as progress, event_writer(tensorboard) as write:
+
+        def on_step(loss: float | None) -> None:
+            progress.advance(1)
+            progress.say("" if loss is None else f"loss {loss:.3f}{auc}")
+
+        def on_epoch(history: list[Epoch]) -> None:
+            nonlocal auc
+            auc = f", validation AUC {history[-1].validation_auc:.4f}"
+            write(history[-1])
+
+        hooks = Hooks(lambda title, steps: progress.restart(title, lambda: steps), on_step, on_epoch)
+        yield Watch(progress.restart, progress.advance, lambda data: console.print(data_lines(data)), hooks)
+
+
+def lift_pixel_limit() -> None:
+    """In this process our own limit is checked on every header, not Pillow's."""
+    Image.MAX_IMAGE_PIXELS = None

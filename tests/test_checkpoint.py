@@ -1,0 +1,111 @@
+"""A training's state in one file: written whole, read back to the last bit, and told where it is damaged."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from retrieval.checkpoint import read_checkpoint, write_checkpoint
+from retrieval.errors import ModelError
+
+
+class Learning:
+    """A small network with convolutions in the memory's other order, and its optimizer."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        layers = nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.Flatten(), nn.Linear(7 * 36, 5))
+        self.module: nn.Module = layers.to(memory_format=torch.channels_last)
+        groups = [{"params": [*layers[0].parameters()], "lr": 0.01}, {"params": [*layers[3].parameters()], "lr": 0.1}]
+        self.optimizer = torch.optim.AdamW(groups)
+
+    def learn(self, *steps: int) -> None:
+        for step in steps:
+            x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+            self.optimizer.zero_grad()
+            self.module(x.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+            self.optimizer.step()
+
+    def write(self, file: Path, plain: object = None) -> None:
+        write_checkpoint(file, {"net": self.module}, self.optimizer, plain)
+
+    def read(self, file: Path) -> object:
+        return read_checkpoint(file, {"net": self.module}, self.optimizer)
+
+
+def test_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    straight, broken_off, gone_on = Learning(0), Learning(0), Learning(1)
+    straight.learn(*range(8))
+    broken_off.learn(*range(4))
+    broken_off.write(file, {"history": [{"epoch": 1, "loss": 0.1}]})
+    assert gone_on.read(file) == {"history": [{"epoch": 1, "loss": 0.1}]}
+    gone_on.learn(*range(4, 8))
+    for name, tensor in straight.module.state_dict().items():
+        assert torch.equal(gone_on.module.state_dict()[name], tensor), name
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_what_an_optimizer_keeps_comes_back_in_the_memorys_order(tmp_path: Path) -> None:
+    one, other = Learning(0), Learning(1)
+    one.learn(0)
+    one.write(tmp_path / "state")
+    other.read(tmp_path / "state")
+    for parameter in other.module.parameters():
+        if parameter in other.optimizer.state:
+            assert other.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
+
+
+def test_a_number_that_has_no_end_in_decimals_comes_back(tmp_path: Path) -> None:
+    learning = Learning(0)
+    values = [0.1, 1 / 3, 5e-324, float("inf")]
+    learning.write(tmp_path / "state", values)
+    assert learning.read(tmp_path / "state") == values
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_damaged_file_is_one_sentence(kept: int, tmp_path: Path) -> None:
+    file, learning = tmp_path / "state", Learning(0)
+    learning.learn(0)
+    learning.write(file)
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(
+        ModelError, match=r"state is no checkpoint of this training \(.*\): train anew in another folder$"
+    ):
+        learning.read(file)
+
+
+def test_another_networks_checkpoint_and_none_are_told(tmp_path: Path) -> None:
+    learning = Learning(0)
+    other = nn.Linear(2, 2)
+    write_checkpoint(tmp_path / "other", {"net": other}, torch.optim.AdamW(other.parameters()), None)
+    for name in ("other", "gone"):
+        with pytest.raises(ModelError, match="is no checkpoint of this training") as caught:
+            learning.read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, learning = tmp_path / "state", Learning(0)
+    learning.learn(0)
+    learning.write(file, 1)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(
+            ModelError, match=r"cannot be written \(No space left on device\): make room, then go on with"
+        ):
+            learning.write(file, 2)
+    assert learning.read(file) == 1
+    learning.write(file, 3)
+    assert learning.read(file) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

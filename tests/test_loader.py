@@ -1,0 +1,91 @@
+"""Batches with their pictures: decided by seed, epoch and place alone, whatever the number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from retrieval import loader
+from retrieval.loader import Batch, epoch_batches, load_batches
+from retrieval.pairs import all_pairs
+from retrieval.presets import Preset
+from tests.training import BRIEF, make_pixels
+
+PIXELS, PART = make_pixels()
+AUGMENTED = replace(BRIEF, augment=True, size=24)
+
+
+def loaded(seed: int, epoch: int, preset: Preset = AUGMENTED) -> list[tuple[Batch, Tensor]]:
+    batches = epoch_batches(preset, PART.codes, seed, epoch)
+    return list(load_batches(PIXELS, PART.rows, batches, preset, seed, epoch))
+
+
+def joined(found: list[tuple[Batch, Tensor]]) -> Tensor:
+    return torch.cat([pictures for _, pictures in found])
+
+
+def test_the_same_seed_and_epoch_give_the_same_pictures_with_any_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_two = joined(loaded(3, 1))
+    assert with_two.dtype == torch.uint8
+    assert with_two.shape == (24, 3, 24, 24)
+    for workers in (0, 1):
+        monkeypatch.setattr(loader, "_WORKERS", workers)
+        torch.manual_seed(workers)
+        assert torch.equal(joined(loaded(3, 1)), with_two)
+    monkeypatch.setattr(loader, "_WORKERS", 0)
+    for seed, epoch in ((3, 2), (4, 1)):
+        others = loaded(seed, epoch)
+        assert not torch.equal(joined(others), with_two)
+
+
+def test_the_process_draws_on_as_if_no_picture_had_been_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_WORKERS", 0)
+    drawn = []
+    for preset in (AUGMENTED, BRIEF):
+        torch.manual_seed(5)
+        loaded(3, 1, preset)
+        drawn.append(torch.rand(4))
+    assert torch.equal(*drawn)
+
+
+def test_a_picture_twice_in_an_epoch_is_augmented_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_WORKERS", 0)
+    batch = Batch(np.array([4, 4]), *all_pairs(2))
+    ((_, pictures),) = load_batches(PIXELS, PART.rows, [batch], AUGMENTED, 0, 1)
+    assert not torch.equal(pictures[0], pictures[1])
+
+
+def test_without_augmentation_pictures_come_whole() -> None:
+    rows = PART.rows[::-1].copy()
+    batches = epoch_batches(BRIEF, PART.codes, 0, 1)
+    for batch, pictures in load_batches(PIXELS, rows, batches, BRIEF, 0, 1):
+        np.testing.assert_array_equal(pictures.permute(0, 2, 3, 1).numpy(), PIXELS[rows[batch.places]])
+
+
+def test_batches_of_all_pairs() -> None:
+    batches = epoch_batches(BRIEF, PART.codes, 7, 2)
+    assert [len(batch.places) for batch in batches] == [12, 12]  # 4 classes of 6, in chunks of 3, four to a batch
+    for batch in batches:
+        assert len(batch.first) == 12 * 11 / 2
+        assert (batch.first < batch.second).all()
+    assert sorted(np.concatenate([batch.places for batch in batches])) == list(range(24))
+
+
+def test_batches_of_random_pairs_are_made_anew_each_epoch() -> None:
+    preset = replace(BRIEF, pairing="random")
+
+    def pairs(epoch: int) -> set[tuple[int, int]]:
+        batches = epoch_batches(preset, PART.codes, 7, epoch)
+        return {
+            pair
+            for batch in batches
+            for pair in zip(batch.places[batch.first].tolist(), batch.places[batch.second].tolist(), strict=True)
+        }
+
+    assert len(pairs(1)) == 48  # two for each picture
+    assert pairs(1) == pairs(1)
+    assert len(pairs(1) & pairs(2)) < 24

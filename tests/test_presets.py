@@ -1,0 +1,41 @@
+"""The presets and what a user's choices make of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from retrieval.presets import FAST, PAPER, PRESETS, adapted
+from retrieval.settings import PresetName
+
+
+def test_the_papers_preset_is_section_4() -> None:
+    assert PRESETS[PresetName.paper] is PAPER
+    assert (PAPER.backbone, PAPER.units, PAPER.loss, PAPER.pairing) == ("resnet50", 256, "contrastive", "random")
+    assert not any((PAPER.normalize, PAPER.augment, PAPER.standardize, PAPER.bfloat16, PAPER.calibrate))
+    assert (PAPER.shift, PAPER.frozen, PAPER.warm_up, PAPER.dropout, PAPER.weight_decay) == (None, 0, 0, 0, 0)
+
+
+def test_nothing_chosen_leaves_the_preset_as_it_is() -> None:
+    for preset in PRESETS.values():
+        assert adapted(preset, None, None, None, thaw=True, keep_general=False) == preset
+
+
+def test_what_is_chosen_replaces_what_the_preset_has() -> None:
+    chosen = adapted(FAST, 3, "SupConLoss", "resnet50", thaw=True, keep_general=False)
+    changed = {name for name, value in asdict(chosen).items() if value != asdict(FAST)[name]}
+    assert changed == {"epochs", "loss", "backbone"}
+    assert (chosen.epochs, chosen.loss, chosen.backbone) == (3, "SupConLoss", "resnet50")
+
+
+def test_a_head_alone_keeps_the_backbone_and_its_input() -> None:
+    head = adapted(FAST, None, None, None, thaw=False, keep_general=False)
+    assert (head.frozen, head.input_size, head.augment, head.warm_up) == (1.0, None, False, 0)
+    assert head.epochs == 30
+    assert adapted(FAST, 4, None, None, thaw=False, keep_general=False).epochs == 4
+    assert head.keep_general == 0
+
+
+def test_what_keeps_general_is_of_the_default_models_form() -> None:
+    held = adapted(PAPER, None, None, None, thaw=True, keep_general=True)
+    assert (held.backbone, held.normalize, held.shift, held.frozen) == ("efficientnet_lite0", True, 0.5, 1.0)
+    assert held.keep_general > 0

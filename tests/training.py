@@ -1,0 +1,80 @@
+"""Small trunks, pictures and data sets, for the tests of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from retrieval.backbones import Backbone
+from retrieval.pictures import Pixels
+from retrieval.presets import Preset
+from retrieval.settings import Preprocessing
+from retrieval.train import Part
+
+SIDE = 32
+CHANNELS = 12
+BRIEF = Preset(
+    backbone="tiny",
+    loss="pairs",
+    pairing="all",
+    epochs=3,
+    batch=12,
+    rate=1e-3,
+    head_rate=3e-3,
+    schedule="cosine",
+    units=8,
+    chunk=3,
+    normalize=True,
+    standardize=True,
+)
+"""A training of a second on `tiny_trunk`."""
+
+
+class Counting(nn.Sequential):
+    """Layers that count the pictures they were called with, in `seen`."""
+
+    seen = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        type(self).seen += len(x)
+        result: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return result
+
+
+def tiny_trunk(side: int = SIDE) -> Backbone:
+    """Two convolutions with batch normalisation, the same weights each time: four stages."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        module = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(6, CHANNELS, 3, 2, 1), nn.BatchNorm2d(CHANNELS), nn.ReLU()),
+        )
+    return Backbone("tiny", module.eval(), Preprocessing(side, (127.0,) * 3, (64.0,) * 3), CHANNELS)
+
+
+def picture(seed: int, tint: int = 0, side: int = 96) -> Pixels:
+    """uint8 (side, side, 3): a smooth seeded pattern, with more of one colour for each tint from 0 to 5."""
+    cells = np.random.default_rng(seed).integers(40, 160, (9, 8, 3)).astype(np.float64)
+    cells[..., tint % 3] += 90 if tint < 3 else -40
+    image = Image.fromarray(cells.clip(0, 255).astype(np.uint8))
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def make_set(folder: Path, classes: int = 4, each: int = 12, side: int = 64) -> Path:
+    """Class folders `c0`, `c1` and so on of generated PNGs, told apart by their colours."""
+    for code in range(classes):
+        (folder / f"c{code}").mkdir(parents=True)
+        for number in range(each):
+            Image.fromarray(picture(1000 * code + number, code, side)).save(folder / f"c{code}" / f"{number:02}.png")
+    return folder
+
+
+def make_pixels(classes: int = 4, each: int = 6, side: int = SIDE) -> tuple[Pixels, Part]:
+    """The same as pixels (N, side, side, 3), class by class, and the part that they all are."""
+    codes = np.repeat(np.arange(classes), each)
+    pixels = np.stack([picture(number, int(code), side) for number, code in enumerate(codes)])
+    return pixels, Part(np.arange(len(codes)), codes)
