@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
 
+_KEPT = {  # by command, what an interruption leaves
+    "index": "; what was committed is kept, and the same command goes on from there",
+    "train": "; whole epochs are kept, and the same command with --resume goes on from there",
+    "reproduce": "; what is finished is kept, and the same command goes on from there",
+}
 _WIDE = 100  # columns from which a table has room for bars beside the paths
 
 out = Console(highlight=False, soft_wrap=False)
@@ -56,8 +61,7 @@ class _Commands(TyperGroup):
             _complain(_sentence(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            kept = "; what was committed is kept, and the same command goes on from there"
-            _complain(f"interrupted{kept if ctx.invoked_subcommand == 'index' else ''}")
+            _complain(f"interrupted{_KEPT.get(ctx.invoked_subcommand, '')}")
             raise typer.Exit(130) from error
 
 
@@ -92,7 +96,7 @@ Backbone = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="A file of the backbone's weights.")]
 Preset = Annotated[PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides all that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Decides all that is drawn.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -252,7 +256,7 @@ def evaluate(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst mistakes the page shows.")] = 10,
-    seed: Annotated[int, typer.Option(help="Decides which pairs are drawn.")] = 0,
+    seed: Seed = 0,
     pool: Annotated[int, typer.Option(min=100, help="How many candidates the head rescores.")] = POOL,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
@@ -401,7 +405,10 @@ def crop(
         float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
     ] = 0.2,
     margin: Annotated[float, typer.Option(min=0, help="How much a box is grown on each side, of its own size.")] = 0.1,
-    seed: Annotated[int | None, typer.Option(help="Draws the partners. [default: the model's split's, or 0]")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]"),
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
     show: Annotated[int, typer.Option(min=1, help="How many crops the page shows.")] = 12,
     device: OnDevice = Device.auto,
@@ -456,6 +463,9 @@ def train(
     ] = None,
     backbone: Backbone = None,
     weights: Weights = None,
+    hardest: Annotated[
+        float, typer.Option(min=0, max=1, help="In the second half, let only this share of the pairs count.")
+    ] = 1.0,
     thaw: Annotated[
         bool, typer.Option("--thaw/--no-thaw", help="Train the backbone too, or only the head: keeps an index good.")
     ] = True,
@@ -479,7 +489,7 @@ def train(
     from retrieval.train_bundle import Recipe, train_bundle
     from retrieval.watching import training_watch
 
-    chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general)
+    chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
     with training_watch(err, tensorboard) as watch:
         trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
     if as_json:
@@ -522,7 +532,7 @@ def reproduce(
     from retrieval.reproduced import Plan
     from retrieval.watching import prepared_steps, stage, training_watch
 
-    chosen = adapted(PRESETS[preset], epochs, None, backbone, thaw=True, keep_general=False)
+    chosen = adapted(PRESETS[preset], epochs, backbone=backbone)
     command = shlex.join(["retrieve", *sys.argv[1:]])
     plan = Plan(case, data, folder, chosen, seed, seeds, pairs, weights, device, command)
     watch = Watch(

@@ -32,10 +32,10 @@ from torch import Tensor
 
 from retrieval.backbones import Backbone, build_backbone
 from retrieval.model import SiameseNetwork, contrastive_loss
-from retrieval.pairs import random_pairs
+from retrieval.pairs import Codes, random_pairs
 from retrieval.pictures import Pixels
 from retrieval.presets import FAST, Preset
-from retrieval.samples import Codes, DataSet, find_samples, read_pixels
+from retrieval.samples import DataSet, find_samples, read_pixels
 from retrieval.train import Epoch, Hooks, Part, Training
 
 PICTURES = 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from retrieval.errors import ModelError
+from retrieval.files import write_whole
 
 _KEY = "training"
 
 
 def write_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, plain: Any) -> None:
-    """Write the state of modules and optimizer, and `plain` (JSON values): the whole file or nothing of it."""
+    """Write the state of modules and optimizer, and `plain` (JSON values). Raises RetrievalError."""
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
         for name, module in modules.items()
@@ -26,12 +26,7 @@ def write_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch
     }
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(save(tensors, {_KEY: json.dumps(plain)}))
-        os.replace(part, file)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be written ({error.strerror}): make room, then go on with --resume") from error
+    write_whole(file, save(tensors, {_KEY: json.dumps(plain)}))
 
 
 def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> Any:

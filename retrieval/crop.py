@@ -19,8 +19,9 @@ from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
 from retrieval.errors import RetrievalError
 from retrieval.focus import MARGIN, THRESHOLD
 from retrieval.head import Array
+from retrieval.pairs import Codes
 from retrieval.pictures import Pixels
-from retrieval.samples import Advance, Codes, DataSet, LeftOut, read_pixels
+from retrieval.samples import Advance, DataSet, LeftOut, check_outside, read_pixels
 from retrieval.split import PART_NAMES, TRAIN, Split, read_split
 
 Track = Callable[[str, int], AbstractContextManager[Advance]]
@@ -89,8 +90,7 @@ def _untracked(stage: str, pictures: int) -> Iterator[Advance]:
 def check_out(dataset: Path, out: Path) -> Path:
     """The folder to write, resolved. Raises RetrievalError where it holds something or lies in the data set."""
     place = out.resolve()
-    if place.is_relative_to(dataset.resolve()):
-        raise RetrievalError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
+    check_outside(dataset, out)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise RetrievalError(f"{out} is there already: give a new or an empty folder")
     return place
@@ -227,9 +227,16 @@ def _batches(places: Codes) -> Iterator[Codes]:
 
 
 def _carried(place: Path, split: Split, parts: list[str], hashes: list[str]) -> Split:
-    """The split of the new folder: each written content in the part of its source."""
+    """The split of the new folder: each written content in the part of its source, which stays in it too.
+
+    So a model that learnt from a crop is not measured on the picture that it was cut from.
+    """
     by_name = {
-        name: tuple(dict.fromkeys(content for content, part in zip(hashes, parts, strict=True) if part == name))
+        name: tuple(
+            dict.fromkeys(
+                [content for content, part in zip(hashes, parts, strict=True) if part == name] + [*split.parts[name]]
+            )
+        )
         for name in PART_NAMES
     }
     return Split(os.fspath(place), split.seed, by_name)

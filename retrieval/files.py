@@ -18,6 +18,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())  # before the name says that it is there
             os.replace(part, path)
         finally:
             with contextlib.suppress(OSError):

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.pictures import seen_box
 
@@ -41,21 +40,6 @@ def focus_box(heatmap: Array, size: tuple[int, int], threshold: float = THRESHOL
     left, right = _span(np.any(region, axis=0), seen[0], seen[2], columns, size[0], margin)
     top, bottom = _span(np.any(region, axis=1), seen[1], seen[3], rows, size[1], margin)
     return left, top, right, bottom
-
-
-def pair_boxes(
-    explanation: Explanation,
-    sizes: tuple[tuple[int, int], tuple[int, int]],
-    threshold: float = THRESHOLD,
-    margin: float = MARGIN,
-) -> tuple[Box, Box]:
-    """`focus_box` of both pictures of a pair, around what speaks for their similarity, whatever the verdict.
-
-    `sizes` are those of the upright pictures, of the query first.
-    """
-    kind = "factual" if explanation.verdict == "similar" else "counterfactual"
-    first, second = (getattr(side, kind) for side in (explanation.query, explanation.hit))
-    return focus_box(first, sizes[0], threshold, margin), focus_box(second, sizes[1], threshold, margin)
 
 
 def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:

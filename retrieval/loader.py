@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +69,18 @@ class _Pictures(Dataset[Tensor]):
         self.rows = rows
         self.augment = augment
         self.seed = seed
+
+    def __getstate__(self) -> dict[str, object]:
+        """For a worker that shares no memory: the file that the pixels are mapped from, not what it holds."""
+        state = dict(self.__dict__)
+        if isinstance(self.pixels, np.memmap) and self.pixels.filename:
+            state["pixels"] = self.pixels.filename
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not isinstance(self.pixels, np.ndarray):
+            self.pixels = np.load(self.pixels, mmap_mode="r")
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor:
         number, place = item

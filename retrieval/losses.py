@@ -1,10 +1,14 @@
-"""Losses of a batch in torch, by name: the paper's, the log-loss of all pairs, and those of pytorch-metric-learning."""
+"""Losses of a batch in torch, by name: the paper's, the log-loss of all pairs, and those of pytorch-metric-learning.
+
+Each takes embeddings u (B, E), their classes (B,), the separations D (P, 1) of the batch's pairs, the neuron that takes
+D to the log-odds w D + b, and the pairs' labels `different` (P,); it gives a scalar.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +18,6 @@ from retrieval.errors import ModelError
 from retrieval.model import contrastive_loss
 
 OURS = ("pairs", "contrastive")
-
-
-class Loss(Protocol):
-    """The loss, a scalar, of embeddings u (B, E) of classes (B,).
-
-    `separations` D (P, 1) are those of the batch's pairs, `different` (P,) their labels; `neuron` takes D to the
-    log-odds w D + b.
-    """
-
-    def __call__(
-        self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor
-    ) -> Tensor: ...
 
 
 def build_loss(name: str, classes: int, units: int) -> nn.Module:
@@ -70,11 +62,13 @@ class PairLoss(nn.Module):
     """The log-loss of the verdicts on all pairs, both kinds weighing the same, and that of the classes.
 
     The second is the cross entropy of a softmax over the cosines with one learnt direction a class; it says what a
-    picture should be near to, where pairs only say how near.
+    picture should be near to, where pairs only say how near. Of the pairs of each kind only the `hardest` share
+    counts, which a training lowers from 1 as most pairs become easy.
     """
 
     def __init__(self, classes: int, units: int, scale: float = 10.0, smoothing: float = 0.1) -> None:
         super().__init__()
+        self.hardest = 1.0
         self.directions = nn.Parameter(0.05 * torch.randn(classes, units))
         self.scale = scale
         self.smoothing = smoothing
@@ -82,7 +76,7 @@ class PairLoss(nn.Module):
     def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
         cosines = functional.normalize(u, dim=1) @ functional.normalize(self.directions, dim=1).T
         of_classes = functional.cross_entropy(self.scale * cosines, classes, label_smoothing=self.smoothing)
-        return balanced_log_loss(neuron(separations), different) + of_classes
+        return balanced_log_loss(neuron(separations), different, self.hardest) + of_classes
 
 
 class MetricLoss(nn.Module):
@@ -97,8 +91,15 @@ class MetricLoss(nn.Module):
         return of_embeddings + balanced_log_loss(neuron(separations.detach()), different)
 
 
-def balanced_log_loss(logits: Tensor, different: Tensor) -> Tensor:
-    """-log of the chance that logits (P, 1) give each pair's label (P,): the mean over both kinds of their means."""
+def balanced_log_loss(logits: Tensor, different: Tensor, hardest: float = 1.0) -> Tensor:
+    """-log of the chance that logits (P, 1) give each pair's label (P,): the mean over both kinds of their means.
+
+    The mean of a kind is that of the `hardest` share of its pairs, at least one.
+    """
     losses = functional.binary_cross_entropy_with_logits(logits.squeeze(1), different.float(), reduction="none")
-    present = [losses[different == kind].mean() for kind in (False, True) if bool((different == kind).any())]
-    return torch.stack(present).mean()
+    kinds = [losses[different == kind] for kind in (False, True)]
+    return torch.stack([_hardest(kind, hardest) for kind in kinds if len(kind)]).mean()
+
+
+def _hardest(losses: Tensor, share: float) -> Tensor:
+    return losses.topk(max(1, round(share * len(losses)))).values.mean() if share < 1 else losses.mean()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from retrieval.head import Array
 from retrieval.network import Step
 from retrieval.pairs import Codes, Flags, random_pairs
 from retrieval.pictures import Pixels, load
-from retrieval.samples import Advance, DataSet, Sample
+from retrieval.samples import Advance, DataSet, Sample, read_ahead
 from retrieval.settings import POOL
 from retrieval.split import Split, read_split
 
 _BATCH = 32
-_READERS = 2
 
 PixelsBySize = dict[int, Pixels]
 
@@ -164,14 +162,8 @@ def _read(sample: Sample, sizes: Sequence[int]) -> PixelsBySize | str:
 def _in_batches(
     samples: Sequence[Sample], read: Callable[[Sample], PixelsBySize | str]
 ) -> Iterator[tuple[Sequence[Sample], list[PixelsBySize | str]]]:
-    """Batches of samples with what was read of them, one batch ahead of its use."""
-    waiting: deque[tuple[Sequence[Sample], Iterator[PixelsBySize | str]]] = deque()
-    with ThreadPoolExecutor(_READERS) as readers:
-        for start in range(0, len(samples), _BATCH):
-            batch = samples[start : start + _BATCH]
-            waiting.append((batch, readers.map(read, batch)))
-            if len(waiting) > 1:
-                first, pixels = waiting.popleft()
-                yield first, list(pixels)
-        for first, pixels in waiting:
-            yield first, list(pixels)
+    """Batches of samples with what was read of them."""
+    pictures = read_ahead(read, samples)
+    for start in range(0, len(samples), _BATCH):
+        batch = samples[start : start + _BATCH]
+        yield batch, list(islice(pictures, len(batch)))

@@ -37,7 +37,7 @@ def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 def is_output(name: str) -> bool:
     """Whether a query or an explanation names so what it writes into a folder."""
-    return bool(name == CONTACT_SHEET or HIT_OVERLAY.fullmatch(name) or PAIR_OVERLAY.fullmatch(name))
+    return bool(name in (CONTACT_SHEET, CURVES) or HIT_OVERLAY.fullmatch(name) or PAIR_OVERLAY.fullmatch(name))
 
 
 def percent(share: float) -> str:

@@ -21,10 +21,11 @@ class Preset:
     batch: int  # pictures that go through the backbone at once
     rate: float  # Adam's learning rate of the backbone
     head_rate: float
-    schedule: str  # "plateau": lowered where validation gets no better, stopped at last; "cosine": up, then down to 0
+    schedule: str  # "plateau": lowered where validation gets no better, stopped at last; "cosine": up, then down
     units: int = 256
     input_size: int | None = None  # of the network; None: the backbone's usual one
     chunk: int = 5  # pictures of one class that come together in a batch, with pairing "all"
+    hardest: float = 1.0  # share of a batch's pairs of each kind that count in the second half, for the loss "pairs"
     normalize: bool = False  # embeddings at unit length
     shift: float | None = None  # descriptors as sqrt(g + shift)
     standardize: bool = False  # descriptors of mean 0 and spread 1 before the dense layer, into which it is folded
@@ -56,7 +57,7 @@ FAST = Preset(
     backbone="efficientnet_lite0",
     loss="pairs",
     pairing="all",
-    epochs=10,
+    epochs=8,
     batch=50,
     rate=3e-4,
     head_rate=1e-3,
@@ -73,7 +74,7 @@ FAST = Preset(
     size=224,  # crops enlarge things: trained at 224, they are as large as in whole pictures at 288
     dropout=0.2,
     weight_decay=0.02,
-    average=0.98,
+    average=0.995,
     bfloat16=True,
 )
 
@@ -81,7 +82,13 @@ PRESETS = {PresetName.fast: FAST, PresetName.paper: PAPER}
 
 
 def adapted(
-    preset: Preset, epochs: int | None, loss: str | None, backbone: str | None, thaw: bool, keep_general: bool
+    preset: Preset,
+    epochs: int | None = None,
+    loss: str | None = None,
+    backbone: str | None = None,
+    thaw: bool = True,
+    keep_general: bool = False,
+    hardest: float = 1.0,
 ) -> Preset:
     """The preset with what a user chose otherwise; None keeps the preset's.
 
@@ -95,5 +102,9 @@ def adapted(
     if keep_general:
         preset = replace(preset, backbone=FAST.backbone, normalize=True, shift=FAST.shift, keep_general=_HELD)
     return replace(
-        preset, epochs=epochs or preset.epochs, loss=loss or preset.loss, backbone=backbone or preset.backbone
+        preset,
+        epochs=epochs or preset.epochs,
+        loss=loss or preset.loss,
+        backbone=backbone or preset.backbone,
+        hardest=hardest,
     )

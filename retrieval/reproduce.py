@@ -106,7 +106,6 @@ def _trained(plan: Plan, dataset: Path, name: str, seed: int, watch: Watch) -> M
     folder = plan.out / "models" / f"{name}-{seed}"
     recipe = Recipe(dataset, plan.preset, seed, plan.weights)
     if (folder / "model.json").exists():
-        _check(recipe, find_bundle(os.path.abspath(folder)))
         watch.say(f"{folder} is trained already, and used again")
     elif (folder / WORK).exists():
         watch.say(f"{folder} is an unfinished training, and gone on with")
@@ -114,19 +113,6 @@ def _trained(plan: Plan, dataset: Path, name: str, seed: int, watch: Watch) -> M
         trained = train_bundle(recipe, folder, resume=True, device=plan.device, watch=training)
     parts = {name: len(_split(trained.bundle).parts[name]) for name in PART_NAMES}
     return Model(folder, parts, trained.best_epoch, len(trained.history))
-
-
-def _check(recipe: Recipe, bundle: Bundle) -> None:
-    """A finished model must be what would be trained. Settings that it does not know yet are not compared."""
-    asked, known = recipe.as_json(), bundle.card.provenance
-    settings = known.get("recipe", {})
-    other = [name for name, value in asked["preset"].items() if settings.get(name, value) != value]
-    weights = recipe.weights.name if recipe.weights else "ImageNet"
-    if other or known.get("seed") != recipe.seed or known.get("backbone_weights") != weights:
-        raise SettingError(
-            f"{bundle.folder} was trained with other options ({', '.join(other) or 'seed or weights'}):"
-            " give those, or give --out another folder"
-        )
 
 
 def _cropped(plan: Plan, dataset: DataSet, comparer: Comparer, seed: int, watch: Watch) -> CropReport:

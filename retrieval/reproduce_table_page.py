@@ -75,7 +75,7 @@ The best epoch is the first with the greatest validation ROC AUC. {_schedule(res
 
 def _schedule(plan: Plan) -> str:
     if plan.preset.schedule == "cosine":
-        return f"The learning rate falls to 0 over {plan.preset.epochs} epochs, whenever the best one is."
+        return f"The learning rate falls over {plan.preset.epochs} epochs, whenever the best one is."
     return f"A training has at most {plan.preset.epochs} epochs, and ends where validation gets no better."
 
 

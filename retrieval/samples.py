@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.errors import GalleryError, PictureError
+from retrieval.files import explained
+from retrieval.pairs import Codes
 from retrieval.pictures import Pixels, content_hash, load, open_file
 from retrieval.walk import Found, Unreadable, walk
 
-Codes = NDArray[np.int64]
 LeftOut = tuple[tuple[Path, str], ...]
 Advance = Callable[[int], None]
 
@@ -67,7 +66,7 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
         raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
     found: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
-    for entry in _ahead(_hashed, walk(os.fsencode(os.path.abspath(folder)))):
+    for entry in read_ahead(_hashed, walk(os.fsencode(os.path.abspath(folder)))):
         advance(1)
         if isinstance(entry, Unreadable):
             left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
@@ -75,10 +74,24 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
             left_out.append((entry.path, "lies in no class folder"))
         else:
             found.append(entry)
+    held = {sample.path.relative_to(os.path.abspath(folder)).parts[0] for sample in found}
+    for name in sorted(os.listdir(folder)):
+        if (folder / name).is_dir() and not name.startswith(".") and name not in held:
+            left_out.append((Path(os.path.abspath(folder)) / name, "holds no picture that can be used"))
     kept = _once(found, left_out)
     if not kept:
-        raise GalleryError(f"{folder} holds no picture in a class folder: give a folder with a folder for each class")
+        first = f" ({left_out[0][0].name} {left_out[0][1]})" if left_out else ""
+        raise GalleryError(
+            f"{folder} holds no picture in a class folder that can be used{first}: give a folder with a folder for each"
+            " class"
+        )
     return DataSet(folder, tuple(kept), tuple(left_out))
+
+
+def check_outside(dataset: Path, out: Path) -> None:
+    """Raises GalleryError where a folder to write lies in the data set, whose pictures it would join."""
+    if out.resolve().is_relative_to(dataset.resolve()):
+        raise GalleryError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
 
 
 def count_entries(folder: Path) -> int:
@@ -91,14 +104,17 @@ def read_pixels(
 ) -> tuple[DataSet, Pixels]:
     """Decode every picture into the file `out` (.npy): the samples that could be read, uint8 (N, size, size, 3).
 
-    The pixels are mapped from the file, so that a data set may be larger than the memory.
+    The pixels are mapped from the file, so that a data set may be larger than the memory. Raises RetrievalError where
+    it has no room.
     """
     part = out.with_name(out.name + ".part")
-    pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset.samples), size, size, 3))
+    with explained(out):
+        pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset.samples), size, size, 3))
+        _take_room(part)
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
     for sample, result in zip(
-        dataset.samples, _ahead(lambda sample: _decoded(sample, size), dataset.samples), strict=True
+        dataset.samples, read_ahead(lambda sample: _decoded(sample, size), dataset.samples), strict=True
     ):
         advance(1)
         if isinstance(result, str):
@@ -106,9 +122,19 @@ def read_pixels(
         else:
             pixels[len(kept)] = result
             kept.append(sample)
+    if not kept:
+        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
     pixels.flush()
+    del pixels  # some systems rename no file that is mapped
     os.replace(part, out)
     return DataSet(dataset.folder, tuple(kept), tuple(left_out)), np.load(out, mmap_mode="r")[: len(kept)]
+
+
+def _take_room(file: Path) -> None:
+    """Give a sparse file its place on the disk now: a full disk is an error here, but a crash when it is mapped."""
+    if hasattr(os, "posix_fallocate"):
+        with open(file, "r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
 
 
 def _once(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
@@ -147,9 +173,16 @@ def _decoded(sample: Sample, size: int) -> Pixels | str:
         return error.reason
 
 
-def _ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Map on threads, a bounded number ahead, in order."""
-    iterator = iter(items)
-    with ThreadPoolExecutor(_READERS) as threads:
-        while batch := list(islice(iterator, _AHEAD)):
-            yield from threads.map(work, batch)
+def read_ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Map on threads, a bounded number ahead of what is asked for, in order."""
+    waiting: deque[Future[Out]] = deque()
+    threads = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+    try:
+        for item in items:
+            waiting.append(threads.submit(work, item))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)

@@ -28,8 +28,7 @@ VALIDATION_SHARE = 0.1  # of what is left of it
 FILE = "split.json"
 
 _ROWS, _COLUMNS = 16, 17  # of the grey picture whose neighbours are compared
-_NEAR = 16  # bits of 256 by which near duplicates differ at most: a file saved anew, resized or slightly cropped
-_BLOCK = 64
+_NEAR_BITS, _NEAR_LEVELS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,9 @@ def read_split(folder: Path) -> Split | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} cannot be read ({error!r}): get the bundle anew") from error
+        raise ModelError(
+            f"{file} is no split of a data set ({error!r}): remove it, or get what it came with anew"
+        ) from error
 
 
 def split(dataset: DataSet, groups: Groups, seed: int) -> Parts:
@@ -92,37 +93,43 @@ def split(dataset: DataSet, groups: Groups, seed: int) -> Parts:
     return parts
 
 
-def as_split(dataset: DataSet, parts: Parts, seed: int) -> Split:
-    """The record of a split, by content."""
+def as_split(dataset: DataSet, parts: Parts, seed: int, given: Split | None = None) -> Split:
+    """The record of a split, by content; of a `given` one, which the parts follow, contents found no more are kept."""
     hashes = [sample.hash for sample in dataset.samples]
+    found = set(hashes)
     by_name = {
-        name: tuple(content for content, part in zip(hashes, parts, strict=True) if part == number)
+        name: (
+            *(content for content, part in zip(hashes, parts, strict=True) if part == number),
+            *(content for content in (given.parts[name] if given else ()) if content not in found),
+        )
         for number, name in enumerate(PART_NAMES)
     }
-    return Split(str(dataset.folder.resolve()), seed, by_name)
+    return Split(str(dataset.folder.resolve()), given.seed if given else seed, by_name)
 
 
 def near_duplicates(pixels: Pixels) -> Groups:
-    """Groups (N,) of pictures that look the same at 17 x 16 grey values, by a difference hash of 256 bits.
+    """Groups (N,) of pictures that look the same: one saved anew, resized or slightly cropped.
 
-    Equal numbers are one group, named by its first picture.
+    Two are near where a difference hash of 256 bits (is a cell brighter than its left neighbour?) differs in at most
+    16, and no cell of 17 x 16 by more than 32 of 255 grey levels: the hash alone says nothing of plain backgrounds.
+    Equal numbers are one group: a picture, whose place names it, and later ones that look like it. The time grows with
+    the square of N.
     """
-    bits = np.stack([_difference_hash(picture) for picture in pixels])  # (N, 4) uint64
-    groups = np.arange(len(bits))
-    for start in range(0, len(bits), _BLOCK):
-        block = bits[start : start + _BLOCK]
-        differing = np.bitwise_count(block[:, None] ^ bits[None]).sum(axis=2)
-        for one, other in np.argwhere(differing <= _NEAR):
-            if start + one < other:
-                names = groups[start + one], groups[other]
-                groups[np.isin(groups, names)] = min(names)
+    grey = np.stack([_grey(picture) for picture in pixels])  # (N, 16, 17)
+    hashes = np.packbits((grey[:, :, 1:] > grey[:, :, :-1]).reshape(len(grey), -1), axis=1).view(np.uint64)  # (N, 4)
+    groups = np.arange(len(grey))
+    for one in range(len(grey)):
+        if groups[one] == one:
+            differing = np.bitwise_count(hashes[one + 1 :] ^ hashes[one]).sum(axis=1)
+            near = one + 1 + np.flatnonzero(differing <= _NEAR_BITS)
+            near = near[(groups[near] == near) & (np.abs(grey[near] - grey[one]).max(axis=(1, 2)) <= _NEAR_LEVELS)]
+            groups[near] = one
     return groups
 
 
-def _difference_hash(picture: Pixels) -> NDArray[np.uint64]:
-    grey = Image.fromarray(picture).convert("L").resize((_COLUMNS, _ROWS), Image.Resampling.BOX)
-    values = np.asarray(grey)
-    return np.packbits(values[:, 1:] > values[:, :-1]).view(np.uint64)
+def _grey(picture: Pixels) -> NDArray[np.int16]:
+    small = Image.fromarray(picture).convert("L").resize((_COLUMNS, _ROWS), Image.Resampling.BOX)
+    return np.asarray(small).astype(np.int16)
 
 
 def _assign(parts: Parts, groups: list[list[int]], part: int, wanted: int) -> list[list[int]]:

@@ -247,6 +247,11 @@ def data_lines(data: Data) -> RenderableType:
     dataset, counts = data.dataset, data.counts
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     lines = [Text(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
+    if data.given:
+        lines.append(Text("the parts are those of the data set's own split.json"))
+    untested = [name for name in dataset.classes if name not in data.tested_classes]
+    if untested:
+        lines.append(Text(f"too few pictures to be measured on: {safe_name(', '.join(untested))}"))
     if not data.validates:
         lines.append(Text("too few pictures for a validation part: epochs are judged by the training part"))
     lines += [Text(f"left out: {safe_name(path)} {safe_name(reason)}") for path, reason in dataset.left_out[:20]]

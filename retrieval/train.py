@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from retrieval.backbones import Backbone
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
@@ -31,7 +31,7 @@ from retrieval.trainee import Trainee
 _STEP = 64  # pictures described at once
 _DRAWS = 5  # of random pairs of the validation part, so that one draw's luck does not choose the epoch
 _NEURON_RATE = 10  # times the head's
-_RISE = 0.15  # share of the steps in which the cosine schedule's rate rises
+_RISE, _LEAST = 0.15, 0.2  # share of the steps in which the cosine schedule's rate rises, and where it ends
 _WAIT, _FACTOR, _PATIENCE = 2, 0.2, 6  # plateau: epochs without a better loss until the rate is lowered, and the end
 
 
@@ -96,8 +96,7 @@ class Training:
         trainee = Trainee(trunk, preset, int(self.part.codes.max()) + 1, start)
         self.trainee = trainee.to(device).to(memory_format=torch.channels_last)
         self.best = copy.deepcopy(self.trainee)
-        average = get_ema_multi_avg_fn(preset.average)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.trainee, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(self.trainee, avg_fn=_running_mean(preset.average), use_buffers=True)
         self.optimizer = self._optimizer(preset.rate, preset.head_rate)
         self.history: list[Epoch] = []
         self._descriptors: tuple[Tensor, Tensor] | None = None  # of both parts, where the backbone stays as it is
@@ -157,7 +156,8 @@ class Training:
         descriptors = self._first_descriptors()
         self.trainee.standardize(descriptors)
         self.trainee.eval()
-        self.trainee.set_neuron(descriptors[:_STEP])
+        some = np.random.default_rng(self.seed).permutation(len(descriptors))[:_STEP]  # of all classes
+        self.trainee.set_neuron(descriptors[some])
         if self.preset.warm_up:
             self._warm_up(descriptors)
         self.average.module.load_state_dict(self.trainee.state_dict())
@@ -190,6 +190,7 @@ class Training:
         batches = epoch_batches(self.preset, self.part.codes, self.seed, epoch)
         self.hooks.on_stage(f"Epoch {epoch} of {self.preset.epochs}", len(batches))
         self.trainee.train()
+        self.trainee.use_hardest(self.preset.hardest if 2 * epoch > self.preset.epochs else 1.0)
         losses = []
         for step, (batch, descriptors) in enumerate(self._descriptors_of(batches, epoch)):
             self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
@@ -252,7 +253,7 @@ class Training:
             loss = kept.loss(u, u, separations, kept.network.output, different)
         else:
             loss = balanced_log_loss(kept.network.output(separations), different)
-        auc = roc_auc(separations.squeeze(1).double().cpu().numpy(), different.cpu().numpy())
+        auc = roc_auc(separations.squeeze(1).cpu().double().numpy(), different.cpu().numpy())
         return loss.item(), auc
 
     def _known(self) -> tuple[Tensor, Tensor]:
@@ -310,11 +311,25 @@ def _drawn(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
     return first, second, ~similar
 
 
+def _running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Of weights, with a shorter memory at first, so that the beginning does not weigh most in a short training."""
+
+    def averaged(mean: Tensor, weights: Tensor, count: Tensor | int) -> Tensor:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        return mean + (1 - kept) * (weights - mean)
+
+    return averaged
+
+
 def _cosine(done: float) -> float:
-    """The share of the greatest rate after this share of the steps: up in a line, down to 0 as a cosine."""
+    """The share of the greatest rate after this share of the steps: up in a line, down to a fifth as a cosine.
+
+    It does not go down to 0: the running mean of the weights does what that is for, and a last phase of small steps
+    learns the mistakes of the labels.
+    """
     if done < _RISE:
         return max(done, 0.01 * _RISE) / _RISE
-    return 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
+    return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
 
 
 def _epochs_without_gain(history: list[Epoch]) -> tuple[int, int]:
@@ -334,7 +349,9 @@ def _has_bfloat16(device: str) -> bool:
     """Whether the device computes in bfloat16, not only stores it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from retrieval.backbones import Backbone, build_backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle
@@ -26,16 +27,28 @@ from retrieval.model import save_bundle
 from retrieval.names import CURVES
 from retrieval.network import torch_device
 from retrieval.pairs import random_pairs
-from retrieval.pictures import Pixels
+from retrieval.pictures import Pixels, normalise
 from retrieval.presets import Preset
-from retrieval.samples import Advance, DataSet, count_entries, find_samples, read_pixels
-from retrieval.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, as_split, near_duplicates, read_split, split
+from retrieval.samples import Advance, DataSet, check_outside, count_entries, find_samples, read_pixels
+from retrieval.split import (
+    PART_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Parts,
+    Split,
+    as_split,
+    near_duplicates,
+    read_split,
+    split,
+)
 from retrieval.train import SILENT, Epoch, Hooks, Part, Training
 
 WORK = "training"
 METRICS = "metrics.jsonl"
 START = "default"  # the model whose head is kept general
 
+_LOOKED_AT = 8  # pictures, to see whether descriptors can be negative
 _PIXELS, _PLAN, _CHECKPOINT = "pixels.npy", "plan.json", "checkpoint.safetensors"
 
 
@@ -59,12 +72,14 @@ class Recipe:
 class Data:
     """A data set to train on: its pixels uint8 (N, size, size, 3) and the part of each sample, (N,).
 
-    Where it is too small for a validation part, epochs are judged by the training part.
+    Where it is too small for a validation part, epochs are judged by the training part. `given` is the split that the
+    data set came with, which the parts follow.
     """
 
     dataset: DataSet
     pixels: Pixels
     parts: Parts
+    given: Split | None
 
     def part(self, *wanted: int) -> Part:
         """The pictures of these parts."""
@@ -80,6 +95,11 @@ class Data:
     def can_measure(self) -> bool:
         """Whether the test part makes pairs of both kinds."""
         return len(random_pairs(self.part(TEST).codes, 0)[0]) > 0
+
+    @property
+    def tested_classes(self) -> set[str]:
+        """The labels that the test part has."""
+        return {self.dataset.samples[row].label for row in self.part(TEST).rows}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -114,8 +134,9 @@ def train_bundle(
     What an unfinished training needs is in the folder's `training`. With `resume` it is gone on with; a finished one
     is given back as it is. Raises GalleryError, SettingError.
     """
+    check_outside(recipe.dataset, folder)
     if (folder / "model.json").exists():
-        return _finished(folder, resume)
+        return _finished(recipe, folder, resume)
     work = folder / WORK
     if (work / _PLAN).exists() and not resume:
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
@@ -126,28 +147,51 @@ def train_bundle(
     watch.on_data(data)
     parts = data.part(TRAIN), data.part(VALIDATION if data.validates else TRAIN)
     hooks = replace(watch.hooks, on_epoch=lambda history: _report(history, folder, watch.hooks))
+    preset = replace(recipe.preset, shift=_shift(recipe.preset, trunk, data.pixels))
     training = Training(
-        trunk, recipe.preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
+        trunk, preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
     )
     training.run()
     bundle = _write(recipe, data, trunk, training, folder, watch, device)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
     return Trained(bundle, training.history, training.best_epoch)
 
 
-def _finished(folder: Path, resume: bool) -> Trained:
-    if not resume:
+def _finished(recipe: Recipe, folder: Path, resume: bool) -> Trained:
+    if not resume or not (folder / METRICS).exists():
         raise SettingError(f"{folder} holds a model already: give another folder, or remove that one")
     shutil.rmtree(folder / WORK, ignore_errors=True)
     bundle = find_bundle(os.path.abspath(folder))
+    if other := _differing(recipe, bundle.card.provenance.get("recipe", {})):
+        raise SettingError(
+            f"{folder} was trained with another {' and another '.join(other)}: give that, or another folder"
+        )
     history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
     return Trained(bundle, history, int(bundle.card.provenance["best_epoch"]))
+
+
+def _differing(recipe: Recipe, known: dict[str, Any]) -> list[str]:
+    """The names of what a finished training had otherwise; settings that it did not know yet are not compared."""
+    asked = recipe.as_json()
+    preset, had = asked.pop("preset"), known.get("preset", {})
+    others = [name for name, value in asked.items() if known.get(name) != value]
+    return others + [name for name, value in preset.items() if had.get(name, value) != value]
 
 
 def _trunk(recipe: Recipe) -> Backbone:
     trunk = build_backbone(recipe.preset.backbone, weights=recipe.weights)
     size = recipe.preset.input_size or trunk.preprocessing.size
     return replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
+
+
+def _shift(preset: Preset, trunk: Backbone, pixels: Pixels) -> float | None:
+    """The preset's, but for a backbone without ReLU at its end: of negative descriptors there is no root."""
+    if preset.shift is None:
+        return None
+    pre = trunk.preprocessing
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack([normalise(picture, pre) for picture in pixels[:_LOOKED_AT]]))
+        return preset.shift if trunk.module(x).mean((2, 3)).min() >= 0 else None
 
 
 def _start(preset: Preset) -> Head | None:
@@ -169,7 +213,10 @@ def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
     watch.on_files("Decoding", lambda: len(dataset.samples))
     dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
     given = read_split(recipe.dataset)
-    data = Data(dataset, pixels, given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed))
+    parts = given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed)
+    data = Data(dataset, pixels, parts, given)
+    if not data.validates:
+        parts[parts == VALIDATION] = TRAIN
     _check(data)
     plan = {
         "recipe": recipe.as_json(),
@@ -182,7 +229,11 @@ def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
 
 
 def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
-    plan = json.loads((work / _PLAN).read_text("utf-8"))
+    try:
+        plan = json.loads((work / _PLAN).read_text("utf-8"))
+        pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(plan["samples"])]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingError(f"{work} is damaged ({error}): remove it, and train anew") from error
     if plan["recipe"] != recipe.as_json():
         raise SettingError(f"{work.parent} was begun with other options: resume with those, or give another folder")
     known = {(sample.hash, sample.label): sample for sample in dataset.samples}
@@ -194,8 +245,8 @@ def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
         )
     samples = tuple(known[each] for each in wanted)
     left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
-    pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(samples)]
-    return Data(DataSet(recipe.dataset, samples, left_out), pixels, np.array(plan["parts"], np.int8))
+    parts = np.array(plan["parts"], np.int8)
+    return Data(DataSet(recipe.dataset, samples, left_out), pixels, parts, read_split(recipe.dataset))
 
 
 def _check(data: Data) -> None:
@@ -232,7 +283,7 @@ def _write(
     unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
     name = f"{recipe.dataset.resolve().name}, unseen part"
     metrics = {name: _measured(unmeasured, data, watch, device)} if data.can_measure else {}
-    as_split(data.dataset, data.parts, recipe.seed).write(folder)
+    as_split(data.dataset, data.parts, recipe.seed, data.given).write(folder)
     return save_bundle(best, head, replace(card, metrics=metrics), folder)
 
 
@@ -253,5 +304,5 @@ def _provenance(recipe: Recipe, data: Data, training: Training) -> dict[str, Any
         "seed": recipe.seed,
         "epochs": len(training.history),
         "best_epoch": training.best_epoch,
-        "recipe": recipe.as_json()["preset"],
+        "recipe": recipe.as_json(),
     }

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from retrieval.backbones import Backbone, stages
 from retrieval.head import Head
-from retrieval.losses import build_loss
+from retrieval.losses import PairLoss, build_loss
 from retrieval.model import SiameseNetwork
 from retrieval.presets import Preset
 
@@ -70,9 +70,16 @@ class Trainee(nn.Module):
     def set_neuron(self, descriptors: Tensor) -> None:
         """Start the sigmoid neuron so that it does not saturate: half-way at the mean separation."""
         with torch.no_grad():
-            mean = torch.pdist(self.embed(descriptors)).mean().clamp_min(1e-6)
+            u = self.embed(descriptors)
+            first, second = torch.triu_indices(len(u), len(u), 1)
+            mean = torch.linalg.vector_norm(u[first] - u[second], dim=1).mean().clamp_min(1e-6)
             self.network.output.weight.fill_(_STEEPNESS / float(mean))
             self.network.output.bias.fill_(-_STEEPNESS)
+
+    def use_hardest(self, share: float) -> None:
+        """Of a batch's pairs of each kind, let only this share count from now on, where the loss can."""
+        if isinstance(self.loss, PairLoss):
+            self.loss.hardest = share
 
     def describe(self, pictures: Tensor) -> Tensor:
         """Descriptors (B, C) of normalised pictures (B, 3, H, W)."""

@@ -17,6 +17,9 @@ _BLOCK = 256  # pictures compared with all at once
 _FEW = 5  # confusions told of each kind
 
 
+_MOST_COMPARED = 5000  # pictures: what is kept for their classes and pairs grows with the square
+
+
 @dataclass(frozen=True)
 class PairFigures:
     """On as many similar as different pairs; precision and recall of the verdict `similar`.
@@ -103,7 +106,13 @@ def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, si
 
 
 def confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusions:
-    """The classes whose verdicts are wrong most often, over all pairs of descriptors (N, C) with labels (N,)."""
+    """The classes whose verdicts are wrong most often, over all pairs of descriptors (N, C) with labels (N,).
+
+    Of more than 5,000 pictures it is over the pairs of as many, drawn at random.
+    """
+    if len(labels) > _MOST_COMPARED:
+        drawn = np.sort(np.random.default_rng(0).choice(len(labels), _MOST_COMPARED, replace=False))
+        descriptors, labels = descriptors[drawn], [labels[place] for place in drawn]
     classes, codes = np.unique(np.array(labels), return_inverse=True)
     said = _said_similar(head, descriptors, codes)
     sizes = np.bincount(codes)

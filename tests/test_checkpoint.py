@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
-from retrieval.errors import ModelError
+from retrieval.errors import ModelError, RetrievalError
 
 
 class Learning:
@@ -101,9 +101,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(
-            ModelError, match=r"cannot be written \(No space left on device\): make room, then go on with"
-        ):
+        with pytest.raises(RetrievalError, match=r"cannot be written \(No space left on device\): choose a place"):
             learning.write(file, 2)
     assert learning.read(file) == 1
     learning.write(file, 3)

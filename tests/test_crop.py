@@ -128,7 +128,10 @@ def test_a_split_goes_along(trained: Bundle, small_gallery: Path, tmp_path: Path
         if sample.hash in split.parts[name]
     }
     assert parts == {"0": "train", "1": "train", "2": "validation", "3": "test"}
-    assert [len(split.parts[name]) for name in PART_NAMES] == [6, 3, 3]
+    assert [len(split.parts[name]) for name in PART_NAMES] == [6 + 6, 3, 3]  # crops, and what they were cut from
+    given = read_split(trained.folder)
+    assert given is not None
+    assert given.learnt < split.learnt
     before, after = contents(small_gallery), contents(tmp_path / "out")
     assert all(before[name] == after[name] for name in before if Path(name).stem in ("2", "3", "new"))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.explain import Explanation, Heatmaps
-from retrieval.focus import focus_box, largest_region, pair_boxes
+from retrieval.focus import focus_box, largest_region
 from retrieval.head import Array
 
 SQUARE = (700, 700)
@@ -107,15 +106,3 @@ def test_of_regions_of_one_size_the_one_with_more_evidence_counts() -> None:
 def test_nothing_is_never_in_a_region() -> None:
     values = np.array([[-1, 0, 1]], np.float32)
     assert np.array_equal(largest_region(values, 0), [[0, 0, 1]])
-
-
-@pytest.mark.parametrize("verdict", ["similar", "different"])
-def test_a_pair_has_the_boxes_of_what_makes_it_similar(verdict: str) -> None:
-    first, second, against = heat((3, 2, 4, 3, 1)), heat((0, 6, 1, 7, 1)), heat((5, 5, 6, 6, 1))
-    if verdict == "similar":
-        sides = Heatmaps(first, against, 1), Heatmaps(second, against, 1)
-        explanation = Explanation(*sides, 0.2, "similar", identical=False)
-    else:
-        sides = Heatmaps(against, first, 1), Heatmaps(against, second, 1)
-        explanation = Explanation(*sides, 0.8, "different", identical=False)
-    assert pair_boxes(explanation, (SQUARE, (70, 70)), 0.5, 0) == ((250, 150, 450, 350), (0, 50, 20, 70))

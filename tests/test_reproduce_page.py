@@ -143,7 +143,7 @@ def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> N
         "whole: d = 0.1234",
         "cropped: d = 0.0987",
         "had 0.18 and 0.11",
-        "falls to 0 over 10 epochs",
+        "falls over 8 epochs",
         "± is the sample standard deviation over the seeds.",
         "cannot be shown",  # a crop that is gone
     ):

@@ -90,13 +90,17 @@ def test_names_of_other_scripts_and_of_bytes_that_are_no_text(tmp_path: Path) ->
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with pytest.raises(GalleryError, match="holds no picture in a class folder: give a folder with a folder for each"):
+    with pytest.raises(
+        GalleryError, match=r"can be used \(a holds no picture that can be used\): give a folder with a folder"
+    ):
         find_samples(tmp_path)
     save(tmp_path / "loose.png", 1)
     with pytest.raises(GalleryError, match="holds no picture in a class folder"):
         find_samples(tmp_path)
     save(tmp_path / "b" / "1.png", 2)
-    assert find_samples(tmp_path).classes == ["b"]  # a folder without pictures is no class
+    dataset = find_samples(tmp_path)
+    assert dataset.classes == ["b"]
+    assert (tmp_path / "a", "holds no picture that can be used") in dataset.left_out
 
 
 @pytest.mark.parametrize("name", ["gone", "file.png"])

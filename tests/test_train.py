@@ -21,7 +21,7 @@ from retrieval.loader import Batch, epoch_batches
 from retrieval.pairs import random_pairs
 from retrieval.pictures import Pixels
 from retrieval.presets import FAST, PAPER, Preset
-from retrieval.train import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain
+from retrieval.train import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain, _running_mean
 from retrieval.trainee import Trainee
 from tests.training import BRIEF, Counting, make_pixels, tiny_trunk
 
@@ -56,9 +56,16 @@ def test_cosine_by_hand() -> None:
     assert _cosine(0.0) == pytest.approx(0.01)  # never 0 at the start
     assert _cosine(0.075) == pytest.approx(0.5)  # half-way up
     assert _cosine(0.15) == pytest.approx(1.0)
-    assert _cosine(0.15 + 0.85 / 2) == pytest.approx(0.5)  # half-way down
-    assert _cosine(0.15 + 0.85 / 3) == pytest.approx(0.75)  # cos 60 degrees is 1/2
-    assert _cosine(1.0) == pytest.approx(0.0)
+    assert _cosine(0.15 + 0.85 / 2) == pytest.approx(0.6)  # half-way down to a fifth
+    assert _cosine(0.15 + 0.85 / 3) == pytest.approx(0.8)  # cos 60 degrees is 1/2, so a quarter of the way
+    assert _cosine(1.0) == pytest.approx(0.2)
+
+
+def test_the_running_mean_forgets_its_beginning() -> None:
+    mean = _running_mean(0.9)
+    assert float(mean(torch.tensor(0.0), torch.tensor(1.0), 0)) == pytest.approx(0.9)  # 1 - 1 / 10
+    assert float(mean(torch.tensor(0.0), torch.tensor(1.0), 8)) == pytest.approx(0.5)  # 1 - 9 / 18
+    assert float(mean(torch.tensor(0.0), torch.tensor(1.0), 1000)) == pytest.approx(0.1)
 
 
 def losses(*values: float) -> list[Epoch]:

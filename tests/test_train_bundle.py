@@ -79,7 +79,8 @@ def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == WRITTEN
 
     (data,) = seen
-    assert data.counts == {"train": 27, "validation": 3, "test": 6}  # of 12: 2 to test, 1 of the other 10 to validate
+    # Of 12, 2 to test and 1 of the other 10 to validate; but one a class makes no pair, so these are trained on too.
+    assert data.counts == {"train": 30, "validation": 0, "test": 6}
     bundle = find_bundle(str(out))
     card = bundle.card
     assert (card.name, card.backbone, card.units, card.normalize) == ("model", "tiny", 8, True)
@@ -89,7 +90,7 @@ def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert card.provenance["trained_on"] == "set"
     assert card.provenance["epochs"] == len(trained.history) == 3
     assert card.provenance["best_epoch"] == trained.best_epoch
-    assert card.provenance["recipe"]["loss"] == "pairs"
+    assert card.provenance["recipe"]["preset"]["loss"] == "pairs"
     ((name, figures),) = card.metrics.items()
     assert name.startswith("set")
     assert all(0 <= value <= 1 for value in figures.values())
@@ -147,14 +148,23 @@ def test_a_data_sets_own_split_is_followed(tmp_path: Path) -> None:
 
 def test_odd_names_of_data_set_and_bundle(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9 [red]")))
-    dataset, out = unmeasured(make_set(odd)), odd / "model \ud83c".encode("utf-8", "replace").decode()
+    models = tmp_path / "models"
+    dataset, out = unmeasured(make_set(odd)), models / "model \ud83c".encode("utf-8", "replace").decode()
     train(dataset, out)
     card = find_bundle(str(out)).card
     assert card.provenance["trained_on"] == odd.name
-    shutil.move(out, odd / os.fsdecode(b"\xff"))
-    assert find_bundle(str(odd / os.fsdecode(b"\xff"))).card == card
-    train(dataset, odd / os.fsdecode(b"\xfe"))
-    assert find_bundle(str(odd / os.fsdecode(b"\xfe"))).card.name == os.fsdecode(b"\xfe")
+    shutil.move(out, models / os.fsdecode(b"\xff"))
+    assert find_bundle(str(models / os.fsdecode(b"\xff"))).card == card
+    train(dataset, models / os.fsdecode(b"\xfe"))
+    assert find_bundle(str(models / os.fsdecode(b"\xfe"))).card.name == os.fsdecode(b"\xfe")
+
+
+def test_a_bundle_is_not_written_into_its_data_set(tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set")
+    for out in (dataset, dataset / "model"):
+        with pytest.raises(GalleryError, match="lies in .*: give a folder outside it$"):
+            train(dataset, out)
+    assert not (dataset / "split.json").exists()
 
 
 def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
