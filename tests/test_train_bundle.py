@@ -162,7 +162,7 @@ def test_odd_names_of_data_set_and_bundle(tmp_path: Path) -> None:
 def test_a_bundle_is_not_written_into_its_data_set(tmp_path: Path) -> None:
     dataset = make_set(tmp_path / "set")
     for out in (dataset, dataset / "model"):
-        with pytest.raises(GalleryError, match="lies in .*: give a folder outside it$"):
+        with pytest.raises(GalleryError, match=r"lies in .*: give a folder outside it$"):
             train(dataset, out)
     assert not (dataset / "split.json").exists()
 
