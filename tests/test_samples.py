@@ -90,9 +90,7 @@ def test_names_of_other_scripts_and_of_bytes_that_are_no_text(tmp_path: Path) ->
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with pytest.raises(
-        GalleryError, match=r"\(a holds no picture that can be used\): give a folder"
-    ):
+    with pytest.raises(GalleryError, match=r"\(a holds no picture that can be used\): give a folder"):
         find_samples(tmp_path)
     save(tmp_path / "loose.png", 1)
     with pytest.raises(GalleryError, match="holds no picture in a class folder"):
