@@ -120,7 +120,12 @@ def test_interrupted_it_says_so_in_one_line_and_goes_on_later(calm: Calm, tmp_pa
     assert process.returncode == 130, complaint.decode()
     *about_data, last = complaint.decode().splitlines()
     assert last.startswith("error: interrupted")
-    assert not any(line.startswith("error") for line in about_data), complaint.decode()  # what the data set is
+    first, *others = about_data  # the data set and its parts, and nothing else
+    assert first.endswith(" test pictures"), complaint.decode()
+    assert others == [
+        "the parts are those of the data set's own split.json",
+        "too few pictures to be measured on: c0, c1, c2, c3",
+    ]
     assert not told
     process = calm.start(out, "--resume")
     _, complaint = process.communicate()
