@@ -121,8 +121,9 @@ def index(
     """
     from indexes.database import is_store
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.indexing import count_files, resolve_gallery
+    from retrieval.indexing import resolve_gallery
     from retrieval.progress import Bar
+    from retrieval.walk import count_files
     from retrieval.watching import prepared_steps
 
     place = _store(store)

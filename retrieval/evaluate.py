@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retrieval.errors import GalleryError
 from retrieval.head import Array, Head
 from retrieval.metrics import average_precision, precision_at
-from retrieval.pairs import random_pairs
+from retrieval.pairs import makes_pairs, random_pairs
 from retrieval.settings import POOL
 from retrieval.verdicts import Confusions, PairFigures, confusions, pair_figures
 
@@ -56,7 +56,7 @@ def evaluate(
     """
     classes, codes = np.unique(np.array(labels), return_inverse=True)
     sizes = np.bincount(codes)
-    if len(classes) < 2 or not np.any(sizes > 1):
+    if not makes_pairs(codes):
         raise GalleryError(
             f"the data set has {len(classes)} class folders and at most {sizes.max(initial=0)} pictures in one:"
             " give at least two classes, one of them with two pictures"

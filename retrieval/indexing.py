@@ -117,11 +117,6 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     return Removed()
 
 
-def count_files(galleries: Iterable[bytes]) -> int:
-    """How many files a run over these galleries will deal with."""
-    return sum(1 for gallery in galleries for _ in walk(gallery))
-
-
 def index_galleries(
     catalogue: Catalogue,
     network: Network,

@@ -37,6 +37,12 @@ def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Cod
     return pairs if count is None else _some(pairs, count, random)
 
 
+def makes_pairs(codes: Codes) -> bool:
+    """Whether there are pairs of both kinds: two classes, and two pictures in one of them."""
+    sizes = np.bincount(codes)
+    return bool(np.sum(sizes > 0) > 1 and sizes.max() > 1)
+
+
 def _some(pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator) -> tuple[Codes, Codes, Flags]:
     first, second, similar = pairs
     possible = int(similar.sum())

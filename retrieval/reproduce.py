@@ -23,11 +23,12 @@ from retrieval.pairs import random_pairs
 from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
-from retrieval.samples import Advance, DataSet, count_entries, find_samples
+from retrieval.samples import Advance, DataSet, find_samples
 from retrieval.settings import Case
 from retrieval.split import PART_NAMES, Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
 from retrieval.train_bundle import Watch as TrainingWatch
+from retrieval.walk import count_files
 
 DEFAULT = "default"
 _CROPS = 4  # shown, as in Figure 5
@@ -123,7 +124,7 @@ def _cropped(plan: Plan, dataset: DataSet, comparer: Comparer, seed: int, watch:
 
 
 def _samples(plan: Plan, watch: Watch) -> DataSet:
-    with watch.track(f"Reading {plan.study.folder}", count_entries(plan.dataset)) as advance:
+    with watch.track(f"Reading {plan.study.folder}", count_files([os.fsencode(plan.dataset)])) as advance:
         return find_samples(plan.dataset, advance)
 
 

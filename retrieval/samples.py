@@ -94,11 +94,6 @@ def check_outside(dataset: Path, out: Path) -> None:
         raise GalleryError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
 
 
-def count_entries(folder: Path) -> int:
-    """How many files `find_samples` will deal with."""
-    return sum(1 for _ in walk(os.fsencode(os.path.abspath(folder))))
-
-
 def read_pixels(
     dataset: DataSet, size: int, out: Path, advance: Advance = lambda files: None
 ) -> tuple[DataSet, Pixels]:

@@ -26,10 +26,10 @@ from retrieval.measure import Subject, Terms, measure
 from retrieval.model import save_bundle
 from retrieval.names import CURVES
 from retrieval.network import torch_device
-from retrieval.pairs import random_pairs
+from retrieval.pairs import makes_pairs
 from retrieval.pictures import Pixels, normalise
 from retrieval.presets import Preset
-from retrieval.samples import Advance, DataSet, check_outside, count_entries, find_samples, read_pixels
+from retrieval.samples import Advance, DataSet, check_outside, find_samples, read_pixels
 from retrieval.split import (
     PART_NAMES,
     TEST,
@@ -43,6 +43,7 @@ from retrieval.split import (
     split,
 )
 from retrieval.train import SILENT, Epoch, Hooks, Part, Training
+from retrieval.walk import count_files
 
 WORK = "training"
 METRICS = "metrics.jsonl"
@@ -89,12 +90,12 @@ class Data:
     @property
     def validates(self) -> bool:
         """Whether the validation part makes pairs of both kinds."""
-        return len(random_pairs(self.part(VALIDATION).codes, 0)[0]) > 0
+        return makes_pairs(self.part(VALIDATION).codes)
 
     @property
     def can_measure(self) -> bool:
         """Whether the test part makes pairs of both kinds."""
-        return len(random_pairs(self.part(TEST).codes, 0)[0]) > 0
+        return makes_pairs(self.part(TEST).codes)
 
     @property
     def tested_classes(self) -> set[str]:
@@ -160,12 +161,12 @@ def train_bundle(
 def _finished(recipe: Recipe, folder: Path, resume: bool) -> Trained:
     if not resume or not (folder / METRICS).exists():
         raise SettingError(f"{folder} holds a model already: give another folder, or remove that one")
-    shutil.rmtree(folder / WORK, ignore_errors=True)
     bundle = find_bundle(os.path.abspath(folder))
     if other := _differing(recipe, bundle.card.provenance.get("recipe", {})):
         raise SettingError(
             f"{folder} was trained with another {' and another '.join(other)}: give that, or another folder"
         )
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
     return Trained(bundle, history, int(bundle.card.provenance["best_epoch"]))
 
@@ -205,7 +206,7 @@ def _start(preset: Preset) -> Head | None:
 
 def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
     """Decode and split the data set; of an unfinished training, what it had."""
-    watch.on_files("Reading", lambda: count_entries(recipe.dataset))
+    watch.on_files("Reading", lambda: count_files([os.fsencode(recipe.dataset)]))
     dataset = find_samples(recipe.dataset, watch.advance)
     if (work / _PLAN).exists():
         return _planned(recipe, dataset, work)
@@ -250,8 +251,9 @@ def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
 
 
 def _check(data: Data) -> None:
-    sizes = np.bincount(data.part(TRAIN).codes)
-    if np.sum(sizes > 0) < 2 or sizes.max() < 2:
+    codes = data.part(TRAIN).codes
+    if not makes_pairs(codes):
+        sizes = np.bincount(codes)
         raise GalleryError(
             f"{data.dataset.folder} has {np.sum(sizes > 0)} classes to train on and at most {sizes.max(initial=0)}"
             " pictures in one: give at least two class folders, one of them with two pictures"

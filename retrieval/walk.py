@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from retrieval.names import is_output
@@ -47,6 +47,11 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Fou
             ahead += reversed(_listed(nearest, entered, Counter() if passed_over is None else passed_over))
         except OSError as error:
             yield Unreadable(nearest, f"cannot be read: {error.strerror}", is_folder=True)
+
+
+def count_files(folders: Iterable[bytes]) -> int:
+    """How many entries walks of these folders will give."""
+    return sum(1 for folder in folders for _ in walk(folder))
 
 
 def _listed(

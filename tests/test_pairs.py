@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import GalleryError
-from retrieval.pairs import Codes, all_pairs, balanced_pairs, class_batches, random_batches, random_pairs
+from retrieval.pairs import Codes, all_pairs, balanced_pairs, class_batches, makes_pairs, random_batches, random_pairs
 
 CODES = np.array([0] * 7 + [1] * 4 + [2] * 9 + [3])
 
@@ -103,3 +103,9 @@ def test_balanced_pairs_draw_classes_evenly() -> None:
     assert (first != second).all()
     of_small = np.mean(codes[first[~different]] == 1)
     assert 0.4 < of_small < 0.6  # half, though it has a tenth of the pictures
+
+
+@pytest.mark.parametrize("codes", [[], [0], [0, 1], [0, 0], [0, 0, 1], [2, 2, 5], [1, 3, 4]])
+def test_whether_there_are_pairs_of_both_kinds_is_told_as_they_are_drawn(codes: list[int]) -> None:
+    both = np.array(codes, np.int64)
+    assert makes_pairs(both) == (len(random_pairs(both, 0)[0]) > 0)
