@@ -57,7 +57,11 @@ class Comparer:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
         pixels, head = [self.pixels(a), self.pixels(b)], self.bundle.head
         u = head.embed(self.describe(pixels))
-        return explain_pairs(head, self.activate(pixels), head.distance(head.separation(u[:1], u[1:])))[0]
+        return self.explain_known(pixels, float(head.distance(head.separation(u[:1], u[1:]))[0]))
+
+    def explain_known(self, pixels: Sequence[Pixels], distance: float) -> Explanation:
+        """The same of the pixels of two pictures, whose distance by their stored descriptors is known."""
+        return explain_pairs(self.bundle.head, self.activate(pixels), np.array([distance]))[0]
 
 
 def _batches(pixels: Sequence[Pixels]) -> Iterator[Pixels]:

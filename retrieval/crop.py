@@ -17,6 +17,7 @@ from retrieval.cam import signed_maps
 from retrieval.compare import Comparer
 from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
 from retrieval.errors import RetrievalError
+from retrieval.files import explained
 from retrieval.focus import MARGIN, THRESHOLD
 from retrieval.head import Array
 from retrieval.pairs import Codes
@@ -83,7 +84,8 @@ class CropReport:
 
 
 @contextmanager
-def _untracked(stage: str, pictures: int) -> Iterator[Advance]:
+def untracked(stage: str, pictures: int) -> Iterator[Advance]:
+    """A `Track` that tells nobody."""
     yield lambda done: None
 
 
@@ -97,7 +99,7 @@ def check_out(dataset: Path, out: Path) -> Path:
 
 
 def crop_dataset(
-    dataset: DataSet, out: Path, comparer: Comparer, rules: CropRules | None = None, track: Track = _untracked
+    dataset: DataSet, out: Path, comparer: Comparer, rules: CropRules | None = None, track: Track = untracked
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
@@ -122,7 +124,8 @@ def crop_dataset(
         with track("Writing", len(dataset.samples)) as advance:
             hashes, results = write_all(dataset, fates, new, rules.threshold, rules.margin, advance)
         if split:
-            _carried(place, split, parts, hashes).write(new)
+            # What a crop was cut from stays in its part too: no model that learnt the crop is measured on it.
+            split.carried(place, dict(zip(hashes, parts, strict=True))).write(new)
         if place.exists():
             place.rmdir()  # empty, and in the way on some systems
         os.rename(new, place)
@@ -147,15 +150,10 @@ def draw_partners(codes: Codes, seed: int) -> Codes:
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
     """A folder on the same disk to work in, which does not outlive the work. Raises RetrievalError."""
-    try:
+    with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".crop-", dir=place.parent, ignore_cleanup_errors=True) as work:
             yield Path(work)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RetrievalError(
-            f"{place} cannot be written ({reason}): choose a place that you may write to and that has room"
-        ) from error
 
 
 def _parts(dataset: DataSet, split: Split | None) -> list[str]:
@@ -224,19 +222,3 @@ def _described(pixels: Pixels, places: Codes, comparer: Comparer, track: Track) 
 
 def _batches(places: Codes) -> Iterator[Codes]:
     return (places[start : start + _BATCH] for start in range(0, len(places), _BATCH))
-
-
-def _carried(place: Path, split: Split, parts: list[str], hashes: list[str]) -> Split:
-    """The split of the new folder: each written content in the part of its source, which stays in it too.
-
-    So a model that learnt from a crop is not measured on the picture that it was cut from.
-    """
-    by_name = {
-        name: tuple(
-            dict.fromkeys(
-                [content for content, part in zip(hashes, parts, strict=True) if part == name] + [*split.parts[name]]
-            )
-        )
-        for name in PART_NAMES
-    }
-    return Split(os.fspath(place), split.seed, by_name)

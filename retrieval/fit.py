@@ -122,8 +122,7 @@ def _held_out_pairs(
         for data, half in zip(labelled, halves, strict=True):
             unseen = data.only(half ^ (not flip))
             first, second, apart = balanced_pairs(unseen.codes, PAIRS // 2, random)
-            u = head.embed(unseen.descriptors)
-            separations.append(head.separation(u[first], u[second]))
+            separations.append(head.pair_separations(unseen.descriptors, first, second))
             different.append(apart)
     return np.concatenate(separations), np.concatenate(different)
 

@@ -55,6 +55,13 @@ class Head:
         norm: NDArray[np.float64] = np.linalg.norm(u1.astype(np.float64) - u2, axis=-1)
         return norm
 
+    def pair_separations(
+        self, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """D of pairs, float64 (P,), given by the places of their pictures among descriptors (N, C)."""
+        u = self.embed(descriptors)
+        return self.separation(u[first], u[second])
+
     def distance(self, separation: NDArray[np.float64]) -> NDArray[np.float64]:
         """d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""
         return sigmoid(self.slope * separation + self.intercept)

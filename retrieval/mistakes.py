@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image
 
 from retrieval.compare import Comparer
 from retrieval.errors import PictureError
-from retrieval.explain import Explanation, explain_pairs, verdict_of
+from retrieval.explain import Explanation, verdict_of
 from retrieval.names import safe_name
 from retrieval.overlay import display_picture
 from retrieval.samples import Sample
-from retrieval.shown import Shown, ShownHit
+from retrieval.shown import Shown, ShownHit, on_one_scale
 from retrieval.verdicts import Mistake
 
 
@@ -40,8 +39,8 @@ def show_mistakes(comparer: Comparer, samples: Sequence[Sample], mistakes: Seque
         _shown(comparer, samples[each.first], samples[each.second], each.distance, rank)
         for rank, each in enumerate(mistakes, 1)
     ]
-    scale = max((pair.shown.scale for pair in pairs), default=0.0)
-    return [replace(pair, shown=replace(pair.shown, scale=scale)) for pair in pairs]
+    shown = on_one_scale([pair.shown for pair in pairs])
+    return [replace(pair, shown=each) for pair, each in zip(pairs, shown, strict=True)]
 
 
 def _shown(comparer: Comparer, first: Sample, second: Sample, distance: float, rank: int) -> ShownMistake:
@@ -72,7 +71,7 @@ def _explained(comparer: Comparer, first: Sample, second: Sample, distance: floa
             pixels.append(comparer.pixels(sample.path))
         except PictureError as error:
             return f"cannot be explained: {sample.path.name} {error.reason}"
-    return explain_pairs(comparer.bundle.head, comparer.activate(pixels), np.array([distance]))[0]
+    return comparer.explain_known(pixels, distance)
 
 
 def _picture(sample: Sample) -> Image.Image | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.compare import Comparer
-from retrieval.crop import CropReport, Track
+from retrieval.crop import CropReport, Track, untracked
 from retrieval.crop_page import drawn_crops
 from retrieval.errors import GalleryError, SettingError
 from retrieval.measure import Measured, Subject, Terms, measure
@@ -23,7 +23,7 @@ from retrieval.pairs import random_pairs
 from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
-from retrieval.samples import Advance, DataSet, find_samples
+from retrieval.samples import DataSet, find_samples
 from retrieval.settings import Case
 from retrieval.split import PART_NAMES, Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
@@ -44,11 +44,6 @@ def _silent_steps() -> Iterator[Step]:
     yield lambda step: None
 
 
-@contextmanager
-def _silent_stage(stage: str, pictures: int) -> Iterator[Advance]:
-    yield lambda done: None
-
-
 @dataclass(frozen=True)
 class Watch:
     """What is told on the way: opened for each training, for each network that is prepared and for each stage.
@@ -58,7 +53,7 @@ class Watch:
 
     training: Callable[[], AbstractContextManager[TrainingWatch]] = _silent_training
     preparing: Callable[[], AbstractContextManager[Step]] = _silent_steps
-    track: Track = _silent_stage
+    track: Track = untracked
     say: Callable[[str], None] = lambda sentence: None
 
 

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from retrieval.compare import Comparer
 from retrieval.crop import CropReport
 from retrieval.cropped import Crop
-from retrieval.explain import explain_pairs
 from retrieval.measure import Measured, Subject
 from retrieval.pairs import Flags
 from retrieval.pictures import Source
 from retrieval.reproduced import PairKind, ShownPair, Twins
 from retrieval.samples import Sample
 from retrieval.settings import THRESHOLD
-from retrieval.shown import prepare_pair
+from retrieval.shown import on_one_scale, prepare_pair
 
 _TWINS = 3  # pairs like Figure 6's
 
@@ -47,17 +46,16 @@ def show_pairs(measured: Measured, subject: Subject, first_kind: PairKind) -> tu
     """
     head = subject.comparer.bundle.head
     first, second, similar = measured.pairs
-    u = head.embed(measured.descriptors[subject.name])
-    distances = head.distance(head.separation(u[first], u[second]))
+    distances = head.distance(head.pair_separations(measured.descriptors[subject.name], first, second))
     picked = pick(distances, similar, measured.terms.seed)
     samples = measured.dataset.samples
-    shown = [
+    pairs = [
         _shown(kind, (samples[first[place]], samples[second[place]]), float(distances[place]), subject.comparer)
         for kind in sorted(picked, key=lambda kind: (kind is not first_kind, list(PairKind).index(kind)))
         for place in [picked[kind]]
     ]
-    scale = max((pair.shown.scale for pair in shown), default=0.0)
-    return tuple(replace(pair, shown=replace(pair.shown, scale=scale)) for pair in shown)
+    shown = on_one_scale([pair.shown for pair in pairs])
+    return tuple(replace(pair, shown=each) for pair, each in zip(pairs, shown, strict=True))
 
 
 def show_twins(report: CropReport, data: Path, original: Comparer, cropped: Comparer) -> tuple[Twins, ...]:
@@ -93,8 +91,7 @@ def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tu
 
 def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
     first, second = (sample.path for sample in samples)
-    features = comparer.activate([comparer.pixels(first), comparer.pixels(second)])
-    explanation = explain_pairs(comparer.bundle.head, features, np.array([distance]))[0]
+    explanation = comparer.explain_known([comparer.pixels(first), comparer.pixels(second)], distance)
     return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
 
 

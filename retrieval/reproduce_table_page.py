@@ -13,7 +13,7 @@ from retrieval.names import percent, safe_name
 from retrieval.overlay import display_picture
 from retrieval.page import document, figure_html, heads_html, name_html, table_html
 from retrieval.reproduce_answers import plan_json
-from retrieval.reproduce_words import TITLES, figure, settings, with_spread
+from retrieval.reproduce_words import TITLES, figure, paper_figure, settings, with_spread
 from retrieval.reproduced import (
     CROPPED,
     ORIGINAL,
@@ -81,7 +81,7 @@ def _schedule(plan: Plan) -> str:
 
 def _contrasts_html(found: dict[str, Contrast]) -> str:
     def paper(row: PaperRow, title: str) -> list[str]:
-        return [title, *(paper_cells(name, row)[0] for name in SCORES)]
+        return [title, *(paper_figure(name, row, NO_FIGURE) for name in SCORES)]
 
     rows = [
         paper(ORIGINAL, "The paper: original"),
@@ -162,10 +162,7 @@ def _figure_html(path: Path, title: str) -> str:
 
 def paper_cells(name: str, row: PaperRow | None) -> list[str]:
     """The cell of a figure in a row of the paper; none where there is no row."""
-    if row is None:
-        return []
-    value = getattr(row, name, None)
-    return [NO_FIGURE if value is None else figure(name, value)]
+    return [] if row is None else [paper_figure(name, row, NO_FIGURE)]
 
 
 def paper_note() -> str:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.names import percent, safe_name
-from retrieval.reproduce_words import KINDS, TITLES, figure, with_spread
-from retrieval.reproduced import CROPPED, ORIGINAL, PaperRow, StudyResult, TableResult
+from retrieval.reproduce_words import KINDS, TITLES, paper_figure, with_spread
+from retrieval.reproduced import CROPPED, ORIGINAL, StudyResult, TableResult
 
 
 def reproduced_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:
@@ -31,7 +31,7 @@ def _study(result: StudyResult) -> list[RenderableType]:
         if name in ("best_epoch", "epochs"):
             continue
         cells = [f"{getattr(each.pairs, name):.4f}" for each in result.results.values()]
-        table.add_row(title, *cells, *([_paper(name, row)] if row else []))
+        table.add_row(title, *cells, *([paper_figure(name, row)] if row else []))
     best = Text(
         f"{result.plan.study.title}: best epoch {result.model.best_epoch} of {result.model.epochs}", style="bold"
     )
@@ -45,8 +45,8 @@ def _table(result: TableResult) -> list[RenderableType]:
     for name, contrast in result.contrasts.items():
         table.add_row(
             TITLES[name],
-            _paper(name, ORIGINAL),
-            _paper(name, CROPPED),
+            paper_figure(name, ORIGINAL),
+            paper_figure(name, CROPPED),
             with_spread(name, contrast.original),
             with_spread(name, contrast.cropped),
             with_spread(name, contrast.change, signed=True),
@@ -59,8 +59,3 @@ def _table(result: TableResult) -> list[RenderableType]:
         for each in result.twins
     ]
     return [table, Text(f"training pictures cropped, by seed: {shares}"), *twins]
-
-
-def _paper(name: str, row: PaperRow) -> str:
-    value = getattr(row, name, None)
-    return "" if value is None else figure(name, value)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from retrieval.reproduced import PairKind, Plan, Spread, Study, study_of_kind
+from retrieval.evaluation_page import FIGURES
+from retrieval.reproduced import SCORES, PairKind, PaperRow, Plan, Spread, Study, study_of_kind
 
-TITLES = {
-    "accuracy": "Accuracy",
-    "thresholded_auc": "ROC AUC of the verdicts",
-    "macro_precision": "Precision, mean of both verdicts",
-    "macro_recall": "Recall, mean of both verdicts",
-    "roc_auc": "ROC AUC of the distances",
-    "precision": "Precision of “similar”",
-    "recall": "Recall of “similar”",
-    "best_epoch": "Best epoch",
-    "epochs": "Epochs trained",
-}
+_TITLES = dict(FIGURES) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
+TITLES = {name: _TITLES[name] for name in SCORES}
 """Of the fields of `Scores`, in their order."""
 
 KINDS = {
@@ -29,6 +21,12 @@ def figure(name: str, value: float, signed: bool = False) -> str:
     if name in ("best_epoch", "epochs"):
         return f"{value:+.1f}" if signed else f"{value:.1f}"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def paper_figure(name: str, row: PaperRow, lacking: str = "") -> str:
+    """A figure of the paper; `lacking` where its row has none."""
+    value = getattr(row, name, None)
+    return lacking if value is None else figure(name, value)
 
 
 def with_spread(name: str, spread: Spread, signed: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,12 @@ def prepare_pair(a: Source, a_name: str, b: Source, b_name: str, explanation: Ex
         note=note,
     )
     return Shown(safe_name(a_name), first, (hit,), _scale([explanation]))
+
+
+def on_one_scale(results: Sequence[Shown]) -> list[Shown]:
+    """The same with heatmaps on the largest of their scales, so that they can be told apart across results."""
+    scale = max((shown.scale for shown in results), default=0.0)
+    return [replace(shown, scale=scale) for shown in results]
 
 
 def sides(shown: Shown, hit: ShownHit, titles: tuple[str, str] = ("query", "hit")) -> tuple[Side, Side]:

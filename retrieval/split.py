@@ -49,6 +49,17 @@ class Split:
         part_of = {content: PART_NAMES.index(name) for name, contents in self.parts.items() for content in contents}
         return np.array([part_of.get(sample.hash, TRAIN) for sample in dataset.samples], np.int8)
 
+    def carried(self, folder: Path, found: dict[str, str]) -> Split:
+        """For another folder, whose contents are in the parts named; those of this one stay known in theirs."""
+        by_name = {
+            name: (
+                *(content for content, part in found.items() if part == name),
+                *(content for content in self.parts[name] if content not in found),
+            )
+            for name in PART_NAMES
+        }
+        return Split(str(folder.resolve()), self.seed, by_name)
+
     def write(self, folder: Path) -> None:
         """Write it into the folder of a bundle or of a data set. Raises RetrievalError."""
         values = {"dataset": self.dataset, "seed": self.seed, "parts": self.parts}
@@ -95,16 +106,9 @@ def split(dataset: DataSet, groups: Groups, seed: int) -> Parts:
 
 def as_split(dataset: DataSet, parts: Parts, seed: int, given: Split | None = None) -> Split:
     """The record of a split, by content; of a `given` one, which the parts follow, contents found no more are kept."""
-    hashes = [sample.hash for sample in dataset.samples]
-    found = set(hashes)
-    by_name = {
-        name: (
-            *(content for content, part in zip(hashes, parts, strict=True) if part == number),
-            *(content for content in (given.parts[name] if given else ()) if content not in found),
-        )
-        for number, name in enumerate(PART_NAMES)
-    }
-    return Split(str(dataset.folder.resolve()), given.seed if given else seed, by_name)
+    found = {sample.hash: PART_NAMES[part] for sample, part in zip(dataset.samples, parts, strict=True)}
+    before = given or Split("", seed, dict.fromkeys(PART_NAMES, ()))
+    return before.carried(dataset.folder, found)
 
 
 def near_duplicates(pixels: Pixels) -> Groups:

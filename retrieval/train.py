@@ -133,9 +133,10 @@ class Training:
         if not self.preset.calibrate:
             return head
         known = None if self.trainee.is_thawed else self._known()[1].cpu()
-        u = head.embed((self._described(self.best, self.validation) if known is None else known).numpy())
+        descriptors = (self._described(self.best, self.validation) if known is None else known).numpy()
         first, second, different = _drawn(self.validation.codes, self.seed)
-        slope, intercept = logistic(head.separation(u[first], u[second]), different, len(u))
+        separations = head.pair_separations(descriptors, first, second)
+        slope, intercept = logistic(separations, different, len(descriptors))
         return replace(head, slope=slope, intercept=intercept) if slope > 0 else head
 
     def _optimizer(self, rate: float, head_rate: float) -> torch.optim.Optimizer:

@@ -79,7 +79,7 @@ class Mistake:
 
 def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, similar: Flags) -> PairFigures:
     """The figures of the verdicts on these pairs, (M,) each: places among descriptors (N, C), and the truth."""
-    separations = _separations(head, descriptors, first, second)
+    separations = head.pair_separations(descriptors, first, second)
     distances = head.distance(separations)
     said = distances < THRESHOLD
     kinds = (said & similar, said & ~similar, ~said & ~similar, ~said & similar)
@@ -133,7 +133,7 @@ def worst_mistakes(
     Half were said similar and come first, half were said different; where one kind has too few, more of the other.
     """
     first, second, similar = pairs
-    distances = head.distance(_separations(head, descriptors, first, second))
+    distances = head.distance(head.pair_separations(descriptors, first, second))
     said = distances < THRESHOLD
     made = [
         Mistake(int(first[place]), int(second[place]), float(distances[place]), bool(similar[place]))
@@ -143,11 +143,6 @@ def worst_mistakes(
     said_different = _once(sorted((each for each in made if each.similar), key=lambda each: -each.distance))
     taken = said_similar[: max((count + 1) // 2, count - len(said_different))]
     return (*taken, *said_different[: count - len(taken)])
-
-
-def _separations(head: Head, descriptors: Array, first: Codes, second: Codes) -> NDArray[np.float64]:
-    u = head.embed(descriptors)
-    return head.separation(u[first], u[second])
 
 
 def _share(these: int, others: int) -> float:
