@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,10 +150,20 @@ class _OpenVinoNetwork:
 
 
 def _request(folder: Path, options: dict[str, str]) -> Any:
+    options = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": str(folder)} | options
+    return _core().compile_model(folder / "network.xml", "CPU", options).create_infer_request()
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's one core in this process, which is never dropped.
+
+    Each core gives the thread a stack for signals, and takes it away when it is dropped. Of two cores the first to go
+    leaves the thread with a stack that is no more, on which the next signal, Ctrl-C or a child's end, would crash.
+    """
     import openvino
 
-    options = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": str(folder)} | options
-    return openvino.Core().compile_model(folder / "network.xml", "CPU", options).create_infer_request()
+    return openvino.Core()
 
 
 def _prepared(bundle: Bundle, on_step: Step) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from retrieval import network
 from retrieval.bundle import Bundle
 from retrieval.errors import ModelError
 from retrieval.network import PREPARE_STEPS, _TorchNetwork, open_network
+from tests.command import PROJECT, environment
 from tests.conftest import blocks
 
 
@@ -73,3 +76,27 @@ def test_a_damaged_prepared_network_is_made_anew(
     steps: list[str] = []
     np.testing.assert_array_equal(open_network(tiny_bundle, "cpu", steps.append).describe(pixels), expected)
     assert steps == list(PREPARE_STEPS)
+
+
+_NETWORKS_COME_AND_GO = """
+import gc, signal, subprocess, sys
+import numpy as np
+from retrieval.bundle import find_bundle
+from retrieval.network import open_network
+
+pixels = np.zeros((1, 224, 224, 3), np.uint8)
+for _ in range(2):
+    network = open_network(find_bundle(sys.argv[1]), "cpu")
+    network.describe(pixels)
+    network.activate(pixels)  # with a second compiled network beside the first
+    del network
+    gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("handled", flush=True))
+subprocess.run([sys.executable, "-c", ""])
+"""
+
+
+def test_a_signal_after_networks_are_gone_is_handled(tiny_bundle: Bundle) -> None:
+    command = [sys.executable, "-c", _NETWORKS_COME_AND_GO, str(tiny_bundle.folder)]
+    done = subprocess.run(command, cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
