@@ -103,6 +103,7 @@ def test_store_survives_kills_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batches", [1, 3])
 def test_interrupt_leaves_a_usable_store(tmp_path: Path, batches: int) -> None:
     """Ctrl-C in the middle of the work: one sentence, what was committed is kept, the next run goes on."""
+    open_network(find_bundle("default"), "cpu")  # prepared, of which the process would tell too
     gallery, store = tmp_path / "gallery", tmp_path / "store"
     for number in range(12):
         _grow(gallery, number)
