@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from retrieval.bundle import Bundle
     from retrieval.engine import Engine, Result
     from retrieval.measure import Measured, Subject, Terms
-    from retrieval.samples import LeftOut
     from retrieval.shown import PairFiles, Shown
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
@@ -426,6 +425,7 @@ def crop(
     from retrieval.bundle import find_bundle
     from retrieval.compare import Comparer
     from retrieval.crop import CropRules, check_out, crop_dataset
+    from retrieval.tables import crop_lines, left_out_lines
     from retrieval.watching import prepared_steps, read_samples, stage
 
     check_out(dataset, folder)
@@ -435,7 +435,7 @@ def crop(
         comparer = Comparer(bundle, device, on_step)
         comparer.load()
     report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), partial(stage, err))
-    _list_left_out(report.left_out)
+    err.print(left_out_lines(report.left_out))
     if html:
         from retrieval.crop_page import crop_page, drawn_crops
         from retrieval.report import write_html
@@ -444,8 +444,6 @@ def crop(
     if as_json:
         _print_json({"model": model, **report.values()})
         return
-    from retrieval.tables import crop_lines
-
     out.print(crop_lines(report))
     if html:
         out.print(Text(f"page: {safe_name(html)}"))
@@ -663,20 +661,15 @@ def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
 
 
 def _tell_left_out(measured: Measured) -> None:
+    from retrieval.tables import left_out_lines
+
     for name, count in measured.learnt.items():
         pictures = (
             f"{count:,} pictures that {name} learnt from are" if count > 1 else f"1 picture that {name} learnt from is"
         )
         if count:
             err.print(Text(safe_name(f"{pictures} {'included' if measured.terms.seen else 'left out'}")))
-    _list_left_out(measured.dataset.left_out)
-
-
-def _list_left_out(left_out: LeftOut, most: int = 20) -> None:
-    for path, reason in left_out[:most]:
-        _complain(f"{path} {reason}", "left out")
-    if len(left_out) > most:
-        _complain(f"{len(left_out) - most:,} more files", "left out")
+    err.print(left_out_lines(measured.dataset.left_out))
 
 
 def _write_evaluation(file: Path, found: dict[str, Measured], subject: Subject, worst: int, quiet: bool) -> None:

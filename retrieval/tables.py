@@ -21,6 +21,7 @@ from retrieval.evaluate import Evaluation
 from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
 from retrieval.names import CONTACT_SHEET, CURVES, percent, safe_name
+from retrieval.samples import LeftOut
 from retrieval.search import Hit
 from retrieval.verdicts import Confusion, Confusions
 
@@ -254,10 +255,15 @@ def data_lines(data: Data) -> RenderableType:
         lines.append(Text(f"too few pictures to be measured on: {safe_name(', '.join(untested))}"))
     if not data.validates:
         lines.append(Text("too few pictures for a validation part: epochs are judged by the training part"))
-    lines += [Text(f"left out: {safe_name(path)} {safe_name(reason)}") for path, reason in dataset.left_out[:20]]
-    if len(dataset.left_out) > 20:
-        lines.append(Text(f"left out: {len(dataset.left_out) - 20} more"))
-    return Group(*lines)
+    return Group(*lines, left_out_lines(dataset.left_out))
+
+
+def left_out_lines(left_out: LeftOut, most: int = 20) -> RenderableType:
+    """The files that are not used, with why; of very many the first ones."""
+    said = [f"{safe_name(path)} {safe_name(reason)}" for path, reason in left_out[:most]]
+    if len(left_out) > most:
+        said.append(f"{len(left_out) - most:,} more files")
+    return Group(*(Text.assemble(("left out: ", "yellow"), each) for each in said))
 
 
 def trained_lines(trained: Trained) -> RenderableType:
