@@ -19,6 +19,8 @@ from retrieval.presets import Preset
 
 _WORKERS = 2
 
+_Item = tuple[int, int, int]  # of a picture: the epoch, its number in it, and its place
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -49,22 +51,45 @@ def augmentation(size: int) -> v2.Transform:
     )
 
 
-def load_batches(
-    pixels: Pixels, rows: Codes, batches: Sequence[Batch], preset: Preset, seed: int, epoch: int
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Each batch with its pictures, uint8 (B, 3, size, size). `rows` are the rows of pixels of the places."""
-    augment = augmentation(preset.size or pixels.shape[1]) if preset.augment else None
-    pictures = _Pictures(pixels, rows, augment, (seed, epoch))
-    starts = np.cumsum([0, *(len(batch.places) for batch in batches)])
-    numbered = [list(enumerate(batch.places, start)) for batch, start in zip(batches, starts, strict=False)]
-    loader = DataLoader(pictures, batch_sampler=numbered, num_workers=_WORKERS if len(batches) > 1 else 0)
-    return zip(batches, loader, strict=True)
+class Loader:
+    """Loads pictures, augmented by the same worker processes from the first epoch to the last.
+
+    `rows` are the rows of pixels of the places.
+    """
+
+    def __init__(self, pixels: Pixels, rows: Codes, preset: Preset, seed: int) -> None:
+        augment = augmentation(preset.size or pixels.shape[1]) if preset.augment else None
+        self._pictures = _Pictures(pixels, rows, augment, seed)
+        self._items: list[list[_Item]] = []  # of the epoch, by batch
+        self._loader: DataLoader[Tensor] | None = None
+
+    def load(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Each batch of an epoch with its pictures, uint8 (B, 3, size, size)."""
+        starts = np.cumsum([0, *(len(batch.places) for batch in batches)])
+        self._items[:] = [
+            [(epoch, number, int(place)) for number, place in enumerate(batch.places, start)]
+            for batch, start in zip(batches, starts, strict=False)
+        ]
+        if self._loader is None:
+            workers = _WORKERS if len(batches) > 1 else 0
+            self._loader = DataLoader(
+                self._pictures,
+                batch_sampler=self._items,
+                num_workers=workers,
+                persistent_workers=workers > 0,  # a start costs seconds: the process's memory is copied as it is used
+                generator=torch.Generator(),  # so that the process draws on as if nothing had been loaded
+            )
+        return zip(batches, self._loader, strict=True)
+
+    def close(self) -> None:
+        """Stop the worker processes; the next epoch would start others."""
+        self._loader = None
 
 
 class _Pictures(Dataset[Tensor]):
-    """Picture number n of an epoch, at a place: what is drawn for it depends on nothing else."""
+    """Pictures by epoch, number in it and place: what is drawn for one depends on nothing else."""
 
-    def __init__(self, pixels: Pixels, rows: Codes, augment: v2.Transform | None, seed: tuple[int, int]) -> None:
+    def __init__(self, pixels: Pixels, rows: Codes, augment: v2.Transform | None, seed: int) -> None:
         self.pixels = pixels
         self.rows = rows
         self.augment = augment
@@ -82,11 +107,11 @@ class _Pictures(Dataset[Tensor]):
         if not isinstance(self.pixels, np.ndarray):
             self.pixels = np.load(self.pixels, mmap_mode="r")
 
-    def __getitem__(self, item: tuple[int, int]) -> Tensor:
-        number, place = item
+    def __getitem__(self, item: _Item) -> Tensor:
+        epoch, number, place = item
         picture = Image.fromarray(self.pixels[self.rows[place]])
         if self.augment is not None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(np.random.SeedSequence([*self.seed, number]).generate_state(1)[0]))
+                torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, number]).generate_state(1)[0]))
                 picture = self.augment(picture)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

@@ -25,7 +25,7 @@ from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
 from retrieval.samples import DataSet, find_samples
 from retrieval.settings import Case
-from retrieval.split import PART_NAMES, Split, read_split
+from retrieval.split import Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
 from retrieval.train_bundle import Watch as TrainingWatch
 from retrieval.walk import count_files
@@ -107,8 +107,8 @@ def _trained(plan: Plan, dataset: Path, name: str, seed: int, watch: Watch) -> M
         watch.say(f"{folder} is an unfinished training, and gone on with")
     with watch.training() as training:
         trained = train_bundle(recipe, folder, resume=True, device=plan.device, watch=training)
-    parts = {name: len(_split(trained.bundle).parts[name]) for name in PART_NAMES}
-    return Model(folder, parts, trained.best_epoch, len(trained.history))
+    pictures = trained.bundle.card.provenance["pictures"]
+    return Model(folder, pictures, trained.best_epoch, len(trained.history))
 
 
 def _cropped(plan: Plan, dataset: DataSet, comparer: Comparer, seed: int, watch: Watch) -> CropReport:

@@ -20,7 +20,7 @@ from retrieval.backbones import Backbone
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.fit import logistic
 from retrieval.head import Head
-from retrieval.loader import Batch, epoch_batches, load_batches
+from retrieval.loader import Batch, Loader, epoch_batches
 from retrieval.losses import ContrastiveLoss, balanced_log_loss
 from retrieval.metrics import roc_auc
 from retrieval.pairs import Codes, Flags, random_pairs
@@ -99,6 +99,7 @@ class Training:
         self.average = AveragedModel(self.trainee, avg_fn=_running_mean(preset.average), use_buffers=True)
         self.optimizer = self._optimizer(preset.rate, preset.head_rate)
         self.history: list[Epoch] = []
+        self._loader = Loader(pixels, self.part.rows, preset, seed)
         self._descriptors: tuple[Tensor, Tensor] | None = None  # of both parts, where the backbone stays as it is
 
     def run(self) -> None:
@@ -115,6 +116,7 @@ class Training:
                 self._epoch(len(self.history) + 1)
                 self._save()
                 self.hooks.on_epoch(self.history)
+            self._loader.close()
 
     @property
     def kept(self) -> Trainee:
@@ -210,7 +212,7 @@ class Training:
             known = self._known()[0]
             yield from ((batch, known[batch.places]) for batch in batches)
             return
-        for batch, pictures in load_batches(self.pixels, self.part.rows, batches, self.preset, self.seed, epoch):
+        for batch, pictures in self._loader.load(batches, epoch):
             with self._autocast():
                 descriptors = self.trainee.describe(self._normalised(pictures))
             yield batch, descriptors

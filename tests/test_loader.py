@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retrieval import loader
-from retrieval.loader import Batch, epoch_batches, load_batches
+from retrieval.loader import Batch, Loader, epoch_batches
 from retrieval.pairs import all_pairs
 from retrieval.presets import Preset
 from tests.training import BRIEF, make_pixels
@@ -21,7 +22,7 @@ AUGMENTED = replace(BRIEF, augment=True, size=24)
 
 def loaded(seed: int, epoch: int, preset: Preset = AUGMENTED) -> list[tuple[Batch, Tensor]]:
     batches = epoch_batches(preset, PART.codes, seed, epoch)
-    return list(load_batches(PIXELS, PART.rows, batches, preset, seed, epoch))
+    return list(Loader(PIXELS, PART.rows, preset, seed).load(batches, epoch))
 
 
 def joined(found: list[tuple[Batch, Tensor]]) -> Tensor:
@@ -52,17 +53,30 @@ def test_the_process_draws_on_as_if_no_picture_had_been_augmented(monkeypatch: p
     assert torch.equal(*drawn)
 
 
+def test_the_same_workers_load_every_epoch() -> None:
+    kept = Loader(PIXELS, PART.rows, AUGMENTED, 3)
+    pids = set()
+    for epoch in (1, 2, 1):
+        found = list(kept.load(epoch_batches(AUGMENTED, PART.codes, 3, epoch), epoch))
+        pids.add(tuple(sorted(child.pid or 0 for child in multiprocessing.active_children())))
+        assert torch.equal(joined(found), joined(loaded(3, epoch)))
+    assert len(pids) == 1
+    assert len(pids.pop()) == 2
+    kept.close()
+    assert not multiprocessing.active_children()
+
+
 def test_a_picture_twice_in_an_epoch_is_augmented_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "_WORKERS", 0)
     batch = Batch(np.array([4, 4]), *all_pairs(2))
-    ((_, pictures),) = load_batches(PIXELS, PART.rows, [batch], AUGMENTED, 0, 1)
+    ((_, pictures),) = Loader(PIXELS, PART.rows, AUGMENTED, 0).load([batch], 1)
     assert not torch.equal(pictures[0], pictures[1])
 
 
 def test_without_augmentation_pictures_come_whole() -> None:
     rows = PART.rows[::-1].copy()
     batches = epoch_batches(BRIEF, PART.codes, 0, 1)
-    for batch, pictures in load_batches(PIXELS, rows, batches, BRIEF, 0, 1):
+    for batch, pictures in Loader(PIXELS, rows, BRIEF, 0).load(batches, 1):
         np.testing.assert_array_equal(pictures.permute(0, 2, 3, 1).numpy(), PIXELS[rows[batch.places]])
 
 
