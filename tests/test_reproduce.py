@@ -141,6 +141,7 @@ def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, o
         assert run["original"]["model"]["folder"] == f"models/flowers-{seed}"
         assert run["cropped"]["model"]["folder"] == f"models/flowers-cropped-{seed}"
         assert run["crops"]["folder"] == f"sets/flowers-cropped-{seed}"
+        assert run["cropped"]["model"]["parts"] == run["original"]["model"]["parts"]
         assert run["crops"]["share_of_training"] == run["crops"]["cropped"] / run["original"]["model"]["parts"]["train"]
         splits = [read_split(out / "models" / f"{name}-{seed}") for name in ("flowers", "flowers-cropped")]
         first, second = [split for split in splits if split]
