@@ -23,9 +23,13 @@ check: install
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+# All of them, or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
+PARTS ?= startup query heatmaps indexing catalogue scale training
+DATA ?=
 bench: install
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	mkdir -p bench
+	set -e; for part in $(PARTS); do $(BIN)/python benchmarks/$$part.py $(DATA) --json bench/$$part.json; done
 
 # A store (.retrieve) is the user's own, so it stays.
 clean:

@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,11 @@ from typer.core import TyperGroup
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
 from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
-from retrieval.settings import POOL, Case, Device, PresetName, find_store
+from retrieval.settings import POOL, RECALL, Case, Device, PresetName, find_store
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle
-    from retrieval.engine import Engine, Result
+    from retrieval.engine import Engine, Question, Result
     from retrieval.measure import Measured, Subject, Terms
     from retrieval.shown import PairFiles, Shown
 
@@ -38,6 +39,7 @@ _KEPT = {  # by command, what an interruption leaves
     "train": "; whole epochs are kept, and the same command with --resume goes on from there",
     "reproduce": "; what is finished is kept, and the same command goes on from there",
 }
+_AT_ONCE = 128  # query pictures of one search
 _WIDE = 100  # columns from which a table has room for bars beside the paths
 
 out = Console(highlight=False, soft_wrap=False)
@@ -138,6 +140,7 @@ def index(
             *(galleries or ()),
             advance=progress.advance,
             on_folders=lambda folders: progress.start(lambda: count_files(folders)),
+            on_stage=lambda title, count: progress.restart(title, lambda: count or None),
         )
     engine.close()
     if as_json:
@@ -186,14 +189,12 @@ def query(
         err.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
     shown: list[Shown] = []
     failed = False
-    for number, name in enumerate(pictures, 1):
-        try:
-            source = _standard_input() if name == "-" else Path(name)
-            result = engine.search(source, top, pool, label, min_similarity, explain)
-        except PictureError as error:
-            _complain(str(error.named("standard input") if name == "-" else error))
+    for number, (name, source, question) in enumerate(_questions(engine, pictures, pool, label), 1):
+        if isinstance(question, PictureError):
+            _complain(str(question.named("standard input") if name == "-" else question))
             failed = True
             continue
+        result = engine.answer(question, top, min_similarity, explain)
         result.seconds["load"] += load
         load = 0.0  # told with the first answer
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
@@ -319,6 +320,36 @@ def status(
     from retrieval.tables import status_lines
 
     out.print(status_lines(catalogue, most_failures=sys.maxsize if failures else 20))
+
+
+@app.command()
+def tune(
+    recall: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits that must be found.")
+    ] = RECALL,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set how far searches look, for the recall that you want, as measured on your own pictures.
+
+    A hundred pictures of the store are searched exactly, then with twice as many lists each time until it is reached.
+    A store of up to 30,000 pictures is always searched exactly.
+
+    Example: `retrieve tune --recall 0.999`
+    """
+    from retrieval.engine import Engine
+    from retrieval.progress import Bar
+
+    engine = Engine.open(_store(store))
+    with Bar(err, "Measuring") as progress:
+        steps = engine.tune(recall, lambda title, count: progress.restart(title, lambda: count), progress.advance)
+    engine.close()
+    if as_json:
+        _print_json({"recall": recall, "steps": [asdict(step) for step in steps]})
+        return
+    from retrieval.tables import tuning_lines
+
+    out.print(tuning_lines(steps, recall))
 
 
 @app.command()
@@ -591,10 +622,18 @@ def _check_outputs(folder: Path | None, page: Path | None = None) -> None:
         raise RetrievalError(f"{page} is not named like a page: give --html a name that ends in .html")
 
 
+def _questions(
+    engine: Engine, names: list[str], pool: int, label: str | None
+) -> Iterator[tuple[str, Path | bytes, Question | PictureError]]:
+    """The pictures with their candidates, many at once, as one search is quicker than one for each."""
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        sources = [_standard_input() if name == "-" else Path(name) for name in some]
+        yield from zip(some, sources, engine.find(sources, pool, label), strict=True)
+
+
 def _standard_input() -> bytes:
-    if sys.stdin is None:  # as Python has it where it was closed
-        raise PictureError("is closed: hand a picture to it")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read() if sys.stdin else b""  # Python has none where it was closed
 
 
 def _sentence(error: OSError) -> str:

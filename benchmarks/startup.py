@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
-from statistics import median
 from typing import Any
+
+from machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions
 
 RUNS = 9
 HELP = "retrieve --help"
 TORCH = 'python -c "import torch"'
 COMMANDS = {
-    HELP: [sys.executable, os.fspath(Path(__file__).resolve().parent.parent / "cli.py"), "--help"],
+    HELP: [*RETRIEVE, "--help"],
     TORCH: [sys.executable, "-c", "import torch"],
 }
 
@@ -36,52 +31,28 @@ def main() -> None:
 
 def measure(runs: int = RUNS) -> dict[str, Any]:
     """The machine, the set-up, every sample in seconds, and the ratio of the medians."""
-    for command in COMMANDS.values():
-        seconds(command)
-    samples: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(runs):
-        for name, command in COMMANDS.items():
-            samples[name].append(seconds(command))
-    medians = {name: median(taken) for name, taken in samples.items()}
+    runs_of = {name: lambda command=command: process_seconds(command) for name, command in COMMANDS.items()}
+    in_turn(runs_of, 1)
+    samples = in_turn(runs_of, runs)
+    middle = medians(samples)
     return {
-        "machine": {"platform": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "machine": machine(),
         "setup": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "typer": version("typer"),
+            **versions("torch", "typer"),
             "warm_ups": 1,
             "runs": runs,
             "order": "in turn",
         },
         "seconds": samples,
-        "medians": medians,
-        "ratio": medians[HELP] / medians[TORCH],
+        "medians": middle,
+        "ratio": middle[HELP] / middle[TORCH],
     }
-
-
-def seconds(command: list[str]) -> float:
-    """Of one process, from its start to its end."""
-    started = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def told(result: dict[str, Any]) -> str:
     """The same for people."""
-    facts = [f"{name}: {value}" for part in ("machine", "setup") for name, value in result[part].items()]
-    lines = [
-        f"{name}: median {result['medians'][name]:.3f} s of " + " ".join(f"{each:.3f}" for each in taken)
-        for name, taken in result["seconds"].items()
-    ]
-    return "\n".join([*facts, *lines, f"ratio of the medians: {result['ratio']:.3f}"])
+    ratio = f"ratio of the medians: {result['ratio']:.3f}"
+    return "\n".join([*facts(result), *samples_told(result["seconds"]), ratio])
 
 
 if __name__ == "__main__":

@@ -11,23 +11,18 @@ The seconds are this machine's of the day; the ratio is what compares.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from startup import processor
+from galleries import GENERATED_CLASSES, generate
+from machine import facts, machine, medians, versions, write
 from torch import Tensor
 
 from retrieval.backbones import Backbone, build_backbone
@@ -44,7 +39,6 @@ OURS = "fast preset"
 PAPERS = "paper's scheme"
 PAIRS = 32  # in a batch of the paper's scheme
 RATE = 1e-4
-GENERATED_CLASSES = 5
 
 
 def main() -> None:
@@ -56,8 +50,7 @@ def main() -> None:
     chosen = parser.parse_args()
     result = measure(chosen.dataset, chosen.pictures, chosen.rounds)
     print(told(result))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write(result, chosen.json)
 
 
 def measure(dataset: Path | None, pictures: int, rounds: int, preset: Preset = FAST) -> dict[str, Any]:
@@ -71,13 +64,12 @@ def measure(dataset: Path | None, pictures: int, rounds: int, preset: Preset = F
         small = read_pixels(kept, crops, work / "small.npy")[1]
         parts = _parts(kept.codes, pictures)
         samples = _in_turn(trunk, preset, (pixels, small), parts, work / "checkpoint")
-    medians = {name: median(taken) for name, taken in samples.items()}
+    middle = medians(samples)
     count = len(parts[0].rows)
     return {
-        "machine": {"platform": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "machine": machine(),
         "setup": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
+            **versions("torch"),
             "threads": torch.get_num_threads(),
             "pictures of": dataset.name if dataset else "generated",
             "pictures": count,
@@ -90,21 +82,20 @@ def measure(dataset: Path | None, pictures: int, rounds: int, preset: Preset = F
             "order": "in turn",
         },
         "seconds": samples,
-        "medians": medians,
-        "pictures_a_second": {name: count / taken for name, taken in medians.items()},
-        "ratio": medians[PAPERS] / medians[OURS],
+        "medians": middle,
+        "pictures_a_second": {name: count / taken for name, taken in middle.items()},
+        "ratio": middle[PAPERS] / middle[OURS],
     }
 
 
 def told(result: dict[str, Any]) -> str:
     """The same for people."""
-    facts = [f"{name}: {value}" for part in ("machine", "setup") for name, value in result[part].items()]
     lines = [
         f"{name}: median {result['medians'][name]:.2f} s, {result['pictures_a_second'][name]:.1f} pictures/s, of "
         + " ".join(f"{each:.2f}" for each in taken)
         for name, taken in result["seconds"].items()
     ]
-    return "\n".join([*facts, *lines, f"an epoch of the paper's takes {result['ratio']:.2f} times as long"])
+    return "\n".join([*facts(result), *lines, f"an epoch of the paper's takes {result['ratio']:.2f} times as long"])
 
 
 def _in_turn(
@@ -165,22 +156,10 @@ def _some(dataset: Path | None, pictures: int) -> Iterator[DataSet]:
     with tempfile.TemporaryDirectory() as folder:
         if dataset is None:
             dataset = Path(folder)
-            _generate(dataset, count)
+            generate(dataset, count)
         found = find_samples(dataset)
         order = np.random.default_rng(0).permutation(len(found.samples))[:count]
         yield DataSet(found.folder, tuple(found.samples[place] for place in order), found.left_out)
-
-
-def _generate(folder: Path, count: int) -> None:
-    """Noise of 40 x 30 cells around a colour of each class, as JPEGs of 320 x 240."""
-    random = np.random.default_rng(0)
-    colours = random.integers(40, 216, (GENERATED_CLASSES, 3))
-    for number in range(count):
-        code = number % GENERATED_CLASSES
-        cells = np.clip(colours[code] + random.normal(0, 40, (30, 40, 3)), 0, 255).astype(np.uint8)
-        (folder / str(code)).mkdir(exist_ok=True)
-        picture = Image.fromarray(cells).resize((320, 240), Image.Resampling.BICUBIC)
-        picture.save(folder / str(code) / f"{number}.jpg")
 
 
 if __name__ == "__main__":

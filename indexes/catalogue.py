@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import InstrumentedAttribute
 
 from indexes.base import Ids, Vectors
+from indexes.changes import changes_since, forget_changes, new_generation
 from indexes.database import Database
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Twin
-from indexes.schema import Descriptor, Failure, Picture, Root, Setting
+from indexes.recording import label_of, record_pictures
+from indexes.records import Candidate, Changes, Counts, KnownFile, NewPicture, Removed, Twin
+from indexes.schema import Failure, Picture, Root, Setting
 
 T = TypeVar("T")
 
 _PAGE = 2000  # rows a query of a scan brings at once
 _CHUNK = 4096  # descriptors read at once when an index is built
+_DRAWS = 4  # of a sample, until it is large enough
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
+
+
+# Written out, not composed: each is run for every file or every query.
+_TWIN = (
+    "SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
+    " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
+    " ORDER BY p.id LIMIT 1"  # a content may have thousands of copies
+)
+_CHUNK_OF_VECTORS = (
+    "SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
+    " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?"
+)
+_SOME_VECTORS = (
+    "SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
+    " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?"
+)
+_CANDIDATES = (
+    "SELECT d.vector, p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
+    " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id"
+    " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?"
+)
+_LABELS = text(  # from each label to the next one by the index on (label, missing), not through all rows of it
+    "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
+    " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
+    " SELECT label FROM each WHERE label IS NOT NULL"
+    " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND p.missing = 0) ORDER BY label"
+)
 
 
 class Catalogue:
@@ -56,12 +86,19 @@ class Catalogue:
 
     @property
     def generation(self) -> str:
-        """A token that is new with every change that an index must follow; empty before the first.
-
-        It is drawn by chance, not counted: a store that is restored from a copy, or made anew, comes back to no
-        generation that an index file of other pictures may have.
-        """
+        """A token that is new with every change that an index must follow; empty before the first."""
         return self.setting("generation") or ""
+
+    def changes_since(self, generation: str) -> Changes | None:
+        """What has changed since a generation; None where that is not known: forgotten, or of another store."""
+        with self._database.read() as connection:
+            now = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
+            return changes_since(connection, generation, now or "")
+
+    def forget_changes(self, generation: str) -> None:
+        """Drop what led to a generation, once an index of it is kept."""
+        with self._database.write() as connection:
+            forget_changes(connection, generation)
 
     # --- galleries
 
@@ -93,17 +130,9 @@ class Catalogue:
 
     def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
         """By content hash, what is known of a picture of that content, with its descriptor of this model."""
-        columns = (Picture.width, Picture.height, Picture.taken_at, Picture.latitude, Picture.longitude)
         with self._database.read() as connection:
-            query = (
-                select(Picture.hash, Descriptor.vector, *columns)
-                .join(Descriptor, Descriptor.picture_id == Picture.id)
-                .where(Descriptor.fingerprint == fingerprint)
-                .order_by(Picture.id)
-                .limit(1)  # a content may have thousands of copies
-            )
-            rows = [connection.execute(query.where(Picture.hash == content)).first() for content in contents]
-            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in rows if row is not None}
+            found = (connection.exec_driver_sql(_TWIN, (content, fingerprint)).first() for content in contents)
+            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in found if row is not None}
 
     def record(
         self,
@@ -120,8 +149,8 @@ class Catalogue:
         failures = list(failures)
         with self._database.write() as connection:
             root_id, root = _root_of(connection, folder)
-            for picture in pictures:
-                _record_one(connection, root_id, root, fingerprint, picture)
+            if pictures:
+                record_pictures(connection, root_id, root, fingerprint, pictures)
             _delete_paths(connection, [picture.path for picture in pictures])
             for path, reason in failures:
                 _upsert(connection, Failure, "path", {"path": path, "reason": reason})
@@ -162,37 +191,54 @@ class Catalogue:
         last = -1
         while True:
             with self._database.read() as connection:
-                rows = connection.execute(
-                    select(Picture.id, Descriptor.vector)
-                    .join(Descriptor, Descriptor.picture_id == Picture.id)
-                    .where(Picture.id > last, ~Picture.missing, Descriptor.fingerprint == fingerprint)
-                    .order_by(Picture.id)
-                    .limit(_CHUNK)
-                ).all()
+                rows = connection.exec_driver_sql(_CHUNK_OF_VECTORS, (last, fingerprint, _CHUNK)).all()
             if not rows:
                 return
-            yield np.array([row.id for row in rows], np.int64), _matrix([row.vector for row in rows])
-            last = rows[-1].id
+            last = rows[-1][0]
+            yield _with_ids(rows)
+
+    def vectors_of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
+        """The same of those of these pictures that are not missing."""
+        for start in range(0, len(ids), _CHUNK):
+            wanted = json.dumps(ids[start : start + _CHUNK].tolist())
+            with self._database.read() as connection:
+                rows = connection.exec_driver_sql(_SOME_VECTORS, (wanted, fingerprint)).all()
+            if rows:
+                yield _with_ids(rows)
+
+    def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
+        """About so many of all pictures that are not missing, drawn by chance: ids (N,) and descriptors (N, C)."""
+        with self._database.read() as connection:
+            least, greatest = connection.execute(select(func.min(Picture.id), func.max(Picture.id))).one()
+        if least is None:
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        ids = np.arange(least, greatest + 1)
+        drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
+        chunks: list[tuple[Ids, Vectors]] = []
+        for start in range(0, min(len(drawn), _DRAWS * most), most):  # more than one where many are gone or missing
+            lacking = most - sum(len(found) for found, _ in chunks)
+            if lacking <= 0:
+                break
+            chunks += self.vectors_of(np.sort(drawn[start : start + most]), fingerprint)
+        found, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True)) if chunks else (ids[:0], None)
+        return found[:most], np.empty((0, 0), np.float32) if vectors is None else vectors[:most]
+
+    def count(self) -> int:
+        """How many pictures are not missing, each of which has a descriptor."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.coalesce(func.sum(Root.pictures), 0))) or 0
 
     def candidates(self, ids: Ids, fingerprint: str) -> tuple[list[Candidate], Vectors]:
         """Those of these pictures that are not missing, and their descriptors (N, C), in the order of `ids`."""
-        columns = (Picture.id, Picture.path, Root.path, Picture.label, Picture.width, Picture.height)
-        found: dict[int, tuple[Candidate, bytes]] = {}
         with self._database.read() as connection:
-            for some in _portions([int(id_) for id_ in ids]):
-                rows = connection.execute(
-                    select(*columns, Descriptor.vector)
-                    .join(Root, Root.id == Picture.root_id)
-                    .join(Descriptor, Descriptor.picture_id == Picture.id)
-                    .where(Picture.id.in_(some), ~Picture.missing, Descriptor.fingerprint == fingerprint)
-                )
-                found |= {row[0]: (Candidate(*row[:-1]), row[-1]) for row in rows}
-        ordered = [found[int(id_)] for id_ in ids if int(id_) in found]
-        return [candidate for candidate, _ in ordered], _matrix([vector for _, vector in ordered])
+            rows = connection.exec_driver_sql(_CANDIDATES, (json.dumps(ids.tolist()), fingerprint)).all()
+        found = {row[1]: row for row in rows}
+        ordered = [found[id_] for id_ in ids.tolist() if id_ in found]
+        return [Candidate(*row[1:]) for row in ordered], _matrix([row[0] for row in ordered])
 
     def labelled(self, label: str) -> Ids:
         """The ids of the pictures with this label that are not missing."""
-        label = os.fsencode(label).decode("utf-8", "replace")  # as `_label` takes it from a folder's name
+        label = os.fsencode(label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
         with self._database.read() as connection:
             ids = connection.scalars(select(Picture.id).where(Picture.label == label, ~Picture.missing))
             return np.array(list(ids), np.int64)
@@ -200,21 +246,14 @@ class Catalogue:
     def labels(self) -> list[str]:
         """Every label of pictures that are not missing."""
         with self._database.read() as connection:
-            query = select(Picture.label).where(~Picture.missing, Picture.label.is_not(None)).distinct()
-            return sorted(label for label in connection.scalars(query) if label is not None)
+            return list(connection.scalars(_LABELS))
 
     # --- status
 
     def counts(self) -> list[Counts]:
         """Pictures by gallery."""
-        missing = func.coalesce(func.sum(cast(Picture.missing, Integer)), 0)
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(Root.path, func.count(Picture.id) - missing, missing)
-                .join(Picture, Picture.root_id == Root.id, isouter=True)
-                .group_by(Root.id)
-                .order_by(Root.path)
-            )
+            rows = connection.execute(select(Root.path, Root.pictures, Root.missing).order_by(Root.path))
             return [Counts(*row) for row in rows]
 
     def failures(self) -> list[tuple[bytes, str]]:
@@ -239,42 +278,22 @@ def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
     for path, id_ in roots.items():
         if holds(folder, path):
             directly = func.instr(func.substr(Picture.path, len(_inside(path)) + 1), b"/") == 0
-            label = _label(path + b"/", folder)
+            label = label_of(path + b"/", folder)
             connection.execute(update(Picture).where(Picture.root_id == id_, directly).values(label=label))
             connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
             connection.execute(delete(Root).where(Root.id == id_))
     return root_id, folder
 
 
-def _label(path: bytes, root: bytes) -> str | None:
-    """The parent folder's name, where the picture lies in a folder of the gallery."""
-    folder = os.path.dirname(path)
-    return os.path.basename(folder).decode("utf-8", "replace") if folder != root else None
-
-
-def _record_one(connection: Connection, root_id: int, root: bytes, fingerprint: str, picture: NewPicture) -> None:
-    values = {name: value for name, value in vars(picture).items() if name != "vector"}
-    values |= {"root_id": root_id, "label": _label(picture.path, root), "missing": False}
-    picture_id = _upsert(connection, Picture, "path", values, Picture.id)
-    connection.execute(delete(Descriptor).where(Descriptor.picture_id == picture_id))
-    vector = picture.vector.astype("<f2").tobytes()
-    row = {"picture_id": picture_id, "fingerprint": fingerprint, "vector": vector}
-    connection.execute(insert(Descriptor).values(row))
-
-
-def _upsert(connection: Connection, table: type[Any], key: str, values: dict[str, Any], returning: Any = None) -> Any:
-    """Insert a row, or change the one of the same key; what `returning` asks of it."""
+def _upsert(connection: Connection, table: type[Any], key: str, values: dict[str, Any]) -> None:
+    """Insert a row, or change the one of the same key."""
     statement = insert(table).values(values)
     changed = {name: statement.excluded[name] for name in values if name != key}
-    statement = statement.on_conflict_do_update(index_elements=[key], set_=changed)
-    if returning is None:
-        connection.execute(statement)
-        return None
-    return connection.execute(statement.returning(returning)).scalar_one()
+    connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=changed))
 
 
 def _grow(connection: Connection) -> None:
-    _upsert(connection, Setting, "name", {"name": "generation", "value": secrets.token_hex(8)})
+    _upsert(connection, Setting, "name", {"name": "generation", "value": new_generation(connection)})
 
 
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:
@@ -284,6 +303,10 @@ def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:
 
 def _portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
     return (values[start : start + _VARIABLES] for start in range(0, len(values), _VARIABLES))
+
+
+def _with_ids(rows: Sequence[Any]) -> tuple[Ids, Vectors]:
+    return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
 
 
 def _matrix(blobs: list[bytes]) -> Vectors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from indexes.errors import StoreError
 from indexes.migrations import migrate, pending
 
 FILE_NAME = "catalogue.sqlite"
+_TRIES, _PAUSE = 200, 0.05  # seconds
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full; make room and run the command again",
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk is full or failing; check it and try again",
@@ -80,7 +82,7 @@ class Database:
         connection = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
         connection.isolation_level = None  # transactions begin where `_begin` says
         if self.writable:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")  # what was committed outlasts a power cut
         connection.execute("PRAGMA secure_delete = ON")  # what was removed is not left in the file's free pages
         connection.execute("PRAGMA foreign_keys = ON")
@@ -127,6 +129,18 @@ def _remedy(cause: BaseException | None) -> str:
     if other_tables or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _DAMAGED
     return _REMEDIES.get(code, f"cannot be used, as SQLite says: {cause}")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on: the one change for which SQLite does not wait where another process writes."""
+    for left in reversed(range(_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _begin(connection: Connection) -> None:

@@ -1,112 +1,131 @@
-"""FAISS behind the vector index interface, and its file."""
+"""FAISS behind the vector index interface: exact for small galleries, inverted lists of short codes for large ones."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-import time
-import zlib
-from pathlib import Path
+import math
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Ids, Vectors
-from indexes.errors import StoreError
+from indexes.base import NONE, Ids, Vectors
 
-_SUFFIX = ".faiss"
-_UNFINISHED = "writing-"
-_LONGEST_WRITE = 3600.0  # seconds after which whoever wrote an unfinished file is taken for dead
+EXACT = "IDMap,Flat"
+MOST_EXACT = 30_000
+"""An exact search reads 5 kB a picture: about 10 ms for so many; from there on codes are used."""
+
+_LISTS_A_ROOT = 2  # lists for each unit of the root of the count: more cost more to learn than they spare
+_SAMPLES_A_LIST = 40  # FAISS warns below 39
+_ROUNDS = 8  # of k-means; more do not raise the recall
+_SPREAD = 3.0  # standard deviations that 4 bits reach to: from the least to the greatest value is less even
+_FLAT_LISTS = 4000  # of more lists, the nearest are found by a graph of their centroids, not one by one
+_GROWTH = 4  # an index is made anew once it holds so many times what its lists were made for
+_FIRST_PROBES = 32  # lists looked into before anything was measured
 
 
 class FaissIndex:
-    """Exact search by inner product of unit-length descriptors."""
+    """Search by the cosine of unit-length descriptors.
+
+    Exact (`EXACT`), or, above `MOST_EXACT` pictures, approximate: each channel of the randomly rotated descriptor in 4
+    bits, in inverted lists, of which a search looks into `probes`. A rotation spreads what a few channels hold evenly
+    over all. For unit vectors the squared L2 distance is 2 (1 - cos).
+    """
 
     def __init__(self, index: faiss.Index) -> None:
-        self._index = index
+        self.faiss = index
+        found = faiss.try_extract_index_ivf(index)
+        self._lists: Any = None if found is None else faiss.downcast_index(found)
 
     @classmethod
     def empty(cls, dimension: int) -> FaissIndex:
-        """An index of descriptors with this many channels."""
-        return cls(faiss.index_factory(dimension, "IDMap2,Flat", faiss.METRIC_INNER_PRODUCT))
+        """An exact index of descriptors with this many channels."""
+        return cls(faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT))
+
+    @classmethod
+    def trained(cls, sample: Vectors, count: int) -> FaissIndex:
+        """An empty approximate index for `count` descriptors, its lists and scales learnt from a sample (N, C)."""
+        channels = sample.shape[1]
+        made = cls(faiss.index_factory(channels, _kind(channels, list_count(count)), faiss.METRIC_L2))
+        made._lists.cp.niter = _ROUNDS
+        made._lists.sq.rangestat, made._lists.sq.rangestat_arg = faiss.ScalarQuantizer.RS_meanstd, _SPREAD
+        made.faiss.train(unit(sample))
+        made.probes = _FIRST_PROBES
+        return made
+
+    @property
+    def is_exact(self) -> bool:
+        return self._lists is None
+
+    @property
+    def kind(self) -> str:
+        """What it is in the words of FAISS's index factory."""
+        return EXACT if self._lists is None else _kind(self.faiss.d, self.lists)
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are; 0 for an exact index."""
+        return 0 if self._lists is None else int(self._lists.nlist)
+
+    @property
+    def probes(self) -> int:
+        """How many lists a search looks into; 0 for an exact index."""
+        return 0 if self._lists is None else int(self._lists.nprobe)
+
+    @probes.setter
+    def probes(self, lists: int) -> None:
+        if self._lists is not None:
+            self._lists.nprobe = min(max(lists, 1), self.lists)
+
+    def suits(self, count: int) -> bool:
+        """Whether so many descriptors still want an index of this kind and size."""
+        if self.is_exact:
+            return count <= MOST_EXACT
+        return count > MOST_EXACT // 2 and list_count(count) <= math.sqrt(_GROWTH) * self.lists
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return int(self.faiss.ntotal)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add_with_ids(unit(vectors), ids)
+        self.faiss.add_with_ids(unit(vectors), ids)
+
+    def remove(self, ids: Ids) -> None:
+        if len(ids):
+            self.faiss.remove_ids(faiss.IDSelectorBatch(ids))
 
     def search(self, queries: Vectors, k: int, among: Ids | None = None) -> tuple[NDArray[np.float32], Ids]:
         found = min(k, len(self) if among is None else len(among))
         if found == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        parameters = None
-        if among is not None:
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(among))  # type: ignore[call-arg]
-        cosines, ids = self._index.search(unit(queries), found, params=parameters)
-        there = (ids >= 0).all(axis=0)  # FAISS fills up with -1 where `among` names ids that it does not have
-        return 1 - cosines[:, there], ids[:, there]
+        values, ids = self.faiss.search(unit(queries), found, params=self._parameters(among))
+        there = (ids != NONE).any(axis=0)  # fewer than asked for: `among` names others, or the lists hold no more
+        distances = 1 - values if self.is_exact else values / 2
+        return np.where(ids == NONE, np.float32(2), distances)[:, there], ids[:, there]
 
-    def save(self, folder: Path, origin: str) -> Path:
-        """Write `<origin>-<checksum>.faiss`, whole or not at all, and delete the files of other origins.
-
-        `origin` names what the index was made from: the model's fingerprint and the catalogue's generation.
-        Raises StoreError.
-        """
-        data = faiss.serialize_index(self._index).tobytes()
-        file = folder / f"{origin}-{zlib.crc32(data):08x}{_SUFFIX}"
-        try:
-            descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=_SUFFIX, dir=folder)
-            try:
-                with os.fdopen(descriptor, "wb") as out:
-                    out.write(data)
-                    out.flush()
-                    os.fsync(out.fileno())
-                os.replace(name, file)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-            _delete_others(folder, file)
-        except OSError as error:
-            raise StoreError(
-                f"{file} cannot be written ({error.strerror}): make room or allow writing there"
-            ) from error
-        return file
-
-    @classmethod
-    def load(cls, folder: Path, origin: str) -> FaissIndex | None:
-        """The index of this origin, or None where its file is missing or is not what was written."""
-        for file in folder.glob(f"{origin}-*{_SUFFIX}"):
-            try:
-                data = file.read_bytes()
-                if file.name == f"{origin}-{zlib.crc32(data):08x}{_SUFFIX}":
-                    return cls(faiss.deserialize_index(np.frombuffer(data, np.uint8)))
-            except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
-                continue
-        return None
+    def _parameters(self, among: Ids | None) -> Any:
+        """With `among`, every list is looked into, as the wanted ones may lie in any."""
+        if among is None:
+            return None
+        selected = faiss.IDSelectorBatch(among)
+        if self.is_exact:
+            return faiss.SearchParameters(sel=selected)  # type: ignore[call-arg]
+        inner = faiss.SearchParametersIVF(sel=selected, nprobe=self.lists)  # type: ignore[call-arg]
+        return faiss.SearchParametersPreTransform(index_params=inner)  # type: ignore[call-arg]
 
 
-def delete_files(folder: Path) -> None:
-    """Delete every index file of a store, so that nothing is left of what it held. Raises StoreError."""
-    try:
-        _delete_others(folder, None)
-    except OSError as error:
-        raise StoreError(f"{error.filename} cannot be deleted ({error.strerror}): delete it by hand") from error
+def _kind(channels: int, lists: int) -> str:
+    graph = "_HNSW32" if lists > _FLAT_LISTS else ""
+    return f"RR{channels},IVF{lists}{graph},SQ4"
 
 
-def _delete_others(folder: Path, kept: Path | None) -> None:
-    for file in folder.glob(f"*{_SUFFIX}"):
-        if file != kept and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
-            file.unlink(missing_ok=True)
+def list_count(count: int) -> int:
+    """How many inverted lists suit so many descriptors."""
+    return max(1, round(_LISTS_A_ROOT * math.sqrt(count)))
 
 
-def _is_recent(file: Path) -> bool:
-    try:
-        return time.time() - file.stat().st_mtime < _LONGEST_WRITE
-    except FileNotFoundError:  # finished meanwhile
-        return True
+def sample_size(count: int) -> int:
+    """How many descriptors an index for so many learns from."""
+    return min(count, _SAMPLES_A_LIST * list_count(count))
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -31,7 +31,49 @@ def _first(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[tuple[str, Change], ...] = (("0001-first", _first),)
+def _counters(connection: Connection) -> None:
+    """Each root's number of pictures is kept by triggers, so that nobody counts a million rows."""
+    for statement in (
+        "ALTER TABLE roots ADD COLUMN pictures INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE roots ADD COLUMN missing INTEGER NOT NULL DEFAULT 0",
+        "UPDATE roots SET (pictures, missing) = (SELECT count(*) - total(missing), total(missing)"
+        " FROM pictures WHERE root_id = roots.id)",
+        "CREATE TRIGGER pictures_come AFTER INSERT ON pictures BEGIN"
+        " UPDATE roots SET pictures = pictures + 1 - NEW.missing, missing = missing + NEW.missing"
+        " WHERE id = NEW.root_id; END",
+        "CREATE TRIGGER pictures_go AFTER DELETE ON pictures BEGIN"
+        " UPDATE roots SET pictures = pictures - 1 + OLD.missing, missing = missing - OLD.missing"
+        " WHERE id = OLD.root_id; END",
+        "CREATE TRIGGER pictures_move AFTER UPDATE OF root_id, missing ON pictures"
+        " WHEN OLD.root_id <> NEW.root_id OR OLD.missing <> NEW.missing BEGIN"
+        " UPDATE roots SET pictures = pictures - 1 + OLD.missing, missing = missing - OLD.missing"
+        " WHERE id = OLD.root_id;"
+        " UPDATE roots SET pictures = pictures + 1 - NEW.missing, missing = missing + NEW.missing"
+        " WHERE id = NEW.root_id; END",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _journal(connection: Connection) -> None:
+    """What changed since a generation, so that an index is brought up to date and not made anew."""
+    for statement in (
+        "CREATE TABLE changes (position INTEGER PRIMARY KEY AUTOINCREMENT, picture_id INTEGER NOT NULL)",
+        "CREATE TABLE generations (name VARCHAR PRIMARY KEY, position INTEGER NOT NULL)",
+        "CREATE TRIGGER descriptors_come AFTER INSERT ON descriptors BEGIN"
+        " INSERT INTO changes (picture_id) VALUES (NEW.picture_id); END",
+        "CREATE TRIGGER descriptors_go AFTER DELETE ON descriptors BEGIN"
+        " INSERT INTO changes (picture_id) VALUES (OLD.picture_id); END",
+        "CREATE TRIGGER pictures_missing AFTER UPDATE OF missing ON pictures WHEN OLD.missing <> NEW.missing BEGIN"
+        " INSERT INTO changes (picture_id) VALUES (NEW.id); END",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: tuple[tuple[str, Change], ...] = (
+    ("0001-first", _first),
+    ("0002-counters", _counters),
+    ("0003-journal", _journal),
+)
 """In order of application. Never change or remove one that was released: add another."""
 
 

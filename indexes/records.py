@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """What a scan compares with the disk: size in bytes, mtime in nanoseconds."""
 
     id: int
@@ -35,8 +35,7 @@ class NewPicture:
     longitude: float | None = None
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A picture as results show it, with the path of the gallery's folder that it was found in."""
 
     id: int
@@ -66,6 +65,14 @@ class Counts:
     root: bytes
     pictures: int
     missing: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an index of an earlier generation must follow to be of `generation`: the ids (N,) of pictures touched."""
+
+    generation: str
+    touched: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

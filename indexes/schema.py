@@ -20,12 +20,17 @@ class Setting(Base):
 
 
 class Root(Base):
-    """A gallery's folder: an absolute path as the bytes that the file system has."""
+    """A gallery's folder: an absolute path as the bytes that the file system has.
+
+    Triggers keep the numbers of its pictures that are there and `missing`.
+    """
 
     __tablename__ = "roots"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    pictures: Mapped[int] = mapped_column(server_default="0")
+    missing: Mapped[int] = mapped_column(server_default="0")
 
 
 class Picture(Base):
@@ -62,6 +67,25 @@ class Descriptor(Base):
     picture_id: Mapped[int] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Change(Base):
+    """A picture that an index must take anew or drop; triggers write it, in the order of the positions."""
+
+    __tablename__ = "changes"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    position: Mapped[int] = mapped_column(primary_key=True)
+    picture_id: Mapped[int]
+
+
+class Generation(Base):
+    """A generation of the catalogue with the last position of the changes that it has."""
+
+    __tablename__ = "generations"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
 
 
 class Failure(Base):

@@ -17,6 +17,7 @@ from retrieval.measure import Measured, Terms
 from retrieval.search import Hit
 from retrieval.settings import THRESHOLD
 from retrieval.shown import PairFiles
+from retrieval.tuning import read_tuning
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch
     from retrieval.train_bundle import Trained
@@ -84,10 +85,12 @@ def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
 
 def status_json(catalogue: Catalogue) -> Values:
     """What a store holds."""
+    tuning = read_tuning(catalogue)
     return {
         "store": str(catalogue.folder),
         "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
         "generation": catalogue.generation,
+        "index": asdict(tuning) if tuning else None,
         "galleries": [
             {"path": os.fsdecode(count.root), "pictures": count.pictures, "missing": count.missing}
             for count in catalogue.counts()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
+from retrieval.errors import PictureError
 from retrieval.explain import Explanation, explain_pairs
 from retrieval.head import Array
 from retrieval.network import Features, Network, Step, open_network
 from retrieval.pictures import Pixels, Source, load, normalise
 
 _BATCH = 32
+_READERS = 2
 
 
 class Comparer:
@@ -37,6 +40,17 @@ class Comparer:
     def pixels(self, source: Source) -> Pixels:
         """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
         return load(source, self.bundle.card.preprocessing.size)[0]
+
+    def read(self, sources: Sequence[Source]) -> list[Pixels | PictureError]:
+        """The same of several, decoded side by side; a broken one gives its error."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return list(readers.map(self._read, sources))
+
+    def _read(self, source: Source) -> Pixels | PictureError:
+        try:
+            return self.pixels(source)
+        except PictureError as error:
+            return error
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""

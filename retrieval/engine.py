@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +12,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import VectorIndex
+from indexes.base import NONE, Ids
 from indexes.catalogue import Catalogue
 from indexes.database import is_store
 from indexes.errors import StoreError
+from indexes.faiss_index import FaissIndex
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.compare import Comparer
 from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation, explain_pairs
+from retrieval.head import Array
 from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
-from retrieval.search import Hit, open_index, rescored
-from retrieval.settings import POOL
+from retrieval.search import Hit, rescored
+from retrieval.settings import POOL, RECALL
+from retrieval.tune import tune
+from retrieval.tuning import Tuning, keep_tuning, read_tuning
+from retrieval.upkeep import Stage, open_index
 
 ABSENT = "the file is not there now: is its disk mounted?"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
@@ -39,6 +44,16 @@ class Result:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Question:
+    """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far."""
+
+    pixels: Pixels
+    descriptor: Array
+    candidates: Ids
+    seconds: dict[str, float]
+
+
 class Engine:
     """Index folders of pictures and ask them with a picture.
 
@@ -49,7 +64,7 @@ class Engine:
         self.catalogue = catalogue
         self.bundle = comparer.bundle
         self._comparer = comparer
-        self._opened: tuple[str, VectorIndex] | None = None  # the index, with its generation
+        self._opened: tuple[str, FaissIndex] | None = None  # the index, with its generation
 
     @classmethod
     def open(
@@ -88,11 +103,11 @@ class Engine:
         _check_model(catalogue, comparer.bundle)
         return cls(catalogue, comparer)
 
-    def _index(self, must_save: bool = False) -> VectorIndex:
+    def _index(self) -> FaissIndex:
         """The index of the catalogue as it is now; another process may have changed it since the last call."""
         generation = self.catalogue.generation
         if self._opened is None or self._opened[0] != generation:
-            self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint, must_save)
+            self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint)
         return self._opened[1]
 
     def load(self) -> None:
@@ -108,11 +123,13 @@ class Engine:
         *galleries: str | os.PathLike[str],
         advance: Advance = lambda files: None,
         on_folders: Callable[[list[bytes]], None] = lambda folders: None,
+        on_stage: Stage = lambda title, pictures: None,
     ) -> IndexReport:
         """Bring these galleries (all known ones where none is given) up to date in the store.
 
         Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
-        is gone is told in the report and loses none either, unless all are: then nothing is done.
+        is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
+        kind or size is tuned; `on_stage` is told of that and `advance` of its progress.
         """
         absent: list[Path] = []
         if galleries:
@@ -124,9 +141,26 @@ class Engine:
         on_folders(folders)
         fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
         report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advance)
-        self._opened = None
-        self._index(must_save=True)
+        index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
+        self._opened = self.catalogue.generation, index
+        tuning = read_tuning(self.catalogue)
+        if tuning is None or tuning.kind != index.kind:
+            self.tune(on_stage=on_stage, advance=advance)
         return replace(report, kept_roots=(*absent, *report.kept_roots))
+
+    def tune(
+        self,
+        recall: float = RECALL,
+        on_stage: Stage = lambda title, pictures: None,
+        advance: Advance = lambda pictures: None,
+    ) -> list[Tuning]:
+        """Search no further than this recall@10 takes, as measured on the gallery: each step, the last one kept."""
+        index = self._index()
+        if not index.is_exact:
+            on_stage("Measuring the index", len(index))
+        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, advance)
+        keep_tuning(self.catalogue, steps[-1])
+        return steps
 
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
@@ -151,21 +185,42 @@ class Engine:
         """
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
+        question = self.find([source], pool, label)[0]
+        if isinstance(question, PictureError):
+            raise question
+        return self.answer(question, top, min_similarity, explain)
+
+    def find(
+        self, sources: Sequence[Source], pool: int = POOL, label: str | None = None
+    ) -> list[Question | PictureError]:
+        """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
         watch = _Watch()
         with watch("load"):
-            index, head, _ = self._index(), self.bundle.head, self._comparer.network
+            index, _, _ = self._index(), self.bundle.head, self._comparer.network
         with watch("embed"):
-            pixels = self._comparer.pixels(source)
-            descriptor = self._comparer.describe([pixels])[0]
+            read = self._comparer.read(sources)
+            good = [pixels for pixels in read if not isinstance(pixels, PictureError)]
+            descriptors = self._comparer.describe(good) if good else np.empty((0, 1), np.float32)
         with watch("search"):
             among = self.catalogue.labelled(label) if label is not None else None
-            index_distances, ids = index.search(descriptor[None], pool, among)
+            pools = index.search(descriptors, pool, among)[1] if good else np.empty((0, 0), np.int64)
+        seconds = {stage: each / max(1, len(good)) for stage, each in watch.seconds.items()}
+        found = iter(
+            Question(pixels, descriptor, ids[ids != NONE], seconds)
+            for pixels, descriptor, ids in zip(good, descriptors, pools, strict=True)
+        )
+        return [pixels if isinstance(pixels, PictureError) else next(found) for pixels in read]
+
+    def answer(self, question: Question, top: int = 5, min_similarity: float = 0.0, explain: bool = True) -> Result:
+        """A question's candidates rescored: the `top` of them, each with its explanation."""
+        watch = _Watch(question.seconds)
         with watch("rescore"):
-            ranked = rescored(self.catalogue, head, self.bundle.fingerprint, descriptor, ids[0], index_distances[0])
+            head, fingerprint = self.bundle.head, self.bundle.fingerprint
+            ranked = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
             hits = _present([hit for hit in ranked if hit.similarity >= min_similarity], top)
         if explain:
             with watch("explain"):
-                hits = self._explained(pixels, hits)
+                hits = self._explained(question.pixels, hits)
         return Result(hits, len(ranked), watch.seconds)
 
     def explain(self, a: Source, b: Source) -> Explanation:
@@ -178,13 +233,13 @@ class Engine:
 
     def _explained(self, query: Pixels, hits: list[Hit]) -> list[Hit]:
         """The query and the hits, and only those, go through the network for their activations, in one batch."""
-        pixels: dict[int, Pixels] = {}
-        notes: dict[int, str] = {}
-        for hit in hits:
-            try:
-                pixels[hit.rank] = self._comparer.pixels(hit.path)
-            except PictureError as error:
-                notes[hit.rank] = f"cannot be explained: the file {error.reason}"
+        read = dict(zip([hit.rank for hit in hits], self._comparer.read([hit.path for hit in hits]), strict=True))
+        pixels = {rank: seen for rank, seen in read.items() if not isinstance(seen, PictureError)}
+        notes = {
+            rank: f"cannot be explained: the file {error.reason}"
+            for rank, error in read.items()
+            if isinstance(error, PictureError)
+        }
         explanations: dict[int, Explanation] = {}
         if pixels:
             features = self._comparer.activate([query, *pixels.values()])
@@ -267,8 +322,8 @@ def _deleted(path: Path) -> bool:
 class _Watch:
     """Seconds by stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = dict(before or {})
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

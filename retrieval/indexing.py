@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from indexes.catalogue import Catalogue, holds
-from indexes.faiss_index import delete_files
+from indexes.errors import StoreError
+from indexes.faiss_file import delete_files
 from indexes.records import KnownFile, NewPicture, Removed, Twin
 from retrieval.errors import GalleryError, PictureError
 from retrieval.head import Array
 from retrieval.network import Network
 from retrieval.pictures import PictureInfo, Pixels, content_hash, load, open_file
+from retrieval.upkeep import open_index
 from retrieval.walk import Found, Unreadable, walk
 
-BATCH = 32
+BATCH = 32  # pictures of a transaction
+AT_ONCE = 16  # pictures that the network takes: what it works on then stays in the cores' caches
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
 _READERS = 2
 
@@ -112,9 +115,17 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     for up in (*reversed(absolute.parents), absolute):
         removed = catalogue.remove(os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up)))
         if removed:
-            delete_files(catalogue.folder)
+            _follow(catalogue)
             return removed
     return Removed()
+
+
+def _follow(catalogue: Catalogue) -> None:
+    """Bring the index's file up to date with what was removed; nothing is left of that."""
+    try:
+        open_index(catalogue, catalogue.setting("fingerprint") or "", must_save=True)
+    except StoreError:
+        delete_files(catalogue.folder)
 
 
 def index_galleries(
@@ -169,8 +180,23 @@ class _Scan:
         self.closed_folders: list[bytes] = []
         self.failed: set[bytes] = set()
         self.seen = 0
+        self.recent: dict[bytes, Array] = {}
 
     def run(self) -> None:
+        """Readers decode ahead, this thread embeds, and one writer commits the batch before."""
+        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+            written: Future[None] | None = None
+            for batch, failures in self._batches():
+                vectors = self._vectors(batch)
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._commit, batch, failures, vectors)
+            if written is not None:
+                written.result()
+        self._settle_vanished()
+        self.catalogue.keep_failures(self.gallery, self.failed)
+
+    def _batches(self) -> Iterator[tuple[list[_Read], list[tuple[bytes, str]]]]:
         batch: list[_Read] = []
         failures: list[tuple[bytes, str]] = []
         for read in self._read_ahead(self._changed()):
@@ -179,11 +205,10 @@ class _Scan:
             else:
                 failures.append((read.path, read.reason))
             if len(batch) >= BATCH or len(failures) >= BATCH:
-                self._commit(batch, failures)
+                yield batch, failures
                 batch, failures = [], []
-        self._commit(batch, failures)
-        self._settle_vanished()
-        self.catalogue.keep_failures(self.gallery, self.failed)
+        if batch or failures:
+            yield batch, failures
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
@@ -238,25 +263,34 @@ class _Scan:
             return Unreadable(found.path, error.reason)
         return _Read(found, content, info, pixels=pixels)
 
-    def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]]) -> None:
-        if not batch and not failures:
-            return
-        unknown = {read.hash: read.pixels for read in batch if read.pixels is not None}
+    def _vectors(self, batch: list[_Read]) -> dict[bytes, Array]:
+        """The descriptors of a batch by content, each content embedded once."""
         vectors = {read.hash: read.vector for read in batch if read.vector is not None}
-        # What an earlier batch has embedded since the reader looked is not embedded again.
-        twins = self.catalogue.find_twins(list(unknown), self.fingerprint)
-        vectors |= {content: twin.vector for content, twin in twins.items()}
-        fresh = {content: pixels for content, pixels in unknown.items() if content not in vectors}
-        if fresh:
-            descriptors = self.network.describe(np.stack(list(fresh.values())))
-            vectors |= dict(zip(fresh, descriptors, strict=True))
+        for read in batch:
+            # What was embedded since the reader looked is not embedded again.
+            if read.hash not in vectors and read.hash in self.recent:
+                vectors[read.hash] = self.recent[read.hash]
+        fresh = {read.hash: read.pixels for read in batch if read.pixels is not None and read.hash not in vectors}
+        pixels = list(fresh.values())
+        parts = [np.stack(pixels[start : start + AT_ONCE]) for start in range(0, len(pixels), AT_ONCE)]
+        embedded = [vector for part in parts for vector in self.network.describe(part)]
+        self._remember(dict(zip(fresh, embedded, strict=True)))
+        self.tally.embedded += len(fresh)
+        self.tally.reused += len(batch) - len(fresh)
+        return vectors | {content: self.recent[content] for content in fresh}
+
+    def _remember(self, embedded: dict[bytes, Array]) -> None:
+        """Keep what is embedded for as long as a reader may have looked before it was committed."""
+        self.recent |= embedded
+        for content in list(self.recent)[: -(_AHEAD + 3 * BATCH)]:
+            del self.recent[content]
+
+    def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]], vectors: dict[bytes, Array]) -> None:
         pictures = [self._picture(read, vectors[read.hash]) for read in batch]
         self.catalogue.record(self.gallery, self.fingerprint, pictures, failures)
         self.failed.update(path for path, _ in failures)
         self.tally.failures.extend(failures)
         self.tally.added += len(batch)
-        self.tally.embedded += len(fresh)
-        self.tally.reused += len(batch) - len(fresh)
         self.advance(len(batch) + len(failures))
 
     def _picture(self, read: _Read, vector: Array) -> NewPicture:

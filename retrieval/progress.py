@@ -37,8 +37,8 @@ class Bar:
             self._progress.update(self._task, completed=self._progress.tasks[0].total)
         self._progress.stop()
 
-    def start(self, count: Callable[[], int]) -> None:
-        """Show the bar; `count` gives the total and is called only where somebody looks."""
+    def start(self, count: Callable[[], int | None]) -> None:
+        """Show the bar; `count` gives the total (None: not known) and is called only where somebody looks."""
         if self._console.is_terminal:
             self._progress.update(self._task, total=count(), visible=True)
             self._progress.start_task(self._task)
@@ -48,7 +48,7 @@ class Bar:
         """So many more are done."""
         self._progress.advance(self._task, steps)
 
-    def restart(self, title: str, count: Callable[[], int]) -> None:
+    def restart(self, title: str, count: Callable[[], int | None]) -> None:
         """Begin anew with another title and total."""
         self._progress.reset(self._task, start=False, description=title)
         self.start(count)

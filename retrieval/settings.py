@@ -17,6 +17,9 @@ THRESHOLD = 0.5
 POOL = 500
 """Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""
 
+RECALL = 0.99
+"""The recall@10 that an index is tuned to where nothing else is asked for."""
+
 MAX_MEGAPIXELS = 200.0
 """A picture with more is refused before it is decoded; RETRIEVE_MAX_MEGAPIXELS says otherwise."""
 

@@ -23,6 +23,7 @@ from retrieval.indexing import IndexReport
 from retrieval.names import CONTACT_SHEET, CURVES, percent, safe_name
 from retrieval.samples import LeftOut
 from retrieval.search import Hit
+from retrieval.tuning import Tuning, read_tuning
 from retrieval.verdicts import Confusion, Confusions
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
@@ -97,10 +98,36 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
         Text(shown),
+        index_line(read_tuning(catalogue)),
         galleries_table(catalogue.counts()),
         Text(f"{len(failures)} failed"),
         failures_lines(failures, most_failures),
     )
+
+
+def index_line(tuning: Tuning | None) -> Text:
+    """What the index is, and how well it was measured to search."""
+    if tuning is None:
+        return Text("no index yet")
+    if tuning.recall is None:
+        return Text("index: exact")
+    return Text(
+        f"index {tuning.kind}, looks into {tuning.probes:,} of {tuning.lists:,} lists: recall@10 {tuning.recall:.3f}"
+        f" against exact search, {tuning.milliseconds:.1f} ms a search"
+        f" ({tuning.queries} of {tuning.pictures:,} pictures asked)"
+    )
+
+
+def tuning_lines(steps: Sequence[Tuning], wanted: float) -> RenderableType:
+    """What a tuning has measured, and what it set."""
+    if steps[-1].recall is None:
+        return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
+    table = Table("lists looked into", "recall@10", "ms a search", box=SIMPLE_HEAD, padding=(0, 1))
+    for step in steps:
+        table.add_row(f"{step.probes:,} of {step.lists:,}", f"{step.recall:.3f}", f"{step.milliseconds:.2f}")
+    reached = (steps[-1].recall or 0) >= wanted
+    told = "set to the last one" if reached else f"no setting reaches {wanted:g}: set to the last one, the best"
+    return Group(table, Text(told, style="" if reached else "yellow"))
 
 
 def index_lines(report: IndexReport) -> RenderableType:

@@ -116,6 +116,16 @@ class IndexContract(ABC):
             assert len(index) == start + 10
         assert index.search(vectors, 1)[1].ravel().tolist() == list(range(30))
 
+    def test_what_is_removed_is_not_found(self) -> None:
+        ids, vectors = np.arange(30, dtype=np.int64), made(30)
+        index = self.filled(ids, vectors)
+        index.remove(np.array([0, 7, 29, 777], np.int64))
+        index.remove(np.array([], np.int64))
+        assert len(index) == 27
+        assert set(index.search(vectors, 30)[1].ravel().tolist()) == set(range(30)) - {0, 7, 29}
+        index.add(np.array([7], np.int64), vectors[7:8])
+        assert index.search(vectors[7:8], 1)[1].tolist() == [[7]]
+
     def test_a_vector_finds_itself_at_distance_zero(self) -> None:
         vectors = made(30)
         distances, ids = self.filled(np.arange(30, dtype=np.int64), vectors).search(vectors, 1)

@@ -371,7 +371,7 @@ def redirected(arguments: list[str | Path], redirection: str) -> subprocess.Comp
 
 def test_a_closed_standard_input(indexed: Indexed) -> None:
     done = redirected(["query", "-", "--store", indexed.store], "<&-")
-    assert sentence(done) == "standard input is closed: hand a picture to it"
+    assert sentence(done) == "standard input is empty"
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
@@ -488,7 +488,7 @@ def test_many_files_left_out_of_an_evaluation_are_counted(indexed: Indexed, tmp_
 
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     told = answer("status", "--store", indexed.store)
-    assert told.keys() == {"store", "model", "generation", "galleries", "labels", "failures"}
+    assert told.keys() == {"store", "model", "generation", "index", "galleries", "labels", "failures"}
     assert told["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
     assert told["labels"] == ["[", *CLASSES, "odd"]
     assert told["model"]["name"] == "default"

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexes import faiss_file
+from indexes.base import Vectors
 from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from indexes.records import Removed
 from retrieval.bundle import Bundle
-from retrieval.engine import Engine
+from retrieval.engine import Engine, Question
 from retrieval.errors import GalleryError, ModelError
 from retrieval.head import Head
 from retrieval.indexing import remove, resolve_gallery
-from retrieval.search import open_index
+from retrieval.upkeep import open_index
 from tests.conftest import blocks
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -265,11 +267,29 @@ def test_a_query_needs_no_room_for_the_index_file(
     def full(*arguments: object) -> None:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(FaissIndex, "save", full)
+    monkeypatch.setattr(faiss_file, "save", full)
     next((tmp_path / "store").glob("*.faiss")).unlink()
     assert Engine.open(tmp_path / "store").query(blocks(3), explain=False) == expected
     with pytest.raises(StoreError, match="the disk is full"):
         engine.index(small_gallery)
+
+
+def test_a_batch_of_queries_is_one_search(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = [engine.search(blocks(number), top=3, explain=False).hits for number in range(3)]
+    asked: list[int] = []
+    search = FaissIndex.search
+
+    def counted(self: FaissIndex, queries: Vectors, *rest: object) -> object:
+        asked.append(len(queries))
+        return search(self, queries, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FaissIndex, "search", counted)
+    found = engine.find([blocks(0), "no such.png", blocks(1), blocks(2)])
+    assert asked == [3]
+    assert str(found.pop(1)) == "no such.png does not exist"
+    questions = [question for question in found if isinstance(question, Question)]
+    assert [engine.answer(question, top=3, explain=False).hits for question in questions] == single
+    assert str(engine.find([b""])[0]) == "is empty"
 
 
 # What is removed

@@ -1,20 +1,15 @@
-"""FAISS keeps the contract of vector indexes, and its file is what was written or is taken for none."""
+"""FAISS keeps the contract of vector indexes: exact for small galleries, near enough for large ones."""
 
 from __future__ import annotations
-
-import os
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex, delete_files, unit
-from tests.index_contract import CHANNELS, IndexContract, made
-from tests.unprivileged import require_binding_permissions, run_unprivileged
+from indexes.base import NONE, Ids, Vectors
+from indexes.faiss_index import EXACT, MOST_EXACT, FaissIndex, list_count, sample_size, unit
+from tests.index_contract import CHANNELS, IndexContract
 
-ORIGIN = "0123456789abcdef-7"
+COUNT = 4000
 
 
 class TestFaissKeepsTheContract(IndexContract):
@@ -22,130 +17,117 @@ class TestFaissKeepsTheContract(IndexContract):
         return FaissIndex.empty(channels)
 
 
+def clustered(count: int, seed: int = 0, channels: int = 64) -> Vectors:
+    """Seeded vectors around 40 centres, of different lengths."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(40, channels))
+    vectors = centres[random.integers(0, 40, count)] + 0.6 * random.normal(size=(count, channels))
+    return (vectors * random.uniform(0.1, 10, (count, 1))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def ids() -> Ids:
+    return np.random.default_rng(1).permutation(10 * COUNT)[:COUNT].astype(np.int64)
+
+
 @pytest.fixture
-def index() -> FaissIndex:
-    index = FaissIndex.empty(CHANNELS)
-    index.add(np.arange(100, 120, dtype=np.int64), made(20))
+def approximate(ids: Ids) -> FaissIndex:
+    vectors = clustered(COUNT)
+    index = FaissIndex.trained(vectors[: sample_size(COUNT)], COUNT)
+    index.add(ids, vectors)
     return index
 
 
-def test_what_is_loaded_equals_what_was_saved(index: FaissIndex, tmp_path: Path) -> None:
-    file = index.save(tmp_path, ORIGIN)
-    loaded = FaissIndex.load(tmp_path, ORIGIN)
-    assert loaded is not None
-    assert (len(loaded), file.parent, list(tmp_path.iterdir())) == (20, tmp_path, [file])
-    queries, among = made(3, seed=1), np.array([101, 107], np.int64)
-    for restricted in (None, among):
-        before, after = (one.search(queries, 9, restricted) for one in (index, loaded))
-        np.testing.assert_array_equal(before[0], after[0])
-        np.testing.assert_array_equal(before[1], after[1])
+def recall(index: FaissIndex, ids: Ids, queries: Vectors, k: int) -> float:
+    """The share of the true k nearest that are found."""
+    true = ids[np.argsort(-unit(queries) @ unit(clustered(COUNT)).T, axis=1)[:, :k]]
+    found = index.search(queries, k)[1]
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(true.tolist(), found.tolist(), strict=True)]))
 
 
-def test_a_loaded_index_takes_more(index: FaissIndex, tmp_path: Path) -> None:
-    index.save(tmp_path, ORIGIN)
-    loaded = FaissIndex.load(tmp_path, ORIGIN)
-    assert loaded is not None
-    new = made(1, seed=5)
-    loaded.add(np.array([500], np.int64), new)
-    assert loaded.search(new, 1)[1].tolist() == [[500]]
+def test_kinds_by_what_faiss_calls_them(approximate: FaissIndex) -> None:
+    exact = FaissIndex.empty(CHANNELS)
+    assert (exact.kind, exact.is_exact, exact.lists, exact.probes) == (EXACT, True, 0, 0)
+    assert (approximate.kind, approximate.is_exact) == ("RR64,IVF126,SQ4", False)
+    assert (approximate.lists, approximate.probes, len(approximate)) == (126, 32, COUNT)
 
 
-def test_an_empty_index_is_saved_too(tmp_path: Path) -> None:
-    FaissIndex.empty(CHANNELS).save(tmp_path, ORIGIN)
-    loaded = FaissIndex.load(tmp_path, ORIGIN)
-    assert loaded is not None
-    assert len(loaded) == 0
+def test_lists_and_samples_by_hand() -> None:
+    assert [list_count(count) for count in (1, 10_000, 1_000_000)] == [2, 200, 2000]
+    assert [sample_size(count) for count in (100, 1_000_000)] == [100, 80_000]
 
 
-def test_no_file_gives_none(tmp_path: Path) -> None:
-    assert FaissIndex.load(tmp_path, ORIGIN) is None
-    assert FaissIndex.load(tmp_path / "nothing", ORIGIN) is None
+def test_most_of_the_nearest_are_found(approximate: FaissIndex, ids: Ids) -> None:
+    queries = clustered(50, seed=5)
+    approximate.probes = approximate.lists
+    assert recall(approximate, ids, queries, 10) >= 0.85  # of 4 bits a channel, without any rescoring
+    true = ids[np.argsort(-unit(queries) @ unit(clustered(COUNT)).T, axis=1)[:, :10]]
+    pools = approximate.search(queries, 100)[1]
+    assert all(set(nearest) <= set(pool) for nearest, pool in zip(true.tolist(), pools.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("other", ["0123456789abcdef-8", "0123456789abcdef-", "0123456789abcdef", "1123456789abcdef-7"])
-def test_another_origin_gives_none(index: FaissIndex, tmp_path: Path, other: str) -> None:
-    index.save(tmp_path, ORIGIN)
-    assert FaissIndex.load(tmp_path, other) is None
+def test_more_probes_find_no_less(approximate: FaissIndex, ids: Ids) -> None:
+    queries, recalls = clustered(50, seed=5), []
+    for probes in (1, 8, 126):
+        approximate.probes = probes
+        recalls.append(recall(approximate, ids, queries, 10))
+    assert recalls == sorted(recalls)
+    assert recalls[0] < recalls[-1]
 
 
-@pytest.mark.parametrize("size", [0, 1, 60, -1])
-def test_a_truncated_file_gives_none(index: FaissIndex, tmp_path: Path, size: int) -> None:
-    file = index.save(tmp_path, ORIGIN)
-    os.truncate(file, size % file.stat().st_size)
-    assert FaissIndex.load(tmp_path, ORIGIN) is None
+def test_distances_are_near_the_true_ones(approximate: FaissIndex, ids: Ids) -> None:
+    queries = clustered(20, seed=5)
+    distances, found = approximate.search(queries, 10)
+    places = {int(id_): place for place, id_ in enumerate(ids)}
+    units = unit(clustered(COUNT))
+    for query, row, near in zip(unit(queries), found, distances, strict=True):
+        true = [1 - float(query @ units[places[int(id_)]]) for id_ in row]
+        np.testing.assert_allclose(near, true, atol=0.05)
+        assert near.tolist() == sorted(near.tolist())
 
 
-@pytest.mark.parametrize("place", [0, 5, 40, 500, -1])
-def test_a_flipped_bit_gives_none(index: FaissIndex, tmp_path: Path, place: int) -> None:
-    file = index.save(tmp_path, ORIGIN)
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(data)
-    assert FaissIndex.load(tmp_path, ORIGIN) is None
+def test_what_is_removed_is_not_found_and_may_come_back(approximate: FaissIndex, ids: Ids) -> None:
+    vectors = clustered(COUNT)
+    gone = ids[:50]
+    assert approximate.search(vectors[:1], 1)[1].tolist() == [[gone[0]]]
+    approximate.remove(np.append(gone, 999_999))
+    assert len(approximate) == COUNT - 50
+    assert not set(approximate.search(vectors[:50], 100)[1].ravel().tolist()) & set(gone.tolist())
+    approximate.add(gone[:1], vectors[:1])
+    assert approximate.search(vectors[:1], 1)[1].tolist() == [[gone[0]]]
 
 
-def test_a_file_that_faiss_cannot_read_gives_none(tmp_path: Path) -> None:
-    # An empty file: its checksum is 0, as its name says.
-    (tmp_path / f"{ORIGIN}-00000000.faiss").touch()
-    assert FaissIndex.load(tmp_path, ORIGIN) is None
+def test_among_looks_into_every_list(approximate: FaissIndex, ids: Ids) -> None:
+    approximate.probes = 1
+    among = ids[::400]
+    found = approximate.search(clustered(5, seed=6), 100, among)[1]
+    assert found.shape == (5, len(among))
+    assert all(set(row) == set(among.tolist()) for row in found.tolist())
+    assert approximate.search(clustered(5, seed=6), 3, np.array([999_999], np.int64))[1].shape == (5, 0)
 
 
-def test_files_of_other_origins_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
-    index.save(tmp_path, ORIGIN)
-    index.add(np.array([1], np.int64), made(1, seed=3))
-    (tmp_path / "catalogue.sqlite").touch()
-    (tmp_path / "writing-abc.faiss").touch()
-    file = index.save(tmp_path, "0123456789abcdef-8")
-    assert {entry.name for entry in tmp_path.iterdir()} == {file.name, "catalogue.sqlite", "writing-abc.faiss"}
+def test_rows_that_found_fewer_end_with_none(approximate: FaissIndex) -> None:
+    approximate.probes = 1
+    distances, found = approximate.search(clustered(30, seed=7), COUNT)
+    counts = (found != NONE).sum(axis=1)
+    assert counts.min() < counts.max() == found.shape[1] < COUNT
+    for row, near, count in zip(found, distances, counts, strict=True):
+        assert (row[:count] != NONE).all()
+        assert (row[count:] == NONE).all()
+        assert (near[count:] == 2).all()
 
 
-def test_files_that_a_killed_process_left_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
-    left, begun = tmp_path / "writing-old.faiss", tmp_path / "writing-new.faiss"
-    for path in (left, begun):
-        path.touch()
-    os.utime(left, (time.time() - 4000, time.time() - 4000))
-    assert set(tmp_path.iterdir()) == {left, begun}
-    file = index.save(tmp_path, ORIGIN)
-    assert set(tmp_path.iterdir()) == {file, begun}
+def test_an_index_suits_the_counts_that_it_was_made_for(approximate: FaissIndex) -> None:
+    exact = FaissIndex.empty(CHANNELS)
+    assert [exact.suits(count) for count in (0, MOST_EXACT, MOST_EXACT + 1)] == [True, True, False]
+    large = FaissIndex.trained(clustered(2000), 100_000)
+    assert [large.suits(count) for count in (MOST_EXACT // 2, 20_000, 399_000, 410_000)] == [False, True, True, False]
 
 
-def test_all_files_of_a_store_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
-    index.save(tmp_path, ORIGIN)
-    (tmp_path / "catalogue.sqlite").touch()
-    delete_files(tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["catalogue.sqlite"]
-
-
-def test_saving_again_keeps_the_file(index: FaissIndex, tmp_path: Path) -> None:
-    assert index.save(tmp_path, ORIGIN) == index.save(tmp_path, ORIGIN)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failing_write_leaves_the_old_file_alone(
-    index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    old = index.save(tmp_path, ORIGIN)
-    monkeypatch.setattr(os, call, full)
-    with pytest.raises(StoreError, match=r"8-[0-9a-f]{8}\.faiss cannot be written \(No space left on device\)"):
-        index.save(tmp_path, "0123456789abcdef-8")
-    assert list(tmp_path.iterdir()) == [old]
-
-
-def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
-    require_binding_permissions(tmp_path)
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    code = (
-        "import sys, pathlib\nfrom indexes.faiss_index import FaissIndex\n"
-        "FaissIndex.empty(2).save(pathlib.Path(sys.argv[1]), 'o')"
-    )
-    last = run_unprivileged(code, closed).stderr.splitlines()[-1]
-    assert last.startswith(f"indexes.errors.StoreError: {closed}/o-")
-    assert last.endswith("cannot be written (Permission denied): make room or allow writing there")
+def test_probes_stay_within_the_lists(approximate: FaissIndex) -> None:
+    for asked, given in ((0, 1), (7, 7), (100_000, 126)):
+        approximate.probes = asked
+        assert approximate.probes == given
 
 
 def test_unit_by_hand() -> None:

@@ -18,7 +18,7 @@ from indexes.schema import Base
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _FIRST = [
-    "INSERT INTO roots VALUES (1, x'2F67')",
+    "INSERT INTO roots (id, path) VALUES (1, x'2F67')",
     "INSERT INTO pictures VALUES (7, 1, x'2F672FFF', 10, 20, x'AA', 30, 40, 'cats', NULL, 1.5, NULL, 0)",
     "INSERT INTO descriptors VALUES (7, 'f', x'003C0040')",
     "INSERT INTO failures VALUES (x'2F6762', 'is empty')",
@@ -99,7 +99,7 @@ def test_rows_of_the_first_schema_are_kept(tmp_path: Path) -> None:
 
 def _break_after_a_change(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE pictures ADD COLUMN colour VARCHAR")
-    connection.exec_driver_sql("INSERT INTO roots VALUES (9, x'2F39')")
+    connection.exec_driver_sql("INSERT INTO roots (id, path) VALUES (9, x'2F39')")
     connection.exec_driver_sql("THIS IS NO SQL")
 
 

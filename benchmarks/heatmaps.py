@@ -1,0 +1,132 @@
+"""How long the heatmaps of five hits take, beside the public grad-cam package on the same network (plain_maps.py).
+
+All in one process, warm, in turn; pictures are decoded before, and for the package also normalised. Ours is one pass of
+the query and its hits through the prepared network and the closed form: for each pair two pictures' maps for the
+verdict and against it. The package's are the same twenty maps, of y = d and y = 1 - d, by twenty calls for one picture
+each, and by four calls for five; it also brings them to the size of the picture, which ours leaves to the overlay.
+
+That both give the same maps is measured as well: the greatest difference of any place of a map, before resizing, cut at
+0, over its greatest value.
+
+The seconds are this machine's of the day; the ratio is what compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from galleries import gallery, pictures
+from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from numpy.typing import NDArray
+from plain_maps import RawGradCAM, package_maps
+from torch import Tensor
+
+from retrieval.bundle import find_bundle
+from retrieval.compare import Comparer
+from retrieval.explain import Explanation, explain_pairs
+from retrieval.head import Array
+from retrieval.model import load_model
+from retrieval.pictures import Pixels, normalise
+
+PICTURES = 100
+ROUNDS = 10
+TOP = 5
+OURS = "retrieve"
+SINGLY = "grad-cam, 20 calls"
+TOGETHER = "grad-cam, 4 calls"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of pictures; else they are generated")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help=f"to choose hits of [default: {PICTURES}]")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"runs of each [default: {ROUNDS}]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
+    chosen = parser.parse_args()
+    result = measure(chosen.folder, chosen.pictures, chosen.rounds)
+    print(told(result))
+    write(result, chosen.json)
+
+
+def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
+    """The machine, the set-up, every sample in seconds, the medians, the ratios, and how far the maps differ."""
+    comparer = Comparer(find_bundle("default"), "cpu")
+    with gallery(folder, count) as place:
+        chosen, distances = _hits(comparer, [comparer.pixels(path) for path in pictures(place)[:count]])
+    siamese, x = load_model("default"), _inputs(comparer, chosen)
+
+    def ours() -> list[Explanation]:
+        return explain_pairs(comparer.bundle.head, comparer.activate(chosen), distances)
+
+    def package(batch: int) -> Callable[[], Array]:
+        return lambda: package_maps(siamese, x[:1], x[1:], batch)
+
+    runs: dict[str, Callable[[], object]] = {OURS: ours, SINGLY: package(1), TOGETHER: package(TOP)}
+    difference = largest_difference(ours(), package_maps(siamese, x[:1], x[1:], 1, RawGradCAM))
+    timers = {name: lambda run=run: timed(run) for name, run in runs.items()}
+    in_turn(timers, 1)
+    samples = in_turn(timers, rounds)
+    middle = medians(samples)
+    return {
+        "machine": machine(),
+        "setup": {
+            **versions("torch", "openvino", "grad-cam"),
+            "threads of torch": torch.get_num_threads(),
+            "pictures of": folder.name if folder else "generated",
+            "distances": [round(float(distance), 6) for distance in distances],
+            "heatmaps": 4 * TOP,
+            "warm_ups": 1,
+            "rounds": rounds,
+            "order": "in turn",
+        },
+        "seconds": samples,
+        "medians": middle,
+        "ratios": {name: middle[name] / middle[OURS] for name in (SINGLY, TOGETHER)},
+        "largest_difference": difference,
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The same for people."""
+    ratios = [f"{name} takes {ratio:.1f} times as long" for name, ratio in result["ratios"].items()]
+    difference = f"largest difference of two maps: {result['largest_difference']:.1e}"
+    return "\n".join([*facts(result), *samples_told(result["seconds"], "ms", 1000), *ratios, difference])
+
+
+def largest_difference(explanations: list[Explanation], maps: Array) -> float:
+    """Of ours and the package's maps (2, 2, N, h, w) of y and 1 - y, each cut at 0 and over its greatest value."""
+    differences = []
+    for number, found in enumerate(explanations):
+        for side, heat in enumerate((found.query, found.hit)):
+            kinds = (heat.factual, heat.counterfactual)
+            ours = kinds if found.verdict == "different" else kinds[::-1]
+            differences += [np.abs(_scaled(ours[kind]) - _scaled(maps[kind, side, number])).max() for kind in (0, 1)]
+    return float(max(differences))
+
+
+def _hits(comparer: Comparer, pixels: list[Pixels]) -> tuple[list[Pixels], NDArray[np.float64]]:
+    """The first picture and its hits among the others that are not the same, with the distances (TOP,)."""
+    head = comparer.bundle.head
+    u = head.embed(comparer.describe(pixels))
+    separations = head.separation(u[0], u)
+    order = [place for place in np.argsort(separations, kind="stable") if separations[place] > 0][:TOP]
+    return [pixels[0], *(pixels[place] for place in order)], head.distance(separations[order])
+
+
+def _inputs(comparer: Comparer, pixels: list[Pixels]) -> Tensor:
+    """Float32 (B, 3, H, W), as torch's network wants them."""
+    return torch.from_numpy(np.stack([normalise(each, comparer.bundle.card.preprocessing) for each in pixels]))
+
+
+def _scaled(heat: Array) -> Array:
+    positive = np.maximum(heat, 0)
+    return positive / max(float(positive.max()), np.finfo(np.float32).tiny)
+
+
+if __name__ == "__main__":
+    main()

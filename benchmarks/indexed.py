@@ -1,0 +1,31 @@
+"""`indexed.py GALLERY STORE`: our side of the comparison, in a process of its own.
+
+It prints JSON: the seconds of `engine.index` once the model is loaded, how many pictures were added and how many of
+them went through the network, and the process's peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from machine import peak_bytes
+
+from retrieval.engine import Engine
+
+
+def main() -> None:
+    gallery, store = sys.argv[1:]
+    engine = Engine.create(store, device="cpu")
+    engine.load()
+    started = time.perf_counter()
+    report = engine.index(gallery)
+    seconds = time.perf_counter() - started
+    engine.close()
+    counts = {"pictures": report.added, "embedded": report.embedded}
+    print(json.dumps({"seconds": seconds, **counts, "peak": peak_bytes()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""`limit.py GALLERY`: what bounds indexing, each part alone, in a process of its own.
+
+It prints JSON, seconds a picture: `decode`, from a file to the network's pixels on one thread; `network`, descriptors
+of decoded pictures on all cores, in the batches that indexing makes. Of these and for orientation only: `read`, which
+is JPEG's decoding with its colours, and `resize`, the two parts of `decode`, measured apart; and `hash`, which
+indexing does besides.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from galleries import pictures
+from machine import timed
+
+from retrieval.bundle import find_bundle
+from retrieval.indexing import BATCH
+from retrieval.network import Network, open_network
+from retrieval.pictures import Pixels, content_hash, load, open_file, read, to_pixels
+
+AT_MOST = 1024  # pictures, so that their pixels fit into memory
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    files = pictures(Path(sys.argv[1]))[:AT_MOST]
+    bundle = find_bundle("default")
+    network, size = open_network(bundle, "cpu"), bundle.card.preprocessing.size
+    pixels: list[Pixels] = []
+    parts = {"decode": timed(lambda: pixels.extend(load(path, size)[0] for path in files))}
+    parts |= _split(files, size) | {"hash": timed(lambda: _drain(_hash, files))}
+    parts["network"] = _described(network, np.stack(pixels))
+    print(json.dumps({name: seconds / len(files) for name, seconds in parts.items()}))
+
+
+def _split(files: list[Path], size: int) -> dict[str, float]:
+    """Seconds to read all and to resize all, of one picture after the other: not all fit into memory at once."""
+    seconds = {"read": 0.0, "resize": 0.0}
+    for path in files:
+        images = []
+        seconds["read"] += timed(lambda path=path, images=images: images.append(read(path, size)[0]))  # type: ignore[misc]
+        seconds["resize"] += timed(lambda images=images: to_pixels(images[0], size))  # type: ignore[misc]
+    return seconds
+
+
+def _described(network: Network, pixels: Pixels) -> float:
+    """Seconds for all, after a batch of each size that comes."""
+    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    _drain(network.describe, [batches[0], batches[-1]])
+    return timed(lambda: _drain(network.describe, batches))
+
+
+def _hash(path: Path) -> None:
+    with open_file(path) as file:
+        content_hash(file)
+
+
+def _drain(act: Callable[[T], object], on: Iterable[T]) -> None:
+    for each in on:
+        act(each)
+
+
+if __name__ == "__main__":
+    main()

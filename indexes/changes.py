@@ -1,0 +1,40 @@
+"""The journal of what an index must follow: written by triggers, read from a generation on, and forgotten."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select, text
+
+from indexes.records import Changes
+from indexes.schema import Change, Generation
+
+_LAST = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'")
+
+
+def new_generation(connection: Connection) -> str:
+    """The name of a new generation, which has all changes up to now.
+
+    It is drawn by chance, not counted: a store that is restored from a copy, or made anew, comes back to no
+    generation that an index file of other pictures may have.
+    """
+    name = secrets.token_hex(8)
+    connection.execute(insert(Generation).values(name=name, position=connection.scalar(_LAST)))
+    return name
+
+
+def changes_since(connection: Connection, name: str, now: str) -> Changes | None:
+    """What has changed from that generation to `now`; None where it is not known."""
+    position = connection.scalar(select(Generation.position).where(Generation.name == name))
+    if position is None:
+        return None
+    touched = connection.scalars(select(Change.picture_id).where(Change.position > position).distinct())
+    return Changes(now, np.sort(np.array(list(touched), np.int64)))
+
+
+def forget_changes(connection: Connection, name: str) -> None:
+    """Drop what led to that generation: earlier ones are not known any more."""
+    position = select(Generation.position).where(Generation.name == name).scalar_subquery()
+    connection.execute(delete(Change).where(Change.position <= func.coalesce(position, 0)))
+    connection.execute(delete(Generation).where(Generation.position <= position, Generation.name != name))

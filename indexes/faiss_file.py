@@ -1,0 +1,124 @@
+"""The file of a FAISS index: written whole or not at all, named by what it was made from, mapped into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import faiss
+
+from indexes.errors import StoreError
+from indexes.faiss_index import FaissIndex
+
+_SUFFIX = ".faiss"
+_UNFINISHED = "writing-"
+_LONGEST_WRITE = 3600.0  # seconds after which whoever wrote an unfinished file is taken for dead
+_HEAD, _TAIL = 64 << 20, 1 << 20  # bytes that the checksum covers: all of a small file; of a large one what says
+# how it is laid out (centroids and the lengths of lists), but not most of its codes
+
+
+def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> Path:
+    """Write `<fingerprint>-<generation>-<checksum>.faiss`, whole or not at all, and delete all other index files.
+
+    It is named by what it was made from: the model's fingerprint and the catalogue's generation. Raises StoreError.
+    """
+    origin = _origin(fingerprint, generation)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=_SUFFIX, dir=folder)
+        try:
+            with os.fdopen(descriptor, "r+b") as out:
+                with _readable_name(name, out.fileno()) as plain:
+                    faiss.write_index(index.faiss, plain)
+                os.fsync(out.fileno())
+                file = folder / f"{origin}-{_checksum(out.fileno())}{_SUFFIX}"
+            os.replace(name, file)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        _delete_others(folder, file)
+    except RuntimeError as error:  # how FAISS says it, with the system's words in brackets at the end
+        reason = str(error).rpartition("(")[2].rstrip(") ")
+        raise StoreError(f"{folder / origin}{_SUFFIX} cannot be written ({reason}): {_REMEDY}") from error
+    except OSError as error:
+        raise StoreError(f"{folder / origin}{_SUFFIX} cannot be written ({error.strerror}): {_REMEDY}") from error
+    return file
+
+
+_REMEDY = "make room or allow writing there"
+
+
+def load(folder: Path, fingerprint: str, generation: str, changeable: bool = False) -> FaissIndex | None:
+    """The index of this origin, or None where its file is missing or is not what was written.
+
+    It is mapped into memory, so that a search reads only what it looks at, and cannot be changed; unless
+    `changeable`: then it is read whole.
+    """
+    for file in folder.glob(f"{_origin(fingerprint, generation)}-*{_SUFFIX}"):
+        try:
+            with open(file, "rb") as opened:
+                if file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
+                    with _readable_name(os.fspath(file), opened.fileno()) as plain:
+                        return FaissIndex(faiss.read_index(plain, 0 if changeable else faiss.IO_FLAG_MMAP_IFC))
+        except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
+            continue
+    return None
+
+
+def generations(folder: Path, fingerprint: str) -> list[str]:
+    """The generations of which there are index files of this model."""
+    names = (file.name.split("-") for file in folder.glob(f"{_origin(fingerprint, '')}*{_SUFFIX}"))
+    return [parts[1] for parts in names if len(parts) == 3]
+
+
+def delete_files(folder: Path) -> None:
+    """Delete every index file of a store, so that nothing is left of what it held. Raises StoreError."""
+    try:
+        _delete_others(folder, None)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be deleted ({error.strerror}): delete it by hand") from error
+
+
+def _origin(fingerprint: str, generation: str) -> str:
+    return f"{fingerprint[:16]}-{generation}"
+
+
+def _checksum(descriptor: int) -> str:
+    """CRC-32 of the file's first and last bytes, with its size."""
+    size = os.fstat(descriptor).st_size
+    checksum = size & 0xFFFFFFFF
+    for place, length in ((0, _HEAD), (max(_HEAD, size - _TAIL), _TAIL)):
+        os.lseek(descriptor, place, os.SEEK_SET)
+        while length > 0 and (data := os.read(descriptor, min(length, 1 << 20))):
+            checksum = zlib.crc32(data, checksum)
+            length -= len(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return f"{checksum:08x}"
+
+
+@contextmanager
+def _readable_name(name: str, descriptor: int) -> Iterator[str]:
+    """The name, or another of the same open file where it is no text, which FAISS cannot take."""
+    try:
+        name.encode()
+        yield name
+    except UnicodeEncodeError:
+        yield f"/dev/fd/{descriptor}"
+
+
+def _delete_others(folder: Path, kept: Path | None) -> None:
+    for file in folder.glob(f"*{_SUFFIX}"):
+        if file != kept and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
+            file.unlink(missing_ok=True)
+
+
+def _is_recent(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < _LONGEST_WRITE
+    except FileNotFoundError:  # finished meanwhile
+        return True

@@ -1,0 +1,97 @@
+"""Tune an approximate index: how far it must look for the recall that is wanted, measured on its own gallery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.base import Ids, Vectors
+from indexes.catalogue import Catalogue
+from indexes.faiss_index import FaissIndex, unit
+from retrieval.head import Head
+from retrieval.settings import POOL, RECALL
+from retrieval.tuning import Tuning
+
+_TOP = 10
+_QUERIES = 100
+_LEAST_PROBES = 4
+
+Advance = Callable[[int], None]
+
+
+def tune(
+    catalogue: Catalogue,
+    index: FaissIndex,
+    head: Head,
+    fingerprint: str,
+    recall: float = RECALL,
+    advance: Advance = lambda pictures: None,
+) -> list[Tuning]:
+    """Look into twice as many lists until the recall is reached: what was measured at each step, the last one set.
+
+    `advance` is called for each picture that the exact search compares. Raises StoreError.
+    """
+    if index.is_exact:
+        return [Tuning(index.kind, len(index))]
+    own, queries = catalogue.sample(fingerprint, _QUERIES)
+    best = _best_hits(catalogue, head, fingerprint, own, queries, advance)
+    steps: list[Tuning] = []
+    for probes in _doubled(index.lists):
+        index.probes = probes
+        steps.append(_measured(index, own, queries, best))
+        if (steps[-1].recall or 0) >= recall:
+            break
+    return steps
+
+
+def _doubled(lists: int) -> Iterator[int]:
+    probes = _LEAST_PROBES
+    while probes < lists:
+        yield probes
+        probes *= 2
+    yield lists
+
+
+def _measured(index: FaissIndex, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
+    seconds: list[float] = []
+    shares: list[float] = []
+    for id_, query, expected in zip(own, queries, best, strict=True):
+        started = time.perf_counter()
+        pool = index.search(query[None], POOL + 1)[1][0]
+        seconds.append(time.perf_counter() - started)
+        found = set(pool[pool != id_][:POOL].tolist())
+        shares.append(len(expected & found) / max(1, len(expected)))
+    milliseconds = float(np.median(seconds)) * 1000
+    recall = float(np.mean(shares))
+    return Tuning(index.kind, len(index), index.lists, index.probes, recall, len(own), milliseconds)
+
+
+def _best_hits(
+    catalogue: Catalogue, head: Head, fingerprint: str, own: Ids, queries: Vectors, advance: Advance
+) -> list[set[int]]:
+    """Of each query, the ids of the ten best hits after rescoring the exact pool; a picture is no hit of itself."""
+    found: list[set[int]] = []
+    for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, advance), strict=True):
+        ids = pool[pool != id_][:POOL]
+        candidates, vectors = catalogue.candidates(ids, fingerprint)
+        order = np.argsort(head.separation(head.embed(query[None]), head.embed(vectors)), kind="stable")[:_TOP]
+        found.append({candidates[place].id for place in order})
+    return found
+
+
+def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, advance: Advance) -> Ids:
+    """The ids (Q, POOL + 1) of the nearest by cosine, from one pass over all descriptors; nearest first."""
+    units = unit(queries)
+    nearest: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
+    pools = np.empty((len(queries), 0), np.int64)
+    for ids, vectors in catalogue.vectors(fingerprint):
+        nearest = np.concatenate([nearest, units @ unit(vectors).T], axis=1)
+        pools = np.concatenate([pools, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
+        if nearest.shape[1] > POOL + 1:
+            kept = np.argpartition(-nearest, POOL, axis=1)[:, : POOL + 1]
+            nearest, pools = np.take_along_axis(nearest, kept, 1), np.take_along_axis(pools, kept, 1)
+        advance(len(ids))
+    return np.take_along_axis(pools, np.argsort(-nearest, axis=1, kind="stable"), 1)
