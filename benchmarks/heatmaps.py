@@ -53,7 +53,7 @@ def main() -> None:
     write(result, chosen.json)
 
 
-def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
+def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, warm_ups: int = 1) -> dict[str, Any]:
     """The machine, the set-up, every sample in seconds, the medians, the ratios, and how far the maps differ."""
     comparer = Comparer(find_bundle("default"), "cpu")
     with gallery(folder, count) as place:
@@ -69,7 +69,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
     runs: dict[str, Callable[[], object]] = {OURS: ours, SINGLY: package(1), TOGETHER: package(TOP)}
     difference = largest_difference(ours(), package_maps(siamese, x[:1], x[1:], 1, RawGradCAM))
     timers = {name: lambda run=run: timed(run) for name, run in runs.items()}
-    in_turn(timers, 1)
+    in_turn(timers, warm_ups)
     samples = in_turn(timers, rounds)
     middle = medians(samples)
     return {
@@ -80,7 +80,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
             "pictures of": folder.name if folder else "generated",
             "distances": [round(float(distance), 6) for distance in distances],
             "heatmaps": 4 * TOP,
-            "warm_ups": 1,
+            "warm_ups": warm_ups,
             "rounds": rounds,
             "order": "in turn",
         },
@@ -125,7 +125,8 @@ def _inputs(comparer: Comparer, pixels: list[Pixels]) -> Tensor:
 
 def _scaled(heat: Array) -> Array:
     positive = np.maximum(heat, 0)
-    return positive / max(float(positive.max()), np.finfo(np.float32).tiny)
+    most = positive.max()
+    return positive / most if most > 0 else positive
 
 
 if __name__ == "__main__":

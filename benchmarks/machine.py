@@ -70,7 +70,7 @@ def process_seconds(command: Sequence[str]) -> float:
 def child(script: str, *arguments: str | Path) -> dict[str, Any]:
     """What a script beside this one prints as JSON, with `process`: the seconds of its whole process."""
     started = time.perf_counter()
-    command = [sys.executable, os.fspath(HERE / script), *map(os.fspath, arguments)]
+    command = [sys.executable, os.fspath(HERE / script), *(os.fspath(each) for each in arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     return told | {"process": time.perf_counter() - started}

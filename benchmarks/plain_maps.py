@@ -60,7 +60,7 @@ def package_maps(
         _maps(siamese, x, others, target, package)
         for target in TARGETS.values()
         for pictures, embeddings in _sides(siamese, query, hits)
-        for x, others in zip(pictures.split(batch), embeddings.split(batch), strict=True)
+        for x, others in zip(torch.split(pictures, batch), torch.split(embeddings, batch), strict=True)
     ]
     found: Array = np.concatenate(maps)
     return found.reshape(2, 2, len(hits), *found.shape[1:])

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import InstrumentedAttribute
 
 from indexes.base import Ids, Vectors
-from indexes.changes import changes_since, forget_changes, new_generation
+from indexes.changes import changes_since, forget_changes, has_changed, new_generation
 from indexes.database import Database
 from indexes.recording import label_of, record_pictures
 from indexes.records import Candidate, Changes, Counts, KnownFile, NewPicture, Removed, Twin
@@ -34,6 +34,7 @@ _TWIN = (
     " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
     " ORDER BY p.id LIMIT 1"  # a content may have thousands of copies
 )
+_KNOWN = "SELECT id, path, size, mtime, missing FROM pictures WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
 _CHUNK_OF_VECTORS = (
     "SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
     " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?"
@@ -117,22 +118,15 @@ class Catalogue:
     def known_files(self, folder: bytes) -> Iterator[KnownFile]:
         """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
         start, end = _span(folder)
-        columns = (Picture.id, Picture.path, Picture.size, Picture.mtime, Picture.missing)
-        while True:
-            with self._database.read() as connection:
-                page = connection.execute(
-                    select(*columns).where(Picture.path > start, Picture.path < end).order_by(Picture.path).limit(_PAGE)
-                ).all()
-            yield from (KnownFile(*row) for row in page)
-            if len(page) < _PAGE:
-                return
-            start = page[-1].path
+        while page := self._database.fetch(_KNOWN, (start, end, _PAGE)):
+            for id_, path, size, mtime, missing in page:
+                yield KnownFile(id_, path, size, mtime, missing != 0)
+            start = path
 
     def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
         """By content hash, what is known of a picture of that content, with its descriptor of this model."""
-        with self._database.read() as connection:
-            found = (connection.exec_driver_sql(_TWIN, (content, fingerprint)).first() for content in contents)
-            return {row[0]: Twin(_matrix([row[1]])[0], *row[2:]) for row in found if row is not None}
+        rows = (row for content in contents for row in self._database.fetch(_TWIN, (content, fingerprint)))
+        return {content: Twin(_matrix([vector])[0], *values) for content, vector, *values in rows}
 
     def record(
         self,
@@ -190,8 +184,7 @@ class Catalogue:
         """Ids (N,) and descriptors (N, C) of all pictures that are not missing, a chunk at a time, by id."""
         last = -1
         while True:
-            with self._database.read() as connection:
-                rows = connection.exec_driver_sql(_CHUNK_OF_VECTORS, (last, fingerprint, _CHUNK)).all()
+            rows = self._database.fetch(_CHUNK_OF_VECTORS, (last, fingerprint, _CHUNK))
             if not rows:
                 return
             last = rows[-1][0]
@@ -201,8 +194,7 @@ class Catalogue:
         """The same of those of these pictures that are not missing."""
         for start in range(0, len(ids), _CHUNK):
             wanted = json.dumps(ids[start : start + _CHUNK].tolist())
-            with self._database.read() as connection:
-                rows = connection.exec_driver_sql(_SOME_VECTORS, (wanted, fingerprint)).all()
+            rows = self._database.fetch(_SOME_VECTORS, (wanted, fingerprint))
             if rows:
                 yield _with_ids(rows)
 
@@ -210,7 +202,7 @@ class Catalogue:
         """About so many of all pictures that are not missing, drawn by chance: ids (N,) and descriptors (N, C)."""
         with self._database.read() as connection:
             least, greatest = connection.execute(select(func.min(Picture.id), func.max(Picture.id))).one()
-        if least is None:
+        if least is None or most < 1:
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
         ids = np.arange(least, greatest + 1)
         drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
@@ -230,8 +222,7 @@ class Catalogue:
 
     def candidates(self, ids: Ids, fingerprint: str) -> tuple[list[Candidate], Vectors]:
         """Those of these pictures that are not missing, and their descriptors (N, C), in the order of `ids`."""
-        with self._database.read() as connection:
-            rows = connection.exec_driver_sql(_CANDIDATES, (json.dumps(ids.tolist()), fingerprint)).all()
+        rows = self._database.fetch(_CANDIDATES, (json.dumps(ids.tolist()), fingerprint))
         found = {row[1]: row for row in rows}
         ordered = [found[id_] for id_ in ids.tolist() if id_ in found]
         return [Candidate(*row[1:]) for row in ordered], _matrix([row[0] for row in ordered])
@@ -293,7 +284,9 @@ def _upsert(connection: Connection, table: type[Any], key: str, values: dict[str
 
 
 def _grow(connection: Connection) -> None:
-    _upsert(connection, Setting, "name", {"name": "generation", "value": new_generation(connection)})
+    now = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
+    if has_changed(connection, now or ""):
+        _upsert(connection, Setting, "name", {"name": "generation", "value": new_generation(connection)})
 
 
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:

@@ -24,6 +24,12 @@ def new_generation(connection: Connection) -> str:
     return name
 
 
+def has_changed(connection: Connection, name: str) -> bool:
+    """Whether there are changes since that generation, or it is not known: a scan may meet old failures alone."""
+    position = connection.scalar(select(Generation.position).where(Generation.name == name))
+    return position is None or position != connection.scalar(_LAST)
+
+
 def changes_since(connection: Connection, name: str, now: str) -> Changes | None:
     """What has changed from that generation to `now`; None where it is not known."""
     position = connection.scalar(select(Generation.position).where(Generation.name == name))

@@ -59,6 +59,7 @@ def _journal(connection: Connection) -> None:
     for statement in (
         "CREATE TABLE changes (position INTEGER PRIMARY KEY AUTOINCREMENT, picture_id INTEGER NOT NULL)",
         "CREATE TABLE generations (name VARCHAR PRIMARY KEY, position INTEGER NOT NULL)",
+        "INSERT INTO generations SELECT value, 0 FROM settings WHERE name = 'generation'",  # its index is followed
         "CREATE TRIGGER descriptors_come AFTER INSERT ON descriptors BEGIN"
         " INSERT INTO changes (picture_id) VALUES (NEW.picture_id); END",
         "CREATE TRIGGER descriptors_go AFTER DELETE ON descriptors BEGIN"

@@ -7,13 +7,14 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from retrieval.names import is_output
 from retrieval.pictures import is_picture_name
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A regular file named like a picture; size in bytes, mtime in nanoseconds."""
 
     path: bytes
@@ -63,17 +64,26 @@ def _listed(
         return []
     entered.add((here.st_dev, here.st_ino))
     with os.scandir(folder) as entries:
-        named = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
+        named = {_sort_key(entry): entry for entry in entries if not entry.name.startswith(b".")}
     listed: list[bytes | os.DirEntry[bytes]] = []
-    for key, entry in sorted(named, key=lambda pair: pair[0]):
-        name = os.fsdecode(entry.name)
+    for key in sorted(named):
         if key.endswith(b"/"):
-            listed.append(entry.path)
-        elif not is_picture_name(name):
-            passed_over[os.path.splitext(name)[1].lower()] += 1
-        elif not is_output(name):
-            listed.append(entry)
+            listed.append(named[key].path)
+            continue
+        start = key.rfind(b".")
+        ending, is_picture = _kind(key[start:] if start > 0 else b"")
+        if not is_picture:
+            passed_over[ending] += 1
+        elif not is_output(os.fsdecode(key)):
+            listed.append(named[key])
     return listed
+
+
+@lru_cache(maxsize=1024)
+def _kind(ending: bytes) -> tuple[str, bool]:
+    """A name's ending in small letters, and whether it is a picture's: worked out once, not with each file."""
+    name = "name" + os.fsdecode(ending)
+    return os.path.splitext(name)[1].lower(), is_picture_name(name)
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
@@ -86,7 +96,7 @@ def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
 
 def _examined(entry: os.DirEntry[bytes]) -> Found | Unreadable:
     try:
-        status = os.stat(entry.path)
+        status = entry.stat()
     except FileNotFoundError:
         return Unreadable(entry.path, "is a link to nothing")
     except OSError as error:

@@ -7,14 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tests.command import PROJECT, environment
 
 
+def measured(script: str, call: str) -> Any:
+    """What a benchmark's function gives, as JSON keeps it; what it tells people of it is made too."""
+    code = f"import json, {script} as it; found = it.{call}; it.told(found); print(json.dumps(found))"
+    environs = environment({"PYTHONPATH": str(PROJECT)})
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT / "benchmarks", capture_output=True, check=True, env=environs)
+    return json.loads(done.stdout)
+
+
 def test_the_start_is_measured_beside_torch() -> None:
-    command = [sys.executable, "-c", "import json, startup; print(json.dumps(startup.measure(3)))"]
-    done = subprocess.run(command, cwd=PROJECT / "benchmarks", capture_output=True, check=True)
-    told = json.loads(done.stdout)
+    told = measured("startup", "measure(3)")
     ours, torchs = told["seconds"].values()
     assert len(ours) == len(torchs) == 3
     assert told["ratio"] == median(ours) / median(torchs)
@@ -31,3 +39,48 @@ def test_an_epoch_is_measured_beside_the_papers(tmp_path: Path) -> None:
     assert told["ratio"] == median(papers) / median(ours)
     assert told["setup"]["pictures"] == 6
     assert f"an epoch of the paper's takes {told['ratio']:.2f} times as long" in done.stdout.decode()
+
+
+def test_indexing_is_measured_beside_a_plain_loop_and_its_limit() -> None:
+    told = measured("indexing", "measure(None, generated=3, count=1, rounds=1, warm_up=False)")
+    assert {"machine", "setup", "galleries"} == told.keys()
+    for name, count in (("as it is", 3), ("12 megapixels", 1)):
+        found = told["galleries"][name]
+        ours, plain = (taken for (taken,) in found["seconds"].values())
+        parts = {part: taken for part, (taken,) in found["limit_seconds_a_picture"].items()}
+        most = 1 / (parts["decode"] / told["machine"]["cores"] + parts["network"])
+        assert found["pictures"] == found["embedded"] == count  # the plain loop's too, or it would have failed
+        assert found["ratio"] == plain / ours
+        assert found["limit_pictures_a_second"] == most
+        assert found["share_of_limit"] == count / ours / most
+
+
+def test_peak_memory_is_measured_of_pictures_that_are_all_embedded(tmp_path: Path) -> None:
+    script, written = str(PROJECT / "benchmarks" / "indexing.py"), tmp_path / "result.json"
+    options = ["--memory", "--pictures", "2", "--sizes", "3", "6", "--json", str(written)]
+    command = [sys.executable, script, *options]
+    done = subprocess.run(command, capture_output=True, check=True, env=environment({"PYTHONPATH": str(PROJECT)}))
+    told = json.loads(written.read_text("utf-8"))
+    assert {size: found["embedded"] for size, found in told["galleries"].items()} == {"3": 3, "6": 6}
+    few, many = (found["peak"] for found in told["galleries"].values())
+    assert told["ratio"] == many / few
+    assert f"the last one's peak is {told['ratio']:.3f} times the first one's" in done.stdout.decode()
+
+
+def test_a_query_is_measured_beside_a_plain_script() -> None:
+    told = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
+    explained, bare, torchs, plain = (taken for (taken,) in told["seconds"].values())
+    assert list(told["setup"]["overlays"].values()) == [20, 20]
+    assert told["ratio_to_plain"] == explained / plain
+    assert told["ratio_to_import"] == bare / torchs
+    assert len(told["import_seconds"]) == 10
+    assert "numpy" in told["import_seconds"]
+    assert "torch" not in told["import_seconds"]
+
+
+def test_heatmaps_are_measured_beside_the_package_and_equal_to_its_own() -> None:
+    told = measured("heatmaps", "measure(None, count=8, rounds=1, warm_ups=0)")
+    (ours,), *packages = told["seconds"].values()
+    assert list(told["ratios"].values()) == [taken / ours for (taken,) in packages]
+    assert len(packages) == 2
+    assert told["largest_difference"] < 1e-4

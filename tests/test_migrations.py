@@ -14,11 +14,12 @@ from indexes.catalogue import Catalogue
 from indexes.database import FILE_NAME, Database
 from indexes.errors import StoreError
 from indexes.migrations import MIGRATIONS, migrate, pending
+from indexes.records import Counts
 from indexes.schema import Base
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _FIRST = [
-    "INSERT INTO roots (id, path) VALUES (1, x'2F67')",
+    "INSERT INTO roots VALUES (1, x'2F67')",
     "INSERT INTO pictures VALUES (7, 1, x'2F672FFF', 10, 20, x'AA', 30, 40, 'cats', NULL, 1.5, NULL, 0)",
     "INSERT INTO descriptors VALUES (7, 'f', x'003C0040')",
     "INSERT INTO failures VALUES (x'2F6762', 'is empty')",
@@ -198,3 +199,20 @@ def test_the_classes_equal_the_migrated_tables(tmp_path: Path) -> None:
     assert (None, 1, "u", ("path",)) in shape["pictures"]["indexes"]
     assert ("pictures_by_hash", 0, "c", ("hash",)) in shape["pictures"]["indexes"]
     assert shape["descriptors"]["foreign"] == {("pictures", "picture_id", "id", "NO ACTION", "CASCADE")}
+
+
+def test_the_pictures_of_the_first_schema_are_counted_and_their_index_is_followed(tmp_path: Path) -> None:
+    file = _first_schema(tmp_path)
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO roots VALUES (2, x'2F68')")
+        connection.execute(
+            "INSERT INTO pictures SELECT 8, 1, x'2F6738', size, mtime, hash, width, height, label, NULL, NULL, NULL, 1"
+            " FROM pictures"
+        )
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.counts() == [Counts(b"/g", 1, 1), Counts(b"/h", 0, 0)]
+    assert catalogue.count() == 1
+    catalogue.set_missing([7], True)
+    changes = catalogue.changes_since("3")
+    assert changes is not None
+    assert changes.touched.tolist() == [7]

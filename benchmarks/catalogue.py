@@ -1,0 +1,204 @@
+"""The catalogue at scale: the scan of an unchanged gallery beside reading its files, and questions to a million rows.
+
+The scan is the one that `retrieve index` runs: walk, compare with the catalogue, settle. Beside it, in turn, each file
+is opened, read whole and closed; and, a third, hashed as an index must that does not trust size and time. All files
+were read before: reading from memory is the fastest that reading can be. Then catalogues of different sizes, of random
+descriptors, are asked what `retrieve status` asks, and for the candidates of a query. Everything lies in a temporary
+folder; a million rows take about 5 GB.
+
+The seconds are this machine's of the day; the ratio, and that the times of the sizes are alike, are what compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from galleries import pictures
+from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from PIL import Image
+
+from indexes.catalogue import Catalogue
+from indexes.records import NewPicture
+from retrieval.head import Array
+from retrieval.indexing import index_galleries
+from retrieval.network import Features
+from retrieval.pictures import Pixels, content_hash, open_file
+from retrieval.walk import Found, walk
+
+FILES = 100_000
+ROWS = (10_000, 100_000, 1_000_000)
+ROUNDS = 5
+CALLS = 20
+POOL = 500  # candidates of a query
+CHANNELS = 1280
+FINGERPRINT = "f" * 64
+SCAN, READING = "scan of the unchanged gallery", "reading every file"
+HASHING = "opening and hashing every file"
+STATUS, FETCH = "status", f"fetch of {POOL} candidates"
+_FOLDER = 500  # files or rows of a folder
+_BATCH = 5000  # rows of a transaction
+_SOURCES = 200  # different pictures of a gallery, each copied many times
+_SIDE, _QUALITY = 200, 78  # of noise: JPEGs of about 26 kB
+
+
+class _NoNetwork:
+    """A network that nothing may be asked of: nothing has changed."""
+
+    device = "none"
+
+    def describe(self, pixels: Pixels) -> Array:
+        raise AssertionError("an unchanged picture was embedded")
+
+    def activate(self, pixels: Pixels) -> Features:
+        raise AssertionError("an unchanged picture was embedded")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gallery", nargs="?", type=Path, help="a folder of pictures to copy; else they are generated")
+    parser.add_argument("--files", type=int, default=FILES, help=f"of the gallery [default: {FILES}]")
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="of each catalogue")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of scan and reading [default: {ROUNDS}]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
+    chosen = parser.parse_args()
+    result = measure(chosen.gallery, chosen.files, chosen.rows, chosen.rounds)
+    print(told(result))
+    write(result, chosen.json)
+
+
+def measure(source: Path | None, files: int, rows: list[int] | tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """The machine, the set-up, every sample in seconds, the medians, and the ratio of reading to the scan."""
+    with tempfile.TemporaryDirectory() as folder:
+        scans, size = _scans(Path(folder), source, files, rounds)
+    middle = medians(scans)
+    return {
+        "machine": machine(),
+        "setup": {
+            **versions("sqlalchemy"),
+            "pictures of": source.name if source else "generated",
+            "files": files,
+            "bytes a file": size,
+            "files a folder": _FOLDER,
+            "rounds": rounds,
+            "order": "in turn, all files read before",
+            "rows": list(rows),
+            "descriptors": f"{CHANNELS} random numbers",
+            "calls": CALLS,
+        },
+        "seconds": scans,
+        "medians": middle,
+        "ratio": middle[READING] / middle[SCAN],
+        "ratio_of_hashing": middle[HASHING] / middle[SCAN],
+        "questions": {str(count): _questions(count) for count in rows},
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [*facts(result), *samples_told(result["seconds"])]
+    lines.append(
+        f"reading takes {result['ratio']:.2f} times as long as the scan, hashing {result['ratio_of_hashing']:.2f}"
+    )
+    for rows, asked in result["questions"].items():
+        lines.append(f"{int(rows):,} rows: recorded in {asked['record'] / int(rows) * 1e6:.1f} µs each")
+        lines += samples_told(asked["seconds"], "ms", 1000)
+    return "\n".join(lines)
+
+
+def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[dict[str, list[float]], int]:
+    """Seconds of each scan and each reading, and the mean size of a file."""
+    gallery = work / "gallery"
+    _copy(_sources(work / "sources", source), gallery, files)
+    folder = os.fsencode(os.path.realpath(gallery))
+    found = [entry for entry in walk(folder) if isinstance(entry, Found)]
+    catalogue = Catalogue(work / "store", create=True)
+    vector = np.ones(CHANNELS, np.float32)
+    for start in range(0, len(found), _BATCH):
+        some = [
+            NewPicture(*entry, hash=os.urandom(16), vector=vector, width=1, height=1)
+            for entry in found[start : start + _BATCH]
+        ]
+        catalogue.record(folder, FINGERPRINT, some)
+
+    def scan() -> None:
+        report = index_galleries(catalogue, _NoNetwork(), FINGERPRINT, 224, [folder])
+        assert report.unchanged == files, report
+
+    def read() -> None:
+        for entry in found:
+            with open(entry.path, "rb") as file:
+                file.read()
+
+    def hash_all() -> None:
+        for entry in found:
+            with open_file(os.fsdecode(entry.path)) as file:
+                content_hash(file)
+
+    read()
+    runs = {name: lambda run=run: timed(run) for name, run in ((SCAN, scan), (READING, read), (HASHING, hash_all))}
+    samples = in_turn(runs, rounds)
+    catalogue.close()
+    return samples, round(sum(entry.size for entry in found) / len(found))
+
+
+def _questions(rows: int) -> dict[str, Any]:
+    """Seconds of each call on a catalogue of so many rows, and of recording them."""
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = Catalogue(Path(folder), create=True)
+        random = np.random.default_rng(0)
+        recorded = timed(lambda: _fill(catalogue, rows, random))
+        runs: dict[str, Callable[[], float]] = {
+            STATUS: lambda: timed(lambda: (catalogue.counts(), catalogue.labels(), catalogue.failures())),
+            FETCH: lambda: _fetch(catalogue, random.integers(1, rows + 1, POOL)),
+        }
+        in_turn(runs, 1)
+        samples = in_turn(runs, CALLS)
+        catalogue.close()
+    return {"record": recorded, "seconds": samples, "medians": {name: median(taken) for name, taken in samples.items()}}
+
+
+def _fetch(catalogue: Catalogue, ids: Any) -> float:
+    return timed(lambda: catalogue.candidates(ids, FINGERPRINT))
+
+
+def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:
+    for start in range(0, rows, _BATCH):
+        vectors = random.standard_normal((min(_BATCH, rows - start), CHANNELS), np.float32)
+        some = [
+            NewPicture(b"/g/%05d/%07d.jpg" % (row // _FOLDER, row), 1, 1, os.urandom(16), vector, 1, 1)
+            for row, vector in enumerate(vectors, start)
+        ]
+        catalogue.record(b"/g", FINGERPRINT, some)
+
+
+def _sources(made: Path, folder: Path | None) -> list[Path]:
+    """The pictures to copy: the folder's, or noise."""
+    if folder is not None:
+        return pictures(folder)
+    made.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(_SOURCES):
+        noise = random.integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
+        Image.fromarray(noise).save(made / f"{number}.jpg", quality=_QUALITY)
+    return pictures(made)
+
+
+def _copy(sources: list[Path], gallery: Path, files: int) -> None:
+    for number in range(files):
+        folder = gallery / f"{number // _FOLDER:05d}"
+        if number % _FOLDER == 0:
+            folder.mkdir(parents=True)
+        source = sources[number % len(sources)]
+        shutil.copyfile(source, folder / f"{number:07d}{source.suffix}")
+
+
+if __name__ == "__main__":
+    main()
