@@ -6,11 +6,11 @@ The seconds are this machine's of the day; the ratio is what compares.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from pathlib import Path
 from typing import Any
 
-from machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions
+from machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions, write
 
 RUNS = 9
 HELP = "retrieve --help"
@@ -23,10 +23,12 @@ COMMANDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print JSON for machines")
-    as_json = parser.parse_args().json
+    parser.add_argument("folder", nargs="?", type=Path, help="of pictures, as the other benchmarks take; not looked at")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
+    chosen = parser.parse_args()
     result = measure()
-    print(json.dumps(result) if as_json else told(result))
+    print(told(result))
+    write(result, chosen.json)
 
 
 def measure(runs: int = RUNS) -> dict[str, Any]:
