@@ -20,7 +20,7 @@ from galleries import pictures
 from machine import timed
 
 from retrieval.bundle import find_bundle
-from retrieval.indexing import BATCH
+from retrieval.indexing import AT_ONCE
 from retrieval.network import Network, open_network
 from retrieval.pictures import Pixels, content_hash, load, open_file, read, to_pixels
 
@@ -55,7 +55,7 @@ def _split(files: list[Path], size: int) -> dict[str, float]:
 
 def _described(network: Network, pixels: Pixels) -> float:
     """Seconds for all, after a batch of each size that comes."""
-    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    batches = [pixels[start : start + AT_ONCE] for start in range(0, len(pixels), AT_ONCE)]
     _drain(network.describe, [batches[0], batches[-1]])
     return timed(lambda: _drain(network.describe, batches))
 
