@@ -130,6 +130,7 @@ def test_tuning_stops_where_the_recall_is_reached(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.tune.POOL", 50)
+    monkeypatch.setattr("retrieval.tune._LEAST_PROBES", 4)
     record(catalogue, 0, clustered(3000))
     index = open_index(catalogue, MODEL)
     seen: list[int] = []
@@ -152,6 +153,7 @@ def test_recall_is_what_counting_by_hand_gives(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.tune.POOL", 40)
+    monkeypatch.setattr("retrieval.tune._LEAST_PROBES", 4)
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
     told = tune(catalogue, index, head, MODEL, 0.0)[0]
