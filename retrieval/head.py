@@ -52,7 +52,8 @@ class Head:
 
     def separation(self, u1: Array, u2: Array) -> NDArray[np.float64]:
         """D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
-        norm: NDArray[np.float64] = np.linalg.norm(u1.astype(np.float64) - u2, axis=-1)
+        between = u1 - u2
+        norm: NDArray[np.float64] = np.sqrt(np.einsum("...e,...e->...", between, between), dtype=np.float64)
         return norm
 
     def pair_separations(

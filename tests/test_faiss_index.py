@@ -48,7 +48,7 @@ def recall(index: FaissIndex, ids: Ids, queries: Vectors, k: int) -> float:
 def test_kinds_by_what_faiss_calls_them(approximate: FaissIndex) -> None:
     exact = FaissIndex.empty(CHANNELS)
     assert (exact.kind, exact.is_exact, exact.lists, exact.probes) == (EXACT, True, 0, 0)
-    assert (approximate.kind, approximate.is_exact) == ("RR64,IVF126,SQ4", False)
+    assert (approximate.kind, approximate.is_exact) == ("RR64,IVF126,RaBitQ4", False)
     assert (approximate.lists, approximate.probes, len(approximate)) == (126, 32, COUNT)
 
 

@@ -142,7 +142,7 @@ def test_tuning_stops_where_the_recall_is_reached(
     assert recalls[-1] >= 0.9 > max([0, *recalls[:-1]])
     assert steps[-1].probes == index.probes
     assert {(step.kind, step.pictures, step.lists, step.queries) for step in steps} == {
-        ("RR64,IVF110,SQ4", 3000, 110, 100)
+        ("RR64,IVF110,RaBitQ4", 3000, 110, 100)
     }
     everything = tune(catalogue, index, head, MODEL, 1.1)
     assert everything[-1].probes == index.lists
@@ -186,5 +186,5 @@ def test_what_was_tuned_is_kept_and_used(catalogue: Catalogue) -> None:
     keep_tuning(catalogue, tuning)
     assert read_tuning(catalogue) == tuning
     assert open_index(catalogue, MODEL).probes == 7
-    keep_tuning(catalogue, Tuning("RR64,IVF9,SQ4", 1000, 9, 3))
+    keep_tuning(catalogue, Tuning("RR64,IVF9,RaBitQ4", 1000, 9, 3))
     assert open_index(catalogue, MODEL).probes == 32
