@@ -54,7 +54,7 @@ _REMEDY = "make room or allow writing there"
 
 
 def load(folder: Path, fingerprint: str, generation: str, changeable: bool = False) -> FaissIndex | None:
-    """The index of this origin, or None where its file is missing or is not what was written.
+    """The index of this origin, or None where its file is missing, is not what was written, or has codes of old.
 
     It is mapped into memory, so that a search reads only what it looks at, and cannot be changed; unless
     `changeable`: then it is read whole.
@@ -64,7 +64,9 @@ def load(folder: Path, fingerprint: str, generation: str, changeable: bool = Fal
             with open(file, "rb") as opened:
                 if file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
                     with _readable_name(os.fspath(file), opened.fileno()) as plain:
-                        return FaissIndex(faiss.read_index(plain, 0 if changeable else faiss.IO_FLAG_MMAP_IFC))
+                        index = FaissIndex(faiss.read_index(plain, 0 if changeable else faiss.IO_FLAG_MMAP_IFC))
+                    if index.has_known_codes:
+                        return index
         except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
             continue
     return None

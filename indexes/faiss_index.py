@@ -44,7 +44,7 @@ class FaissIndex:
 
     @classmethod
     def trained(cls, sample: Vectors, count: int) -> FaissIndex:
-        """An empty approximate index for `count` descriptors, its lists and scales learnt from a sample (N, C)."""
+        """An empty approximate index for `count` descriptors, its lists learnt from a sample (N, C)."""
         channels = sample.shape[1]
         made = cls(faiss.index_factory(channels, _kind(channels, list_count(count)), faiss.METRIC_L2))
         made._lists.cp.niter = _ROUNDS
@@ -55,6 +55,11 @@ class FaissIndex:
     @property
     def is_exact(self) -> bool:
         return self._lists is None
+
+    @property
+    def has_known_codes(self) -> bool:
+        """Whether it is of a kind that is made here; an index file of an earlier version may not be."""
+        return self._lists is None or isinstance(self._lists, faiss.IndexIVFRaBitQ)
 
     @property
     def kind(self) -> str:

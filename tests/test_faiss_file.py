@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -37,6 +38,16 @@ def test_what_is_loaded_equals_what_was_saved(index: FaissIndex, tmp_path: Path)
         before, after = (one.search(queries, 9, restricted) for one in (index, loaded))
         np.testing.assert_array_equal(before[0], after[0])
         np.testing.assert_array_equal(before[1], after[1])
+
+
+def test_an_index_of_codes_that_are_no_longer_made_is_none(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(200, 64)).astype(np.float32)
+    for codes, is_taken in (("SQ4", False), ("RaBitQ4", True)):
+        written = faiss.index_factory(64, f"RR64,IVF2,{codes}", faiss.METRIC_L2)
+        written.train(vectors)
+        written.add_with_ids(vectors, np.arange(200))
+        save(FaissIndex(written), tmp_path, PRINT, NOW)
+        assert (load(tmp_path, PRINT, NOW) is not None) == is_taken
 
 
 def test_an_index_loaded_to_be_changed_takes_more(index: FaissIndex, tmp_path: Path) -> None:
