@@ -38,6 +38,7 @@ ROWS = (10_000, 100_000, 1_000_000)
 ROUNDS = 5
 CALLS = 20
 POOL = 500  # candidates of a query
+_HITS = 16  # of them, shown
 CHANNELS = 1280
 FINGERPRINT = "f" * 64
 SCAN, READING = "scan of the unchanged gallery", "reading every file"
@@ -166,7 +167,7 @@ def _questions(rows: int) -> dict[str, Any]:
 
 
 def _fetch(catalogue: Catalogue, ids: Any) -> float:
-    return timed(lambda: catalogue.candidates(ids, FINGERPRINT))
+    return timed(lambda: (list(catalogue.vectors_of(ids, FINGERPRINT)), catalogue.candidates(ids[:_HITS])))
 
 
 def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:

@@ -39,6 +39,7 @@ from indexes.faiss_file import save
 from indexes.faiss_index import FaissIndex, sample_size
 from indexes.records import NewPicture
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.search import rescored
 from retrieval.settings import POOL, RECALL
 from retrieval.tune import tune
 from retrieval.tuning import keep_tuning
@@ -155,9 +156,8 @@ def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) ->
 
 def _best(catalogue: Catalogue, bundle: Bundle, query: Vectors, pool: Ids) -> list[int]:
     """The ten best of an exact pool after rescoring."""
-    candidates, vectors = catalogue.candidates(pool, bundle.fingerprint)
-    separations = bundle.head.separation(bundle.head.embed(query[None]), bundle.head.embed(vectors))
-    return [candidates[place].id for place in np.argsort(separations, kind="stable")[:TOP]]
+    best: list[int] = rescored(catalogue, bundle.head, bundle.fingerprint, query, pool).ids[:TOP].tolist()
+    return best
 
 
 def _asked(script: str, folder: Path, *arguments: str) -> dict[str, Any]:

@@ -44,9 +44,8 @@ _SOME_VECTORS = (
     " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?"
 )
 _CANDIDATES = (
-    "SELECT d.vector, p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
-    " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id"
-    " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?"
+    "SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
+    " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing"
 )
 _LABELS = text(  # from each label to the next one by the index on (label, missing), not through all rows of it
     "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
@@ -191,7 +190,7 @@ class Catalogue:
             yield _with_ids(rows)
 
     def vectors_of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
-        """The same of those of these pictures that are not missing."""
+        """The same of those of these pictures that are not missing, in the order of `ids`."""
         for start in range(0, len(ids), _CHUNK):
             wanted = json.dumps(ids[start : start + _CHUNK].tolist())
             rows = self._database.fetch(_SOME_VECTORS, (wanted, fingerprint))
@@ -220,12 +219,9 @@ class Catalogue:
         with self._database.read() as connection:
             return connection.scalar(select(func.coalesce(func.sum(Root.pictures), 0))) or 0
 
-    def candidates(self, ids: Ids, fingerprint: str) -> tuple[list[Candidate], Vectors]:
-        """Those of these pictures that are not missing, and their descriptors (N, C), in the order of `ids`."""
-        rows = self._database.fetch(_CANDIDATES, (json.dumps(ids.tolist()), fingerprint))
-        found = {row[1]: row for row in rows}
-        ordered = [found[id_] for id_ in ids.tolist() if id_ in found]
-        return [Candidate(*row[1:]) for row in ordered], _matrix([row[0] for row in ordered])
+    def candidates(self, ids: Ids) -> list[Candidate]:
+        """Those of these pictures that are not missing, in the order of `ids`."""
+        return [Candidate(*row) for row in self._database.fetch(_CANDIDATES, [json.dumps(ids.tolist())])]
 
     def labelled(self, label: str) -> Ids:
         """The ids of the pictures with this label that are not missing."""

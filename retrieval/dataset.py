@@ -47,8 +47,8 @@ def describe(
             chunks = list(engine.catalogue.vectors(engine.bundle.fingerprint))
             if not chunks:
                 raise GalleryError(f"{dataset} holds no picture that can be read: give a folder of class folders")
-            ids = np.concatenate([ids for ids, _ in chunks])
-            pictures, vectors = engine.catalogue.candidates(ids, engine.bundle.fingerprint)
+            ids, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+            pictures = engine.catalogue.candidates(ids)
         finally:
             engine.close()
     return Described(vectors, [picture.label for picture in pictures], report.failures)

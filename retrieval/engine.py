@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -216,12 +217,13 @@ class Engine:
         watch = _Watch(question.seconds)
         with watch("rescore"):
             head, fingerprint = self.bundle.head, self.bundle.fingerprint
-            ranked = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
-            hits = _present([hit for hit in ranked if hit.similarity >= min_similarity], top)
+            ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
+            similar = takewhile(lambda hit: hit.similarity >= min_similarity, ranking.hits(self.catalogue))
+            hits = _present(similar, top)
         if explain:
             with watch("explain"):
                 hits = self._explained(question.pixels, hits)
-        return Result(hits, len(ranked), watch.seconds)
+        return Result(hits, len(ranking), watch.seconds)
 
     def explain(self, a: Source, b: Source) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
@@ -296,7 +298,7 @@ def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Path]]:
     return folders, absent
 
 
-def _present(ranked: list[Hit], top: int) -> list[Hit]:
+def _present(ranked: Iterable[Hit], top: int) -> list[Hit]:
     """The first `top` whose files are there; a file deleted since it was indexed is no result."""
     hits: list[Hit] = []
     for hit in ranked:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexes.base import Ids
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import unit
+from indexes.records import Candidate
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
+
+
+_PAGE = 16  # hits read at once from the catalogue: few more than are mostly asked for
 
 
 @dataclass(frozen=True)
@@ -36,34 +42,64 @@ class Hit:
     note: str | None = None
 
 
-def rescored(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> list[Hit]:
-    """The pool of a query's descriptor (C,), nearest by the head first; `ids` (N,) as the index ranked them.
+@dataclass(frozen=True)
+class Ranking:
+    """A query's pool, nearest by the head first.
+
+    Of each picture its id (N,), the head's distance d (N,), and its rank (N,) and distance (N,) by the descriptors.
+    """
+
+    ids: Ids
+    distances: NDArray[np.float64]
+    index_ranks: Ids
+    index_distances: Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
+        """Each as a result, read from the catalogue as it is asked for; what is gone from there is none."""
+        rank = 1
+        for start in range(0, len(self), _PAGE):
+            ids = self.ids[start : start + _PAGE]
+            found = {candidate.id: candidate for candidate in catalogue.candidates(ids)}
+            for place, id_ in enumerate(ids.tolist(), start):
+                if id_ in found:
+                    yield self._hit(rank, place, found[id_])
+                    rank += 1
+
+    def _hit(self, rank: int, place: int, picture: Candidate) -> Hit:
+        distance = float(self.distances[place])
+        return Hit(
+            rank=rank,
+            path=Path(os.fsdecode(picture.path)),
+            label=picture.label,
+            similarity=1 - distance,
+            distance=distance,
+            verdict=verdict_of(distance),
+            index_rank=int(self.index_ranks[place]),
+            index_distance=float(self.index_distances[place]),
+            width=picture.width,
+            height=picture.height,
+        )
+
+
+def rescored(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> Ranking:
+    """The pool of a query's descriptor (C,), in the head's order; `ids` (N,) as the index ranked them.
 
     The index's ranks and distances are told as they are by the stored descriptors, to which codes only come near.
     """
-    candidates, vectors = catalogue.candidates(ids, fingerprint)
-    if not candidates:
-        return []
-    index_distances = 1 - unit(vectors) @ unit(descriptor[None])[0]
-    index_ranks = _ranks(np.argsort(index_distances, kind="stable"))
-    separations = head.separation(head.embed(descriptor[None]), head.embed(vectors))
-    distances = head.distance(separations)
-    order = np.argsort(separations, kind="stable")  # not by d, which saturates
-    return [
-        Hit(
-            rank=rank,
-            path=Path(os.fsdecode(candidates[place].path)),
-            label=candidates[place].label,
-            similarity=float(1 - distances[place]),
-            distance=float(distances[place]),
-            verdict=verdict_of(float(distances[place])),
-            index_rank=int(index_ranks[place]),
-            index_distance=float(index_distances[place]),
-            width=candidates[place].width,
-            height=candidates[place].height,
-        )
-        for rank, place in enumerate(order, 1)
+    asked, wanted = head.embed(descriptor[None]), unit(descriptor[None])[0]
+    parts = [
+        (known, 1 - unit(vectors) @ wanted, head.separation(asked, head.embed(vectors)))
+        for known, vectors in catalogue.vectors_of(ids, fingerprint)
     ]
+    if not parts:
+        return Ranking(*(np.empty(0, kind) for kind in (np.int64, np.float64, np.int64, np.float32)))
+    found, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
+    index_ranks = _ranks(np.argsort(index_distances, kind="stable"))
+    order = np.argsort(separations, kind="stable")  # not by d, which saturates
+    return Ranking(found[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
 
 
 def _ranks(order: Ids) -> Ids:

@@ -12,6 +12,7 @@ from indexes.base import Ids, Vectors
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import FaissIndex, unit
 from retrieval.head import Head
+from retrieval.search import rescored
 from retrieval.settings import POOL, RECALL
 from retrieval.tuning import Tuning
 
@@ -75,10 +76,8 @@ def _best_hits(
     """Of each query, the ids of the ten best hits after rescoring the exact pool; a picture is no hit of itself."""
     found: list[set[int]] = []
     for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, advance), strict=True):
-        ids = pool[pool != id_][:POOL]
-        candidates, vectors = catalogue.candidates(ids, fingerprint)
-        order = np.argsort(head.separation(head.embed(query[None]), head.embed(vectors)), kind="stable")[:_TOP]
-        found.append({candidates[place].id for place in order})
+        ranking = rescored(catalogue, head, fingerprint, query, pool[pool != id_][:POOL])
+        found.append(set(ranking.ids[:_TOP].tolist()))
     return found
 
 

@@ -38,7 +38,7 @@ def recorded(catalogue: Catalogue, *pictures: NewPicture, root: bytes = b"/g") -
 def labels(catalogue: Catalogue) -> dict[bytes, str | None]:
     """The label of every picture by its path."""
     ids = np.array(list(stored(catalogue)), np.int64)
-    return {candidate.path: candidate.label for candidate in catalogue.candidates(ids, MODEL)[0]}
+    return {candidate.path: candidate.label for candidate in catalogue.candidates(ids)}
 
 
 def paths(catalogue: Catalogue, folder: bytes = b"/g") -> list[bytes]:
@@ -262,7 +262,7 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
     monkeypatch.setattr(module, "_VARIABLES", 2)
     recorded(catalogue, *(picture(b"/g/%d.jpg" % number, number) for number in range(5)))
     ids = [known.id for known in catalogue.known_files(b"/g")]
-    _, vectors = catalogue.candidates(np.array(ids, np.int64), MODEL)
+    ((_, vectors),) = catalogue.vectors_of(np.array(ids, np.int64), MODEL)
     assert vectors.tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
     catalogue.set_missing(ids, True)
     assert catalogue.counts() == [Counts(b"/g", 0, 5)]
@@ -361,21 +361,23 @@ def test_candidates_come_in_the_order_of_the_ids(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/cats/2.jpg", 2), picture(b"/g/3.jpg", 3))
     first, third, second = (known.id for known in catalogue.known_files(b"/g"))
     ids: Ids = np.array([third, 999, -1, second, first], np.int64)
-    found, vectors = catalogue.candidates(ids, MODEL)
-    assert found == [
+    assert catalogue.candidates(ids) == [
         Candidate(third, b"/g/3.jpg", b"/g", None, 30, 40),
         Candidate(second, b"/g/cats/2.jpg", b"/g", "cats", 30, 40),
         Candidate(first, b"/g/1.jpg", b"/g", None, 30, 40),
     ]
-    assert vectors.tolist() == [[3.0], [2.0], [1.0]]
+    ((found, vectors),) = catalogue.vectors_of(ids, MODEL)
+    assert (found.tolist(), vectors.tolist()) == ([third, second, first], [[3.0], [2.0], [1.0]])
 
 
 def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/2.jpg", 2))
     first, second = (known.id for known in catalogue.known_files(b"/g"))
     catalogue.set_missing([first], True)
-    found, vectors = catalogue.candidates(np.array([first, second], np.int64), MODEL)
-    assert ([candidate.id for candidate in found], vectors.tolist()) == ([second], [[2.0]])
+    ids: Ids = np.array([first, second], np.int64)
+    assert [candidate.id for candidate in catalogue.candidates(ids)] == [second]
+    ((found, vectors),) = catalogue.vectors_of(ids, MODEL)
+    assert (found.tolist(), vectors.tolist()) == ([second], [[2.0]])
 
 
 def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
@@ -384,11 +386,10 @@ def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) 
     assert len(catalogue.labelled(os.fsdecode(b"\xff\xff"))) == 0
 
 
-def test_candidates_of_another_model_are_none(catalogue: Catalogue) -> None:
+def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     ids = np.array([known.id for known in catalogue.known_files(b"/g")], np.int64)
-    found, vectors = catalogue.candidates(ids, "model-b")
-    assert (found, len(vectors)) == ([], 0)
+    assert list(catalogue.vectors_of(ids, "model-b")) == []
 
 
 def test_labels_are_each_told_once(catalogue: Catalogue) -> None:

@@ -58,7 +58,7 @@ def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     catalogue, bundle = engine.catalogue, engine.bundle
     ((ids, vectors),) = catalogue.vectors(bundle.fingerprint)
-    pictures, _ = catalogue.candidates(ids, bundle.fingerprint)
+    pictures = catalogue.candidates(ids)
     place_of = {picture.path: place for place, picture in enumerate(pictures)}
     changed = 0
     for number in range(100):

@@ -55,8 +55,8 @@ def _contents(store: Path) -> dict[bytes, tuple[str | None, bytes]]:
     fingerprint = catalogue.setting("fingerprint")
     assert fingerprint is not None
     rows: dict[bytes, tuple[str | None, bytes]] = {}
-    for ids, _ in catalogue.vectors(fingerprint):
-        pictures, vectors = catalogue.candidates(ids, fingerprint)
+    for ids, vectors in catalogue.vectors(fingerprint):
+        pictures = catalogue.candidates(ids)
         rows |= {
             picture.path: (picture.label, vector.tobytes()) for picture, vector in zip(pictures, vectors, strict=True)
         }

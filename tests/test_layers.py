@@ -30,11 +30,11 @@ LAYERS = tuple(
     train
     loader
     trainee
-    losses checkpoint
+    losses checkpoint tune
     compare search cropped
     focus
     explain indexing
-    upkeep tune
+    upkeep
     tuning
     network split
     model samples overlay demo

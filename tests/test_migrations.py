@@ -94,7 +94,7 @@ def test_rows_of_the_first_schema_are_kept(tmp_path: Path) -> None:
     assert catalogue.failures() == [(b"/gb", "is empty")]
     ((ids, vectors),) = catalogue.vectors("f")
     assert (ids.tolist(), vectors.tolist()) == ([7], [[1.0, 2.0]])
-    ((candidate,), _) = catalogue.candidates(ids, "f")
+    (candidate,) = catalogue.candidates(ids)
     assert (candidate.path, candidate.label, candidate.width, candidate.height) == (b"/g/\xff", "cats", 30, 40)
 
 
