@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import faiss
@@ -20,6 +21,8 @@ from retrieval.bundle import find_bundle
 from retrieval.search import rescored
 from retrieval.settings import POOL
 from retrieval.upkeep import open_index
+
+TOP = 10
 
 
 def main() -> None:
@@ -35,11 +38,12 @@ def main() -> None:
         started = time.perf_counter()
         ids = index.search(query[None], POOL)[1][0]
         searched = time.perf_counter()
-        hits = rescored(catalogue, head, fingerprint, query, ids[ids != NONE])
+        ranking = rescored(catalogue, head, fingerprint, query, ids[ids != NONE])
+        hits = list(islice(ranking.hits(catalogue), TOP))
         seconds["search"].append(searched - started)
         seconds["rescore"].append(time.perf_counter() - searched)
         pools.append(ids.tolist())
-        best.append([int(hit.path.stem) for hit in hits[:10]])
+        best.append([int(hit.path.stem) for hit in hits])
     after = held()
     print(
         json.dumps(

@@ -24,7 +24,7 @@ from typing import Any
 from galleries import gallery, make_altered, make_large, pictures, warm
 from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
-from retrieval.indexing import AT_ONCE
+from retrieval.indexing import BATCH
 
 PICTURES = 400
 COUNT = 200
@@ -68,7 +68,7 @@ def measure(
             _compared(work / "one", 1)
         found = {AS_IT_IS: _compared(small, rounds), LARGE: _compared(work / "large", rounds)}
     setup = _setup(folder) | {
-        OURS: f"batches of {AT_ONCE}, default model, CPU",
+        OURS: f"batches of {BATCH}, default model, CPU",
         PLAIN: "batches of 32, 2 workers, eager float32 torch, flat index",
         "rounds": rounds,
         "order": "in turn, each in a new process",

@@ -1,7 +1,7 @@
 """`limit.py GALLERY`: what bounds indexing, each part alone, in a process of its own.
 
 It prints JSON, seconds a picture: `decode`, from a file to the network's pixels on one thread; `network`, descriptors
-of decoded pictures on all cores, in the batches that indexing makes. Of these and for orientation only: `read`, which
+of decoded pictures on all cores. Of these and for orientation only: `read`, which
 is JPEG's decoding with its colours, and `resize`, the two parts of `decode`, measured apart; and `hash`, which
 indexing does besides.
 """
@@ -20,7 +20,7 @@ from galleries import pictures
 from machine import timed
 
 from retrieval.bundle import find_bundle
-from retrieval.indexing import AT_ONCE
+from retrieval.indexing import BATCH
 from retrieval.network import Network, open_network
 from retrieval.pictures import Pixels, content_hash, load, open_file, read, to_pixels
 
@@ -54,10 +54,9 @@ def _split(files: list[Path], size: int) -> dict[str, float]:
 
 
 def _described(network: Network, pixels: Pixels) -> float:
-    """Seconds for all, after a batch of each size that comes."""
-    batches = [pixels[start : start + AT_ONCE] for start in range(0, len(pixels), AT_ONCE)]
-    _drain(network.describe, [batches[0], batches[-1]])
-    return timed(lambda: _drain(network.describe, batches))
+    """Seconds for all at once, after some."""
+    network.describe(pixels[:BATCH])
+    return timed(lambda: network.describe(pixels))
 
 
 def _hash(path: Path) -> None:

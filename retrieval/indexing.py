@@ -9,7 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +27,12 @@ from retrieval.upkeep import open_index
 from retrieval.walk import Found, Unreadable, walk
 
 BATCH = 32  # pictures of a transaction
-AT_ONCE = 16  # pictures that the network takes: what it works on then stays in the cores' caches
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
+_TOGETHER = 4  # of them that a reader takes at once
 _READERS = 2
+_EMBEDDED = 2  # batches in the network: one begins where the other leaves a core free
+_IN_WORK = _EMBEDDED + 1  # and one that is being written
+_REMEMBERED = _AHEAD + (_IN_WORK + 2) * BATCH  # embedded, and perhaps not yet there for a reader that looks
 
 Advance = Callable[[int], None]
 """Called with the number of files that were dealt with since the last call."""
@@ -79,6 +84,17 @@ class _Read:
     info: PictureInfo
     pixels: Pixels | None = None
     vector: Array | None = None
+
+
+class _Embedded(NamedTuple):
+    """A descriptor that the network will have given: one row of a batch's."""
+
+    batch: Future[Array]
+    row: int
+
+    def wait(self) -> Array:
+        vector: Array = self.batch.result()[self.row]
+        return vector
 
 
 def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
@@ -180,19 +196,21 @@ class _Scan:
         self.closed_folders: list[bytes] = []
         self.failed: set[bytes] = set()
         self.seen = 0
-        self.recent: dict[bytes, Array] = {}
+        self.recent: dict[bytes, _Embedded] = {}
 
     def run(self) -> None:
-        """Readers decode ahead, this thread embeds, and one writer commits the batch before."""
-        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
-            written: Future[None] | None = None
+        """Readers decode ahead, the network embeds two batches, and one writer commits them in turn."""
+        with (
+            ThreadPoolExecutor(_EMBEDDED, thread_name_prefix="embedder") as embedder,
+            ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
+        ):
+            in_work: deque[Future[None]] = deque()
             for batch, failures in self._batches():
-                vectors = self._vectors(batch)
-                if written is not None:
-                    written.result()
-                written = writer.submit(self._commit, batch, failures, vectors)
-            if written is not None:
-                written.result()
+                in_work.append(writer.submit(self._commit, batch, failures, self._embed(batch, embedder)))
+                if len(in_work) > _IN_WORK:
+                    in_work.popleft().result()
+            while in_work:
+                in_work.popleft().result()
         self._settle_vanished()
         self.catalogue.keep_failures(self.gallery, self.failed)
 
@@ -236,20 +254,20 @@ class _Scan:
 
     def _read_ahead(self, changed: Iterator[Found | Unreadable]) -> Iterator[_Read | Unreadable]:
         """Read and decode on threads, a bounded number ahead, in order."""
-        waiting: deque[Future[_Read | Unreadable]] = deque()
+        waiting: deque[Future[list[_Read | Unreadable]]] = deque()
         readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         try:
-            for found in changed:
-                if isinstance(found, Unreadable):
-                    yield found
-                    continue
-                waiting.append(readers.submit(self._read_one, found))
-                if len(waiting) >= _AHEAD:
-                    yield waiting.popleft().result()
+            while some := list(islice(changed, _TOGETHER)):
+                waiting.append(readers.submit(self._read, some))
+                if len(waiting) >= _AHEAD // _TOGETHER:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             readers.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, some: list[Found | Unreadable]) -> list[_Read | Unreadable]:
+        return [found if isinstance(found, Unreadable) else self._read_one(found) for found in some]
 
     def _read_one(self, found: Found) -> _Read | Unreadable:
         try:
@@ -263,44 +281,38 @@ class _Scan:
             return Unreadable(found.path, error.reason)
         return _Read(found, content, info, pixels=pixels)
 
-    def _vectors(self, batch: list[_Read]) -> dict[bytes, Array]:
-        """The descriptors of a batch by content, each content embedded once."""
-        vectors = {read.hash: read.vector for read in batch if read.vector is not None}
-        for read in batch:
-            # What was embedded since the reader looked is not embedded again.
-            if read.hash not in vectors and read.hash in self.recent:
-                vectors[read.hash] = self.recent[read.hash]
-        fresh = {read.hash: read.pixels for read in batch if read.pixels is not None and read.hash not in vectors}
-        pixels = list(fresh.values())
-        parts = [np.stack(pixels[start : start + AT_ONCE]) for start in range(0, len(pixels), AT_ONCE)]
-        embedded = [vector for part in parts for vector in self.network.describe(part)]
-        self._remember(dict(zip(fresh, embedded, strict=True)))
+    def _embed(self, batch: list[_Read], embedder: ThreadPoolExecutor) -> list[Array | _Embedded]:
+        """Each picture's descriptor, where it is known, or where it will be; each content is embedded once."""
+        fresh = {read.hash: read.pixels for read in batch if read.pixels is not None and read.hash not in self.recent}
+        if fresh:
+            described = embedder.submit(self._describe, list(fresh.values()))
+            self.recent |= {content: _Embedded(described, row) for row, content in enumerate(fresh)}
         self.tally.embedded += len(fresh)
         self.tally.reused += len(batch) - len(fresh)
-        return vectors | {content: self.recent[content] for content in fresh}
-
-    def _remember(self, embedded: dict[bytes, Array]) -> None:
-        """Keep what is embedded for as long as a reader may have looked before it was committed."""
-        self.recent |= embedded
-        for content in list(self.recent)[: -(_AHEAD + 3 * BATCH)]:
+        vectors = [self.recent[read.hash] if read.vector is None else read.vector for read in batch]
+        for content in list(self.recent)[:-_REMEMBERED]:
             del self.recent[content]
+        return vectors
 
-    def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]], vectors: dict[bytes, Array]) -> None:
-        pictures = [self._picture(read, vectors[read.hash]) for read in batch]
+    def _describe(self, pixels: list[Pixels]) -> Array:
+        return self.network.describe(np.stack(pixels))
+
+    def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]], vectors: list[Array | _Embedded]) -> None:
+        pictures = [self._picture(read, vector) for read, vector in zip(batch, vectors, strict=True)]
         self.catalogue.record(self.gallery, self.fingerprint, pictures, failures)
         self.failed.update(path for path, _ in failures)
         self.tally.failures.extend(failures)
         self.tally.added += len(batch)
         self.advance(len(batch) + len(failures))
 
-    def _picture(self, read: _Read, vector: Array) -> NewPicture:
+    def _picture(self, read: _Read, vector: Array | _Embedded) -> NewPicture:
         info = read.info
         return NewPicture(
             path=read.found.path,
             size=read.found.size,
             mtime=read.found.mtime,
             hash=read.hash,
-            vector=vector,
+            vector=vector.wait() if isinstance(vector, _Embedded) else vector,
             width=info.width,
             height=info.height,
             taken_at=info.taken_at,

@@ -9,9 +9,12 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +26,7 @@ from retrieval.pictures import Pixels
 from retrieval.settings import Device, cache_folder
 
 DEVICES = tuple(Device)
+_AT_ONCE = 4  # pictures that a stream takes: what it works on then stays in its core's cache
 PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
 
 Step = Callable[[str], None]
@@ -44,7 +48,7 @@ class Network(Protocol):
     def device(self) -> str: ...
 
     def describe(self, pixels: Pixels) -> Array:
-        """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it.
+        """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it. Any thread may ask.
 
         They are rounded to float16, as the store keeps them: a query's descriptor is equal, to the bit, to the
         stored one of the same picture.
@@ -101,6 +105,7 @@ class _TorchNetwork:
         from retrieval.model import load_model
 
         self.device = device
+        self._turn = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
         self._trunk = load_model(str(bundle.folder)).backbone.to(device)
         pre = bundle.card.preprocessing
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
@@ -111,47 +116,63 @@ class _TorchNetwork:
     def activate(self, pixels: Pixels) -> Features:
         import torch
 
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
             activations = self._trunk((x - self._mean) / self._std).float()
             return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
 
 
 class _OpenVinoNetwork:
+    """Descriptors come from as many streams as suit the cores, which never wait for each other; maps from all cores."""
+
     device = "cpu"
 
     def __init__(self, bundle: Bundle, on_step: Step) -> None:
         self._bundle = bundle
         self._on_step = on_step
-        self._fast = self._request({})
+        fast = self._compiled({"PERFORMANCE_HINT": "THROUGHPUT"})
+        count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._streams = ThreadPoolExecutor(count, thread_name_prefix="stream")
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(count):
+            self._idle.put(fast.create_infer_request())
 
     @cached_property
     def _exact(self) -> Any:
-        return self._request({"INFERENCE_PRECISION_HINT": "f32"})
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        return self._compiled(options).create_infer_request()
 
-    def _request(self, options: dict[str, str]) -> Any:
+    def _compiled(self, options: dict[str, str]) -> Any:
         folder = _prepared(self._bundle, self._on_step)
         try:
-            return _request(folder, options)
+            return _compiled(folder, options)
         except RuntimeError:  # a damaged cache: made anew, once
             shutil.rmtree(folder, ignore_errors=True)
             folder = _prepared(self._bundle, self._on_step)
         try:
-            return _request(folder, options)
+            return _compiled(folder, options)
         except RuntimeError as error:
             raise _unfit(self._bundle, error) from error
 
     def describe(self, pixels: Pixels) -> Array:
-        return rounded(self._fast.infer({0: pixels}, share_inputs=True)[1])
+        parts = [pixels[start : start + _AT_ONCE] for start in range(0, len(pixels), _AT_ONCE)]
+        return rounded(np.concatenate(list(self._streams.map(self._describe, parts))))
+
+    def _describe(self, pixels: Pixels) -> Array:
+        request = self._idle.get()
+        try:
+            found = request.infer({0: pixels}, share_inputs=True, share_outputs=True)
+            return np.array(found[1])  # of the activations no copy is made
+        finally:
+            self._idle.put(request)
 
     def activate(self, pixels: Pixels) -> Features:
         result = self._exact.infer({0: pixels}, share_inputs=True)
         return Features(np.array(result[0]), np.array(result[1]))
 
 
-def _request(folder: Path, options: dict[str, str]) -> Any:
-    options = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": str(folder)} | options
-    return _core().compile_model(folder / "network.xml", "CPU", options).create_infer_request()
+def _compiled(folder: Path, options: dict[str, str]) -> Any:
+    return _core().compile_model(folder / "network.xml", "CPU", {"CACHE_DIR": str(folder)} | options)
 
 
 @cache
@@ -163,6 +184,9 @@ def _core() -> Any:
     """
     import openvino
 
+    # The first array that a process gives OpenVINO makes it look for NumPy; two threads at once would wait for ever,
+    # one for Python's lock and the other for that look's.
+    openvino.Tensor(np.empty(1, np.uint8), shared_memory=True)
     return openvino.Core()
 
 

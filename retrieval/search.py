@@ -17,7 +17,6 @@ from indexes.records import Candidate
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
 
-
 _PAGE = 16  # hits read at once from the catalogue: few more than are mostly asked for
 
 
@@ -95,7 +94,8 @@ def rescored(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arr
         for known, vectors in catalogue.vectors_of(ids, fingerprint)
     ]
     if not parts:
-        return Ranking(*(np.empty(0, kind) for kind in (np.int64, np.float64, np.int64, np.float32)))
+        none = np.empty(0)
+        return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
     found, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
     index_ranks = _ranks(np.argsort(index_distances, kind="stable"))
     order = np.argsort(separations, kind="stable")  # not by d, which saturates

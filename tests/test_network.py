@@ -37,7 +37,7 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
     def fail(*arguments: Any) -> None:
         raise RuntimeError("cannot compile")
 
-    monkeypatch.setattr(network, "_request", fail)
+    monkeypatch.setattr(network, "_compiled", fail)
     with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle anew"):
         open_network(tiny_bundle, "cpu")
 
