@@ -16,7 +16,7 @@ from retrieval.pictures import is_picture_name
 
 GENERATED_CLASSES = 5
 LARGE = (4000, 3000)
-_NOISE = 5.0  # with quality 90, files of a few MB, as of a phone
+NOISE = 5.0  # with quality 90, files of a few MB, as of a phone
 _QUALITY = 90
 _SPOT = 16  # the side of what is altered
 
@@ -49,15 +49,18 @@ def generate(folder: Path, count: int) -> None:
         picture.save(folder / str(code) / f"{number}.jpg")
 
 
-def make_large(sources: list[Path], folder: Path, count: int) -> None:
-    """JPEGs of 12 megapixels: pictures enlarged, with noise as of a sensor, which no two have alike."""
+def make_large(sources: list[Path], folder: Path, count: int, noise: float = 0) -> None:
+    """JPEGs of 12 megapixels: pictures enlarged, each with a spot of its own, and noise of this standard deviation."""
     width, height = LARGE
-    noise = np.random.default_rng(0).standard_normal((height, width, 1), np.float32) * _NOISE
+    grain = np.random.default_rng(0).standard_normal((height, width, 1), np.float32) * np.float32(noise)
 
     def make(number: int) -> None:
         picture = ImageOps.fit(_rgb(sources[number % len(sources)]), LARGE, Image.Resampling.BICUBIC)
-        noisy = np.asarray(picture, np.float32) + np.roll(noise, 7 * number, axis=0)
-        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(folder / f"{number}.jpg", quality=_QUALITY)
+        if noise:
+            noisy = np.asarray(picture, np.float32) + np.roll(grain, 7 * number, axis=0)
+            picture = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        _alter(picture, number)
+        picture.save(folder / f"{number}.jpg", quality=_QUALITY)
 
     _each(make, folder, count)
 
@@ -67,10 +70,7 @@ def make_altered(sources: list[Path], folder: Path, count: int) -> None:
 
     def make(number: int) -> None:
         picture = _rgb(sources[number % len(sources)])
-        random = np.random.default_rng(number)
-        spot = Image.fromarray(random.integers(0, 256, (_SPOT, _SPOT, 3), np.uint8))
-        left, top = (int(random.integers(max(1, side - _SPOT))) for side in picture.size)
-        picture.paste(spot, (left, top))
+        _alter(picture, number)
         picture.save(folder / f"{number}.jpg", quality=_QUALITY)
 
     _each(make, folder, count)
@@ -85,6 +85,14 @@ def _each(make: Callable[[int], None], folder: Path, count: int) -> None:
     folder.mkdir()
     with ThreadPoolExecutor(cores()) as threads:
         list(threads.map(make, range(count)))
+
+
+def _alter(picture: Image.Image, number: int) -> None:
+    """Paste a spot of noise that is this number's."""
+    random = np.random.default_rng(number)
+    spot = Image.fromarray(random.integers(0, 256, (_SPOT, _SPOT, 3), np.uint8))
+    left, top = (int(random.integers(max(1, side - _SPOT))) for side in picture.size)
+    picture.paste(spot, (left, top))
 
 
 def _rgb(path: Path) -> Image.Image:

@@ -1,6 +1,7 @@
 """How long indexing takes, beside a plain loop (plain.py) and beside what the machine could do at most.
 
-Two galleries: a folder as it is, and pictures of 12 megapixels made of its own. Each round runs, one after the other,
+Three galleries: a folder as it is, pictures of 12 megapixels made of its own, and the same with noise as of a sensor,
+whose files are some three times as large: of those most is entropy decoding, which both sides do alike. Each round runs, one after the other,
 each in a new process: our `engine.index` into a new store, the plain loop into a new flat index, and the parts of the
 limit (limit.py). Both sides are timed from the loaded model to the index on the disk; `process` is the whole process.
 Files are in the page cache, networks prepared before.
@@ -21,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from galleries import gallery, make_altered, make_large, pictures, warm
+from galleries import NOISE, gallery, make_altered, make_large, pictures, warm
 from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
 from retrieval.indexing import BATCH
@@ -35,6 +36,7 @@ PLAIN = "plain loop"
 LIMIT = "limit"
 AS_IT_IS = "as it is"
 LARGE = "12 megapixels"
+NOISY = "12 megapixels with noise"
 
 
 def main() -> None:
@@ -62,11 +64,13 @@ def measure(
     with gallery(folder, generated) as small, tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         make_large(pictures(small), work / "large", count)
+        make_large(pictures(small), work / "noisy", count, NOISE)
         prepare()
         if warm_up:
             make_large(pictures(small), work / "one", 1)
             _compared(work / "one", 1)
-        found = {AS_IT_IS: _compared(small, rounds), LARGE: _compared(work / "large", rounds)}
+        places = {AS_IT_IS: small, LARGE: work / "large", NOISY: work / "noisy"}
+        found = {name: _compared(place, rounds) for name, place in places.items()}
     setup = _setup(folder) | {
         OURS: f"batches of {BATCH}, default model, CPU",
         PLAIN: "batches of 32, 2 workers, eager float32 torch, flat index",

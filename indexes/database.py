@@ -46,7 +46,7 @@ class Database:
             except OSError as error:
                 raise StoreError(f"{folder} cannot be made ({error.strerror}): choose another with --store") from error
         self.writable = os.access(folder, os.W_OK) and (not os.path.exists(self.file) or os.access(self.file, os.W_OK))
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, pool_reset_on_return=None)
         event.listen(self._engine, "begin", _begin)
         with self._explained():
             if self.writable:

@@ -44,7 +44,7 @@ def test_an_epoch_is_measured_beside_the_papers(tmp_path: Path) -> None:
 def test_indexing_is_measured_beside_a_plain_loop_and_its_limit() -> None:
     told = measured("indexing", "measure(None, generated=3, count=1, rounds=1, warm_up=False)")
     assert {"machine", "setup", "galleries"} == told.keys()
-    for name, count in (("as it is", 3), ("12 megapixels", 1)):
+    for name, count in (("as it is", 3), ("12 megapixels", 1), ("12 megapixels with noise", 1)):
         found = told["galleries"][name]
         ours, plain = (taken for (taken,) in found["seconds"].values())
         parts = {part: taken for part, (taken,) in found["limit_seconds_a_picture"].items()}
