@@ -1,7 +1,8 @@
-"""`asked.py STORE QUERIES.npy`: ask a store with descriptors (Q, C), one after the other, in a process of its own.
+"""`asked.py STORE QUERIES.npy POOL...`: ask a store with descriptors (Q, C), one after the other, in its own process.
 
-It prints JSON: each query's seconds in the index and in the head's rescoring, what memory the process held before and
-after the index was opened and asked, the pool and the ten best hits of each. Started with one thread, it runs on one.
+It prints JSON: for each size of the pool each query's seconds in the index, in the head's rescoring and in both, the
+pool and the ten best hits; and what memory the process held before and after the index was opened and asked. Started
+with one thread, it runs on one.
 """
 
 from __future__ import annotations
@@ -11,55 +12,50 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 
-from indexes.base import NONE
+from indexes.base import NONE, Vectors
 from indexes.catalogue import Catalogue
-from retrieval.bundle import find_bundle
+from indexes.faiss_index import FaissIndex
+from retrieval.bundle import Bundle, find_bundle
 from retrieval.search import rescored
-from retrieval.settings import POOL
 from retrieval.upkeep import open_index
 
 TOP = 10
 
 
 def main() -> None:
-    store, file = sys.argv[1:]
+    store, file, *pools = sys.argv[1:]
     queries = np.load(file)
     catalogue, bundle = Catalogue(Path(store)), find_bundle("default")
-    head, fingerprint = bundle.head, bundle.fingerprint
+    bundle.head.embed(queries[:1])  # read from its file
     before = held()
-    index = open_index(catalogue, fingerprint)
-    seconds: dict[str, list[float]] = {"search": [], "rescore": []}
+    index = open_index(catalogue, bundle.fingerprint)
+    asked = [_asked(catalogue, index, bundle, queries, int(pool)) for pool in pools]
+    about = {"kind": index.kind, "probes": index.probes, "threads": faiss.omp_get_max_threads()}
+    print(json.dumps({**about, "before": before, "after": held(), "asked": asked}))
+
+
+def _asked(
+    catalogue: Catalogue, index: FaissIndex, bundle: Bundle, queries: Vectors, pool: int
+) -> dict[str, int | list[Any] | dict[str, list[float]]]:
+    seconds: dict[str, list[float]] = {"search": [], "rescore": [], "both": []}
     pools, best = [], []
     for query in queries:
         started = time.perf_counter()
-        ids = index.search(query[None], POOL)[1][0]
+        ids = index.search(query[None], pool)[1][0]
         searched = time.perf_counter()
-        ranking = rescored(catalogue, head, fingerprint, query, ids[ids != NONE])
+        ranking = rescored(catalogue, bundle.head, bundle.fingerprint, query, ids[ids != NONE])
         hits = list(islice(ranking.hits(catalogue), TOP))
-        seconds["search"].append(searched - started)
-        seconds["rescore"].append(time.perf_counter() - searched)
+        done = time.perf_counter()
+        for name, taken in (("search", searched - started), ("rescore", done - searched), ("both", done - started)):
+            seconds[name].append(taken)
         pools.append(ids.tolist())
         best.append([int(hit.path.stem) for hit in hits])
-    after = held()
-    print(
-        json.dumps(
-            {
-                "kind": index.kind,
-                "probes": index.probes,
-                "threads": faiss.omp_get_max_threads(),
-                "pictures": len(index),
-                "before": before,
-                "after": after,
-                "seconds": seconds,
-                "pools": pools,
-                "best": best,
-            }
-        )
-    )
+    return {"pool": pool, "seconds": seconds, "pools": pools, "best": best}
 
 
 def held() -> int:

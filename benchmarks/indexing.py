@@ -1,10 +1,10 @@
 """How long indexing takes, beside a plain loop (plain.py) and beside what the machine could do at most.
 
 Three galleries: a folder as it is, pictures of 12 megapixels made of its own, and the same with noise as of a sensor,
-whose files are some three times as large: of those most is entropy decoding, which both sides do alike. Each round runs, one after the other,
-each in a new process: our `engine.index` into a new store, the plain loop into a new flat index, and the parts of the
-limit (limit.py). Both sides are timed from the loaded model to the index on the disk; `process` is the whole process.
-Files are in the page cache, networks prepared before.
+whose files are some four times as large: most of their time is entropy decoding, which both sides do alike. Each round
+runs, one after the other, each in a new process: our `engine.index` into a new store, the plain loop into a new flat
+index, and the parts of the limit (limit.py). Both sides are timed from the loaded model to the index on the disk;
+`process` is the whole process. Files are in the page cache, networks prepared before.
 
 The limit is a machine whose cores do nothing but decode and embed, without a gap: 1 / (decode / cores + network)
 pictures a second, where decode is the seconds a picture on one thread, and network those on all cores.

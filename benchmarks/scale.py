@@ -2,8 +2,9 @@
 
 The descriptors are made with the statistics of real ones (descriptors.py says how). A million are recorded in a real
 catalogue, from which the index is made and tuned as `retrieve index` does it; the queries are others, made likewise.
-A process of its own on one thread then asks: the index, then the head, which rescores the pool of 500 from the
-catalogue. What it finds is held against exact search: the pool by brute force, rescored by the same head. Beside it,
+A process of its own on one thread then asks: the index, then the head, which rescores the pool from the catalogue:
+the usual 500 candidates, and fewer, as of `--pool 64`. What it finds is held against exact search: the pool of 500 by
+brute force, rescored by the same head. Beside it,
 in the same run, on the same vectors and one thread: FAISS's IndexFlatL2, and hnswlib.
 
 Of ten million (`--large`) the FAISS part alone is measured; the catalogue would take 50 GB of disk. Its recall is told
@@ -25,7 +26,6 @@ from statistics import median
 from typing import Any
 
 import faiss
-import hnswlib
 import numpy as np
 from asked import held
 from asked_index import ORIGIN
@@ -48,6 +48,7 @@ from retrieval.upkeep import open_index
 COUNT = 1_000_000
 QUERIES = 200
 TOP = 10
+POOLS = (POOL, 64)
 _FLAT_QUERIES = 20  # an exact search of a million takes a third of a second
 _BATCH = 2000
 _HNSW = {"M": 16, "ef_construction": 100}
@@ -81,11 +82,11 @@ def measure(folders: list[Path], count: int, queries: int, large: bool, with_hns
     result: dict[str, Any] = {
         "machine": machine(),
         "setup": {
-            **versions("faiss-cpu", "hnswlib"),
+            **versions("faiss-cpu", *["hnswlib"] * with_hnswlib),
             "pictures": count,
             "channels": real.shape[1],
             "queries": queries,
-            "pool": POOL,
+            "pools": list(POOLS),
             "real descriptors": len(real),
             "of pictures of": ", ".join(folder.name for folder in folders) or "generated",
         },
@@ -117,17 +118,23 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
     best = [_best(catalogue, bundle, query, pool) for query, pool in zip(queries, pools, strict=True)]
     catalogue.close()
     np.save(folder / "queries.npy", queries)
-    answer = _asked("asked.py", folder)
+    answer = _asked("asked.py", folder, *map(str, POOLS))
+    true = pools[:, :TOP].tolist()
     return {
         "kind": answer["kind"],
         "probes": answer["probes"],
         "threads": answer["threads"],
-        "seconds": answer["seconds"],
         "once": seconds,
         "tuning": [vars(step) for step in steps],
-        "recall after rescoring": shared(best, answer["best"]),
-        "recall of the pool": shared(pools[:, :TOP].tolist(), answer["pools"]),
-        "recall without rescoring": shared(pools[:, :TOP].tolist(), [pool[:TOP] for pool in answer["pools"]]),
+        "pools": {
+            asked["pool"]: {
+                "recall after rescoring": shared(best, asked["best"]),
+                "recall of the pool": shared(true, asked["pools"]),
+                "recall without rescoring": shared(true, [pool[:TOP] for pool in asked["pools"]]),
+                "seconds": asked["seconds"],
+            }
+            for asked in answer["asked"]
+        },
         "bytes a picture": (answer["after"] - answer["before"]) / count,
         "file": sum(file.stat().st_size for file in folder.glob("*.faiss")) / count,
     }
@@ -185,6 +192,8 @@ def _flat(maker: Maker, count: int, queries: Vectors, pools: Ids) -> dict[str, A
 
 
 def _hnsw(maker: Maker, count: int, queries: Vectors, pools: Ids) -> dict[str, Any]:
+    import hnswlib
+
     index = hnswlib.Index("ip", queries.shape[1])
     before = held()
     index.init_index(count, **_HNSW, random_seed=0)
@@ -270,19 +279,21 @@ def told(result: dict[str, Any]) -> str:
     if "large" in result:
         return "\n".join([*lines, *_large_told(result["large"])])
     ours = result["ours"]
-    both = [sum(pair) for pair in zip(ours["seconds"]["search"], ours["seconds"]["rescore"], strict=True)]
     lines += [
         f"ours: {ours['kind']}, looks into {ours['probes']} lists, {ours['threads']} thread",
         *(f"{name}: {seconds:.0f} s once" for name, seconds in ours["once"].items()),
-        *(f"{name}: {ours[name]:.4f}" for name in ours if name.startswith("recall")),
         f"bytes a picture: {ours['bytes a picture']:.0f} held, {ours['file']:.0f} in the file",
-        *samples_told(ours["seconds"] | {"both": both}, "ms", 1000),
     ]
+    for pool, asked in ours["pools"].items():
+        lines += [f"pool of {pool}, {name}: {asked[name]:.4f}" for name in asked if name.startswith("recall")]
+        lines += samples_told(
+            {f"pool of {pool}, {name}": taken for name, taken in asked["seconds"].items()}, "ms", 1000
+        )
     for name, other in result["others"].items():
         lines.append(f"{name}: recall@10 {other['recall']:.4f}, {other['bytes a picture']:.0f} bytes a picture")
         lines += samples_told({f"{name}, search": other["seconds"]}, "ms", 1000)
-        ratio = median(other["seconds"]) / median(ours["seconds"]["search"])
-        lines.append(f"{name} takes {ratio:.1f} times as long as our search")
+        ratio = median(other["seconds"]) / median(ours["pools"][POOL]["seconds"]["search"])
+        lines.append(f"{name} takes {ratio:.1f} times as long as our search for a pool of {POOL}")
     return "\n".join(lines)
 
 
