@@ -23,13 +23,20 @@ check: install
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-# All of them, or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
-PARTS ?= startup query heatmaps indexing catalogue scale training
+# All of them (the last two take hours), or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
+PARTS ?= startup query heatmaps indexing memory catalogue training scale ten-million
 DATA ?=
 bench: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	mkdir -p bench
-	set -e; for part in $(PARTS); do $(BIN)/python benchmarks/$$part.py $(DATA) --json bench/$$part.json; done
+	set -e; for part in $(PARTS); do \
+		case $$part in \
+			memory) script="indexing.py --memory" ;; \
+			ten-million) script="scale.py --large --count 10000000" ;; \
+			*) script=$$part.py ;; \
+		esac; \
+		$(BIN)/python benchmarks/$$script $(DATA) --json bench/$$part.json; \
+	done
 
 # A store (.retrieve) is the user's own, so it stays.
 clean:

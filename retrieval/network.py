@@ -27,6 +27,7 @@ from retrieval.settings import Device, cache_folder
 
 DEVICES = tuple(Device)
 _AT_ONCE = 4  # pictures that a stream takes: what it works on then stays in its core's cache
+_CONVERTER = "openvino.tools.ovc"
 PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
 
 Step = Callable[[str], None]
@@ -182,12 +183,24 @@ def _core() -> Any:
     Each core gives the thread a stack for signals, and takes it away when it is dropped. Of two cores the first to go
     leaves the thread with a stack that is no more, on which the next signal, Ctrl-C or a child's end, would crash.
     """
-    import openvino
-
+    openvino = _runtime()
     # The first array that a process gives OpenVINO makes it look for NumPy; two threads at once would wait for ever,
     # one for Python's lock and the other for that look's.
     openvino.Tensor(np.empty(1, np.uint8), shared_memory=True)
     return openvino.Core()
+
+
+def _runtime() -> Any:
+    """OpenVINO without its converter, which tells its makers of each import, and takes most of the import's time."""
+    is_new = _CONVERTER not in sys.modules
+    if is_new:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # not to be found, for which OpenVINO is prepared
+    try:
+        import openvino
+    finally:
+        if is_new:
+            del sys.modules[_CONVERTER]
+    return openvino
 
 
 def _prepared(bundle: Bundle, on_step: Step) -> Path:
@@ -227,9 +240,10 @@ def _unfit(bundle: Bundle, error: Exception) -> ModelError:
 def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
     steps = iter(PREPARE_STEPS)
     on_step(next(steps))
-    import openvino
+    openvino = _runtime()
     import torch
     from openvino.preprocess import PrePostProcessor
+    from openvino.tools.ovc import convert_model
 
     from retrieval.model import load_model
 
@@ -250,7 +264,7 @@ def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the converter's tracing warns of its own future
         example = torch.zeros(2, 3, pre.size, pre.size)
-        graph = openvino.convert_model(trunk, example_input=example, input=shape)
+        graph = convert_model(trunk, example_input=example, input=shape)
     steps_in = PrePostProcessor(graph)
     picture = steps_in.input()
     picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))

@@ -9,7 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pytest
+from PIL import Image
+
 from tests.command import PROJECT, environment
+from tests.conftest import blocks
 
 
 def measured(script: str, call: str) -> Any:
@@ -84,3 +88,46 @@ def test_heatmaps_are_measured_beside_the_package_and_equal_to_its_own() -> None
     assert list(told["ratios"].values()) == [taken / ours for (taken,) in packages]
     assert len(packages) == 2
     assert told["largest_difference"] < 1e-4
+
+
+def test_the_catalogue_is_measured_at_every_size() -> None:
+    told = measured("catalogue", "measure(None, files=20, rows=[30, 60], rounds=1)")
+    assert told["setup"]["files"] == 20
+    scan, *readings = (taken for (taken,) in told["seconds"].values())
+    assert list(told["ratios"].values()) == [taken / scan for taken in readings]
+    assert len(readings) == 3
+    for rows in ("30", "60"):
+        samples = told["questions"][rows]["seconds"]
+        assert {len(taken) for taken in samples.values()} == {told["setup"]["calls"]}
+        assert told["questions"][rows]["medians"] == {name: median(taken) for name, taken in samples.items()}
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures for the statistics of their descriptors."""
+    folder = tmp_path_factory.mktemp("generated")
+    for seed in range(320):
+        Image.fromarray(blocks(seed, 40, 40)).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_search_among_many_is_measured_against_exact_search(generated: Path) -> None:
+    told = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=False, with_hnswlib=False)")
+    assert told["setup"]["real descriptors"] == 320
+    ours, flat = told["ours"], told["others"]["IndexFlatL2"]
+    assert list(ours["pools"]) == ["500", "64"]
+    for asked in ours["pools"].values():
+        assert [len(taken) for taken in asked["seconds"].values()] == [3, 3, 3]
+        assert asked["recall of the pool"] == 1  # of so few the index is exact
+    assert ours["pools"]["500"]["recall after rescoring"] == 1
+    assert (flat["recall"], len(flat["seconds"])) == (1, 3)
+
+
+def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
+    told = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=True, with_hnswlib=False)")
+    large = told["large"]
+    assert large["kind"] == "RR1280,IVF49,RaBitQ4"
+    assert list(large["steps"]) == [f"{probes} of 49 lists" for probes in (16, 32, 49)]
+    *_, last = large["steps"].values()
+    assert last["recall of the pool"] == 1  # 500 of 600
+    assert [len(step["seconds"]) for step in large["steps"].values()] == [3, 3, 3]

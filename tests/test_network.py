@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 
 from retrieval import network
@@ -27,7 +26,7 @@ def test_a_failing_conversion_is_one_sentence(
         raise error
 
     monkeypatch.setenv("RETRIEVE_CACHE", str(tmp_path))
-    monkeypatch.setattr(openvino, "convert_model", fail)
+    monkeypatch.setattr("openvino.tools.ovc.convert_model", fail)
     with pytest.raises(ModelError, match=r"cannot be prepared for this machine \(no such\): get the bundle anew"):
         open_network(tiny_bundle, "cpu")
     assert not list(tmp_path.iterdir())
