@@ -16,7 +16,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,10 +58,10 @@ class _NoNetwork:
 
     device = "none"
 
-    def describe(self, pixels: Pixels) -> Array:
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
         raise AssertionError("an unchanged picture was embedded")
 
-    def activate(self, pixels: Pixels) -> Features:
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
         raise AssertionError("an unchanged picture was embedded")
 
 

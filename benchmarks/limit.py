@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from galleries import pictures
 from machine import timed
 
@@ -36,7 +35,7 @@ def main() -> None:
     pixels: list[Pixels] = []
     parts = {"decode": timed(lambda: pixels.extend(load(path, size)[0] for path in files))}
     parts |= _split(files, size) | {"hash": timed(lambda: _drain(_hash, files))}
-    parts["network"] = _described(network, np.stack(pixels))
+    parts["network"] = _described(network, pixels)
     print(json.dumps({name: seconds / len(files) for name, seconds in parts.items()}))
 
 
@@ -53,7 +52,7 @@ def _split(files: list[Path], size: int) -> dict[str, float]:
     return seconds
 
 
-def _described(network: Network, pixels: Pixels) -> float:
+def _described(network: Network, pixels: list[Pixels]) -> float:
     """Seconds for all at once, after some."""
     network.describe(pixels[:BATCH])
     return timed(lambda: network.describe(pixels))

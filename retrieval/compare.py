@@ -78,5 +78,5 @@ class Comparer:
         return explain_pairs(self.bundle.head, self.activate(pixels), np.array([distance]))[0]
 
 
-def _batches(pixels: Sequence[Pixels]) -> Iterator[Pixels]:
-    return (np.stack(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH))
+def _batches(pixels: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
+    return (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))

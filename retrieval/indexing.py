@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
 from indexes.faiss_file import delete_files
@@ -285,7 +283,7 @@ class _Scan:
         """Each picture's descriptor, where it is known, or where it will be; each content is embedded once."""
         fresh = {read.hash: read.pixels for read in batch if read.pixels is not None and read.hash not in self.recent}
         if fresh:
-            described = embedder.submit(self._describe, list(fresh.values()))
+            described = embedder.submit(self.network.describe, list(fresh.values()))
             self.recent |= {content: _Embedded(described, row) for row, content in enumerate(fresh)}
         self.tally.embedded += len(fresh)
         self.tally.reused += len(batch) - len(fresh)
@@ -293,9 +291,6 @@ class _Scan:
         for content in list(self.recent)[:-_REMEMBERED]:
             del self.recent[content]
         return vectors
-
-    def _describe(self, pixels: list[Pixels]) -> Array:
-        return self.network.describe(np.stack(pixels))
 
     def _commit(self, batch: list[_Read], failures: list[tuple[bytes, str]], vectors: list[Array | _Embedded]) -> None:
         pictures = [self._picture(read, vector) for read, vector in zip(batch, vectors, strict=True)]

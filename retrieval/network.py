@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -43,12 +43,12 @@ class Features:
 
 
 class Network(Protocol):
-    """A prepared backbone, for pictures as uint8 (B, size, size, 3)."""
+    """A prepared backbone, for any number of pictures, each uint8 (size, size, 3)."""
 
     @property
     def device(self) -> str: ...
 
-    def describe(self, pixels: Pixels) -> Array:
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
         """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it. Any thread may ask.
 
         They are rounded to float16, as the store keeps them: a query's descriptor is equal, to the bit, to the
@@ -56,7 +56,7 @@ class Network(Protocol):
         """
         ...
 
-    def activate(self, pixels: Pixels) -> Features:
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
         """Activations and descriptors in float32, for heatmaps: bfloat16 would move a map by a tenth of its height."""
         ...
 
@@ -111,14 +111,14 @@ class _TorchNetwork:
         pre = bundle.card.preprocessing
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
 
-    def describe(self, pixels: Pixels) -> Array:
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
         return rounded(self.activate(pixels).descriptors)
 
-    def activate(self, pixels: Pixels) -> Features:
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
         import torch
 
         with self._turn, torch.inference_mode():
-            x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
+            x = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
             activations = self._trunk((x - self._mean) / self._std).float()
             return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
 
@@ -155,20 +155,20 @@ class _OpenVinoNetwork:
         except RuntimeError as error:
             raise _unfit(self._bundle, error) from error
 
-    def describe(self, pixels: Pixels) -> Array:
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
         parts = [pixels[start : start + _AT_ONCE] for start in range(0, len(pixels), _AT_ONCE)]
         return rounded(np.concatenate(list(self._streams.map(self._describe, parts))))
 
-    def _describe(self, pixels: Pixels) -> Array:
+    def _describe(self, pixels: Sequence[Pixels]) -> Array:
         request = self._idle.get()
         try:
-            found = request.infer({0: pixels}, share_inputs=True, share_outputs=True)
+            found = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
             return np.array(found[1])  # of the activations no copy is made
         finally:
             self._idle.put(request)
 
-    def activate(self, pixels: Pixels) -> Features:
-        result = self._exact.infer({0: pixels}, share_inputs=True)
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
+        result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
         return Features(np.array(result[0]), np.array(result[1]))
 
 

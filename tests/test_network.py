@@ -43,7 +43,7 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
 
 def test_torch_and_openvino_give_the_same_features(tiny_bundle: Bundle) -> None:
     """What runs on a GPU, here on torch's CPU, against OpenVINO in float32 and, for descriptors, as fast as it can."""
-    pixels = np.stack([blocks(seed, 224, 224, cells=5) for seed in range(3)])
+    pixels = [blocks(seed, 224, 224, cells=5) for seed in range(3)]
     by_torch, by_openvino = _TorchNetwork(tiny_bundle, "cpu"), open_network(tiny_bundle, "cpu")
     expected, found = by_torch.activate(pixels), by_openvino.activate(pixels)
     assert found.activations.shape == expected.activations.shape == (3, 1280, 7, 7)
@@ -58,7 +58,7 @@ def test_torch_and_openvino_give_the_same_features(tiny_bundle: Bundle) -> None:
 
 def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
     network = open_network(tiny_bundle, "cpu")
-    pixels = np.stack([blocks(seed, 224, 224) for seed in range(7)])
+    pixels = [blocks(seed, 224, 224) for seed in range(7)]
     together = network.describe(pixels)
     np.testing.assert_array_equal(together, np.concatenate([network.describe(pixels[i : i + 1]) for i in range(7)]))
 
@@ -67,7 +67,7 @@ def test_a_damaged_prepared_network_is_made_anew(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RETRIEVE_CACHE", str(tmp_path))
-    pixels = blocks(1, 224, 224)[None]
+    pixels = [blocks(1, 224, 224)]
     expected = open_network(tiny_bundle, "cpu").describe(pixels)
     (folder,) = tmp_path.iterdir()
     for file in folder.iterdir():
@@ -83,7 +83,7 @@ import numpy as np
 from retrieval.bundle import find_bundle
 from retrieval.network import open_network
 
-pixels = np.zeros((1, 224, 224, 3), np.uint8)
+pixels = [np.zeros((224, 224, 3), np.uint8)]
 for _ in range(2):
     network = open_network(find_bundle(sys.argv[1]), "cpu")
     network.describe(pixels)
