@@ -23,7 +23,7 @@ from indexes.schema import Failure, Picture, Root, Setting
 T = TypeVar("T")
 
 _PAGE = 2000  # rows a query of a scan brings at once
-_CHUNK = 4096  # descriptors read at once when an index is built
+_CHUNK = 1024  # descriptors read at once when an index is built
 _DRAWS = 4  # of a sample, until it is large enough
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 

@@ -38,9 +38,13 @@ class FaissIndex:
         self._lists: Any = None if found is None else faiss.downcast_index(found)
 
     @classmethod
-    def empty(cls, dimension: int) -> FaissIndex:
-        """An exact index of descriptors with this many channels."""
-        return cls(faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT))
+    def empty(cls, dimension: int, count: int = 0) -> FaissIndex:
+        """An exact index of descriptors with this many channels, with room for `count`."""
+        made = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
+        flat = faiss.downcast_index(made.index)
+        flat.codes.resize(count * flat.code_size)  # else it grows by doubling, with a copy beside it each time
+        flat.codes.resize(0)
+        return cls(made)
 
     @classmethod
     def trained(cls, sample: Vectors, count: int) -> FaissIndex:

@@ -74,7 +74,7 @@ def _built(catalogue: Catalogue, fingerprint: str, on_stage: Stage, advance: Adv
         built = FaissIndex.trained(catalogue.sample(fingerprint, sample_size(count))[1], count)
         on_stage("Making the index", count)
     else:
-        built = FaissIndex.empty(catalogue.sample(fingerprint, 1)[1].shape[1] or 1)
+        built = FaissIndex.empty(catalogue.sample(fingerprint, 1)[1].shape[1] or 1, count)
     for ids, vectors in catalogue.vectors(fingerprint):
         built.add(ids, vectors)
         advance(len(ids))

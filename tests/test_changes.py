@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +195,7 @@ def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogu
 # --- the size of the tables does not matter
 
 
-@pytest.mark.parametrize("method", ["candidates", "labels", "counts", "count", "labelled"])
+@pytest.mark.parametrize("method", ["candidates", "vectors_of", "labels", "counts", "count", "labelled"])
 def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     catalogue: Catalogue, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,9 +210,13 @@ def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     monkeypatch.setattr(Database, "_connect", traced)
     mine = Catalogue(catalogue.folder)
     said.clear()
-    arguments = {"candidates": (np.array([1, 2]), MODEL), "labelled": ("a",)}
-    getattr(mine, method)(*arguments.get(method, ()))
-    for statement in [each for each in said if each.startswith(("SELECT", "WITH"))]:
+    ids = np.array([1, 2])
+    arguments = {"candidates": (ids,), "vectors_of": (ids, MODEL), "labelled": ("a",)}
+    answer = getattr(mine, method)(*arguments.get(method, ()))
+    _ = list(answer) if isinstance(answer, Iterator) else answer
+    statements = [each for each in said if each.startswith(("SELECT", "WITH"))]
+    assert statements
+    for statement in statements:
         with Database(catalogue.folder).read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
         whole = [step for step in plan if step.startswith("SCAN") and step.split()[1] in ("p", "d", "pictures")]
