@@ -40,8 +40,8 @@ class FaissIndex:
     @classmethod
     def empty(cls, dimension: int, count: int = 0) -> FaissIndex:
         """An exact index of descriptors with this many channels, with room for `count`."""
-        made = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
-        flat = faiss.downcast_index(made.index)
+        made: Any = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
+        flat: Any = faiss.downcast_index(made.index)
         flat.codes.resize(count * flat.code_size)  # else it grows by doubling, with a copy beside it each time
         flat.codes.resize(0)
         return cls(made)
