@@ -101,7 +101,7 @@ def at_size(bundle: Bundle, size: int) -> Comparer:
     preprocessing = Preprocessing(size, (0, 0, 0), (1, 1, 1))
     comparer = Comparer(replace(bundle, card=replace(bundle.card, preprocessing=preprocessing)))
 
-    def describe(pixels: Pixels) -> Array:
+    def describe(pixels: Sequence[Pixels]) -> Array:
         return np.array([[len(each), each.mean()] for each in pixels], np.float32)
 
     comparer.__dict__["network"] = SimpleNamespace(describe=describe)  # in the place of the one opened on first use
