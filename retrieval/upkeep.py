@@ -69,13 +69,13 @@ def _followed(catalogue: Catalogue, fingerprint: str) -> tuple[FaissIndex, str] 
 
 def _built(catalogue: Catalogue, fingerprint: str, on_stage: Stage, advance: Advance) -> tuple[FaissIndex, str]:
     generation, count = catalogue.generation, catalogue.count()
+    built: FaissIndex | None = None
     if count > MOST_EXACT:
         on_stage("Learning the index", 0)
         built = FaissIndex.trained(catalogue.sample(fingerprint, sample_size(count))[1], count)
         on_stage("Making the index", count)
-    else:
-        built = FaissIndex.empty(catalogue.sample(fingerprint, 1)[1].shape[1] or 1, count)
     for ids, vectors in catalogue.vectors(fingerprint):
+        built = FaissIndex.empty(vectors.shape[1], count) if built is None else built
         built.add(ids, vectors)
         advance(len(ids))
-    return built, generation
+    return FaissIndex.empty(1) if built is None else built, generation
