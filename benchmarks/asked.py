@@ -39,9 +39,7 @@ def main() -> None:
     print(json.dumps({**about, "before": before, "after": held(), "asked": asked}))
 
 
-def _asked(
-    catalogue: Catalogue, index: FaissIndex, bundle: Bundle, queries: Vectors, pool: int
-) -> dict[str, int | list[Any] | dict[str, list[float]]]:
+def _asked(catalogue: Catalogue, index: FaissIndex, bundle: Bundle, queries: Vectors, pool: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"search": [], "rescore": [], "both": []}
     pools, best = [], []
     for query in queries:

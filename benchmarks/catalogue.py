@@ -3,9 +3,8 @@
 The scan is the one that `retrieve index` runs: walk, compare with the catalogue, settle. Beside it, in turn, each file
 is opened, read whole and closed: from the disk, as of a gallery that was indexed another day, and once more from
 memory, the fastest that reading can be; and it is hashed from memory, as an index must that does not trust size and
-time. Then catalogues of different sizes, of random
-descriptors, are asked what `retrieve status` asks, and for the candidates of a query. Everything lies in a temporary
-folder; a million rows take about 5 GB.
+time. Then catalogues of different sizes, of random descriptors, are asked what `retrieve status` asks, and for the
+candidates of a query. Everything lies in a temporary folder; a million rows take about 5 GB.
 
 The seconds are this machine's of the day; the ratio, and that the times of the sizes are alike, are what compares.
 """
