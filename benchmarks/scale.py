@@ -293,7 +293,7 @@ def told(result: dict[str, Any]) -> str:
         lines.append(f"{name}: recall@10 {other['recall']:.4f}, {other['bytes a picture']:.0f} bytes a picture")
         lines += samples_told({f"{name}, search": other["seconds"]}, "ms", 1000)
         ratio = median(other["seconds"]) / median(ours["pools"][POOL]["seconds"]["search"])
-        lines.append(f"{name} takes {ratio:.1f} times as long as our search for a pool of {POOL}")
+        lines.append(f"{name} takes {ratio:.2g} times as long as our search for a pool of {POOL}")
     return "\n".join(lines)
 
 
