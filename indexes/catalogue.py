@@ -23,7 +23,8 @@ from indexes.schema import Failure, Picture, Root, Setting
 T = TypeVar("T")
 
 _PAGE = 2000  # rows a query of a scan brings at once
-_CHUNK = 1024  # descriptors read at once when an index is built
+_CHUNK = 256  # descriptors read at once of all, as an index is built of them: what stays in a core's cache
+_SOME = 1024  # of those that are asked for, such as a query's candidates
 _DRAWS = 4  # of a sample, until it is large enough
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
@@ -191,8 +192,8 @@ class Catalogue:
 
     def vectors_of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
         """The same of those of these pictures that are not missing, in the order of `ids`."""
-        for start in range(0, len(ids), _CHUNK):
-            wanted = json.dumps(ids[start : start + _CHUNK].tolist())
+        for start in range(0, len(ids), _SOME):
+            wanted = json.dumps(ids[start : start + _SOME].tolist())
             rows = self._database.fetch(_SOME_VECTORS, (wanted, fingerprint))
             if rows:
                 yield _with_ids(rows)

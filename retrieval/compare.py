@@ -37,6 +37,10 @@ class Comparer:
         """Open the network now, not on first use."""
         _ = self.network
 
+    def unload(self) -> None:
+        """Give back the network's memory; it is opened again on its next use."""
+        self.__dict__.pop("network", None)
+
     def pixels(self, source: Source) -> Pixels:
         """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
         return load(source, self.bundle.card.preprocessing.size)[0]

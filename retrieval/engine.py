@@ -142,6 +142,7 @@ class Engine:
         on_folders(folders)
         fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
         report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advance)
+        self._comparer.unload()  # its memory is the index's now
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._opened = self.catalogue.generation, index
         tuning = read_tuning(self.catalogue)
