@@ -24,7 +24,7 @@ from typer.core import TyperGroup
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
 from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
-from retrieval.settings import POOL, RECALL, Case, Device, PresetName, find_store
+from retrieval.settings import DEFAULT_METHOD, POOL, RECALL, Case, Device, How, MethodName, PresetName, find_store
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle
@@ -83,6 +83,13 @@ Store = Annotated[
         help="The store's folder. [default: the nearest .retrieve from here upwards]",
         show_default=False,
     ),
+]
+Method = Annotated[
+    MethodName, typer.Option("--method", help="How heatmaps are made; scorecam and sbsm take seconds a picture.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower."),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
@@ -162,6 +169,8 @@ def query(
     explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     folder: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
+    method: Method = DEFAULT_METHOD,
+    size: Size = None,
     pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
     store: Store = None,
     model: Model = None,
@@ -194,7 +203,7 @@ def query(
             _complain(str(question.named("standard input") if name == "-" else question))
             failed = True
             continue
-        result = engine.answer(question, top, min_similarity, explain)
+        result = engine.answer(question, top, min_similarity, explain, How(method, size))
         result.seconds["load"] += load
         load = 0.0  # told with the first answer
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
@@ -214,6 +223,8 @@ def explain(
     folder: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
         "explanation"
     ),
+    method: Method = DEFAULT_METHOD,
+    size: Size = None,
     model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
@@ -232,7 +243,7 @@ def explain(
     with prepared_steps(err) as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
         comparer.load()
-    explanation = comparer.explain(a, b)
+    explanation = comparer.explain(a, b, How(method, size))
     files = write_pair(a, b, explanation, folder)
     if as_json:
         _print_json(pair_json(a, b, comparer.bundle, explanation, files))

@@ -28,10 +28,11 @@ from torch import Tensor
 
 from retrieval.bundle import find_bundle
 from retrieval.compare import Comparer
-from retrieval.explain import Explanation, explain_pairs
+from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array
 from retrieval.model import load_model
 from retrieval.pictures import Pixels, normalise
+from retrieval.settings import MethodName
 
 PICTURES = 100
 ROUNDS = 10
@@ -61,7 +62,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
     siamese, x = load_model("default"), _inputs(comparer, chosen)
 
     def ours() -> list[Explanation]:
-        return explain_pairs(comparer.bundle.head, comparer.activate(chosen), distances)
+        return explain_pairs(facing(comparer.bundle.head, comparer.activate(chosen)), distances, MethodName.gradcam)
 
     def package(batch: int) -> Callable[[], Array]:
         return lambda: package_maps(siamese, x[:1], x[1:], batch)

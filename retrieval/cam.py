@@ -7,21 +7,63 @@ while these do not fade where the sigmoid saturates. Replacing y by 1 - y turns 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.head import TINY, Array, Head
+from retrieval.pictures import Pixels
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Pictures for methods that ask the network again about changed ones.
+
+    `pixels` are B pictures, uint8 (size, size, 3); `blank` is the colour that is 0 to the network; `describe` gives
+    descriptors (M, C) of changed pictures, float32 (size, size, 3) in the same units.
+    """
+
+    pixels: Sequence[Pixels]
+    blank: tuple[float, float, float]
+    describe: Callable[[Sequence[Array]], Array]
+
+    def only(self, places: Iterable[int]) -> Asked:
+        """The pictures at these places."""
+        return replace(self, pixels=[self.pixels[place] for place in places])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pictures, each against another one: what a method explains.
+
+    `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C), against the descriptors `other` g2 (N, C).
+    `asked` has the N pictures' pixels.
+    """
+
+    head: Head
+    activations: Array
+    own: Array
+    other: Array
+    asked: Asked | None = None
 
 
 def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Array:
-    """M float32 (N, h, w): what raises (positive) and lowers (negative) each pair's distance, in log-odds.
+    """Grad-CAM before its relu, M float32 (N, h, w): what raises (positive) and lowers each pair's distance.
 
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C) against `other` g2 (N, C):
+    M = sum_k alpha_k A_k with alpha the gradient of the log-odds at each place. Where D = 0 there is no evidence
+    either way, and M is zero.
+    """
+    return weighted(place_gradients(head, activations, own, other), activations)
 
-        r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
-        alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r);  M = sum_k alpha_k A_k
 
-    Where D = 0 there is no evidence either way, and M is zero.
+def place_gradients(head: Head, activations: Array, own: Array, other: Array) -> Array:
+    """alpha float32 (N, C), the gradient of the log-odds by each activation: the same at all Z places of a channel.
+
+    r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
+    alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
     """
     e1 = head.activate(own)
     u1, u2 = head.embed(own), head.embed(other)
@@ -32,6 +74,16 @@ def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Arr
         length = np.maximum(np.linalg.norm(e1, axis=1, keepdims=True), TINY)
         r = (r - u1 * np.sum(u1 * r, axis=1, keepdims=True)) / length
     places = activations.shape[2] * activations.shape[3]
-    alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_slope(own)  # (N, C)
-    maps: Array = np.einsum("nc,nchw->nhw", alpha.astype(np.float32), activations, optimize=True)
+    alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_slope(own)
+    return np.asarray(alpha, np.float32)
+
+
+def weighted(weights: Array, activations: Array) -> Array:
+    """The sum of the channels (N, C, h, w) by their weights (N, C): float32 (N, h, w)."""
+    maps: Array = np.einsum("nc,nchw->nhw", weights, activations, optimize=True)
     return maps
+
+
+def both_ways(signed: Array) -> Array:
+    """Signed maps (N, h, w) as what raises the distance and what lowers it, (2, N, h, w), at least 0."""
+    return np.asarray(np.maximum(np.stack([signed, -signed]), 0), np.float32)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
+from retrieval.cam import Asked
 from retrieval.errors import PictureError
-from retrieval.explain import Explanation, explain_pairs
+from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array
 from retrieval.network import Features, Network, Step, open_network
 from retrieval.pictures import Pixels, Source, load, normalise
+from retrieval.settings import PLAINLY, How
 
 _BATCH = 32
 _READERS = 2
@@ -27,6 +30,7 @@ class Comparer:
         self.bundle = bundle
         self._device = device
         self._on_step = on_step
+        self._others: dict[int, Comparer] = {}  # by the size of their pictures
 
     @cached_property
     def network(self) -> Network:
@@ -71,15 +75,37 @@ class Comparer:
             np.concatenate([part.activations for part in parts]), np.concatenate([part.descriptors for part in parts])
         )
 
-    def explain(self, a: Source, b: Source) -> Explanation:
+    def at(self, size: int | None) -> Comparer:
+        """The same model with pictures at another size, for finer heatmaps; None: its own."""
+        card = self.bundle.card
+        if size in (None, card.preprocessing.size):
+            return self
+        if size not in self._others:
+            bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
+            self._others[size] = Comparer(bundle, self._device, self._on_step)
+        return self._others[size]
+
+    def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
         pixels, head = [self.pixels(a), self.pixels(b)], self.bundle.head
         u = head.embed(self.describe(pixels))
-        return self.explain_known(pixels, float(head.distance(head.separation(u[:1], u[1:]))[0]))
+        distance = head.distance(head.separation(u[:1], u[1:]))
+        other = self.at(how.size)
+        return other.explain_known(pixels if other is self else [other.pixels(a), other.pixels(b)], distance, how)[0]
 
-    def explain_known(self, pixels: Sequence[Pixels], distance: float) -> Explanation:
-        """The same of the pixels of two pictures, whose distance by their stored descriptors is known."""
-        return explain_pairs(self.bundle.head, self.activate(pixels), np.array([distance]))[0]
+    def explain_known(
+        self, pixels: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
+    ) -> list[Explanation]:
+        """The first picture against each of the others, whose distances (N,) by stored descriptors are known."""
+        sides = facing(self.bundle.head, self.activate(pixels), self.asked(pixels))
+        return explain_pairs(sides, distances, how.method)
+
+    def asked(self, pixels: Sequence[Pixels]) -> Asked:
+        """These pictures for methods that ask the network again."""
+        return Asked(pixels, self.bundle.card.preprocessing.mean, self._describe_changed)
+
+    def _describe_changed(self, pictures: Sequence[Array]) -> Array:
+        return self.describe([np.rint(picture).astype(np.uint8) for picture in pictures])
 
 
 def _batches(pixels: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:

@@ -21,13 +21,13 @@ from indexes.faiss_index import FaissIndex
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.compare import Comparer
 from retrieval.errors import GalleryError, ModelError, PictureError
-from retrieval.explain import Explanation, explain_pairs
+from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
 from retrieval.search import Hit, rescored
-from retrieval.settings import POOL, RECALL
+from retrieval.settings import PLAINLY, POOL, RECALL, How
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.upkeep import Stage, open_index
@@ -49,6 +49,7 @@ class Result:
 class Question:
     """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far."""
 
+    source: Source
     pixels: Pixels
     descriptor: Array
     candidates: Ids
@@ -168,9 +169,9 @@ class Engine:
         """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
         return sum(remove(self.catalogue, path).pictures for path in paths)
 
-    def query(self, source: Source, top: int = 5, explain: bool = True) -> list[Hit]:
+    def query(self, source: Source, top: int = 5, explain: bool = True, how: How = PLAINLY) -> list[Hit]:
         """The `top` most similar pictures of the store, best first, each with its explanation."""
-        return self.search(source, top, explain=explain).hits
+        return self.search(source, top, explain=explain, how=how).hits
 
     def search(
         self,
@@ -180,6 +181,7 @@ class Engine:
         label: str | None = None,
         min_similarity: float = 0.0,
         explain: bool = True,
+        how: How = PLAINLY,
     ) -> Result:
         """A query with its figures. `label` and `min_similarity` (0 to 1) keep only such hits.
 
@@ -190,7 +192,7 @@ class Engine:
         question = self.find([source], pool, label)[0]
         if isinstance(question, PictureError):
             raise question
-        return self.answer(question, top, min_similarity, explain)
+        return self.answer(question, top, min_similarity, explain, how)
 
     def find(
         self, sources: Sequence[Source], pool: int = POOL, label: str | None = None
@@ -201,19 +203,32 @@ class Engine:
             index, _, _ = self._index(), self.bundle.head, self._comparer.network
         with watch("embed"):
             read = self._comparer.read(sources)
-            good = [pixels for pixels in read if not isinstance(pixels, PictureError)]
-            descriptors = self._comparer.describe(good) if good else np.empty((0, 1), np.float32)
+            good = [
+                (source, pixels)
+                for source, pixels in zip(sources, read, strict=True)
+                if not isinstance(pixels, PictureError)
+            ]
+            descriptors = (
+                self._comparer.describe([pixels for _, pixels in good]) if good else np.empty((0, 1), np.float32)
+            )
         with watch("search"):
             among = self.catalogue.labelled(label) if label is not None else None
             pools = index.search(descriptors, pool, among)[1] if good else np.empty((0, 0), np.int64)
         seconds = {stage: each / max(1, len(good)) for stage, each in watch.seconds.items()}
         found = iter(
-            Question(pixels, descriptor, ids[ids != NONE], seconds)
-            for pixels, descriptor, ids in zip(good, descriptors, pools, strict=True)
+            Question(source, pixels, descriptor, ids[ids != NONE], seconds)
+            for (source, pixels), descriptor, ids in zip(good, descriptors, pools, strict=True)
         )
         return [pixels if isinstance(pixels, PictureError) else next(found) for pixels in read]
 
-    def answer(self, question: Question, top: int = 5, min_similarity: float = 0.0, explain: bool = True) -> Result:
+    def answer(
+        self,
+        question: Question,
+        top: int = 5,
+        min_similarity: float = 0.0,
+        explain: bool = True,
+        how: How = PLAINLY,
+    ) -> Result:
         """A question's candidates rescored: the `top` of them, each with its explanation."""
         watch = _Watch(question.seconds)
         with watch("rescore"):
@@ -223,20 +238,22 @@ class Engine:
             hits = _present(similar, top)
         if explain:
             with watch("explain"):
-                hits = self._explained(question.pixels, hits)
+                hits = self._explained(question, hits, how)
         return Result(hits, len(ranking), watch.seconds)
 
-    def explain(self, a: Source, b: Source) -> Explanation:
+    def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        return self._comparer.explain(a, b)
+        return self._comparer.explain(a, b, how)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size)."""
         return self._comparer.preprocess(source)
 
-    def _explained(self, query: Pixels, hits: list[Hit]) -> list[Hit]:
+    def _explained(self, question: Question, hits: list[Hit], how: How) -> list[Hit]:
         """The query and the hits, and only those, go through the network for their activations, in one batch."""
-        read = dict(zip([hit.rank for hit in hits], self._comparer.read([hit.path for hit in hits]), strict=True))
+        comparer = self._comparer.at(how.size)
+        query = question.pixels if comparer is self._comparer else comparer.pixels(question.source)
+        read = dict(zip([hit.rank for hit in hits], comparer.read([hit.path for hit in hits]), strict=True))
         pixels = {rank: seen for rank, seen in read.items() if not isinstance(seen, PictureError)}
         notes = {
             rank: f"cannot be explained: the file {error.reason}"
@@ -245,9 +262,9 @@ class Engine:
         }
         explanations: dict[int, Explanation] = {}
         if pixels:
-            features = self._comparer.activate([query, *pixels.values()])
             distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
-            explanations = dict(zip(pixels, explain_pairs(self.bundle.head, features, distances), strict=True))
+            explained = comparer.explain_known([query, *pixels.values()], distances, how)
+            explanations = dict(zip(pixels, explained, strict=True))
         return [
             replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits
         ]

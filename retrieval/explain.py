@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.cam import signed_maps
+from retrieval.cam import Asked, Pairs
 from retrieval.head import Array, Head
+from retrieval.methods import METHODS
 from retrieval.network import Features
-from retrieval.settings import THRESHOLD
+from retrieval.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 
 Verdict = Literal["similar", "different"]
 
@@ -22,8 +23,8 @@ _IDENTICAL = 1e-4  # descriptors closer than this share of their length differ b
 class Heatmaps:
     """One picture's evidence. `factual` is for the verdict, `counterfactual` against it, float32 (h, w).
 
-    Both are in [0, 1] on one scale: 1 is `magnitude`, the strongest evidence of any place either way, in
-    log-odds of the distance. It tells strong evidence from faint across pictures and hits.
+    Both are in [0, 1] on one scale: 1 is `magnitude`, the strongest evidence of any place either way. It tells strong
+    evidence from faint across pictures and hits of one method; of most methods it is in log-odds of the distance.
     """
 
     factual: Array
@@ -33,13 +34,14 @@ class Heatmaps:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pair got its verdict. Where the pictures are `identical` the heatmaps are empty."""
+    """Why a pair got its verdict, by one method. Where the pictures are `identical` the heatmaps are empty."""
 
     query: Heatmaps
     hit: Heatmaps
     distance: float
     verdict: Verdict
     identical: bool
+    method: MethodName = DEFAULT_METHOD
 
     @property
     def similarity(self) -> float:
@@ -52,33 +54,47 @@ def verdict_of(distance: float) -> Verdict:
     return "similar" if distance < THRESHOLD else "different"
 
 
-def explain_pairs(head: Head, features: Features, distances: NDArray[np.float64]) -> list[Explanation]:
-    """The explanations of the first picture of a batch, the query, against each of the others, in their order.
+def facing(head: Head, features: Features, asked: Asked | None = None) -> tuple[Pairs, Pairs]:
+    """The first picture of a batch, the query, against each of the others, and each of those against it.
 
-    `distances` (B - 1,) are those that the verdicts rest on, from the descriptors that the store keeps.
+    `asked` has the pixels of the same batch, for methods that ask the network again.
     """
-    count = len(distances)
-    own, others = np.repeat(features.descriptors[:1], count, axis=0), features.descriptors[1:]
+    count = len(features.descriptors) - 1
+    query, others = features.descriptors[:1].repeat(count, axis=0), features.descriptors[1:]
+    activations = features.activations
+    return (
+        Pairs(head, activations[:1].repeat(count, axis=0), query, others, asked and asked.only([0] * count)),
+        Pairs(head, activations[1:], others, query, asked and asked.only(range(1, count + 1))),
+    )
+
+
+def explain_pairs(
+    sides: tuple[Pairs, Pairs], distances: NDArray[np.float64], method: MethodName = DEFAULT_METHOD
+) -> list[Explanation]:
+    """The explanations of N pairs, given as their first pictures against the second ones, and the other way round.
+
+    `distances` (N,) are those that the verdicts rest on, from the descriptors that the store keeps.
+    """
+    own, others = sides[0].own, sides[0].other
     identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL * np.linalg.norm(own, axis=1)
-    query_activations = np.repeat(features.activations[:1], count, axis=0)
-    query_maps = signed_maps(head, query_activations, own, others)
-    hit_maps = signed_maps(head, features.activations[1:], others, own)
+    queries, hits = (METHODS[method].run(side) for side in sides)
     return [
         Explanation(
-            query=_heatmaps(query_map, verdict_of(distance), same),
-            hit=_heatmaps(hit_map, verdict_of(distance), same),
+            query=_heatmaps(queries[:, place], verdict_of(distance), same),
+            hit=_heatmaps(hits[:, place], verdict_of(distance), same),
             distance=float(distance),
             verdict=verdict_of(distance),
             identical=bool(same),
+            method=method,
         )
-        for query_map, hit_map, distance, same in zip(query_maps, hit_maps, distances, identical, strict=True)
+        for place, (distance, same) in enumerate(zip(distances, identical, strict=True))
     ]
 
 
-def _heatmaps(signed: Array, verdict: Verdict, identical: bool) -> Heatmaps:
-    toward = signed if verdict == "different" else -signed
-    magnitude = 0.0 if identical else float(np.abs(toward).max())
+def _heatmaps(maps: Array, verdict: Verdict, identical: bool) -> Heatmaps:
+    """Of what raises the distance and what lowers it, (2, h, w)."""
+    factual, counterfactual = maps if verdict == "different" else maps[::-1]
+    magnitude = 0.0 if identical else float(maps.max())
     if magnitude == 0:
-        return Heatmaps(np.zeros_like(signed), np.zeros_like(signed), 0.0)
-    scaled = toward / magnitude
-    return Heatmaps(np.maximum(scaled, 0), np.maximum(-scaled, 0), magnitude)
+        return Heatmaps(np.zeros_like(factual), np.zeros_like(factual), 0.0)
+    return Heatmaps(factual / magnitude, counterfactual / magnitude, magnitude)

@@ -30,9 +30,16 @@ class Head:
 
     def activate(self, descriptors: Array) -> Array:
         """The embeddings e, float32 (..., E), of descriptors (..., C)."""
-        x = descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
-        e: Array = np.maximum(x @ self.weight.T + self.bias, 0)
-        return e
+        return np.maximum(self.project(descriptors), 0)
+
+    def project(self, descriptors: Array) -> Array:
+        """What the dense layer gives before its ReLU, W f(g) + c, float32 (..., E)."""
+        projected: Array = self.shaped(descriptors) @ self.weight.T + self.bias
+        return projected
+
+    def shaped(self, descriptors: Array) -> Array:
+        """f(g), float32 (..., C): what the dense layer takes."""
+        return descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
 
     def embed(self, descriptors: Array) -> Array:
         """What is compared, u, float32 (..., E), of descriptors (..., C)."""

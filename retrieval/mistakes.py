@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from PIL import Image
 
 from retrieval.compare import Comparer
@@ -71,7 +72,7 @@ def _explained(comparer: Comparer, first: Sample, second: Sample, distance: floa
             pixels.append(comparer.pixels(sample.path))
         except PictureError as error:
             return f"cannot be explained: {sample.path.name} {error.reason}"
-    return comparer.explain_known(pixels, distance)
+    return comparer.explain_known(pixels, np.array([distance]))[0]
 
 
 def _picture(sample: Sample) -> Image.Image | None:

@@ -91,7 +91,7 @@ def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tu
 
 def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
     first, second = (sample.path for sample in samples)
-    explanation = comparer.explain_known([comparer.pixels(first), comparer.pixels(second)], distance)
+    explanation = comparer.explain_known([comparer.pixels(first), comparer.pixels(second)], np.array([distance]))[0]
     return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
 
 

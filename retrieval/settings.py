@@ -35,6 +35,38 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class MethodName(StrEnum):
+    """How heatmaps are made; `retrieval/methods.py` has the methods."""
+
+    ensemble = "ensemble"
+    gradcam = "gradcam"
+    gradcam_plus_plus = "gradcam++"
+    xgradcam = "xgradcam"
+    hirescam = "hirescam"
+    layercam = "layercam"
+    integrated = "integrated"
+    ablationcam = "ablationcam"
+    eigencam = "eigencam"
+    local = "local"
+    scorecam = "scorecam"
+    sbsm = "sbsm"
+
+
+DEFAULT_METHOD = MethodName.ensemble
+"""The one whose heatmaps the measurements of docs/EXPLANATIONS.md favour."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How pairs are explained: by which method, and at which picture size (None: the model's own)."""
+
+    method: MethodName = DEFAULT_METHOD
+    size: int | None = None
+
+
+PLAINLY = How()
+
+
 class PresetName(StrEnum):
     """How a model is trained: in minutes on a CPU, or as the paper trains."""
 

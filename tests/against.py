@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.explain import Explanation, explain_pairs
+from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Head
 from retrieval.network import Features
+from retrieval.settings import MethodName
 
 
-def explain_against(head: Head, query: Features, hits: Features) -> list[Explanation]:
+def explain_against(
+    head: Head, query: Features, hits: Features, method: MethodName = MethodName.gradcam
+) -> list[Explanation]:
     """One picture against each of some others, with the distances of their own descriptors."""
     distances = head.distance(head.separation(head.embed(query.descriptors), head.embed(hits.descriptors)))
     together = Features(
         np.concatenate([query.activations, hits.activations]), np.concatenate([query.descriptors, hits.descriptors])
     )
-    return explain_pairs(head, together, distances)
+    return explain_pairs(facing(head, together), distances, method)

@@ -142,8 +142,9 @@ def pictures(name: str) -> Tensor:
 @cache
 def features(name: str) -> tuple[Array, Array]:
     """The pictures' activations and descriptors, in one forward pass."""
+    module, parts = backbone(name), pictures(name).chunk(2 * PAIRS // BATCH)
     with torch.inference_mode():
-        activations = torch.cat([backbone(name)(part) for part in pictures(name).chunk(2 * PAIRS // BATCH)])
+        activations = torch.cat([module(part) for part in parts])
         return activations.numpy(), activations.mean((2, 3)).numpy()
 
 

@@ -34,12 +34,12 @@ LAYERS = tuple(
     compare search cropped
     focus
     explain indexing
-    upkeep
-    tuning
+    methods upkeep
+    masked closed_form tuning
     network split
     model samples overlay demo
-    bundle walk backbones evaluate
-    pictures cam fit verdicts
+    bundle walk backbones evaluate blur cam
+    pictures fit verdicts
     presets head files metrics progress pairs
     settings names
     errors

@@ -1,0 +1,54 @@
+"""Hiding parts of a picture: what is hidden is blurred, so that nothing is brought in that was not there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from retrieval.head import Array
+from retrieval.pictures import Pixels
+
+Mask = NDArray[np.bool_]
+
+_RADIUS = 0.054  # of the blur, its standard deviation as a share of the side: 12 pixels of 224
+_LESS = 1e-3  # of a heatmap's weight for the one against it, which only sets the order of equal places
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    """uint8 (size, size, 3) without detail."""
+    radius = _RADIUS * pixels.shape[0]
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def hidden(pixels: Pixels, without_detail: Pixels, mask: Mask) -> Pixels:
+    """The picture where the mask (size, size) is False, and its blurred version where it is True."""
+    return np.where(mask[..., None], without_detail, pixels)
+
+
+def order_of(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
+    """Each pixel's place (size, size), from 0, in the order of a heatmap (h, w) enlarged as an overlay draws it.
+
+    Where it says the same of many places, such as nothing, those come last that the heatmap `against` it names most.
+    """
+    key = enlarged(heatmap, size) - _LESS * enlarged(against, size) * _scale(heatmap, against)
+    order = np.argsort(-key.ravel(), kind="stable")
+    places = np.empty(size * size, np.int64)
+    places[order] = np.arange(size * size)
+    return places.reshape(size, size)
+
+
+def _scale(heatmap: Array, against: Array) -> float:
+    most = float(against.max(initial=0))
+    return float(heatmap.max(initial=0)) / most if most > 0 and heatmap.max() > 0 else 1.0
+
+
+def enlarged(heatmap: Array, size: int) -> Array:
+    """(h, w) to float32 (size, size), each place covering its share of the picture."""
+    image = Image.fromarray(heatmap.astype(np.float32))
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def strongest(heatmap: Array, against: Array, size: int, share: float) -> Mask:
+    """The mask (size, size) of the share (0 to 1) of the picture that a heatmap names most."""
+    return order_of(heatmap, against, size) < round(share * size * size)

@@ -1,0 +1,111 @@
+"""Methods that need nothing but the last layer: a picture's activations, its descriptor, and the other picture's.
+
+Each takes `Pairs` and gives float32 (2, N, h, w), at least 0: what raises each pair's distance, and what lowers it.
+After average pooling the gradient is the same at all places of a channel. So HiResCAM (gradient times activation,
+place by place; Draelos and Carin, 2020) is Grad-CAM, and so is XGrad-CAM (Fu et al., 2020), whose weight is the mean
+of the gradients weighted by the activations; channels that are 0 everywhere add nothing to either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retrieval.cam import Pairs, both_ways, place_gradients, signed_maps, weighted
+from retrieval.head import TINY, Array, Head
+
+_EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
+_STEPS = 8  # of the path from nothing to the picture; 32 move no map by more than a hundredth
+
+
+def grad_cam(pairs: Pairs) -> Array:
+    """Grad-CAM: Selvaraju et al. (2017), as in the paper."""
+    return both_ways(signed_maps(pairs.head, pairs.activations, pairs.own, pairs.other))
+
+
+def grad_cam_plus_plus(pairs: Pairs) -> Array:
+    """Grad-CAM++: Chattopadhay et al. (2018), equation (19), with the log-odds as what the exponential is taken of.
+
+    With gradient G and S the sum of a channel's activations, which must not be negative, a channel weighs
+    Z relu(G) G^2 / (2 G^2 + S G^3).
+    """
+    activations = pairs.activations
+    gradients = place_gradients(pairs.head, activations, pairs.own, pairs.other)
+    sums, places = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
+
+    def towards(gradient: Array) -> Array:
+        up = np.maximum(gradient, 0)
+        return weighted(places * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
+
+    return np.maximum(np.stack([towards(gradients), towards(-gradients)]), 0)
+
+
+def layer_cam(pairs: Pairs) -> Array:
+    """LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
+    gradients = place_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
+    return np.maximum(np.stack([weighted(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]), 0)
+
+
+def integrated_cam(pairs: Pairs) -> Array:
+    """Integrated Grad-CAM: Sattarzadeh et al. (2021): the mean of the gradients on the way from no activations.
+
+    On a straight way all activations grow together, and the descriptor with them.
+    """
+    gradients = np.zeros_like(pairs.own)
+    for share in (np.arange(_STEPS, dtype=np.float32) + 0.5) / _STEPS:
+        gradients += place_gradients(pairs.head, pairs.activations, share * pairs.own, pairs.other) / _STEPS
+    return both_ways(weighted(gradients, pairs.activations))
+
+
+def ablation_cam(pairs: Pairs) -> Array:
+    """Ablation-CAM: Desai and Ramaswamy (2020): a channel weighs what the log-odds lose when it is set to 0.
+
+    That is a change of rank one to what the dense layer gives, so no further forward pass is needed.
+    """
+    weights = np.stack([_losses(pairs.head, one, two) for one, two in zip(pairs.own, pairs.other, strict=True)])
+    return both_ways(weighted(weights, pairs.activations))
+
+
+def eigen_cam(pairs: Pairs) -> Array:
+    """Eigen-CAM: Muhammad and Yeasin (2020): the first principal component of the places, of whatever pair.
+
+    Its sign is that in which it goes with the sum of the activations. It says what is there, not what speaks for or
+    against: both ways it is the same.
+    """
+    maps = np.stack([_first_component(each) for each in pairs.activations])
+    return np.stack([maps, maps])
+
+
+def local_cam(pairs: Pairs) -> Array:
+    """Local match: how near each place by itself is to the other picture, beside the mean of all places.
+
+    A place's activations are taken for the descriptor of a picture that is that place alone. What raises the distance
+    are the places that are further from the other picture than most.
+    """
+    head, activations = pairs.head, pairs.activations
+    count, channels, rows, columns = activations.shape
+    places = activations.reshape(count, channels, -1).transpose(0, 2, 1)  # (N, Z, C)
+    others = head.embed(pairs.other)
+    separations = head.separation(head.embed(np.ascontiguousarray(places)), others[:, None])
+    signed = head.slope * (separations - separations.mean(axis=1, keepdims=True))
+    apart = head.separation(head.embed(pairs.own), others) > 0
+    return both_ways((signed * apart[:, None]).reshape(count, rows, columns).astype(np.float32))
+
+
+def _losses(head: Head, own: Array, other: Array) -> Array:
+    """By how much the log-odds of one pair fall, float32 (C,), when each channel of `own` (C,) is set to 0."""
+    u2 = head.embed(other)
+    lost = head.shaped(own) - head.shaped(np.zeros_like(own))
+    e = np.maximum(head.project(own) - lost[:, None] * head.weight.T, 0)  # (C, E): each row without a channel
+    u = e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), TINY) if head.normalize else e
+    return np.asarray(head.slope * (head.separation(head.embed(own), u2) - head.separation(u, u2)), np.float32)
+
+
+def _first_component(activations: Array) -> Array:
+    channels, *shape = activations.shape
+    places = activations.reshape(channels, -1).T
+    centred = places - places.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    component = centred @ directions[0]
+    along = float(component @ places.sum(axis=1))
+    upright: Array = np.maximum(component if along >= 0 else -component, 0)
+    return upright.reshape(shape)

@@ -1,0 +1,68 @@
+"""The methods by name, all behind one interface, and the ensemble of those that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.cam import Pairs
+from retrieval.closed_form import (
+    ablation_cam,
+    eigen_cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    integrated_cam,
+    layer_cam,
+    local_cam,
+)
+from retrieval.head import TINY, Array
+from retrieval.masked import sbsm, score_cam
+from retrieval.settings import MethodName
+
+Method = Callable[[Pairs], Array]
+"""What raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""
+
+
+def ensemble(pairs: Pairs) -> Array:
+    """Grad-CAM's evidence, as far as others find it too: in each place the least of what all of them say.
+
+    The others are integrated Grad-CAM and the local match, each brought to Grad-CAM's scale by the strongest place of
+    a pair.
+    """
+    maps = grad_cam(pairs)
+    most = _strongest(maps)
+    for other in (integrated_cam(pairs), local_cam(pairs)):
+        maps = np.minimum(maps, other * (most / np.maximum(_strongest(other), TINY)))
+    return maps
+
+
+def _strongest(maps: Array) -> Array:
+    strongest: Array = maps.max((0, 2, 3), keepdims=True)
+    return strongest
+
+
+@dataclass(frozen=True)
+class Named:
+    """A method under the name that people know. `asks` tells whether it asks the network again, and often."""
+
+    title: str
+    run: Method
+    asks: bool = False
+
+
+METHODS: dict[MethodName, Named] = {
+    MethodName.ensemble: Named("Ensemble", ensemble),
+    MethodName.gradcam: Named("Grad-CAM", grad_cam),
+    MethodName.gradcam_plus_plus: Named("Grad-CAM++", grad_cam_plus_plus),
+    MethodName.xgradcam: Named("XGrad-CAM", grad_cam),
+    MethodName.hirescam: Named("HiResCAM", grad_cam),
+    MethodName.layercam: Named("LayerCAM", layer_cam),
+    MethodName.integrated: Named("Integrated Grad-CAM", integrated_cam),
+    MethodName.ablationcam: Named("Ablation-CAM", ablation_cam),
+    MethodName.eigencam: Named("Eigen-CAM", eigen_cam),
+    MethodName.local: Named("Local match", local_cam),
+    MethodName.scorecam: Named("Score-CAM", score_cam, asks=True),
+    MethodName.sbsm: Named("SBSM", sbsm, asks=True),
+}
