@@ -601,6 +601,62 @@ def reproduce(
 
 
 @app.command()
+def faithfulness(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
+    methods: Annotated[
+        list[MethodName] | None,
+        typer.Option("--method", help="A method; again for more. [default: all but scorecam, which takes long]"),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="How many pairs, half of one class and half of two.")] = 200,
+    grids: Annotated[int, typer.Option(min=0, help="How many grids of four pictures are pointed at.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
+    ] = None,
+    curves: Annotated[Path | None, typer.Option("--curves", help="A PNG for deletion and insertion curves.")] = None,
+    model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how true heatmaps are: hide, or show alone, what they name, and see what the model says then.
+
+    Each method is held against a random heatmap, the middle of the picture, and the picture's edges. The grid pointing
+    game asks with four pictures in one whether the evidence for a hit lies on the one of its class.
+
+    Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
+    """
+    if curves is not None and curves.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
+    from retrieval.faithfulness import measure_faithfulness
+    from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, faithfulness_lines
+    from retrieval.files import write_whole
+    from retrieval.grid_game import draw_grids, play
+    from retrieval.measure import find_subject
+    from retrieval.watching import prepared_steps, read_samples, stage
+
+    chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
+    found = read_samples(err, dataset)
+    drawn = draw_grids(found, grids, seed) if grids else []
+    with prepared_steps(err) as on_step:
+        comparer = find_subject(model, device, on_step).comparer
+        comparer.load()
+        comparer.at(size).load()
+    with stage(err, "Hiding and showing", pairs) as advance:
+        measured = measure_faithfulness(found, comparer, chosen, pairs, seed, advance)
+    with stage(err, "Pointing", grids) as advance:
+        shares = play(drawn, comparer, chosen, size, seed, advance)
+    if curves is not None:
+        write_whole(curves, faithfulness_curves(measured))
+    if as_json:
+        setup = {"dataset": str(dataset), "model": model, "seed": seed, "grids": grids, "size": size}
+        _print_json(faithfulness_json(measured, shares if grids else {}, setup))
+        return
+    out.print(faithfulness_lines(str(dataset), measured, shares if grids else {}))
+    if curves is not None:
+        out.print(Text(f"curves: {safe_name(curves)}"))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where the demo's files go.")] = Path("demo"),
     device: OnDevice = Device.auto,

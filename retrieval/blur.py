@@ -27,7 +27,7 @@ def hidden(pixels: Pixels, without_detail: Pixels, mask: Mask) -> Pixels:
 
 
 def order_of(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
-    """Each pixel's place (size, size), from 0, in the order of a heatmap (h, w) enlarged as an overlay draws it.
+    """Each pixel's place (size, size), from 0, in the order of a heatmap (h, w), linear between its places.
 
     Where it says the same of many places, such as nothing, those come last that the heatmap `against` it names most.
     """
@@ -41,19 +41,23 @@ def strongest(heatmap: Array, against: Array, size: int, share: float) -> Mask:
     """The mask (size, size) of the share (0 to 1) of the picture that comes first in that order."""
     count = round(share * size * size)
     mask = np.zeros(size * size, np.bool_)
-    mask[np.argpartition(-_key(heatmap, against, size), count)[:count]] = True
+    mask[np.argpartition(-_key(heatmap, against, size), count - 1)[:count]] = True
     return mask.reshape(size, size)
 
 
 def enlarged(heatmap: Array, size: int) -> Array:
-    """(h, w) to float32 (size, size), each place covering its share of the picture."""
-    image = Image.fromarray(heatmap.astype(np.float32))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    """(h, w) to float32 (size, size), each place covering its share of the picture, as an overlay draws it."""
+    return np.maximum(_resized(heatmap, size, Image.Resampling.BICUBIC), 0)
+
+
+def _resized(heatmap: Array, size: int, by: Image.Resampling) -> Array:
+    return np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize((size, size), by))
 
 
 def _key(heatmap: Array, against: Array, size: int) -> Array:
-    lessened = heatmap - np.float32(_LESS * _scale(heatmap, against)) * against
-    return enlarged(lessened, size).ravel()
+    # Not as it is drawn: a smoother curve swings below 0 beside a strong place, and above it again beyond.
+    named, other = (_resized(each, size, Image.Resampling.BILINEAR).ravel() for each in (heatmap, against))
+    return np.asarray(named - np.float32(_LESS * _scale(heatmap, against)) * other)
 
 
 def _scale(heatmap: Array, against: Array) -> float:

@@ -46,9 +46,7 @@ def draw_grids(dataset: DataSet, count: int, seed: int) -> list[Grid]:
         members.setdefault(sample.label, []).append(sample.path)
     several = [name for name in sorted(members) if len(members[name]) > 1]
     if len(members) < 4 or not several:
-        raise GalleryError(
-            f"{dataset.folder} has fewer than four classes, so there is no grid of four: leave out --grids"
-        )
+        raise GalleryError(f"{dataset.folder} has too few classes for grids of four: leave out --grids")
     return [_grid(members, several, random) for _ in range(count)]
 
 
@@ -92,7 +90,7 @@ def play(
 
 def right_share(heatmap: Array, quarter: int) -> float:
     """The share of a heatmap (h, w), at least 0, that lies in a quarter (0 to 3, by rows), enlarged as it is drawn."""
-    large = np.maximum(enlarged(heatmap, 2 * _CELLS), 0)
+    large = enlarged(heatmap, 2 * _CELLS)
     top, left = (_CELLS * place for place in divmod(quarter, 2))
     whole = float(large.sum())
     return float(large[top : top + _CELLS, left : left + _CELLS].sum()) / whole if whole > 0 else CHANCE

@@ -22,7 +22,7 @@ LAYERS = tuple(
     reproduce_answers reproduce_words reproduce
     reproduce_pairs reproduce_sets
     reproduced
-    make_bundle watching report crop_page evaluation_page
+    make_bundle watching report crop_page evaluation_page faithfulness_report
     answers dataset events mistakes page sheet
     engine shown tables
     train_bundle crop

@@ -1,0 +1,83 @@
+"""Correspondences: the table adds up to the inner product, and its regions are those that stand out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrieval.cam import Pairs
+from retrieval.correspond import correspond, matches_of
+from retrieval.head import Array, Head
+
+SHAPE = (3, 4)
+
+
+def sides(head: Head, first: Array, second: Array) -> tuple[Pairs, Pairs]:
+    g1, g2 = first.mean((2, 3)), second.mean((2, 3))
+    return Pairs(head, first, g1, g2), Pairs(head, second, g2, g1)
+
+
+def test_by_hand() -> None:
+    """The dense layer passes both channels on, so a place gives A / Z: (2, 0), (0, 1) and (1, 0), (0, 3), over 2."""
+    head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize=False)
+    first = np.array([[[[2, 0]], [[0, 1]]]], np.float32)
+    second = np.array([[[[1, 0]], [[0, 3]]]], np.float32)
+    found = correspond(*sides(head, first, second))
+    np.testing.assert_allclose(found.table, [[0.5, 0], [0, 0.75]])
+    assert (found.shape, found.other_shape) == ((1, 2), (1, 2))
+
+
+@pytest.mark.parametrize("shift", [None, 0.5])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_table_adds_up_to_the_inner_product(normalize: bool, shift: float | None) -> None:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(6, 5)).astype(np.float32)
+    head = Head(weight, random.normal(size=6).astype(np.float32), 2.0, -1.0, normalize, shift)
+    first, second = random.random((2, 3, 5, 3, 4), np.float32)
+    for place in range(3):
+        found = correspond(*sides(head, first, second), place)
+        u1, u2 = (head.embed(each[place].mean((1, 2))) for each in (first, second))
+        assert found.table.sum() == pytest.approx(float(u1 @ u2), rel=1e-4)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_pictures_without_activations_correspond_in_nothing(normalize: bool) -> None:
+    head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize)
+    dead = np.zeros((1, 2, 3, 3), np.float32)
+    with np.errstate(all="raise"):
+        found = correspond(*sides(head, dead, dead))
+    assert not found.table.any()
+    assert found.matches == ()
+
+
+def test_what_stands_out_is_found_not_what_goes_with_everything() -> None:
+    table = np.ones((12, 12), np.float32)
+    table[5] += 9  # a bright place
+    table[0, 11] += 4
+    table[11, 3] += 3
+    first, second, *_ = matches_of(table, SHAPE, SHAPE)
+    assert (set(first.first), set(first.second)) == ({(0, 0)}, {(2, 3)})
+    assert (set(second.first), set(second.second)) == ({(2, 3)}, {(0, 3)})
+    assert first.share == pytest.approx(5 / table.sum())
+
+
+def test_pairs_that_touch_in_both_pictures_are_one_region() -> None:
+    table = np.zeros((12, 12), np.float32)
+    table[0, 11] = table[1, 10] = 5
+    table[4, 0] = 4
+    matches = matches_of(table, SHAPE, SHAPE)
+    assert (set(matches[0].first), set(matches[0].second)) == ({(0, 0), (0, 1)}, {(2, 3), (2, 2)})
+    assert (set(matches[1].first), set(matches[1].second)) == ({(1, 0)}, {(0, 0)})
+
+
+def test_no_place_is_in_two_regions_and_none_is_large() -> None:
+    random = np.random.default_rng(3)
+    matches = matches_of(random.random((49, 49), np.float32), (7, 7), (7, 7))
+    assert 1 < len(matches) <= 5
+    for side in ("first", "second"):
+        cells = [cell for match in matches for cell in getattr(match, side)]
+        assert len(cells) == len(set(cells))
+        for match in matches:
+            rows, columns = zip(*getattr(match, side), strict=True)
+            assert max(rows) - min(rows) < 3
+            assert max(columns) - min(columns) < 3

@@ -1,0 +1,72 @@
+"""The grid pointing game: shares by hand, fair grids, and a model that points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.bundle import Bundle, find_bundle
+from retrieval.compare import Comparer
+from retrieval.demo import make_gallery
+from retrieval.errors import GalleryError
+from retrieval.grid_game import draw_grids, play, right_share
+from retrieval.samples import DataSet, Sample, find_samples
+from retrieval.settings import MethodName
+
+
+def data(classes: int, pictures: int = 2) -> DataSet:
+    samples = [
+        Sample(Path(f"{name}/{place}.png"), str(name), f"{name}-{place}")
+        for name in range(classes)
+        for place in range(pictures)
+    ]
+    return DataSet(Path("set"), tuple(samples), ())
+
+
+def test_shares_by_hand() -> None:
+    heat = np.zeros((2, 2), np.float32)
+    heat[0, 1] = 1
+    assert right_share(heat, 1) > 0.75  # a little is drawn over the border
+    assert right_share(heat, 2) < 0.02
+    assert right_share(np.ones((7, 7), np.float32), 3) == pytest.approx(0.25)
+    assert right_share(np.zeros((7, 7), np.float32), 0) == 0.25
+
+
+def test_a_grid_shows_four_classes_and_the_hit_is_another_picture_of_one() -> None:
+    grids = draw_grids(data(6, 3), 50, seed=1)
+    assert grids == draw_grids(data(6, 3), 50, seed=1)
+    assert {grid.quarter for grid in grids} == {0, 1, 2, 3}
+    for grid in grids:
+        assert len({path.parent for path in grid.pictures}) == 4
+        shown = grid.pictures[grid.quarter]
+        assert shown.parent == grid.hit.parent
+        assert shown != grid.hit
+
+
+@pytest.mark.parametrize("few", [data(3), data(5, pictures=1)])
+def test_too_few_classes_or_pictures_make_no_grid(few: DataSet) -> None:
+    with pytest.raises(GalleryError, match="too few classes"):
+        draw_grids(few, 1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """The demo's: several views of each of some real photographs."""
+    return find_samples(make_gallery(tmp_path_factory.mktemp("grids"))[0])
+
+
+@pytest.mark.parametrize("size", [None, 320])
+def test_the_default_model_points_at_what_is_alike(photographs: DataSet, size: int | None) -> None:
+    grids = draw_grids(photographs, 8, seed=0)
+    comparer = Comparer(find_bundle("default"), "cpu")
+    shares = play(grids, comparer, [MethodName.ensemble, MethodName.eigencam], size)
+    assert shares["Ensemble"].mean > 0.6
+    assert shares["Ensemble"].low <= shares["Ensemble"].mean <= shares["Ensemble"].high
+    assert shares["Eigen-CAM"].mean < 0.5  # which says what is there, whatever the hit
+
+
+def test_a_grid_that_cannot_be_read_is_left_out(tiny_bundle: Bundle) -> None:
+    shares = play(draw_grids(data(4), 3, seed=0), Comparer(tiny_bundle, "cpu"), [MethodName.gradcam])
+    assert shares["Grad-CAM"].mean == 0
