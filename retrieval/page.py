@@ -65,8 +65,7 @@ def limits_html(results: Sequence[Shown]) -> str:
     """What heatmaps cannot say, as a paragraph."""
     return f"""<p>The limits: {_places(results)}, so their edges are not the edges of
 things, and the dark edges of an oblong picture were not seen by the model. They show what the model’s verdict rests
-on, where for and against nearly balance within a picture: they say where, the similarity says how much. They prove
-nothing about the pictures, and the model may be right
+on: they say where, the similarity says how much. They prove nothing about the pictures, and the model may be right
 for the wrong reasons.</p>"""
 
 
