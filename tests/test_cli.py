@@ -284,16 +284,16 @@ def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
 def test_where_nothing_is_confidently_similar_all_outputs_say_so(indexed: Indexed, tmp_path: Path) -> None:
     asked, page = tmp_path / "asked.png", tmp_path / "page.html"
     Image.fromarray(blocks(50)).save(asked)
-    options = ("--confidence", "0.9999", "--store", indexed.store)
+    options = ("--confidence", "1", "--store", indexed.store)
     done = retrieve("query", asked, "--html", page, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr.decode()
     (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
-    assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 99.9 % wanted\.", said)
+    assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 100.0 % wanted\.", said)
     assert "1   " in done.stdout.decode()  # the hits are still shown
     assert said in Checker(page.read_text("utf-8")).text
     assert (tmp_path / "out" / "contact-sheet.png").is_file()
     told = answer("query", asked, "--no-explain", *options)
-    assert (told["confident"], told["confidence"], len(told["hits"])) == (False, 0.9999, 5)
+    assert (told["confident"], told["confidence"], len(told["hits"])) == (False, 1.0, 5)
     assert b"Nothing in this gallery" not in retrieve("query", indexed.picture, "--store", indexed.store).stdout
     assert not answer("query", asked, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
 
