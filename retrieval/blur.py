@@ -31,16 +31,18 @@ def order_of(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
 
     Where it says the same of many places, such as nothing, those come last that the heatmap `against` it names most.
     """
-    key = enlarged(heatmap, size) - _LESS * enlarged(against, size) * _scale(heatmap, against)
-    order = np.argsort(-key.ravel(), kind="stable")
+    order = np.argsort(-_key(heatmap, against, size), kind="stable")
     places = np.empty(size * size, np.int64)
     places[order] = np.arange(size * size)
     return places.reshape(size, size)
 
 
-def _scale(heatmap: Array, against: Array) -> float:
-    most = float(against.max(initial=0))
-    return float(heatmap.max(initial=0)) / most if most > 0 and heatmap.max() > 0 else 1.0
+def strongest(heatmap: Array, against: Array, size: int, share: float) -> Mask:
+    """The mask (size, size) of the share (0 to 1) of the picture that comes first in that order."""
+    count = round(share * size * size)
+    mask = np.zeros(size * size, np.bool_)
+    mask[np.argpartition(-_key(heatmap, against, size), count)[:count]] = True
+    return mask.reshape(size, size)
 
 
 def enlarged(heatmap: Array, size: int) -> Array:
@@ -49,6 +51,11 @@ def enlarged(heatmap: Array, size: int) -> Array:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def strongest(heatmap: Array, against: Array, size: int, share: float) -> Mask:
-    """The mask (size, size) of the share (0 to 1) of the picture that a heatmap names most."""
-    return order_of(heatmap, against, size) < round(share * size * size)
+def _key(heatmap: Array, against: Array, size: int) -> Array:
+    lessened = heatmap - np.float32(_LESS * _scale(heatmap, against)) * against
+    return enlarged(lessened, size).ravel()
+
+
+def _scale(heatmap: Array, against: Array) -> float:
+    most = float(against.max(initial=0))
+    return float(heatmap.max(initial=0)) / most if most > 0 and heatmap.max() > 0 else 1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,12 @@ class Asked:
     """Pictures for methods that ask the network again about changed ones.
 
     `pixels` are B pictures, uint8 (size, size, 3); `blank` is the colour that is 0 to the network; `describe` gives
-    descriptors (M, C) of changed pictures, float32 (size, size, 3) in the same units.
+    descriptors (M, C) of changed pictures, (size, size, 3) in the same units, which it rounds.
     """
 
     pixels: Sequence[Pixels]
     blank: tuple[float, float, float]
-    describe: Callable[[Sequence[Array]], Array]
+    describe: Callable[[Sequence[NDArray[Any]]], Array]
 
     def only(self, places: Iterable[int]) -> Asked:
         """The pictures at these places."""

@@ -6,18 +6,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
 from retrieval.cam import Asked
+from retrieval.correspond import correspond
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array, Head
 from retrieval.network import Features, Network, Step, open_network
 from retrieval.pictures import Pixels, Source, load, normalise
 from retrieval.settings import PLAINLY, How
+from retrieval.verify import verify
 
 _BATCH = 32
 _READERS = 2
@@ -108,13 +111,26 @@ class Comparer:
     ) -> list[Explanation]:
         """The first picture against each of the others, whose distances (N,) by stored descriptors are known."""
         sides = facing(self.head, self.activate(pixels), self.asked(pixels))
-        return explain_pairs(sides, distances, how.method)
+        explained = explain_pairs(sides, distances, how.method)
+        if how.correspond:
+            explained = [
+                replace(each, correspondence=correspond(*sides, place)) for place, each in enumerate(explained)
+            ]
+        return self._verified(pixels, explained) if how.verify else explained
+
+    def _verified(self, pixels: Sequence[Pixels], explained: list[Explanation]) -> list[Explanation]:
+        """The same with their heatmaps checked, but for pictures that equal the first."""
+        open_ = [place for place, each in enumerate(explained) if not each.identical]
+        claims = [explained[place].claims for place in open_]
+        pictures = [pixels[0], *(pixels[place + 1] for place in open_)]
+        found = dict(zip(open_, verify(self.head, self.describe, pictures, claims), strict=True))
+        return [replace(each, verification=found.get(place)) for place, each in enumerate(explained)]
 
     def asked(self, pixels: Sequence[Pixels]) -> Asked:
         """These pictures for methods that ask the network again."""
         return Asked(pixels, self.bundle.card.preprocessing.mean, self._describe_changed)
 
-    def _describe_changed(self, pictures: Sequence[Array]) -> Array:
+    def _describe_changed(self, pictures: Sequence[NDArray[Any]]) -> Array:
         return self.describe([np.rint(picture).astype(np.uint8) for picture in pictures])
 
 

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.cam import Asked, Pairs
+from retrieval.correspond import Correspondence
 from retrieval.head import Array, Head
 from retrieval.methods import METHODS
 from retrieval.network import Features
 from retrieval.settings import DEFAULT_METHOD, THRESHOLD, MethodName
+from retrieval.verify import Claims, Verification
 
 Verdict = Literal["similar", "different"]
 
@@ -48,7 +50,10 @@ class Heatmaps:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pair got its verdict, by one method. Where the pictures are `identical` the heatmaps are empty."""
+    """Why a pair got its verdict, by one method. Where the pictures are `identical` the heatmaps are empty.
+
+    `correspondence` and `verification` are None where they were not asked for, or there is nothing to check.
+    """
 
     query: Heatmaps
     hit: Heatmaps
@@ -56,6 +61,14 @@ class Explanation:
     verdict: Verdict
     identical: bool
     method: MethodName = DEFAULT_METHOD
+    correspondence: Correspondence | None = None
+    verification: Verification | None = None
+
+    @property
+    def claims(self) -> Claims:
+        """What a verification checks."""
+        query, hit = ((each.factual, each.counterfactual) for each in (self.query, self.hit))
+        return Claims(query, hit, self.verdict == "different")
 
     @property
     def similarity(self) -> float:

@@ -26,16 +26,12 @@ Method = Callable[[Pairs], Array]
 
 
 def ensemble(pairs: Pairs) -> Array:
-    """Grad-CAM's evidence, as far as others find it too: in each place the least of what all of them say.
+    """Integrated Grad-CAM's evidence, as far as the local match finds it too: in each place the lesser of the two.
 
-    The others are integrated Grad-CAM and the local match, each brought to Grad-CAM's scale by the strongest place of
-    a pair.
+    The local match is brought to the other's scale by the strongest place of a pair.
     """
-    maps = grad_cam(pairs)
-    most = _strongest(maps)
-    for other in (integrated_cam(pairs), local_cam(pairs)):
-        maps = np.minimum(maps, other * (most / np.maximum(_strongest(other), TINY)))
-    return maps
+    integrated, local = integrated_cam(pairs), local_cam(pairs)
+    return np.asarray(np.minimum(integrated, local * (_strongest(integrated) / np.maximum(_strongest(local), TINY))))
 
 
 def _strongest(maps: Array) -> Array:

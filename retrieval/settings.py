@@ -61,10 +61,15 @@ DEFAULT_METHOD = MethodName.ensemble
 
 @dataclass(frozen=True)
 class How:
-    """How pairs are explained: by which method, and at which picture size (None: the model's own)."""
+    """How pairs are explained: by which method, and at which picture size (None: the model's own).
+
+    `verify` checks each heatmap by hiding what it names, `correspond` tells which parts of both pictures match.
+    """
 
     method: MethodName = DEFAULT_METHOD
     size: int | None = None
+    verify: bool = False
+    correspond: bool = False
 
 
 PLAINLY = How()

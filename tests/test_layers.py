@@ -31,10 +31,11 @@ LAYERS = tuple(
     loader
     trainee
     losses checkpoint tune calibrate
+    grid_game faithfulness
     compare search cropped
     focus
-    explain indexing
-    methods upkeep
+    explain indexing baselines
+    methods upkeep correspond verify
     masked closed_form tuning calibration
     network split
     model samples overlay demo

@@ -1,0 +1,48 @@
+"""Heatmaps that know nothing of the model, for methods to be held against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retrieval.cam import Pairs
+from retrieval.head import Array
+from retrieval.methods import Method
+
+_WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of the side
+
+
+def random_map(pairs: Pairs) -> Array:
+    """Each place drawn by chance, and against it what is left to 1: float32 (2, N, h, w). The same for one content."""
+    count, _, rows, columns = pairs.activations.shape
+    seeds = (np.abs(each).sum().view(np.uint32) for each in pairs.own)
+    drawn = np.stack([np.random.default_rng(int(seed)).random((rows, columns), np.float32) for seed in seeds])
+    assert len(drawn) == count
+    return np.stack([drawn, 1 - drawn])
+
+
+def centre_map(pairs: Pairs) -> Array:
+    """A Gaussian in the middle of every picture."""
+    count, _, rows, columns = pairs.activations.shape
+    y, x = (np.linspace(-0.5, 0.5, places) / _WIDTH for places in (rows, columns))
+    middle = np.exp(-0.5 * (y[:, None] ** 2 + x**2)).astype(np.float32)
+    return np.broadcast_to(middle, (2, count, rows, columns))
+
+
+def edge_map(pairs: Pairs) -> Array:
+    """How much the picture changes at each place: the mean length of the gradient of its brightness."""
+    if pairs.asked is None:
+        raise ValueError("an edge map looks at the pictures: give the pairs with their pixels")
+    rows, columns = pairs.activations.shape[2:]
+    maps = np.stack([_edges(pixels.astype(np.float32).mean(axis=2), rows, columns) for pixels in pairs.asked.pixels])
+    return np.stack([maps, maps])
+
+
+def _edges(grey: Array, rows: int, columns: int) -> Array:
+    down, right = np.gradient(grey)
+    length = np.hypot(down, right).astype(np.float32)
+    bands = [np.array_split(band, columns, axis=1) for band in np.array_split(length, rows, axis=0)]
+    return np.array([[cell.mean() for cell in band] for band in bands], np.float32)
+
+
+BASELINES: dict[str, Method] = {"Random": random_map, "Centre": centre_map, "Edges": edge_map}
+"""By the name that tables give them."""

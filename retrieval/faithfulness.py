@@ -1,0 +1,244 @@
+"""How true a method's heatmaps are, over the pairs of a data set.
+
+The first picture of each pair is changed as its heatmap says, and the confidence in the pair's verdict is followed:
+the similarity where that is `similar`, else the distance. What is hidden is blurred. A heatmap is true where hiding its
+most factual places first costs confidence quickly (deletion), where showing them first brings it back quickly
+(insertion; both after Petsiuk et al., 2018, RISE), and where hiding the most counterfactual fifth makes the verdict
+more confident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.baselines import BASELINES
+from retrieval.blur import blurred, enlarged, hidden, order_of, strongest
+from retrieval.cam import Asked, Pairs
+from retrieval.compare import Comparer
+from retrieval.errors import GalleryError, PictureError
+from retrieval.explain import verdict_of
+from retrieval.head import Array, Head
+from retrieval.methods import METHODS, Method
+from retrieval.metrics import Interval, bootstrap
+from retrieval.pairs import random_pairs
+from retrieval.pictures import Pixels
+from retrieval.samples import Advance, DataSet
+from retrieval.settings import MethodName
+from retrieval.verify import RANDOM, SHARE, random_regions
+
+STEPS = 10
+"""Of deletion and insertion: a tenth of the picture each."""
+
+_TOGETHER = 8  # pairs whose activations are held at once
+_KINDS = ("factual", "counterfactual")
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one heatmap did to one pair's confidence.
+
+    `deletion` and `insertion` are the confidences (STEPS + 1,) as ever more is hidden, or shown; `shown` that of the
+    picture seen through the heatmap; `fifth` what hiding its first fifth adds, `random` (8,) what hiding random
+    regions of the same shape adds, in log-odds of the verdict.
+    """
+
+    deletion: Curve
+    insertion: Curve
+    shown: float
+    fifth: float
+    random: Curve
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one kind of heatmap, each with a 95 % interval of its mean over the pairs.
+
+    `deletion` and `insertion` are areas under the curves: for the verdict deletion is good where it is low, insertion
+    where it is high. `drop` is the share of the confidence that is lost when only the heatmap's places are shown,
+    `increase` the share of pairs in which it grows (Chattopadhay et al., 2018). `raised` is the share of pairs in
+    which hiding the first fifth raises the confidence, `raised_by_random` of random regions of the same shape.
+    """
+
+    deletion: Interval
+    insertion: Interval
+    drop: Interval
+    increase: Interval
+    raised: Interval
+    raised_by_random: Interval
+    deletion_curve: tuple[float, ...]
+    insertion_curve: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """A method's factual and counterfactual heatmaps over some pairs."""
+
+    factual: Figures
+    counterfactual: Figures
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """By group of pairs (`all`, and the verdicts `similar` and `different`): how many, and each method's figures."""
+
+    pairs: dict[str, int]
+    methods: dict[str, dict[str, MethodFigures]]
+    left_out: tuple[str, ...]
+
+
+def measure_faithfulness(
+    dataset: DataSet,
+    comparer: Comparer,
+    methods: Sequence[MethodName],
+    pairs: int,
+    seed: int = 0,
+    advance: Advance = lambda pairs: None,
+) -> Faithfulness:
+    """The figures of methods and baselines on half as many pairs of one class as of all, the rest of two classes.
+
+    Raises GalleryError where the data set has too few pictures for so many pairs.
+    """
+    first, second, _ = random_pairs(dataset.codes, seed, pairs // 2)
+    makers: dict[str, Method] = {METHODS[name].title: METHODS[name].run for name in methods} | BASELINES
+    traced: dict[str, list[tuple[Traced, Traced]]] = {title: [] for title in makers}
+    verdicts: list[str] = []
+    left_out: list[str] = []
+    for start in range(0, len(first), _TOGETHER):
+        block = slice(start, start + _TOGETHER)
+        read = list(_read(comparer, dataset, first[block], second[block], left_out))
+        if read:
+            side, distances = _paired(comparer, read)
+            verdicts += [verdict_of(float(distance)) for distance in distances]
+            for title, found in _traced(side, distances, makers).items():
+                traced[title] += found
+        advance(len(first[block]))
+    if not verdicts:
+        raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
+    return _summed_up(traced, verdicts, left_out, seed)
+
+
+def _read(
+    comparer: Comparer, dataset: DataSet, first: NDArray[np.int64], second: NDArray[np.int64], left_out: list[str]
+) -> Iterator[tuple[Pixels, Pixels]]:
+    for places in zip(first, second, strict=True):
+        try:
+            one, other = (comparer.pixels(dataset.samples[place].path) for place in places)
+            yield one, other
+        except PictureError as error:
+            left_out.append(str(error))
+
+
+def _paired(comparer: Comparer, read: list[tuple[Pixels, Pixels]]) -> tuple[Pairs, NDArray[np.float64]]:
+    """The first pictures against the second ones, and the distances (N,) that the verdicts rest on."""
+    firsts, seconds = ([pair[place] for pair in read] for place in (0, 1))
+    head, features = comparer.bundle.head, comparer.activate(firsts)
+    others = comparer.describe(seconds)
+    distances = head.distance(head.separation(head.embed(comparer.describe(firsts)), head.embed(others)))
+    return Pairs(head, features.activations, features.descriptors, others, comparer.asked(firsts)), distances
+
+
+def _traced(
+    side: Pairs, distances: NDArray[np.float64], makers: dict[str, Method]
+) -> dict[str, list[tuple[Traced, Traced]]]:
+    """By method, each pair's factual and counterfactual heatmap traced."""
+    assert side.asked is not None
+    tracers = [_Tracer(side, side.asked, place, float(distance)) for place, distance in enumerate(distances)]
+    found: dict[str, list[tuple[Traced, Traced]]] = {}
+    for title, make in makers.items():
+        maps = make(side)
+        found[title] = [tracer.both(maps[:, place]) for place, tracer in enumerate(tracers)]
+    return found
+
+
+class _Tracer:
+    """One pair, whose first picture is changed again and again."""
+
+    def __init__(self, side: Pairs, asked: Asked, place: int, distance: float) -> None:
+        self.head: Head = side.head
+        self.pixels, self.plain = asked.pixels[place], blurred(asked.pixels[place])
+        self.different = verdict_of(distance) == "different"
+        self.seed = place
+        self._describe = asked.describe
+        self._other = side.head.embed(side.other[place])
+        self.ends = self._log_odds([self.pixels, self.plain])
+
+    def both(self, maps: Array) -> tuple[Traced, Traced]:
+        """The factual and the counterfactual heatmap of what raises and what lowers the distance, (2, h, w)."""
+        factual, counterfactual = maps if self.different else maps[::-1]
+        return self._trace(factual, counterfactual), self._trace(counterfactual, factual)
+
+    def _trace(self, heatmap: Array, against: Array) -> Traced:
+        size = self.pixels.shape[0]
+        order = order_of(heatmap, against, size)
+        masks = [order < round(step / STEPS * size * size) for step in range(1, STEPS)]
+        fifth = strongest(heatmap, against, size, SHARE)
+        regions = [fifth, *random_regions(fifth, RANDOM, self.seed)]
+        changed = [hidden(self.pixels, self.plain, mask) for mask in masks]
+        changed += [hidden(self.plain, self.pixels, mask) for mask in masks]
+        changed += [hidden(self.pixels, self.plain, region) for region in regions]
+        log_odds = self._log_odds([*changed, self._seen_through(heatmap)])
+        whole, blank = self.ends
+        count = STEPS - 1
+        gained = log_odds[2 * count : -1] - whole
+        return Traced(
+            deletion=_confidence(np.array([whole, *log_odds[:count], blank])),
+            insertion=_confidence(np.array([blank, *log_odds[count : 2 * count], whole])),
+            shown=float(_confidence(log_odds[-1:])[0]),
+            fifth=float(gained[0]),
+            random=gained[1:],
+        )
+
+    def _seen_through(self, heatmap: Array) -> Pixels:
+        """The picture as sharp as the heatmap is strong."""
+        most = float(heatmap.max())
+        sharp = np.clip(enlarged(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
+        seen: Pixels = np.rint(self.plain + (self.pixels.astype(np.float32) - self.plain) * sharp).astype(np.uint8)
+        return seen
+
+    def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
+        """Of the verdict, (M,)."""
+        separations = self.head.separation(self.head.embed(self._describe(pictures)), self._other)
+        sign = 1 if self.different else -1
+        return sign * (self.head.slope * separations + self.head.intercept)
+
+
+def _confidence(log_odds: Curve) -> Curve:
+    return 0.5 * (1 + np.tanh(0.5 * log_odds))
+
+
+def _summed_up(
+    traced: dict[str, list[tuple[Traced, Traced]]], verdicts: list[str], left_out: list[str], seed: int
+) -> Faithfulness:
+    said = np.array(verdicts)
+    groups = {"all": np.full(len(said), True), "similar": said == "similar", "different": said == "different"}
+    places = {name: np.flatnonzero(own) for name, own in groups.items() if own.any()}
+    methods = {
+        title: {
+            group: MethodFigures(*(_figures([found[place][kind] for place in own], seed) for kind in (0, 1)))
+            for group, own in places.items()
+        }
+        for title, found in traced.items()
+    }
+    return Faithfulness({name: len(own) for name, own in places.items()}, methods, tuple(left_out))
+
+
+def _figures(traced: Sequence[Traced], seed: int) -> Figures:
+    deletion, insertion = (np.stack([getattr(each, name) for each in traced]) for name in ("deletion", "insertion"))
+    start, shown = deletion[:, 0], np.array([each.shown for each in traced])
+    fifth, random = np.array([each.fifth for each in traced]), np.stack([each.random for each in traced])
+    return Figures(
+        deletion=bootstrap(np.trapezoid(deletion, axis=1) / STEPS, seed),
+        insertion=bootstrap(np.trapezoid(insertion, axis=1) / STEPS, seed),
+        drop=bootstrap(np.maximum(start - shown, 0) / start, seed),
+        increase=bootstrap((shown > start).astype(np.float64), seed),
+        raised=bootstrap((fifth > 0).astype(np.float64), seed),
+        raised_by_random=bootstrap((random > 0).mean(axis=1), seed),
+        deletion_curve=tuple(deletion.mean(axis=0).tolist()),
+        insertion_curve=tuple(insertion.mean(axis=0).tolist()),
+    )

@@ -1,0 +1,123 @@
+"""The grid pointing game: does the evidence for a hit lie in the quarter of the query that shows the hit's class?
+
+After Bohle et al. (2021, Convolutional Dynamic Alignment Networks), for pairs: the query is four pictures of different
+classes side by side, the hit another picture of one of the four classes. The score is the share of the evidence for
+similarity that lies in the right quarter; an even heatmap has a quarter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.blur import enlarged
+from retrieval.cam import Asked, Pairs
+from retrieval.compare import Comparer
+from retrieval.errors import GalleryError, PictureError
+from retrieval.head import Array
+from retrieval.methods import METHODS, Method
+from retrieval.metrics import Interval, bootstrap
+from retrieval.pictures import Pixels, load
+from retrieval.samples import Advance, DataSet
+from retrieval.settings import MethodName
+
+CHANCE = 0.25
+_TOGETHER = 16  # grids whose activations are held at once
+_CELLS = 64  # a side of a quarter in which evidence is summed
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Four pictures of different classes, by rows, which of them the hit shows the class of, and the hit."""
+
+    pictures: tuple[Path, Path, Path, Path]
+    quarter: int
+    hit: Path
+
+
+def draw_grids(dataset: DataSet, count: int, seed: int) -> list[Grid]:
+    """Grids drawn by chance. Raises GalleryError where there are fewer than four classes, one with two pictures."""
+    random = np.random.default_rng(seed)
+    members: dict[str, list[Path]] = {}
+    for sample in dataset.samples:
+        members.setdefault(sample.label, []).append(sample.path)
+    several = [name for name in sorted(members) if len(members[name]) > 1]
+    if len(members) < 4 or not several:
+        raise GalleryError(
+            f"{dataset.folder} has fewer than four classes, so there is no grid of four: leave out --grids"
+        )
+    return [_grid(members, several, random) for _ in range(count)]
+
+
+def _grid(members: dict[str, list[Path]], several: list[str], random: np.random.Generator) -> Grid:
+    """The hit's class has two pictures: one in the grid, one as the hit."""
+    wanted = str(random.choice(several))
+    others = random.choice([name for name in sorted(members) if name != wanted], 3, replace=False)
+    shown, hit = random.choice(len(members[wanted]), 2, replace=False)
+    quarter = int(random.integers(4))
+    pictures = [members[name][int(random.integers(len(members[name])))] for name in others]
+    pictures.insert(quarter, members[wanted][shown])
+    one, two, three, four = pictures
+    return Grid((one, two, three, four), quarter, members[wanted][hit])
+
+
+def play(
+    grids: Sequence[Grid],
+    comparer: Comparer,
+    methods: Sequence[MethodName],
+    size: int | None = None,
+    seed: int = 0,
+    advance: Advance = lambda grids: None,
+) -> dict[str, Interval]:
+    """By method, the mean share of the evidence in the right quarter, with its 95 % interval.
+
+    The grid is `size` pixels wide (None: as wide as the model's pictures), the hit as the model takes it. An empty map
+    counts as an even one. A grid whose pictures cannot be read is left out.
+    """
+    shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
+    for start in range(0, len(grids), _TOGETHER):
+        block = grids[start : start + _TOGETHER]
+        read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, comparer, size)) is not None]
+        if read:
+            side = _side([pixels for pixels, _ in read], comparer, size)
+            quarters = [quarter for _, quarter in read]
+            for name in methods:
+                shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
+        advance(len(block))
+    return {title: bootstrap(np.array(found), seed) for title, found in shares.items()}
+
+
+def right_share(heatmap: Array, quarter: int) -> float:
+    """The share of a heatmap (h, w), at least 0, that lies in a quarter (0 to 3, by rows), enlarged as it is drawn."""
+    large = np.maximum(enlarged(heatmap, 2 * _CELLS), 0)
+    top, left = (_CELLS * place for place in divmod(quarter, 2))
+    whole = float(large.sum())
+    return float(large[top : top + _CELLS, left : left + _CELLS].sum()) / whole if whole > 0 else CHANCE
+
+
+def _shares(method: Method, side: Pairs, quarters: Sequence[int]) -> list[float]:
+    """Of what lowers the distance, whatever the verdict."""
+    return [right_share(heatmap, quarter) for heatmap, quarter in zip(method(side)[1], quarters, strict=True)]
+
+
+def _read(grid: Grid, comparer: Comparer, size: int | None) -> tuple[Pixels, Pixels] | None:
+    """The grid and the hit as pixels."""
+    whole = size or comparer.bundle.card.preprocessing.size
+    half = whole // 2
+    try:
+        parts = [load(path, half)[0] for path in grid.pictures]
+        rows = [np.concatenate(parts[first : first + 2], axis=1) for first in (0, 2)]
+        return np.concatenate(rows), comparer.pixels(grid.hit)
+    except PictureError:
+        return None
+
+
+def _side(read: Sequence[tuple[Pixels, Pixels]], comparer: Comparer, size: int | None) -> Pairs:
+    large = comparer.at(size)
+    grids, hits = ([pixels[place] for pixels in read] for place in (0, 1))
+    features = large.activate(grids)
+    asked: Asked = large.asked(grids)
+    return Pairs(comparer.bundle.head, features.activations, features.descriptors, comparer.describe(hits), asked)

@@ -1,0 +1,146 @@
+"""Whether a heatmap is true: what the model says once the places that it names are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.blur import Mask, blurred, hidden, strongest
+from retrieval.head import Array, Head
+from retrieval.pictures import Pixels
+
+SHARE = 0.2
+"""How much of a picture is hidden: a fifth of its area."""
+
+RANDOM = 8
+"""How many random regions of the same area and shape each is held against."""
+
+
+class Support(StrEnum):
+    """Whether hiding what a heatmap names changes the verdict's confidence as it claims."""
+
+    faithful = "faithful"
+    weak = "weak"
+    not_supported = "not supported"
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The similarity once a region is blurred, and once random regions of the same area and shape are (8,)."""
+
+    similarity: float
+    random: tuple[float, ...]
+    margin: float  # by how much the log-odds moved further than for random regions, as the heatmap claims
+    error: float  # of the random regions' mean: their standard deviation over the root of their count
+
+    @property
+    def random_similarity(self) -> float:
+        """The mean over the random regions."""
+        return float(np.mean(self.random))
+
+    @property
+    def holds(self) -> bool:
+        """Whether the region did what the heatmap claims, beyond what chance explains."""
+        return self.margin > self.error
+
+
+@dataclass(frozen=True)
+class Check:
+    """One picture's heatmaps checked: its most factual fifth is hidden, then its most counterfactual fifth."""
+
+    factual: Hidden
+    counterfactual: Hidden
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A pair's heatmaps checked in both pictures. `similarity` is that of the pictures as they are."""
+
+    similarity: float
+    query: Check
+    hit: Check
+
+    @property
+    def support(self) -> Support:
+        """Faithful where all four claims hold; weak where both factual ones or any three do."""
+        factual = [self.query.factual.holds, self.hit.factual.holds]
+        held = sum(factual) + self.query.counterfactual.holds + self.hit.counterfactual.holds
+        if held == 4:
+            return Support.faithful
+        return Support.weak if all(factual) or held == 3 else Support.not_supported
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is claimed of a pair: the factual and the counterfactual heatmap of both pictures, for a verdict."""
+
+    query: tuple[Array, Array]
+    hit: tuple[Array, Array]
+    different: bool
+
+
+def verify(
+    head: Head, describe: Callable[[Sequence[Pixels]], Array], pixels: Sequence[Pixels], claims: Sequence[Claims]
+) -> list[Verification]:
+    """Check the heatmaps of the first picture, the query, against each of the others, uint8 (size, size, 3).
+
+    36 changed pictures a pair go through the network, as fast as it can, for descriptors. The same random regions are
+    drawn each time.
+    """
+    changed = [
+        picture
+        for place, claim in enumerate(claims, 1)
+        for own, maps in ((pixels[0], claim.query), (pixels[place], claim.hit))
+        for picture in _changed(own, maps, place)
+    ]
+    u = head.embed(describe([*pixels, *changed]))
+    plain, after = u[: len(pixels)], u[len(pixels) :].reshape(len(claims), 2, 2, 1 + RANDOM, -1)
+    found = []
+    for place, claim in enumerate(claims):
+        query, hit = plain[0], plain[place + 1]
+        before = head.separation(query, hit)
+        checks = [
+            _check(head, claim.different, before, head.separation(own, other))
+            for own, other in zip(after[place], (hit, query), strict=True)
+        ]
+        found.append(Verification(float(1 - head.distance(before)), *checks))
+    return found
+
+
+def random_regions(mask: Mask, count: int, seed: int) -> list[Mask]:
+    """Regions of the same area and shape (size, size): the mask, perhaps mirrored, moved at random, round the edges."""
+    random = np.random.default_rng(seed)
+    size = mask.shape[0]
+    regions = []
+    for _ in range(count):
+        turned = mask[:: random.choice((1, -1)), :: random.choice((1, -1))]
+        regions.append(np.roll(turned, tuple(random.integers(0, size, 2)), (0, 1)))
+    return regions
+
+
+def _changed(pixels: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
+    """The picture without its factual fifth, without random regions like it, and the same of its counterfactual one."""
+    size, plain = pixels.shape[0], blurred(pixels)
+    masks = [strongest(*pair, size, SHARE) for pair in (maps, maps[::-1])]
+    regions = [region for mask in masks for region in (mask, *random_regions(mask, RANDOM, seed))]
+    return [hidden(pixels, plain, region) for region in regions]
+
+
+def _check(head: Head, different: bool, before: NDArray[np.float64], after: NDArray[np.float64]) -> Check:
+    """Of the separation before, and those after (2, 1 + RANDOM): factual and counterfactual, the region's own first."""
+    confidence = head.slope * (after - before) * (1 if different else -1)  # what the log-odds of the verdict gain
+    similarities = 1 - head.distance(after)
+    factual, counterfactual = (
+        Hidden(
+            similarity=float(similar[0]),
+            random=tuple(similar[1:].tolist()),
+            margin=float(sign * (gained[0] - gained[1:].mean())),
+            error=float(gained[1:].std(ddof=1) / np.sqrt(RANDOM)),
+        )
+        for sign, similar, gained in zip((-1, 1), similarities, confidence, strict=True)
+    )
+    return Check(factual, counterfactual)
