@@ -22,8 +22,10 @@ from retrieval.metrics import Bin, calibration_error, reliability, roc_auc
 from retrieval.pairs import Codes, Flags, random_pairs
 from retrieval.settings import THRESHOLD
 
-MOST = 5000  # pictures: more make the fit slower, but no better
-LEAST_PICTURES = 20  # fewer leave the error as likely to grow as to fall
+# Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
+# all but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 hardly did better.
+LEAST_PICTURES = 20
+MOST = 5000
 _LEAST_A_CLASS = 4  # so that a half has two
 _MANY_CLASSES = 10  # of two pictures, from which halves are of classes: each half has five
 _SPLITS = 5  # into halves
