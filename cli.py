@@ -102,6 +102,10 @@ Size = Annotated[
     int | None,
     typer.Option("--size", min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower."),
 ]
+Verify = Annotated[bool, typer.Option("--verify", help="Check each heatmap: hide what it names, and see.")]
+Correspond = Annotated[
+    bool, typer.Option("--correspond", help="Draw which part of one picture matches which of the other.")
+]
 Model = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
 ]
@@ -185,6 +189,8 @@ def query(
     html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
     method: Method = DEFAULT_METHOD,
     size: Size = None,
+    verify: Verify = False,
+    correspond: Correspond = False,
     pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
     store: Store = None,
     model: Model = None,
@@ -200,6 +206,7 @@ def query(
     if not explain and (folder or html):
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     _check_outputs(folder, html)
+    how = How(method, size, verify, correspond)
     from retrieval.engine import Engine
     from retrieval.watching import prepared_steps
 
@@ -217,7 +224,7 @@ def query(
             _complain(str(question.named("standard input") if name == "-" else question))
             failed = True
             continue
-        result = engine.answer(question, top, min_similarity, explain, How(method, size))
+        result = engine.answer(question, top, min_similarity, explain, how)
         result.seconds["load"] += load
         load = 0.0  # told with the first answer
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
@@ -239,6 +246,8 @@ def explain(
     ),
     method: Method = DEFAULT_METHOD,
     size: Size = None,
+    verify: Verify = False,
+    correspond: Correspond = False,
     model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
@@ -257,7 +266,7 @@ def explain(
     with prepared_steps(err) as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
         comparer.load()
-    explanation = comparer.explain(a, b, How(method, size))
+    explanation = comparer.explain(a, b, How(method, size, verify, correspond))
     files = write_pair(a, b, explanation, folder)
     if as_json:
         _print_json(pair_json(a, b, comparer.bundle, explanation, files))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from indexes.catalogue import Catalogue
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
+from retrieval.correspond import Correspondence
 from retrieval.engine import Engine, Result
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.indexing import IndexReport
@@ -19,6 +20,7 @@ from retrieval.search import Hit
 from retrieval.settings import CONFIDENCE, THRESHOLD
 from retrieval.shown import PairFiles
 from retrieval.tuning import read_tuning
+from retrieval.verify import Verification
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
     from retrieval.calibrate import Calibrated
@@ -152,10 +154,45 @@ def _hit_json(hit: Hit, files: PairFiles | None) -> Values:
 
 def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Values:
     return {
+        "method": str(explanation.method),
         "identical": explanation.identical,
         "almost_none": explanation.almost_none,
         "query": _heatmaps_json(explanation.query, files.query if files else None),
         "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
+        "verification": _verification_json(explanation.verification),
+        "correspondence": _correspondence_json(explanation.correspondence, files),
+    }
+
+
+def _verification_json(verification: Verification | None) -> Values | None:
+    """Similarities once a fifth of a picture was blurred, beside those for random regions of the same shape."""
+    if verification is None:
+        return None
+    checks = {
+        name: {kind: asdict(hidden) | {"as_claimed": hidden.holds} for kind, hidden in vars(check).items()}
+        for name, check in (("query", verification.query), ("hit", verification.hit))
+    }
+    return {"support": str(verification.support), "similarity": verification.similarity, **checks}
+
+
+def _correspondence_json(found: Correspondence | None, files: PairFiles | None) -> Values | None:
+    """Regions as cells [row, column] of each picture's grid, which lies over the part that the network sees.
+
+    `table` says how much each place of the query (by rows) gives with each place of the hit.
+    """
+    if found is None:
+        return None
+    matches = [
+        {"number": number, "share": match.share, "query": sorted(match.first), "hit": sorted(match.second)}
+        for number, match in enumerate(found.matches, 1)
+    ]
+    file = files.matches if files else None
+    return {
+        "picture": str(file) if file else None,
+        "query_grid": found.shape,
+        "hit_grid": found.other_shape,
+        "matches": matches,
+        "table": found.table.tolist(),
     }
 
 

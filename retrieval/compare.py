@@ -114,7 +114,8 @@ class Comparer:
         explained = explain_pairs(sides, distances, how.method)
         if how.correspond:
             explained = [
-                replace(each, correspondence=correspond(*sides, place)) for place, each in enumerate(explained)
+                each if each.identical else replace(each, correspondence=correspond(*sides, place))
+                for place, each in enumerate(explained)
             ]
         return self._verified(pixels, explained) if how.verify else explained
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from retrieval.head import TINY, Array, Head
 REGIONS = 5
 """How many matches are told of a pair: more than a handful of coloured regions nobody can follow."""
 
-_CANDIDATES = 20  # pairs of places that regions are made of
+_CANDIDATES = 60  # pairs of places of a grid of 7 x 7 that regions are made of
+_SPAN = 3  # of a grid's side a region is no more than this part long
 
 Cells = frozenset[tuple[int, int]]
 """Places of a heatmap's grid, by row and column."""
@@ -85,43 +87,64 @@ def matches_of(table: Array, shape: tuple[int, int], other_shape: tuple[int, int
     """The regions that stand out of a table (h1 * w1, h2 * w2).
 
     Places that go with everything, such as the brightest, stand out in every row; so what is compared is how much a
-    pair gives beyond what its two places give on average. The strongest pairs whose places touch in both pictures
-    are one region. On known crops of photographs 81 % of the first five lie within a place of the truth.
+    pair gives beyond what its two places give on average. From the strongest pair on, a pair joins a region that it
+    touches in both pictures, or begins one; no region is larger than a few places, and no place is in two. On known
+    crops of photographs 81 % of the five strongest pairs lie within a place of the truth.
     """
     beyond = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
     total = float(table.sum())
     if total <= 0 or not beyond.max() > 0:
         return ()
-    groups: list[list[tuple[int, int]]] = []
-    for flat in np.argsort(-beyond, axis=None, kind="stable")[:_CANDIDATES]:
-        pair = (int(flat) // table.shape[1], int(flat) % table.shape[1])
-        if beyond[pair] > 0:
-            groups = _joined(groups, pair, shape[1], other_shape[1])
-    found = [_match(group, table, total, shape[1], other_shape[1]) for group in groups[:REGIONS]]
-    return tuple(found)
+    regions: list[_Region] = []
+    for flat in np.argsort(-beyond, axis=None, kind="stable")[: _CANDIDATES * max(1, len(table) // 49)]:
+        first, second = (int(place) for place in np.unravel_index(flat, table.shape))
+        if beyond[first, second] > 0:
+            _take(regions, divmod(first, shape[1]), divmod(second, other_shape[1]), (shape, other_shape))
+    return tuple(_match(region, table, total, shape[1], other_shape[1]) for region in regions[:REGIONS])
 
 
-def _joined(
-    groups: list[list[tuple[int, int]]], pair: tuple[int, int], width: int, other_width: int
-) -> list[list[tuple[int, int]]]:
-    """The groups with one more pair, which goes with the first of those that it touches, or begins a new one."""
-    for group in groups:
-        if any(_touch(pair[0], p, width) and _touch(pair[1], q, other_width) for p, q in group):
-            group.append(pair)
-            return groups
-    return [*groups, [pair]]
+@dataclass(frozen=True)
+class _Region:
+    """The places of a match while it grows."""
+
+    first: set[tuple[int, int]]
+    second: set[tuple[int, int]]
+
+    def takes(self, one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> bool:
+        """Whether a pair touches the region in both pictures, and leaves it small."""
+        return all(
+            any(abs(row - place[0]) <= 1 and abs(column - place[1]) <= 1 for row, column in cells)
+            and _is_small({*cells, place}, shape)
+            for cells, place, shape in zip((self.first, self.second), (one, other), shapes, strict=True)
+        )
 
 
-def _touch(one: int, other: int, width: int) -> bool:
-    rows, columns = zip(divmod(one, width), divmod(other, width), strict=True)
-    return abs(rows[0] - rows[1]) <= 1 and abs(columns[0] - columns[1]) <= 1
+def _take(
+    regions: list[_Region], one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]
+) -> None:
+    """Put a pair of places into the first region that takes it, or into a new one."""
+    own = next((region for region in regions if region.takes(one, other, shapes)), None)
+    if any(region is not own and (one in region.first or other in region.second) for region in regions):
+        return
+    if own is None:
+        own = _Region(set(), set())
+        regions.append(own)
+    own.first.add(one)
+    own.second.add(other)
 
 
-def _match(group: list[tuple[int, int]], table: Array, total: float, width: int, other_width: int) -> Match:
-    first, second = (sorted(set(places)) for places in zip(*group, strict=True))
-    share = float(table[np.ix_(first, second)].sum()) / total
-    return Match(_cells(first, width), _cells(second, other_width), share)
+def _is_small(cells: set[tuple[int, int]], shape: tuple[int, int]) -> bool:
+    """Whether the cells span no more than a third of the grid each way, or two cells."""
+    return all(
+        max(along) - min(along) < max(2, math.ceil(side / _SPAN))
+        for along, side in zip(zip(*cells, strict=True), shape, strict=True)
+    )
 
 
-def _cells(places: list[int], width: int) -> Cells:
-    return frozenset((place // width, place % width) for place in places)
+def _match(region: _Region, table: Array, total: float, width: int, other_width: int) -> Match:
+    rows, columns = (
+        [row * wide + column for row, column in sorted(cells)]
+        for cells, wide in ((region.first, width), (region.second, other_width))
+    )
+    share = float(table[np.ix_(rows, columns)].sum()) / total
+    return Match(frozenset(region.first), frozenset(region.second), share)

@@ -13,7 +13,9 @@ _PLAIN = str.maketrans(
 )
 HIT_OVERLAY = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")
 PAIR_OVERLAY = re.compile(r"[ab]-(factual|counterfactual)\.jpg")
+HIT_MATCHES = re.compile(r"hit-\d{2,}-correspondences\.png")
 CONTACT_SHEET = "contact-sheet.png"
+MATCHES = "correspondences.png"
 CURVES = "curves.png"
 
 _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
@@ -38,7 +40,8 @@ def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 def is_output(name: str) -> bool:
     """Whether a query or an explanation names so what it writes into a folder."""
-    return bool(name in (CONTACT_SHEET, CURVES) or HIT_OVERLAY.fullmatch(name) or PAIR_OVERLAY.fullmatch(name))
+    patterns = (HIT_OVERLAY, HIT_MATCHES, PAIR_OVERLAY)
+    return name in (CONTACT_SHEET, CURVES, MATCHES) or any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def percent(share: float) -> str:

@@ -9,10 +9,12 @@ from importlib.resources import files
 
 from PIL import Image
 
+from retrieval.checked import HEADINGS, rows, told
 from retrieval.names import percent
 from retrieval.overlay import encoded, legend_bar
 from retrieval.settings import THRESHOLD
-from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
+from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, matches_of, sides
+from retrieval.verify import RANDOM
 
 
 def page(results: Sequence[Shown]) -> str:
@@ -108,8 +110,38 @@ def _hit_html(shown: Shown, hit: ShownHit) -> str:
 {folder}{facts_html(hit, label + index)}
 <div class="pair">
 {pictures}
-</div>
+</div>{_checked_html(hit)}{_matches_html(shown, hit)}
 </article>"""
+
+
+def _checked_html(hit: ShownHit) -> str:
+    """What became of the similarity when the places that the heatmaps name were hidden."""
+    verification = hit.explanation.verification if hit.explanation else None
+    if verification is None:
+        return ""
+    table = table_html("", [heads_html(*HEADINGS[1:])], rows(verification, ("query", "hit")))
+    support = f'<b class="support {verification.support.name}">{escape(told(verification))}</b>'
+    return f"""
+<details class="checked"><summary>{support}</summary>
+<p class="note">A fifth of a picture is blurred: what the heatmap names most, or, as a yardstick, random regions of
+the same area and shape (the mean of {RANDOM}). Blurring what speaks for the verdict should cost it more than they do,
+blurring what speaks against it less.</p>
+{table}</details>"""
+
+
+def _matches_html(shown: Shown, hit: ShownHit) -> str:
+    """Which part of the query matches which part of the hit."""
+    drawn = matches_of(shown, hit)
+    if drawn is None:
+        return ""
+    figures = "".join(
+        figure_html(image, f"{title}: what matches", f"The {title} with numbered regions that match those of the other")
+        for image, title in zip(drawn, ("query", "hit"), strict=True)
+    )
+    return f"""
+<div class="matches"><p class="note">Regions of one number and colour match: of all pairs of places they add most to the
+similarity, beyond what each place gives with any other.</p>
+<div class="pair">{figures}</div></div>"""
 
 
 def facts_html(hit: ShownHit, more: str = "") -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from retrieval.explain import Explanation
 from retrieval.files import explained, write_whole
-from retrieval.names import CONTACT_SHEET, HIT_OVERLAY, PAIR_OVERLAY
+from retrieval.matches import side_by_side
+from retrieval.names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
 from retrieval.overlay import encoded
 from retrieval.page import page
 from retrieval.sheet import contact_sheet, pair_sheet
-from retrieval.shown import KINDS, PairFiles, Shown, ShownHit, Side, prepare_pair, sides
+from retrieval.shown import KINDS, PairFiles, Shown, ShownHit, Side, matches_of, prepare_pair, sides
 
 
 def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
@@ -24,18 +25,18 @@ def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
     """
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encoded(contact_sheet(shown), "PNG"))
-        written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, _stems(hit.rank)), shown.hits))
+        written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, *_names(hit.rank, folder)), shown.hits))
     write_whole(folder / CONTACT_SHEET, sheet.result())
-    _delete_stale(folder, HIT_OVERLAY, written)
+    _delete_stale(folder, (HIT_OVERLAY, HIT_MATCHES), written)
     return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
 
 
 def write_pair(a: Path, b: Path, explanation: Explanation, folder: Path) -> PairFiles:
     """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
     shown = prepare_pair(a, os.fspath(a), b, os.fspath(b), explanation)
-    written = _write_hit(shown, shown.hits[0], folder, ("a", "b"))
+    written = _write_hit(shown, shown.hits[0], folder, ("a", "b"), folder / MATCHES)
     write_whole(folder / CONTACT_SHEET, encoded(pair_sheet(shown), "PNG"))
-    _delete_stale(folder, PAIR_OVERLAY, [written])
+    _delete_stale(folder, (PAIR_OVERLAY, re.compile(re.escape(MATCHES))), [written])
     return written
 
 
@@ -49,13 +50,17 @@ def write_html(html: str, file: Path) -> None:
     write_whole(file, html.encode("utf-8"))
 
 
-def _stems(rank: int) -> tuple[str, str]:
-    return f"hit-{rank:02}-query", f"hit-{rank:02}-hit"
+def _names(rank: int, folder: Path) -> tuple[tuple[str, str], Path]:
+    return (f"hit-{rank:02}-query", f"hit-{rank:02}-hit"), folder / f"hit-{rank:02}-{MATCHES}"
 
 
-def _write_hit(shown: Shown, hit: ShownHit, folder: Path, stems: tuple[str, str]) -> PairFiles:
+def _write_hit(shown: Shown, hit: ShownHit, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
     first, second = (_write_side(side, folder, stem) for side, stem in zip(sides(shown, hit), stems, strict=True))
-    return PairFiles(first, second)
+    drawn = matches_of(shown, hit)
+    if drawn is None:
+        return PairFiles(first, second)
+    write_whole(matches, encoded(side_by_side(*drawn), "PNG"))
+    return PairFiles(first, second, matches)
 
 
 def _write_side(side: Side, folder: Path, stem: str) -> tuple[Path, Path] | None:
@@ -68,10 +73,10 @@ def _write_side(side: Side, folder: Path, stem: str) -> tuple[Path, Path] | None
     return paths
 
 
-def _delete_stale(folder: Path, pattern: re.Pattern[str], written: Iterable[PairFiles]) -> None:
+def _delete_stale(folder: Path, patterns: Sequence[re.Pattern[str]], written: Iterable[PairFiles]) -> None:
     """Delete the overlays in a folder that are of an earlier run: named as this one names them, but not written."""
-    kept = {path for pair in written for paths in (pair.query, pair.hit) for path in paths or ()}
+    kept = {path for pair in written for path in pair.all}
     for path in folder.iterdir():
-        if pattern.fullmatch(path.name) and path not in kept:
+        if path not in kept and any(pattern.fullmatch(path.name) for pattern in patterns):
             with explained(path):
                 path.unlink(missing_ok=True)

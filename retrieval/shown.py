@@ -12,6 +12,7 @@ from PIL import Image
 
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation, Heatmaps, Verdict
+from retrieval.matches import with_matches
 from retrieval.names import safe_name, unsure
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.pictures import Source
@@ -60,10 +61,20 @@ class Shown:
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The overlays written of a pair, (factual, counterfactual) a picture; None where there are none to draw."""
+    """The overlays written of a pair, (factual, counterfactual) a picture; None where there are none to draw.
+
+    `matches` is the picture of what corresponds, where that was asked for.
+    """
 
     query: tuple[Path, Path] | None
     hit: tuple[Path, Path] | None
+    matches: Path | None = None
+
+    @property
+    def all(self) -> set[Path]:
+        """Every file of the pair."""
+        matches = (self.matches,) if self.matches else ()
+        return {*(self.query or ()), *(self.hit or ()), *matches}
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,14 @@ def sides(shown: Shown, hit: ShownHit, titles: tuple[str, str] = ("query", "hit"
         _side(shown, hit, titles[0], shown.name, shown.picture, first),
         _side(shown, hit, titles[1], hit.name, hit.picture, second),
     )
+
+
+def matches_of(shown: Shown, hit: ShownHit) -> tuple[Image.Image, Image.Image] | None:
+    """The query and a hit with what corresponds in them; None where that was not asked for, or nothing does."""
+    found = hit.explanation.correspondence if hit.explanation else None
+    if found is None or not found.matches or shown.picture is None or hit.picture is None:
+        return None
+    return with_matches(shown.picture, found, second=False), with_matches(hit.picture, found, second=True)
 
 
 def _display(source: Source) -> tuple[Image.Image | None, str | None]:

@@ -16,12 +16,13 @@ from indexes.catalogue import Catalogue
 from indexes.records import Counts
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
+from retrieval.checked import HEADINGS, rows, told
 from retrieval.crop import CropReport
 from retrieval.cropped import Whole
 from retrieval.evaluate import Evaluation
 from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
-from retrieval.names import CONTACT_SHEET, CURVES, percent, safe_name
+from retrieval.names import CONTACT_SHEET, CURVES, MATCHES, percent, safe_name
 from retrieval.samples import LeftOut
 from retrieval.search import Hit
 from retrieval.tuning import Tuning, read_tuning
@@ -46,7 +47,10 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     table.add_column("similarity", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("index rank", justify="right", no_wrap=bars)
-    for hit in hits:
+    checked = [hit.explanation.verification if hit.explanation else None for hit in hits]
+    if any(checked):
+        table.add_column("heatmaps", no_wrap=True)
+    for hit, verification in zip(hits, checked, strict=True):
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
@@ -55,6 +59,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
+            *([str(verification.support) if verification else ""] if any(checked) else []),
         )
     return Group(title, table)
 
@@ -94,7 +99,15 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
         lines.insert(1, Text("identical: nothing to explain"))
     elif explanation.almost_none:
         lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
-    return Group(*lines)
+    if explanation.correspondence:
+        matches = f"{safe_name(folder / MATCHES)}" if explanation.correspondence.matches else "none stands out"
+        lines.append(Text(f"correspondences: {matches}"))
+    if explanation.verification is None:
+        return Group(*lines)
+    table = Table(*HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows(explanation.verification, ("A", "B")):
+        table.add_row(*row)
+    return Group(*lines, Text(told(explanation.verification)), table)
 
 
 def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:

@@ -34,7 +34,7 @@ LAYERS = tuple(
     grid_game faithfulness
     compare search cropped
     focus
-    explain indexing baselines
+    explain indexing baselines checked matches
     methods upkeep correspond verify
     masked closed_form tuning calibration
     network split

@@ -1,0 +1,90 @@
+"""What corresponds in two pictures, drawn as coloured, numbered regions on both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from PIL import Image, ImageDraw, ImageFont
+
+from retrieval.correspond import Cells, Correspondence
+from retrieval.pictures import seen_box
+
+COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
+"""One a match, which people who see no red, no green or no blue can tell apart too (after Okabe and Ito)."""
+
+Box = tuple[float, float, float, float]
+
+_GAP = 16  # pixels between pictures
+_FILL = 64  # of 255: the picture stays visible below a region
+_LINE = 3
+_SMOOTH = 2  # Pillow draws hard edges: draw larger, then reduce
+_DISC = 11  # radius of the disc that a number is on
+
+
+def with_matches(image: Image.Image, correspondence: Correspondence, second: bool) -> Image.Image:
+    """The first picture of a pair, or the `second`, RGB, with its regions; those of one number match."""
+    shape = correspondence.other_shape if second else correspondence.shape
+    size = image.width * _SMOOTH, image.height * _SMOOTH
+    drawn = image.convert("RGB").resize(size).convert("RGBA")
+    regions = [match.second if second else match.first for match in correspondence.matches]
+    for number, (cells, colour) in reversed(list(enumerate(zip(regions, COLOURS, strict=False), 1))):
+        layer = Image.new("RGBA", size)
+        _draw_region(ImageDraw.Draw(layer), list(_boxes(cells, shape, image.size)), cells, colour)
+        drawn = Image.alpha_composite(drawn, layer)
+        _draw_number(ImageDraw.Draw(drawn), number, _middle(cells, shape, image.size), colour)
+    return drawn.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
+
+
+def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
+    """Two pictures on one sheet."""
+    height = max(first.height, second.height)
+    sheet = Image.new("RGB", (first.width + second.width + 3 * _GAP, height + 2 * _GAP), "#fbfbfa")
+    sheet.paste(first, (_GAP, _GAP))
+    sheet.paste(second, (first.width + 2 * _GAP, _GAP))
+    return sheet
+
+
+def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Box]]:
+    """Each cell with its left, top, right and bottom on the enlarged picture."""
+    left, top, right, bottom = seen_box(*size)
+    width, height = (_SMOOTH * (right - left) / shape[1], _SMOOTH * (bottom - top) / shape[0])
+    for row, column in sorted(cells):
+        x, y = _SMOOTH * left + column * width, _SMOOTH * top + row * height
+        yield (row, column), (x, y, x + width, y + height)
+
+
+def _draw_region(
+    draw: ImageDraw.ImageDraw, boxes: list[tuple[tuple[int, int], Box]], cells: Cells, colour: str
+) -> None:
+    """Cells filled lightly, with a line only where the region ends."""
+    for (row, column), (left, top, right, bottom) in boxes:
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=(*_rgb(colour), _FILL))
+        sides = {
+            (row - 1, column): (left, top, right, top),
+            (row + 1, column): (left, bottom - 1, right, bottom - 1),
+            (row, column - 1): (left, top, left, bottom),
+            (row, column + 1): (right - 1, top, right - 1, bottom),
+        }
+        for neighbour, line in sides.items():
+            if neighbour not in cells:
+                draw.line(line, (*_rgb(colour), 255), _LINE * _SMOOTH)
+
+
+def _middle(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    """The middle of the cell that is nearest to the region's centre, so that the number lies in the region."""
+    row, column = (sum(each) / len(cells) for each in zip(*cells, strict=True))
+    nearest = min(sorted(cells), key=lambda cell: (cell[0] - row) ** 2 + (cell[1] - column) ** 2)
+    ((_, (left, top, right, bottom)),) = _boxes(frozenset([nearest]), shape, size)
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _draw_number(draw: ImageDraw.ImageDraw, number: int, at: tuple[float, float], colour: str) -> None:
+    radius = _DISC * _SMOOTH
+    box = (at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius)
+    draw.ellipse(box, fill=colour, outline="#1b1d21", width=_SMOOTH)
+    draw.text(at, str(number), "#1b1d21", ImageFont.load_default(14 * _SMOOTH), anchor="mm")
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return red, green, blue
