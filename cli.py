@@ -23,8 +23,19 @@ from typer.core import TyperGroup
 
 from indexes.errors import StoreError
 from retrieval.errors import GalleryError, PictureError, RetrievalError
-from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name
-from retrieval.settings import DEFAULT_METHOD, POOL, RECALL, Case, Device, How, MethodName, PresetName, find_store
+from retrieval.names import CONTACT_SHEET, in_plain_letters, safe_name, unsure
+from retrieval.settings import (
+    CONFIDENCE,
+    DEFAULT_METHOD,
+    POOL,
+    RECALL,
+    Case,
+    Device,
+    How,
+    MethodName,
+    PresetName,
+    find_store,
+)
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle
@@ -170,6 +181,9 @@ def query(
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
     label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
     min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Say so where no hit is at least this similar.")
+    ] = CONFIDENCE,
     explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     folder: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
@@ -214,7 +228,7 @@ def query(
         result.seconds["load"] += load
         load = 0.0  # told with the first answer
         place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
-        seen = _report_query(name, source, result, engine, place, bool(html), as_json)
+        seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
         shown += [seen] if seen else []
     if html and shown:
         _write_page(html, shown, quiet=as_json)
@@ -370,6 +384,48 @@ def tune(
     from retrieval.tables import tuning_lines
 
     out.print(tuning_lines(steps, recall))
+
+
+@app.command()
+def calibrate(
+    reset: Annotated[bool, typer.Option("--reset", help="Take it back: the model's own similarities return.")] = False,
+    seed: Seed = 0,
+    html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make similarity a probability for your own pictures: fit it to the store's class folders.
+
+    The order of hits stays; similarities and verdicts change. What it gains is measured on pictures that the fit has
+    not seen, and `retrieve status` shows it.
+
+    Example: `retrieve calibrate --html calibration.html`
+    """
+    if reset and html:
+        raise typer.BadParameter("--reset measures nothing: leave out --html")
+    _check_outputs(None, html)
+    if reset:
+        _take_calibration_back(_store(store), as_json)
+        return
+    from retrieval.answers import calibrated_json
+    from retrieval.calibrate import calibrate as fit_neuron
+    from retrieval.engine import Engine
+    from retrieval.tables import calibration_lines
+
+    engine = Engine.open(_store(store))
+    found = fit_neuron(engine.catalogue, engine.bundle, seed)
+    engine.close()
+    if html:
+        from retrieval.calibration_page import calibration_page
+        from retrieval.report import write_html
+
+        write_html(calibration_page(engine.catalogue.folder, found), html)
+    if as_json:
+        _print_json(calibrated_json(engine.catalogue, found))
+        return
+    out.print(calibration_lines(found.calibration))
+    if html:
+        out.print(Text(f"page: {safe_name(html)}"))
 
 
 @app.command()
@@ -688,6 +744,19 @@ def _store(chosen: Path | None) -> Path:
     return chosen if chosen is not None else find_store(Path.cwd())
 
 
+def _take_calibration_back(store: Path, as_json: bool) -> None:
+    from indexes.catalogue import Catalogue
+    from retrieval.calibration import drop_calibration
+
+    catalogue = Catalogue(store)
+    was_kept = drop_calibration(catalogue)
+    catalogue.close()
+    if as_json:
+        _print_json({"store": str(store), "calibration": None, "reset": was_kept})
+    else:
+        out.print(Text("similarity is the model's own again" if was_kept else "similarity was not calibrated"))
+
+
 def _check_outputs(folder: Path | None, page: Path | None = None) -> None:
     """Before the work, not after it: what would be written must not be in the way of itself."""
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -729,7 +798,14 @@ def _give_up_output() -> None:
 
 
 def _report_query(
-    name: str, source: Path | bytes, result: Result, engine: Engine, folder: Path | None, html: bool, as_json: bool
+    name: str,
+    source: Path | bytes,
+    result: Result,
+    engine: Engine,
+    confidence: float,
+    folder: Path | None,
+    html: bool,
+    as_json: bool,
 ) -> Shown | None:
     """Write a query's files, then print its answer; what the page needs of it."""
     shown: Shown | None = None
@@ -740,18 +816,21 @@ def _report_query(
         from retrieval.report import write_overlays
         from retrieval.shown import prepare
 
-        shown = prepare(source, title, result.hits)
+        shown = prepare(source, title, result.hits, confidence)
         files = write_overlays(shown, folder) if folder else {}
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
     if as_json:
         from retrieval.answers import query_json
 
-        _print_json(query_json(name, engine, result, files, seconds))
+        _print_json(query_json(name, engine, result, files, seconds, confidence))
     else:
         from retrieval.tables import hits_table, seconds_line
 
-        out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE), seconds_line(seconds))
+        out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE))
+        if doubt := unsure([hit.similarity for hit in result.hits], confidence):
+            out.print(Text(doubt, style="yellow"))
+        out.print(seconds_line(seconds))
         if folder:
             out.print(Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}"))
     return shown

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue import Catalogue
 from retrieval.bundle import Bundle
+from retrieval.calibration import in_use, read_calibration
 from retrieval.correspond import Correspondence
 from retrieval.engine import Engine, Result
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
 from retrieval.search import Hit
-from retrieval.settings import THRESHOLD
+from retrieval.settings import CONFIDENCE, THRESHOLD
 from retrieval.shown import PairFiles
 from retrieval.tuning import read_tuning
 from retrieval.verify import Verification
 
-if TYPE_CHECKING:  # only a type here, as its module loads torch
+if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
+    from retrieval.calibrate import Calibrated
     from retrieval.train_bundle import Trained
 
 Values = dict[str, Any]
@@ -40,14 +42,25 @@ def index_json(report: IndexReport) -> Values:
 
 
 def query_json(
-    name: str, engine: Engine, result: Result, files: dict[int, PairFiles], seconds: dict[str, float]
+    name: str,
+    engine: Engine,
+    result: Result,
+    files: dict[int, PairFiles],
+    seconds: dict[str, float],
+    confidence: float = CONFIDENCE,
 ) -> Values:
-    """A query's answer; `files` are the overlays that were written, by the hit's rank."""
+    """A query's answer; `files` are the overlays that were written, by the hit's rank.
+
+    It is `confident` where a hit's similarity is at least `confidence`.
+    """
     return {
         "query": name,
         "store": str(engine.catalogue.folder),
         "model": _model_json(engine.bundle),
         "threshold": THRESHOLD,
+        "calibrated": engine.calibration is not None,
+        "confidence": confidence,
+        "confident": any(hit.similarity >= confidence for hit in result.hits),
         "pool": result.pool,
         "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
         "seconds": {stage: seconds.get(stage, 0.0) for stage in _STAGES},
@@ -87,18 +100,28 @@ def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
 
 def status_json(catalogue: Catalogue) -> Values:
     """What a store holds."""
-    tuning = read_tuning(catalogue)
+    tuning, calibration = read_tuning(catalogue), read_calibration(catalogue)
     return {
         "store": str(catalogue.folder),
         "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
         "generation": catalogue.generation,
         "index": asdict(tuning) if tuning else None,
+        "calibration": asdict(calibration) | {"in_use": in_use(calibration, catalogue)} if calibration else None,
         "galleries": [
             {"path": os.fsdecode(count.root), "pictures": count.pictures, "missing": count.missing}
             for count in catalogue.counts()
         ],
         "labels": catalogue.labels(),
         "failures": _failures_json(catalogue.failures()),
+    }
+
+
+def calibrated_json(catalogue: Catalogue, calibrated: Calibrated) -> Values:
+    """What a calibration gave; `reliability` compares similarity with truth in bins, before and after."""
+    return {
+        "store": str(catalogue.folder),
+        "calibration": asdict(calibrated.calibration),
+        "reliability": asdict(calibrated.reliable),
     }
 
 
@@ -133,6 +156,7 @@ def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Valu
     return {
         "method": str(explanation.method),
         "identical": explanation.identical,
+        "almost_none": explanation.almost_none,
         "query": _heatmaps_json(explanation.query, files.query if files else None),
         "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
         "verification": _verification_json(explanation.verification),

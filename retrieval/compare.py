@@ -16,7 +16,7 @@ from retrieval.cam import Asked
 from retrieval.correspond import correspond
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation, explain_pairs, facing
-from retrieval.head import Array
+from retrieval.head import Array, Head
 from retrieval.network import Features, Network, Step, open_network
 from retrieval.pictures import Pixels, Source, load, normalise
 from retrieval.settings import PLAINLY, How
@@ -31,6 +31,7 @@ class Comparer:
 
     def __init__(self, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> None:
         self.bundle = bundle
+        self.neuron: tuple[float, float] | None = None  # slope and intercept in the place of the head's own
         self._device = device
         self._on_step = on_step
         self._others: dict[int, Comparer] = {}  # by the size of their pictures
@@ -39,6 +40,14 @@ class Comparer:
     def network(self) -> Network:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
         return open_network(self.bundle, self._device, self._on_step)
+
+    @property
+    def head(self) -> Head:
+        """The bundle's head, with `neuron` where that is given. Raises ModelError."""
+        if self.neuron is None:
+            return self.bundle.head
+        slope, intercept = self.neuron
+        return replace(self.bundle.head, slope=slope, intercept=intercept)
 
     def load(self) -> None:
         """Open the network now, not on first use."""
@@ -86,11 +95,12 @@ class Comparer:
         if size not in self._others:
             bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
             self._others[size] = Comparer(bundle, self._device, self._on_step)
+        self._others[size].neuron = self.neuron
         return self._others[size]
 
     def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        pixels, head = [self.pixels(a), self.pixels(b)], self.bundle.head
+        pixels, head = [self.pixels(a), self.pixels(b)], self.head
         u = head.embed(self.describe(pixels))
         distance = head.distance(head.separation(u[:1], u[1:]))
         other = self.at(how.size)
@@ -100,7 +110,7 @@ class Comparer:
         self, pixels: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
     ) -> list[Explanation]:
         """The first picture against each of the others, whose distances (N,) by stored descriptors are known."""
-        sides = facing(self.bundle.head, self.activate(pixels), self.asked(pixels))
+        sides = facing(self.head, self.activate(pixels), self.asked(pixels))
         explained = explain_pairs(sides, distances, how.method)
         if how.correspond:
             explained = [
@@ -114,7 +124,7 @@ class Comparer:
         open_ = [place for place, each in enumerate(explained) if not each.identical]
         claims = [explained[place].claims for place in open_]
         pictures = [pixels[0], *(pixels[place + 1] for place in open_)]
-        found = dict(zip(open_, verify(self.bundle.head, self.describe, pictures, claims), strict=True))
+        found = dict(zip(open_, verify(self.head, self.describe, pictures, claims), strict=True))
         return [replace(each, verification=found.get(place)) for place, each in enumerate(explained)]
 
     def asked(self, pixels: Sequence[Pixels]) -> Asked:

@@ -19,6 +19,7 @@ from indexes.database import is_store
 from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
 from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation
@@ -112,6 +113,17 @@ class Engine:
             self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint)
         return self._opened[1]
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the store's similarity is calibrated by; None where it is not, or is for another head than this one."""
+        kept = read_calibration(self.catalogue)
+        return kept if kept and kept.digest == self.bundle.head.digest else None
+
+    def _calibrate(self) -> None:
+        """Judge pairs as the store is calibrated now; another process may have changed it since the last call."""
+        calibration = self.calibration
+        self._comparer.neuron = (calibration.slope, calibration.intercept) if calibration else None
+
     def load(self) -> None:
         """Open the network now, not on first use."""
         self._comparer.load()
@@ -200,7 +212,8 @@ class Engine:
         """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
         watch = _Watch()
         with watch("load"):
-            index, _, _ = self._index(), self.bundle.head, self._comparer.network
+            self._calibrate()
+            index, _, _ = self._index(), self._comparer.head, self._comparer.network
         with watch("embed"):
             read = self._comparer.read(sources)
             good = [
@@ -232,7 +245,7 @@ class Engine:
         """A question's candidates rescored: the `top` of them, each with its explanation."""
         watch = _Watch(question.seconds)
         with watch("rescore"):
-            head, fingerprint = self.bundle.head, self.bundle.fingerprint
+            head, fingerprint = self._comparer.head, self.bundle.fingerprint
             ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
             similar = takewhile(lambda hit: hit.similarity >= min_similarity, ranking.hits(self.catalogue))
             hits = _present(similar, top)
@@ -243,6 +256,7 @@ class Engine:
 
     def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
+        self._calibrate()
         return self._comparer.explain(a, b, how)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:

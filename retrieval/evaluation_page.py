@@ -79,7 +79,7 @@ def _section_html(section: Section) -> str:
 <article><h3>Retrieval, leaving one out</h3>{_rankings_html(results)}</article>
 <article><h3>Verdicts on pairs</h3>{_figures_html(results)}</article>
 <article><h3>Right and wrong verdicts</h3>{_matrix_html(result.pairs)}{_confusions_html(result.confusions)}</article>
-<article><h3>Is a similarity of 80 % right in 80 % of cases?</h3>{_reliability_html(result.pairs.reliability)}</article>
+<article><h3>Is a similarity of 80 % right in 80 % of cases?</h3>{reliability_html(result.pairs.reliability)}</article>
 </div>
 <h2>The worst mistakes</h2>
 {mistakes}
@@ -153,7 +153,8 @@ def _classes_html(confusion: Confusion) -> str:
 # The reliability diagram
 
 
-def _reliability_html(bins: Sequence[Bin]) -> str:
+def reliability_html(bins: Sequence[Bin]) -> str:
+    """The reliability diagram of similarities against what is of one class, with how to read it and its numbers."""
     rows = [
         [f"{percent(each.low)} to {percent(each.high)}", f"{each.count:,}", percent(each.mean), percent(each.share)]
         for each in bins

@@ -114,7 +114,7 @@ def _held_out_pairs(
 ) -> tuple[Matrix, NDArray[np.bool_]]:
     """Separations of pairs of classes that the head was not fitted on, and whether they are different."""
     random = np.random.default_rng(seed + 1000)
-    halves = [_half(data.codes, random) for data in labelled]
+    halves = [half_of_classes(data.codes, random) for data in labelled]
     separations, different = [], []
     for flip in (False, True):
         fitted_on = [data.only(half ^ flip) for data, half in zip(labelled, halves, strict=True)]
@@ -127,8 +127,8 @@ def _held_out_pairs(
     return np.concatenate(separations), np.concatenate(different)
 
 
-def _half(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Marks every other class in a random order, those of several pictures first, so that both halves have some."""
+def half_of_classes(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Marks every other class (K,) in a random order, those of several pictures first: both halves have some."""
     order = random.permutation(codes.max() + 1)
     order = order[np.argsort(np.bincount(codes)[order] < 2, kind="stable")]
     half = np.zeros(len(order), np.bool_)

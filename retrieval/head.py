@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,15 @@ class Head:
     intercept: float
     normalize: bool
     shift: float | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all that decides the distance: two heads of one digest are the same."""
+        settings = json.dumps([self.slope, self.intercept, self.normalize, self.shift, self.weight.shape])
+        digest = hashlib.sha256(settings.encode())
+        for part in (self.weight, self.bias):
+            digest.update(np.ascontiguousarray(part, np.float32).data)
+        return digest.hexdigest()
 
     def activate(self, descriptors: Array) -> Array:
         """The embeddings e, float32 (..., E), of descriptors (..., C)."""

@@ -41,21 +41,26 @@ def _strongest(maps: Array) -> Array:
 
 @dataclass(frozen=True)
 class Named:
-    """A method under the name that people know. `asks` tells whether it asks the network again, and often."""
+    """A method under the name that people know. `asks` tells whether it asks the network again, and often.
+
+    Where a method `adds_up`, its places are parts of the pair's log-odds, whose sum does not depend on how many they
+    are: activations times their gradients.
+    """
 
     title: str
     run: Method
     asks: bool = False
+    adds_up: bool = False
 
 
 METHODS: dict[MethodName, Named] = {
-    MethodName.ensemble: Named("Ensemble", ensemble),
-    MethodName.gradcam: Named("Grad-CAM", grad_cam),
+    MethodName.ensemble: Named("Ensemble", ensemble, adds_up=True),
+    MethodName.gradcam: Named("Grad-CAM", grad_cam, adds_up=True),
     MethodName.gradcam_plus_plus: Named("Grad-CAM++", grad_cam_plus_plus),
-    MethodName.xgradcam: Named("XGrad-CAM", grad_cam),
-    MethodName.hirescam: Named("HiResCAM", grad_cam),
-    MethodName.layercam: Named("LayerCAM", layer_cam),
-    MethodName.integrated: Named("Integrated Grad-CAM", integrated_cam),
+    MethodName.xgradcam: Named("XGrad-CAM", grad_cam, adds_up=True),
+    MethodName.hirescam: Named("HiResCAM", grad_cam, adds_up=True),
+    MethodName.layercam: Named("LayerCAM", layer_cam, adds_up=True),
+    MethodName.integrated: Named("Integrated Grad-CAM", integrated_cam, adds_up=True),
     MethodName.ablationcam: Named("Ablation-CAM", ablation_cam),
     MethodName.eigencam: Named("Eigen-CAM", eigen_cam),
     MethodName.local: Named("Local match", local_cam),

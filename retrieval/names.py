@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _PLAIN = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
@@ -47,6 +48,17 @@ def percent(share: float) -> str:
     """A share from 0 to 1 in percent, with "100.0 %" only where it is all."""
     shown = f"{100 * share:.1f} %"
     return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
+
+
+def unsure(similarities: Sequence[float], confidence: float) -> str | None:
+    """That no hit is as similar as `confidence`, in a sentence; None where one is, or where there are no hits."""
+    best = max(similarities, default=confidence)
+    if best >= confidence:
+        return None
+    return (
+        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
+        f" {percent(confidence)} wanted."
+    )
 
 
 def _safe(character: str) -> str:

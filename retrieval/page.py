@@ -92,9 +92,10 @@ def _places(results: Sequence[Shown]) -> str:
 def _query_html(shown: Shown) -> str:
     hits = "\n".join(_hit_html(shown, hit) for hit in shown.hits) or f'<p class="empty">{NO_HITS}</p>'
     picture = figure_html(shown.picture, "query, as it is", f"The query {shown.name}") if not shown.hits else ""
+    doubt = f'<p class="doubt">{escape(shown.doubt)}</p>\n' if shown.doubt else ""
     return f"""<section class="query">
 <h2>Query: {name_html(shown.name)}</h2>
-{picture}{hits}
+{doubt}{picture}{hits}
 </section>"""
 
 

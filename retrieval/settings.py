@@ -14,6 +14,9 @@ from retrieval.errors import SettingError
 THRESHOLD = 0.5
 """A pair is `similar` where its distance is below this (section 4 of the paper)."""
 
+CONFIDENCE = 1 - THRESHOLD
+"""The similarity from which a hit counts as confidently similar, where nothing else is asked for."""
+
 POOL = 500
 """Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""
 

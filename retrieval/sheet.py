@@ -19,6 +19,7 @@ from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, side
 _INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
 _MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 320, 12, 36, 8
 _TOP, _ROW = 150, 94  # where rows begin; a row's height besides its pictures
+_DOUBT = 34  # the height of the line that says that no hit is confidently similar
 _MOST_HITS = 20  # a sheet grows by a megapixel every few hits
 _SMOOTH = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
 _FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
@@ -30,13 +31,15 @@ def contact_sheet(shown: Shown) -> Image.Image:
     width = lefts[-1] + _CELL + _MARGIN
     hits, more = shown.hits[:_MOST_HITS], len(shown.hits) - _MOST_HITS
     rows = [_row_height(sides(shown, hit), _CELL) for hit in hits] or [_CELL]
-    sheet = _Sheet(width, _TOP + sum(_ROW + height for height in rows) + 16)
+    top = _TOP + (_DOUBT if shown.doubt else 0)
+    sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + 16)
     count = f"{len(hits)} {'hit' if len(hits) == 1 else 'hits'}, most similar first"
     count += f", and {more} more" if more > 0 else ""
     _header(sheet, f"Query: {shown.name}", f"{count} · one scale of evidence for all" if shown.hits else NO_HITS)
+    if shown.doubt:
+        sheet.text((_MARGIN, _TOP - 6), shown.doubt, 16, bold=True, most=width - 2 * _MARGIN)
     if not shown.hits and shown.picture:
-        sheet.picture(shown.picture, _MARGIN, _TOP, _CELL)
-    top = _TOP
+        sheet.picture(shown.picture, _MARGIN, top, _CELL)
     for hit, height in zip(hits, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)

@@ -13,15 +13,17 @@ from PIL import Image
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation, Heatmaps, Verdict
 from retrieval.matches import with_matches
-from retrieval.names import safe_name
+from retrieval.names import safe_name, unsure
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.pictures import Source
+from retrieval.settings import CONFIDENCE
 
 if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
     from retrieval.search import Hit
 
 KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
+ALMOST_NONE = "almost no evidence: all of it would move the similarity by less than half a percentage point"
 NO_HITS = "No hits: nothing in the index answers this query."
 MEANING: dict[Kind, str] = {"factual": "speaks for the verdict", "counterfactual": "speaks against the verdict"}
 _STRENGTHS = ((0.02, "none"), (0.25, "faint"), (0.6, "moderate"))  # below these shares of the strongest; else strong
@@ -45,12 +47,16 @@ class ShownHit:
 
 @dataclass(frozen=True)
 class Shown:
-    """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps."""
+    """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps.
+
+    `doubt` says that no hit is confidently similar, where none is.
+    """
 
     name: str
     picture: Image.Image | None
     hits: tuple[ShownHit, ...]
     scale: float
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,16 @@ class Side:
         return next((word for limit, word in _STRENGTHS if peak < limit), "strong")
 
 
-def prepare(query: Source, name: str, hits: Sequence[Hit]) -> Shown:
-    """Read the display pictures of a query and its hits. What cannot be read is listed with a note."""
+def prepare(query: Source, name: str, hits: Sequence[Hit], confidence: float = CONFIDENCE) -> Shown:
+    """Read the display pictures of a query and its hits. What cannot be read is listed with a note.
+
+    Where no hit is at least as similar as `confidence` (0 to 1), that is said.
+    """
     with ThreadPoolExecutor(2) as threads:
         pictures = list(threads.map(_display, [query, *(hit.path for hit in hits)]))
     shown = tuple(_shown_hit(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
-    return Shown(safe_name(name), pictures[0][0], shown, _scale([hit.explanation for hit in hits]))
+    doubt = unsure([hit.similarity for hit in hits], confidence)
+    return Shown(safe_name(name), pictures[0][0], shown, _scale([hit.explanation for hit in hits]), doubt)
 
 
 def prepare_pair(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> Shown:
@@ -183,4 +193,6 @@ def _side(
     identical = hit.explanation is not None and hit.explanation.identical
     strength = heatmaps.magnitude / shown.scale if heatmaps and shown.scale > 0 else 0.0
     missing = IDENTICAL if identical else hit.note or "no explanation"
+    if heatmaps and hit.explanation and not identical and hit.explanation.has_almost_none(heatmaps):
+        heatmaps, missing = None, ALMOST_NONE
     return Side(title, name, picture, None if identical else heatmaps, strength, hit.verdict, missing)

@@ -15,6 +15,7 @@ from rich.text import Text
 from indexes.catalogue import Catalogue
 from indexes.records import Counts
 from retrieval.bundle import Bundle
+from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.crop import CropReport
 from retrieval.cropped import Whole
@@ -53,7 +54,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
-            Text.assemble(safe_name(_from_here(hit.path)), (f" ({hit.note})" if hit.note else "", "dim")),
+            Text.assemble(safe_name(_from_here(hit.path)), (f" ({note})" if (note := _note(hit)) else "", "dim")),
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
@@ -61,6 +62,10 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             *([str(verification.support) if verification else ""] if any(checked) else []),
         )
     return Group(title, table)
+
+
+def _note(hit: Hit) -> str | None:
+    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.almost_none else None)
 
 
 def _from_here(path: Path) -> Path:
@@ -92,6 +97,8 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     if explanation.identical:
         lines.insert(1, Text("identical: nothing to explain"))
+    elif explanation.almost_none:
+        lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
     if explanation.correspondence:
         matches = f"{safe_name(folder / MATCHES)}" if explanation.correspondence.matches else "none stands out"
         lines.append(Text(f"correspondences: {matches}"))
@@ -112,6 +119,7 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
         Text(shown),
         index_line(read_tuning(catalogue)),
+        _calibration_line(catalogue),
         galleries_table(catalogue.counts()),
         Text(f"{len(failures)} failed"),
         failures_lines(failures, most_failures),
@@ -129,6 +137,41 @@ def index_line(tuning: Tuning | None) -> Text:
         f" against exact search, {tuning.milliseconds:.1f} ms a search"
         f" ({tuning.queries} of {tuning.pictures:,} pictures asked)"
     )
+
+
+def _calibration_line(catalogue: Catalogue) -> Text:
+    """Whether similarity is calibrated to the gallery, and what that gained."""
+    calibration = read_calibration(catalogue)
+    if calibration is None:
+        return Text("similarity: the model's own, not calibrated to this gallery")
+    if not in_use(calibration, catalogue):
+        return Text(
+            "similarity: the model's own; the calibration kept is of a head that the model does not have now: run"
+            " `retrieve calibrate` again",
+            style="yellow",
+        )
+    before, after = calibration.before.error, calibration.after.error
+    return Text(f"similarity: calibrated to this gallery, calibration error {before:.3f} before and {after:.3f} after")
+
+
+def calibration_lines(calibration: Calibration) -> RenderableType:
+    """What a calibration rests on, and what it gained."""
+    before, after = calibration.before, calibration.after
+    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("before", "after"):
+        table.add_column(column, justify="right")
+    table.add_row("calibration error", f"{before.error:.4f}", f"{after.error:.4f}")
+    table.add_row("accuracy of verdicts", f"{before.accuracy:.4f}", f"{after.accuracy:.4f}")
+    table.add_row("ROC AUC", *[f"{calibration.roc_auc:.4f}"] * 2)
+    fitted = Text(
+        f"similarity is calibrated to {calibration.pictures:,} pictures in {calibration.classes:,} classes; measured on"
+        f" {calibration.unseen} that the fit has not seen"
+    )
+    if after.error < before.error:
+        told = Text("the order of hits stays; `retrieve calibrate --reset` takes it back")
+    else:
+        told = Text("it gained nothing: `retrieve calibrate --reset` takes it back", style="yellow")
+    return Group(fitted, table, told)
 
 
 def tuning_lines(steps: Sequence[Tuning], wanted: float) -> RenderableType:

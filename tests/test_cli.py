@@ -80,6 +80,8 @@ def test_help_lists_the_commands() -> None:
         ["query", "a.jpg", "--top", "501"],
         ["query", "a.jpg", "--top", "11", "--pool", "10"],
         ["query", "a.jpg", "--min-similarity", "1.5"],
+        ["query", "a.jpg", "--confidence", "1.5"],
+        ["calibrate", "--reset", "--html", "page.html"],
         ["query", "a.jpg", "--no-explain", "--out", "folder"],
         ["fit", "sets", "--out", "folder", "--test", "a/x", "--test", "b/x"],
         ["evaluate"],
@@ -121,6 +123,12 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs were asked for, but only"),
         (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
         (["fit", "gone", "--out", "bundle"], "gone does not exist"),
+        (["calibrate"], "is not a store"),
+        (
+            ["calibrate", "--store", "{store}"],
+            "too few to calibrate to: index at least 20, with 4 or more in two class",
+        ),
+        (["calibrate", "--store", "{store}", "--html", "."], ". is a folder: give --html a file"),
         (["models", "gone"], "gone is neither a model's name"),
         (["remove", "gone", "--store", "{store}"], "gone is not in the store: `retrieve status` shows what is"),
     ],
@@ -185,7 +193,9 @@ def test_a_vanished_gallery_loses_nothing(indexed: Indexed, tmp_path: Path) -> N
 
 def test_query_answers_machines_with_stable_keys(indexed: Indexed, tmp_path: Path) -> None:
     found = answer("query", indexed.picture, "--top", "3", "--out", tmp_path / "out", "--store", indexed.store)
-    assert found.keys() == {"query", "store", "model", "threshold", "pool", "hits", "seconds"}
+    keys = {"query", "store", "model", "threshold", "calibrated", "confidence", "confident", "pool", "hits", "seconds"}
+    assert found.keys() == keys
+    assert (found["calibrated"], found["confidence"], found["confident"]) == (False, 0.5, True)
     assert found["seconds"].keys() == STAGES
     assert found["model"].keys() == {"name", "fingerprint"}
     assert (found["query"], found["store"]) == (str(indexed.picture), str(indexed.store))
@@ -269,6 +279,23 @@ def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
     assert done.returncode == 0
     assert "nothing found" in done.stdout.decode()
     assert done.stderr.decode().startswith("no picture has the label dogs; there are: ")
+
+
+def test_where_nothing_is_confidently_similar_all_outputs_say_so(indexed: Indexed, tmp_path: Path) -> None:
+    asked, page = tmp_path / "asked.png", tmp_path / "page.html"
+    Image.fromarray(blocks(50)).save(asked)
+    options = ("--confidence", "1", "--store", indexed.store)
+    done = retrieve("query", asked, "--html", page, "--out", tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr.decode()
+    (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
+    assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 100.0 % wanted\.", said)
+    assert "1   " in done.stdout.decode()  # the hits are still shown
+    assert said in Checker(page.read_text("utf-8")).text
+    assert (tmp_path / "out" / "contact-sheet.png").is_file()
+    told = answer("query", asked, "--no-explain", *options)
+    assert (told["confident"], told["confidence"], len(told["hits"])) == (False, 1.0, 5)
+    assert b"Nothing in this gallery" not in retrieve("query", indexed.picture, "--store", indexed.store).stdout
+    assert not answer("query", asked, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
 
 
 def test_a_page_never_takes_a_pictures_place(indexed: Indexed, tmp_path: Path) -> None:
@@ -486,9 +513,53 @@ def test_many_files_left_out_of_an_evaluation_are_counted(indexed: Indexed, tmp_
     assert lines[-1] == "left out: 5 more files"
 
 
+def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
+    """Three classes of eight pictures, each a pattern of its class in colours that differ."""
+    for number, name in enumerate(("[red]<b>", "boats", "cats")):
+        folder = tmp_path / "gallery" / name
+        folder.mkdir(parents=True)
+        for place in range(8):
+            mixed = blocks(100 * number, cells=3) // 2 + blocks(1000 + 10 * number + place, cells=3) // 2
+            Image.fromarray(mixed).save(folder / f"{place}.png")
+    store, page = tmp_path / "[b]store", tmp_path / "page.html"
+    answer("index", tmp_path / "gallery", "--store", store)
+    asked = ("query", tmp_path / "gallery" / "boats" / "0.png", "--no-explain", "--top", "20", "--store", store)
+    plain = answer(*asked)
+    assert not plain["calibrated"]
+    assert b"the model's own, not calibrated to this gallery" in retrieve("status", "--store", store).stdout
+
+    done = retrieve("calibrate", "--html", page, "--store", store)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "similarity is calibrated to 24 pictures in 3 classes; measured on pictures that" in done.stdout.decode()
+    assert done.stdout.decode().splitlines()[-1] == f"page: {page}"
+    assert f"How sure, in {store}" in Checker(page.read_text("utf-8")).text
+    told = answer("calibrate", "--seed", "0", "--store", store)
+    assert told.keys() == {"store", "calibration", "reliability"}
+    assert told["reliability"].keys() == {"before", "after"}
+    kept = answer("status", "--store", store)["calibration"]
+    assert kept == told["calibration"] | {"in_use": True}
+    errors = f"calibration error {kept['before']['error']:.3f} before and {kept['after']['error']:.3f} after"
+    assert f"similarity: calibrated to this gallery, {errors}" in retrieve("status", "--store", store).stdout.decode()
+
+    found = answer(*asked)
+    assert found["calibrated"]
+    assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in plain["hits"]]
+    assert [hit["similarity"] for hit in found["hits"]] != [hit["similarity"] for hit in plain["hits"]]
+    assert retrieve("calibrate", "--reset", "--store", store).stdout == b"similarity is the model's own again\n"
+    assert answer("calibrate", "--reset", "--store", store) == {
+        "store": str(store),
+        "calibration": None,
+        "reset": False,
+    }
+    again = answer(*asked)
+    assert (again["hits"], again["calibrated"]) == (plain["hits"], False)
+
+
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     told = answer("status", "--store", indexed.store)
-    assert told.keys() == {"store", "model", "generation", "index", "galleries", "labels", "failures"}
+    keys = {"store", "model", "generation", "index", "calibration", "galleries", "labels", "failures"}
+    assert told.keys() == keys
+    assert told["calibration"] is None
     assert told["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
     assert told["labels"] == ["[", *CLASSES, "odd"]
     assert told["model"]["name"] == "default"

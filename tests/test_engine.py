@@ -18,12 +18,15 @@ from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from indexes.records import Removed
 from retrieval.bundle import Bundle
+from retrieval.calibration import Calibration, drop_calibration, keep_calibration
 from retrieval.engine import Engine, Question
 from retrieval.errors import GalleryError, ModelError
 from retrieval.head import Head
 from retrieval.indexing import remove, resolve_gallery
+from retrieval.settings import How
 from retrieval.upkeep import open_index
 from tests.conftest import blocks
+from tests.test_calibration import a_calibration
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _PICTURES = 240
@@ -426,6 +429,45 @@ def test_another_head_on_the_same_backbone_needs_no_new_embedding(
     plain = Engine.open(tmp_path / "store").query(blocks(50), top=3, explain=False)
     assert [hit.path for hit in other] == [hit.path for hit in plain]
     assert [hit.distance for hit in other] != [hit.distance for hit in plain]
+
+
+def calibrated(digest: str) -> Calibration:
+    return replace(a_calibration(digest), slope=1.0, intercept=-0.5)
+
+
+def test_a_calibrated_store_changes_numbers_and_not_the_order(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    plain, pair = engine.query(blocks(50), top=12), engine.explain(blocks(50), blocks(51))
+    keep_calibration(engine.catalogue, calibrated(tiny_bundle.head.digest))  # as another process may
+    assert engine.calibration is not None
+    found, found_pair = engine.query(blocks(50), top=12), engine.explain(blocks(50), blocks(51))
+    assert [hit.path for hit in found] == [hit.path for hit in plain]
+    for hit, old in zip(found, plain, strict=True):
+        one, other = hit.explanation, old.explanation
+        assert one is not None
+        assert other is not None
+        # D = (logit(d) + 5) / 10 by the head's own neuron, slope 10 and intercept -5; the new one has 1 and -0.5.
+        logit = np.log(other.distance / (1 - other.distance))
+        assert one.distance == pytest.approx(1 / (1 + np.exp(0.5 - (logit + 5) / 10)), abs=1e-6)
+        assert one.query.magnitude == pytest.approx(other.query.magnitude / 10, rel=1e-3)
+    assert [hit.similarity for hit in found] == [hit.explanation.similarity for hit in found if hit.explanation]
+    assert found_pair.distance != pair.distance
+    larger = engine.explain(blocks(50), blocks(51), How(size=256))
+    assert larger.distance == pytest.approx(found_pair.distance)
+    drop_calibration(engine.catalogue)
+    assert engine.query(blocks(50), top=12, explain=False) == [replace(hit, explanation=None) for hit in plain]
+
+
+def test_a_calibration_of_another_head_is_not_used(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    plain = engine.query(blocks(50), explain=False)
+    keep_calibration(engine.catalogue, calibrated(replace(tiny_bundle.head, slope=11.0).digest))
+    assert engine.calibration is None
+    assert engine.query(blocks(50), explain=False) == plain
 
 
 def test_too_large_a_top_is_refused(engine: Engine) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.explain import Explanation, verdict_of
-from retrieval.head import Array, Head
+from retrieval.explain import LEAST_EVIDENCE, Explanation, Heatmaps, verdict_of
+from retrieval.head import Array, Head, sigmoid
 from retrieval.network import Features
+from retrieval.settings import MethodName
 from tests.against import explain_against
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
@@ -74,6 +75,32 @@ def test_a_saturated_distance_keeps_its_evidence() -> None:
     found = explained(replace(DIFFERENT, slope=1000.0), A1, A2)
     assert found.distance == 1.0
     np.testing.assert_allclose(found.query.factual, [[1.0, 0.5]], rtol=1e-6)
+
+
+def with_totals(query: float, hit: float, method: MethodName = MethodName.gradcam) -> Explanation:
+    """Evidence of so much in all: for and against the verdict, in each of two places a quarter."""
+    halves = np.array([[1.0, 1.0]], np.float32)
+    one, other = (Heatmaps(halves, halves, total / 4) for total in (query, hit))
+    return Explanation(one, other, distance=0.2, verdict="similar", identical=False, method=method)
+
+
+def test_evidence_that_adds_up_to_less_than_the_least_is_almost_none() -> None:
+    found = with_totals(0.0199, 0.0201)
+    assert [found.query.total, found.hit.total] == pytest.approx([0.0199, 0.0201])
+    assert [found.has_almost_none(side) for side in (found.query, found.hit)] == [True, False]
+    assert not found.almost_none
+    assert with_totals(0.0199, 0.0199).almost_none
+    assert not replace(with_totals(0, 0), identical=True).almost_none
+
+
+def test_methods_of_other_units_are_not_said_to_have_almost_none() -> None:
+    for method in (MethodName.eigencam, MethodName.gradcam_plus_plus, MethodName.local, MethodName.scorecam):
+        assert not with_totals(0.001, 0.001, method).almost_none
+
+
+def test_the_least_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:
+    most = max(abs(sigmoid(np.array(x + LEAST_EVIDENCE)) - sigmoid(np.array(x))) for x in np.linspace(-3, 3, 601))
+    assert 0.0049 < most < 0.005
 
 
 def is_empty(explanation: Explanation) -> bool:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.command import PROJECT, environment
+from tests.labelled import a_catalogue, classes
 from tests.store import Indexed
 
 _DRIVER = """
@@ -49,6 +50,19 @@ def test_query_and_index_load_no_torch(indexed: Indexed, tmp_path: Path) -> None
         packages = loaded(*arguments)
         assert {"openvino", "faiss", "sqlalchemy"} <= packages
         assert not packages & {"torch", "torchvision", "timm", "absl", "openvino_telemetry"}  # the last two: conversion
+
+
+def test_a_calibration_and_its_page_load_no_network(tmp_path: Path) -> None:
+    a_catalogue(tmp_path / "store", classes(3, 10)).close()
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom indexes.catalogue import Catalogue\n"
+        "from retrieval.calibrate import calibrate\nfrom retrieval.calibration_page import calibration_page\n"
+        "from tests.labelled import a_bundle\nstore = Path(sys.argv[1])\n"
+        "calibration_page(store, calibrate(Catalogue(store), a_bundle()))\nprint(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "store")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert not {"torch", "openvino", "torchvision"} & set(done.stdout.split())
 
 
 def test_status_loads_no_network(indexed: Indexed) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning"}
+JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
 TELL_WHAT_IS_STORED = {"answers", "tables"}
 MAY_IMPORT_TORCH = {"backbones", "model", "losses", "trainee", "loader", "checkpoint", "train", "train_bundle"}
 # From the top down: a module imports only from the lines below its own.
@@ -21,7 +21,7 @@ LAYERS = tuple(
     reproduce_table_page
     reproduce_answers reproduce_words reproduce
     reproduce_pairs reproduce_sets
-    reproduced
+    reproduced calibration_page
     make_bundle watching report crop_page evaluation_page faithfulness_report
     answers dataset events mistakes page sheet
     engine shown tables
@@ -30,13 +30,13 @@ LAYERS = tuple(
     train
     loader
     trainee
-    losses checkpoint tune
+    losses checkpoint tune calibrate
     grid_game faithfulness
     compare search cropped
     focus
     explain indexing baselines checked matches
     methods upkeep correspond verify
-    masked closed_form tuning
+    masked closed_form tuning calibration
     network split
     model samples overlay demo
     bundle walk backbones evaluate blur cam

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retrieval.page import page
 from retrieval.sheet import contact_sheet
-from retrieval.shown import IDENTICAL, NO_HITS, Shown, prepare
+from retrieval.shown import ALMOST_NONE, IDENTICAL, NO_HITS, Shown, prepare
 from tests.hits import a_hit, explanation
 
 VOID = {"meta", "img", "br", "link", "hr"}
@@ -99,6 +99,15 @@ def test_hits_without_an_explanation_are_listed(picture: Path, tmp_path: Path) -
     assert "no explanation" in words
     assert "cannot be explained: it does not exist" in words
     assert "cannot be shown: it does not exist" in words
+
+
+def test_what_is_not_sure_is_said(picture: Path) -> None:
+    unsure = prepare(picture, "q", [a_hit(1, picture, explanation(0.001))], 0.9)
+    words = Checker(page([unsure])).text
+    assert "Nothing in this gallery is confidently similar: the best hit has 80.0 %" in words
+    assert words.count(ALMOST_NONE) == 2
+    assert "for “similar”" not in words
+    assert "confidently" not in Checker(page([prepare(picture, "q", [a_hit(1, picture, explanation())])])).text
 
 
 def test_no_hits_are_said(picture: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.sheet import _Sheet, contact_sheet
-from retrieval.shown import Shown, prepare
+from retrieval.shown import ALMOST_NONE, Shown, prepare
 from tests.hits import a_hit, explanation
 
 
@@ -59,6 +59,27 @@ def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: Shown, monkeypatc
     assert not any("more" in words for words in written)
     assert contact_sheet(replace(shown, hits=hits)).size == twenty.size
     assert any("20 hits, most similar first, and 10 more" in words for words in written)
+
+
+def test_a_sheet_says_what_is_not_sure(shown: Shown, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    text, place = _Sheet.text, _Sheet.place
+
+    def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
+        written.append(words)
+        return text(sheet, at, words, *arguments, **options)
+
+    def placed(sheet: _Sheet, box: tuple[int, int, int, int], words: str) -> None:
+        written.append(words)
+        place(sheet, box, words)
+
+    monkeypatch.setattr(_Sheet, "text", noted)
+    monkeypatch.setattr(_Sheet, "place", placed)
+    hits = [a_hit(1, picture, explanation(0.001))]
+    sure, unsure = (contact_sheet(prepare(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
+    assert sum("confidently similar" in words for words in written) == 1
+    assert unsure.height > sure.height
+    assert written.count(ALMOST_NONE) == 4
 
 
 def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.MonkeyPatch) -> None:

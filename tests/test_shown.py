@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.shown import IDENTICAL, KINDS, Shown, prepare, prepare_pair, sides
+from retrieval.shown import ALMOST_NONE, IDENTICAL, KINDS, Shown, prepare, prepare_pair, sides
 from tests.hits import a_hit, explanation, same
 
 
@@ -41,6 +41,28 @@ def test_no_evidence_at_all_divides_nothing_by_zero(picture: Path) -> None:
     shown = prepare(picture, "q", [a_hit(1, picture, explanation(0.0))])
     assert [side.strength for side in sides(shown, shown.hits[0])] == [0.0, 0.0]
     assert prepare(picture, "q", []).scale == 0.0
+
+
+def test_almost_no_evidence_is_said_and_not_drawn(picture: Path) -> None:
+    shown = prepare(picture, "q", [a_hit(1, picture, explanation(0.013)), a_hit(2, picture, explanation(0.02))])
+    for side in sides(shown, shown.hits[0]):
+        assert (side.missing, side.heatmaps) == (ALMOST_NONE, None)
+        assert [side.overlaid(kind) for kind in KINDS] == [None, None]
+    query, hit = sides(shown, shown.hits[1])  # 0.03 in all, and half of that
+    assert query.overlaid("factual") is not None
+    assert (hit.missing, hit.heatmaps) == (ALMOST_NONE, None)
+
+
+def test_where_no_hit_is_confidently_similar_that_is_said(picture: Path) -> None:
+    hits = [a_hit(1, picture, explanation())]  # 80 % similar
+    assert prepare(picture, "q", hits).doubt is None
+    assert prepare(picture, "q", hits, 0.8).doubt is None
+    assert prepare(picture, "q", hits, 0.95).doubt == (
+        "Nothing in this gallery is confidently similar: the best hit has 80.0 %, less than the 95.0 % wanted."
+    )
+    different = [a_hit(1, picture, explanation(verdict="different"))]
+    assert "the best hit has 20.0 %, less than the 50.0 % wanted" in (prepare(picture, "q", different).doubt or "")
+    assert prepare(picture, "q", [], 0.95).doubt is None
 
 
 def test_what_cannot_be_read_is_listed_with_a_note(picture: Path, tmp_path: Path) -> None:

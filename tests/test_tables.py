@@ -12,7 +12,16 @@ from rich.console import Console, RenderableType
 from retrieval.bundle import Bundle
 from retrieval.evaluate import evaluate
 from retrieval.head import Head
-from retrieval.tables import evaluation_table, failures_lines, models_lines
+from retrieval.tables import (
+    calibration_lines,
+    evaluation_table,
+    failures_lines,
+    hits_table,
+    models_lines,
+    pair_lines,
+)
+from tests.hits import a_hit, explanation, same
+from tests.test_calibration import a_calibration
 
 EVIL = "\x1b]0;evil\x07"
 
@@ -41,6 +50,20 @@ def test_a_bundle_s_words_are_safe(tiny_bundle: Bundle) -> None:
 
 def test_reasons_of_failures_are_safe() -> None:
     assert printed(failures_lines([("name", f"is {EVIL}")])) == "  name is \\x1b]0;evil\\x07\n"
+
+
+def test_almost_no_evidence_is_said() -> None:
+    hits = [a_hit(1, Path("a.png"), explanation(0.001)), a_hit(2, Path("b.png"), explanation())]
+    shown = printed(hits_table("q", hits))
+    assert "a.png (almost no evidence)" in shown
+    assert shown.count("almost") == 1
+    assert "almost no evidence in either picture" in printed(pair_lines(explanation(0.001), Path("x")))
+    assert "almost" not in printed(pair_lines(explanation(), Path("x"))) + printed(pair_lines(same(), Path("x")))
+
+
+def test_a_calibration_that_gained_nothing_says_so() -> None:
+    assert "the order of hits stays" in printed(calibration_lines(a_calibration()))
+    assert "it gained nothing" in printed(calibration_lines(a_calibration(after=0.3)))
 
 
 def test_two_models_are_shown_side_by_side() -> None:

@@ -1,0 +1,49 @@
+"""Stores of made-up descriptors in class folders, and a head that is wrong about them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from indexes.base import Vectors
+from indexes.catalogue import Catalogue
+from indexes.records import NewPicture
+from retrieval.bundle import Bundle, ModelCard
+from retrieval.head import Head
+from retrieval.settings import Preprocessing
+
+MODEL = "0123456789abcdef"
+CHANNELS = 8
+
+
+def classes(count: int, each: int, spread: float = 0.25, seed: int = 0) -> dict[str, Vectors]:
+    """Descriptors (each, CHANNELS) by class, around centres that overlap as `spread` grows."""
+    random = np.random.default_rng(seed)
+    return {
+        f"class-{number}": np.abs(random.random(CHANNELS) + spread * random.normal(size=(each, CHANNELS)))
+        for number in range(count)
+    }
+
+
+def a_catalogue(folder: Path, descriptors: dict[str, Vectors]) -> Catalogue:
+    """A store of pictures with these descriptors, by class; those of the class "" lie in no class folder."""
+    catalogue = Catalogue(folder, create=True)
+    catalogue.set_settings(model="default", fingerprint=MODEL)
+    for label, vectors in descriptors.items():
+        pictures = [
+            NewPicture(os.path.join("/g", label, str(place)).encode(), 1, 2, f"{label}{place}".encode(), vector, 3, 4)
+            for place, vector in enumerate(vectors.astype(np.float32))
+        ]
+        catalogue.record(b"/g", MODEL, pictures)
+    return catalogue
+
+
+def a_bundle(slope: float = 40.0, intercept: float = -10.0) -> Bundle:
+    """A model whose head compares descriptors as they are, and is far too sure that pictures differ."""
+    card = ModelCard("tiny", "none", Preprocessing(8, (0, 0, 0), (1, 1, 1)), CHANNELS, False, {}, {})
+    bundle = Bundle(Path("nowhere"), card)
+    head = Head(np.eye(CHANNELS, dtype=np.float32), np.zeros(CHANNELS, np.float32), slope, intercept, normalize=False)
+    bundle.__dict__.update(head=head, fingerprint=MODEL)
+    return bundle

@@ -1,0 +1,55 @@
+"""What a store keeps of its calibration, and whether it is in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retrieval.bundle import find_bundle
+from retrieval.calibration import (
+    Calibration,
+    Judged,
+    Unseen,
+    drop_calibration,
+    in_use,
+    keep_calibration,
+    read_calibration,
+)
+from tests.labelled import a_catalogue
+
+
+def a_calibration(digest: str = "d", after: float = 0.02) -> Calibration:
+    return Calibration(
+        model="default",
+        digest=digest,
+        slope=3.5,
+        intercept=-2.25,
+        pictures=1200,
+        classes=3,
+        pairs=2400,
+        seed=7,
+        unseen=Unseen.pictures,
+        roc_auc=0.75,
+        before=Judged(0.6, 0.27),
+        after=Judged(0.7, after),
+    )
+
+
+def test_a_calibration_is_kept_and_taken_back(tmp_path: Path) -> None:
+    catalogue = a_catalogue(tmp_path, {})
+    assert read_calibration(catalogue) is None
+    assert not drop_calibration(catalogue)
+    keep_calibration(catalogue, a_calibration())
+    found = read_calibration(catalogue)
+    assert found == a_calibration()
+    assert isinstance(found.unseen, Unseen)
+    assert drop_calibration(catalogue)
+    assert read_calibration(catalogue) is None
+    assert not drop_calibration(catalogue)
+
+
+def test_it_is_in_use_for_the_head_that_the_model_has_now(tmp_path: Path) -> None:
+    catalogue = a_catalogue(tmp_path, {})
+    assert in_use(a_calibration(find_bundle("default").head.digest), catalogue)
+    assert not in_use(a_calibration("of another head"), catalogue)
+    catalogue.set_settings(model=str(tmp_path / "gone"))
+    assert not in_use(a_calibration(find_bundle("default").head.digest), catalogue)
