@@ -131,3 +131,10 @@ def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
     *_, last = large["steps"].values()
     assert last["recall of the pool"] == 1  # 500 of 600
     assert [len(step["seconds"]) for step in large["steps"].values()] == [3, 3, 3]
+
+
+def test_verification_is_measured_beside_a_plain_answer() -> None:
+    told = measured("verification", "measure(None, count=8, rounds=2)")
+    assert [len(samples) for samples in told["seconds"].values()] == [2, 2, 2, 2]
+    middle = told["medians"]
+    assert told["added_by_verification"] == middle["explained and verified"] - middle["explained"]

@@ -1,0 +1,85 @@
+"""How long a warm query takes with its five hits explained, and how much more to check or to match them.
+
+One process, one store, the same pictures asked in turn with each kind of answer. A check hides 36 regions a hit. The
+seconds are this machine's of the day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from galleries import gallery, pictures
+from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+
+from retrieval.engine import Engine
+from retrieval.settings import How, MethodName
+
+PICTURES = 100
+ROUNDS = 10
+TOP = 5
+PLAIN, GRADCAM = "explained", "explained by Grad-CAM"
+VERIFIED, MATCHED = "explained and verified", "explained, with correspondences"
+ANSWERS = {
+    GRADCAM: How(MethodName.gradcam),
+    PLAIN: How(),
+    VERIFIED: How(verify=True),
+    MATCHED: How(correspond=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of pictures; else they are generated")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help=f"to generate [default: {PICTURES}]")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"runs of each [default: {ROUNDS}]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
+    chosen = parser.parse_args()
+    result = measure(chosen.folder, chosen.pictures, chosen.rounds)
+    print(told(result))
+    write(result, chosen.json)
+
+
+def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
+    """The machine, the set-up, every sample in seconds, the medians, and what verification adds to a query."""
+    with gallery(folder, count) as place, tempfile.TemporaryDirectory() as store:
+        engine = Engine.create(store, device="cpu")
+        engine.index(place)
+        asked = pictures(place)[:rounds]
+        turns = {name: iter(asked) for name in ANSWERS}
+
+        def run(name: str) -> Callable[[], float]:
+            return lambda: timed(lambda: engine.search(next(turns[name]), TOP + 1, how=ANSWERS[name]))
+
+        for how in ANSWERS.values():
+            engine.search(asked[0], TOP + 1, how=how)
+        samples = in_turn({name: run(name) for name in ANSWERS}, len(asked))
+        engine.close()
+    middle = medians(samples)
+    return {
+        "machine": machine(),
+        "setup": {
+            **versions("openvino", "numpy"),
+            "pictures of": folder.name if folder else "generated",
+            "hits": f"{TOP}, and the picture itself, which has nothing to explain",
+            "rounds": len(asked),
+            "warm_ups": 1,
+            "order": "in turn",
+        },
+        "seconds": samples,
+        "medians": middle,
+        "added_by_verification": middle[VERIFIED] - middle[PLAIN],
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The same for people."""
+    added = f"verification adds {result['added_by_verification']:.3f} s to a query with {TOP} hits"
+    return "\n".join([*facts(result), *samples_told(result["seconds"], "ms", 1000), added])
+
+
+if __name__ == "__main__":
+    main()
