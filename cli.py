@@ -333,13 +333,14 @@ def sanity(
     Example: `retrieve sanity sets/flowers --method gradcam`
     """
     from retrieval.measure import find_subject, folders_to_measure
-    from retrieval.sanity import SanityTerms, check_sanity
-    from retrieval.watching import lift_pixel_limit, stage
 
     subject = find_subject(model, device)
     folders = folders_to_measure([dataset] if dataset else [], subject)
     if not folders:
         raise typer.BadParameter(f"DATASET: give a folder of pictures, as {safe_name(model)} keeps none of its own")
+    from retrieval.sanity import SanityTerms, check_sanity
+    from retrieval.watching import lift_pixel_limit, stage
+
     lift_pixel_limit()
     terms = SanityTerms(pairs, method, seed)
     report = check_sanity(folders[0], subject.comparer.bundle, terms, device, partial(stage, err))
