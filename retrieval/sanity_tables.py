@@ -18,7 +18,8 @@ _STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
 def sanity_lines(model: str, report: SanityReport) -> RenderableType:
     """The verdict of a sanity check, over what it rests on."""
     kinds = "" if report.similar is None else f", {report.similar:,} of one class"
-    title = f"{METHODS[report.terms.method].title} of {model}: {report.pairs:,} pairs{kinds}"
+    pairs = "1 pair" if report.pairs == 1 else f"{report.pairs:,} pairs"
+    title = f"{METHODS[report.terms.method].title} of {model}: {pairs}{kinds}"
     verdict = report.verdict
     return Group(
         Text(safe_name(title), style="bold"),
