@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from retrieval.bundle import Bundle
     from retrieval.engine import Engine, Question, Result
     from retrieval.measure import Measured, Subject, Terms
+    from retrieval.sanity import SanityReport
     from retrieval.shown import PairFiles, Shown
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
@@ -332,6 +333,41 @@ def evaluate(
         from retrieval.answers import evaluation_json
 
         _print_json(evaluation_json(terms, found))
+
+
+@app.command()
+def sanity(
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
+    method: Method = DEFAULT_METHOD,
+    pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs of pictures are explained.")] = 24,
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Check that heatmaps depend on what a model has learnt: its weights are randomised, and they must change.
+
+    Half of the pairs are of one class where there are class folders. The head is randomised first, then the network,
+    from its last part to its first.
+
+    Example: `retrieve sanity sets/flowers --method gradcam`
+    """
+    from retrieval.measure import find_subject, folders_to_measure
+
+    subject = find_subject(model, device)
+    folders = folders_to_measure([dataset] if dataset else [], subject)
+    if not folders:
+        raise typer.BadParameter(f"DATASET: give a folder of pictures, as {safe_name(model)} keeps none of its own")
+    from retrieval.sanity import SanityTerms, check_sanity
+    from retrieval.watching import lift_pixel_limit, stage
+
+    lift_pixel_limit()
+    terms = SanityTerms(pairs, method, seed)
+    report = check_sanity(folders[0], subject.comparer.bundle, terms, device, partial(stage, err))
+    _tell_checked(model, report, as_json)
 
 
 @app.command()
@@ -852,6 +888,18 @@ def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
     dataset = read_samples(err, folder)
     with stage(err, f"Embedding {safe_name(folder.name)}", len(dataset.samples)) as advance:
         return measure(dataset, subjects, terms, advance)
+
+
+def _tell_checked(model: str, report: SanityReport, as_json: bool) -> None:
+    from retrieval.tables import left_out_lines
+
+    err.print(left_out_lines(report.left_out))
+    if as_json:
+        _print_json({"model": model, **report.values()})
+        return
+    from retrieval.sanity_tables import sanity_lines
+
+    out.print(sanity_lines(model, report))
 
 
 def _tell_left_out(measured: Measured) -> None:

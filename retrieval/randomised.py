@@ -1,0 +1,116 @@
+"""A model whose weights are randomised part by part, from the head down: an untrained one in the end.
+
+The cascading randomisation of Adebayo et al. (2018, "Sanity Checks for Saliency Maps"). Within each tensor the values
+change places. So each keeps its own mean, spread and range, in any architecture, and nothing of what it has learnt;
+drawing anew needs to know how each kind of layer is to begin. The statistics of batch normalisation no longer fit
+then, and are measured anew on the pictures: without that, activations die out or explode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retrieval.backbones import stages
+from retrieval.bundle import Bundle
+from retrieval.head import Array
+from retrieval.model import load_model
+from retrieval.network import Features, torch_device
+from retrieval.pictures import Pixels
+
+HEAD = "head"
+
+_BATCH = 16
+_SETTLED_ON = 32  # pictures that statistics are measured on, in one batch
+
+
+class Randomised:
+    """A bundle's model, as trained at first; `randomise` takes one of its `parts` after the other, in their order.
+
+    `seed` decides how values change places. A tensor of equal values stays as it is.
+    """
+
+    def __init__(self, bundle: Bundle, seed: int = 0, device: str = "auto") -> None:
+        """Raises ModelError."""
+        self.head = bundle.head
+        self.blank = bundle.card.preprocessing.mean
+        self._device = torch_device(device)
+        self._trunk = load_model(str(bundle.folder)).backbone.to(self._device)
+        self._scale = bundle.card.preprocessing.std
+        self._random = np.random.default_rng(seed)
+        self._left = named_parts(self._trunk)
+        self._norms: list[nn.BatchNorm2d] = []
+        self.parts: tuple[str, ...] = (HEAD, *(name for name, _ in reversed(self._left)))
+
+    def randomise(self, part: str, pictures: Sequence[Pixels]) -> None:
+        """Randomise the next part; the statistics of all that are randomised by now are measured on these pictures.
+
+        Batch normalisation needs two pictures or more. Raises ValueError where it is another part's turn.
+        """
+        if part == HEAD:
+            weight, bias = (_shuffled(values, self._random) for values in (self.head.weight, self.head.bias))
+            self.head = replace(self.head, weight=weight, bias=bias)
+            return
+        name, modules = self._left.pop()
+        if name != part:
+            raise ValueError(f"it is the turn of {name}, not of {part}")
+        with torch.no_grad():
+            for parameter in (each for module in modules for each in module.parameters()):
+                parameter.copy_(torch.from_numpy(_shuffled(parameter.cpu().numpy(), self._random)))
+        self._norms += [each for module in modules for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
+        self._settle(pictures[:: -(-len(pictures) // _SETTLED_ON)])
+
+    def activate(self, pictures: Sequence[Pixels | Array], advance: Callable[[int], None] = lambda n: None) -> Features:
+        """Activations (N, C, h, w) and descriptors (N, C) of pictures (size, size, 3), uint8 or float32 of 0 to 255.
+
+        Those of a picture with any that is not finite are all 0, so that its heatmaps are empty.
+        """
+        parts: list[Array] = []
+        with torch.inference_mode():
+            for start in range(0, len(pictures), _BATCH):
+                batch = pictures[start : start + _BATCH]
+                parts.append(self._trunk(self._seen(batch)).float().cpu().numpy())
+                advance(len(batch))
+        activations = np.concatenate(parts)
+        activations[~np.isfinite(activations).all((1, 2, 3))] = 0
+        return Features(activations, activations.mean((2, 3)))
+
+    def describe(self, pictures: Sequence[Array]) -> Array:
+        """Descriptors (N, C) of changed pictures, for methods that ask the network again."""
+        return self.activate(pictures).descriptors
+
+    def _settle(self, pictures: Sequence[Pixels]) -> None:
+        for norm in self._norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all batches, of which there is one
+            norm.train()
+        with torch.no_grad():
+            self._trunk(self._seen(pictures))
+        for norm in self._norms:
+            norm.eval()
+
+    def _seen(self, pictures: Sequence[Pixels | Array]) -> Tensor:
+        """What the network sees of pictures: (B, 3, size, size)."""
+        x = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float()
+        mean, std = (torch.tensor(values, device=self._device).view(1, 3, 1, 1) for values in (self.blank, self._scale))
+        return (x - mean) / std
+
+
+def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """A trunk's parts with weights, from the input on, by their names in it; a norm goes with the layer before it."""
+    names = {id(module): name for name, module in trunk.named_modules()}
+    parts: list[tuple[str, list[nn.Module]]] = []
+    for module in stages(trunk):
+        if parts and all(parameter.ndim < 2 for parameter in module.parameters()):
+            parts[-1][1].append(module)
+        else:
+            parts.append((names[id(module)], [module]))
+    return parts
+
+
+def _shuffled(values: Array, random: np.random.Generator) -> Array:
+    return random.permutation(values.ravel()).reshape(values.shape)

@@ -1,0 +1,98 @@
+"""Random pairs of pictures of a folder, with class folders or without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.errors import GalleryError, PictureError
+from retrieval.pairs import Codes, balanced_pairs, makes_pairs
+from retrieval.pictures import Pixels, load
+from retrieval.samples import Advance, LeftOut, read_ahead
+from retrieval.walk import Unreadable, walk
+
+
+@dataclass(frozen=True)
+class DrawnPairs:
+    """P pairs: the pixels of their first pictures and of their second ones, each uint8 (size, size, 3).
+
+    `similar` is how many are of one class, None where there are no classes. `left_out` are the files that were drawn
+    and cannot be read, and what the folder has that cannot be used; pairs with such a file are left out too.
+    """
+
+    first: list[Pixels]
+    second: list[Pixels]
+    similar: int | None
+    left_out: LeftOut
+
+
+def draw_pairs(folder: Path, size: int, count: int, seed: int = 0, advance: Advance = lambda files: None) -> DrawnPairs:
+    """`count` pairs of the pictures below a folder, half of one class and half of two where there are class folders.
+
+    A picture's class is the folder that holds it. Raises GalleryError where there are no two pictures that can be read.
+    """
+    paths, left_out = _found(folder)
+    if len(paths) < 2:
+        raise _nothing(folder, left_out)
+    first, second, similar = _drawn(_codes(paths), count, np.random.default_rng(seed))
+    places = np.unique(np.concatenate([first, second]))
+    read: dict[int, Pixels] = {}
+    for place, found in zip(places, read_ahead(_reader(size), [paths[place] for place in places]), strict=True):
+        advance(1)
+        if isinstance(found, str):
+            left_out.append((paths[place], found))
+        else:
+            read[int(place)] = found
+    whole = [place for place in range(count) if int(first[place]) in read and int(second[place]) in read]
+    if not whole:
+        raise _nothing(folder, left_out)
+    return DrawnPairs(
+        [read[int(first[place])] for place in whole],
+        [read[int(second[place])] for place in whole],
+        None if similar is None else sum(place < similar for place in whole),
+        tuple(left_out),
+    )
+
+
+def _found(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The pictures below a folder, and what cannot be read there with why."""
+    if not folder.is_dir():
+        raise GalleryError(f"{folder} is not a folder: give a folder of pictures")
+    entries = list(walk(os.fsencode(os.path.abspath(folder))))
+    unreadable = [each for each in entries if isinstance(each, Unreadable)]
+    paths = [Path(os.fsdecode(each.path)) for each in entries if not isinstance(each, Unreadable)]
+    return paths, [(Path(os.fsdecode(each.path)), each.reason) for each in unreadable]
+
+
+def _codes(paths: list[Path]) -> Codes:
+    return np.unique([os.fsencode(path.parent) for path in paths], return_inverse=True)[1].astype(np.int64)
+
+
+def _drawn(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, int | None]:
+    """First and second places (count,) and how many pairs, the first ones, are of one class."""
+    if makes_pairs(codes):
+        similar = (count + 1) // 2
+        first, second, _ = balanced_pairs(codes, similar, random)
+        return first[:count], second[:count], similar
+    pairs = np.array([random.choice(len(codes), 2, replace=False) for _ in range(count)], np.int64)
+    return pairs[:, 0], pairs[:, 1], None
+
+
+def _reader(size: int) -> Callable[[Path], Pixels | str]:
+    def read(path: Path) -> Pixels | str:
+        """The picture, or why there is none."""
+        try:
+            return load(path, size)[0]
+        except PictureError as error:
+            return error.reason
+
+    return read
+
+
+def _nothing(folder: Path, left_out: list[tuple[Path, str]]) -> GalleryError:
+    first = f" ({left_out[0][0].name} {left_out[0][1]})" if left_out else ""
+    return GalleryError(f"{folder} holds no two pictures that can be compared{first}: give a folder of pictures")

@@ -1,0 +1,63 @@
+"""What a terminal shows of a sanity check. Nothing here prints."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.methods import METHODS
+from retrieval.names import safe_name
+from retrieval.randomised import HEAD
+from retrieval.sanity import WORDS, Agreement, Dependence, SanityReport, Step
+
+_STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
+
+
+def sanity_lines(model: str, report: SanityReport) -> RenderableType:
+    """The verdict of a sanity check, over what it rests on."""
+    kinds = "" if report.similar is None else f", {report.similar:,} of one class"
+    pairs = "1 pair" if report.pairs == 1 else f"{report.pairs:,} pairs"
+    title = f"{METHODS[report.terms.method].title} of {model}: {pairs}{kinds}"
+    verdict = report.verdict
+    return Group(
+        Text(safe_name(title), style="bold"),
+        _agreement_table(report),
+        *_empty_lines(report),
+        Text(f"{WORDS[verdict]} ({_ground(report)})", style=_STYLES.get(verdict, "yellow")),
+    )
+
+
+def _agreement_table(report: SanityReport) -> Table:
+    table = Table("rank correlation with the model's heatmaps", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("signed", "absolute values"):
+        table.add_column(column, justify="right")
+    _add(table, "the same pictures, 3 % brighter", report.control)
+    _add(table, "its heatmaps of other pictures", report.others, end_section=True)
+    for step in report.steps:
+        _add(table, "randomised: the head" if step.name == HEAD else f"and {step.name}", step)
+    return table
+
+
+def _add(table: Table, shown: str, step: Step, end_section: bool = False) -> None:
+    table.add_row(Text(safe_name(shown)), _figure(step.signed), _figure(step.absolute), end_section=end_section)
+
+
+def _figure(agreement: Agreement) -> str:
+    return f"{agreement.mean:+.2f} ± {agreement.spread:.2f}"
+
+
+def _empty_lines(report: SanityReport) -> list[Text]:
+    rows = (report.control, *report.steps)
+    told = [f"{step.name} {step.empty:,}" for step in rows if step.empty]
+    if not told:
+        return []
+    said = f"of {2 * report.pairs:,} heatmaps these are empty, and count as 0: {', '.join(told)}"
+    return [Text(safe_name(said), style="yellow")]
+
+
+def _ground(report: SanityReport) -> str:
+    if report.verdict is Dependence.unclear:
+        return f"{report.control.signed.mean:+.2f} in brighter pictures"
+    return f"{report.steps[-1].kept:+.2f} is left with everything randomised"
