@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.correspond import Correspondence, Match
 from retrieval.explain import Explanation, Heatmaps, Verdict
 from retrieval.search import Hit
+from retrieval.verify import RANDOM, Check, Hidden, Verification
 
 
 def heatmaps(row: int, column: int, magnitude: float) -> Heatmaps:
@@ -32,3 +34,16 @@ def a_hit(rank: int, path: Path, why: Explanation | None, note: str | None = Non
     distance = why.distance if why else 0.3
     verdict = why.verdict if why else "similar"
     return Hit(rank, path, "rooms", 1 - distance, distance, verdict, rank + 3, 0.2, 300, 200, why, note)
+
+
+def verification(factual: bool = True, counterfactual: bool = True) -> Verification:
+    """Both pictures' factual and counterfactual claims hold, or not; blurring takes 80 % to 30 %, at random to 60 %."""
+    kinds = ((0.3, factual), (0.9, counterfactual))
+    hidden = [Hidden(then, (0.6,) * RANDOM, margin=1.0 if holds else -1.0, error=0.5) for then, holds in kinds]
+    return Verification(0.8, Check(*hidden), Check(*hidden))
+
+
+def correspondence(matches: int = 2) -> Correspondence:
+    """So many matches of one place each, along the diagonal of the first picture and the first row of the second."""
+    found = [Match(frozenset({(i, i)}), frozenset({(0, i)}), 0.1) for i in range(matches)]
+    return Correspondence(np.eye(49, dtype=np.float32), (7, 7), (7, 7), tuple(found))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from pytorch_grad_cam import AblationCAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM, XGradCAM
 from torch import Tensor, nn
 
+from retrieval.bundle import find_bundle
 from retrieval.cam import Asked, Pairs
+from retrieval.compare import Comparer
+from retrieval.explain import explain_pairs
 from retrieval.head import Array, Head
 from retrieval.methods import METHODS
+from retrieval.network import Features
+from retrieval.pictures import Pixels, load
 from retrieval.settings import MethodName
+from tests.conftest import blocks
 from tests.test_cam import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
@@ -230,3 +239,72 @@ def package_maps(method: Any, network: nn.Module, stage: nn.Module, x: Tensor, t
     with Raw(network, [stage]) as cam:
         cam(x, [target] * (len(x) // 2 or 1))
     return kept[0]
+
+
+# --- over five hundred pairs of ordinary and odd pictures
+
+
+@cache
+def odd_pictures() -> list[Pixels]:
+    """Patterns, black, white and grey pictures, tiny ones, a copy and a near copy, at the size of the default model."""
+    patterns = [blocks(seed, 60 + 7 * seed, 60, cells=1 + seed) for seed in range(24)]
+    even = [np.full((40, 50, 3), value, np.uint8) for value in (0, 255, 128)]
+    tiny = [blocks(seed, width, height) for seed, (width, height) in enumerate([(1, 1), (2, 3), (1, 40), (5, 1)])]
+    near = patterns[3].copy()
+    near[0, 0] ^= 1
+    return [load(each, 224)[0] for each in (*patterns, *even, *tiny, patterns[5].copy(), near)]
+
+
+@cache
+def odd_features() -> Features:
+    return Comparer(find_bundle("default"), "cpu").activate(odd_pictures())
+
+
+def drawn_pairs(count: int, pictures: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of any two pictures, the first few of each with itself."""
+    first, second = np.random.default_rng(8).integers(0, pictures, (2, count))
+    first[:pictures] = second[:pictures] = np.arange(pictures)
+    return first, second
+
+
+def check_explained(sides: tuple[Pairs, Pairs], distances: NDArray[np.float64], method: MethodName) -> None:
+    for found in explain_pairs(sides, distances, method):
+        for heat in (found.query, found.hit):
+            for each in (heat.factual, heat.counterfactual):
+                assert np.isfinite(each).all()
+                assert each.min() >= 0
+            most = max(heat.factual.max(), heat.counterfactual.max())
+            assert most == pytest.approx(1.0) if heat.magnitude > 0 else most == 0
+            assert heat.magnitude == 0 if found.identical else heat.magnitude < np.inf
+
+
+@pytest.mark.parametrize("method", CLOSED_FORM)
+def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
+    head, features = find_bundle("default").head, odd_features()
+    first, second = drawn_pairs(500, len(features.descriptors))
+    u = head.embed(features.descriptors)
+    distances = head.distance(head.separation(u[first], u[second]))
+    for start in range(0, 500, 50):
+        one, other = first[start : start + 50], second[start : start + 50]
+        a, g = features.activations, features.descriptors
+        with np.errstate(invalid="raise", divide="raise"):
+            sides = Pairs(head, a[one], g[one], g[other]), Pairs(head, a[other], g[other], g[one])
+            check_explained(sides, distances[start : start + 50], method)
+
+
+@pytest.mark.parametrize("method", [MethodName.scorecam, MethodName.sbsm])
+def test_nor_by_a_method_that_asks_again(method: MethodName) -> None:
+    trunk, _, small = small_pair()
+    assert small.asked is not None
+    pixels = [np.asarray(Image.fromarray(each).resize((8, 8))) / np.float32(255) for each in odd_pictures()]
+    with torch.no_grad():
+        activations = trunk(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).numpy()
+    g = activations.mean((2, 3))
+    first, second = drawn_pairs(500, len(g))
+    eight_bits = [np.rint(255 * each).astype(np.uint8) for each in pixels]
+    sides = [
+        Pairs(HEAD, activations[one], g[one], g[other], replace(small.asked, pixels=[eight_bits[i] for i in one]))
+        for one, other in ((first, second), (second, first))
+    ]
+    with np.errstate(invalid="raise", divide="raise"):
+        check_explained((sides[0], sides[1]), HEAD.distance(HEAD.separation(g[first], g[second])), method)
