@@ -37,8 +37,8 @@ def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
     return Advice(
         Kind.shortcut,
         Severity.serious,
-        f"The model looks at the {which} corner in {classes_named(labels)}: {listed(map(rounded, held.values()))} of its"
-        f" evidence {'lies' if len(held) == 1 else 'lie'} there, {rounded(area)} of the picture does.",
+        f"The model looks at the {which} corner in {classes_named(labels)}: {listed(map(rounded, held.values()))} of"
+        f" its evidence {'lies' if len(held) == 1 else 'lie'} there, {rounded(area)} of the picture does.",
         "Look at what lies in that corner, cover it or crop it away, or collect pictures without it; then train anew.",
         labels,
         {"corner": which.value, "share_of_evidence_by_class": held, "share_of_area": area},

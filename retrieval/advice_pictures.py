@@ -21,8 +21,8 @@ def labels(findings: Findings) -> Iterator[Advice]:
         yield Advice(
             Kind.relabel,
             Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate,
-            f"{counted(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].asked} nearest to each,"
-            f" at least {min(each.agreeing for each in suspects)} have one other label.",
+            f"{counted(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].asked} nearest to"
+            f" each, at least {min(each.agreeing for each in suspects)} have one other label.",
             "Look at them, and move those that are wrong to the right folder.",
             tuple(sorted({each.sample.label for each in suspects})),
             {"pictures": len(suspects), "share_of_pictures": len(suspects) / total},
@@ -43,7 +43,7 @@ def labels(findings: Findings) -> Iterator[Advice]:
         yield Advice(
             Kind.two_labels,
             Severity.moderate,
-            f"{counted(count, 'file')} show what lies in two classes: the same content, or pictures that look the same.",
+            f"{counted(count, 'file')} show what lies in two classes: the same content, or pictures that look alike.",
             "Keep each in the class that is right, and take it out of the other.",
             figures={"files_of_the_same_content": len(named), "files_that_look_the_same": count - len(named)},
             examples=(*shown, *repeated(double, "in {0.label}"))[:_LISTED],

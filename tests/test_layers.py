@@ -22,7 +22,12 @@ LAYERS = tuple(
     reproduce_answers reproduce_words reproduce
     reproduce_pairs reproduce_sets
     reproduced
-    make_bundle watching report crop_page evaluation_page
+    make_bundle watching report crop_page evaluation_page audit_page audit_tables audit_answers
+    audit
+    advice
+    advice_looks advice_pictures
+    advice_words audit_evidence audit_pictures
+    audited
     answers dataset events mistakes page sheet
     engine shown tables
     train_bundle crop
@@ -32,7 +37,7 @@ LAYERS = tuple(
     trainee
     losses checkpoint tune
     compare search cropped
-    focus
+    focus looks
     explain indexing
     methods upkeep
     masked closed_form tuning
