@@ -75,7 +75,7 @@ def _untrained(part: Part) -> Advice:
         Kind.untrained,
         Severity.serious,
         f"The model has not learnt from these pictures and judges {rounded(part.verdicts.accuracy)} of their pairs"
-        f" rightly (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has .50).{confused}",
+        f" rightly (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has 0.50).{confused}",
         "Train a model on them with `retrieve train`, and audit that.",
         (worst.first, worst.second) if worst else (),
         {"accuracy": part.verdicts.accuracy, "roc_auc": part.verdicts.roc_auc},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Part
 from retrieval.errors import PictureError
-from retrieval.looks import HELD_BY_FOCUS, Corner, Looks
+from retrieval.looks import Corner, Looks
 from retrieval.names import percent, safe_name
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.page import document, figure_html, heads_html, legend_html, name_html, table_html
@@ -45,11 +46,12 @@ def _reading_html(audit: Audit) -> str:
     return f"""<section class="reading" aria-labelledby="reading">
 <h2 id="reading">How to read this</h2>
 {legend_html()}
-<p>{pairs:,} random pairs, half of one class and half of two, were explained by the method {escape(audit.terms.method)}
-(seed {audit.terms.seed}). <b>Evidence</b> is what supports the verdict, “similar” or “different”. Where most of it lies
-in one place in all pictures of a class, the model may go by something that is not what the pictures are of: a
-watermark, a frame, a background. The <b>focus</b> of a class is the places that hold {percent(HELD_BY_FOCUS)} of what
-makes its pictures similar. Select a picture to enlarge it.</p>
+<p>{pairs:,} random pairs, about half of one class and half of two, were explained by the method
+{escape(audit.terms.method)} (seed {audit.terms.seed}). <b>Evidence</b> is what supports the verdict, “similar” or
+“different”. Where most of it lies in one place in all pictures of a class, the model may go by something that is not
+what the pictures are of: a watermark, a frame, a background. The <b>focus</b> of a class is the places that hold two
+thirds of what makes its pictures similar. A mean heatmap is scaled to its own strongest place. Select a picture to
+enlarge it.</p>
 <p>The limits: a heatmap is a few places, enlarged, and shows what this model’s verdicts rest on, not what is true of
 the pictures. A recommendation is a reason to look, not a proof.</p>
 </section>"""
@@ -66,9 +68,14 @@ def _advice_html(rank: int, advice: Advice) -> str:
     tiles = _tiles_html(_example_html(each) for each in advice.examples[:_TILES])
     return f"""<article class="advice {advice.severity}">
 <h3><span class="rank">{rank}</span> {escape(safe_name(advice.finding))}</h3>
-<p class="facts"><b class="verdict severity">{advice.severity}</b><span>{escape(safe_name(advice.remedy))}</span></p>
+<p class="facts"><b class="verdict severity">{advice.severity}</b><span>{_code_html(advice.remedy)}</span></p>
 {tiles}{_listed_html(advice)}
 </article>"""
+
+
+def _code_html(text: str) -> str:
+    """A sentence of ours, with its `commands` as such."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _listed_html(advice: Advice) -> str:
@@ -155,16 +162,16 @@ def _looks_html(part: Part) -> str:
     rows.append(["<b>share of the area</b>", _EDGE, *_cells(even, even)[:5], _EDGE, percent(even.spread)])
     table = table_html("Shares of the evidence; bold: twice the share of the area and more", [head], rows)
     cards = "\n".join(_class_html(each) for each in part.classes)
-    return f'<article><div class="wide">{table}</div></article>\n<div class="cards">\n{cards}\n</div>'
+    return f'<article><div class="wide whole">{table}</div></article>\n<div class="cards">\n{cards}\n</div>'
 
 
 def _cells(found: Looks, even: Looks) -> list[str]:
     pairs = (
         (found.border, even.border),
         *((share, even.corners[each]) for each, share in found.corners.items()),
-        (found.outside, even.outside),
     )
-    return [_told(share, area) for share, area in pairs] + [percent(found.spread)]
+    outside = f"{_told(found.outside, even.outside)} <small>of {percent(even.outside)}</small>"
+    return [*(_told(share, area) for share, area in pairs), outside, percent(found.spread)]
 
 
 def _told(share: float, area: float) -> str:
