@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from retrieval.advice_words import counted, listed, repeated, rounded
+from retrieval.advice_words import counted, listed, repeated
 from retrieval.audited import TEST, Advice, Example, Findings, Kind, Severity
+from retrieval.names import percent
 from retrieval.samples import IN_TWO_CLASSES
 
 FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair
@@ -18,9 +19,10 @@ _LISTED = 50  # pictures that a recommendation lists
 def labels(findings: Findings) -> Iterator[Advice]:
     total = sum(findings.sizes.values())
     if suspects := findings.suspects:
+        many = Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate
         yield Advice(
             Kind.relabel,
-            Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate,
+            many if findings.knows_classes else Severity.minor,  # who does not know the classes may well be wrong
             f"{counted(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].asked} nearest to"
             f" each, at least {min(each.agreeing for each in suspects)} have one other label.",
             "Look at them, and move those that are wrong to the right folder.",
@@ -74,7 +76,7 @@ def repeats(findings: Findings) -> Iterator[Advice]:
         yield Advice(
             Kind.leak,
             Severity.serious if share >= MANY_LEAKS else Severity.moderate,
-            f"{counted(tested, 'test picture')} ({rounded(share)}) {'looks' if tested == 1 else 'look'} the same as"
+            f"{counted(tested, 'test picture')} ({percent(share)}) {'looks' if tested == 1 else 'look'} the same as"
             " one that the model has learnt from: figures on the test part flatter it.",
             "Remove one of each, or put all of them into one part of split.json, and measure again.",
             figures={"test_pictures_seen_in_training": tested, "share_of_test_pictures": share},

@@ -105,7 +105,7 @@ def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Expl
 def confuse(judge: Judge, confusion: Confusion, seed: int) -> Confused | None:
     """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
 
-    None where no such pair is found among the pictures that are compared.
+    None where no such pair with evidence is found among the pictures that are compared.
     """
     random = np.random.default_rng(seed)
     first, second = (_some_of(judge, label, random) for label in (confusion.first, confusion.second))
@@ -117,12 +117,12 @@ def confuse(judge: Judge, confusion: Confusion, seed: int) -> Confused | None:
     chosen = np.concatenate([nearest, np.setdiff1d(drawn, nearest)]).astype(np.int64)
     explained = explain_all(judge, rows[chosen], columns[chosen])
     count = len(explained.places) // 2
-    if not count:
-        return None
     sides = [
         gather(label, len(places), judge.samples, explained, np.arange(start, start + count))
         for label, places, start in ((confusion.first, first, 0), (confusion.second, second, count))
     ]
+    if not all(side.explained for side in sides):
+        return None
     examples = [
         (_example(judge, explained, place), _example(judge, explained, count + place))
         for place in range(min(len(nearest), count))

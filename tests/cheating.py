@@ -11,12 +11,12 @@ from retrieval.presets import FAST, adapted
 from retrieval.train_bundle import Recipe, train_bundle
 from tests.training import picture
 
-SIDE, PATCH = 224, 56
+SIDE, PATCH = 224, 64
 PATCHES = {"amber": (255, 40, 0), "azure": (0, 60, 255), "plain": None, "other": None}
 """The classes, and the colour of the patch that every picture of a class has in its lower right corner."""
 
 
-def make_cheating_set(folder: Path, each: int = 24, patched: bool = True) -> Path:
+def make_cheating_set(folder: Path, each: int = 20, patched: bool = True) -> Path:
     """Class folders of generated pictures, no two the same; their classes say nothing but for the patches."""
     for code, (label, colour) in enumerate(PATCHES.items()):
         (folder / label).mkdir(parents=True)
@@ -30,5 +30,5 @@ def make_cheating_set(folder: Path, each: int = 24, patched: bool = True) -> Pat
 
 def train_head(dataset: Path, out: Path) -> Path:
     """A model trained on the data set by the project's own training, its backbone left as it is."""
-    preset = adapted(FAST, epochs=10, thaw=False)
+    preset = adapted(FAST, epochs=20, thaw=False)
     return train_bundle(Recipe(dataset, preset), out, device="cpu").bundle.folder

@@ -163,6 +163,15 @@ def test_pictures_in_the_wrong_class_are_listed() -> None:
     ]
     (only,) = advise(replace(findings(a_part(honest())), suspects=suspects * 6))
     assert only.severity == Severity.serious  # 12 of 200
+    ignorant = findings(a_part(honest(), figures=verdicts(0.6, 0.6)), learns=False)
+    assert advise(replace(ignorant, suspects=suspects))[1].severity == Severity.minor
+
+
+def test_a_corner_that_few_pictures_have_by_chance_is_no_shortcut() -> None:
+    maps = np.stack([spot((0, 0)) if place < 4 else HONEST for place in range(12)])
+    chance = replace(evidence("cats"), factual=maps)
+    assert chance.looks.corners[Corner.upper_left] > 0.3
+    assert all(each.kind != Kind.shortcut for each in advise(findings(a_part([chance, *honest("owls")]))))
 
 
 def test_what_lies_in_two_classes() -> None:
@@ -179,7 +188,7 @@ def test_what_is_both_learnt_and_tested() -> None:
     repeat = Repeat((a_sample("cats", 1), a_sample("cats", 2)), (TRAIN, TEST))
     (only,) = advise(replace(findings(*parts), repeats=(repeat,)))
     assert (only.kind, only.severity) == (Kind.leak, Severity.moderate)  # 1 of 200
-    assert only.finding.startswith("1 test picture (0 %) looks the same as one that the model has learnt from")
+    assert only.finding.startswith("1 test picture (0.5 %) looks the same as one that the model has learnt from")
     assert [example.note for example in only.examples] == ["in cats, train", "in cats, test"]
     (only,) = advise(replace(findings(*parts), repeats=(repeat,) * 2))
     assert only.severity == Severity.serious
