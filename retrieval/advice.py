@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from retrieval.advice_looks import background, crop, shortcuts
 from retrieval.advice_pictures import few_pictures, labels, repeats
-from retrieval.advice_words import rounded
-from retrieval.audited import LEAST_PICTURES, TEST, TRAIN, Advice, Findings, Kind, Part, Severity
+from retrieval.advice_words import listed, rounded
+from retrieval.audited import TEST, TRAIN, Advice, Findings, Kind, Part, Severity
 
 GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
 CONFUSED = 0.25  # of the pairs of two classes: half as bad as a coin
-MISSED, ABOVE_OTHERS = 0.3, 1.5  # of the pairs of one class said different, and times the middle one of the classes
+MISSED, ABOVE_OTHERS = 0.3, 1.5  # of the pairs of one class said different, and times what it is in all classes
 
 _ORDER = {severity: place for place, severity in enumerate(Severity)} | {kind: place for place, kind in enumerate(Kind)}
 
@@ -82,37 +82,47 @@ def _untrained(part: Part) -> Advice:
 
 
 def _confused(part: Part) -> Iterator[Advice]:
-    for each in part.confusions.across:
-        if each.wrong >= CONFUSED:
-            shown = [pair for found in part.confused if found.confusion == each for pair in found.examples]
-            yield Advice(
-                Kind.confused,
-                Severity.moderate,
-                f"{each.first} and {each.second} are said to be similar in {rounded(each.wrong)} of their pairs.",
-                "Look at the evidence that they share: collect pictures of both that differ in it, or take it out of"
-                " the pictures; if people cannot tell them apart either, make them one class.",
-                (each.first, each.second),
-                {"share_of_pairs_said_similar": each.wrong, "pairs": each.pairs},
-                tuple(example for pair in shown for example in pair),
-            )
+    """Two classes that are said similar too often."""
+    found = [each for each in part.confusions.across if each.wrong >= CONFUSED]
+    if found:
+        shares = {f"{each.first} and {each.second}": each.wrong for each in found}
+        yield Advice(
+            Kind.confused,
+            Severity.moderate,
+            f"Pairs of two classes are said to be similar: {_told(shares)} of them.",
+            "Look at the evidence that they share: collect pictures of both that differ in it, or take it out of the"
+            " pictures; if people cannot tell them apart either, make them one class.",
+            tuple(dict.fromkeys(label for each in found for label in (each.first, each.second))),
+            {"share_of_pairs_said_similar_by_classes": shares},
+            tuple(
+                example
+                for each in part.confused
+                if each.confusion in found
+                for pair in each.examples
+                for example in pair
+            ),
+        )
 
 
 def _missed(part: Part) -> Iterator[Advice]:
-    """Classes whose pictures are said different, more than in other classes."""
-    wrong = {each.first: each.wrong for each in part.confusions.within}
-    counts = {each.label: each.pictures for each in part.classes if each.pictures >= LEAST_PICTURES}
-    usual = float(np.median([wrong.get(label, 0.0) for label in counts])) if counts else 0.0
-    for label, share in wrong.items():
-        if label in counts and share >= max(MISSED, ABOVE_OTHERS * usual):
-            yield Advice(
-                Kind.collect,
-                Severity.moderate,
-                f"Two pictures of {label} are said to be different in {rounded(share)} of their pairs; in the middle"
-                f" one of the classes it is {rounded(usual)}.",
-                "Collect more pictures of it, above all of the kinds that it has few of, or divide it into classes.",
-                (label,),
-                {"share_of_pairs_said_different": share, "median_of_classes": usual, "pictures": counts[label]},
-            )
+    """Classes whose pictures are said different, more often than those of all classes together."""
+    usual = 1 - part.verdicts.recall
+    limit = max(MISSED, ABOVE_OTHERS * usual)
+    shares = {each.first: each.wrong for each in part.confusions.within if each.wrong >= limit}
+    if shares:
+        yield Advice(
+            Kind.collect,
+            Severity.moderate,
+            f"Pairs of one class are said to be different: {_told(shares)} of them; in all classes together it is"
+            f" {rounded(usual)}.",
+            "Collect more pictures of these classes, above all of the kinds that there are few of, or divide them.",
+            tuple(shares),
+            {"share_of_pairs_said_different_by_class": shares, "share_in_all_classes": usual},
+        )
+
+
+def _told(shares: Mapping[str, float]) -> str:
+    return listed(f"of {name} {rounded(share)}" for name, share in shares.items())
 
 
 def _nothing(findings: Findings) -> Advice:

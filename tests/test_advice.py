@@ -128,17 +128,21 @@ def test_confused_classes() -> None:
     across = [confused.confusion, Confusion("cats", "dogs", 400, 0.2)]
     (only,) = advise(findings(a_part(honest("cats", "dogs", "owls"), across=across, confused=[confused])))
     assert (only.kind, only.classes) == (Kind.confused, ("cats", "owls"))
-    assert only.finding == "cats and owls are said to be similar in 31 % of their pairs."
+    assert only.finding == "Pairs of two classes are said to be similar: of cats and owls 31 % of them."
     assert len(only.examples) == 2
 
 
 def test_a_class_that_is_not_known_again() -> None:
-    within = [Confusion("cats", "cats", 400, 0.5), Confusion("owls", "owls", 400, 0.2), Confusion("dogs", "dogs", 4, 0)]
-    (only,) = advise(findings(a_part(honest("cats", "dogs", "owls"), within=within)))
+    within = [Confusion("cats", "cats", 400, 0.5), Confusion("owls", "owls", 400, 0.2)]
+    part = a_part(honest("cats", "dogs", "owls"), figures=verdicts(0.9), within=within)
+    (only,) = advise(findings(part))
     assert (only.kind, only.classes) == (Kind.collect, ("cats",))
-    assert "Two pictures of cats are said to be different in 50 % of their pairs" in only.finding
-    even = [replace(each, wrong=0.5) for each in within]
-    assert advise(findings(a_part(honest("cats", "dogs", "owls"), within=even)))[0].kind == Kind.nothing
+    assert (
+        only.finding == "Pairs of one class are said to be different: of cats 50 % of them; in all classes together"
+        " it is 10 %."
+    )
+    usual = replace(part, verdicts=verdicts(0.6))
+    assert advise(findings(usual))[0].kind == Kind.nothing
 
 
 # The pictures
