@@ -41,7 +41,24 @@ def evidence(label: str, heatmap: Array = HONEST, count: int = HEATMAPS, folder:
 
 
 def verdicts(accuracy: float = 0.96, roc_auc: float = 0.98) -> PairFigures:
-    return PairFigures(10, 10, accuracy, roc_auc, *[accuracy] * 5, 0.02, 9, 1, 9, 1, ())
+    """As good on pairs of one class as on those of two."""
+    return PairFigures(
+        similar=10,
+        different=10,
+        accuracy=accuracy,
+        roc_auc=roc_auc,
+        thresholded_auc=accuracy,
+        precision=accuracy,
+        recall=accuracy,
+        macro_precision=accuracy,
+        macro_recall=accuracy,
+        calibration_error=0.02,
+        true_similar=9,
+        false_similar=1,
+        true_different=9,
+        false_different=1,
+        reliability=(),
+    )
 
 
 def a_part(
@@ -56,7 +73,9 @@ def a_part(
         "",
         sum(each.pictures for each in classes),
         tuple(sample for each in classes for sample in each.samples),
-        *(np.concatenate([getattr(each, kind) for each in classes]) for kind in ("factual", "counterfactual", "alike")),
+        np.concatenate([each.factual for each in classes]),
+        np.concatenate([each.counterfactual for each in classes]),
+        np.concatenate([each.alike for each in classes]),
         classes[0].ground,
     )
     pairs = len(overall.samples) // 2

@@ -51,7 +51,8 @@ def test_half_of_the_evidence_lies_in_the_strongest_places() -> None:
 
 def test_the_focus_holds_two_thirds_in_the_fewest_places() -> None:
     one, other = in_one_place(0, 0, 3) / 3, in_one_place(2, 1, 3) / 3
-    mean_is_60_30_10 = np.stack([one] * 6 + [other] * 3 + [in_one_place(1, 1, 3) / 3])
+    maps = np.stack([one] * 6 + [other] * 3 + [in_one_place(1, 1, 3) / 3])
+    mean_is_60_30_10 = maps.astype(np.float32)
     assert np.argwhere(focus_of(mean_is_60_30_10)).tolist() == [[0, 0], [2, 1]]
     assert np.argwhere(focus_of(mean_is_60_30_10, 0.5)).tolist() == [[0, 0]]
     assert focus_of(mean_is_60_30_10, 1.0).sum() == 3
