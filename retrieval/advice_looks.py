@@ -98,6 +98,7 @@ def _astray(
 
 
 def crop(part: Part) -> Iterator[Advice]:
+    """Evidence in a small part of the pictures."""
     share = part.overall.crop_share
     if share is None or share > CROP or part.overall.explained < LEAST_PICTURES:
         return

@@ -17,6 +17,12 @@ _LISTED = 50  # pictures that a recommendation lists
 
 
 def labels(findings: Findings) -> Iterator[Advice]:
+    """Pictures that may lie in the wrong class, and what lies in two."""
+    yield from _suspected(findings)
+    yield from _in_two_classes(findings)
+
+
+def _suspected(findings: Findings) -> Iterator[Advice]:
     total = sum(findings.sizes.values())
     if suspects := findings.suspects:
         many = Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate
@@ -37,6 +43,9 @@ def labels(findings: Findings) -> Iterator[Advice]:
                 for each in suspects[:_LISTED]
             ),
         )
+
+
+def _in_two_classes(findings: Findings) -> Iterator[Advice]:
     double = [repeat for repeat in findings.repeats if repeat.contradicts]
     named = [(path, reason) for path, reason in findings.left_out if reason.startswith(IN_TWO_CLASSES)]
     if double or named:
@@ -53,6 +62,7 @@ def labels(findings: Findings) -> Iterator[Advice]:
 
 
 def few_pictures(findings: Findings) -> Iterator[Advice]:
+    """Classes with too few pictures."""
     few = {label: count for label, count in sorted(findings.sizes.items()) if count < FEW}
     if few:
         named = listed(f"{label} ({count})" for label, count in few.items())
@@ -68,6 +78,12 @@ def few_pictures(findings: Findings) -> Iterator[Advice]:
 
 
 def repeats(findings: Findings) -> Iterator[Advice]:
+    """What was learnt and is tested too, and what only comes twice."""
+    yield from _leaks(findings)
+    yield from _spare(findings)
+
+
+def _leaks(findings: Findings) -> Iterator[Advice]:
     crossing = [repeat for repeat in findings.repeats if repeat.crosses]
     test = findings.part(TEST)
     if crossing:
@@ -82,6 +98,9 @@ def repeats(findings: Findings) -> Iterator[Advice]:
             figures={"test_pictures_seen_in_training": tested, "share_of_test_pictures": share},
             examples=tuple(islice(repeated(crossing, "in {0.label}, {1}"), _LISTED)),
         )
+
+
+def _spare(findings: Findings) -> Iterator[Advice]:
     inside = [repeat for repeat in findings.repeats if not repeat.crosses and not repeat.contradicts]
     if inside:
         extra = sum(len(repeat.samples) - 1 for repeat in inside)

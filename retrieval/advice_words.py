@@ -14,6 +14,7 @@ _EXAMPLES = 4
 
 
 def with_enough(classes: Iterable[Evidence]) -> list[Evidence]:
+    """The classes of which enough pictures were explained to say something of them."""
     return [each for each in classes if each.explained >= LEAST_PICTURES]
 
 
@@ -43,23 +44,28 @@ def distinct(rows: Iterable[tuple[int, Sample]], count: int = _EXAMPLES) -> list
 
 
 def repeated(found: Iterable[Repeat], said: str) -> Iterator[Example]:
+    """The pictures of repeats, with `said` of each: a format of its sample and its part."""
     for repeat in found:
         for sample, part in zip(repeat.samples, repeat.parts, strict=True):
             yield Example(sample.path, sample.label, said.format(sample, part))
 
 
 def rounded(share: float) -> str:
+    """A share from 0 to 1 in whole percent."""
     return f"{100 * share:.0f} %"
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
+    """A number with its noun in the right form."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def classes_named(labels: Sequence[str]) -> str:
+    """`the class a`, or `the classes a and b`."""
     return f"the class {labels[0]}" if len(labels) == 1 else f"the classes {listed(labels)}"
 
 
 def listed(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from retrieval.advice import advise
 from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all, gather
 from retrieval.audit_pictures import repeats, suspects
-from retrieval.audited import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Confused, Evidence, Findings, Part, Terms
+from retrieval.audited import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
+from retrieval.compare import Comparer
 from retrieval.crop import Track, untracked
 from retrieval.errors import GalleryError
 from retrieval.head import Array, Head
@@ -30,6 +31,27 @@ from retrieval.verdicts import Confusions, confusions, pair_figures
 
 PLAIN_TERMS = Terms()
 CONFUSED = 3  # pairs of classes whose evidence is shown
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model before a data set: descriptors (N, C) and the part of each sample, (N,)."""
+
+    comparer: Comparer
+    dataset: DataSet
+    descriptors: Array
+    names: list[str]
+    terms: Terms
+
+    def rows(self, part: str) -> Codes:
+        """The places of a part's samples."""
+        return np.flatnonzero([name == part for name in self.names])
+
+    def judge(self, part: str) -> Judge:
+        """The model with a part's samples."""
+        rows = self.rows(part)
+        samples = [self.dataset.samples[row] for row in rows]
+        return Judge(self.comparer, samples, self.descriptors[rows], self.terms.method)
 
 
 def audit(dataset: DataSet, subject: Subject, terms: Terms = PLAIN_TERMS, track: Track = untracked) -> Audit:
@@ -46,28 +68,16 @@ def audit(dataset: DataSet, subject: Subject, terms: Terms = PLAIN_TERMS, track:
         )
     _check(dataset)
     names = part_names(dataset, subject.learnt)
-    judged = [name for name in (ALL, TRAIN, TEST) if makes_pairs(dataset.codes[_rows(names, name)])]
-    if not judged:
-        raise GalleryError(
-            f"{dataset.folder} has too few pictures in each part of the model's split: give a larger one"
-        )
-    pairs = max(terms.pairs // len(judged), 2)
-    parts = [
-        _part(dataset, subject, descriptors, _rows(names, name), replace(terms, pairs=pairs), name, track)
-        for name in judged
-    ]
-    parts = _on_common_ground(parts)
-    parts[-1] = replace(parts[-1], confused=_confused(dataset, subject, descriptors, names, parts[-1], terms))
+    made = _Subject(subject.comparer, dataset, descriptors, names, terms)
     findings = Findings(
-        parts=tuple(parts),
+        parts=tuple(_parts(made, track)),
         sizes=dict(Counter(sample.label for sample in dataset.samples)),
         learns=TRAIN in names,
         repeats=repeats(dataset, np.stack(grey), names),
         suspects=suspects(dataset, subject.comparer.bundle.head, descriptors),
         left_out=dataset.left_out,
     )
-    fingerprint = subject.comparer.bundle.fingerprint
-    seconds = time.perf_counter() - started
+    fingerprint, seconds = subject.comparer.bundle.fingerprint, time.perf_counter() - started
     return Audit(dataset.folder, subject.name, fingerprint, terms, findings, advise(findings), seconds)
 
 
@@ -89,36 +99,44 @@ def _check(dataset: DataSet) -> None:
         )
 
 
-def _rows(names: Sequence[str], wanted: str) -> Codes:
-    return np.flatnonzero([name == wanted for name in names])
+def _parts(made: _Subject, track: Track) -> list[Part]:
+    """The parts that hold pairs of one class and of two; the last one with the evidence of what it confuses."""
+    judged = [name for name in (ALL, TRAIN, TEST) if makes_pairs(made.dataset.codes[made.rows(name)])]
+    if not judged:
+        raise GalleryError(
+            f"{made.dataset.folder} has too few pictures in each part of the model's split: give a larger one"
+        )
+    pairs = max(made.terms.pairs // len(judged), 2)
+    parts = _on_common_ground([_part(made, name, pairs, track) for name in judged])
+    judge, last = made.judge(parts[-1].name), parts[-1]
+    with track("Explaining confusions", CONFUSED) as advance:
+        confused = [confuse(judge, each, made.terms.seed, advance) for each in last.confusions.across[:CONFUSED]]
+    return [*parts[:-1], replace(last, confused=tuple(each for each in confused if each))]
 
 
-def _part(
-    dataset: DataSet, subject: Subject, descriptors: Array, rows: Codes, terms: Terms, name: str, track: Track
-) -> Part:
-    """What is found in the samples of these rows."""
-    samples, own = [dataset.samples[row] for row in rows], descriptors[rows]
-    labels, codes = np.unique([sample.label for sample in samples], return_inverse=True)
-    head = subject.comparer.bundle.head
-    first, second = draw_pairs(codes, terms.pairs, terms.seed)
-    with track(f"Explaining ({name})", len(first)) as advance:
-        explained = explain_all(Judge(subject.comparer, samples, own, terms.method), first, second, advance)
-    overall = gather("", len(samples), samples, explained, np.arange(len(explained.places)))
+def _part(made: _Subject, name: str, pairs: int, track: Track) -> Part:
+    """What is found in the samples of a part."""
+    judge = made.judge(name)
+    labels, codes = np.unique([sample.label for sample in judge.samples], return_inverse=True)
+    with track(f"Explaining ({name})", pairs) as advance:
+        explained = explain_all(judge, *draw_pairs(codes, pairs, made.terms.seed), advance)
+    overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.places)))
     if not overall.explained:
-        raise GalleryError(f"{dataset.folder} has no two different pictures that can be explained: give others")
+        raise GalleryError(f"{made.dataset.folder} has no two different pictures that can be explained: give others")
     found, sizes = codes[explained.places], np.bincount(codes)
     classes = (
-        gather(str(label), int(sizes[code]), samples, explained, np.flatnonzero(found == code))
+        gather(str(label), int(sizes[code]), judge.samples, explained, np.flatnonzero(found == code))
         for code, label in enumerate(labels)
     )
+    head = made.comparer.bundle.head
     return Part(
         name=name,
-        pictures=len(samples),
+        pictures=len(codes),
         explained=len(explained.places) // 2,
-        verdicts=pair_figures(head, own, *random_pairs(codes, terms.seed)),
+        verdicts=pair_figures(head, judge.descriptors, *random_pairs(codes, made.terms.seed)),
         overall=overall,
         classes=tuple(each for each in classes if each.explained),
-        confusions=_confusions(head, own, labels[codes]),
+        confusions=_confusions(head, judge.descriptors, labels[codes]),
     )
 
 
@@ -145,13 +163,3 @@ def _on_common_ground(parts: Sequence[Part]) -> list[Part]:
             for part in others
         ),
     ]
-
-
-def _confused(
-    dataset: DataSet, subject: Subject, descriptors: Array, names: Sequence[str], part: Part, terms: Terms
-) -> tuple[Confused, ...]:
-    """The evidence on which the most confused classes of a part are confused."""
-    rows = _rows(names, part.name)
-    judge = Judge(subject.comparer, [dataset.samples[row] for row in rows], descriptors[rows], terms.method)
-    found = (confuse(judge, confusion, terms.seed) for confusion in part.confusions.across[:CONFUSED])
-    return tuple(each for each in found if each)

@@ -88,8 +88,8 @@ def explain_all(judge: Judge, first: Codes, second: Codes, advance: Advance = la
 def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Explained, rows: Codes) -> Evidence:
     """The evidence of these rows of what was explained; `pictures` is how many the part has of the class."""
     count = len(explained.places) // 2
-    others = np.roll(explained.places, count)
-    same = np.array([samples[one].label == samples[other].label for one, other in zip(explained.places, others)])  # noqa: B905
+    labels = np.array([samples[place].label for place in explained.places])
+    same = labels == np.roll(labels, count)  # the other picture of a pair is as far on as there are pairs
     small = explained.small[rows]
     return Evidence(
         label,
@@ -102,7 +102,9 @@ def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Expl
     )
 
 
-def confuse(judge: Judge, confusion: Confusion, seed: int) -> Confused | None:
+def confuse(
+    judge: Judge, confusion: Confusion, seed: int, advance: Advance = lambda confusions: None
+) -> Confused | None:
     """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
 
     None where no such pair with evidence is found among the pictures that are compared.
@@ -116,6 +118,7 @@ def confuse(judge: Judge, confusion: Confusion, seed: int) -> Confused | None:
     nearest = _distinct(rows, columns, wrong[np.argsort(distances[wrong], kind="stable")])
     chosen = np.concatenate([nearest, np.setdiff1d(drawn, nearest)]).astype(np.int64)
     explained = explain_all(judge, rows[chosen], columns[chosen])
+    advance(1)
     count = len(explained.places) // 2
     sides = [
         gather(label, len(places), judge.samples, explained, np.arange(start, start + count))
