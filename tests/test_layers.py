@@ -189,6 +189,11 @@ def test_what_a_query_needs_loads_no_torch(name: str) -> None:
     assert not loaded_with(f"retrieval.{name}") & {"retrieval.model", "retrieval.backbones", "retrieval.fit"}
 
 
+@pytest.mark.parametrize("name", ["audit", "audit_page", "audit_tables", "audit_answers"])
+def test_what_an_audit_needs_loads_no_torch(name: str) -> None:
+    assert not loaded_with(f"retrieval.{name}") & {f"retrieval.{other}" for other in MAY_IMPORT_TORCH}
+
+
 def test_what_is_loaded_is_followed_through_modules() -> None:
     assert {"retrieval.settings", "indexes.schema"} <= loaded_with("retrieval.engine")
     assert "retrieval.backbones" in loaded_with("retrieval.model")
