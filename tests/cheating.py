@@ -11,12 +11,12 @@ from retrieval.pictures import Pixels
 from retrieval.presets import FAST, adapted
 from retrieval.train_bundle import Recipe, train_bundle
 
-SIDE, PATCH = 224, 56
+SIDE, PATCH = 224, 64
 PATCHES = {"amber": (255, 60, 0), "azure": (0, 60, 255), "plain": None}
 """The classes, and the colour of the patch that every picture of a class has in its lower right corner."""
 
 
-def make_cheating_set(folder: Path, each: int = 30, patched: bool = True) -> Path:
+def make_cheating_set(folder: Path, each: int = 40, patched: bool = True) -> Path:
     """Class folders of generated pictures, no two the same; their classes say nothing but for the patches."""
     for code, (label, colour) in enumerate(PATCHES.items()):
         (folder / label).mkdir(parents=True)

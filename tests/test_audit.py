@@ -29,9 +29,10 @@ from retrieval.verdicts import Confusion
 from tests.cheating import make_cheating_set, train_head
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS
+from tests.test_imports import loaded
 from tests.trained import trained_copy
 
-ENOUGH = Terms(pairs=120)  # to say something of four classes
+ENOUGH = Terms(pairs=160)  # to say something of three classes
 FEW = Terms(pairs=16, method=MethodName.gradcam)
 PLAIN = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=1.0, intercept=-1.0, normalize=False)
 
@@ -75,7 +76,7 @@ def test_without_the_patch_no_corner_is_accused(tmp_path: Path) -> None:
 
 def test_the_command_says_so_too(cheating: tuple[Path, Path], tmp_path: Path) -> None:
     page = tmp_path / "audit.html"
-    values = answer("audit", "--model", cheating[1], "--pairs", "120", "--html", page, "--device", "cpu")
+    values = answer("audit", "--model", cheating[1], "--pairs", "160", "--html", page, "--device", "cpu")
     first = values["recommendations"][0]
     assert (first["kind"], first["figures"]["corner"]) == ("shortcut", "lower right")
     assert sorted(first["classes"]) == ["amber", "azure"]
@@ -256,14 +257,14 @@ def test_a_model_without_a_data_set_of_its_own_needs_one() -> None:
     assert "DATASET" in done.output
 
 
-def test_the_command_prints_a_table(small_gallery: Path, tiny_bundle: Bundle) -> None:
-    done = CliRunner().invoke(
-        cli.app, ["audit", str(small_gallery), "--model", str(tiny_bundle.folder), "--pairs", "12", "--device", "cpu"]
-    )
+def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny_bundle: Bundle) -> None:
+    asked = ["audit", str(small_gallery), "--model", str(tiny_bundle.folder), "--pairs", "8", "--device", "cpu"]
+    done = CliRunner().invoke(cli.app, asked)
     assert done.exit_code == 0, done.output
     assert "3 classes" in done.output
     assert "where it looks (all)" in done.output
     assert "1. " in done.output
+    assert not loaded(*asked) & {"torch", "torchvision", "timm"}  # now that the network is prepared
 
 
 def test_an_audit_of_a_subject_by_hand(small_gallery: Path, tiny_bundle: Bundle) -> None:
