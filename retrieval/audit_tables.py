@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.advice_words import rounded
 from retrieval.audited import Advice, Audit, Part, Severity
 from retrieval.looks import Corner, Looks
 from retrieval.names import percent, safe_name
@@ -55,17 +56,17 @@ def parts_table(parts: Sequence[Part]) -> Table:
 
 
 def looks_table(part: Part) -> RenderableType:
-    """Shares of the evidence by class; in brackets what the share of the area is."""
+    """Shares of the evidence by class, those that hold most in a corner first; at the end the shares of the area."""
     shown = sorted(part.classes, key=lambda each: -max(each.looks.corners.values()))[:_CLASSES]
     area = part.overall.even
     table = Table(f"where it looks ({part.name})", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("pictures", justify="right")
-    for name in ("border", *(f"{each}" for each in Corner), "outside focus", "half lies in"):
-        table.add_column(name, justify="right")
+    table.add_column("pictures", justify="right", no_wrap=True)
+    for name in ("border", *Corner, "outside focus", "half in"):
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for each in shown:
-        table.add_row(Text(safe_name(each.label)), str(each.explained), *_cells(each.looks), percent(each.looks.spread))
+        table.add_row(Text(safe_name(each.label)), str(each.explained), *_cells(each.looks))
     table.add_section()
-    table.add_row("share of the area", "", *_cells(area), percent(area.spread))
+    table.add_row("share of the area", "", *_cells(area))
     if len(part.classes) > len(shown):
         return Group(table, Text(f"  … and {len(part.classes) - len(shown)} more classes: --json has all", style="dim"))
     return table
@@ -84,7 +85,7 @@ def advice_lines(rank: int, advice: Advice) -> RenderableType:
 
 
 def _cells(found: Looks) -> list[str]:
-    return [percent(share) for share in (found.border, *found.corners.values(), found.outside)]
+    return [rounded(share) for share in (found.border, *found.corners.values(), found.outside, found.spread)]
 
 
 def _beside(share: float, area: float) -> str:

@@ -137,8 +137,8 @@ def test_the_terminal_says_what_was_found(audited: Audit) -> None:
         assert f"{rank}. {advice.severity.value} {advice.finding}"[:190] in text
     assert "set: 300 pictures, 3 classes, 36 pairs explained in 2 s" in text
     assert re.search(r"accuracy of verdicts on pairs +0.9900 +0.9700", text)
-    assert re.search(r"cats +12 +100.0 % +0.0 % +0.0 % +0.0 % +100.0 % ", text)
-    assert re.search(r"share of the area +49.0 % +11.1 % +11.1 % ", text)
+    assert re.search(r"cats +12 +100 % +0 % +0 % +0 % +100 % ", text)
+    assert re.search(r"share of the area +49 % +11 % +11 % ", text)
     assert "… and 1 more: --json has all" in text
 
 
