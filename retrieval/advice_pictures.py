@@ -31,7 +31,7 @@ def _suspected(findings: Findings) -> Iterator[Advice]:
             many if findings.knows_classes else Severity.minor,  # who does not know the classes may well be wrong
             f"{counted(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].asked} nearest to"
             f" each, at least {min(each.agreeing for each in suspects)} have one other label.",
-            "Look at them, and move those that are wrong to the right folder.",
+            "Look at them, and move those that are in the wrong folder; of the others the model is wrong.",
             tuple(sorted({each.sample.label for each in suspects})),
             {"pictures": len(suspects), "share_of_pictures": len(suspects) / total},
             tuple(

@@ -8,6 +8,7 @@ from html import escape
 
 from PIL import Image
 
+from retrieval.advice_words import counted
 from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Part
 from retrieval.errors import PictureError
 from retrieval.looks import Corner, Looks
@@ -189,7 +190,7 @@ def _class_html(evidence: Evidence) -> str:
         for kind in KINDS
     )
     return f"""<article><h3>{name_html(name)}</h3>
-<p class="folder">{len(evidence.shares):,} heatmaps of {evidence.explained:,} pictures</p>
+<p class="folder">{counted(len(evidence.shares), "heatmap")} of {counted(evidence.explained, "picture")}</p>
 <div class="two">{figures}</div></article>"""
 
 

@@ -59,7 +59,8 @@ def looks_table(part: Part) -> RenderableType:
     """Shares of the evidence by class, those that hold most in a corner first; at the end the shares of the area."""
     shown = sorted(part.classes, key=lambda each: -max(each.looks.corners.values()))[:_CLASSES]
     area = part.overall.even
-    table = Table(f"where it looks ({part.name})", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"where it looks ({part.name})", overflow="fold")
     table.add_column("pictures", justify="right", no_wrap=True)
     for name in ("border", *Corner, "outside focus", "half in"):
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
