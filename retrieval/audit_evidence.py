@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from retrieval.verdicts import Confusion
 
 CONFUSED_EXPLAINED = 24  # wrong pairs of two classes: enough for a mean, at a second
 _EXAMPLES = 2
-_MOST_OF_A_CLASS = 500  # compared with as many of the other, to find wrong pairs
+_MOST_OF_A_CLASS = 100  # compared with as many of the other, to find wrong pairs: 10,000 pairs take 50 MB
 _BATCH = 16  # pairs
 _GROUND = 64  # side in pixels of the small pictures whose mean stands behind a mean heatmap
 
@@ -36,10 +37,15 @@ class Judge:
     descriptors: Array
     method: MethodName
 
+    @cached_property
+    def embeddings(self) -> Array:
+        """What is compared of each sample, (N, E)."""
+        return self.comparer.bundle.head.embed(self.descriptors)
+
     def distances(self, first: Codes, second: Codes) -> NDArray[np.float64]:
         """The distances of pairs, by their places among the samples, (P,)."""
         head = self.comparer.bundle.head
-        return head.distance(head.pair_separations(self.descriptors, first, second))
+        return head.distance(head.separation(self.embeddings[first], self.embeddings[second]))
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny
     done = CliRunner().invoke(cli.app, asked)
     assert done.exit_code == 0, done.output
     assert "3 classes" in done.output
-    assert "where it looks (all)" in done.output
+    assert "upper" in done.output
     assert "1. " in done.output
     assert not loaded(*asked) & {"torch", "torchvision", "timm"}  # now that the network is prepared
 
