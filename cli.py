@@ -371,6 +371,59 @@ def sanity(
 
 
 @app.command()
+def audit(
+    dataset: Annotated[
+        Path | None, typer.Argument(help="A folder of class folders. [default: what the model was trained on]")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")] = "default",
+    method: Method = DEFAULT_METHOD,
+    pairs: Annotated[int, typer.Option(min=4, help="How many pairs are explained at most.")] = 600,
+    seed: Seed = 0,
+    html: Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")] = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a model looks in labelled pictures, what it confuses, and what to do about it.
+
+    Random pairs are explained; what the model has learnt from stands beside what it has not. A model that goes by a
+    watermark or a background, wrong labels, and pictures that come twice are told, the most serious first.
+
+    Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
+    """
+    _check_outputs(None, html)
+    from retrieval.audit import audit as audit_model
+    from retrieval.audited import Terms
+    from retrieval.measure import find_subject, folders_to_measure
+    from retrieval.watching import prepared_steps, read_samples, stage
+
+    with prepared_steps(err) as on_step:
+        subject = find_subject(model, device, on_step)
+        folders = folders_to_measure([dataset] if dataset else [], subject)
+        if not folders:
+            raise typer.BadParameter(
+                f"DATASET: give a folder of class folders, as {safe_name(model)} keeps no data set of its own"
+            )
+        subject.comparer.load()
+    found = read_samples(err, folders[0])
+    result = audit_model(found, subject, Terms(pairs, seed, method), partial(stage, err))
+    if html:
+        from retrieval.audit_page import audit_page
+        from retrieval.report import write_html
+
+        write_html(audit_page(result), html)
+    if as_json:
+        from retrieval.audit_answers import audit_json
+
+        _print_json(audit_json(result))
+        return
+    from retrieval.audit_tables import audit_lines
+
+    out.print(audit_lines(result))
+    if html:
+        out.print(Text(f"page: {safe_name(html)}"))
+
+
+@app.command()
 def status(
     failures: Annotated[bool, typer.Option("--failures", help="List every file that failed.")] = False,
     store: Store = None,

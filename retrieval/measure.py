@@ -115,11 +115,15 @@ def measure(
 
 
 def describe_samples(
-    dataset: DataSet, comparers: Sequence[Comparer], advance: Advance = lambda files: None
+    dataset: DataSet,
+    comparers: Sequence[Comparer],
+    advance: Advance = lambda files: None,
+    look: Callable[[Pixels], None] = lambda pixels: None,
 ) -> tuple[DataSet, list[Array]]:
     """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
 
-    Pictures are decoded on threads, a bounded number ahead. Raises GalleryError where none can be read.
+    Pictures are decoded on threads, a bounded number ahead; `look` is shown each one that could be read, in their
+    order, as the first model sees it. Raises GalleryError where none can be read.
     """
     sizes = [comparer.bundle.card.preprocessing.size for comparer in comparers]
     kept: list[Sample] = []
@@ -133,6 +137,7 @@ def describe_samples(
                 left_out.append((sample.path, pixels))
             else:
                 kept.append(sample)
+                look(pixels[sizes[0]])
         for comparer, size, own in zip(comparers, sizes, parts, strict=True):
             if usable:
                 own.append(comparer.describe([pixels[size] for pixels in usable]))

@@ -24,6 +24,8 @@ Advance = Callable[[int], None]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+IN_TWO_CLASSES = "is in two classes"
+
 _READERS = 2
 _AHEAD = 64
 
@@ -141,7 +143,7 @@ def _once(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]
         first, *others = samples
         other = next((each for each in others if each.label != first.label), None)
         if other is not None:
-            left_out += [(each.path, f"is in two classes: {first.label} and {other.label}") for each in samples]
+            left_out += [(each.path, f"{IN_TWO_CLASSES}: {first.label} and {other.label}") for each in samples]
         else:
             kept.append(first)
             left_out += [(each.path, f"has the same content as {first.path.name}") for each in others]

@@ -119,7 +119,11 @@ def near_duplicates(pixels: Pixels) -> Groups:
     Equal numbers are one group: a picture, whose place names it, and later ones that look like it. The time grows with
     the square of N.
     """
-    grey = np.stack([_grey(picture) for picture in pixels])  # (N, 16, 17)
+    return look_alikes(np.stack([small_grey(picture) for picture in pixels]))
+
+
+def look_alikes(grey: NDArray[np.int16]) -> Groups:
+    """The same of pictures as `small_grey` gives them, (N, 16, 17)."""
     hashes = np.packbits((grey[:, :, 1:] > grey[:, :, :-1]).reshape(len(grey), -1), axis=1).view(np.uint64)  # (N, 4)
     groups = np.arange(len(grey))
     for one in range(len(grey)):
@@ -131,7 +135,8 @@ def near_duplicates(pixels: Pixels) -> Groups:
     return groups
 
 
-def _grey(picture: Pixels) -> NDArray[np.int16]:
+def small_grey(picture: Pixels) -> NDArray[np.int16]:
+    """What near duplicates are told by: grey levels from 0 to 255, (16, 17)."""
     small = Image.fromarray(picture).convert("L").resize((_COLUMNS, _ROWS), Image.Resampling.BOX)
     return np.asarray(small).astype(np.int16)
 

@@ -32,7 +32,12 @@ LAYERS = tuple(
     reproduce_answers reproduce_words reproduce
     reproduce_pairs reproduce_sets
     reproduced calibration_page
-    make_bundle watching report crop_page evaluation_page faithfulness_report
+    make_bundle watching report crop_page evaluation_page faithfulness_report audit_page audit_tables audit_answers
+    audit
+    advice
+    advice_looks advice_pictures
+    advice_words audit_evidence audit_pictures
+    audited
     answers dataset events mistakes page sheet sanity_tables
     engine shown tables sanity
     train_bundle crop
@@ -43,7 +48,7 @@ LAYERS = tuple(
     losses checkpoint tune calibrate
     grid_game faithfulness
     compare search cropped
-    focus
+    focus looks
     explain indexing baselines checked matches
     methods upkeep correspond verify
     masked closed_form tuning calibration randomised sanity_pictures
@@ -193,6 +198,11 @@ def test_only_these_import_torch_at_the_top(name: str) -> None:
 @pytest.mark.parametrize("name", ["engine", "indexing", "search", "explain", "network", "compare", "report", "overlay"])
 def test_what_a_query_needs_loads_no_torch(name: str) -> None:
     assert not loaded_with(f"retrieval.{name}") & {"retrieval.model", "retrieval.backbones", "retrieval.fit"}
+
+
+@pytest.mark.parametrize("name", ["audit", "audit_page", "audit_tables", "audit_answers"])
+def test_what_an_audit_needs_loads_no_torch(name: str) -> None:
+    assert not loaded_with(f"retrieval.{name}") & {f"retrieval.{other}" for other in MAY_IMPORT_TORCH}
 
 
 def test_what_is_loaded_is_followed_through_modules() -> None:

@@ -1,0 +1,137 @@
+"""What to do about a model's findings: recommendations in words, the most serious first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from retrieval.advice_looks import background, crop, shortcuts
+from retrieval.advice_pictures import few_pictures, labels, repeats
+from retrieval.advice_words import listed, rounded
+from retrieval.audited import TEST, TRAIN, Advice, Findings, Kind, Part, Severity
+
+GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
+CONFUSED = 0.25  # of the pairs of two classes: half as bad as a coin
+MISSED, ABOVE_OTHERS = 0.3, 1.5  # of the pairs of one class said different, and times what it is in all classes
+
+_ORDER = {severity: place for place, severity in enumerate(Severity)} | {kind: place for place, kind in enumerate(Kind)}
+
+
+def advise(findings: Findings) -> tuple[Advice, ...]:
+    """The recommendations, by severity; one that says so where nothing stands out."""
+    caught = list(shortcuts(findings))
+    cheated = {label for each in caught for label in each.classes}
+    found = [
+        *caught,
+        *background(findings.main, cheated),
+        *_verdicts(findings),
+        *labels(findings),
+        *few_pictures(findings),
+        *repeats(findings),
+        *([] if cheated else crop(findings.main)),
+    ]
+    return tuple(sorted(found, key=lambda each: (_ORDER[each.severity], _ORDER[each.kind]))) or (_nothing(findings),)
+
+
+def _verdicts(findings: Findings) -> Iterator[Advice]:
+    main, train = findings.main, findings.part(TRAIN)
+    if train and main.name == TEST:
+        yield from _gap(train, main)
+    if findings.knows_classes:
+        yield from _confused(main)
+        yield from _missed(main)
+    else:
+        yield _untrained(main)
+
+
+def _gap(train: Part, test: Part) -> Iterator[Advice]:
+    known, unknown = train.verdicts.accuracy, test.verdicts.accuracy
+    chance = 2 * float(np.sqrt(unknown * (1 - unknown) / test.pictures))  # two standard errors
+    if known - unknown <= max(GAP, chance):
+        return
+    yield Advice(
+        Kind.gap,
+        Severity.serious if known - unknown > WIDE_GAP else Severity.moderate,
+        f"The model is right on {rounded(known)} of the pairs that it has learnt from, and on {rounded(unknown)} of"
+        " those that it has not: it knows its training pictures by heart.",
+        "Collect more pictures, train for fewer epochs or with augmentation, and look at what its evidence rests on"
+        " in the training pictures.",
+        figures={
+            "accuracy_train": known,
+            "accuracy_test": unknown,
+            "roc_auc_train": train.verdicts.roc_auc,
+            "roc_auc_test": test.verdicts.roc_auc,
+        },
+    )
+
+
+def _untrained(part: Part) -> Advice:
+    worst = next(iter(part.confusions.across), None)
+    confused = f" It confuses {worst.first} and {worst.second} most." if worst else ""
+    return Advice(
+        Kind.untrained,
+        Severity.serious,
+        f"The model has not learnt from these pictures and judges {rounded(part.verdicts.accuracy)} of their pairs"
+        f" rightly (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has 0.50).{confused}",
+        "Train a model on them with `retrieve train`, and audit that.",
+        (worst.first, worst.second) if worst else (),
+        {"accuracy": part.verdicts.accuracy, "roc_auc": part.verdicts.roc_auc},
+        tuple(example for each in part.confused[:1] for pair in each.examples for example in pair),
+    )
+
+
+def _confused(part: Part) -> Iterator[Advice]:
+    """Two classes that are said similar too often."""
+    found = [each for each in part.confusions.across if each.wrong >= CONFUSED]
+    if found:
+        shares = {f"{each.first} and {each.second}": each.wrong for each in found}
+        yield Advice(
+            Kind.confused,
+            Severity.moderate,
+            f"Pairs of two classes are said to be similar: {_told(shares)} of them.",
+            "Look at the evidence that they share: collect pictures of both that differ in it, or take it out of the"
+            " pictures; if people cannot tell them apart either, make them one class.",
+            tuple(dict.fromkeys(label for each in found for label in (each.first, each.second))),
+            {"share_of_pairs_said_similar_by_classes": shares},
+            tuple(
+                example
+                for each in part.confused
+                if each.confusion in found
+                for pair in each.examples
+                for example in pair
+            ),
+        )
+
+
+def _missed(part: Part) -> Iterator[Advice]:
+    """Classes whose pictures are said different, more often than those of all classes together."""
+    usual = 1 - part.verdicts.recall
+    limit = max(MISSED, ABOVE_OTHERS * usual)
+    shares = {each.first: each.wrong for each in part.confusions.within if each.wrong >= limit}
+    if shares:
+        yield Advice(
+            Kind.collect,
+            Severity.moderate,
+            f"Pairs of one class are said to be different: {_told(shares)} of them; in all classes together it is"
+            f" {rounded(usual)}.",
+            "Collect more pictures of these classes, above all of the kinds that there are few of, or divide them.",
+            tuple(shares),
+            {"share_of_pairs_said_different_by_class": shares, "share_in_all_classes": usual},
+        )
+
+
+def _told(shares: Mapping[str, float]) -> str:
+    return listed(f"of {name} {rounded(share)}" for name, share in shares.items())
+
+
+def _nothing(findings: Findings) -> Advice:
+    main = findings.main
+    return Advice(
+        Kind.nothing,
+        Severity.minor,
+        f"Nothing stands out: the model is right on {rounded(main.verdicts.accuracy)} of the pairs, and looks where"
+        " its classes have something in common.",
+        "Nothing needs to be done.",
+        figures={"accuracy": main.verdicts.accuracy, "roc_auc": main.verdicts.roc_auc},
+    )

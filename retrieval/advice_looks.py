@@ -1,0 +1,119 @@
+"""Recommendations that follow from where a model looks: shortcuts, backgrounds, a focus to crop to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from retrieval.advice_words import classes_named, distinct, listed, rounded, strongest, with_enough
+from retrieval.audited import LEAST_PICTURES, Advice, Evidence, Example, Findings, Kind, Part, Severity
+from retrieval.looks import Corner, border, corner
+
+# Set by looking at the default model on flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes
+# with 30 and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4
+# standard errors; and .30 to .45 at the border, .5 to 1 times its area outside the focus.
+CORNER = 0.22  # twice a corner's area
+SURE = 3.0  # standard errors above it: of four corners of a hundred classes, hardly one by chance
+BORDER = 1.2  # times the area's share: as much as an even map gives is already a quarter above honest classes
+OUTSIDE = 1.1  # times the area's share: less in the class's own focus than even an even map has there
+CROP = 0.3  # of the area: flowers, whose blossoms are worth cropping to, .28; rooms, which matter as a whole, .32
+
+
+def shortcuts(findings: Findings) -> Iterator[Advice]:
+    """A corner that holds the evidence of classes. It is looked for in all parts, as it may be in one only."""
+    for which in Corner:
+        by_label: dict[str, Evidence] = {}
+        for part in findings.parts:
+            for each in with_enough(part.classes):
+                before = by_label.get(each.label)
+                if before is None or each.looks.corners[which] > before.looks.corners[which]:
+                    by_label[each.label] = each
+        caught = [each for each in by_label.values() if _surely_in(which, each)]
+        if caught:
+            yield _shortcut(which, sorted(caught, key=lambda each: -each.looks.corners[which]))
+
+
+def _surely_in(which: Corner, evidence: Evidence) -> bool:
+    """Whether a class's evidence lies in a corner, by more than the chance of its pictures."""
+    held = np.sum(evidence.shares * corner(which, evidence.focus.shape), axis=(1, 2))
+    error = float(held.std() / np.sqrt(evidence.explained))
+    return bool(held.mean() >= CORNER and held.mean() - evidence.even.corners[which] >= SURE * error)
+
+
+def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
+    labels = tuple(each.label for each in caught)
+    held = {each.label: each.looks.corners[which] for each in caught}
+    area = caught[0].even.corners[which]
+    return Advice(
+        Kind.shortcut,
+        Severity.serious,
+        f"The model looks at the {which} corner in {classes_named(labels)}: {listed(map(rounded, held.values()))} of"
+        f" its evidence {'lies' if len(held) == 1 else 'lie'} there, {rounded(area)} of the picture does.",
+        "Look at what lies in that corner, cover it or crop it away, or collect pictures without it; then train anew.",
+        labels,
+        {"corner": which.value, "share_of_evidence_by_class": held, "share_of_area": area},
+        strongest(caught, lambda each: corner(which, each.focus.shape), "of the evidence in that corner"),
+    )
+
+
+def background(part: Part, cheated: set[str]) -> Iterator[Advice]:
+    """Classes whose evidence lies at the border, or not where the class's focus is."""
+    honest = [each for each in with_enough(part.classes) if each.label not in cheated]
+    at_border = [each for each in honest if each.looks.border >= BORDER * each.even.border]
+    if at_border:
+        yield _astray(
+            at_border,
+            "at the border of the picture",
+            [(each.looks.border, each.even.border) for each in at_border],
+            strongest(at_border, lambda each: border(each.focus.shape), "of the evidence at the border"),
+        )
+    outside = [each for each in honest if each not in at_border and each.looks.outside >= OUTSIDE * each.even.outside]
+    if outside:
+        yield _astray(
+            outside,
+            "outside the places that its pictures have in common",
+            [(each.looks.outside, each.even.outside) for each in outside],
+            strongest(outside, lambda each: ~each.focus, "of the evidence outside them"),
+        )
+
+
+def _astray(
+    classes: Sequence[Evidence], where: str, shares: Sequence[tuple[float, float]], examples: tuple[Example, ...]
+) -> Advice:
+    labels = tuple(each.label for each in classes)
+    held = dict(zip(labels, (share for share, _ in shares), strict=True))
+    areas = dict(zip(labels, (area for _, area in shares), strict=True))
+    return Advice(
+        Kind.background,
+        Severity.moderate,
+        f"In {classes_named(labels)} {listed(map(rounded, held.values()))} of the evidence lies {where}, and"
+        f" {listed(map(rounded, dict.fromkeys(areas.values())))} of the area: the model may go by backgrounds.",
+        "Collect pictures with other backgrounds, and train with augmentation (flips, shifts, other crops and"
+        " colours), as `retrieve train` does unless it is told --no-thaw.",
+        labels,
+        {"where": where, "share_of_evidence_by_class": held, "share_of_area_by_class": areas},
+        examples,
+    )
+
+
+def crop(part: Part) -> Iterator[Advice]:
+    """Evidence in a small part of the pictures."""
+    share = part.overall.crop_share
+    if share is None or share > CROP or part.overall.explained < LEAST_PICTURES:
+        return
+    maps = [place for place, alike in enumerate(part.overall.alike) if alike and part.overall.factual[place].max() > 0]
+    examples = tuple(
+        Example(sample.path, sample.label, sample.label, part.overall.factual[place])
+        for place, sample in distinct((place, part.overall.samples[place]) for place in maps)
+    )
+    yield Advice(
+        Kind.crop,
+        Severity.minor,
+        f"What makes pictures of one class similar is concentrated: the box around it holds {rounded(share)} of the"
+        " picture (median), and the rest matters little.",
+        "Try `retrieve crop`, which cuts the training pictures to that box, train on the copy, and compare both with"
+        " `retrieve evaluate`: it does not always pay.",
+        figures={"median_share_of_area_in_focus_box": share, "evidence_spread": part.overall.looks.spread},
+        examples=examples,
+    )

@@ -1,0 +1,220 @@
+"""The evidence of an audit: random pairs of a data set, and those that are confused, explained in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.audited import Confused, Evidence, Example
+from retrieval.cam import Pairs
+from retrieval.compare import Comparer
+from retrieval.explain import Explanation, explain_pairs
+from retrieval.head import Array
+from retrieval.pairs import Codes, Flags, balanced_pairs
+from retrieval.pictures import Pixels
+from retrieval.samples import Advance, Sample
+from retrieval.settings import THRESHOLD, MethodName
+from retrieval.verdicts import Confusion
+
+CONFUSED_EXPLAINED = 24  # wrong pairs of two classes: enough for a mean, at a second
+_EXAMPLES = 2
+_MOST_OF_A_CLASS = 100  # compared with as many of the other, to find wrong pairs: 10,000 pairs take 50 MB
+_BATCH = 16  # pairs
+_GROUND = 64  # side in pixels of the small pictures whose mean stands behind a mean heatmap
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model with the samples (N) that it judges, their descriptors (N, C), and how heatmaps are made."""
+
+    comparer: Comparer
+    samples: Sequence[Sample]
+    descriptors: Array
+    method: MethodName
+
+    @cached_property
+    def embeddings(self) -> Array:
+        """What is compared of each sample, (N, E)."""
+        return self.comparer.bundle.head.embed(self.descriptors)
+
+    def distances(self, first: Codes, second: Codes) -> NDArray[np.float64]:
+        """The distances of pairs, by their places among the samples, (P,)."""
+        head = self.comparer.bundle.head
+        return head.distance(head.separation(self.embeddings[first], self.embeddings[second]))
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Both pictures of P pairs: the first ones, then the second ones.
+
+    `places` (2P,) are those of the samples, the heatmaps float32 (2P, h, w), at least 0; `similar` (2P,) says the
+    verdict, and `small` has the pictures, uint8 (2P, 64, 64, 3).
+    """
+
+    places: Codes
+    factual: Array
+    counterfactual: Array
+    similar: Flags
+    small: Pixels
+
+
+def draw_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
+    """At most `count` pairs of pictures with classes `codes` (N,), none twice: half of one class, half of two.
+
+    Classes are drawn evenly, so of small ones fewer pairs are found than of large ones.
+    """
+    recoded = np.unique(codes, return_inverse=True)[1]
+    first, second, _ = balanced_pairs(recoded, max(count // 2, 1), np.random.default_rng(seed))
+    pairs = np.unique(np.sort(np.stack([first, second], axis=1), axis=1), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def explain_all(judge: Judge, first: Codes, second: Codes, advance: Advance = lambda pairs: None) -> Explained:
+    """Explain pairs, given by places. Those of which a picture cannot be read any more are left out."""
+    explained: list[Explanation] = []
+    places: list[tuple[int, int]] = []
+    small: list[tuple[Pixels, Pixels]] = []
+    for batch in _batches(len(first)):
+        pairs, pixels = _read(judge, first[batch], second[batch])
+        if pairs:
+            found = _explain(judge, pixels, *np.array(pairs, np.int64).T)
+            usable = [place for place, each in enumerate(found) if not each.identical]
+            explained += [found[place] for place in usable]
+            places += [pairs[place] for place in usable]
+            small += [(_small(pixels[place]), _small(pixels[len(pairs) + place])) for place in usable]
+        advance(len(first[batch]))
+    return _gathered(places, explained, small)
+
+
+def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Explained, rows: Codes) -> Evidence:
+    """The evidence of these rows of what was explained; `pictures` is how many the part has of the class."""
+    count = len(explained.places) // 2
+    labels = np.array([samples[place].label for place in explained.places])
+    same = labels == np.roll(labels, count)  # the other picture of a pair is as far on as there are pairs
+    small = explained.small[rows]
+    return Evidence(
+        label,
+        pictures,
+        tuple(samples[place] for place in explained.places[rows]),
+        explained.factual[rows],
+        explained.counterfactual[rows],
+        (same & explained.similar)[rows],
+        small.mean(0).astype(np.uint8) if len(small) else np.full((_GROUND, _GROUND, 3), 128, np.uint8),
+    )
+
+
+def confuse(
+    judge: Judge, confusion: Confusion, seed: int, advance: Advance = lambda confusions: None
+) -> Confused | None:
+    """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
+
+    None where no such pair with evidence is found among the pictures that are compared.
+    """
+    random = np.random.default_rng(seed)
+    first, second = (_some_of(judge, label, random) for label in (confusion.first, confusion.second))
+    rows, columns = (grid.ravel() for grid in np.meshgrid(first, second, indexing="ij"))
+    distances = judge.distances(rows, columns)
+    wrong = np.flatnonzero(distances < THRESHOLD)
+    drawn = random.choice(wrong, min(CONFUSED_EXPLAINED, len(wrong)), replace=False)
+    nearest = _distinct(rows, columns, wrong[np.argsort(distances[wrong], kind="stable")])
+    chosen = np.concatenate([nearest, np.setdiff1d(drawn, nearest)]).astype(np.int64)
+    explained = explain_all(judge, rows[chosen], columns[chosen])
+    advance(1)
+    count = len(explained.places) // 2
+    sides = [
+        gather(label, len(places), judge.samples, explained, np.arange(start, start + count))
+        for label, places, start in ((confusion.first, first, 0), (confusion.second, second, count))
+    ]
+    if not all(side.explained for side in sides):
+        return None
+    examples = [
+        (_example(judge, explained, place), _example(judge, explained, count + place))
+        for place in range(min(len(nearest), count))
+    ]
+    return Confused(confusion, count, (sides[0], sides[1]), tuple(examples))
+
+
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))
+
+
+def _read(judge: Judge, first: Codes, second: Codes) -> tuple[list[tuple[int, int]], list[Pixels]]:
+    """The pairs that can be read, and their pictures: all the first ones, then all the second ones."""
+    read = judge.comparer.read([judge.samples[place].path for place in (*first, *second)])
+    kept = [
+        (pair, one, other)
+        for pair, one, other in zip(zip(first, second, strict=True), read, read[len(first) :], strict=False)
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray)
+    ]
+    pairs = [(int(one), int(other)) for (one, other), _, _ in kept]
+    return pairs, [one for _, one, _ in kept] + [other for _, _, other in kept]
+
+
+def _explain(judge: Judge, pixels: list[Pixels], first: Codes, second: Codes) -> list[Explanation]:
+    """Explain pairs whose pictures are given as `_read` gives them."""
+    head, count = judge.comparer.bundle.head, len(first)
+    features, asked = judge.comparer.activate(pixels), judge.comparer.asked(pixels)
+    own, others = slice(count), slice(count, 2 * count)
+    activations, descriptors = features.activations, features.descriptors
+    sides = (
+        Pairs(head, activations[own], descriptors[own], descriptors[others], asked.only(range(count))),
+        Pairs(head, activations[others], descriptors[others], descriptors[own], asked.only(range(count, 2 * count))),
+    )
+    return explain_pairs(sides, judge.distances(first, second), judge.method)
+
+
+def _gathered(
+    places: list[tuple[int, int]], explained: list[Explanation], small: list[tuple[Pixels, Pixels]]
+) -> Explained:
+    sides = [each.query for each in explained] + [each.hit for each in explained]
+    similar = [each.verdict == "similar" for each in explained]
+    if not sides:
+        nothing = np.zeros((0, 1, 1), np.float32)
+        return Explained(
+            np.zeros(0, np.int64),
+            nothing,
+            nothing,
+            np.zeros(0, np.bool_),
+            np.zeros((0, _GROUND, _GROUND, 3), np.uint8),
+        )
+    return Explained(
+        np.array(places, np.int64).T.ravel(),
+        np.stack([side.factual for side in sides]),
+        np.stack([side.counterfactual for side in sides]),
+        np.array(similar * 2, np.bool_),
+        np.stack([one for one, _ in small] + [other for _, other in small]),
+    )
+
+
+def _small(pixels: Pixels) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((_GROUND, _GROUND), Image.Resampling.BOX))
+
+
+def _some_of(judge: Judge, label: str, random: np.random.Generator) -> Codes:
+    """Places of pictures of a class, of many only some."""
+    places = np.array([place for place, sample in enumerate(judge.samples) if sample.label == label], np.int64)
+    return random.choice(places, min(_MOST_OF_A_CLASS, len(places)), replace=False)
+
+
+def _distinct(rows: Codes, columns: Codes, ordered: Codes) -> Codes:
+    """The first of the ordered pairs in which no picture comes twice."""
+    taken: set[int] = set()
+    chosen: list[int] = []
+    for pair in ordered:
+        ends = {int(rows[pair]), int(columns[pair])}
+        if not ends & taken:
+            taken |= ends
+            chosen.append(int(pair))
+        if len(chosen) == _EXAMPLES:
+            break
+    return np.array(chosen, np.int64)
+
+
+def _example(judge: Judge, explained: Explained, row: int) -> Example:
+    sample = judge.samples[explained.places[row]]
+    return Example(sample.path, sample.label, sample.label, explained.factual[row])

@@ -1,0 +1,93 @@
+"""What a terminal shows of an audit, as Rich renderables. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.advice_words import rounded
+from retrieval.audited import Advice, Audit, Part, Severity
+from retrieval.looks import Corner, Looks
+from retrieval.names import percent, safe_name
+
+_STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
+_EXAMPLES = 3  # paths told of each recommendation; --json and --html have all
+_CLASSES = 20  # rows of a table
+
+
+def audit_lines(audit: Audit) -> RenderableType:
+    """Verdicts and looks of each part, then the recommendations."""
+    findings = audit.findings
+    title = f"{safe_name(audit.dataset)}: {sum(findings.sizes.values()):,} pictures, {len(findings.sizes):,} classes"
+    pairs = sum(part.explained for part in findings.parts)
+    return Group(
+        Text.assemble((title, "bold"), f", {pairs:,} pairs explained in {audit.seconds:.0f} s"),
+        parts_table(findings.parts),
+        looks_table(findings.main),
+        *(Padding(advice_lines(rank, each), (0, 0, 1, 0)) for rank, each in enumerate(audit.advice, 1)),
+    )
+
+
+def parts_table(parts: Sequence[Part]) -> Table:
+    """What the model has learnt from beside what it has not."""
+    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for part in parts:
+        table.add_column(part.name, justify="right")
+    overall = [part.overall for part in parts]
+    rows = (
+        ("pictures", [f"{part.pictures:,}" for part in parts]),
+        ("accuracy of verdicts on pairs", [f"{part.verdicts.accuracy:.4f}" for part in parts]),
+        ("ROC AUC", [f"{part.verdicts.roc_auc:.4f}" for part in parts]),
+        ("evidence at the border", [_beside(each.looks.border, each.even.border) for each in overall]),
+        (
+            "evidence outside the focus",
+            [_beside(each.looks.outside, each.even.outside) for each in overall],
+        ),
+        ("half of the evidence lies in", [percent(each.looks.spread) for each in overall]),
+    )
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    return table
+
+
+def looks_table(part: Part) -> RenderableType:
+    """Shares of the evidence by class, those that hold most in a corner first; at the end the shares of the area."""
+    shown = sorted(part.classes, key=lambda each: -max(each.looks.corners.values()))[:_CLASSES]
+    area = part.overall.even
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"where it looks ({part.name})", overflow="fold")
+    table.add_column("pictures", justify="right", no_wrap=True)
+    for name in ("border", *Corner, "outside focus", "half in"):
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for each in shown:
+        table.add_row(Text(safe_name(each.label)), str(each.explained), *_cells(each.looks))
+    table.add_section()
+    table.add_row("share of the area", "", *_cells(area))
+    if len(part.classes) > len(shown):
+        return Group(table, Text(f"  … and {len(part.classes) - len(shown)} more classes: --json has all", style="dim"))
+    return table
+
+
+def advice_lines(rank: int, advice: Advice) -> RenderableType:
+    """A recommendation: what was found, what to do, and some of the pictures that show it."""
+    head = Text.assemble(f"{rank}. ", (advice.severity.value, _STYLES[advice.severity]), " ", safe_name(advice.finding))
+    shown = [
+        Text.assemble("   ", safe_name(each.path), (f"  {safe_name(each.note)}", "dim"))
+        for each in advice.examples[:_EXAMPLES]
+    ]
+    more = len(advice.examples) - len(shown)
+    rest = [Text(f"   … and {more} more: --json has all", style="dim")] if more > 0 else []
+    return Group(head, Text(f"   {safe_name(advice.remedy)}"), *shown, *rest)
+
+
+def _cells(found: Looks) -> list[str]:
+    return [rounded(share) for share in (found.border, *found.corners.values(), found.outside, found.spread)]
+
+
+def _beside(share: float, area: float) -> str:
+    return f"{percent(share)} (of {percent(area)} of the area)"

@@ -1,0 +1,111 @@
+"""Where a model looks, in figures: how much of a heatmap's evidence lies in the corners, at the border, in the focus.
+
+All shares are of the evidence of one heatmap, and each has its share of the area beside it: what an even map gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.head import Array
+
+Mask = NDArray[np.bool_]
+Weights = NDArray[np.bool_] | NDArray[np.float64]
+
+EVEN_SPREAD = 0.5  # an even map holds half of its evidence in half of its places
+HELD_BY_FOCUS = 2 / 3  # of a mean map's evidence: most of it, without the faint rest that lies everywhere
+_CORNER = 1 / 3  # of each side
+
+
+class Corner(StrEnum):
+    """A corner of a picture, a third of its width and of its height."""
+
+    upper_left = "upper left"
+    upper_right = "upper right"
+    lower_left = "lower left"
+    lower_right = "lower right"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Shares of evidence, 0 to 1, as means over heatmaps. An even map gives what `even_looks` says.
+
+    `border` is the outermost ring of places, `corners` the outer third by third in each corner. Half of the evidence
+    lies in the share `spread` of the places. `outside` is what lies outside the class's focus.
+    """
+
+    border: float
+    corners: dict[Corner, float]
+    spread: float
+    outside: float
+
+
+def shares(heatmaps: Array) -> Array:
+    """Heatmaps (N, h, w), at least 0, so that each sums to 1, float32; empty ones stay empty."""
+    total = heatmaps.sum((1, 2), keepdims=True)
+    parts: Array = np.divide(heatmaps, total, out=np.zeros_like(heatmaps), where=total > 0)
+    return parts
+
+
+def looks(evidence: Array, focus: Mask) -> Looks:
+    """The figures of N heatmaps that sum to 1 each, float32 (N, h, w); `focus` is bool (h, w)."""
+    mean = evidence.mean(0)
+    return Looks(
+        border=_within(mean, border(mean.shape)),
+        corners={each: _within(mean, corner(each, mean.shape)) for each in Corner},
+        spread=float(np.mean([spread(each) for each in evidence])),
+        outside=_within(mean, ~focus),
+    )
+
+
+def even_looks(focus: Mask) -> Looks:
+    """What a map with the same evidence in all places gives: shares of the area."""
+    return looks(shares(np.ones((1, *focus.shape), np.float32)), focus)
+
+
+def border(shape: Sequence[int]) -> Mask:
+    """The outermost ring of places, bool (h, w)."""
+    ring = np.ones(tuple(shape), np.bool_)
+    ring[1:-1, 1:-1] = False
+    return ring
+
+
+def corner(which: Corner, shape: Sequence[int]) -> NDArray[np.float64]:
+    """How much of each place lies in the corner, (h, w) from 0 to 1: a third need not end between two places."""
+    rows, columns = (_first_third(count) for count in shape)
+    down, across = which.split()
+    return np.outer(rows if down == "upper" else rows[::-1], columns if across == "left" else columns[::-1])
+
+
+def spread(evidence: Array) -> float:
+    """The share of the places (h, w) that hold half of the evidence, taking the strongest first: 0 to 0.5.
+
+    Of the last place only the part counts that is needed; so an even map gives a half, whatever its size.
+    """
+    held = np.cumsum(np.sort(evidence, axis=None)[::-1].astype(np.float64))
+    needed = float(np.interp(held[-1] / 2, np.concatenate([[0.0], held]), np.arange(len(held) + 1)))
+    return needed / len(held)
+
+
+def focus_of(evidence: Array, held: float = HELD_BY_FOCUS) -> Mask:
+    """The fewest places that hold this share of the mean of heatmaps (N, h, w): bool (h, w)."""
+    mean = evidence.mean(0)
+    order = np.argsort(-mean, axis=None, kind="stable")
+    before = np.cumsum(mean.flat[order]) - mean.flat[order]
+    inside = np.zeros(mean.size, np.bool_)
+    inside[order[before < held * mean.sum()]] = True
+    return inside.reshape(mean.shape)
+
+
+def _within(mean: Array, weights: Weights) -> float:
+    return float(np.sum(mean * weights, dtype=np.float64))
+
+
+def _first_third(count: int) -> NDArray[np.float64]:
+    """How much of each of `count` equal places lies in the first third, (count,)."""
+    return np.clip(_CORNER * count - np.arange(count), 0, 1)
