@@ -766,7 +766,8 @@ def faithfulness(
     """Measure how true heatmaps are: hide, or show alone, what they name, and see what the model says then.
 
     Each method is held against a random heatmap, the middle of the picture, and the picture's edges. The grid pointing
-    game asks with four pictures in one whether the evidence for a hit lies on the one of its class.
+    game asks with four pictures in one whether the evidence for a hit lies on the one of its class. Pictures that a
+    trained model learnt from are left out.
 
     Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
     """
@@ -776,16 +777,17 @@ def faithfulness(
     from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, faithfulness_lines
     from retrieval.files import write_whole
     from retrieval.grid_game import draw_grids, play
-    from retrieval.measure import find_subject
+    from retrieval.measure import find_subject, without_learnt
     from retrieval.watching import prepared_steps, read_samples, stage
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
-    found = read_samples(err, dataset)
-    drawn = draw_grids(found, grids, seed) if grids else []
     with prepared_steps(err) as on_step:
-        comparer = find_subject(model, device, on_step).comparer
+        subject = find_subject(model, device, on_step)
+        comparer = subject.comparer
         comparer.load()
         comparer.at(size).load()
+    found = without_learnt(read_samples(err, dataset), subject.learnt)
+    drawn = draw_grids(found, grids, seed) if grids else []
     with stage(err, "Hiding and showing", pairs) as advance:
         measured = measure_faithfulness(found, comparer, chosen, pairs, seed, advance)
     with stage(err, "Pointing", grids) as advance:

@@ -102,7 +102,7 @@ def measure(
     """Measure all the models on the same pictures and pairs. Raises GalleryError where nothing can be compared."""
     contents = {sample.hash for sample in dataset.samples}
     learnt = {subject.name: len(contents & subject.learnt) for subject in subjects}
-    left = dataset if terms.seen else _without(dataset, frozenset().union(*(each.learnt for each in subjects)))
+    left = dataset if terms.seen else without_learnt(dataset, frozenset().union(*(each.learnt for each in subjects)))
     read, descriptors = describe_samples(left, [subject.comparer for subject in subjects], advance)
     labels = [sample.label for sample in read.samples]
     results = {
@@ -147,7 +147,8 @@ def describe_samples(
     return replace(dataset, samples=tuple(kept), left_out=tuple(left_out)), described
 
 
-def _without(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
+def without_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
+    """The data set without contents that a model has learnt from. Raises GalleryError where that leaves none."""
     left = tuple(sample for sample in dataset.samples if sample.hash not in learnt)
     if not left:
         raise GalleryError(

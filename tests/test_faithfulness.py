@@ -17,6 +17,7 @@ from retrieval.metrics import Interval, bootstrap
 from retrieval.samples import find_samples
 from retrieval.settings import MethodName
 from tests.command import answer, retrieve, sentence
+from tests.trained import trained_copy
 
 
 def traced(deletion: list[float], insertion: list[float], shown_alone: float, fifth: float, random: float) -> Traced:
@@ -109,3 +110,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert "Grad-CAM" in done.stdout.decode()
     assert "too few classes" in sentence(retrieve(*arguments, "--grids", "2"))
     assert retrieve("faithfulness", gallery, "--curves", "curves.jpg").returncode == 2
+
+
+def test_what_a_model_learnt_from_is_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    gallery = make_gallery(tmp_path / "set")
+    learnt = trained_copy(tiny_bundle, tmp_path / "trained", gallery, sorted(gallery.glob("*/0.png")))
+    arguments: list[str | Path] = ["faithfulness", gallery, "--method", "gradcam", "--model", learnt, "--pairs"]
+    assert "only 9 pictures have another" in sentence(retrieve(*arguments, "20"))
