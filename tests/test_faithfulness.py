@@ -117,4 +117,6 @@ def test_what_a_model_learnt_from_is_left_out(tiny_bundle: Bundle, tmp_path: Pat
     gallery = make_gallery(tmp_path / "set")
     learnt = trained_copy(tiny_bundle, tmp_path / "trained", gallery, sorted(gallery.glob("*/0.png")))
     arguments: list[str | Path] = ["faithfulness", gallery, "--method", "gradcam", "--model", learnt, "--pairs"]
-    assert "only 9 pictures have another" in sentence(retrieve(*arguments, "20"))
+    done = retrieve(*arguments, "20")
+    assert done.returncode == 1
+    assert "only 9 pictures have another" in done.stderr.decode()
