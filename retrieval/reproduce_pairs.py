@@ -18,7 +18,7 @@ from retrieval.pairs import Flags
 from retrieval.pictures import Source
 from retrieval.reproduced import PairKind, ShownPair, Twins
 from retrieval.samples import Sample
-from retrieval.settings import THRESHOLD
+from retrieval.settings import THRESHOLD, How, MethodName
 from retrieval.shown import on_one_scale, prepare_pair
 
 _TWINS = 3  # pairs like Figure 6's
@@ -91,7 +91,8 @@ def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tu
 
 def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
     first, second = (sample.path for sample in samples)
-    explanation = comparer.explain_known([comparer.pixels(first), comparer.pixels(second)], np.array([distance]))[0]
+    pixels, how = [comparer.pixels(first), comparer.pixels(second)], How(MethodName.gradcam)  # as the paper
+    (explanation,) = comparer.explain_known(pixels, np.array([distance]), how)
     return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
 
 
