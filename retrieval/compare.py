@@ -132,7 +132,7 @@ class Comparer:
         return Asked(pixels, self.bundle.card.preprocessing.mean, self._describe_changed)
 
     def _describe_changed(self, pictures: Sequence[NDArray[Any]]) -> Array:
-        return self.describe([np.rint(picture).astype(np.uint8) for picture in pictures])
+        return self.describe([each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures])
 
 
 def _batches(pixels: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
