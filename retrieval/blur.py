@@ -23,7 +23,8 @@ def blurred(pixels: Pixels) -> Pixels:
 
 def hidden(pixels: Pixels, without_detail: Pixels, mask: Mask) -> Pixels:
     """The picture where the mask (size, size) is False, and its blurred version where it is True."""
-    return np.where(mask[..., None], without_detail, pixels)
+    of_colours = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # of one shape with them it takes half of the time
+    return np.where(of_colours, without_detail, pixels)
 
 
 def order_of(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
