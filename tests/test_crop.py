@@ -21,6 +21,7 @@ from retrieval.cropped import Whole
 from retrieval.errors import RetrievalError
 from retrieval.pictures import read
 from retrieval.samples import Advance, DataSet, find_samples
+from retrieval.settings import How, MethodName
 from retrieval.split import PART_NAMES, Split, read_split
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
@@ -72,9 +73,9 @@ def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Pat
 
 
 def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
-    """The heatmap is that of `explain`, but for its scale."""
+    """The heatmap is that of `explain --method gradcam`, the paper's, but for its scale."""
     for each in crop(small_gallery, tmp_path / "out", comparer).crops[:3]:
-        why = comparer.explain(each.source, each.partner)
+        why = comparer.explain(each.source, each.partner, How(MethodName.gradcam))
         shown = why.query.factual if why.verdict == "similar" else why.query.counterfactual
         assert each.similarity == pytest.approx(why.similarity, abs=1e-6)
         assert np.allclose(shown / shown.max(), each.heatmap, atol=1e-3)
