@@ -158,7 +158,7 @@ def test_recall_is_what_counting_by_hand_gives(
     index = open_index(catalogue, MODEL)
     told = tune(catalogue, index, head, MODEL, 0.0)[0]
     own, queries = catalogue.sample(MODEL, 100)
-    ((ids, vectors),) = catalogue.vectors(MODEL)
+    ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.vectors(MODEL), strict=True))
     units, u = faiss_index.unit(vectors), head.embed(vectors)
     shares = []
     for id_, query in zip(own, queries, strict=True):
