@@ -91,11 +91,14 @@ def verify(
     36 changed pictures a pair go through the network, as fast as it can, for descriptors. The same random regions are
     drawn each time.
     """
+    if not claims:
+        return []
+    blank = [blurred(each) for each in pixels]
     changed = [
         picture
         for place, claim in enumerate(claims, 1)
-        for own, maps in ((pixels[0], claim.query), (pixels[place], claim.hit))
-        for picture in _changed(own, maps, place)
+        for own, maps in ((0, claim.query), (place, claim.hit))
+        for picture in _changed(pixels[own], blank[own], maps, place)
     ]
     u = head.embed(describe([*pixels, *changed]))
     plain, after = u[: len(pixels)], u[len(pixels) :].reshape(len(claims), 2, 2, 1 + RANDOM, -1)
@@ -122,12 +125,11 @@ def random_regions(mask: Mask, count: int, seed: int) -> list[Mask]:
     return regions
 
 
-def _changed(pixels: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
+def _changed(pixels: Pixels, blank: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
     """The picture without its factual fifth, without random regions like it, and the same of its counterfactual one."""
-    size, plain = pixels.shape[0], blurred(pixels)
-    masks = [strongest(*pair, size, SHARE) for pair in (maps, maps[::-1])]
+    masks = [strongest(*pair, pixels.shape[0], SHARE) for pair in (maps, maps[::-1])]
     regions = [region for mask in masks for region in (mask, *random_regions(mask, RANDOM, seed))]
-    return [hidden(pixels, plain, region) for region in regions]
+    return [hidden(pixels, blank, region) for region in regions]
 
 
 def _check(head: Head, different: bool, before: NDArray[np.float64], after: NDArray[np.float64]) -> Check:

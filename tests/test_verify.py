@@ -66,6 +66,10 @@ def test_each_pair_of_several_is_checked_as_if_alone() -> None:
     assert together[1].query.factual.margin < together[0].query.factual.margin
 
 
+def test_where_nothing_is_claimed_nothing_is_checked() -> None:
+    assert verify(HEAD, contrast, [stripes(90)], []) == []
+
+
 def test_random_regions_have_the_same_area_and_are_the_same_each_time() -> None:
     mask = np.zeros((20, 20), np.bool_)
     mask[2:6, 3:13] = True
