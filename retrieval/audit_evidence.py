@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.audited import Confused, Evidence, Example
-from retrieval.cam import Pairs
 from retrieval.compare import Comparer
-from retrieval.explain import Explanation, explain_pairs
+from retrieval.explain import Explanation, explain_pairs, opposed
 from retrieval.head import Array
 from retrieval.pairs import Codes, Flags, balanced_pairs
 from retrieval.pictures import Pixels
@@ -159,12 +158,7 @@ def _explain(judge: Judge, pixels: list[Pixels], first: Codes, second: Codes) ->
     """Explain pairs whose pictures are given as `_read` gives them."""
     head, count = judge.comparer.bundle.head, len(first)
     features, asked = judge.comparer.activate(pixels), judge.comparer.asked(pixels)
-    own, others = slice(count), slice(count, 2 * count)
-    activations, descriptors = features.activations, features.descriptors
-    sides = (
-        Pairs(head, activations[own], descriptors[own], descriptors[others], asked.only(range(count))),
-        Pairs(head, activations[others], descriptors[others], descriptors[own], asked.only(range(count, 2 * count))),
-    )
+    sides = opposed(head, features, range(count), range(count, 2 * count), asked)
     return explain_pairs(sides, judge.distances(first, second), judge.method)
 
 

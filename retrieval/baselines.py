@@ -13,10 +13,9 @@ _WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of t
 
 def random_map(pairs: Pairs) -> Array:
     """Each place drawn by chance, and against it what is left to 1: float32 (2, N, h, w). The same for one content."""
-    count, _, rows, columns = pairs.activations.shape
+    rows, columns = pairs.activations.shape[2:]
     seeds = (np.abs(each).sum().view(np.uint32) for each in pairs.own)
     drawn = np.stack([np.random.default_rng(int(seed)).random((rows, columns), np.float32) for seed in seeds])
-    assert len(drawn) == count
     return np.stack([drawn, 1 - drawn])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval.cam import Pairs, both_ways, place_gradients, signed_maps, weighted
-from retrieval.head import TINY, Array, Head
+from retrieval.head import Array, Head
 
 _EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
 _STEPS = 8  # of the path from nothing to the picture; 32 move no map by more than a hundredth
@@ -96,8 +96,8 @@ def _losses(head: Head, own: Array, other: Array) -> Array:
     u2 = head.embed(other)
     lost = head.shaped(own) - head.shaped(np.zeros_like(own))
     e = np.maximum(head.project(own) - lost[:, None] * head.weight.T, 0)  # (C, E): each row without a channel
-    u = e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), TINY) if head.normalize else e
-    return np.asarray(head.slope * (head.separation(head.embed(own), u2) - head.separation(u, u2)), np.float32)
+    before, after = head.separation(head.embed(own), u2), head.separation(head.compared(e), u2)
+    return np.asarray(head.slope * (before - after), np.float32)
 
 
 def _first_component(activations: Array) -> Array:

@@ -55,9 +55,8 @@ def correspond(side: Pairs, other: Pairs, place: int = 0) -> Correspondence:
     over the lengths of both embeddings where the head brings them to unit length.
     """
     first, second = (_embedded_places(each, place) for each in (side, other))
-    scale = 1.0
-    if side.head.normalize:
-        scale = float(np.linalg.norm(first.sum(0)) * np.linalg.norm(second.sum(0))) or 1.0
+    lengths = (np.linalg.norm(each.sum(0)) for each in (first, second))
+    scale = math.prod(map(float, lengths)) if side.head.normalize else 1.0
     table = np.asarray(first @ second.T / max(scale, TINY), np.float32)
     shapes = [each.activations.shape[2:] for each in (side, other)]
     shape, other_shape = ((int(rows), int(columns)) for rows, columns in shapes)

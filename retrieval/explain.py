@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,13 +96,23 @@ def facing(head: Head, features: Features, asked: Asked | None = None) -> tuple[
 
     `asked` has the pixels of the same batch, for methods that ask the network again.
     """
-    count = len(features.descriptors) - 1
-    query, others = features.descriptors[:1].repeat(count, axis=0), features.descriptors[1:]
-    activations = features.activations
-    return (
-        Pairs(head, activations[:1].repeat(count, axis=0), query, others, asked and asked.only([0] * count)),
-        Pairs(head, activations[1:], others, query, asked and asked.only(range(1, count + 1))),
-    )
+    others = range(1, len(features.descriptors))
+    return opposed(head, features, [0] * len(others), others, asked)
+
+
+def opposed(
+    head: Head, features: Features, first: Sequence[int], second: Sequence[int], asked: Asked | None = None
+) -> tuple[Pairs, Pairs]:
+    """Pictures of a batch, by their places (N,), against others of it (N,), and those against them."""
+    one, other = (_against(head, features, *places, asked) for places in ((first, second), (second, first)))
+    return one, other
+
+
+def _against(head: Head, features: Features, own: Sequence[int], other: Sequence[int], asked: Asked | None) -> Pairs:
+    places, others = list(own), list(other)
+    descriptors = features.descriptors
+    pixels = asked and asked.only(places)
+    return Pairs(head, features.activations[places], descriptors[places], descriptors[others], pixels)
 
 
 def explain_pairs(

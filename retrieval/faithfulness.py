@@ -21,7 +21,7 @@ from retrieval.cam import Asked, Pairs
 from retrieval.compare import Comparer
 from retrieval.errors import GalleryError, PictureError
 from retrieval.explain import verdict_of
-from retrieval.head import Array, Head
+from retrieval.head import Array, Head, sigmoid
 from retrieval.methods import METHODS, Method
 from retrieval.metrics import Interval, bootstrap
 from retrieval.pairs import random_pairs
@@ -34,7 +34,6 @@ STEPS = 10
 """Of deletion and insertion: a tenth of the picture each."""
 
 _TOGETHER = 8  # pairs whose activations are held at once
-_KINDS = ("factual", "counterfactual")
 
 Curve = NDArray[np.float64]
 
@@ -187,9 +186,9 @@ class _Tracer:
         count = STEPS - 1
         gained = log_odds[2 * count : -1] - whole
         return Traced(
-            deletion=_confidence(np.array([whole, *log_odds[:count], blank])),
-            insertion=_confidence(np.array([blank, *log_odds[count : 2 * count], whole])),
-            shown=float(_confidence(log_odds[-1:])[0]),
+            deletion=sigmoid(np.array([whole, *log_odds[:count], blank])),
+            insertion=sigmoid(np.array([blank, *log_odds[count : 2 * count], whole])),
+            shown=float(sigmoid(log_odds[-1:])[0]),
             fifth=float(gained[0]),
             random=gained[1:],
         )
@@ -206,10 +205,6 @@ class _Tracer:
         separations = self.head.separation(self.head.embed(self._describe(pictures)), self._other)
         sign = 1 if self.different else -1
         return sign * (self.head.slope * separations + self.head.intercept)
-
-
-def _confidence(log_odds: Curve) -> Curve:
-    return 0.5 * (1 + np.tanh(0.5 * log_odds))
 
 
 def _summed_up(

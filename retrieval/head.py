@@ -55,7 +55,10 @@ class Head:
 
     def embed(self, descriptors: Array) -> Array:
         """What is compared, u, float32 (..., E), of descriptors (..., C)."""
-        e = self.activate(descriptors)
+        return self.compared(self.activate(descriptors))
+
+    def compared(self, e: Array) -> Array:
+        """u, float32 (..., E), of embeddings e (..., E)."""
         if not self.normalize:
             return e
         unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)

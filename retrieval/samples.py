@@ -111,7 +111,7 @@ def read_pixels(
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
     for sample, result in zip(
-        dataset.samples, read_ahead(lambda sample: _decoded(sample, size), dataset.samples), strict=True
+        dataset.samples, read_ahead(lambda sample: decoded(sample.path, size), dataset.samples), strict=True
     ):
         advance(1)
         if isinstance(result, str):
@@ -162,10 +162,10 @@ def _hashed(entry: Found | Unreadable) -> Sample | Unreadable:
         return Unreadable(entry.path, error.reason)
 
 
-def _decoded(sample: Sample, size: int) -> Pixels | str:
-    """The pixels, or why there are none."""
+def decoded(path: Path, size: int) -> Pixels | str:
+    """The pixels, uint8 (size, size, 3), or why there are none."""
     try:
-        return load(sample.path, size)[0]
+        return load(path, size)[0]
     except PictureError as error:
         return error.reason
 

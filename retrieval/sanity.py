@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
-from retrieval.cam import Asked, Pairs
+from retrieval.cam import Asked
 from retrieval.crop import Track, untracked
-from retrieval.explain import Heatmaps, Verdict, explain_pairs
+from retrieval.explain import Heatmaps, Verdict, explain_pairs, opposed
 from retrieval.head import Array
 from retrieval.network import Features
 from retrieval.pictures import Pixels
@@ -191,10 +191,10 @@ def signed_maps(model: Randomised, pictures: Sequence[Pixels], features: Feature
     map is taken as it is.
     """
     head, half = model.head, len(pictures) // 2
-    halves = slice(0, half), slice(half, None)
-    u1, u2 = (head.embed(features.descriptors[each]) for each in halves)
+    u1, u2 = (head.embed(each) for each in (features.descriptors[:half], features.descriptors[half:]))
     distances = head.distance(head.separation(u1, u2))
-    sides = _against(model, pictures, features, *halves), _against(model, pictures, features, *halves[::-1])
+    asked = Asked(pictures, model.blank, model.describe)
+    sides = opposed(head, features, range(half), range(half, len(pictures)), asked)
     explained = explain_pairs(sides, distances, method)
     first = [_signed(each.query, each.verdict) for each in explained]
     return np.stack(first + [_signed(each.hit, each.verdict) for each in explained])
@@ -238,12 +238,6 @@ def brighter(pixels: Pixels) -> Pixels:
 def _agreement(maps: Array, others: Array) -> Agreement:
     found = [spearman(one, other) for one, other in zip(maps, others, strict=True)]
     return Agreement(float(np.mean(found)), float(np.std(found)))
-
-
-def _against(model: Randomised, pictures: Sequence[Pixels], features: Features, own: slice, other: slice) -> Pairs:
-    asked = Asked(pictures[own], model.blank, model.describe)
-    descriptors = features.descriptors
-    return Pairs(model.head, features.activations[own], descriptors[own], descriptors[other], asked)
 
 
 def _signed(heatmaps: Heatmaps, verdict: Verdict) -> Array:

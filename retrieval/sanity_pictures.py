@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from retrieval.errors import GalleryError, PictureError
+from retrieval.errors import GalleryError
 from retrieval.pairs import Codes, balanced_pairs, makes_pairs
-from retrieval.pictures import Pixels, load
-from retrieval.samples import Advance, LeftOut, read_ahead
+from retrieval.pictures import Pixels
+from retrieval.samples import Advance, LeftOut, decoded, read_ahead
 from retrieval.walk import Unreadable, walk
 
 
@@ -41,7 +40,9 @@ def draw_pairs(folder: Path, size: int, count: int, seed: int = 0, advance: Adva
     first, second, similar = _drawn(_codes(paths), count, np.random.default_rng(seed))
     places = np.unique(np.concatenate([first, second]))
     read: dict[int, Pixels] = {}
-    for place, found in zip(places, read_ahead(_reader(size), [paths[place] for place in places]), strict=True):
+    for place, found in zip(
+        places, read_ahead(lambda path: decoded(path, size), [paths[place] for place in places]), strict=True
+    ):
         advance(1)
         if isinstance(found, str):
             left_out.append((paths[place], found))
@@ -80,17 +81,6 @@ def _drawn(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes
         return first[:count], second[:count], similar
     pairs = np.array([random.choice(len(codes), 2, replace=False) for _ in range(count)], np.int64)
     return pairs[:, 0], pairs[:, 1], None
-
-
-def _reader(size: int) -> Callable[[Path], Pixels | str]:
-    def read(path: Path) -> Pixels | str:
-        """The picture, or why there is none."""
-        try:
-            return load(path, size)[0]
-        except PictureError as error:
-            return error.reason
-
-    return read
 
 
 def _nothing(folder: Path, left_out: list[tuple[Path, str]]) -> GalleryError:
