@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import cli
 from retrieval.bundle import find_bundle
+from retrieval.commands import gallery
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
 from tests.store import BROKEN_NAME, ODD_NAMES, Indexed
@@ -419,7 +420,7 @@ def test_only_indexing_says_what_an_interruption_keeps(command: str, monkeypatch
     def interrupt(chosen: Path | None) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_store", interrupt)
+    monkeypatch.setattr(gallery, "store_folder", interrupt)
     done = CliRunner().invoke(cli.app, [command])
     assert done.exit_code == 130
     assert ("the same command goes on from there" in done.stderr) == (command == "index")

@@ -1,0 +1,1 @@
+"""The commands of `retrieve`, by subject: each takes what was asked, makes one call, and prints."""

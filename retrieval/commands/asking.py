@@ -1,0 +1,197 @@
+"""Commands that ask: what looks like this picture, and why."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from retrieval.commands.arguments import check_outputs, store_folder
+from retrieval.commands.options import (
+    AsJson,
+    Correspond,
+    Method,
+    Model,
+    NamedModel,
+    OnDevice,
+    Page,
+    Size,
+    Store,
+    Verify,
+)
+from retrieval.commands.printing import complain, err, out, print_json, tell_file
+from retrieval.errors import PictureError
+from retrieval.names import CONTACT_SHEET, safe_name, unsure
+from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
+
+if TYPE_CHECKING:
+    from retrieval.engine import Engine, Question, Result
+    from retrieval.shown import PairFiles, Shown
+
+_AT_ONCE = 128  # query pictures of one search
+_WIDE = 100  # columns from which a table has room for bars beside the paths
+
+
+def query(
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE…", help="Pictures to ask with; - reads one.")],
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
+    label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
+    min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Say so where no hit is at least this similar.")
+    ] = CONFIDENCE,
+    explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
+    folder: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
+    html: Page = None,
+    method: Method = DEFAULT_METHOD,
+    size: Size = None,
+    verify: Verify = False,
+    correspond: Correspond = False,
+    pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
+    store: Store = None,
+    model: Model = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Find the indexed pictures that are most similar to a picture, and why.
+
+    Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`
+    """
+    if top > pool:
+        raise typer.BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
+    if not explain and (folder or html):
+        raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
+    check_outputs(folder, html)
+    how = How(method, size, verify, correspond)
+    from retrieval.engine import Engine
+    from retrieval.watching import prepared_steps
+
+    started = time.perf_counter()
+    with prepared_steps(err) as on_step:
+        engine = Engine.open(store_folder(store), model, device, on_step)
+        engine.load()
+    load = time.perf_counter() - started
+    if label is not None and label not in (labels := engine.catalogue.labels()):
+        err.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
+    shown: list[Shown] = []
+    failed = False
+    for number, (name, source, question) in enumerate(_questions(engine, pictures, pool, label), 1):
+        if isinstance(question, PictureError):
+            complain(str(question.named("standard input") if name == "-" else question))
+            failed = True
+            continue
+        result = engine.answer(question, top, min_similarity, explain, how)
+        result.seconds["load"] += load
+        load = 0.0  # told with the first answer
+        place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
+        seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
+        shown += [seen] if seen else []
+    if html and shown:
+        _write_page(html, shown, quiet=as_json)
+    engine.close()
+    if failed:
+        raise typer.Exit(1)
+
+
+def _questions(
+    engine: Engine, names: list[str], pool: int, label: str | None
+) -> Iterator[tuple[str, Path | bytes, Question | PictureError]]:
+    """The pictures with their candidates, many at once, as one search is quicker than one for each."""
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        sources = [_standard_input() if name == "-" else Path(name) for name in some]
+        yield from zip(some, sources, engine.find(sources, pool, label), strict=True)
+
+
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read() if sys.stdin else b""  # Python has none where it was closed
+
+
+def _report_query(
+    name: str,
+    source: Path | bytes,
+    result: Result,
+    engine: Engine,
+    confidence: float,
+    folder: Path | None,
+    html: bool,
+    as_json: bool,
+) -> Shown | None:
+    """Write a query's files, then print its answer; what the page needs of it."""
+    shown: Shown | None = None
+    files: dict[int, PairFiles] = {}
+    title = "standard input" if name == "-" else name
+    started = time.perf_counter()
+    if folder or html:
+        from retrieval.report import write_overlays
+        from retrieval.shown import prepare
+
+        shown = prepare(source, title, result.hits, confidence)
+        files = write_overlays(shown, folder) if folder else {}
+    seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
+    seconds["total"] = sum(seconds.values())
+    if as_json:
+        from retrieval.answers import query_json
+
+        print_json(query_json(name, engine, result, files, seconds, confidence))
+    else:
+        from retrieval.tables import hits_table, seconds_line
+
+        out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE))
+        if doubt := unsure([hit.similarity for hit in result.hits], confidence):
+            out.print(Text(doubt, style="yellow"))
+        out.print(seconds_line(seconds))
+        if folder:
+            tell_file("contact sheet", folder / CONTACT_SHEET)
+    return shown
+
+
+def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
+    from retrieval.report import write_page
+
+    write_page(shown, file)
+    if not quiet:
+        tell_file("page", file)
+
+
+def explain(
+    a: Annotated[Path, typer.Argument(help="A picture.")],
+    b: Annotated[Path, typer.Argument(help="The picture to compare it with.")],
+    folder: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
+        "explanation"
+    ),
+    method: Method = DEFAULT_METHOD,
+    size: Size = None,
+    verify: Verify = False,
+    correspond: Correspond = False,
+    model: NamedModel = "default",
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Say how similar two pictures are, and show why. Needs no store.
+
+    Example: `retrieve explain cat.jpg lynx.jpg --out why`
+    """
+    check_outputs(folder)
+    from retrieval.answers import pair_json
+    from retrieval.bundle import find_bundle
+    from retrieval.compare import Comparer
+    from retrieval.report import write_pair
+    from retrieval.watching import prepared_steps
+
+    with prepared_steps(err) as on_step:
+        comparer = Comparer(find_bundle(model), device, on_step)
+        comparer.load()
+    explanation = comparer.explain(a, b, How(method, size, verify, correspond))
+    files = write_pair(a, b, explanation, folder)
+    if as_json:
+        print_json(pair_json(a, b, comparer.bundle, explanation, files))
+        return
+    from retrieval.tables import pair_lines
+
+    out.print(pair_lines(explanation, folder))

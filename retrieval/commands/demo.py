@@ -1,0 +1,34 @@
+"""The command that shows the others at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from retrieval.commands.asking import query
+from retrieval.commands.gallery import index
+from retrieval.commands.options import OnDevice
+from retrieval.commands.printing import out
+from retrieval.names import safe_name
+from retrieval.settings import Device
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where the demo's files go.")] = Path("demo"),
+    device: OnDevice = Device.auto,
+) -> None:
+    """Make a small gallery of real photographs, index it, ask it with a new view of one, and write the page.
+
+    Example: `retrieve demo --out demo`
+    """
+    from retrieval.demo import make_gallery
+
+    gallery, asked = make_gallery(folder)
+    out.print(Text(f"A gallery of photographs is in {safe_name(gallery)}; the question is {safe_name(asked)}"))
+    index([gallery], store=folder / ".retrieve", device=device)
+    query(
+        [str(asked)], store=folder / ".retrieve", device=device, folder=folder / "results", html=folder / "results.html"
+    )

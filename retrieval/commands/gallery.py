@@ -1,0 +1,197 @@
+"""Commands on a store: fill it, see what it holds, set how it searches, take pictures out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from retrieval.commands.arguments import check_outputs, store_folder
+from retrieval.commands.options import AsJson, Model, OnDevice, Page, Seed, Store
+from retrieval.commands.printing import err, out, print_json, tell_file
+from retrieval.errors import GalleryError
+from retrieval.settings import RECALL, Device
+
+
+def index(
+    galleries: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="GALLERY…", help="Folders of pictures. [default: all that the store knows]"),
+    ] = None,
+    store: Store = None,
+    model: Model = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Take folders of pictures into the store, or bring it up to date with them.
+
+    Unchanged files are skipped, renamed and copied ones are not embedded again, vanished ones leave the results.
+    The parent folder's name becomes a picture's label.
+
+    Example: `retrieve index ~/Pictures /mnt/archive`
+    """
+    from indexes.database import is_store
+    from retrieval.engine import NO_GALLERY, Engine
+    from retrieval.indexing import resolve_gallery
+    from retrieval.progress import Bar
+    from retrieval.walk import count_files
+    from retrieval.watching import prepared_steps
+
+    place = store_folder(store)
+    if not galleries and not is_store(place):
+        raise GalleryError(NO_GALLERY)
+    for gallery in galleries or ():
+        resolve_gallery(gallery)  # a wrong name makes no store
+    with prepared_steps(err) as on_step:
+        engine = Engine.create(place, model, device, on_step)
+        engine.load()
+    with Bar(err, "Indexing") as progress:
+        report = engine.index(
+            *(galleries or ()),
+            advance=progress.advance,
+            on_folders=lambda folders: progress.start(lambda: count_files(folders)),
+            on_stage=lambda title, count: progress.restart(title, lambda: count or None),
+        )
+    engine.close()
+    if as_json:
+        from retrieval.answers import index_json
+
+        print_json(index_json(report))
+    else:
+        from retrieval.tables import index_lines
+
+        out.print(index_lines(report))
+
+
+def status(
+    failures: Annotated[bool, typer.Option("--failures", help="List every file that failed.")] = False,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the store holds: galleries, pictures, files that failed and why, and its model.
+
+    Example: `retrieve status --failures`
+    """
+    from indexes.catalogue import Catalogue
+    from retrieval.answers import status_json
+
+    catalogue = Catalogue(store_folder(store))
+    if as_json:
+        print_json(status_json(catalogue))
+        return
+    from retrieval.tables import status_lines
+
+    out.print(status_lines(catalogue, most_failures=sys.maxsize if failures else 20))
+
+
+def tune(
+    recall: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits that must be found.")
+    ] = RECALL,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set how far searches look, for the recall that you want, as measured on your own pictures.
+
+    A hundred pictures of the store are searched exactly, then with twice as many lists each time until it is reached.
+    A store of up to 30,000 pictures is always searched exactly.
+
+    Example: `retrieve tune --recall 0.999`
+    """
+    from retrieval.engine import Engine
+    from retrieval.progress import Bar
+
+    engine = Engine.open(store_folder(store))
+    with Bar(err, "Measuring") as progress:
+        steps = engine.tune(recall, lambda title, count: progress.restart(title, lambda: count), progress.advance)
+    engine.close()
+    if as_json:
+        print_json({"recall": recall, "steps": [asdict(step) for step in steps]})
+        return
+    from retrieval.tables import tuning_lines
+
+    out.print(tuning_lines(steps, recall))
+
+
+def calibrate(
+    reset: Annotated[bool, typer.Option("--reset", help="Take it back: the model's own similarities return.")] = False,
+    seed: Seed = 0,
+    html: Page = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make similarity a probability for your own pictures: fit it to the store's class folders.
+
+    The order of hits stays; similarities and verdicts change. What it gains is measured on pictures that the fit has
+    not seen, and `retrieve status` shows it.
+
+    Example: `retrieve calibrate --html calibration.html`
+    """
+    if reset and html:
+        raise typer.BadParameter("--reset measures nothing: leave out --html")
+    check_outputs(None, html)
+    if reset:
+        _take_calibration_back(store_folder(store), as_json)
+        return
+    from retrieval.answers import calibrated_json
+    from retrieval.calibrate import calibrate as fit_neuron
+    from retrieval.engine import Engine
+    from retrieval.tables import calibration_lines
+
+    engine = Engine.open(store_folder(store))
+    found = fit_neuron(engine.catalogue, engine.bundle, seed)
+    engine.close()
+    if html:
+        from retrieval.calibration_page import calibration_page
+        from retrieval.report import write_html
+
+        write_html(calibration_page(engine.catalogue.folder, found), html)
+    if as_json:
+        print_json(calibrated_json(engine.catalogue, found))
+        return
+    out.print(calibration_lines(found.calibration))
+    if html:
+        tell_file("page", html)
+
+
+def _take_calibration_back(store: Path, as_json: bool) -> None:
+    from indexes.catalogue import Catalogue
+    from retrieval.calibration import drop_calibration
+
+    catalogue = Catalogue(store)
+    was_kept = drop_calibration(catalogue)
+    catalogue.close()
+    if as_json:
+        print_json({"store": str(store), "calibration": None, "reset": was_kept})
+    else:
+        out.print(Text("similarity is the model's own again" if was_kept else "similarity was not calibrated"))
+
+
+def remove(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Pictures or folders; may be gone already.")],
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take pictures or whole folders out of the store. The files themselves stay.
+
+    The next `retrieve index` of a folder that holds them brings them back.
+
+    Example: `retrieve remove ~/Pictures/private`
+    """
+    from indexes.catalogue import Catalogue
+    from retrieval.indexing import remove as take_out
+
+    catalogue = Catalogue(store_folder(store))
+    removed = {str(path): take_out(catalogue, path) for path in paths}
+    catalogue.close()
+    if as_json:
+        print_json({"removed": {path: each.pictures for path, each in removed.items()}})
+    else:
+        out.print(Text(f"{sum(each.pictures for each in removed.values())} pictures removed from the store"))
+    absent = [path for path, each in removed.items() if not each]
+    if absent:
+        raise GalleryError(f"{absent[0]} is not in the store: `retrieve status` shows what is")

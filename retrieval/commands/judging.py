@@ -1,0 +1,167 @@
+"""Commands that judge heatmaps, and a model by where it looks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.commands.arguments import check_outputs, data_sets
+from retrieval.commands.options import AsJson, Method, NamedModel, OnDevice, Page, Seed
+from retrieval.commands.printing import err, out, print_json, tell_file
+from retrieval.names import safe_name
+from retrieval.settings import DEFAULT_METHOD, Device, MethodName
+
+if TYPE_CHECKING:
+    from retrieval.sanity import SanityReport
+
+
+def sanity(
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False),
+    ] = None,
+    model: NamedModel = "default",
+    method: Method = DEFAULT_METHOD,
+    pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs of pictures are explained.")] = 24,
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Check that heatmaps depend on what a model has learnt: its weights are randomised, and they must change.
+
+    Half of the pairs are of one class where there are class folders. The head is randomised first, then the network,
+    from its last part to its first.
+
+    Example: `retrieve sanity sets/flowers --method gradcam`
+    """
+    from retrieval.measure import find_subject
+
+    subject = find_subject(model, device)
+    folders = data_sets([dataset] if dataset else [], subject, model, wanted="pictures", kept="none")
+    from retrieval.sanity import SanityTerms, check_sanity
+    from retrieval.watching import lift_pixel_limit, stage
+
+    lift_pixel_limit()
+    terms = SanityTerms(pairs, method, seed)
+    report = check_sanity(folders[0], subject.comparer.bundle, terms, device, partial(stage, err))
+    _tell_checked(model, report, as_json)
+
+
+def _tell_checked(model: str, report: SanityReport, as_json: bool) -> None:
+    from retrieval.tables import left_out_lines
+
+    err.print(left_out_lines(report.left_out))
+    if as_json:
+        print_json({"model": model, **report.values()})
+        return
+    from retrieval.sanity_tables import sanity_lines
+
+    out.print(sanity_lines(model, report))
+
+
+def audit(
+    dataset: Annotated[
+        Path | None, typer.Argument(help="A folder of class folders. [default: what the model was trained on]")
+    ] = None,
+    model: NamedModel = "default",
+    method: Method = DEFAULT_METHOD,
+    pairs: Annotated[int, typer.Option(min=4, help="How many pairs are explained at most.")] = 600,
+    seed: Seed = 0,
+    html: Page = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a model looks in labelled pictures, what it confuses, and what to do about it.
+
+    Random pairs are explained; what the model has learnt from stands beside what it has not. A model that goes by a
+    watermark or a background, wrong labels, and pictures that come twice are told, the most serious first.
+
+    Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
+    """
+    check_outputs(None, html)
+    from retrieval.audit import audit as audit_model
+    from retrieval.audited import Terms
+    from retrieval.measure import find_subject
+    from retrieval.watching import prepared_steps, read_samples, stage
+
+    with prepared_steps(err) as on_step:
+        subject = find_subject(model, device, on_step)
+        folders = data_sets([dataset] if dataset else [], subject, model)
+        subject.comparer.load()
+    found = read_samples(err, folders[0])
+    result = audit_model(found, subject, Terms(pairs, seed, method), partial(stage, err))
+    if html:
+        from retrieval.audit_page import audit_page
+        from retrieval.report import write_html
+
+        write_html(audit_page(result), html)
+    if as_json:
+        from retrieval.audit_answers import audit_json
+
+        print_json(audit_json(result))
+        return
+    from retrieval.audit_tables import audit_lines
+
+    out.print(audit_lines(result))
+    if html:
+        tell_file("page", html)
+
+
+def faithfulness(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
+    methods: Annotated[
+        list[MethodName] | None,
+        typer.Option("--method", help="A method; again for more. [default: all but scorecam, which takes long]"),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="How many pairs, half of one class and half of two.")] = 200,
+    grids: Annotated[int, typer.Option(min=0, help="How many grids of four pictures are pointed at.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
+    ] = None,
+    curves: Annotated[Path | None, typer.Option("--curves", help="A PNG for deletion and insertion curves.")] = None,
+    model: NamedModel = "default",
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how true heatmaps are: hide, or show alone, what they name, and see what the model says then.
+
+    Each method is held against a random heatmap, the middle of the picture, and the picture's edges. The grid pointing
+    game asks with four pictures in one whether the evidence for a hit lies on the one of its class. Pictures that a
+    trained model learnt from are left out.
+
+    Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
+    """
+    if curves is not None and curves.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
+    from retrieval.faithfulness import measure_faithfulness
+    from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, faithfulness_lines
+    from retrieval.files import write_whole
+    from retrieval.grid_game import draw_grids, play
+    from retrieval.measure import find_subject, without_learnt
+    from retrieval.watching import prepared_steps, read_samples, stage
+
+    chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
+    with prepared_steps(err) as on_step:
+        subject = find_subject(model, device, on_step)
+        comparer = subject.comparer
+        comparer.load()
+        comparer.at(size).load()
+    found = without_learnt(read_samples(err, dataset), subject.learnt)
+    drawn = draw_grids(found, grids, seed) if grids else []
+    with stage(err, "Hiding and showing", pairs) as advance:
+        measured = measure_faithfulness(found, comparer, chosen, pairs, seed, advance)
+    with stage(err, "Pointing", grids) as advance:
+        shares = play(drawn, comparer, chosen, size, seed, advance)
+    if curves is not None:
+        write_whole(curves, faithfulness_curves(measured))
+    if as_json:
+        setup = {"dataset": str(dataset), "model": model, "seed": seed, "grids": grids, "size": size}
+        print_json(faithfulness_json(measured, shares if grids else {}, setup))
+        return
+    out.print(faithfulness_lines(str(dataset), measured, shares if grids else {}))
+    if curves is not None:
+        tell_file("curves", curves)

@@ -1,0 +1,72 @@
+"""Commands that list models, and make one without training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.commands.arguments import check_outputs
+from retrieval.commands.options import AsJson, Backbone, OnDevice, Seed, Weights
+from retrieval.commands.printing import err, out, print_json
+from retrieval.settings import Device
+
+if TYPE_CHECKING:
+    from retrieval.bundle import Bundle
+
+
+def models(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE…", help="Folders of more bundles.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models: input size, what they were trained on, and their measured quality.
+
+    Example: `retrieve models`
+    """
+    from retrieval.bundle import find_bundle, shipped_bundles
+
+    _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in folders or ())], as_json)
+
+
+def fit(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of other pictures of all kinds.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Class folders to measure the model on.")] = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model bundle: a head for general retrieval on any backbone, fitted in minutes.
+
+    Example: `retrieve fit sets/animals sets/tools --backbone resnet50 --weights resnet50.pth --out my-model`
+    """
+    names = [dataset.name for dataset in test or ()]
+    if twice := next((each for each in names if names.count(each) > 1), None):
+        raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
+    check_outputs(folder)
+    from retrieval.make_bundle import Recipe, make_bundle
+    from retrieval.watching import described
+
+    recipe = Recipe(
+        backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
+    )
+    bundle = make_bundle(
+        recipe, name or folder.resolve().name, folder, lambda dataset, model: described(err, dataset, model, device)
+    )
+    _print_models([bundle], as_json)
+
+
+def _print_models(bundles: list[Bundle], as_json: bool) -> None:
+    if as_json:
+        cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
+        print_json({"models": cards})
+        return
+    from retrieval.tables import models_lines
+
+    out.print(models_lines(bundles))

@@ -1,0 +1,49 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.settings import Device, MethodName, PresetName
+
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        envvar="RETRIEVE_STORE",
+        help="The store's folder. [default: the nearest .retrieve from here upwards]",
+        show_default=False,
+    ),
+]
+Method = Annotated[
+    MethodName, typer.Option("--method", help="How heatmaps are made; scorecam and sbsm take seconds a picture.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower."),
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Check each heatmap: hide what it names, and see.")]
+Correspond = Annotated[
+    bool, typer.Option("--correspond", help="Draw which part of one picture matches which of the other.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
+]
+NamedModel = Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")]
+OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="efficientnet_lite0, resnet50, or a convolutional model of timm. [default: the first, or the preset's]",
+    ),
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="A file of the backbone's weights.")]
+Preset = Annotated[PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Decides all that is drawn.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
+Page = Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,0 +1,28 @@
+"""Where commands print: answers on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from retrieval.names import safe_name
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(sentence: str, kind: str = "error") -> None:
+    """One sentence on standard error, of what kind it is first."""
+    err.print(Text.assemble((f"{kind}: ", "bold red" if kind == "error" else "yellow"), safe_name(sentence)))
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value), flush=True)  # which, unlike sys.stdout, is there where standard output is closed
+
+
+def tell_file(what: str, file: Path) -> None:
+    """Where a file is that was written."""
+    out.print(Text(f"{what}: {safe_name(file)}"))

@@ -1,0 +1,167 @@
+"""Commands that train: on a data set, on a cropped one, and as the paper does."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.commands.arguments import check_outputs
+from retrieval.commands.options import AsJson, Backbone, Epochs, NamedModel, OnDevice, Page, Preset, Seed, Weights
+from retrieval.commands.printing import complain, err, out, print_json, tell_file
+from retrieval.settings import Case, Device, PresetName
+
+
+def crop(
+    dataset: Annotated[Path, typer.Argument(help="A folder of class folders.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
+    model: NamedModel = "default",
+    similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
+    ] = 0.2,
+    margin: Annotated[float, typer.Option(min=0, help="How much a box is grown on each side, of its own size.")] = 0.1,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]"),
+    ] = None,
+    html: Page = None,
+    show: Annotated[int, typer.Option(min=1, help="How many crops the page shows.")] = 12,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a data set with its training pictures cropped to what the model looks at, to train on anew.
+
+    Each training picture meets a random other one of its class. Where the model finds them similar, the crop is the
+    box around what made them so. All other pictures are copied as they are, and the model's split goes along.
+
+    Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
+    """
+    check_outputs(None, html)
+    from retrieval.bundle import find_bundle
+    from retrieval.compare import Comparer
+    from retrieval.crop import CropRules, check_out, crop_dataset
+    from retrieval.tables import crop_lines, left_out_lines
+    from retrieval.watching import prepared_steps, read_samples, stage
+
+    check_out(dataset, folder)
+    bundle = find_bundle(model)
+    found = read_samples(err, dataset)
+    with prepared_steps(err) as on_step:
+        comparer = Comparer(bundle, device, on_step)
+        comparer.load()
+    report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), partial(stage, err))
+    err.print(left_out_lines(report.left_out))
+    if html:
+        from retrieval.crop_page import crop_page, drawn_crops
+        from retrieval.report import write_html
+
+        write_html(crop_page(report, drawn_crops(report, show)), html)
+    if as_json:
+        print_json({"model": model, **report.values()})
+        return
+    out.print(crop_lines(report))
+    if html:
+        tell_file("page", html)
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    preset: Preset = PresetName.fast,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
+    epochs: Epochs = None,
+    loss: Annotated[
+        str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
+    ] = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    hardest: Annotated[
+        float, typer.Option(min=0, max=1, help="In the second half, let only this share of the pairs count.")
+    ] = 1.0,
+    thaw: Annotated[
+        bool, typer.Option("--thaw/--no-thaw", help="Train the backbone too, or only the head: keeps an index good.")
+    ] = True,
+    keep_general: Annotated[
+        bool, typer.Option("--keep-general", help="Train the default model's head on, and hold what it knows.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's event files.")] = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on your own class folders, and measure it on a part of them that it has not seen.
+
+    A fifth of each class is kept for measuring, a tenth of the rest chooses the best epoch.
+
+    Examples: `retrieve train flowers --out flowers-model`, then `retrieve evaluate --model flowers-model`
+    """
+    if keep_general and (backbone or not thaw):
+        raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
+    check_outputs(folder)
+    from retrieval.presets import PRESETS, adapted
+    from retrieval.train_bundle import Recipe, train_bundle
+    from retrieval.watching import training_watch
+
+    chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
+    with training_watch(err, tensorboard) as watch:
+        trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
+    if as_json:
+        from retrieval.answers import trained_json
+
+        print_json(trained_json(trained))
+        return
+    from retrieval.tables import trained_lines
+
+    out.print(trained_lines(trained))
+
+
+def reproduce(
+    case: Annotated[Case, typer.Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
+    data: Annotated[Path, typer.Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
+        "reproduced"
+    ),
+    preset: Preset = PresetName.fast,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = 3,
+    pairs: Annotated[int, typer.Option(min=1, help="At most so many similar and so many different pairs.")] = 432,
+    epochs: Epochs = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    device: OnDevice = Device.auto,
+    as_json: AsJson = False,
+) -> None:
+    """Do the paper's section 4 again, as a page and JSON: figures beside the paper's, explained pairs, Table 1.
+
+    What is finished in the folder is used again, so the same command goes on where an earlier one was stopped.
+
+    Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
+    """
+    check_outputs(folder)
+    from retrieval.presets import PRESETS, adapted
+    from retrieval.reproduce import Watch, reproduce
+    from retrieval.reproduce_page import write_reproduced
+    from retrieval.reproduced import Plan
+    from retrieval.watching import prepared_steps, stage, training_watch
+
+    chosen = adapted(PRESETS[preset], epochs, backbone=backbone)
+    command = shlex.join(["retrieve", *sys.argv[1:]])
+    plan = Plan(case, data, folder, chosen, seed, seeds, pairs, weights, device, command)
+    watch = Watch(
+        partial(training_watch, err), partial(prepared_steps, err), partial(stage, err), partial(complain, kind="note")
+    )
+    result = reproduce(plan, watch)
+    files = write_reproduced(result)
+    if as_json:
+        from retrieval.reproduce_answers import reproduced_json
+
+        print_json(reproduced_json(result))
+        return
+    from retrieval.reproduce_tables import reproduced_lines
+
+    out.print(reproduced_lines(result, files))
