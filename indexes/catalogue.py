@@ -17,7 +17,7 @@ from indexes.base import Ids, Vectors
 from indexes.changes import changes_since, forget_changes, has_changed, new_generation
 from indexes.database import Database
 from indexes.recording import label_of, record_pictures
-from indexes.records import Candidate, Changes, Counts, KnownFile, NewPicture, Removed, Twin
+from indexes.records import Candidate, Changes, Counts, KnownFile, Listed, NewPicture, Removed, Selection, Twin
 from indexes.schema import Failure, Picture, Root, Setting
 
 T = TypeVar("T")
@@ -53,6 +53,12 @@ _LABELS = text(  # from each label to the next one by the index on (label, missi
     " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
     " SELECT label FROM each WHERE label IS NOT NULL"
     " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND p.missing = 0) ORDER BY label"
+)
+
+
+_LISTED = (
+    *(Picture.id, Picture.path, Picture.label, Picture.width, Picture.height),
+    *(Picture.taken_at, Picture.size, Picture.hash),
 )
 
 
@@ -224,12 +230,35 @@ class Catalogue:
         """Those of these pictures that are not missing, in the order of `ids`."""
         return [Candidate(*row) for row in self._database.fetch(_CANDIDATES, [json.dumps(ids.tolist())])]
 
-    def labelled(self, label: str) -> Ids:
-        """The ids of the pictures with this label that are not missing."""
-        label = os.fsencode(label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
+    def selected(self, selection: Selection) -> Ids:
+        """The ids of the pictures of a selection that are not missing."""
         with self._database.read() as connection:
-            ids = connection.scalars(select(Picture.id).where(Picture.label == label, ~Picture.missing))
-            return np.array(list(ids), np.int64)
+            return np.array(list(connection.scalars(select(Picture.id).where(*_chosen(selection)))), np.int64)
+
+    def count_selected(self, selection: Selection) -> int:
+        """How many pictures of a selection are not missing."""
+        if selection.is_all:
+            return self.count()
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(Picture).where(*_chosen(selection))) or 0
+
+    def listed(self, selection: Selection, after: bytes, most: int) -> list[Listed]:
+        """The next pictures of a selection in the order of their paths' bytes, after a path; `b""` comes first."""
+        with self._database.read() as connection:
+            found = select(*_LISTED).where(Picture.path > after, *_chosen(selection)).order_by(Picture.path).limit(most)
+            return [Listed(*row) for row in connection.execute(found)]
+
+    def picture(self, id_: int) -> Listed | None:
+        """One picture, where it is not missing."""
+        with self._database.read() as connection:
+            row = connection.execute(select(*_LISTED).where(Picture.id == id_, ~Picture.missing)).one_or_none()
+            return Listed(*row) if row else None
+
+    def folders(self) -> list[bytes]:
+        """Every folder that holds pictures that are not missing, directly."""
+        with self._database.read() as connection:
+            paths = connection.scalars(select(Picture.path).where(~Picture.missing))
+            return sorted({path.rpartition(b"/")[0] or b"/" for path in paths})
 
     def labels(self) -> list[str]:
         """Every label of pictures that are not missing."""
@@ -313,6 +342,21 @@ def _span(folder: bytes) -> tuple[bytes, bytes]:
     """All paths below a folder lie between these two, as `0` follows `/` in ASCII."""
     inside = _inside(folder)
     return inside, inside[:-1] + b"0"
+
+
+def _chosen(selection: Selection) -> list[ColumnElement[bool]]:
+    """What holds of a selection's pictures."""
+    chosen: list[ColumnElement[bool]] = [~Picture.missing]
+    if selection.label is not None:
+        label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
+        chosen.append(Picture.label == label)
+    if selection.folder is not None:
+        chosen.append(_below(Picture.path, selection.folder))
+    if selection.since is not None:
+        chosen.append(Picture.taken_at >= selection.since)
+    if selection.until is not None:
+        chosen.append(Picture.taken_at < selection.until)
+    return chosen
 
 
 def _below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:

@@ -46,6 +46,40 @@ class Candidate(NamedTuple):
     height: int
 
 
+class Listed(NamedTuple):
+    """A picture as a gallery is looked through: `taken_at` is EXIF's local time in ISO 8601, `size` in bytes."""
+
+    id: int
+    path: bytes
+    label: str | None
+    width: int
+    height: int
+    taken_at: str | None
+    size: int
+    hash: bytes
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which pictures count: of a label, below a folder, taken from `since` until before `until` (ISO 8601).
+
+    What is None does not restrict. A picture without a time is in no span of time.
+    """
+
+    label: str | None = None
+    folder: bytes | None = None
+    since: str | None = None
+    until: str | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every picture counts."""
+        return self == EVERYTHING
+
+
+EVERYTHING = Selection()
+
+
 @dataclass(frozen=True)
 class Twin:
     """What is known of an indexed picture of the same content; `vector` (C,) is its descriptor."""

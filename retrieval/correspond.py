@@ -82,15 +82,20 @@ def _shares(head: Head, activations: Array, g: Array) -> Array:
     return np.asarray(np.divide(activations + head.shift, count * whole, out=out, where=whole > 0), np.float32)
 
 
+def standing_out(table: Array) -> Array:
+    """How much each pair of places gives beyond what the two give on average: float32 (h1 * w1, h2 * w2)."""
+    return np.asarray(table - table.mean(0) - table.mean(1, keepdims=True) + table.mean(), np.float32)
+
+
 def matches_of(table: Array, shape: tuple[int, int], other_shape: tuple[int, int]) -> tuple[Match, ...]:
     """The regions that stand out of a table (h1 * w1, h2 * w2).
 
-    Places that go with everything, such as the brightest, stand out in every row; so what is compared is how much a
-    pair gives beyond what its two places give on average. From the strongest pair on, a pair joins a region that it
-    touches in both pictures, or begins one; no region is larger than a few places, and no place is in two. On known
-    crops of photographs 81 % of the five strongest pairs lie within a place of the truth.
+    Places that go with everything, such as the brightest, are strong in every row; so pairs are compared by how far
+    they stand out. From the strongest pair on, a pair joins a region that it touches in both pictures, or begins one;
+    no region is larger than a few places, and no place is in two. On known crops of photographs 81 % of the five
+    strongest pairs lie within a place of the truth.
     """
-    beyond = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    beyond = standing_out(table)
     total = float(table.sum())
     if total <= 0 or not beyond.max() > 0:
         return ()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from indexes.catalogue import Catalogue
 from indexes.database import is_store
 from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
+from indexes.records import EVERYTHING, Selection
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
@@ -31,6 +32,7 @@ from retrieval.search import Hit, rescored
 from retrieval.settings import PLAINLY, POOL, RECALL, How
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
+from retrieval.under_way import noted
 from retrieval.upkeep import Stage, open_index
 
 ABSENT = "the file is not there now: is its disk mounted?"
@@ -48,10 +50,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Question:
-    """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far."""
+    """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far.
+
+    `pixels` is None where the descriptor was known already; the picture is read where an explanation needs it.
+    """
 
     source: Source
-    pixels: Pixels
+    pixels: Pixels | None
     descriptor: Array
     candidates: Ids
     seconds: dict[str, float]
@@ -154,7 +159,13 @@ class Engine:
             raise GalleryError(NO_GALLERY)
         on_folders(folders)
         fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
-        report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advance)
+        with noted(self.catalogue, folders) as note:
+
+            def advanced(files: int) -> None:
+                advance(files)
+                note(files)
+
+            report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advanced)
         self._comparer.unload()  # its memory is the index's now
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._opened = self.catalogue.generation, index
@@ -201,19 +212,18 @@ class Engine:
         """
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
-        question = self.find([source], pool, label)[0]
+        question = self.find([source], pool, Selection(label))[0]
         if isinstance(question, PictureError):
             raise question
         return self.answer(question, top, min_similarity, explain, how)
 
     def find(
-        self, sources: Sequence[Source], pool: int = POOL, label: str | None = None
+        self, sources: Sequence[Source], pool: int = POOL, among: Selection = EVERYTHING
     ) -> list[Question | PictureError]:
         """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
         watch = _Watch()
         with watch("load"):
-            self._calibrate()
-            index, _, _ = self._index(), self._comparer.head, self._comparer.network
+            self._index(), self._comparer.head, self._comparer.network
         with watch("embed"):
             read = self._comparer.read(sources)
             good = [
@@ -221,18 +231,42 @@ class Engine:
                 for source, pixels in zip(sources, read, strict=True)
                 if not isinstance(pixels, PictureError)
             ]
-            descriptors = (
-                self._comparer.describe([pixels for _, pixels in good]) if good else np.empty((0, 1), np.float32)
-            )
+            descriptors = self.describe([pixels for _, pixels in good])
         with watch("search"):
-            among = self.catalogue.labelled(label) if label is not None else None
-            pools = index.search(descriptors, pool, among)[1] if good else np.empty((0, 0), np.int64)
+            pools = self.candidates(descriptors, pool, among)
         seconds = {stage: each / max(1, len(good)) for stage, each in watch.seconds.items()}
         found = iter(
-            Question(source, pixels, descriptor, ids[ids != NONE], seconds)
+            Question(source, pixels, descriptor, ids, seconds)
             for (source, pixels), descriptor, ids in zip(good, descriptors, pools, strict=True)
         )
         return [pixels if isinstance(pixels, PictureError) else next(found) for pixels in read]
+
+    def read(self, source: Source, size: int | None = None) -> Pixels:
+        """A picture as the network sees it, uint8 (size, size, 3); None: at the model's own size."""
+        return self._comparer.at(size).pixels(source)
+
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
+        """Descriptors (N, C) of pictures at the model's own size, equal to the stored ones of the same pictures."""
+        return self._comparer.describe(pixels) if pixels else np.empty((0, 1), np.float32)
+
+    def candidates(self, descriptors: Array, pool: int = POOL, among: Selection = EVERYTHING) -> list[Ids]:
+        """The ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
+        if not len(descriptors):
+            return []
+        chosen = None if among.is_all else self.catalogue.selected(among)
+        return [ids[ids != NONE] for ids in self._index().search(descriptors, pool, chosen)[1]]
+
+    def stored(self, picture: int) -> Array | None:
+        """The descriptor (C,) of an indexed picture by its id; None where it is not there."""
+        found = [vectors for _, vectors in self.catalogue.vectors_of(np.array([picture]), self.bundle.fingerprint)]
+        return found[0][0] if found else None
+
+    def ranked(self, question: Question) -> tuple[int, Iterator[Hit]]:
+        """How many candidates were rescored, and those whose files are there as hits, best first, as they are read."""
+        self._calibrate()
+        head, fingerprint = self._comparer.head, self.bundle.fingerprint
+        ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
+        return len(ranking), _present(ranking.hits(self.catalogue))
 
     def answer(
         self,
@@ -245,19 +279,29 @@ class Engine:
         """A question's candidates rescored: the `top` of them, each with its explanation."""
         watch = _Watch(question.seconds)
         with watch("rescore"):
-            head, fingerprint = self._comparer.head, self.bundle.fingerprint
-            ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
-            similar = takewhile(lambda hit: hit.similarity >= min_similarity, ranking.hits(self.catalogue))
-            hits = _present(similar, top)
+            pool, ranked = self.ranked(question)
+            hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
         if explain:
             with watch("explain"):
                 hits = self._explained(question, hits, how)
-        return Result(hits, len(ranking), watch.seconds)
+        return Result(hits, pool, watch.seconds)
 
     def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
         self._calibrate()
         return self._comparer.explain(a, b, how)
+
+    def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
+        """The head's distances d (N,) of a descriptor (C,) from others (N, C), as the store is calibrated."""
+        self._calibrate()
+        head = self._comparer.head
+        return head.distance(head.separation(head.embed(descriptor[None]), head.embed(others)))
+
+    def explain_read(
+        self, query: Pixels, others: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
+    ) -> list[Explanation]:
+        """Why a picture has these distances (N,) from others, all read already, at the size that `how` says."""
+        return self._comparer.at(how.size).explain_known([query, *others], distances, how)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size)."""
@@ -266,7 +310,8 @@ class Engine:
     def _explained(self, question: Question, hits: list[Hit], how: How) -> list[Hit]:
         """The query and the hits, and only those, go through the network for their activations, in one batch."""
         comparer = self._comparer.at(how.size)
-        query = question.pixels if comparer is self._comparer else comparer.pixels(question.source)
+        known = question.pixels if comparer is self._comparer else None
+        query = comparer.pixels(question.source) if known is None else known
         read = dict(zip([hit.rank for hit in hits], comparer.read([hit.path for hit in hits]), strict=True))
         pixels = {rank: seen for rank, seen in read.items() if not isinstance(seen, PictureError)}
         notes = {
@@ -330,16 +375,13 @@ def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Path]]:
     return folders, absent
 
 
-def _present(ranked: Iterable[Hit], top: int) -> list[Hit]:
-    """The first `top` whose files are there; a file deleted since it was indexed is no result."""
-    hits: list[Hit] = []
+def _present(ranked: Iterable[Hit]) -> Iterator[Hit]:
+    """Those whose files are there, ranked anew; a file deleted since it was indexed is no result."""
+    rank = 1
     for hit in ranked:
-        if len(hits) == top:
-            break
         if not _deleted(hit.path):
-            note = None if os.path.lexists(hit.path) else ABSENT
-            hits.append(replace(hit, rank=len(hits) + 1, note=note))
-    return hits
+            yield replace(hit, rank=rank, note=None if os.path.lexists(hit.path) else ABSENT)
+            rank += 1
 
 
 def _deleted(path: Path) -> bool:

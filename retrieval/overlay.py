@@ -107,14 +107,14 @@ def _drawn(image: Image.Image, heat: Image.Image, kind: Kind) -> Image.Image:
     return Image.composite(colours.convert("RGB"), _subdued(image), heat.point(_opacities()))
 
 
-def display_picture(source: Source) -> Image.Image:
-    """A picture for people: RGB, upright, in its proportions, its long side 224 to 448 pixels.
+def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
+    """A picture for people: RGB, upright, in its proportions, its long side from 224 pixels to `long_side`.
 
     A side is at least 8 pixels, however thin the picture. Raises PictureError.
     """
-    image = read(source, LONG_SIDE)[0]
+    image = read(source, long_side)[0]
     longest = max(image.size)
-    scale = min(max(longest, _LEAST_LONG_SIDE), LONG_SIDE) / longest
+    scale = min(max(longest, _LEAST_LONG_SIDE), long_side) / longest
     width, height = (max(_LEAST_SIDE, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 

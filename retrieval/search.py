@@ -28,6 +28,7 @@ class Hit:
     """
 
     rank: int
+    id: int
     path: Path
     label: str | None
     similarity: float
@@ -71,6 +72,7 @@ class Ranking:
         distance = float(self.distances[place])
         return Hit(
             rank=rank,
+            id=picture.id,
             path=Path(os.fsdecode(picture.path)),
             label=picture.label,
             similarity=1 - distance,

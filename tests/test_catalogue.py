@@ -14,7 +14,7 @@ from indexes import catalogue as module
 from indexes.base import Ids, Vectors
 from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Twin
+from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, Twin
 
 MODEL = "model-a"
 
@@ -244,7 +244,7 @@ def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue)
     catalogue.set_missing([first], True)
     assert list(stored(catalogue)) == [second]
     assert catalogue.labels() == ["b"]
-    assert catalogue.labelled("a").tolist() == []
+    assert catalogue.selected(Selection("a")).tolist() == []
     assert catalogue.counts() == [Counts(b"/g", 1, 1)]
     assert [known.missing for known in catalogue.known_files(b"/g")] == [True, False]
     catalogue.set_missing([first], False)
@@ -382,8 +382,8 @@ def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
 
 def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/\xff/1.jpg"))
-    assert len(catalogue.labelled(os.fsdecode(b"\xff"))) == 1
-    assert len(catalogue.labelled(os.fsdecode(b"\xff\xff"))) == 0
+    assert len(catalogue.selected(Selection(os.fsdecode(b"\xff")))) == 1
+    assert len(catalogue.selected(Selection(os.fsdecode(b"\xff\xff")))) == 0
 
 
 def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
@@ -396,8 +396,10 @@ def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
     recorded(catalogue, *map(picture, [b"/g/a/dogs/0.jpg", b"/g/cats/1.jpg", b"/g/2.jpg", b"/g/dogs/3.jpg"]))
     assert catalogue.labels() == ["cats", "dogs"]
     ids = {known.path: known.id for known in catalogue.known_files(b"/g")}
-    assert sorted(catalogue.labelled("dogs").tolist()) == sorted([ids[b"/g/a/dogs/0.jpg"], ids[b"/g/dogs/3.jpg"]])
-    assert catalogue.labelled("horses").tolist() == []
+    assert sorted(catalogue.selected(Selection("dogs")).tolist()) == sorted(
+        [ids[b"/g/a/dogs/0.jpg"], ids[b"/g/dogs/3.jpg"]]
+    )
+    assert catalogue.selected(Selection("horses")).tolist() == []
 
 
 def test_counts_name_a_gallery_without_pictures(catalogue: Catalogue) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from indexes.catalogue import Catalogue
 from indexes.database import FILE_NAME, Database
-from indexes.records import Counts, NewPicture
+from indexes.records import Counts, NewPicture, Selection
 
 MODEL = "model-a"
 
@@ -82,7 +82,7 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
     record(catalogue, b"/g/a/3.jpg", b"/g/c/4.jpg", b"/g/5.jpg")
     catalogue.set_missing([1, 2], True)  # one of two in a, the only one in b
     assert catalogue.labels() == ["a", "c"]
-    assert catalogue.labelled("a").tolist() == [3]
+    assert catalogue.selected(Selection("a")).tolist() == [3]
     catalogue.remove(b"/g")
     assert catalogue.labels() == []
 
@@ -195,9 +195,23 @@ def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogu
 # --- the size of the tables does not matter
 
 
-@pytest.mark.parametrize("method", ["candidates", "vectors_of", "labels", "counts", "count", "labelled"])
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("candidates", (np.array([1, 2]),)),
+        ("vectors_of", (np.array([1, 2]), MODEL)),
+        ("labels", ()),
+        ("counts", ()),
+        ("count", ()),
+        ("selected", (Selection(label="a"),)),
+        ("selected", (Selection(folder=b"/g/a"),)),
+        ("listed", (Selection(), b"", 10)),
+        ("listed", (Selection(folder=b"/g/a"), b"", 10)),
+        ("picture", (1,)),
+    ],
+)
 def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
-    catalogue: Catalogue, method: str, monkeypatch: pytest.MonkeyPatch
+    catalogue: Catalogue, method: str, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     opened = Database._connect
@@ -210,9 +224,7 @@ def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     monkeypatch.setattr(Database, "_connect", traced)
     mine = Catalogue(catalogue.folder)
     said.clear()
-    ids = np.array([1, 2])
-    arguments = {"candidates": (ids,), "vectors_of": (ids, MODEL), "labelled": ("a",)}
-    answer = getattr(mine, method)(*arguments.get(method, ()))
+    answer = getattr(mine, method)(*arguments)
     _ = list(answer) if isinstance(answer, Iterator) else answer
     statements = [each for each in said if each.startswith(("SELECT", "WITH"))]
     assert statements

@@ -30,6 +30,7 @@ from retrieval.names import CONTACT_SHEET, safe_name, unsure
 from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
 
 if TYPE_CHECKING:
+    from indexes.records import Selection
     from retrieval.engine import Engine, Question, Result
     from retrieval.shown import PairFiles, Shown
 
@@ -41,6 +42,9 @@ def query(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE…", help="Pictures to ask with; - reads one.")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
     label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
+    below: Annotated[Path | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only hits taken from this day on, such as 2024-05.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only hits taken until the end of this day.")] = None,
     min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Say so where no hit is at least this similar.")
@@ -69,8 +73,10 @@ def query(
     check_outputs(folder, html)
     how = How(method, size, verify, correspond)
     from retrieval.engine import Engine
+    from retrieval.selecting import selection
     from retrieval.watching import prepared_steps
 
+    among = selection(label, below, since, until)
     started = time.perf_counter()
     with prepared_steps(err) as on_step:
         engine = Engine.open(store_folder(store), model, device, on_step)
@@ -80,7 +86,7 @@ def query(
         err.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
     shown: list[Shown] = []
     failed = False
-    for number, (name, source, question) in enumerate(_questions(engine, pictures, pool, label), 1):
+    for number, (name, source, question) in enumerate(_questions(engine, pictures, pool, among), 1):
         if isinstance(question, PictureError):
             complain(str(question.named("standard input") if name == "-" else question))
             failed = True
@@ -99,13 +105,13 @@ def query(
 
 
 def _questions(
-    engine: Engine, names: list[str], pool: int, label: str | None
+    engine: Engine, names: list[str], pool: int, among: Selection
 ) -> Iterator[tuple[str, Path | bytes, Question | PictureError]]:
     """The pictures with their candidates, many at once, as one search is quicker than one for each."""
     for start in range(0, len(names), _AT_ONCE):
         some = names[start : start + _AT_ONCE]
         sources = [_standard_input() if name == "-" else Path(name) for name in some]
-        yield from zip(some, sources, engine.find(sources, pool, label), strict=True)
+        yield from zip(some, sources, engine.find(sources, pool, among), strict=True)
 
 
 def _standard_input() -> bytes:

@@ -1,0 +1,37 @@
+"""Which pictures count, as people say it: a label, a folder, a span of days."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from indexes.records import Selection
+from retrieval.errors import GalleryError
+
+_TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
+_AFTER_ALL = "~"  # sorts after whatever may follow a time that is cut short
+
+
+def selection(
+    label: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Selection:
+    """The selection of a label, below a folder, taken in a span of time, both ends included.
+
+    A time is ISO 8601, cut short where one likes: `until="2024-05"` takes in the whole of May. Raises GalleryError.
+    """
+    return Selection(
+        label=label,
+        folder=os.fsencode(Path(folder).absolute()) if folder is not None else None,
+        since=None if since is None else _time(since),
+        until=None if until is None else _time(until) + _AFTER_ALL,
+    )
+
+
+def _time(written: str) -> str:
+    if not _TIME.fullmatch(written):
+        raise GalleryError(f"{written!r} is no date: give one such as 2024, 2024-05 or 2024-05-17")
+    return written

@@ -1,0 +1,137 @@
+"""The application: routes, errors in one sentence, the page's files, and what stands before and around them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from indexes.errors import StoreError
+from retrieval.engine import Engine
+from retrieval.errors import RetrievalError
+from retrieval.names import safe_name
+from retrieval.overlay import colour_map
+from retrieval.serving import asking, browsing
+from retrieval.serving.gate import Gate
+from retrieval.serving.guard import Guard
+from retrieval.serving.holding import Holding
+from retrieval.serving.indexer import Indexer
+from retrieval.serving.metrics import CONTENT_TYPE, Measured, Metrics
+from retrieval.serving.schemas import Problem
+from retrieval.serving.service import Service
+from retrieval.serving.terms import Refused, Terms
+from retrieval.serving.uploads import Uploads
+from retrieval.shown import KINDS
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in (
+        (400, "The body is empty."),
+        (401, "The token is missing or wrong."),
+        (403, "A page of another site asked."),
+        (404, "There is no such picture."),
+        (409, "An indexing goes on already."),
+        (413, "The picture's file is too large."),
+        (415, "The body is compressed."),
+        (422, "The picture or a value cannot be used."),
+        (503, "Too many requests are in work: ask again after the seconds in Retry-After."),
+    )
+}
+
+
+def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms) -> ASGIApp:
+    """The application over an engine that nothing else uses; `open_engine` gives indexing one of its own."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        with tempfile.TemporaryDirectory(prefix="retrieve-uploads-") as folder:
+            uploads = Uploads(Path(folder), terms.max_upload)
+            holding = Holding(terms, Service(engine), uploads, Indexer(open_engine), Gate(terms.queue))
+            app.state.holding = holding
+            try:
+                yield
+            finally:
+                holding.close()
+
+    app = FastAPI(
+        title="retrieve",
+        summary="Find the pictures that look like this one, and see why.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=running,
+        responses=_PROBLEMS,
+    )
+    metrics = Metrics(
+        lambda: app.state.holding.gate.inside, lambda: app.state.holding.service.waiting, engine.catalogue.count
+    )
+    app.include_router(asking.router)
+    app.include_router(browsing.router)
+    app.include_router(browsing.open_router)
+    app.add_api_route("/metrics", lambda: Response(metrics.told(), media_type=CONTENT_TYPE), tags=["running"])
+    _serve_files(app)
+    _explain_errors(app)
+    guarded: ASGIApp = app
+    if terms.origins:
+        guarded = CORSMiddleware(
+            app, allow_origins=terms.origins, allow_methods=["GET", "POST"], allow_headers=["authorization"]
+        )
+    return Guard(Measured(guarded, metrics), terms)
+
+
+def _serve_files(app: FastAPI) -> None:
+    """The page, the colours of its heatmaps, and the API's documentation, all from files of this machine."""
+    static = Path(__file__).parent / "static"
+    colours = {kind: colour_map(kind).tolist() for kind in KINDS}
+    app.mount("/static", StaticFiles(directory=static))
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
+
+    def told(name: str) -> Callable[[], FileResponse]:
+        return lambda: FileResponse(static / name, headers={"cache-control": "no-cache"})
+
+    app.add_api_route("/", told("index.html"), include_in_schema=False)
+    app.add_api_route("/docs", told("docs.html"), include_in_schema=False)
+    app.add_api_route("/favicon.ico", told("icon.svg"), include_in_schema=False)
+    app.add_api_route("/colours.json", lambda: JSONResponse(colours), include_in_schema=False)
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Every error as one sentence under `error`."""
+
+    @app.exception_handler(Refused)
+    def refused(request: Request, error: Refused) -> Response:
+        headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else None
+        return _problem(error.status, str(error), headers)
+
+    @app.exception_handler(RetrievalError)
+    def not_used(request: Request, error: RetrievalError) -> Response:
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(str(error)))
+
+    @app.exception_handler(StoreError)
+    def no_store(request: Request, error: StoreError) -> Response:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, safe_name(str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    def not_valid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(each) for each in first["loc"][1:])
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{where}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    def no_route(request: Request, error: HTTPException) -> Response:
+        return _problem(HTTPStatus(error.status_code), f"{error.detail}: /docs lists what there is", error.headers)
+
+
+def _problem(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, headers)

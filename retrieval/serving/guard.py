@@ -1,0 +1,172 @@
+"""What stands before every request: the name it was sent to, where it comes from, its token; headers of every answer.
+
+A page of another site may make a browser send requests here, under a name that it points at this machine (DNS
+rebinding) or from its own pages; and another machine's user may simply ask. None of them gets an answer.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import socket
+from collections.abc import Iterable
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retrieval.serving.terms import Refused, Terms, is_loopback
+
+COOKIE = "retrieve_token"
+_OPEN = ("/health",)  # told to anybody: it says no more than that the server runs
+_FILES = ("/static/", "/swagger/")
+_OWN_SITE = ("same-origin", "none")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self';"
+    " manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, terms: Terms) -> None:
+        self._app = app
+        self._terms = terms
+        self._names = frozenset(_names(terms))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    out.setdefault(name, value)
+                out.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
+                if headers.get("origin") in self._terms.origins:
+                    out["cross-origin-resource-policy"] = "cross-origin"
+            await send(message)
+
+        try:
+            self._check_host(headers)
+            self._check_origin(scope["method"], headers)
+            if scope["path"] not in _OPEN and not self._brings_token(scope, headers):
+                given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+                if scope["method"] == "GET" and self._is_token(given.pop("token", "")):
+                    await _welcome(scope, sent, given, self._terms.token or "")
+                    return
+                raise Refused(
+                    HTTPStatus.UNAUTHORIZED,
+                    "the token is missing or wrong: open the address that the server printed,"
+                    " or send the header Authorization: Bearer TOKEN",
+                )
+        except Refused as refusal:
+            await refuse(refusal, sent)
+            return
+        await self._app(scope, receive, sent)
+
+    def _check_host(self, headers: Headers) -> None:
+        name = _host_name(headers.get("host", ""))
+        if name not in self._names and not (self._terms.token and _is_address(name)):
+            raise Refused(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this server does not answer under that name: use the address that it printed, or start it with"
+                " --allow-host NAME",
+            )
+
+    def _check_origin(self, method: str, headers: Headers) -> None:
+        """A request that another site's page makes is refused, but for a link that is followed to here."""
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        if origin in self._terms.origins:
+            return
+        follows_link = method in _SAFE and headers.get("sec-fetch-mode") == "navigate"
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        if foreign or (site not in _OWN_SITE and not follows_link):
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "a page of another site asked: start the server with --allow-origin SITE where that is meant",
+            )
+
+    def _brings_token(self, scope: Scope, headers: Headers) -> bool:
+        if self._terms.token is None:
+            return True
+        if scope["method"] == "OPTIONS" and headers.get("origin") in self._terms.origins:
+            return True  # what a browser asks before it sends the token
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._is_token(bearer.strip()):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self._is_token(cookie.value)
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (self._terms.token or "").encode()) and bool(given)
+
+
+async def refuse(refusal: Refused, send: Send) -> None:
+    """Answer with the refusal's status and sentence."""
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refusal.status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"error": str(refusal)}).encode()})
+
+
+async def _welcome(scope: Scope, send: Send, given: dict[str, str], token: str) -> None:
+    """Keep the token of the address in a cookie, and lead on to the address without it."""
+    query = urlencode(given)
+    path = "/" + scope["path"].lstrip("/\\")  # never `//elsewhere`
+    cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
+    location = path + (f"?{query}" if query else "")
+    headers = [(b"location", location.encode("latin-1", "replace")), (b"set-cookie", cookie.encode())]
+    await send({"type": "http.response.start", "status": HTTPStatus.SEE_OTHER.value, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _names(terms: Terms) -> Iterable[str]:
+    yield from (name.lower() for name in terms.hosts)
+    if is_loopback(terms.host):
+        yield from ("localhost", "127.0.0.1", "::1", terms.host)
+    else:
+        yield from (terms.host.lower(), socket.gethostname().lower(), "localhost", "127.0.0.1", "::1")
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

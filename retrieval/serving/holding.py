@@ -1,0 +1,86 @@
+"""What the routes share while a server runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from indexes.records import Selection
+from retrieval.errors import GalleryError
+from retrieval.names import safe_name
+from retrieval.selecting import selection
+from retrieval.serving.gate import Gate
+from retrieval.serving.images import Images
+from retrieval.serving.indexer import Indexer
+from retrieval.serving.service import Service
+from retrieval.serving.terms import Terms
+from retrieval.serving.uploads import Uploads
+from retrieval.serving.wanted import Filters
+
+IMAGES_WAITING = 512
+"""Pictures that may be asked for at once: a page asks for a few dozen."""
+
+
+@dataclass
+class Holding:
+    """One server's parts. `gate` bounds what asks the engine, `images_gate` what asks for pictures."""
+
+    terms: Terms
+    service: Service
+    uploads: Uploads
+    indexer: Indexer
+    gate: Gate
+    images: Images = field(default_factory=Images)
+    images_gate: Gate = field(default_factory=lambda: Gate(IMAGES_WAITING))
+    drawers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="drawer"))
+    _folders: tuple[str, list[bytes]] = ("", [])
+
+    def folders(self) -> list[bytes]:
+        """Every folder that has pictures, read again where the catalogue has changed."""
+        catalogue = self.service.engine.catalogue
+        generation = catalogue.generation
+        if self._folders[0] != generation:
+            self._folders = generation, catalogue.folders()
+        return self._folders[1]
+
+    def selected(self, filters: Filters) -> Selection:
+        """The pictures that filters leave; names may be given as they are shown. Raises GalleryError."""
+        label = filters.label
+        if label is not None:
+            label = next((each for each in self.service.engine.catalogue.labels() if safe_name(each) == label), label)
+        chosen = selection(label, None, filters.since, filters.until)
+        if filters.folder is None:
+            return chosen
+        return Selection(chosen.label, self._folder(filters.folder), chosen.since, chosen.until)
+
+    def _folder(self, shown: str) -> bytes:
+        """A folder, or one above it, by its shown name."""
+        wanted = shown.rstrip("/") or "/"
+        for folder in self.folders():
+            name = safe_name(folder)
+            if name == wanted or name.startswith(wanted + "/"):
+                rest = name.removeprefix(wanted).count("/")
+                return os.fsencode("/".join(os.fsdecode(folder).split("/")[: -rest or None]))
+        raise GalleryError(f"{wanted} is no folder of the gallery: choose one that the page lists")
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.service.close()
+        self.drawers.shutdown(cancel_futures=True)
+
+
+async def held(request: Request) -> Holding:
+    """The parts of the server that a request came to."""
+    holding = request.app.state.holding
+    assert isinstance(holding, Holding)
+    return holding
+
+
+async def place(request: Request) -> AsyncIterator[None]:
+    """A place in the queue, until the answer is sent. Raises Refused where there is none."""
+    with (await held(request)).gate.entered():
+        yield

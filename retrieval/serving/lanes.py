@@ -1,0 +1,88 @@
+"""One thread for the network: what waits is taken in batches, by turns from each lane."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Condition, Thread
+from typing import Any, Generic, TypeVar
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+class Lane(Generic[Job, Done]):
+    """Jobs of one kind. `run` does up to `most` of them at once; of each it gives what came of it, or an error."""
+
+    def __init__(self, run: Callable[[list[Job]], Sequence[Done | Exception]], most: int) -> None:
+        self.run = run
+        self.most = most
+        self.waiting: deque[tuple[Job, Future[Done]]] = deque()
+
+    def take(self) -> list[tuple[Job, Future[Done]]]:
+        """The next batch, without jobs that nobody waits for any more."""
+        taken: list[tuple[Job, Future[Done]]] = []
+        while self.waiting and len(taken) < self.most:
+            job, future = self.waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                taken.append((job, future))
+        return taken
+
+    def do(self, taken: list[tuple[Job, Future[Done]]]) -> None:
+        """Run a batch and tell each who waits."""
+        try:
+            done = self.run([job for job, _ in taken])
+        except Exception as error:
+            done = [error] * len(taken)
+        for (_, future), found in zip(taken, done, strict=True):
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            else:
+                future.set_result(found)
+
+
+class Worker:
+    """The thread. Each lane gets one batch a turn, so that a short job waits for no more than one long one."""
+
+    def __init__(self, *lanes: Lane[Any, Any]) -> None:
+        self._lanes = lanes
+        self._changed = Condition()
+        self._closed = False
+        self._thread = Thread(target=self._work, name="network", daemon=True)
+        self._thread.start()
+
+    def submit(self, lane: Lane[Job, Done], job: Job) -> Future[Done]:
+        """Put a job into a lane; what comes of it."""
+        future: Future[Done] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the worker is closed")
+            lane.waiting.append((job, future))
+            self._changed.notify()
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return sum(len(lane.waiting) for lane in self._lanes)
+
+    def close(self) -> None:
+        """Finish what is in work, and drop what waits."""
+        with self._changed:
+            self._closed = True
+            for lane in self._lanes:
+                for _, future in lane.waiting:
+                    future.cancel()
+                lane.waiting.clear()
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closed:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self.waiting)
+                batches = [(lane, lane.take()) for lane in self._lanes]
+            for lane, taken in batches:
+                if taken:
+                    lane.do(taken)

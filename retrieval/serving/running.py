@@ -1,0 +1,54 @@
+"""Run the server until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from retrieval.engine import Engine
+from retrieval.errors import RetrievalError
+from retrieval.serving.app import make_app
+from retrieval.serving.terms import Terms
+
+_IDLE_SECONDS = 30
+_LINES_WAITING = 256  # connections that the system holds until they are taken
+
+
+def serve(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` is given the address to open. Raises RetrievalError."""
+    listening = _listen(terms)
+    config = uvicorn.Config(
+        make_app(engine, open_engine, terms),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=5,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    server = uvicorn.Server(config)
+    on_ready(address(terms, listening.getsockname()[1]))
+    with listening:
+        server.run(sockets=[listening])
+
+
+def address(terms: Terms, port: int) -> str:
+    """What to open in a browser, with the token where one is needed."""
+    host = f"[{terms.host}]" if ":" in terms.host else terms.host
+    token = f"/?token={terms.token}" if terms.token else "/"
+    return f"http://{host}:{port}{token}"
+
+
+def _listen(terms: Terms) -> socket.socket:
+    """A socket that listens; taken before the engine is used, so that a port in use is told at once."""
+    family = socket.AF_INET6 if ":" in terms.host else socket.AF_INET
+    try:
+        return socket.create_server((terms.host, terms.port), family=family, backlog=_LINES_WAITING)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RetrievalError(f"{terms.host}:{terms.port} cannot be served ({reason}): give another --port") from error

@@ -1,0 +1,294 @@
+"""The answers of the API, as OpenAPI describes them."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from indexes.records import Listed
+from retrieval.checked import HEADINGS, rows, told
+from retrieval.correspond import Correspondence, standing_out
+from retrieval.errors import PictureError
+from retrieval.explain import Explanation, Heatmaps
+from retrieval.names import safe_name
+from retrieval.pictures import seen_box
+from retrieval.search import Hit
+from retrieval.shown import ALMOST_NONE, IDENTICAL
+from retrieval.verify import Verification
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    error: str = Field(description="One sentence: what is wrong and what to do about it.")
+
+
+class Picture(BaseModel):
+    """An indexed picture. Names are made fit to show: bytes that are no text are written as \\xNN."""
+
+    id: int
+    name: str
+    folder: str
+    label: str | None
+    width: int
+    height: int
+    taken_at: str | None = Field(description="EXIF's local time, ISO 8601.")
+    size: int = Field(description="Bytes of the file.")
+    image: str = Field(description="The address of the picture as JPEG; add &side=224, 448 or 1024.")
+    seen: tuple[float, float, float, float] = Field(
+        description="The part that the network sees, over which heatmaps lie: left, top, right, bottom, 0 to 1."
+    )
+
+
+class Pictures(BaseModel):
+    """A part of a gallery, in the order of paths."""
+
+    total: int
+    pictures: list[Picture]
+    next: str | None = Field(description="Give it as `after` for the next part; null at the end.")
+
+
+class Upload(BaseModel):
+    """A picture that was sent. It is kept for a while, so that a link to its hits can be shared."""
+
+    upload: str = Field(description="The SHA-256 of its bytes.")
+    width: int
+    height: int
+    image: str
+    seen: tuple[float, float, float, float]
+
+
+class HitOut(BaseModel):
+    """An indexed picture that was found. `rank` is by the head, `index_rank` by the index before rescoring."""
+
+    rank: int
+    picture: Picture
+    similarity: float
+    distance: float
+    verdict: Literal["similar", "different"]
+    index_rank: int
+    index_distance: float
+    note: str | None
+    copies: list[Picture] = Field(default=[], description="Near-duplicates of this hit, which are not hits themselves.")
+
+
+class Hits(BaseModel):
+    """The hits of a query, best first."""
+
+    type: Literal["hits"] = "hits"
+    query: Picture | Upload
+    threshold: float
+    calibrated: bool
+    confidence: float
+    confident: bool
+    doubt: str | None = Field(description="That nothing is confidently similar, where nothing is.")
+    pool: int
+    hits: list[HitOut]
+
+
+class Maps(BaseModel):
+    """One picture's heatmaps, rows from top to bottom, values from 0 to 1, where 1 is `magnitude`."""
+
+    factual: list[list[float]]
+    counterfactual: list[list[float]]
+    magnitude: float
+    missing: str | None = Field(description="Why there is nothing to draw, where there is not.")
+
+
+class RegionPair(BaseModel):
+    """Cells [row, column] of both pictures that match, with their share of the similarity."""
+
+    share: float
+    query: list[tuple[int, int]]
+    hit: list[tuple[int, int]]
+
+
+class Matches(BaseModel):
+    """What corresponds: of each place of the query (rows), how far each place of the hit stands out, 0 to 1."""
+
+    query_grid: tuple[int, int]
+    hit_grid: tuple[int, int]
+    table: list[list[float]]
+    regions: list[RegionPair]
+
+
+class Checked(BaseModel):
+    """What became of the similarity when a fifth of a picture was blurred."""
+
+    support: str
+    told: str
+    headings: list[str]
+    rows: list[tuple[str, str, str, str]]
+
+
+class ExplanationOut(BaseModel):
+    """Why a hit got its verdict."""
+
+    type: Literal["explanation"] = "explanation"
+    rank: int
+    method: str
+    distance: float
+    verdict: Literal["similar", "different"]
+    identical: bool
+    query: Maps
+    hit: Maps
+    matches: Matches | None
+    verification: Checked | None
+
+
+class Unexplained(BaseModel):
+    """Why a hit has no explanation."""
+
+    type: Literal["unexplained"] = "unexplained"
+    rank: int
+    error: str
+
+
+class End(BaseModel):
+    """The last line of a stream, with the seconds that it took."""
+
+    type: Literal["end"] = "end"
+    seconds: dict[str, float]
+
+
+class Found(Hits):
+    """A query's hits with their explanations, in the order of the hits."""
+
+    explanations: list[ExplanationOut | Unexplained]
+    seconds: dict[str, float]
+
+
+class Indexing(BaseModel):
+    """How far an indexing is; `total` is null until the files are counted."""
+
+    done: int
+    total: int | None
+    seconds: float
+
+
+class Gallery(BaseModel):
+    """A gallery's folder with its pictures."""
+
+    folder: str
+    pictures: int
+    missing: int
+
+
+class Status(BaseModel):
+    """What the store holds, and whether an indexing of it goes on."""
+
+    model: str
+    fingerprint: str
+    calibrated: bool
+    pictures: int
+    galleries: list[Gallery]
+    labels: list[str]
+    failed: int
+    indexing: Indexing | None
+    indexing_error: str | None = Field(description="Why the last indexing from here failed, where it did.")
+    methods: list[str]
+    default_method: str
+
+
+class Health(BaseModel):
+    """That the server answers and its store can be read."""
+
+    status: Literal["ok"] = "ok"
+
+
+def picture_out(listed: Listed) -> Picture:
+    """A picture as the API tells of it."""
+    path = os.fsdecode(listed.path)
+    return Picture(
+        id=listed.id,
+        name=safe_name(os.path.basename(path)),
+        folder=safe_name(os.path.dirname(path)),
+        label=safe_name(listed.label) if listed.label else None,
+        width=listed.width,
+        height=listed.height,
+        taken_at=listed.taken_at,
+        size=listed.size,
+        image=f"api/pictures/{listed.id}/image?version={version_of(listed)}",
+        seen=seen_share(listed.width, listed.height),
+    )
+
+
+def version_of(listed: Listed) -> str:
+    """What changes with a picture's content."""
+    return listed.hash.hex()[:16]
+
+
+def seen_share(width: int, height: int) -> tuple[float, float, float, float]:
+    """`seen_box` in shares of the picture."""
+    left, top, right, bottom = seen_box(width, height)
+    return left / width, top / height, right / width, bottom / height
+
+
+def hit_out(hit: Hit, listed: Listed, copies: list[Listed]) -> HitOut:
+    """A hit as the API tells of it."""
+    return HitOut(
+        rank=hit.rank,
+        picture=picture_out(listed),
+        similarity=hit.similarity,
+        distance=hit.distance,
+        verdict=hit.verdict,
+        index_rank=hit.index_rank,
+        index_distance=hit.index_distance,
+        note=safe_name(hit.note) if hit.note else None,
+        copies=[picture_out(each) for each in copies],
+    )
+
+
+def explanation_out(rank: int, found: Explanation | PictureError) -> ExplanationOut | Unexplained:
+    """An explanation, or why there is none."""
+    if isinstance(found, PictureError):
+        return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {found.reason}"))
+    return ExplanationOut(
+        rank=rank,
+        method=str(found.method),
+        distance=found.distance,
+        verdict=found.verdict,
+        identical=found.identical,
+        query=_maps(found, found.query),
+        hit=_maps(found, found.hit),
+        matches=_matches(found.correspondence) if found.correspondence else None,
+        verification=_checked(found.verification) if found.verification else None,
+    )
+
+
+def _maps(explanation: Explanation, heatmaps: Heatmaps) -> Maps:
+    almost_none = ALMOST_NONE if explanation.has_almost_none(heatmaps) else None
+    return Maps(
+        factual=_rounded(heatmaps.factual),
+        counterfactual=_rounded(heatmaps.counterfactual),
+        magnitude=heatmaps.magnitude,
+        missing=IDENTICAL if explanation.identical else almost_none,
+    )
+
+
+def _matches(found: Correspondence) -> Matches:
+    beyond = np.maximum(standing_out(found.table), 0)
+    largest = float(beyond.max())
+    return Matches(
+        query_grid=found.shape,
+        hit_grid=found.other_shape,
+        table=_rounded(beyond / largest if largest > 0 else beyond, 2),
+        regions=[
+            RegionPair(share=match.share, query=sorted(match.first), hit=sorted(match.second))
+            for match in found.matches
+        ],
+    )
+
+
+def _checked(verification: Verification) -> Checked:
+    found = rows(verification, ("query", "hit"))
+    return Checked(support=str(verification.support), told=told(verification), headings=list(HEADINGS), rows=found)
+
+
+def _rounded(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:
+    rounded: list[list[float]] = np.round(values.astype(np.float64), digits).tolist()
+    return rounded

@@ -1,0 +1,92 @@
+// One hit, looked at closely: all four heatmaps, what corresponds, the check, and every method.
+
+import { get, withParameters } from "./api.js";
+import { make, tell } from "./dom.js";
+import { connect, Pane } from "./pane.js";
+import { facts, verification } from "./results.js";
+import { addressOf, onlyFilters } from "./state.js";
+
+const SLOW = ["scorecam", "sbsm"];
+const KINDS = ["factual", "counterfactual"];
+const SAYS = {
+  ensemble: "the lesser of integrated Grad-CAM and a local match: the default, by measurement",
+  gradcam: "the paper's: gradients of the distance over the last convolutional layer",
+};
+
+export function showDetail(main, of, result, status) {
+  const { query, hits } = result.found;
+  const hit = hits.find((each) => String(each.picture.id) === of.hit);
+  if (!hit) {
+    main.replaceChildren(make("p", { class: "empty" }, "That picture is not among these hits. "),
+      make("a", { href: addressOf({ hit: "" }), "data-link": true }, "Back to the hits"));
+    return () => {};
+  }
+  const stopping = new AbortController();
+  const methods = make("div", { class: "methods" });
+  const checked = make("div", { class: "checked" });
+  const plain = [new Pane("query", query, { side: 1024, name: query.name ?? "" }), new Pane("hit", hit.picture, { side: 1024, name: hit.picture.name })];
+  plain.forEach((pane) => pane.show(null));
+  main.replaceChildren(
+    make("p", { class: "back" }, make("a", { href: addressOf({ hit: "" }), "data-link": true }, "← All hits")),
+    make("h2", {}, make("span", { class: "rank" }, String(hit.rank)), " ", hit.picture.name),
+    facts(hit),
+    make("div", { class: "pair large" }, plain.map((pane) => pane.figure)),
+    make("p", { class: "note" }, "Point at a place in one picture: what corresponds to it in the other stays bright."),
+    checked,
+    make("p", { class: "actions" },
+      make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(of)), "data-link": true }, "Search from this")),
+    make("h2", {}, "By every method"),
+    make("p", { class: "quiet" }, "What speaks for the verdict, then what speaks against it, in both pictures."),
+    methods);
+  const pair = { picture: of.picture, upload: of.upload, hit: of.hit };
+  const explain = (more) => get(withParameters("api/explain", { ...pair, ...more }), { signal: stopping.signal });
+  run(async () => {
+    const first = await explain({ correspond: "true", verify: "true" });
+    if (first.type === "unexplained") {
+      checked.replaceChildren(make("p", { class: "empty" }, first.error));
+      return;
+    }
+    if (first.matches) connect(...plain, first.matches);
+    if (first.verification) checked.replaceChildren(verification(first.verification));
+    methods.append(row(query, hit, first));
+    tell("The default heatmaps and their check are there.");
+    for (const method of status.methods.filter((each) => each !== first.method)) {
+      if (SLOW.includes(method)) methods.append(slow(query, hit, method, explain));
+      else methods.append(row(query, hit, await explain({ method })));
+    }
+    main.dataset.explained = "true";
+  }, methods);
+  return () => stopping.abort();
+}
+
+function row(query, hit, explanation) {
+  const scale = Math.max(explanation.query.magnitude, explanation.hit.magnitude);
+  const panes = ["query", "hit"].flatMap((side) => KINDS.map((kind) => {
+    const pane = new Pane(side, side === "query" ? query : hit.picture, { side: 448 });
+    pane.show(kind, explanation, explanation[side], scale);
+    return pane.figure;
+  }));
+  return make("section", { class: "method", "data-method": explanation.method },
+    make("h3", {}, explanation.method, SAYS[explanation.method] && make("span", { class: "quiet" }, ` ${SAYS[explanation.method]}`)),
+    make("div", { class: "four" }, panes));
+}
+
+function slow(query, hit, method, explain) {
+  const place = make("section", { class: "method" }, make("h3", {}, method));
+  const button = make("button", { type: "button" }, "Make it: it takes some seconds");
+  button.addEventListener("click", () => {
+    button.disabled = true;
+    button.textContent = "Being made…";
+    run(async () => place.replaceWith(row(query, hit, await explain({ method }))), place);
+  });
+  place.append(button);
+  return place;
+}
+
+async function run(work, place) {
+  try {
+    await work();
+  } catch (error) {
+    if (error.name !== "AbortError") place.append(make("p", { class: "problem", role: "alert" }, error.message));
+  }
+}

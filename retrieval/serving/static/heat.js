@@ -1,0 +1,78 @@
+// Heatmaps drawn over pictures, in the colours that the command line draws them in.
+
+const FINE = 16; // pixels of the canvas for each place of the grid; the browser smooths the rest
+const OPACITY = 0.62;
+const EASE = 0.75;
+const STRENGTHS = [[0.02, "none"], [0.25, "faint"], [0.6, "moderate"]];
+
+const colours = fetch("colours.json").then((response) => response.json());
+
+/** Bicubic weights of the four places around a point at a distance t (0 to 1) after the second. */
+function weights(t) {
+  const a = -0.5;
+  const near = (x) => ((a + 2) * x - (a + 3)) * x * x + 1;
+  const far = (x) => ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+  return [far(1 + t), near(t), near(1 - t), far(2 - t)];
+}
+
+/** Rows made `FINE` times as long. */
+function stretched(rows) {
+  return rows.map((row) => {
+    const long = new Float32Array(row.length * FINE);
+    for (let x = 0; x < long.length; x += 1) {
+      const at = (x + 0.5) / FINE - 0.5;
+      const first = Math.floor(at);
+      weights(at - first).forEach((weight, k) => {
+        long[x] += weight * row[Math.min(Math.max(first - 1 + k, 0), row.length - 1)];
+      });
+    }
+    return long;
+  });
+}
+
+const turned = (rows) => Array.from({ length: rows[0].length }, (_, x) => Float32Array.from(rows, (row) => row[x]));
+
+/** Draw a heatmap (rows of 0 to 1) on a canvas; `strength` is its magnitude over the largest of the query. */
+export async function drawHeat(canvas, rows, kind, strength) {
+  const palette = (await colours)[kind];
+  const fine = turned(stretched(turned(stretched(rows))));
+  canvas.height = fine.length;
+  canvas.width = fine[0].length;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  fine.forEach((row, y) => {
+    row.forEach((value, x) => {
+      const level = Math.round(255 * Math.min(Math.max(value, 0), 1) * Math.min(strength, 1));
+      const place = 4 * (y * canvas.width + x);
+      image.data.set(palette[level], place);
+      image.data[place + 3] = Math.round(255 * OPACITY * (level / 255) ** EASE);
+    });
+  });
+  context.putImageData(image, 0, 0);
+}
+
+/** How strong the strongest place is, in a word. */
+export function evidence(maps, kind, scale) {
+  const strength = scale > 0 ? maps.magnitude / scale : 0;
+  const peak = strength * Math.max(...maps[kind].flat());
+  return (STRENGTHS.find(([limit]) => peak < limit) ?? [0, "strong"])[1];
+}
+
+/** Light the places of the other picture that correspond to one of this: rows of 0 to 1. */
+export function lit(matches, place, fromQuery) {
+  const [rows, columns] = fromQuery ? matches.hit_grid : matches.query_grid;
+  const values = fromQuery ? matches.table[place] : matches.table.map((row) => row[place]);
+  const largest = Math.max(...values, 1e-9);
+  return Array.from({ length: rows }, (_, y) => values.slice(y * columns, (y + 1) * columns).map((v) => v / largest));
+}
+
+export function drawLit(canvas, rows) {
+  canvas.height = rows.length * FINE;
+  canvas.width = rows[0].length * FINE;
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  rows.forEach((row, y) => row.forEach((value, x) => {
+    context.fillStyle = `rgb(0 0 0 / ${0.55 * (1 - value)})`;
+    context.fillRect(x * FINE, y * FINE, FINE, FINE);
+  }));
+}

@@ -1,0 +1,224 @@
+// The hits of a query, each beside it, with heatmaps as they come.
+
+import { lines, withParameters } from "./api.js";
+import { counted, make, percent, tell } from "./dom.js";
+import { connect, Pane } from "./pane.js";
+import { addressOf, filters, go, onlyFilters, state } from "./state.js";
+
+const KEPT = 8; // results that "back" finds again without asking
+
+const kept = new Map();
+
+/** The result of a query: hits and explanations, which come while it is shown. */
+class Result {
+  constructor() {
+    this.found = null;
+    this.explanations = new Map();
+    this.scale = 0;
+    this.listeners = new Set();
+    this.isDone = false;
+    this.problem = null;
+  }
+
+  take(part) {
+    if (part.type === "hits") this.found = part;
+    if (part.type === "explanation" || part.type === "unexplained") this.explanations.set(part.rank, part);
+    if (part.type === "explanation") {
+      this.scale = Math.max(this.scale, part.query.magnitude, part.hit.magnitude);
+    }
+    if (part.type === "end") Object.assign(this, { isDone: true, seconds: part.seconds });
+    this.listeners.forEach((listener) => listener(part));
+  }
+}
+
+const keyOf = (of) => JSON.stringify([of.picture, of.upload, filters(of), of.top, of.verify]);
+
+export function keep(of, result) {
+  kept.set(keyOf(of), result);
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+}
+
+const asked = (of) => ({
+  ...filters(of), top: of.top, verify: of.verify ? "true" : "", correspond: "true", collapse: "true", stream: "true",
+});
+
+/** Ask with a file; the result has its hits once this is done. */
+export function askWith(file, of) {
+  return start(withParameters("api/query", asked(of)), { method: "POST", body: file });
+}
+
+/** The result that the address asks for: one that is kept, or a new one. */
+export function resultOf(of) {
+  const known = kept.get(keyOf(of));
+  if (known && !known.problem) return { result: known, hits: Promise.resolve() };
+  const started = start(withParameters("api/query", { picture: of.picture, upload: of.upload, ...asked(of) }));
+  keep(of, started.result);
+  return started;
+}
+
+function start(address, options) {
+  const result = new Result();
+  const hits = new Promise((found, failed) => {
+    (async () => {
+      try {
+        for await (const part of lines(address, options)) {
+          result.take(part);
+          if (part.type === "hits") found();
+        }
+      } catch (error) {
+        result.problem = error;
+        failed(error);
+      }
+    })();
+  });
+  return { result, hits };
+}
+
+/** Everything that is shown of a result, kept in step with it. */
+export function showResult(main, result) {
+  const of = state();
+  const { found } = result;
+  const least = Number(of.least) / 100;
+  const shown = found.hits.filter((hit) => hit.similarity >= least);
+  const query = found.query;
+  const name = query.name ?? "the picture that you sent";
+  const cards = new Map(shown.map((hit) => [hit.rank, new Card(query, hit, result)]));
+  const bar = toolbar(of, cards, result);
+  main.replaceChildren(
+    make("div", { class: "asked" },
+      make("h2", {}, "The most similar to ", make("b", {}, name)),
+      make("p", { class: "quiet" },
+        `${counted(shown.length, "hit", "hits")}`, shown.length < found.hits.length ? ` of ${found.hits.length}` : "",
+        found.calibrated ? ", similarity calibrated to this gallery" : ""),
+      found.doubt && make("p", { class: "doubt" }, found.doubt),
+      !shown.length && make("p", { class: "empty" }, emptiness(found, least)),
+      bar),
+    make("div", { class: "cards" }, [...cards.values()].map((card) => card.element)),
+    found.hits.length === Number(of.top) && Number(of.top) < 96
+      ? make("a", { class: "more", href: addressOf({ top: String(Number(of.top) * 2) }), "data-link": true }, "More hits")
+      : "",
+  );
+  const update = (part) => {
+    if (part.type === "explanation") cards.forEach((card) => card.draw(state().view));
+    else if (part.rank) cards.get(part.rank)?.draw(state().view);
+    if (part.type === "end") {
+      main.dataset.explained = "true";
+      tell("All heatmaps are there.");
+    }
+  };
+  main.dataset.explained = String(result.isDone);
+  result.listeners.add(update);
+  cards.forEach((card) => card.draw(of.view));
+  tell(`${counted(shown.length, "hit", "hits")}. ${found.doubt ?? ""}`);
+  return () => result.listeners.delete(update);
+}
+
+const emptiness = (found, least) =>
+  found.hits.length ? `No hit has a similarity of ${percent(least)} or more.` : "Nothing in this selection answers.";
+
+/** What is laid over all pictures, and how strongly. */
+function toolbar(of, cards, result) {
+  const radio = (view, title) => make("label", {},
+    make("input", { type: "radio", name: "view", value: view, checked: of.view === view }), make("span", { class: view }, title));
+  const views = make("fieldset", { class: "views" }, make("legend", { class: "unseen" }, "What is shown over the pictures"),
+    radio("picture", "Picture"), radio("factual", "Factual: for"), radio("counterfactual", "Counterfactual: against"));
+  views.addEventListener("change", (event) => {
+    go({ view: event.target.value }, { replace: true, silent: true });
+    cards.forEach((card) => card.draw(event.target.value));
+  });
+  const strength = make("input", { type: "range", min: "0", max: "150", value: sessionStorage.getItem("strength") ?? "100", name: "strength" });
+  const apply = () => {
+    document.documentElement.style.setProperty("--overlay", Number(strength.value) / 100);
+    sessionStorage.setItem("strength", strength.value);
+  };
+  strength.addEventListener("input", apply);
+  apply();
+  const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(of.verify) });
+  verify.addEventListener("change", () => go({ verify: verify.checked ? "1" : "" }, { replace: true }));
+  const same = { ...filters(of), picture: of.picture, upload: of.upload, top: of.top, correspond: "true", collapse: "true" };
+  return make("div", { class: "toolbar", role: "group", "aria-label": "Heatmaps" },
+    views,
+    make("label", {}, "Overlay ", strength),
+    make("label", {}, verify, " Check the heatmaps"),
+    make("a", { class: "export", href: withParameters("api/export", { ...same, verify: of.verify ? "true" : "" }), download: "hits.html" },
+      "Save as a page"));
+}
+
+/** A hit beside the query. */
+export class Card {
+  constructor(query, hit, result, { side = 448 } = {}) {
+    this.hit = hit;
+    this.result = result;
+    const name = hit.picture.name;
+    this.panes = [new Pane("query", query, { side, name: query.name ?? "" }), new Pane("hit", hit.picture, { side, name })];
+    this.checked = make("div", { class: "checked" });
+    this.isConnected = false;
+    const of = state();
+    const id = `hit-${hit.rank}`;
+    this.element = make("article", { "aria-labelledby": id, "data-rank": hit.rank },
+      make("h3", { id }, make("span", { class: "rank" }, String(hit.rank)), " ",
+        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, name)),
+      facts(hit),
+      make("div", { class: "pair" }, this.panes.map((pane) => pane.figure)),
+      hit.note && make("p", { class: "note" }, hit.note),
+      this.checked,
+      make("p", { class: "actions" },
+        make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(of)), "data-link": true }, "Search from this"),
+        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, "All methods")),
+      copies(hit));
+  }
+
+  draw(view) {
+    const explanation = this.result.explanations.get(this.hit.rank);
+    const kind = view === "picture" ? null : view;
+    if (explanation?.type === "unexplained") {
+      this.panes.forEach((pane) => pane.show(kind, null, { missing: explanation.error }, 0));
+      return;
+    }
+    ["query", "hit"].forEach((side, place) => {
+      this.panes[place].show(kind, explanation, explanation?.[side], this.result.scale);
+    });
+    if (explanation?.matches && !this.isConnected) {
+      connect(...this.panes, explanation.matches);
+      this.isConnected = true;
+    }
+    if (explanation?.verification) this.checked.replaceChildren(verification(explanation.verification));
+  }
+}
+
+/** What became of the similarity when a fifth of a picture was hidden. */
+export function verification(found) {
+  const [first, ...others] = found.headings;
+  return make("details", {},
+    make("summary", {}, make("b", { class: `support ${found.support.replace(" ", "_")}` }, found.told)),
+    make("p", { class: "note" },
+      "A fifth of a picture is blurred: what the heatmap names most, or, as a yardstick, random regions of the same",
+      " area and shape. Blurring what speaks for the verdict should cost it more than they do, blurring what speaks",
+      " against it less."),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Figures of the check" }, make("table", {},
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, first), others.map((each) => make("th", { scope: "col" }, each)))),
+      make("tbody", {}, found.rows.map(([name, ...cells]) =>
+        make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, cell))))))));
+}
+
+export function facts(hit) {
+  const bar = make("i");
+  bar.style.width = `${100 * hit.similarity}%`;
+  return make("p", { class: "facts" },
+    make("span", { class: "bar", "aria-hidden": "true" }, bar),
+    make("b", { class: "percent" }, percent(hit.similarity)),
+    make("b", { class: `verdict ${hit.verdict}` }, hit.verdict),
+    hit.picture.label && make("span", {}, "label ", make("b", {}, hit.picture.label)),
+    make("span", {}, `rank ${hit.index_rank} in the index, before rescoring`),
+    make("span", { class: "folder" }, hit.picture.folder));
+}
+
+function copies(hit) {
+  if (!hit.copies.length) return null;
+  return make("details", { class: "copies" },
+    make("summary", {}, counted(hit.copies.length, "near-duplicate", "near-duplicates")),
+    make("ul", {}, hit.copies.map((copy) => make("li", {},
+      make("a", { href: addressOf({ picture: String(copy.id) }, onlyFilters()), "data-link": true },
+        make("img", { src: `${copy.image}&side=224`, alt: "", loading: "lazy", width: 56, height: 56 }), copy.name),
+      make("span", { class: "folder" }, `${copy.folder}, ${copy.width} × ${copy.height}`)))));
+}

@@ -1,0 +1,54 @@
+"""How a server is set up, and what it refuses."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from retrieval.errors import RetrievalError
+
+MAX_UPLOAD_MEGABYTES = 100
+"""A picture file with more is refused: a photograph of 100 megapixels has 20 to 60 as JPEG."""
+
+QUEUE = 32
+"""Requests that may be in work at once; the next one is told to come again."""
+
+UPLOAD_SECONDS = 60.0
+"""How long a picture may take to arrive."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Where a server listens and what it allows.
+
+    `token` is what every request must bring, None where none is needed. `hosts` are further names under which the
+    server may be called, `origins` the sites whose pages may ask it (none unless named).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_upload: int = MAX_UPLOAD_MEGABYTES * 1_000_000
+    queue: int = QUEUE
+
+
+class Refused(RetrievalError):
+    """A request that is not answered: the HTTP status, and one sentence that says why and what to do."""
+
+    def __init__(self, status: HTTPStatus, sentence: str, retry_after: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after = retry_after
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

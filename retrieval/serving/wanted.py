@@ -1,0 +1,74 @@
+"""What a request may ask for: the parameters of the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, How, MethodName
+
+Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
+UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]
+
+MOST_HITS = 100
+
+
+class Filters(BaseModel):
+    """Which pictures count."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str | None = Field(None, max_length=1000, description="Only pictures with this label.")
+    folder: str | None = Field(None, max_length=5000, description="Only pictures below this folder.")
+    since: str | None = Field(None, max_length=30, description="Taken from this day on, such as 2024, 2024-05.")
+    until: str | None = Field(None, max_length=30, description="Taken until the end of this day, month or year.")
+
+
+class Looking(Filters):
+    """A part of a gallery."""
+
+    after: str | None = Field(None, max_length=10_000, description="`next` of the part before.")
+    most: int = Field(60, ge=1, le=200, description="How many pictures at once.")
+
+
+class Explaining(BaseModel):
+    """How pairs are explained."""
+
+    method: MethodName = Field(DEFAULT_METHOD, description="How heatmaps are made; scorecam and sbsm take seconds.")
+    detail: int | None = Field(None, ge=64, le=1024, description="The side of pictures for heatmaps. [the model's]")
+    verify: bool = Field(False, description="Check each heatmap: hide what it names, and see.")
+    correspond: bool = Field(False, description="Tell what in one picture corresponds to what in the other.")
+
+    @property
+    def how(self) -> How:
+        """The same as the engine takes it."""
+        return How(self.method, self.detail, self.verify, self.correspond)
+
+
+class Wanted(Filters, Explaining):
+    """A query."""
+
+    top: int = Field(12, ge=1, le=MOST_HITS, description="How many hits.")
+    min_similarity: float = Field(0, ge=0, le=1, description="Only hits at least this similar.")
+    confidence: float = Field(CONFIDENCE, ge=0, le=1, description="Say so where no hit is at least this similar.")
+    collapse: bool = Field(False, description="Put near-duplicates of a hit under it.")
+    explain: bool = Field(True, description="Explain the hits.")
+    stream: bool = Field(False, description="Lines of JSON as they are ready: hits, each explanation, end.")
+
+
+class WantedOf(Wanted):
+    """A query with an indexed picture or an upload: one of the two."""
+
+    picture: Id | None = None
+    upload: UploadName | None = None
+
+
+class PairWanted(Explaining):
+    """An indexed picture or an upload, and the indexed picture that it is compared with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    picture: Id | None = None
+    upload: UploadName | None = None
+    hit: Id
