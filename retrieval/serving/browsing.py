@@ -8,7 +8,7 @@ import binascii
 import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -17,7 +17,7 @@ from retrieval.serving.holding import Holding, held
 from retrieval.serving.schemas import Gallery, Health, Indexing, Picture, Pictures, Status, picture_out, version_of
 from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
-from retrieval.serving.wanted import Id, Looking, UploadName
+from retrieval.serving.wanted import Id, Looking, Side, UploadName
 from retrieval.settings import DEFAULT_METHOD, MethodName
 from retrieval.under_way import read_under_way
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api", tags=["browsing"])
 open_router = APIRouter(tags=["running"])
 
 Here = Annotated[Holding, Depends(held)]
-Side = Annotated[Literal[224, 448, 1024], Query(description="The longest side in pixels.")]
+Wide = Annotated[Side, Query(description="The longest side in pixels.")]
 Version = Annotated[str | None, Query(max_length=64, description="With the one that was told, it is kept for long.")]
 
 MOST_FOLDERS = 2000
@@ -89,7 +89,7 @@ def picture(picture: Id, here: Here) -> Picture:
 
 
 @router.get("/pictures/{picture}/image", response_class=Response, responses=_JPEG)
-async def image(picture: Id, here: Here, side: Side = 448, version: Version = None) -> Response:
+async def image(picture: Id, here: Here, side: Wide = Side.medium, version: Version = None) -> Response:
     """An indexed picture as a JPEG, upright, no larger than asked for; its file itself is never sent."""
     with here.images_gate.entered():
         known = here.images.kept(version, side) if version else None
@@ -101,7 +101,7 @@ async def image(picture: Id, here: Here, side: Side = 448, version: Version = No
 
 
 @router.get("/uploads/{upload}/image", response_class=Response, responses=_JPEG)
-async def uploaded_image(upload: UploadName, here: Here, side: Side = 448, version: Version = None) -> Response:
+async def uploaded_image(upload: UploadName, here: Here, side: Wide = Side.medium, version: Version = None) -> Response:
     """An upload as a JPEG."""
     with here.images_gate.entered():
         return _jpeg(await _drawn(here, here.uploads.find(upload), upload, side), kept=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,14 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed 
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]
 
 MOST_HITS = 100
+
+
+class Side(IntEnum):
+    """How large pictures are sent: few sizes, so that each is made once."""
+
+    small = 224
+    medium = 448
+    large = 1024
 
 
 class Filters(BaseModel):

@@ -3,6 +3,7 @@
 const FINE = 16; // pixels of the canvas for each place of the grid; the browser smooths the rest
 const OPACITY = 0.62;
 const EASE = 0.75;
+const SHADE = 0.8; // of what does not correspond to the place that is pointed at
 const STRENGTHS = [[0.02, "none"], [0.25, "faint"], [0.6, "moderate"]];
 
 const colours = fetch("colours.json").then((response) => response.json());
@@ -66,13 +67,25 @@ export function lit(matches, place, fromQuery) {
   return Array.from({ length: rows }, (_, y) => values.slice(y * columns, (y + 1) * columns).map((v) => v / largest));
 }
 
+/** Darken what does not correspond: the less, the darker. */
 export function drawLit(canvas, rows) {
-  canvas.height = rows.length * FINE;
-  canvas.width = rows[0].length * FINE;
+  const fine = turned(stretched(turned(stretched(rows))));
+  canvas.height = fine.length;
+  canvas.width = fine[0].length;
   const context = canvas.getContext("2d");
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  rows.forEach((row, y) => row.forEach((value, x) => {
-    context.fillStyle = `rgb(0 0 0 / ${0.55 * (1 - value)})`;
-    context.fillRect(x * FINE, y * FINE, FINE, FINE);
+  const image = context.createImageData(canvas.width, canvas.height);
+  fine.forEach((row, y) => row.forEach((value, x) => {
+    image.data[4 * (y * canvas.width + x) + 3] = Math.round(255 * SHADE * (1 - Math.min(Math.max(value, 0), 1)));
   }));
+  context.putImageData(image, 0, 0);
+}
+
+/** From no evidence to the strongest, as it is drawn over mid grey. */
+export async function drawLegend(canvas, kind) {
+  const palette = (await colours)[kind];
+  [canvas.width, canvas.height] = [256, 1];
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(256, 1);
+  palette.forEach((colour, level) => image.data.set([...colour, Math.round(255 * OPACITY * (level / 255) ** EASE)], 4 * level));
+  context.putImageData(image, 0, 0);
 }

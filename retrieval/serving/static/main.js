@@ -121,6 +121,7 @@ function showFilters(of) {
     field.value = of[name];
   }
   filterForm.querySelector("output").textContent = `${of.least} %`;
+  filterForm.querySelector("[type=reset]").hidden = ![of.label, of.folder, of.since, of.until, Number(of.least)].some(Boolean);
 }
 
 filterForm.addEventListener("change", (event) => go({ [event.target.name]: event.target.value }));

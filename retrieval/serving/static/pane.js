@@ -61,7 +61,7 @@ export function connect(query, hit, matches) {
       const values = lit(matches, row * columns + column, fromQuery);
       drawLit(other.lit, values);
       drawLit(own.lit, Array.from({ length: rows }, (_, y) =>
-        Array.from({ length: columns }, (_, x) => (y === row && x === column ? 1 : 0.35))));
+        Array.from({ length: columns }, (_, x) => (y === row && x === column ? 1 : 0.3))));
       own.frame.classList.add("pointed");
       other.frame.classList.add("pointed");
       return values;

@@ -2,6 +2,7 @@
 
 import { lines, withParameters } from "./api.js";
 import { counted, make, percent, tell } from "./dom.js";
+import { drawLegend } from "./heat.js";
 import { connect, Pane } from "./pane.js";
 import { addressOf, filters, go, onlyFilters, state } from "./state.js";
 
@@ -92,7 +93,7 @@ export function showResult(main, result) {
         found.calibrated ? ", similarity calibrated to this gallery" : ""),
       found.doubt && make("p", { class: "doubt" }, found.doubt),
       !shown.length && make("p", { class: "empty" }, emptiness(found, least)),
-      bar),
+      bar, reading()),
     make("div", { class: "cards" }, [...cards.values()].map((card) => card.element)),
     found.hits.length === Number(of.top) && Number(of.top) < 96
       ? make("a", { class: "more", href: addressOf({ top: String(Number(of.top) * 2) }), "data-link": true }, "More hits")
@@ -115,6 +116,24 @@ export function showResult(main, result) {
 
 const emptiness = (found, least) =>
   found.hits.length ? `No hit has a similarity of ${percent(least)} or more.` : "Nothing in this selection answers.";
+
+/** How heatmaps are read, and what they cannot say. */
+function reading() {
+  const legend = (kind, meaning) => {
+    const bar = make("canvas", { class: "legend", role: "img", "aria-label": "from grey to bright: faint to strong" });
+    drawLegend(bar, kind);
+    return make("p", {}, make("b", {}, kind === "factual" ? "Factual" : "Counterfactual"), ` ${meaning} `, bar);
+  };
+  return make("details", { class: "reading" },
+    make("summary", {}, "How to read this"),
+    legend("factual", "speaks for the verdict"),
+    legend("counterfactual", "speaks against the verdict: it would have to weigh more for the verdict to turn"),
+    make("p", {}, "“Similar” means a similarity above 50 %. All hits share one scale, so faint evidence looks faint.",
+      " Point at a place in one picture: what corresponds to it in the other stays bright."),
+    make("p", {}, "The limits: a heatmap has a few places (mostly 7 × 7), enlarged, so its edges are not the edges of things,",
+      " and the dark edges of an oblong picture were not seen by the model. Heatmaps say what the model’s verdict rests on;",
+      " they prove nothing about the pictures, and the model may be right for the wrong reasons. Check them where it matters."));
+}
 
 /** What is laid over all pictures, and how strongly. */
 function toolbar(of, cards, result) {
