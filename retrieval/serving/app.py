@@ -79,7 +79,14 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms) ->
     app.include_router(asking.router)
     app.include_router(browsing.router)
     app.include_router(browsing.open_router)
-    app.add_api_route("/metrics", lambda: Response(metrics.told(), media_type=CONTENT_TYPE), tags=["running"])
+    app.add_api_route(
+        "/metrics",
+        lambda: Response(metrics.told(), media_type=CONTENT_TYPE),
+        tags=["running"],
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
     _serve_files(app)
     _explain_errors(app)
     guarded: ASGIApp = app

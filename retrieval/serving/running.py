@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -31,10 +33,23 @@ def serve(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, on_re
         timeout_graceful_shutdown=5,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     on_ready(address(terms, listening.getsockname()[1]))
     with listening:
         server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends quietly on the signals by which it is meant to be stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 def address(terms: Terms, port: int) -> str:

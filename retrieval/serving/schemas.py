@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from indexes.records import Listed
 from retrieval.checked import HEADINGS, rows, told
-from retrieval.correspond import Correspondence, standing_out
+from retrieval.correspond import Cells, Correspondence, standing_out
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.names import safe_name
@@ -19,6 +19,16 @@ from retrieval.pictures import seen_box
 from retrieval.search import Hit
 from retrieval.shown import ALMOST_NONE, IDENTICAL
 from retrieval.verify import Verification
+
+Box = Annotated[
+    list[float],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="The part that the network sees, over which heatmaps lie: left, top, right, bottom, 0 to 1.",
+    ),
+]
+Cell = Annotated[list[int], Field(min_length=2, max_length=2, description="Row and column, or how many there are.")]
 
 
 class Problem(BaseModel):
@@ -39,9 +49,7 @@ class Picture(BaseModel):
     taken_at: str | None = Field(description="EXIF's local time, ISO 8601.")
     size: int = Field(description="Bytes of the file.")
     image: str = Field(description="The address of the picture as JPEG; add &side=224, 448 or 1024.")
-    seen: tuple[float, float, float, float] = Field(
-        description="The part that the network sees, over which heatmaps lie: left, top, right, bottom, 0 to 1."
-    )
+    seen: Box
 
 
 class Pictures(BaseModel):
@@ -59,7 +67,7 @@ class Upload(BaseModel):
     width: int
     height: int
     image: str
-    seen: tuple[float, float, float, float]
+    seen: Box
 
 
 class HitOut(BaseModel):
@@ -103,15 +111,15 @@ class RegionPair(BaseModel):
     """Cells [row, column] of both pictures that match, with their share of the similarity."""
 
     share: float
-    query: list[tuple[int, int]]
-    hit: list[tuple[int, int]]
+    query: list[Cell]
+    hit: list[Cell]
 
 
 class Matches(BaseModel):
     """What corresponds: of each place of the query (rows), how far each place of the hit stands out, 0 to 1."""
 
-    query_grid: tuple[int, int]
-    hit_grid: tuple[int, int]
+    query_grid: Cell
+    hit_grid: Cell
     table: list[list[float]]
     regions: list[RegionPair]
 
@@ -122,7 +130,7 @@ class Checked(BaseModel):
     support: str
     told: str
     headings: list[str]
-    rows: list[tuple[str, str, str, str]]
+    rows: list[list[str]]
 
 
 class ExplanationOut(BaseModel):
@@ -222,10 +230,10 @@ def version_of(listed: Listed) -> str:
     return listed.hash.hex()[:16]
 
 
-def seen_share(width: int, height: int) -> tuple[float, float, float, float]:
+def seen_share(width: int, height: int) -> list[float]:
     """`seen_box` in shares of the picture."""
     left, top, right, bottom = seen_box(width, height)
-    return left / width, top / height, right / width, bottom / height
+    return [left / width, top / height, right / width, bottom / height]
 
 
 def hit_out(hit: Hit, listed: Listed, copies: list[Listed]) -> HitOut:
@@ -274,19 +282,23 @@ def _matches(found: Correspondence) -> Matches:
     beyond = np.maximum(standing_out(found.table), 0)
     largest = float(beyond.max())
     return Matches(
-        query_grid=found.shape,
-        hit_grid=found.other_shape,
+        query_grid=list(found.shape),
+        hit_grid=list(found.other_shape),
         table=_rounded(beyond / largest if largest > 0 else beyond, 2),
         regions=[
-            RegionPair(share=match.share, query=sorted(match.first), hit=sorted(match.second))
+            RegionPair(share=match.share, query=_cells(match.first), hit=_cells(match.second))
             for match in found.matches
         ],
     )
 
 
 def _checked(verification: Verification) -> Checked:
-    found = rows(verification, ("query", "hit"))
+    found = [list(row) for row in rows(verification, ("query", "hit"))]
     return Checked(support=str(verification.support), told=told(verification), headings=list(HEADINGS), rows=found)
+
+
+def _cells(cells: Cells) -> list[list[int]]:
+    return [list(cell) for cell in sorted(cells)]
 
 
 def _rounded(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:

@@ -75,9 +75,11 @@ class Uploads:
         )
 
     def _drop_oldest(self, but: str) -> None:
-        others = [entry for entry in os.scandir(self.folder) if _is_name(entry.name) and entry.name != but]
-        kept = sorted(((entry.stat(), entry.path) for entry in others), key=lambda each: each[0].st_mtime_ns)
-        total = sum(stat.st_size for stat, _ in kept)
+        kept = sorted(
+            ((entry.stat(), entry.path) for entry in os.scandir(self.folder) if _is_name(entry.name)),
+            key=lambda each: (os.path.basename(each[1]) == but, each[0].st_mtime_ns),
+        )[:-1]
+        total = sum(stat.st_size for stat, _ in kept) + (self.folder / but).stat().st_size
         for stat, path in kept:
             if total <= self._kept:
                 return

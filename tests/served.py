@@ -1,0 +1,57 @@
+"""A server over the tests' own store: in the test's process, or as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from retrieval.engine import Engine
+from retrieval.serving.app import make_app
+from retrieval.serving.terms import Terms
+from tests.command import RETRIEVE, environment
+
+HERE = "http://127.0.0.1:8000"
+
+
+@contextmanager
+def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> Iterator[TestClient]:
+    """A client of a server in this process."""
+    engine = Engine.open(store)
+    app = make_app(engine, lambda: Engine.open(store), terms or Terms())
+    with TestClient(app, base_url=base_url, follow_redirects=False) as client:
+        yield client
+    engine.close()
+
+
+@contextmanager
+def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
+    """`retrieve serve` as a process of its own, on a free port; its address. It must end well when it is stopped."""
+    command = [*RETRIEVE, "serve", "--port", "0", "--store", store, *options]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            line = process.stdout.readline().decode()
+            found = re.search(r"http://\S+", line)
+            assert found, process.stderr.read().decode()
+            yield found[0]
+        finally:
+            started = time.monotonic()
+            process.send_signal(stop)
+            process.wait(timeout=30)
+        assert process.returncode == 0, process.stderr.read().decode()
+        assert time.monotonic() - started < 15
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """The objects of a stream."""
+    return [json.loads(line) for line in text.splitlines()]
