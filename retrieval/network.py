@@ -57,7 +57,10 @@ class Network(Protocol):
         ...
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
-        """Activations and descriptors in float32, for heatmaps: bfloat16 would move a map by a tenth of its height."""
+        """Activations and descriptors in float32, for heatmaps: bfloat16 would move a map by a tenth of its height.
+
+        Any thread may ask.
+        """
         ...
 
 
@@ -138,6 +141,8 @@ class _OpenVinoNetwork:
         for _ in range(count):
             self._idle.put(fast.create_infer_request())
 
+        self._turn = Lock()  # the exact network has one request
+
     @cached_property
     def _exact(self) -> Any:
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -168,8 +173,9 @@ class _OpenVinoNetwork:
             self._idle.put(request)
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
-        result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
-        return Features(np.array(result[0]), np.array(result[1]))
+        with self._turn:
+            result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
+            return Features(np.array(result[0]), np.array(result[1]))
 
 
 def _compiled(folder: Path, options: dict[str, str]) -> Any:

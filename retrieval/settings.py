@@ -55,6 +55,9 @@ class MethodName(StrEnum):
     sbsm = "sbsm"
 
 
+SLOW_METHODS = frozenset((MethodName.scorecam, MethodName.sbsm))
+"""Those that ask the network a thousand times a picture."""
+
 DEFAULT_METHOD = MethodName.ensemble
 """The one whose heatmaps the measurements of docs/EXPLANATIONS.md favour."""
 

@@ -120,8 +120,10 @@ def test_with_a_token_any_address_of_the_machine_will_do_but_no_other_name(locke
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
-    + [("192.168.0.1", False), ("::", False), ("example.org", False)],
+    [
+        *((host, True) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "192.168.0.1", "::", "example.org")),
+    ],
 )
 def test_what_only_this_machine_can_reach(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

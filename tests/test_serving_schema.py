@@ -35,7 +35,7 @@ def test_no_request_breaks_the_server(address: str) -> None:
     operations = [found.ok() for found in document.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 12
     for operation in operations:
-        right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode.all())
+        right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
         @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
         @given(case=right | wrong)

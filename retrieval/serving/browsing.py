@@ -18,7 +18,7 @@ from retrieval.serving.schemas import Gallery, Health, Indexing, Picture, Pictur
 from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import Id, Looking, Side, UploadName
-from retrieval.settings import DEFAULT_METHOD, MethodName
+from retrieval.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.under_way import read_under_way
 
 router = APIRouter(prefix="/api", tags=["browsing"])
@@ -52,6 +52,7 @@ def status(here: Here) -> Status:
         indexing=_indexing(here),
         indexing_error=here.indexer.error and safe_name(here.indexer.error),
         methods=[str(method) for method in MethodName],
+        slow_methods=sorted(map(str, SLOW_METHODS)),
         default_method=str(DEFAULT_METHOD),
     )
 

@@ -15,8 +15,9 @@ RETRY_AFTER = 1
 class Gate:
     """Lets so many in at once. Used by one event loop, so it needs no lock."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, retry_after: int = RETRY_AFTER) -> None:
         self.most = most
+        self._retry_after = retry_after
         self.inside = 0
 
     @contextmanager
@@ -26,7 +27,7 @@ class Gate:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"{self.most} requests are in work already: ask again in a moment",
-                RETRY_AFTER,
+                self._retry_after,
             )
         self.inside += 1
         try:

@@ -199,6 +199,7 @@ class Status(BaseModel):
     indexing: Indexing | None
     indexing_error: str | None = Field(description="Why the last indexing from here failed, where it did.")
     methods: list[str]
+    slow_methods: list[str] = Field(description="Those that take seconds a picture, and only for one hit at a time.")
     default_method: str
 
 

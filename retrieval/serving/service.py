@@ -24,15 +24,17 @@ from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.pictures import Pixels, load
 from retrieval.search import Hit
+from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused
-from retrieval.settings import POOL, How
+from retrieval.settings import POOL, SLOW_METHODS, How
 
 T = TypeVar("T")
 
 AT_ONCE = 16  # queries of one batch
 CHUNK = 4  # hits explained at once: the first are there while the others are made
 DECODERS = 2
+SLOW_AT_ONCE, SLOW_SECONDS = 2, 10  # explanations by slow methods in work, and after how long one more may ask
 _REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are held
 _LOOKED_THROUGH = 200  # hits of a query among which near-duplicates are looked for, at most
 
@@ -88,7 +90,7 @@ class Pairs:
 
 
 class Service:
-    """An engine for many at once. Its methods run in one event loop; the engine in one thread."""
+    """An engine for many at once. Its methods run in one event loop, the engine in one thread, and one for slow methods."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -96,12 +98,16 @@ class Service:
         self._explaining: Lane[Pairs, list[Explanation]] = Lane(self._explain, 1)
         self._calling: Lane[Callable[[], object], object] = Lane(_call, 1)
         self._worker = Worker(self._asking, self._explaining, self._calling)
+        self._slow: Lane[Pairs, list[Explanation]] = Lane(self._explain, 1)
+        self._slow_worker = Worker(self._slow)
+        self._slow_gate = Gate(SLOW_AT_ONCE, SLOW_SECONDS)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._uploads: OrderedDict[Path, Subject] = OrderedDict()
 
     def close(self) -> None:
         """Stop the threads."""
         self._worker.close()
+        self._slow_worker.close()
         self._decoders.shutdown(cancel_futures=True)
 
     @property
@@ -173,10 +179,16 @@ class Service:
             explained: dict[int, Explanation] = {}
             if good:
                 distances = np.array([some[place].distance for place in good])
-                job = Pairs(query, list(good.values()), distances, how)
-                made = await asyncio.wrap_future(self._worker.submit(self._explaining, job))
+                made = await self._explained(Pairs(query, list(good.values()), distances, how))
                 explained = dict(zip(good, made, strict=True))
             yield [each if isinstance(each, PictureError) else explained[place] for place, each in enumerate(read)]
+
+    async def _explained(self, job: Pairs) -> list[Explanation]:
+        """By turns with queries, or, where that would keep them waiting, on a thread for what is slow."""
+        if job.how.method not in SLOW_METHODS:
+            return await asyncio.wrap_future(self._worker.submit(self._explaining, job))
+        with self._slow_gate.entered():
+            return await asyncio.wrap_future(self._slow_worker.submit(self._slow, job))
 
     async def _pixels(self, subject: Subject, how: How) -> Pixels:
         if subject.pixels is not None and how.size in (None, self.engine.bundle.card.preprocessing.size):

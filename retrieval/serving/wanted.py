@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, How, MethodName
+from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, How, MethodName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]
 
 MOST_HITS = 100
+MOST_CHECKED = 24  # hits of a query whose heatmaps are checked, or are finer than the model's own
+MOST_DETAIL = 512  # of a query's hits, and of slow methods
 
 
 class Side(IntEnum):
@@ -45,7 +47,9 @@ class Explaining(BaseModel):
     """How pairs are explained."""
 
     method: MethodName = Field(DEFAULT_METHOD, description="How heatmaps are made; scorecam and sbsm take seconds.")
-    detail: int | None = Field(None, ge=64, le=1024, description="The side of pictures for heatmaps. [the model's]")
+    detail: int | None = Field(
+        None, ge=64, le=1024, description="The side of pictures for heatmaps, where not their own."
+    )
     verify: bool = Field(False, description="Check each heatmap: hide what it names, and see.")
     correspond: bool = Field(False, description="Tell what in one picture corresponds to what in the other.")
 
@@ -65,6 +69,17 @@ class Wanted(Filters, Explaining):
     explain: bool = Field(True, description="Explain the hits.")
     stream: bool = Field(False, description="Lines of JSON as they are ready: hits, each explanation, end.")
 
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        """One query may not keep the others waiting for long."""
+        if self.explain and self.method in SLOW_METHODS:
+            raise ValueError(f"{self.method} takes seconds a picture: ask /api/explain for one hit")
+        if self.explain and (self.verify or self.detail) and self.top > MOST_CHECKED:
+            raise ValueError(f"with verify or detail, top is at most {MOST_CHECKED}: ask /api/explain for others")
+        if self.explain and (self.detail or 0) > MOST_DETAIL:
+            raise ValueError(f"detail is at most {MOST_DETAIL} for a query: ask /api/explain for one hit")
+        return self
+
 
 class WantedOf(Wanted):
     """A query with an indexed picture or an upload: one of the two."""
@@ -81,3 +96,9 @@ class PairWanted(Explaining):
     picture: Id | None = None
     upload: UploadName | None = None
     hit: Id
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.method in SLOW_METHODS and (self.detail or 0) > MOST_DETAIL:
+            raise ValueError(f"detail is at most {MOST_DETAIL} for {self.method}")
+        return self

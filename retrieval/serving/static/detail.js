@@ -6,7 +6,6 @@ import { connect, Pane } from "./pane.js";
 import { facts, verification } from "./results.js";
 import { addressOf, onlyFilters } from "./state.js";
 
-const SLOW = ["scorecam", "sbsm"];
 const KINDS = ["factual", "counterfactual"];
 const SAYS = {
   ensemble: "the lesser of integrated Grad-CAM and a local match: the default, by measurement",
@@ -51,7 +50,7 @@ export function showDetail(main, of, result, status) {
     methods.append(row(query, hit, first));
     tell("The default heatmaps and their check are there.");
     for (const method of status.methods.filter((each) => each !== first.method)) {
-      if (SLOW.includes(method)) methods.append(slow(query, hit, method, explain));
+      if (status.slow_methods.includes(method)) methods.append(slow(query, hit, method, explain));
       else methods.append(row(query, hit, await explain({ method })));
     }
     main.dataset.explained = "true";

@@ -15,13 +15,18 @@ let leave = () => {};
 let stopping = new AbortController();
 let status = null;
 
-async function render() {
-  const of = state();
+/** Give up what is being shown, and say what stops the next. */
+function begin() {
   leave();
   leave = () => {};
   stopping.abort();
   stopping = new AbortController();
-  const { signal } = stopping;
+  return stopping.signal;
+}
+
+async function render() {
+  const of = state();
+  const signal = begin();
   showFilters(of);
   document.body.dataset.section = of.show === "duplicates" ? "duplicates" : of.picture || of.upload ? "hits" : "gallery";
   document.querySelectorAll("[data-section]").forEach((link) => {
@@ -56,18 +61,20 @@ function complain(error) {
 
 /** A picture that was dropped, pasted or chosen. */
 async function ask(file) {
+  const signal = begin();
   const of = { ...state(), ...Object.fromEntries(["show", "picture", "upload", "hit"].map((name) => [name, ""])), top: "12" };
   tell("Looking…");
   document.body.classList.add("busy");
   const { result, hits } = askWith(file, of);
   try {
     await hits;
+    if (signal.aborted) return;
     const now = { ...of, upload: result.found.query.upload };
     keep(now, result);
     go({ upload: now.upload }, { from: { ...onlyFilters(of) } });
     main.focus({ preventScroll: true });
   } catch (error) {
-    complain(error);
+    if (!signal.aborted) complain(error);
   } finally {
     document.body.classList.remove("busy");
   }
