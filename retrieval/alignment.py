@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.head import Array
-from retrieval.pictures import Pixels
 
 SIDE = 64
 """The side of a small picture's grey levels, on which details are compared."""

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
+JOINS |= {"candidates", "glances", "duplicates"}
 TELL_WHAT_IS_STORED = {"answers", "tables"}
 OPEN_STORES = {"commands.gallery"}
 MAY_IMPORT_TORCH = {
