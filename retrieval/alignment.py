@@ -62,13 +62,14 @@ def _grey(smalls: Smalls, side: int) -> Array:
     """Grey levels (P, side, side), averaged."""
     cell = SIDE // side
     full = smalls[:, : SIDE * SIDE].astype(np.float32)
-    return full.reshape(-1, side, cell, side, cell).mean(axis=(2, 4))
+    averaged: Array = full.reshape(-1, side, cell, side, cell).mean(axis=(2, 4), dtype=np.float32)
+    return averaged
 
 
 def _coarse_fits(a: Array, b: Array) -> tuple[Array, Array]:
     """The best fit (P, 4) of each pair at the coarsest side, begun from either picture, and its correlation (P,)."""
     blurred = _blur(_COARSE, 0.6)
-    a, b = blurred @ a @ blurred.T, blurred @ b @ blurred.T
+    a, b = (_between(blurred, grey, blurred.T) for grey in (a, b))
     fits, best = _start(1.0, len(a)), _correlation(a, b, np.ones_like(a))
     for scale in _STARTS:
         start = _start(scale, len(a))
@@ -99,7 +100,7 @@ def _finer(first: Smalls, second: Smalls, fits: Array, side: int) -> tuple[Array
     better = _fit_correlation(a, b, tried) >= _fit_correlation(a, b, fits)
     fits = np.where(better[:, None], tried, fits)
     blurred = _blur(side, _DETAIL * side / SIDE)
-    a, b = (grey - blurred @ grey @ blurred.T for grey in (a, b))
+    a, b = (grey - _between(blurred, grey, blurred.T) for grey in (a, b))
     return fits, _fit_correlation(a, b, fits)
 
 
@@ -111,10 +112,12 @@ def _fitted(a: Array, b: Array, fits: Array, rounds: int) -> Array:
     slopes = np.empty((count, side, side, 6), np.float32)
     for _ in range(rounds):
         down, across, shared = _laid(fits, side)
-        gradient_across, gradient_down = (down @ steep @ across * shared for steep in (steep_across, steep_down))
+        gradient_across, gradient_down = (
+            _between(down, steep, across) * shared for steep in (steep_across, steep_down)
+        )
         slopes[..., 0], slopes[..., 1] = gradient_across * axis, gradient_across
         slopes[..., 2], slopes[..., 3] = gradient_down * axis[:, None], gradient_down
-        slopes[..., 4], slopes[..., 5] = down @ a @ across * shared, shared
+        slopes[..., 4], slopes[..., 5] = _between(down, a, across) * shared, shared
         unknowns = slopes.reshape(count, -1, 6)
         squares = unknowns.transpose(0, 2, 1) @ unknowns
         squares += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("pii->pi", squares)[:, None] + 1e-3)
@@ -135,9 +138,15 @@ def _laid(fits: Array, side: int) -> tuple[Array, Array, Array]:
     return down, across.transpose(0, 2, 1), shared
 
 
+def _between(left: Array, middle: Array, right: Array) -> Array:
+    product: Array = np.matmul(np.matmul(left, middle), right)
+    return product
+
+
 def _weights(places: Array, side: int) -> tuple[Array, NDArray[np.bool_]]:
     at = ((places + 1) * side - 1) / 2
-    weights = np.maximum(0, 1 - np.abs(at[..., None] - np.arange(side, dtype=np.float32)))
+    apart = np.abs(at[..., None] - np.arange(side, dtype=np.float32))
+    weights: Array = np.maximum(0, 1 - apart)
     return weights, (at >= -0.25) & (at <= side - 0.75)
 
 
@@ -150,10 +159,11 @@ def _agreement(first: Smalls, second: Smalls, fits: Array) -> Array:
     fits, details = _finer(first, second, fits, SIDE)
     down, across, shared = _laid(fits, _COARSE)
     a, b = _colours(first), _colours(second)
-    colours = _correlation(down[:, None] @ a @ across[:, None], b, np.broadcast_to(shared[:, None], a.shape))
+    shown = np.broadcast_to(shared[:, None], a.shape)
+    colours = _correlation(_between(down[:, None], a, across[:, None]), b, shown)
     area = shared.mean(axis=(1, 2))
     enough = np.minimum(area, area * fits[:, 0] * fits[:, 2]) >= _OVERLAP
-    return np.where(enough, np.clip(np.minimum(details, colours), 0, 1), 0)
+    return np.where(enough, np.clip(np.minimum(details, colours), 0, 1), 0).astype(np.float32)
 
 
 def _colours(smalls: Smalls) -> Array:
@@ -163,7 +173,7 @@ def _colours(smalls: Smalls) -> Array:
 
 def _fit_correlation(a: Array, b: Array, fits: Array) -> Array:
     down, across, shared = _laid(fits, a.shape[1])
-    return np.where(shared.mean(axis=(1, 2)) < 0.5, -1, _correlation(down @ a @ across, b, shared))
+    return np.where(shared.mean(axis=(1, 2)) < 0.5, -1, _correlation(_between(down, a, across), b, shared))
 
 
 def _correlation(a: Array, b: Array, shared: Array) -> Array:
@@ -181,4 +191,5 @@ def _blur(side: int, width: float) -> Array:
     """A Gaussian blur along one side as a matrix (n, n)."""
     apart = np.arange(side)[:, None] - np.arange(side)
     weights = np.exp(-0.5 * (apart / width) ** 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    rows: Array = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return rows
