@@ -146,13 +146,13 @@ def _between(left: Array, middle: Array, right: Array) -> Array:
 def _weights(places: Array, side: int) -> tuple[Array, NDArray[np.bool_]]:
     at = ((places + 1) * side - 1) / 2
     apart = np.abs(at[..., None] - np.arange(side, dtype=np.float32))
-    weights: Array = np.maximum(0, 1 - apart)
-    return weights, (at >= -0.25) & (at <= side - 0.75)
+    weights = np.maximum(np.float32(0), 1 - apart)
+    return weights.astype(np.float32), (at >= -0.25) & (at <= side - 0.75)
 
 
 def _axis(side: int) -> Array:
     """The middles of the pixels of a side, from -1 to 1."""
-    return (np.arange(side, dtype=np.float32) * 2 + 1) / side - 1
+    return ((np.arange(side) * 2 + 1) / side - 1).astype(np.float32)
 
 
 def _agreement(first: Smalls, second: Smalls, fits: Array) -> Array:

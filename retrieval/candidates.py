@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from indexes.base import NONE, Ids, VectorIndex, Vectors
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import unit
+from indexes.records import EVERYTHING, Selection
 from retrieval.head import Array
 
 Pairs = NDArray[np.int64]
@@ -36,11 +37,11 @@ class Contents:
     firsts: Ids
 
     @classmethod
-    def of(cls, catalogue: Catalogue, label: str | None = None) -> Contents:
-        """Those of all pictures that are not missing, or of those with a label; numbered as they come by id."""
+    def of(cls, catalogue: Catalogue, among: Selection = EVERYTHING) -> Contents:
+        """Those of all pictures that are not missing, or of those of a selection; numbered as they come by id."""
         ids, hashes = catalogue.contents()
-        if label is not None:
-            wanted = np.isin(ids, catalogue.labelled(label))
+        if not among.is_all:
+            wanted = np.isin(ids, catalogue.selected(among))
             ids, hashes = ids[wanted], hashes[wanted]
         _, firsts, numbers = np.unique(hashes, return_index=True, return_inverse=True)
         order = np.argsort(firsts)

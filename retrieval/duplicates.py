@@ -5,24 +5,43 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from indexes.base import Ids, VectorIndex
 from indexes.catalogue import Catalogue
-from indexes.records import StoredFile
+from indexes.records import EVERYTHING, Selection, StoredFile
 from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
 from retrieval.glances import Glances, fault, files_of
-from retrieval.groups import ANY, Duplicates, Group, Kind, Member, Rules
+from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.head import Array
 from retrieval.stars import Places, stars
 
 Stage = Callable[[str, int], None]
 Advance = Callable[[int], None]
 
+NEAR = 0.9
+"""The agreement from which two pictures are the same photograph, chosen on flowers, clothes and objects of Caltech."""
+
 _MARGIN = 0.03  # what the codes of a large index may be off a cosine
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as a duplicate, among the pictures of a selection.
+
+    `near` is the agreement of details, 0 to 1, from which two pictures are the same photograph; None: only equal files
+    are. `alike` is the cosine of descriptors, at least .7, from which two are alike; None: that is not asked.
+    """
+
+    near: float | None = NEAR
+    alike: float | None = None
+    among: Selection = EVERYTHING
+
+
+ANY = Rules()
 
 
 def find_duplicates(
@@ -39,7 +58,7 @@ def find_duplicates(
     once, and laid over the other. `on_stage` is told of what may take long, `advance` of its progress.
     """
     started = time.perf_counter()
-    contents, glances = Contents.of(catalogue, rules.label), Glances()
+    contents, glances = Contents.of(catalogue, rules.among), Glances()
     pairs, cosines = _candidates(catalogue, index, fingerprint, contents, rules, on_stage, advance)
     confirmed = pairs[:0]
     if rules.near is not None:
@@ -118,7 +137,7 @@ def _candidates(
     parts: list[tuple[Pairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     if len(contents) > 1 and (rules.near is not None or rules.alike is not None):
         on_stage("Searching", len(contents))
-        among = contents.ids if rules.label is not None else None
+        among = None if rules.among.is_all else contents.ids
         asking = contents.ids[np.sort(contents.firsts)]
         for ids, vectors in catalogue.vectors(fingerprint):
             wanted = np.isin(ids, asking)

@@ -22,10 +22,10 @@ from indexes.records import EVERYTHING, Selection
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
-from retrieval.duplicates import find_duplicates
+from retrieval.duplicates import ANY, Rules, find_duplicates
 from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation
-from retrieval.groups import ANY, Duplicates, Rules
+from retrieval.groups import Duplicates
 from retrieval.head import Array
 from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step

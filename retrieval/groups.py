@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-NEAR = 0.9
-"""The agreement from which two pictures are the same photograph, chosen on flowers, clothes and objects of Caltech."""
-
 
 class Kind(StrEnum):
     """What two pictures are to each other."""
@@ -16,22 +13,6 @@ class Kind(StrEnum):
     identical = "identical"
     near = "near-identical"
     alike = "alike"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What counts as a duplicate, among the pictures of a `label` or all.
-
-    `near` is the agreement of details, 0 to 1, from which two pictures are the same photograph; None: only equal files
-    are. `alike` is the cosine of descriptors from which two are alike; None: that is not asked.
-    """
-
-    near: float | None = NEAR
-    alike: float | None = None
-    label: str | None = None
-
-
-ANY = Rules()
 
 
 @dataclass(frozen=True)
@@ -71,9 +52,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The groups of a store, identical and near-identical ones first; how many pictures were searched.
+    """The groups of a store: identical and near-identical ones by the bytes to spare, then those alike.
 
-    `unread` are files that could not be looked at, with the reason: they are in no group.
+    `pictures` were searched. `unread` are files that could not be looked at, with the reason: they are in no group.
     """
 
     groups: tuple[Group, ...]
@@ -83,8 +64,10 @@ class Duplicates:
 
     @property
     def spare(self) -> int:
+        """How many pictures are more than needed."""
         return sum(group.spare for group in self.groups)
 
     @property
     def spare_bytes(self) -> int:
+        """What they take on the disk."""
         return sum(group.spare_bytes for group in self.groups)

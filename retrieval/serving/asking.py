@@ -154,9 +154,7 @@ async def _answered(
     return Found(**dict(hits), explanations=explanations, seconds=end.seconds)
 
 
-async def _parts(
-    here: Holding, answer: Answer, hits: Hits, wanted: Wanted, started: float
-) -> AsyncIterator[BaseModel]:
+async def _parts(here: Holding, answer: Answer, hits: Hits, wanted: Wanted, started: float) -> AsyncIterator[BaseModel]:
     """The hits, then each explanation as it is ready, then the end."""
     yield hits
     seconds = {"hits": time.perf_counter() - started}
