@@ -28,14 +28,14 @@ def duplicates_page(store: Path, found: Duplicates) -> str:
         articles += f'\n<p class="note">{more:,} more groups are not shown here; --json has all.</p>'
     name = safe_name(store.absolute())
     header = f"""<h1>Pictures that are there more than once</h1>
+<p><b>{total(found)}</b></p>
 <p class="folder">{name_html(name)}</p>
 <section class="reading" aria-labelledby="reading">
 <h2 id="reading">How to read this</h2>
-<p><b>{total(found)}.</b> Nothing was deleted. The first picture of a group is the one to keep: it has the most pixels,
-else the largest file, else it is the oldest. <b>Identical</b> files are equal byte by byte. <b>Near-identical</b> is
-the same photograph saved anew, resized or slightly cropped; laid over the first, its details agree as far as it says.
-<b>Alike</b> are pictures that the model finds similar, which are not counted as more than needed. Select a picture to
-enlarge it.</p>
+<p>Nothing was deleted. The first picture of a group is the one to keep: it has the most pixels, else the largest file,
+else it is the oldest. <b>Identical</b> files are equal byte by byte. <b>Near-identical</b> is the same photograph saved
+anew, resized or slightly cropped; laid over the first, its details agree as far as it says. <b>Alike</b> are pictures
+that the model finds similar, which are not counted as more than needed. Select a picture to enlarge it.</p>
 </section>"""
     return document("Pictures that are there more than once", header, articles or "<p>No picture is there twice.</p>")
 
@@ -59,7 +59,9 @@ def _group_html(number: int, group: Group) -> str:
 def _member_html(group: Group, member: Member) -> str:
     name, folder = safe_name(member.path.name), safe_name(member.path.parent)
     first = "first" if group.kind is Kind.alike else "keep"
-    kind = first if member.kind is None else f"{member.kind}, {percent(member.similarity)}"
+    kind = first if member.kind is None else str(member.kind)
+    if member.kind in (Kind.near, Kind.alike):
+        kind += f", {percent(member.similarity)}"
     caption = f"""<b class="kind{" keep" if kind == "keep" else ""}">{kind}</b> {name_html(name)}
 <small>{member.width} × {member.height}, {told_bytes(member.size_bytes)}</small> <small>{name_html(folder)}</small>"""
     return figure_html(_picture(member.path), caption, f"The picture {name}")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.names import percent, safe_name, told_bytes
+from retrieval.tables import from_here
 
 _STYLES = {Kind.identical: "green", Kind.near: "green", Kind.alike: "yellow"}
 _UNREAD = 20  # told by name
@@ -54,4 +55,4 @@ def _cells(group: Group, member: Member) -> tuple[RenderableType, ...]:
     kind = Text(first, "bold") if member.kind is None else Text(member.kind, _STYLES[member.kind])
     similarity = "" if member.kind is None else percent(member.similarity)
     pixels = f"{member.width} x {member.height}"
-    return kind, Text(safe_name(member.path)), pixels, told_bytes(member.size_bytes), similarity
+    return kind, Text(safe_name(from_here(member.path))), pixels, told_bytes(member.size_bytes), similarity
