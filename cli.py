@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from indexes.errors import StoreError
-from retrieval.commands import asking, demo, gallery, judging, measuring, models, serving, training
+from retrieval.commands import asking, demo, duplicates, gallery, judging, measuring, models, serving, training
 from retrieval.commands.printing import complain
 from retrieval.errors import RetrievalError
 from retrieval.names import in_plain_letters
@@ -59,6 +59,7 @@ app = typer.Typer(
 app.command()(gallery.index)
 app.command()(asking.query)
 app.command()(asking.explain)
+app.command()(duplicates.duplicates)
 app.command()(serving.serve)
 app.command()(measuring.evaluate)
 app.command()(judging.sanity)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import InstrumentedAttribute
@@ -17,7 +18,18 @@ from indexes.base import Ids, Vectors
 from indexes.changes import changes_since, forget_changes, has_changed, new_generation
 from indexes.database import Database
 from indexes.recording import label_of, record_pictures
-from indexes.records import Candidate, Changes, Counts, KnownFile, Listed, NewPicture, Removed, Selection, Twin
+from indexes.records import (
+    Candidate,
+    Changes,
+    Counts,
+    KnownFile,
+    Listed,
+    NewPicture,
+    Removed,
+    Selection,
+    StoredFile,
+    Twin,
+)
 from indexes.schema import Failure, Picture, Root, Setting
 
 T = TypeVar("T")
@@ -48,6 +60,7 @@ _CANDIDATES = (
     "SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
     " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing"
 )
+_CONTENTS = "SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?"
 _LABELS = text(  # from each label to the next one by the index on (label, missing), not through all rows of it
     "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
     " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
@@ -229,6 +242,22 @@ class Catalogue:
     def candidates(self, ids: Ids) -> list[Candidate]:
         """Those of these pictures that are not missing, in the order of `ids`."""
         return [Candidate(*row) for row in self._database.fetch(_CANDIDATES, [json.dumps(ids.tolist())])]
+
+    def contents(self) -> tuple[Ids, NDArray[np.bytes_]]:
+        """The ids (N,) of all pictures that are not missing, rising, and the hashes (N,) of their contents."""
+        ids, hashes = [np.empty(0, np.int64)], [np.empty(0, "S1")]
+        while rows := self._database.fetch(_CONTENTS, (int(ids[-1][-1]) if len(ids) > 1 else -1, _PAGE)):
+            ids.append(np.array([row[0] for row in rows], np.int64))
+            hashes.append(np.array([row[1] for row in rows], np.bytes_))
+        return np.concatenate(ids), np.concatenate(hashes)
+
+    def files(self, ids: Ids) -> list[StoredFile]:
+        """What is known of those of these pictures' files that are not missing, by id."""
+        columns = (getattr(Picture, name) for name in StoredFile._fields)
+        found = select(*columns).where(~Picture.missing).order_by(Picture.id)
+        with self._database.read() as connection:
+            portions = (connection.execute(found.where(Picture.id.in_(some))) for some in _portions(ids.tolist()))
+            return [StoredFile(*row) for rows in portions for row in rows]
 
     def selected(self, selection: Selection) -> Ids:
         """The ids of the pictures of a selection that are not missing."""

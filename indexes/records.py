@@ -80,6 +80,18 @@ class Selection:
 EVERYTHING = Selection()
 
 
+class StoredFile(NamedTuple):
+    """An indexed picture as a file: size in bytes and mtime in nanoseconds as they were when it was read."""
+
+    id: int
+    path: bytes
+    label: str | None
+    width: int
+    height: int
+    size: int
+    mtime: int
+
+
 @dataclass(frozen=True)
 class Twin:
     """What is known of an indexed picture of the same content; `vector` (C,) is its descriptor."""

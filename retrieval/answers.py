@@ -14,6 +14,7 @@ from retrieval.calibration import in_use, read_calibration
 from retrieval.correspond import Correspondence
 from retrieval.engine import Engine, Result
 from retrieval.explain import Explanation, Heatmaps
+from retrieval.groups import Duplicates, Member
 from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
 from retrieval.search import Hit
@@ -114,6 +115,34 @@ def status_json(catalogue: Catalogue) -> Values:
         "labels": catalogue.labels(),
         "failures": _failures_json(catalogue.failures()),
     }
+
+
+def duplicates_json(catalogue: Catalogue, found: Duplicates) -> Values:
+    """A store's duplicates: groups of pictures, of which the first is the one to keep."""
+    return {
+        "store": str(catalogue.folder),
+        "pictures": found.pictures,
+        "groups": [
+            {
+                "kind": str(group.kind),
+                "spare": group.spare,
+                "spare_bytes": group.spare_bytes,
+                "pictures": [_member_json(member) for member in group.members],
+            }
+            for group in found.groups
+        ],
+        "spare": found.spare,
+        "spare_bytes": found.spare_bytes,
+        "unread": [{"path": str(path), "reason": reason} for path, reason in found.unread],
+        "seconds": found.seconds,
+    }
+
+
+def _member_json(member: Member) -> Values:
+    names = ("id", "label", "width", "height", "similarity")
+    values = {name: getattr(member, name) for name in names}
+    kind = str(member.kind) if member.kind else None
+    return values | {"path": str(member.path), "bytes": member.size_bytes, "kind": kind, "kept": member.kind is None}
 
 
 def calibrated_json(catalogue: Catalogue, calibrated: Calibrated) -> Values:

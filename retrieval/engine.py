@@ -22,8 +22,10 @@ from indexes.records import EVERYTHING, Selection
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
+from retrieval.duplicates import ANY, Rules, find_duplicates
 from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation
+from retrieval.groups import Duplicates
 from retrieval.head import Array
 from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step
@@ -191,6 +193,15 @@ class Engine:
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
         return sum(remove(self.catalogue, path).pictures for path in paths)
+
+    def duplicates(
+        self,
+        rules: Rules = ANY,
+        on_stage: Stage = lambda title, pictures: None,
+        advance: Advance = lambda pictures: None,
+    ) -> Duplicates:
+        """Groups of pictures that are the same, or alike, by these rules; nothing is deleted."""
+        return find_duplicates(self.catalogue, self._index(), self.bundle.fingerprint, rules, on_stage, advance)
 
     def query(self, source: Source, top: int = 5, explain: bool = True, how: How = PLAINLY) -> list[Hit]:
         """The `top` most similar pictures of the store, best first, each with its explanation."""

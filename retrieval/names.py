@@ -50,6 +50,16 @@ def percent(share: float) -> str:
     return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
 
 
+def told_bytes(count: int) -> str:
+    """A number of bytes as people say it, such as "14.2 MB"."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.95:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def unsure(similarities: Sequence[float], confidence: float) -> str | None:
     """That no hit is as similar as `confidence`, in a sentence; None where one is, or where there are no hits."""
     best = max(similarities, default=confidence)

@@ -54,7 +54,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
-            Text.assemble(safe_name(_from_here(hit.path)), (f" ({note})" if (note := _note(hit)) else "", "dim")),
+            Text.assemble(safe_name(from_here(hit.path)), (f" ({note})" if (note := _note(hit)) else "", "dim")),
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
@@ -68,7 +68,7 @@ def _note(hit: Hit) -> str | None:
     return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.almost_none else None)
 
 
-def _from_here(path: Path) -> Path:
+def from_here(path: Path) -> Path:
     """The path as seen from the working folder, where the picture lies below it."""
     try:
         here = Path.cwd()
@@ -351,7 +351,7 @@ def left_out_lines(left_out: LeftOut, most: int = 20) -> RenderableType:
 
 def trained_lines(trained: Trained) -> RenderableType:
     """What a training gave, and where it is."""
-    best, folder = trained.history[trained.best_epoch - 1], safe_name(_from_here(trained.bundle.folder))
+    best, folder = trained.history[trained.best_epoch - 1], safe_name(from_here(trained.bundle.folder))
     return Group(
         Text(
             f"{len(trained.history)} epochs in {sum(each.seconds for each in trained.history):.0f} s; the best is"

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
+JOINS |= {"candidates", "glances", "duplicates"}
 TELL_WHAT_IS_STORED = {"answers", "tables"}
 OPEN_STORES = {"commands.gallery"}
 MAY_IMPORT_TORCH = {
@@ -28,21 +29,21 @@ MAY_IMPORT_TORCH = {
 LAYERS = tuple(
     line.split()
     for line in """
-    commands.demo
+    commands.demo commands.duplicates
     commands.asking commands.gallery commands.judging commands.measuring commands.models commands.training
     commands commands.arguments commands.options commands.printing
     reproduce_page reproduce_tables
     reproduce_table_page
     reproduce_answers reproduce_words reproduce
     reproduce_pairs reproduce_sets
-    reproduced calibration_page
+    reproduced calibration_page duplicates_page
     make_bundle watching report crop_page evaluation_page faithfulness_report audit_page audit_tables audit_answers
     audit
     advice
     advice_looks advice_pictures
     advice_words audit_evidence audit_pictures
     audited
-    answers dataset events mistakes page sheet sanity_tables
+    answers dataset events mistakes page sheet sanity_tables duplicates_tables
     engine shown tables sanity
     train_bundle crop
     measure curves
@@ -57,11 +58,11 @@ LAYERS = tuple(
     methods upkeep correspond verify
     masked closed_form tuning calibration randomised sanity_pictures
     network split
-    model samples overlay demo
-    bundle walk backbones evaluate blur cam
-    pictures fit verdicts
+    model samples overlay demo duplicates
+    bundle walk backbones evaluate blur cam glances
+    pictures fit verdicts alignment candidates stars
     presets head files metrics progress pairs
-    settings names
+    settings names groups
     errors
     """.strip().splitlines()
 )

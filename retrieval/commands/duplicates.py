@@ -1,0 +1,69 @@
+"""The command that looks for pictures that are there more than once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.commands.arguments import check_outputs, store_folder
+from retrieval.commands.options import AsJson, Page, Store
+from retrieval.commands.printing import err, out, print_json, tell_file
+
+
+def duplicates(
+    near: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=1, help="Agreement from which it is the same photograph. [default: 0.9]"),
+    ] = None,
+    identical: Annotated[bool, typer.Option("--identical", help="Only equal files; no picture is looked at.")] = False,
+    alike: Annotated[
+        float | None, typer.Option(min=0.7, max=1, help="Also groups that the model finds so alike, such as 0.9.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only pictures with this label.")] = None,
+    below: Annotated[Path | None, typer.Option("--folder", help="Only pictures below this folder.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only pictures taken from this day on, such as 2024-05.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only pictures taken until the end of this day.")] = None,
+    html: Page = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find indexed pictures that are there more than once: equal files, and the same photograph saved anew.
+
+    Resized, recompressed and slightly cropped copies count as the same photograph. Of each group the one to keep comes
+    first. Nothing is deleted.
+
+    Example: `retrieve duplicates --html duplicates.html`
+    """
+    if identical and near is not None:
+        raise typer.BadParameter("--identical looks at no picture: leave out --near")
+    check_outputs(None, html)
+    from retrieval.duplicates import NEAR, Rules
+    from retrieval.engine import Engine
+    from retrieval.progress import Bar
+    from retrieval.selecting import selection
+    from retrieval.watching import lift_pixel_limit
+
+    lift_pixel_limit()
+    agreement = None if identical else NEAR if near is None else near
+    rules = Rules(agreement, alike, selection(label, below, since, until))
+    engine = Engine.open(store_folder(store))
+    with Bar(err, "Searching") as progress:
+        found = engine.duplicates(rules, lambda title, count: progress.restart(title, lambda: count), progress.advance)
+    engine.close()
+    if html:
+        from retrieval.duplicates_page import duplicates_page
+        from retrieval.report import write_html
+
+        write_html(duplicates_page(engine.catalogue.folder, found), html)
+    if as_json:
+        from retrieval.answers import duplicates_json
+
+        print_json(duplicates_json(engine.catalogue, found))
+        return
+    from retrieval.duplicates_tables import duplicates_lines
+
+    out.print(duplicates_lines(found))
+    if html:
+        tell_file("page", html)

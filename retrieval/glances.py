@@ -1,0 +1,101 @@
+"""The pictures of a store looked at once, small: kept in a file without a name, and laid over each other in pairs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from indexes.base import Ids
+from indexes.catalogue import Catalogue
+from indexes.records import StoredFile
+from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
+from retrieval.candidates import Contents, Pairs
+from retrieval.errors import PictureError
+from retrieval.head import Array
+from retrieval.pictures import read
+
+_THREADS = 2
+_CONTENTS = 1024  # looked at between two questions to the catalogue
+_PAIRS = 256  # laid over each other at once: what stays in a core's cache, nearly
+_CHANGED = "has changed since it was indexed: run `retrieve index`"
+
+
+class Glances:
+    """Contents that were looked at, by their numbers.
+
+    5 kB each, in a temporary file: the system keeps in memory what it has room for. `unread` are the files that could
+    not be looked at, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: Ids = np.empty(0, np.int64)  # rising
+        self._seen: Ids = np.empty(0, np.int64)  # those of them that could be looked at
+        self.unread: dict[Path, str] = {}
+        self._smalls: Smalls = np.empty((0, SIZE), np.uint8)
+
+    def look(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
+        """Look at these contents (U,), rising: at the first file of each that is there."""
+        seen = np.zeros(len(numbers), bool)
+        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(_THREADS) as readers:
+            smalls = np.memmap(file, np.uint8, "w+", shape=(max(1, len(numbers)), SIZE))
+            for start in range(0, len(numbers), _CONTENTS):
+                files = files_of(catalogue, contents, numbers[start : start + _CONTENTS])
+                for place, found in enumerate(readers.map(self._glance, files), start):
+                    if found is not None:
+                        smalls[place], seen[place] = found, True
+                advance(len(files))
+        self._numbers, self._seen, self._smalls = numbers, numbers[seen], smalls
+
+    def _glance(self, files: Sequence[StoredFile]) -> Smalls | None:
+        for file in files:
+            path = Path(os.fsdecode(file.path))
+            reason = fault(file)
+            if reason is None:
+                try:
+                    return small(read(path, SIDE)[0])
+                except PictureError as error:
+                    reason = error.reason
+            self.unread[path] = reason
+        return None
+
+    def agreements(self, pairs: Pairs) -> Array:
+        """How well the contents of each pair (P, 2) agree, (P,); 0 where one was not looked at."""
+        found = np.zeros(len(pairs), np.float32)
+        there = np.flatnonzero(np.isin(pairs, self._seen).all(axis=1))
+        batches = [there[start : start + _PAIRS] for start in range(0, len(there), _PAIRS)]
+
+        def judge(batch: Ids) -> Array:
+            first, second = (self._smalls[np.searchsorted(self._numbers, side)] for side in pairs[batch].T)
+            return agreements(first, second)
+
+        with ThreadPoolExecutor(_THREADS) as judges:
+            for batch, values in zip(batches, judges.map(judge, batches), strict=True):
+                found[batch] = values
+        return found
+
+    def related(self, firsts: Ids, others: Ids) -> Array:
+        """The same of each of the first with each of the second."""
+        return self.agreements(np.stack([firsts, others], axis=1))
+
+
+def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:
+    """The files of each of these contents, by id."""
+    ids = contents.pictures(numbers)
+    known = {file.id: file for file in catalogue.files(np.concatenate([*ids, np.empty(0, np.int64)]))}
+    return [[known[id_] for id_ in each.tolist() if id_ in known] for each in ids]
+
+
+def fault(file: StoredFile) -> str | None:
+    """Why an indexed file is not to be counted on, or None: it is gone, closed, or another one than was indexed."""
+    try:
+        now = os.stat(file.path)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return _CHANGED if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime) else None

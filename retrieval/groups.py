@@ -1,0 +1,73 @@
+"""What is found of a store's duplicates: groups of pictures, the one to keep first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """What two pictures are to each other."""
+
+    identical = "identical"
+    near = "near-identical"
+    alike = "alike"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture of a group, and what it is to the group's first: `kind` is None for the first itself.
+
+    `similarity` to the first, 0 to 1: 1 of equal files, else the agreement or, of those alike, the cosine.
+    """
+
+    id: int
+    path: Path
+    label: str | None
+    width: int
+    height: int
+    size_bytes: int
+    kind: Kind | None
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Two or more pictures; the first is the one to keep: most pixels, then the largest file, then the oldest."""
+
+    kind: Kind
+    members: tuple[Member, ...]
+
+    @property
+    def spare_bytes(self) -> int:
+        """What all but the first take on the disk; nothing of pictures that are only alike."""
+        return sum(member.size_bytes for member in self.members[1:]) if self.kind is not Kind.alike else 0
+
+    @property
+    def spare(self) -> int:
+        """How many pictures are more than needed."""
+        return len(self.members) - 1 if self.kind is not Kind.alike else 0
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The groups of a store: identical and near-identical ones by the bytes to spare, then those alike.
+
+    `pictures` were searched. `unread` are files that could not be looked at, with the reason: they are in no group.
+    """
+
+    groups: tuple[Group, ...]
+    pictures: int
+    unread: tuple[tuple[Path, str], ...]
+    seconds: float
+
+    @property
+    def spare(self) -> int:
+        """How many pictures are more than needed."""
+        return sum(group.spare for group in self.groups)
+
+    @property
+    def spare_bytes(self) -> int:
+        """What they take on the disk."""
+        return sum(group.spare_bytes for group in self.groups)
