@@ -283,6 +283,15 @@ class Catalogue:
             row = connection.execute(select(*_LISTED).where(Picture.id == id_, ~Picture.missing)).one_or_none()
             return Listed(*row) if row else None
 
+    def pictures(self, ids: Sequence[int]) -> dict[int, Listed]:
+        """By id, those of these pictures that are not missing."""
+        with self._database.read() as connection:
+            portions = (
+                connection.execute(select(*_LISTED).where(~Picture.missing, Picture.id.in_(some)))
+                for some in _portions(ids)
+            )
+            return {row[0]: Listed(*row) for rows in portions for row in rows}
+
     def folders(self) -> list[bytes]:
         """Every folder that holds pictures that are not missing, directly."""
         with self._database.read() as connection:

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from indexes.records import Selection
+from indexes.records import Selection as Selection
 from retrieval.errors import GalleryError
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")

@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
-JOINS |= {"candidates", "glances", "duplicates"}
-TELL_WHAT_IS_STORED = {"answers", "tables"}
-OPEN_STORES = {"commands.gallery"}
+JOINS |= {"candidates", "glances", "duplicates", "selecting", "under_way"}
+TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
+OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
 MAY_IMPORT_TORCH = {
     "backbones",
     "model",
@@ -29,9 +29,16 @@ MAY_IMPORT_TORCH = {
 LAYERS = tuple(
     line.split()
     for line in """
-    commands.demo commands.duplicates
+    commands.demo commands.duplicates commands.serving
     commands.asking commands.gallery commands.judging commands.measuring commands.models commands.training
     commands commands.arguments commands.options commands.printing
+    serving.running
+    serving.app
+    serving.asking serving.browsing
+    serving.holding
+    serving.service serving.indexer
+    serving.gate serving.lanes serving.uploads serving.images serving.metrics serving.guard serving.schemas
+    serving serving.terms serving.wanted
     reproduce_page reproduce_tables
     reproduce_table_page
     reproduce_answers reproduce_words reproduce
@@ -55,14 +62,14 @@ LAYERS = tuple(
     compare search cropped
     focus looks
     explain indexing baselines checked matches
-    methods upkeep correspond verify
+    methods upkeep correspond verify under_way
     masked closed_form tuning calibration randomised sanity_pictures
     network split
     model samples overlay demo duplicates
     bundle walk backbones evaluate blur cam glances
     pictures fit verdicts alignment candidates stars
     presets head files metrics progress pairs
-    settings names groups
+    settings names groups selecting
     errors
     """.strip().splitlines()
 )

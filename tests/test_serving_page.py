@@ -298,7 +298,8 @@ def test_every_view_is_accessible_and_fits(
 
 def test_everything_can_be_reached_by_keyboard(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     ask(page, address, demo[1])
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.reload()
+    page.wait_for_selector("main[data-explained=true]")
     reached = set()
     for _ in range(40):
         page.keyboard.press("Tab")

@@ -30,8 +30,8 @@ from retrieval.names import CONTACT_SHEET, safe_name, unsure
 from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
 
 if TYPE_CHECKING:
-    from indexes.records import Selection
     from retrieval.engine import Engine, Question, Result
+    from retrieval.selecting import Selection
     from retrieval.shown import PairFiles, Shown
 
 _AT_ONCE = 128  # query pictures of one search

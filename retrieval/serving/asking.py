@@ -23,7 +23,6 @@ from retrieval.serving.schemas import (
     End,
     ExplanationOut,
     Found,
-    HitOut,
     Hits,
     Picture,
     Unexplained,
@@ -186,16 +185,11 @@ def _hits_out(here: Holding, answer: Answer, shown: Picture | Upload, wanted: Wa
         confident=any(similarity >= wanted.confidence for similarity in similarities),
         doubt=unsure(similarities, wanted.confidence),
         pool=answer.pool,
-        hits=[out for hit in answer.hits if (out := _hit_out(here, hit, answer.copies.get(hit.id, []))) is not None],
+        hits=[
+            hit_out(hit, answer.listed[hit.id], [answer.listed[copy.id] for copy in answer.copies.get(hit.id, [])])
+            for hit in answer.hits
+        ],
     )
-
-
-def _hit_out(here: Holding, hit: Hit, copies: list[Hit]) -> HitOut | None:
-    """The hit as it is told; None where it was removed from the store this moment."""
-    catalogue = here.service.engine.catalogue
-    listed = catalogue.picture(hit.id)
-    found = [catalogue.picture(copy.id) for copy in copies]
-    return listed and hit_out(hit, listed, [each for each in found if each])
 
 
 async def _as_hit(here: Holding, subject: Subject, picture: int) -> Hit:

@@ -12,12 +12,26 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from retrieval.duplicates import NEAR, Rules
+from retrieval.engine import Engine
 from retrieval.names import safe_name
-from retrieval.serving.holding import Holding, held
-from retrieval.serving.schemas import Gallery, Health, Indexing, Picture, Pictures, Status, picture_out, version_of
+from retrieval.serving.holding import Holding, held, place
+from retrieval.serving.schemas import (
+    Copies,
+    Copy,
+    Doubles,
+    Gallery,
+    Health,
+    Indexing,
+    Picture,
+    Pictures,
+    Status,
+    picture_out,
+    version_of,
+)
 from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
-from retrieval.serving.wanted import Id, Looking, Side, UploadName
+from retrieval.serving.wanted import Doubled, Id, Looking, Side, UploadName
 from retrieval.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.under_way import read_under_way
 
@@ -108,11 +122,48 @@ async def uploaded_image(upload: UploadName, here: Here, side: Wide = Side.mediu
         return _jpeg(await _drawn(here, here.uploads.find(upload), upload, side), kept=True)
 
 
+@router.get("/duplicates", dependencies=[Depends(place)])
+async def duplicates(wanted: Annotated[Doubled, Query()], here: Here) -> Doubles:
+    """Find pictures that are there more than once: equal files, and the same photograph saved anew."""
+    service = here.service
+    among = await service.in_thread(here.selected, wanted)
+    rules = Rules(None if wanted.identical else wanted.near or NEAR, wanted.alike, among)
+    return await service.call_slowly(lambda: _doubles(service.engine, rules, wanted.most))
+
+
 @open_router.get("/health")
 def health(here: Here) -> Health:
     """Whether the server runs and its store can be read. Needs no token."""
     here.service.engine.catalogue.count()
     return Health()
+
+
+def _doubles(engine: Engine, rules: Rules, most: int) -> Doubles:
+    found = engine.duplicates(rules)
+    told = found.groups[:most]
+    listed = engine.catalogue.pictures([member.id for group in told for member in group.members])
+    return Doubles(
+        groups=[
+            Copies(
+                kind=group.kind.value,
+                pictures=[
+                    Copy(
+                        picture=picture_out(listed[member.id]),
+                        kind=member.kind.value if member.kind else None,
+                        similarity=member.similarity,
+                    )
+                    for member in group.members
+                    if member.id in listed
+                ],
+            )
+            for group in told
+        ],
+        total=len(found.groups),
+        spare=found.spare,
+        spare_bytes=found.spare_bytes,
+        unread=len(found.unread),
+        seconds=found.seconds,
+    )
 
 
 async def _drawn(here: Holding, file: Path, version: str, side: int) -> bytes:

@@ -170,6 +170,32 @@ class Found(Hits):
     seconds: dict[str, float]
 
 
+class Copy(BaseModel):
+    """A picture of a group: what it is to the first, which is the one to keep, and how similar to it."""
+
+    picture: Picture
+    kind: Literal["identical", "near-identical", "alike"] | None
+    similarity: float
+
+
+class Copies(BaseModel):
+    """Two or more pictures that are the same, the one to keep first."""
+
+    kind: Literal["identical", "near-identical", "alike"]
+    pictures: list[Copy]
+
+
+class Doubles(BaseModel):
+    """The duplicates of a selection, and how many pictures and bytes are more than needed."""
+
+    groups: list[Copies]
+    total: int
+    spare: int
+    spare_bytes: int
+    unread: int = Field(description="Files that could not be looked at.")
+    seconds: float
+
+
 class Indexing(BaseModel):
     """How far an indexing is; `total` is null until the files are counted."""
 

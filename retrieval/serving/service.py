@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused
 from retrieval.settings import POOL, SLOW_METHODS, How
+from retrieval.stars import collapsed
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ CHUNK = 4  # hits explained at once: the first are there while the others are ma
 DECODERS = 2
 SLOW_AT_ONCE, SLOW_SECONDS = 2, 10  # explanations by slow methods in work, and after how long one more may ask
 _REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are held
-_LOOKED_THROUGH = 200  # hits of a query among which near-duplicates are looked for, at most
+LOOKED, MOST_LOOKED = 3, 200  # near-duplicates are looked for among so many times the hits, and at most so many
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """A query's hits, near-duplicates of each by its id, and how many candidates were rescored.
+    """A query's hits, near-duplicates of each by its id, what is known of all of them by theirs.
 
-    The subject has its descriptor now.
+    `pool` candidates were rescored. The subject has its descriptor now.
     """
 
     subject: Subject
     hits: list[Hit]
     copies: dict[int, list[Hit]]
+    listed: dict[int, Listed]
     pool: int
 
 
@@ -90,7 +92,7 @@ class Pairs:
 
 
 class Service:
-    """An engine for many at once. Its methods run in one event loop, the engine in one thread, and one for slow methods."""
+    """An engine for many at once. Its methods run in one event loop, the engine in a thread, and what is slow in another."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -98,7 +100,7 @@ class Service:
         self._explaining: Lane[Pairs, list[Explanation]] = Lane(self._explain, 1)
         self._calling: Lane[Callable[[], object], object] = Lane(_call, 1)
         self._worker = Worker(self._asking, self._explaining, self._calling)
-        self._slow: Lane[Pairs, list[Explanation]] = Lane(self._explain, 1)
+        self._slow: Lane[Callable[[], object], object] = Lane(_call, 1)
         self._slow_worker = Worker(self._slow)
         self._slow_gate = Gate(SLOW_AT_ONCE, SLOW_SECONDS)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
@@ -117,8 +119,12 @@ class Service:
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run something on the engine's thread, between batches."""
-        found = await asyncio.wrap_future(self._worker.submit(self._calling, function))
-        return found  # type: ignore[return-value]
+        return cast(T, await asyncio.wrap_future(self._worker.submit(self._calling, function)))
+
+    async def call_slowly(self, function: Callable[[], T]) -> T:
+        """Run something that takes long on the thread for that. Raises Refused where enough waits there already."""
+        with self._slow_gate.entered():
+            return cast(T, await asyncio.wrap_future(self._slow_worker.submit(self._slow, function)))
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Run something beside the engine, such as decoding."""
@@ -187,8 +193,7 @@ class Service:
         """By turns with queries, or, where that would keep them waiting, on a thread for what is slow."""
         if job.how.method not in SLOW_METHODS:
             return await asyncio.wrap_future(self._worker.submit(self._explaining, job))
-        with self._slow_gate.entered():
-            return await asyncio.wrap_future(self._slow_worker.submit(self._slow, job))
+        return (await self.call_slowly(lambda: self._explain([job])))[0]
 
     async def _pixels(self, subject: Subject, how: How) -> Pixels:
         if subject.pixels is not None and how.size in (None, self.engine.bundle.card.preprocessing.size):
@@ -234,11 +239,31 @@ class Service:
             pool, ranked = self.engine.ranked(Question(subject.file, subject.pixels, descriptor, ids, {}))
             others = (hit for hit in ranked if hit.id != subject.picture)
             similar = takewhile(lambda hit: hit.similarity >= ask.min_similarity, others)
-            hits, copies = list(islice(similar, ask.top)), dict[int, list[Hit]]()
-            ranked_anew = [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
-            return Answer(subject, ranked_anew, copies, pool)
+            looked = list(islice(similar, min(LOOKED * ask.top, MOST_LOOKED) if ask.collapse else ask.top))
+            listed = self.engine.catalogue.pictures([hit.id for hit in looked])
+            groups = self._groups([hit for hit in looked if hit.id in listed], listed, ask)[: ask.top]
+            hits = [replace(group[0], rank=rank) for rank, group in enumerate(groups, 1)]
+            return Answer(subject, hits, {group[0].id: group[1:] for group in groups}, listed, pool)
         except Exception as error:
             return error
+
+    def _groups(self, hits: list[Hit], listed: dict[int, Listed], ask: Ask) -> list[list[Hit]]:
+        """Each hit with its near-duplicates behind it, or, where that is not asked for, alone."""
+        if not ask.collapse or not hits:
+            return [[hit] for hit in hits]
+        ids = np.array([hit.id for hit in hits])
+        known = [
+            pair
+            for some, vectors in self.engine.catalogue.vectors_of(ids, self.engine.bundle.fingerprint)
+            for pair in zip(some.tolist(), vectors, strict=True)
+        ]
+        there = dict(known)
+        hits = [hit for hit in hits if hit.id in there]
+        numbers = collapsed([listed[hit.id].hash for hit in hits], np.stack([there[hit.id] for hit in hits]))
+        groups: dict[int, list[Hit]] = defaultdict(list)
+        for number, hit in zip(numbers, hits, strict=True):
+            groups[number].append(hit)
+        return list(groups.values())
 
     def _explain(self, jobs: list[Pairs]) -> list[list[Explanation]]:
         return [self.engine.explain_read(job.query, job.others, job.distances, job.how) for job in jobs]

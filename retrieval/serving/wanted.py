@@ -43,6 +43,17 @@ class Looking(Filters):
     most: int = Field(60, ge=1, le=200, description="How many pictures at once.")
 
 
+class Doubled(Filters):
+    """What counts as a duplicate."""
+
+    near: float | None = Field(
+        None, ge=0.5, le=1, description="Agreement of details from which two are the same photograph. [a tried one]"
+    )
+    identical: bool = Field(False, description="Only equal files; no picture is looked at.")
+    alike: float | None = Field(None, ge=0.7, le=1, description="Also groups that the model finds so alike.")
+    most: int = Field(500, ge=1, le=5000, description="How many groups are told at most.")
+
+
 class Explaining(BaseModel):
     """How pairs are explained."""
 

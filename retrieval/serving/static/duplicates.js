@@ -8,13 +8,14 @@ export async function showDuplicates(main, signal) {
   const of = state();
   main.replaceChildren(make("h2", {}, "Duplicates"), make("p", { class: "quiet" }, "Comparing all pictures with each other…"));
   const found = await get(withParameters("api/duplicates", filters(of)), { signal });
-  const spare = found.groups.flatMap((group) => group.pictures.slice(1));
   main.replaceChildren(
     make("h2", {}, "Duplicates"),
     make("p", { class: "quiet" }, found.groups.length
-      ? `${counted(found.groups.length, "group", "groups")}, ${counted(spare.length, "picture", "pictures")} more than needed, ${bytes(spare.reduce((sum, each) => sum + each.picture.size, 0))}. The first of a group is the one to keep. Nothing is deleted here.`
+      ? `${counted(found.total, "group", "groups")}, ${counted(found.spare, "picture", "pictures")} more than needed, ${bytes(found.spare_bytes)}. The first of a group is the one to keep. Nothing is deleted here.`
       : "No picture is there twice."),
     make("div", { class: "groups" }, found.groups.map((group, place) => section(group, place + 1, of))));
+  if (found.total > found.groups.length) main.append(make("p", { class: "quiet" }, `${found.total - found.groups.length} more: retrieve duplicates lists them all.`));
+  if (found.unread) main.append(make("p", { class: "quiet" }, `${counted(found.unread, "file", "files")} could not be looked at.`));
   tell(counted(found.groups.length, "group", "groups"));
   return () => {};
 }
