@@ -24,8 +24,8 @@ SIZE = SIDE * SIDE + _COARSE * _COARSE * 3
 
 _MIDDLE = 32  # between the coarsest side and SIDE
 _STARTS = (1.0, 0.87)  # scales from which a fit begins: as it is, and cropped
-_ROUNDS, _FINE_ROUNDS = 10, 4  # steps at the coarsest side, and at the others
-_WORTH, _WORTH_DETAILS = 0.75, 0.5  # correlations at the coarsest and the middle side below which no more is tried
+_FIRST_ROUNDS, _ROUNDS, _FINE_ROUNDS = 4, 10, 4  # steps of a first try, at the coarsest side, and at the others
+_WORTH_MORE, _WORTH, _WORTH_DETAILS = 0.6, 0.8, 0.65  # correlations, by that order, below which no more is tried
 _SCALES, _SHIFTS = (0.75, 1.34), (-0.3, 0.3)  # of a copy with up to a fifth of a side cropped, and some room
 _STEP = 0.08  # the most that one step moves, of half a picture
 _OVERLAP = 0.6  # of each picture that the other must have
@@ -46,10 +46,9 @@ def agreements(first: Smalls, second: Smalls) -> Array:
     pictures do not fit over each other with 60 % of each in common, and for pictures without details.
     """
     found = np.zeros(len(first), np.float32)
-    fits, correlations = _coarse_fits(_grey(first, _COARSE), _grey(second, _COARSE))
-    places = np.flatnonzero(correlations >= _WORTH)
+    places, fits = _coarse_fits(first, second)
     if len(places):
-        fits, details = _finer(first[places], second[places], fits[places], _MIDDLE)
+        fits, details = _finer(first[places], second[places], fits, _MIDDLE)
         going_on = details >= _WORTH_DETAILS
         places, fits = places[going_on], fits[going_on]
     if len(places):
@@ -62,22 +61,29 @@ def _grey(smalls: Smalls, side: int) -> Array:
     """Grey levels (P, side, side), averaged."""
     cell = SIDE // side
     full = smalls[:, : SIDE * SIDE].astype(np.float32)
-    averaged: Array = full.reshape(-1, side, cell, side, cell).mean(axis=(2, 4), dtype=np.float32)
+    averaged: Array = full.reshape(len(smalls), side, cell, side, cell).mean(axis=(2, 4), dtype=np.float32)
     return averaged
 
 
-def _coarse_fits(a: Array, b: Array) -> tuple[Array, Array]:
-    """The best fit (P, 4) of each pair at the coarsest side, begun from either picture, and its correlation (P,)."""
+def _coarse_fits(first: Smalls, second: Smalls) -> tuple[NDArray[np.int64], Array]:
+    """The places (Q,) of the pairs that are worth more, and the best fit (Q, 4) of each at the coarsest side.
+
+    Most pairs are no copies, which a first try tells: of 1,200 copies the worst correlated by .83 after it.
+    """
     blurred = _blur(_COARSE, 0.6)
-    a, b = (_between(blurred, grey, blurred.T) for grey in (a, b))
-    fits, best = _start(1.0, len(a)), _correlation(a, b, np.ones_like(a))
+    a, b = (_between(blurred, _grey(smalls, _COARSE), blurred.T) for smalls in (first, second))
+    best = _correlation(a, b, np.ones_like(a))
+    tried = _fit_correlation(a, b, _fitted(a, b, _start(1.0, len(a)), _FIRST_ROUNDS))
+    places = np.flatnonzero(np.maximum(best, tried) >= _WORTH_MORE)
+    a, b, best, fits = a[places], b[places], best[places], _start(1.0, len(places))
     for scale in _STARTS:
         start = _start(scale, len(a))
-        for tried in (_fitted(a, b, start, _ROUNDS), _inverse(_fitted(b, a, start, _ROUNDS))):
-            correlation = _fit_correlation(a, b, tried)
+        for fit in (_fitted(a, b, start, _ROUNDS), _inverse(_fitted(b, a, start, _ROUNDS))):
+            correlation = _fit_correlation(a, b, fit)
             better = correlation > best
-            fits[better], best[better] = tried[better], correlation[better]
-    return fits, best
+            fits[better], best[better] = fit[better], correlation[better]
+    worth = best >= _WORTH
+    return places[worth], fits[worth]
 
 
 def _inverse(fits: Array) -> Array:
@@ -118,10 +124,10 @@ def _fitted(a: Array, b: Array, fits: Array, rounds: int) -> Array:
         slopes[..., 0], slopes[..., 1] = gradient_across * axis, gradient_across
         slopes[..., 2], slopes[..., 3] = gradient_down * axis[:, None], gradient_down
         slopes[..., 4], slopes[..., 5] = _between(down, a, across) * shared, shared
-        unknowns = slopes.reshape(count, -1, 6)
+        unknowns = slopes.reshape(count, side * side, 6)
         squares = unknowns.transpose(0, 2, 1) @ unknowns
         squares += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("pii->pi", squares)[:, None] + 1e-3)
-        wanted = unknowns.transpose(0, 2, 1) @ (b * shared).reshape(count, -1, 1)
+        wanted = unknowns.transpose(0, 2, 1) @ (b * shared).reshape(count, side * side, 1)
         solved = np.linalg.solve(squares, wanted)[..., 0]
         fits = fits + np.clip(solved[:, :4] / np.maximum(solved[:, 4:5], 0.3), -_STEP, _STEP)
         fits[:, ::2] = np.clip(fits[:, ::2], *_SCALES)
@@ -168,7 +174,7 @@ def _agreement(first: Smalls, second: Smalls, fits: Array) -> Array:
 
 def _colours(smalls: Smalls) -> Array:
     """Coarse colours (P, 3, n, n)."""
-    return smalls[:, SIDE * SIDE :].astype(np.float32).reshape(-1, _COARSE, _COARSE, 3).transpose(0, 3, 1, 2)
+    return smalls[:, SIDE * SIDE :].astype(np.float32).reshape(len(smalls), _COARSE, _COARSE, 3).transpose(0, 3, 1, 2)
 
 
 def _fit_correlation(a: Array, b: Array, fits: Array) -> Array:

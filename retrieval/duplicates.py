@@ -93,11 +93,13 @@ class _Kept:
         """Take in contents."""
         new = np.array([number for number in numbers.tolist() if number not in self._files], np.int64)
         for number, files in zip(new.tolist(), files_of(self._catalogue, self._contents, new), strict=True):
-            faults = {file.id: fault(file) for file in files}
-            self._unread.update(
-                {Path(os.fsdecode(file.path)): reason for file in files if (reason := faults[file.id]) is not None}
-            )
-            self._files[number] = sorted((file for file in files if faults[file.id] is None), key=_worth)
+            self._files[number] = sorted((file for file in files if self._stands(file)), key=_worth)
+
+    def _stands(self, file: StoredFile) -> bool:
+        path = Path(os.fsdecode(file.path))
+        if path not in self._unread and (reason := fault(file)) is not None:
+            self._unread[path] = reason
+        return path not in self._unread
 
     def only(self, pairs: Pairs) -> Pairs:
         """Those of these pairs of which both have a file."""

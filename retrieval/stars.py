@@ -14,8 +14,11 @@ Related = Callable[[Places, Places], Array]
 """How similar each of the first is to each of the second, (P,), 0 to 1."""
 
 COLLAPSE = 0.96
-"""The cosine of descriptors above which two hits are shown as one: of 160 such pairs of photographs in five sets two
-were not the same."""
+"""The cosine of descriptors from which two hits are shown as one.
+
+Of 77 such pairs among 12,500 photographs of five sets 75 agree in their details too; two are a wide crop and one with
+writing over it.
+"""
 
 
 def stars(pairs: Places, order: Places, least: float, related: Related) -> list[dict[int, float]]:

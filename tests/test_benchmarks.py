@@ -138,3 +138,14 @@ def test_verification_is_measured_beside_a_plain_answer() -> None:
     assert [len(samples) for samples in told["seconds"].values()] == [2, 2, 2, 2]
     middle = told["medians"]
     assert told["added_by_verification"] == middle["explained and verified"] - middle["explained"]
+
+
+def test_duplicates_are_measured_by_kind() -> None:
+    told = measured("duplicates", "measure(None, count=30, copied=6, rounds=2, with_imagededup=False)")
+    assert (told["setup"]["originals"], told["setup"]["copied"], told["setup"]["files"]) == (30, 6, 66)
+    assert {len(samples) for samples in told["seconds"].values()} == {2}
+    ours, descriptors = told["found"].values()
+    assert ours["recall"].keys() == descriptors["recall"].keys()
+    assert ours["recall"]["renamed"] == descriptors["recall"]["renamed"] == 1
+    assert ours["recall"]["recompressed at 40"] == 1
+    assert ours["groups of several originals"] == len(ours["joined"]) == 0

@@ -14,7 +14,7 @@ from indexes import catalogue as module
 from indexes.base import Ids, Vectors
 from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, Twin
+from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
 
 MODEL = "model-a"
 
@@ -390,6 +390,24 @@ def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     ids = np.array([known.id for known in catalogue.known_files(b"/g")], np.int64)
     assert list(catalogue.vectors_of(ids, "model-b")) == []
+
+
+def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    assert [len(each) for each in catalogue.contents()] == [0, 0]
+    recorded(catalogue, *(picture(b"/g/%d" % number, content=b"%032d" % (number % 3)) for number in range(7)))
+    catalogue.set_missing([2], True)
+    ids, hashes = catalogue.contents()
+    assert ids.tolist() == [1, 3, 4, 5, 6, 7]
+    assert hashes.tolist() == [b"%032d" % number for number in (0, 2, 0, 1, 2, 0)]
+
+
+def test_files_come_by_id_as_they_were_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_VARIABLES", 2)
+    recorded(catalogue, *(picture(b"/g/a/%d" % number) for number in range(4)))
+    catalogue.set_missing([2], True)
+    found = catalogue.files(np.array([4, 1, 2, 9]))
+    assert found == [StoredFile(1, b"/g/a/0", "a", 30, 40, 10, 20), StoredFile(4, b"/g/a/3", "a", 30, 40, 10, 20)]
 
 
 def test_labels_are_each_told_once(catalogue: Catalogue) -> None:

@@ -125,6 +125,8 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
         (["fit", "gone", "--out", "bundle"], "gone does not exist"),
         (["calibrate"], "is not a store"),
+        (["duplicates"], "is not a store"),
+        (["duplicates", "--store", "{store}", "--html", "."], ". is a folder: give --html a file"),
         (
             ["calibrate", "--store", "{store}"],
             "too few to calibrate to: index at least 20, with 4 or more in two class",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.names import in_plain_letters, percent, safe_name
+from retrieval.names import in_plain_letters, percent, safe_name, told_bytes
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,13 @@ def test_names_are_safe_to_show(name: str | bytes | Path, safe: str) -> None:
 @pytest.mark.parametrize(("share", "text"), [(0.7943, "79.4 %"), (0.9998, "99.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")])
 def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (45_460, "45.5 kB"), (999_960, "1.0 MB"), (3e12, "3.0 TB")]
+)
+def test_bytes_as_people_say_them(count: int, text: str) -> None:
+    assert told_bytes(count) == text
 
 
 def test_what_an_encoding_lacks_looks_alike_in_ascii() -> None:
