@@ -137,10 +137,11 @@ function reading() {
 
 /** What is laid over all pictures, and how strongly. */
 function toolbar(of, cards, result) {
-  const radio = (view, title) => make("label", {},
-    make("input", { type: "radio", name: "view", value: view, checked: of.view === view }), make("span", { class: view }, title));
+  const radio = (view, title, more) => make("label", {},
+    make("input", { type: "radio", name: "view", value: view, checked: of.view === view }),
+    make("span", { class: view }, title, more && make("span", { class: "long" }, more)));
   const views = make("fieldset", { class: "views" }, make("legend", { class: "unseen" }, "What is shown over the pictures"),
-    radio("picture", "Picture"), radio("factual", "Factual: for"), radio("counterfactual", "Counterfactual: against"));
+    radio("picture", "Picture"), radio("factual", "Factual", ": for"), radio("counterfactual", "Counterfactual", ": against"));
   views.addEventListener("change", (event) => {
     go({ view: event.target.value }, { replace: true, silent: true });
     cards.forEach((card) => card.draw(event.target.value));

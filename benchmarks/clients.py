@@ -1,0 +1,187 @@
+"""Many clients at once for a minute: whether each gets the answer that one alone gets, and what memory does meanwhile.
+
+Every client asks again and again with a picture of the folder, hits and heatmaps, over loopback, from this process.
+Past its queue the server says 503, and the client asks again when told. Meanwhile the server brings its store up to
+date with a second gallery. An answer must equal, but for its seconds, the one that a single client got before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from galleries import gallery, generate, pictures
+from machine import facts, machine, versions, write
+from served import index, server
+
+CLIENTS, SECONDS = 64, 60
+ASKED = 40  # different pictures
+BESIDE = 3000  # pictures indexed meanwhile
+TOLERANCE = 0.003  # of heatmaps' values, which are told to three digits
+
+Answer = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of pictures; else they are generated")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help=f"at once [default: {CLIENTS}]")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long [default: {SECONDS}]")
+    parser.add_argument("--beside", type=int, default=BESIDE, help=f"pictures indexed meanwhile [default: {BESIDE}]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
+    chosen = parser.parse_args()
+    result = measure(chosen.folder, chosen.clients, chosen.seconds, chosen.beside)
+    print(told(result))
+    write(result, chosen.json)
+
+
+def measure(folder: Path | None, clients: int, seconds: float, beside: int) -> dict[str, Any]:
+    """The machine, the set-up, statuses, answers that differ, memory every second, and what was indexed beside."""
+    with gallery(folder, 200) as place, tempfile.TemporaryDirectory() as work:
+        store, other = Path(work) / "store", Path(work) / "other"
+        other.mkdir()
+        shutil.copy(pictures(place)[0], other / "first.jpg")
+        index(store, place, other)
+        with server(store) as (address, process):
+            load = _Load(address, place, [each.read_bytes() for each in pictures(place)[:ASKED]])
+            load.expect()
+            generate(other, beside)
+            load.post("/api/index")
+            load.run(clients, seconds, process)
+            while (status := load.get("/api/status"))["indexing"] is not None:
+                time.sleep(0.5)
+    return {
+        "machine": machine(),
+        "setup": {
+            **versions("openvino", "fastapi", "uvicorn"),
+            "pictures of": folder.name if folder else "generated",
+            "clients": clients,
+            "seconds": seconds,
+        },
+        "statuses": dict(load.statuses),
+        "broken lines": load.broken,
+        "answers that differ": load.differing,
+        "largest difference of heatmaps": load.largest,
+        "memory": load.memory,
+        "indexed beside": sum(each["pictures"] for each in status["galleries"] if each["folder"] == str(other)) - 1,
+        "of": beside,
+        "last error of indexing": status["indexing_error"],
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The same for people."""
+    names = ("statuses", "broken lines", "answers that differ", "largest difference of heatmaps")
+    memory = " ".join(f"{each / 1e6:.0f}" for each in result["memory"])
+    return "\n".join(
+        [
+            *facts(result),
+            *(f"{name}: {result[name]}" for name in names),
+            f"memory of the server, each second: {memory} MB",
+            f"indexed beside: {result['indexed beside']} of {result['of']} ({result['last error of indexing']})",
+        ]
+    )
+
+
+class _Load:
+    def __init__(self, address: str, place: Path, asked: list[bytes]) -> None:
+        self._line = address.removeprefix("http://").rstrip("/")
+        self._path = f"/api/query?top=12&folder={quote(str(place.resolve()))}"
+        self._asked = asked
+        self._expected: list[Answer] = []
+        self._lock = threading.Lock()
+        self.statuses: Counter[int] = Counter()
+        self.broken = self.differing = 0
+        self.largest = 0.0
+        self.memory: list[int] = []
+
+    def get(self, path: str) -> Answer:
+        return self._told("GET", path)
+
+    def post(self, path: str) -> Answer:
+        return self._told("POST", path)
+
+    def expect(self) -> None:
+        """What a single client is answered."""
+        self._expected = [self._told("POST", self._path, content) for content in self._asked]
+
+    def run(self, clients: int, seconds: float, process: int) -> None:
+        """All clients at once for so long; the process' memory is noted every second."""
+        until = time.monotonic() + seconds
+        threads = [threading.Thread(target=self._ask, args=(number, until)) for number in range(clients)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < until:
+            self.memory.append(_resident(process))
+            time.sleep(1)
+        for thread in threads:
+            thread.join()
+        self.memory.append(_resident(process))
+
+    def _told(self, method: str, path: str, content: bytes = b"") -> Answer:
+        line = http.client.HTTPConnection(self._line, timeout=120)
+        line.request(method, path, content)
+        answer: Answer = json.loads(line.getresponse().read())
+        line.close()
+        return answer
+
+    def _ask(self, number: int, until: float) -> None:
+        line = http.client.HTTPConnection(self._line, timeout=120)
+        while time.monotonic() < until:
+            place = number % len(self._asked)
+            number += 1
+            try:
+                line.request("POST", self._path, self._asked[place])
+                response = line.getresponse()
+                body = response.read()
+            except (OSError, http.client.HTTPException):
+                self._note(None, None, None)
+                line.close()
+                continue
+            self._note(response.status, json.loads(body), self._expected[place])
+            if response.status == http.client.SERVICE_UNAVAILABLE:
+                time.sleep(float(response.headers["retry-after"]))
+        line.close()
+
+    def _note(self, status: int | None, answer: Answer | None, expected: Answer | None) -> None:
+        difference = _difference(answer, expected) if status == http.client.OK and answer and expected else 0.0
+        with self._lock:
+            if status is None:
+                self.broken += 1
+                return
+            self.statuses[status] += 1
+            self.differing += difference is None or difference > TOLERANCE
+            self.largest = max(self.largest, difference or 0.0)
+
+
+def _difference(answer: Answer, expected: Answer) -> float | None:
+    """The largest one of heatmaps' values; None where hits or anything else differs."""
+    maps, wanted = ([_values(each) for each in told["explanations"]] for told in (answer, expected))
+    if answer["hits"] != expected["hits"] or [len(each) for each in maps] != [len(each) for each in wanted]:
+        return None
+    pairs = [pair for own, other in zip(maps, wanted, strict=True) for pair in zip(own, other, strict=True)]
+    return max((abs(a - b) for a, b in pairs), default=0.0)
+
+
+def _values(explanation: Answer) -> list[float]:
+    sides = [explanation[side][kind] for side in ("query", "hit") for kind in ("factual", "counterfactual")]
+    return [value for rows in sides for row in rows for value in row]
+
+
+def _resident(process: int) -> int:
+    """The memory that a process holds now, in bytes."""
+    lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+if __name__ == "__main__":
+    main()

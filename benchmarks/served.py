@@ -1,0 +1,44 @@
+"""A server as a process of its own over a folder, for the benchmarks that ask one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from machine import RETRIEVE
+
+
+@contextmanager
+def served_store(gallery: Path, *options: str) -> Iterator[str]:
+    """The address of a server over a store of this folder, both made for the time."""
+    with tempfile.TemporaryDirectory() as folder:
+        index(Path(folder) / "store", gallery)
+        with server(Path(folder) / "store", *options) as (address, _):
+            yield address
+
+
+def index(store: Path, *galleries: Path) -> None:
+    """Bring a store up to date with these folders."""
+    command = [*RETRIEVE, "index", *map(os.fspath, galleries), "--store", os.fspath(store)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+@contextmanager
+def server(store: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """A server over a store: its address, and its process."""
+    command = [*RETRIEVE, "serve", "--port", "0", "--store", os.fspath(store), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"COLUMNS": "200"}, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found, "the server did not start"
+        try:
+            yield found[0], process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
