@@ -21,6 +21,7 @@ from retrieval.search import Hit
 from retrieval.settings import CONFIDENCE, THRESHOLD
 from retrieval.shown import PairFiles
 from retrieval.tuning import read_tuning
+from retrieval.under_way import read_under_way
 from retrieval.verify import Verification
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
@@ -102,10 +103,12 @@ def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
 def status_json(catalogue: Catalogue) -> Values:
     """What a store holds."""
     tuning, calibration = read_tuning(catalogue), read_calibration(catalogue)
+    indexing = read_under_way(catalogue)
     return {
         "store": str(catalogue.folder),
         "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
         "generation": catalogue.generation,
+        "indexing": {"done": indexing.done, "total": indexing.total} if indexing else None,
         "index": asdict(tuning) if tuning else None,
         "calibration": asdict(calibration) | {"in_use": in_use(calibration, catalogue)} if calibration else None,
         "galleries": [

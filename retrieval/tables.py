@@ -26,6 +26,7 @@ from retrieval.names import CONTACT_SHEET, CURVES, MATCHES, percent, safe_name
 from retrieval.samples import LeftOut
 from retrieval.search import Hit
 from retrieval.tuning import Tuning, read_tuning
+from retrieval.under_way import UnderWay, read_under_way
 from retrieval.verdicts import Confusion, Confusions
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
@@ -121,9 +122,18 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
         index_line(read_tuning(catalogue)),
         _calibration_line(catalogue),
         galleries_table(catalogue.counts()),
+        under_way_line(read_under_way(catalogue)),
         Text(f"{len(failures)} failed"),
         failures_lines(failures, most_failures),
     )
+
+
+def under_way_line(found: UnderWay | None) -> Text:
+    """How far an indexing is; nothing where none goes on."""
+    if found is None:
+        return Text(end="")
+    total = f" of {found.total:,}" if found.total is not None else ""
+    return Text(f"being indexed: {found.done:,}{total} files dealt with")
 
 
 def index_line(tuning: Tuning | None) -> Text:

@@ -199,9 +199,8 @@ function showStore() {
     status.failed ? `, ${counted(status.failed, "file", "files")} could not be read (retrieve status tells why)` : "", " ", refresh);
 }
 
-// On a small screen filters that are not in use would only be in the way.
-document.getElementById("filtering").open = innerWidth > 640 || !filterForm.querySelector("[type=reset]").hidden;
-
 onChange(render);
 render();
+// On a small screen filters that are not in use would only be in the way.
+document.getElementById("filtering").open = innerWidth > 640 || !filterForm.querySelector("[type=reset]").hidden;
 look();

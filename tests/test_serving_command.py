@@ -1,0 +1,52 @@
+"""`retrieve serve` as a person starts and stops it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.error
+import urllib.request
+from http.client import HTTPResponse
+
+import pytest
+
+from tests.command import retrieve, sentence
+from tests.served import served
+from tests.store import Indexed
+
+
+def get(address: str, **headers: str) -> HTTPResponse:
+    answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=30)
+    assert isinstance(answer, HTTPResponse)
+    return answer
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signals) -> None:
+    with served(indexed.store, stop=stop) as address:
+        assert address.startswith("http://127.0.0.1:")
+        assert json.load(get(address + "health")) == {"status": "ok"}
+        assert b"static/main.js" in get(address).read()
+
+
+def test_another_address_wants_a_token_which_is_printed(indexed: Indexed) -> None:
+    with served(indexed.store, "--host", "0.0.0.0") as address:
+        place, _, token = address.partition("?token=")
+        assert len(token) >= 20
+        here = place.replace("0.0.0.0", "127.0.0.1")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(here + "api/status")
+        assert json.load(get(here + "api/status", Authorization=f"Bearer {token}"))["pictures"] == 16
+
+
+def test_a_port_in_use_is_told(indexed: Indexed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = sentence(retrieve("serve", "--port", port, "--store", indexed.store))
+    assert port in said
+    assert "--port" in said
+
+
+def test_an_address_of_no_machine_is_told(indexed: Indexed) -> None:
+    assert "cannot be served" in sentence(retrieve("serve", "--host", "no.such.host.invalid", "--store", indexed.store))
