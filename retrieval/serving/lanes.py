@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
@@ -79,6 +81,9 @@ class Worker:
         self._thread.join()
 
     def _work(self) -> None:
+        # Threads of BLAS and OpenMP wait for each other in a spin: where another process, such as the browser, has one
+        # of the cores, a small product takes ten times as long by two of them as by one.
+        threadpool_limits(1)
         while not self._closed:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self.waiting)

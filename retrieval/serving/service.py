@@ -92,7 +92,7 @@ class Pairs:
 
 
 class Service:
-    """An engine for many at once: its methods run in one event loop, the engine in a thread, what is slow in another."""
+    """An engine for many at once. Its methods run in one event loop, the engine in a thread, slow work in another."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
