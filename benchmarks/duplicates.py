@@ -6,7 +6,8 @@ hashes of the public `imagededup` package at their default thresholds, and what 
 themselves, from a cosine of .9 on (the default of imagededup's CNN, which is left out, as its weights are a download).
 
 A copy is found where it is in one group with its original. Groups that hold more than one original are told with their
-files: a folder may have duplicates of its own, so look at them. Pairs make groups by what they join.
+files: a folder may have duplicates of its own, so look at them. Each way tells pairs, which make groups by what they
+join; those of imagededup are not meant to be chained, so pairs of two originals are counted too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ ALIKE = 0.9
 HASHES = ("PHash", "DHash", "WHash", "AHash")
 OURS, DESCRIPTORS = "retrieve duplicates", f"descriptors alone, from {ALIKE}"
 
+Pairs = list[tuple[Path, Path]]
 Groups = list[set[Path]]
 
 
@@ -66,7 +68,7 @@ def measure(
         started = time.perf_counter()
         files = engine.index(place).added
         indexing = time.perf_counter() - started
-        ways: dict[str, Callable[[], Groups]] = {
+        ways: dict[str, Callable[[], Pairs]] = {
             OURS: lambda: found_by(engine, Rules()),
             DESCRIPTORS: lambda: found_by(engine, Rules(near=None, alike=ALIKE)),
         }
@@ -74,7 +76,7 @@ def measure(
             ways |= {name: hashed(name, place) for name in HASHES}
         samples = in_turn({name: lambda find=find: _timed(find) for name, find in ways.items()}, rounds)  # type: ignore[misc]
         engine.close()
-        found = {name: judged(place, runs[-1][1], sources) for name, runs in samples.items()}
+        found = {name: judged(place, runs[-1][1], sources, source) for name, runs in samples.items()}
     return {
         "machine": machine(),
         "setup": {
@@ -93,27 +95,27 @@ def measure(
     }
 
 
-def found_by(engine: Engine, rules: Rules) -> Groups:
-    """Ours, of a gallery that is indexed already."""
+def found_by(engine: Engine, rules: Rules) -> Pairs:
+    """Ours, of a gallery that is indexed already: each picture of a group with its first."""
     groups = [[member.path for member in group.members] for group in engine.duplicates(rules).groups]
-    return joined([(first, other) for first, *others in groups for other in others])
+    return [(first, other) for first, *others in groups for other in others]
 
 
-def hashed(name: str, folder: Path) -> Callable[[], Groups]:
+def hashed(name: str, folder: Path) -> Callable[[], Pairs]:
     """A hash of imagededup at its defaults, from the files on."""
     import imagededup.methods
 
     logging.disable(logging.INFO)
     method = getattr(imagededup.methods, name)(verbose=False)
 
-    def find() -> Groups:
+    def find() -> Pairs:
         pairs = method.find_duplicates(image_dir=folder, recursive=True)
-        return joined([(folder / one, folder / other) for one, others in pairs.items() for other in others])
+        return [(folder / one, folder / other) for one, others in pairs.items() for other in others]
 
     return find
 
 
-def joined(pairs: Sequence[tuple[Path, Path]]) -> Groups:
+def joined(pairs: Pairs) -> Groups:
     """What the pairs join, directly or by others."""
     beside: dict[Path, set[Path]] = defaultdict(set)
     for one, other in pairs:
@@ -133,8 +135,9 @@ def joined(pairs: Sequence[tuple[Path, Path]]) -> Groups:
     return groups
 
 
-def judged(folder: Path, groups: Groups, sources: dict[str, Path]) -> dict[str, Any]:
+def judged(folder: Path, pairs: Pairs, sources: dict[str, Path], source: Path) -> dict[str, Any]:
     """By kind the share of copies that are with their original, and the originals that are in one group."""
+    groups = joined(pairs)
     group_of = {path: number for number, group in enumerate(groups) for path in group}
     originals = {path.stem: path for path in (folder / ORIGINALS).iterdir()}
     recall = {}
@@ -143,8 +146,15 @@ def judged(folder: Path, groups: Groups, sources: dict[str, Path]) -> dict[str, 
         with_it = [group_of.get(copy, -1) == group_of.get(originals[copy.stem], -2) for copy in copies]
         recall[kind] = sum(with_it) / len(copies)
     several = [sorted({path.stem for path in group}) for group in groups]
-    names = [[sources[stem].name for stem in stems] for stems in several if len(stems) > 1]
-    return {"recall": recall, "groups": len(groups), "groups of several originals": len(names), "joined": names}
+    names = [[str(sources[stem].relative_to(source)) for stem in stems] for stems in several if len(stems) > 1]
+    return {
+        "recall": recall,
+        "groups": len(groups),
+        "groups of several originals": len(names),
+        "the largest": max(map(len, names), default=0),
+        "pairs of two originals": len({frozenset((a.stem, b.stem)) for a, b in pairs if a.stem != b.stem}),
+        "joined": names,
+    }
 
 
 def told(result: dict[str, Any]) -> str:
@@ -153,16 +163,19 @@ def told(result: dict[str, Any]) -> str:
     lines.append(f"indexing, once, which ours and the descriptors need: {result['indexing_seconds']:.3f} s")
     for name, found in result["found"].items():
         recall = ", ".join(f"{kind} {share:.3f}" for kind, share in found["recall"].items())
-        lines.append(f"{name}: {recall}; {found['groups of several originals']} groups of several originals")
+        lines.append(
+            f"{name}: {recall}; {found['groups of several originals']} groups of several originals, the largest of"
+            f" {found['the largest']}, {found['pairs of two originals']} pairs of two"
+        )
         if len(found["joined"]) <= 60:
             lines += [f"  {' '.join(names)}" for names in found["joined"]]
     return "\n".join(lines)
 
 
-def _timed(find: Callable[[], Groups]) -> tuple[float, Groups]:
+def _timed(find: Callable[[], Pairs]) -> tuple[float, Pairs]:
     started = time.perf_counter()
-    groups = find()
-    return time.perf_counter() - started, groups
+    pairs = find()
+    return time.perf_counter() - started, pairs
 
 
 if __name__ == "__main__":

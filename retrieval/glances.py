@@ -1,4 +1,4 @@
-"""The pictures of a store looked at once, small: kept in a file without a name, and laid over each other in pairs."""
+"""The pictures of a store looked at once, small, and laid over each other in pairs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from retrieval.head import Array
 from retrieval.pictures import read
 
 _THREADS = 2
+_IN_MEMORY = 20_000  # 100 MB
 _CONTENTS = 1024  # looked at between two questions to the catalogue
 _PAIRS = 256  # laid over each other at once: what stays in a core's cache, nearly
 _CHANGED = "has changed since it was indexed: run `retrieve index`"
@@ -28,8 +29,8 @@ _CHANGED = "has changed since it was indexed: run `retrieve index`"
 class Glances:
     """Contents that were looked at, by their numbers.
 
-    5 kB each, in a temporary file: the system keeps in memory what it has room for. `unread` are the files that could
-    not be looked at, with the reason.
+    5 kB each; many are kept in a file without a name, of which the system holds in memory what it has room for.
+    `unread` are the files that could not be looked at, with the reason.
     """
 
     def __init__(self) -> None:
@@ -40,9 +41,8 @@ class Glances:
 
     def look(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
         """Look at these contents (U,), rising: at the first file of each that is there."""
-        seen = np.zeros(len(numbers), bool)
-        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(_THREADS) as readers:
-            smalls = np.memmap(file, np.uint8, "w+", shape=(max(1, len(numbers)), SIZE))
+        seen, smalls = np.zeros(len(numbers), bool), _room(len(numbers))
+        with ThreadPoolExecutor(_THREADS) as readers:
             for start in range(0, len(numbers), _CONTENTS):
                 files = files_of(catalogue, contents, numbers[start : start + _CONTENTS])
                 for place, found in enumerate(readers.map(self._glance, files), start):
@@ -81,6 +81,16 @@ class Glances:
     def related(self, firsts: Ids, others: Ids) -> Array:
         """The same of each of the first with each of the second."""
         return self.agreements(np.stack([firsts, others], axis=1))
+
+
+def _room(count: int) -> Smalls:
+    """Room for so many small pictures. Raises OSError where the disk has none."""
+    if count <= _IN_MEMORY:
+        return np.empty((count, SIZE), np.uint8)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, count * SIZE)  # a full disk is told now, and not by a signal later
+        return np.memmap(file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(count, SIZE))
 
 
 def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:

@@ -15,7 +15,7 @@ from indexes import faiss_index
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import FaissIndex
 from indexes.records import NewPicture
-from retrieval import candidates, upkeep
+from retrieval import candidates, glances, upkeep
 from retrieval.candidates import Contents
 from retrieval.duplicates import Rules, find_duplicates
 from retrieval.duplicates_page import duplicates_page
@@ -195,6 +195,13 @@ def test_many_equal_files_do_not_hide_a_copy(tmp_path: Path, monkeypatch: pytest
     (group,) = made.found().groups
     assert len(group.members) == 22
     assert {member.path.name for member in group.members if member.kind is Kind.near} == {"1-half.jpg"}
+
+
+def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = gallery.found()
+    monkeypatch.setattr(glances, "_IN_MEMORY", 0)
+    in_file = gallery.found()
+    assert in_file.groups == in_memory.groups
 
 
 def test_an_approximate_index_finds_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
