@@ -37,6 +37,8 @@ from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.under_way import noted
 from retrieval.upkeep import Stage, open_index
 
+_LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
+
 ABSENT = "the file is not there now: is its disk mounted?"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
@@ -75,6 +77,7 @@ class Engine:
         self.bundle = comparer.bundle
         self._comparer = comparer
         self._opened: tuple[str, FaissIndex] | None = None  # the index, with its generation
+        self._keep_until = 0.0
 
     @classmethod
     def open(
@@ -114,10 +117,16 @@ class Engine:
         return cls(catalogue, comparer)
 
     def _index(self) -> FaissIndex:
-        """The index of the catalogue as it is now; another process may have changed it since the last call."""
+        """The index of the catalogue as it is now; another process may have changed it since the last call.
+
+        Where it takes long to follow, as that of a large gallery that is being indexed, it is followed now and then.
+        """
         generation = self.catalogue.generation
-        if self._opened is None or self._opened[0] != generation:
+        if self._opened is None or (self._opened[0] != generation and time.monotonic() >= self._keep_until):
+            started = time.monotonic()
             self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint)
+            took = time.monotonic() - started
+            self._keep_until = started + took * (_PATIENCE if took > _LONG else 1)
         return self._opened[1]
 
     @property

@@ -59,13 +59,13 @@ class Holding:
 
     def _folder(self, shown: str) -> bytes:
         """A folder, or one above it, by its shown name."""
-        wanted = shown.rstrip("/") or "/"
+        wanted = shown.rstrip("/") + "/"
         for folder in self.folders():
-            name = safe_name(folder)
-            if name == wanted or name.startswith(wanted + "/"):
-                rest = name.removeprefix(wanted).count("/")
-                return os.fsencode("/".join(os.fsdecode(folder).split("/")[: -rest or None]))
-        raise GalleryError(f"{wanted} is no folder of the gallery: choose one that the page lists")
+            name = safe_name(folder) + "/"
+            if name.startswith(wanted):
+                below = name[len(wanted) :].count("/")
+                return os.fsencode("/".join(os.fsdecode(folder).split("/")[: -below or None]))
+        raise GalleryError(f"{shown} is no folder of the gallery: choose one that the page lists")
 
     def close(self) -> None:
         """Stop the threads."""
