@@ -23,7 +23,7 @@ from machine import facts, machine, versions, write
 from served import served_store
 
 RUNS = 200
-WARM_UPS = 10
+WARM_UPS = 20
 PERCENTILES = (50, 90, 95, 99, 100)
 
 _DROP = """async (bytes) => {
