@@ -44,7 +44,8 @@ _DROP = """async (bytes) => {
   await painted();
   const hits = since();
   let seen = null;
-  const images = until(() => [...main.querySelectorAll("article .frame img")].filter(inView).every((image) => image.complete));
+  const shown = () => [...main.querySelectorAll("article .frame img")].filter(inView);
+  const images = until(() => shown().every((image) => image.complete));
   images.then(() => { seen = since(); });
   await until(() => main.dataset.explained === "true");
   await painted();
