@@ -1,4 +1,4 @@
-"""What a restarted or lost server interrupts is asked again, a few times."""
+"""What a restarted or lost server interrupts is asked again, for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from indexes.errors import LostError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds: a server that crashed is back in about two
+PATIENCE = 10.0
+"""Seconds from when a server was lost: one that crashed is back in about two."""
+
+_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds before it is asked again; twice as long each time
 
 
 def again(asked: Callable[P, T]) -> Callable[P, T]:
@@ -23,15 +26,14 @@ def again(asked: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(asked)
     def ask(*args: P.args, **kwargs: P.kwargs) -> T:
-        for pause in (*_PAUSES, None):
+        pause = _PAUSE
+        while True:
             try:
                 return asked(*args, **kwargs)
             except LostError as error:
-                error.was_tried = error.was_tried or pause is None
-                if error.was_tried:
+                if time.monotonic() - error.since > PATIENCE:
                     raise
-            assert pause is not None
             time.sleep(pause)
-        raise AssertionError
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     return ask

@@ -6,6 +6,8 @@ class StoreError(Exception):
 
 
 class LostError(StoreError):
-    """A server that does not answer, or not any more: what was asked may be asked again, unless that `was_tried`."""
+    """A server that does not answer, or not any more, `since` a time of the monotonic clock."""
 
-    was_tried = False
+    def __init__(self, said: str, since: float) -> None:
+        super().__init__(said)
+        self.since = since

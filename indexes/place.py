@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,17 +94,33 @@ def agreed(folder: Path, kept: Place | None, address: str) -> Place:
 
 
 def keep_place(folder: Path, place: Place) -> None:
-    """Write where the catalogue lies, without a password, above what the file may hold. Raises StoreError."""
+    """Write where the catalogue lies, without a password, above what the file may hold; once. Raises StoreError."""
     file = folder / FILE_NAME
     lines = f"catalogue = {json.dumps(place.plain)}\nschema = {json.dumps(place.schema)}\n"
     try:
-        held = file.read_text("utf-8") if file.exists() else ""
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".toml", delete=False, encoding="utf-8") as out:
-            out.write(lines + held)
-        os.chmod(out.name, 0o644)
-        os.replace(out.name, file)
+        with _locked(folder):
+            kept = kept_place(folder)
+            if kept is not None:  # another process came first
+                _agreed(kept, place, f"{folder} has its catalogue at {kept}, not there")
+                return
+            held = file.read_text("utf-8") if file.exists() else ""
+            with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".toml", delete=False, encoding="utf-8") as out:
+                out.write(lines + held)
+            os.chmod(out.name, 0o644)
+            os.replace(out.name, file)
     except OSError as error:
         raise StoreError(f"{file} cannot be written ({error.strerror}): choose another with --store") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _agreed(kept: Place, given: Place, otherwise: str) -> Place:

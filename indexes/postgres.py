@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from indexes.again import again
 from indexes.dialects import POSTGRES
 from indexes.errors import LostError, StoreError
 from indexes.migrations import migrate, pending
-from indexes.place import FILE_NAME, VARIABLE, Place
+from indexes.place import VARIABLE, Place
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,14 +30,15 @@ _SETTINGS: dict[str, Any] = {  # seconds, unless the address says otherwise: wha
     "tcp_user_timeout": 60_000,  # milliseconds
     "application_name": "retrieve",
 }
-_PERMISSION = "may not be written by this user: have its tables granted to it, or give another address"
+_CLOSED = "is closed to this user: have its tables granted to it, or give another address"
+_READ_ONLY = "cannot be written by this user: have its tables granted to it, or give another address"
 _OTHERS_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
 _REMEDIES = {  # by SQLSTATE, or its class
     "23": "was changed by another process: run the command again",
     "25006": "cannot be written: it is a copy that only reads; give the address of the server that it follows",
     "3F000": _OTHERS_TABLES,
     "40": "was changed by another process: run the command again",
-    "42501": _PERMISSION,
+    "42501": _CLOSED,
     "42P01": _OTHERS_TABLES,
     "42P07": _OTHERS_TABLES,
     "42703": _OTHERS_TABLES,
@@ -45,11 +48,13 @@ _REMEDIES = {  # by SQLSTATE, or its class
     "55P03": "is being written by another process: try again when that has finished",
 }
 _LOST = ("08", "57P01", "57P02", "57P03")
-_REFUSED = {  # said in opening, where the driver has no SQLSTATE
-    "database": "has no such database: make it with createdb, or give another address",
-    "password": f"refuses the password: give it in PGPASSWORD, ~/.pgpass, or the address in {VARIABLE}",
-    "authentication": f"refuses the user: give another address, or a password in PGPASSWORD, ~/.pgpass or {VARIABLE}",
+_BEGINS = ("starting up", "not yet accepting", "in recovery")  # in the server's language
+_SECRET = f"give the password in PGPASSWORD, ~/.pgpass, or the address in {VARIABLE}"
+_REFUSED = {  # said in opening, where the driver has no SQLSTATE, in the server's language; others are asked again
+    "password": f"refuses the user or password: {_SECRET}",
+    "pg_hba.conf": "refuses this user from here: allow it in the server's pg_hba.conf, or give another address",
     "role": "refuses the user: give another address, as postgresql://user@host/database",
+    'database "': "has no such database: make it with createdb, or give another address",
 }
 
 
@@ -63,6 +68,7 @@ class Postgres:
         self.address = str(place)
         self._place = place
         self._search_path = _quoted(place.schema)
+        self._lost_since: float | None = -math.inf  # so that what was never reached is not waited for
         self._engine = create_engine(
             place.url.set(drivername="postgresql+psycopg"),
             creator=self._connect,
@@ -98,7 +104,7 @@ class Postgres:
         """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
         with self._explained():
             if not self.writable:
-                raise StoreError(_PERMISSION)
+                raise StoreError(_READ_ONLY)
             with self._engine.connect().execution_options(writes=True, alone=alone) as connection, connection.begin():
                 yield connection
 
@@ -133,12 +139,15 @@ class Postgres:
         """Bring the tables to their shape, where they may be written; whether they may."""
         with self._explained():
             with self._engine.connect() as connection:
-                writable = bool(connection.exec_driver_sql(_IS_WRITABLE, (f"{self._search_path}.migrations",)).scalar())
-                has_schema = connection.exec_driver_sql(_HAS_SCHEMA, (self._place.schema,)).scalar()
-            if not writable:
+                found = connection.exec_driver_sql(_LOOK, (self._place.schema,)).one()
+            if found.has_tables and not found.may_read:
+                raise StoreError(_CLOSED)
+            if found.has_tables and not (found.is_primary and found.may_write):
                 self._check_current()
                 return False
-            if not has_schema:
+            if not found.has_tables and not (found.is_primary and found.may_make):
+                raise StoreError("has no catalogue, and this user may not make one there: give another address")
+            if not found.has_schema:
                 with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                     connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self._search_path}")
             migrate(self._engine)
@@ -156,21 +165,28 @@ class Postgres:
 
         try:
             yield
+            self._lost_since = None
         except (DBAPIError, psycopg.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            said, is_lost = _remedy(cause)
-            if is_lost:
-                self._engine.dispose()  # the other connections are lost too
-            raise (LostError if is_lost else StoreError)(f"{self.address} {said}") from error
+            said, is_lost = _remedy(error.orig if isinstance(error, DBAPIError) else error)
+            if not is_lost:
+                raise StoreError(f"{self.address} {said}") from error
+            self._engine.dispose()  # the other connections are lost too
+            if self._lost_since is None or any(words in said for words in _BEGINS):
+                self._lost_since = time.monotonic()
+            raise LostError(f"{self.address} {said}", self._lost_since) from error
         except StoreError as error:
             raise StoreError(f"{self.address} {error}") from error
 
 
-_IS_WRITABLE = (
-    "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean"
-    " AND coalesce(has_table_privilege(to_regclass(%s)::oid, 'INSERT'), true)"
+_LOOK = (
+    "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean AS is_primary,"
+    " n.oid IS NOT NULL AS has_schema, c.oid IS NOT NULL AS has_tables,"
+    " coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(d.oid, 'CREATE')) AS may_make,"
+    " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read,"
+    " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT') AS may_write"
+    " FROM pg_database d LEFT JOIN pg_namespace n ON n.nspname = %s"
+    " LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations' WHERE d.datname = current_database()"
 )
-_HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"
 
 
 def _check_driver(place: Place) -> None:
@@ -187,13 +203,13 @@ def _remedy(cause: BaseException | None) -> tuple[str, bool]:
     import psycopg
 
     state = getattr(cause, "sqlstate", None)
-    said = " ".join(str(cause).split()).rpartition("FATAL: ")[2].strip()
+    said = (str(cause).splitlines() or [type(cause).__name__])[0].strip()
     if state is None and isinstance(cause, psycopg.OperationalError):
-        if "FATAL" in str(cause) or "no password" in said:
-            for word, remedy in _REFUSED.items():
-                if word in said and "starting" not in said and "shutting" not in said:
-                    return f"{remedy} ({said})", False
-        return f"cannot be reached ({said}): start the server, or check the address in {FILE_NAME}", True
+        said = said.rpartition(": ")[2].strip()  # before that, what was tried
+        for words, remedy in _REFUSED.items():
+            if words in said:
+                return f"{remedy} ({said})", False
+        return f"cannot be reached ({said}): start the server, or check the address", True
     if state is not None and state.startswith(_LOST):
         return f"was interrupted ({said}): what was committed is kept; run the command again", True
     for key in (state or "", (state or "")[:2]):

@@ -20,7 +20,7 @@ AddressOf = Callable[[Path], str | None]
 
 _OTHER_USER = "postgres"
 _PASSWORD = "s3cret/@: word"
-_UNSAFE = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=60"
+_UNSAFE = "-c fsync=off -c full_page_writes=off -c max_connections=60"  # a crash of the machine may lose all
 
 
 @dataclass(frozen=True)
