@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, insert, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from indexes.again import again
@@ -161,7 +161,7 @@ class Catalogue:
                 record_pictures(connection, root_id, root, fingerprint, pictures)
             _delete_paths(connection, [picture.path for picture in pictures])
             for path, reason in failures:
-                connection.execute(_FAIL, {"path": path, "reason": reason})
+                connection.execute(_FAIL, {"path": path, "reason": reason and reason.replace("\0", " ")})
                 connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
             _grow(connection)
 
@@ -395,7 +395,7 @@ def _chosen(selection: Selection) -> list[ColumnElement[bool]]:
     chosen: list[ColumnElement[bool]] = [~Picture.missing]
     if selection.label is not None:
         label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
-        chosen.append(Picture.label == label)
+        chosen.append(Picture.label == label if "\0" not in label else false())  # which PostgreSQL's text cannot hold
     if selection.folder is not None:
         chosen.append(_below(Picture.path, selection.folder))
     if selection.since is not None:

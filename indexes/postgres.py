@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, RootTransaction, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
@@ -105,8 +105,20 @@ class Postgres:
         with self._explained():
             if not self.writable:
                 raise StoreError(_READ_ONLY)
-            with self._engine.connect().execution_options(writes=True, alone=alone) as connection, connection.begin():
-                yield connection
+        transaction = self._begun(alone)
+        with self._explained(), transaction.connection as connection, transaction:
+            yield connection
+
+    @again
+    def _begun(self, alone: bool) -> RootTransaction:
+        """A transaction in which nothing is done yet, so that it may be begun once more where a server was lost."""
+        with self._explained():
+            connection = self._engine.connect().execution_options(writes=True, alone=alone)
+            try:
+                return connection.begin()
+            except BaseException:
+                connection.close()
+                raise
 
     def _connect(self) -> psycopg.Connection[Any]:
         import psycopg

@@ -1,4 +1,4 @@
-"""What each migration says to PostgreSQL; the tables are those of SQLite, with the same names and order of everything.
+"""What each migration says to PostgreSQL: the tables of SQLite, and triggers that do the same.
 
 Text is compared by its bytes (collation C), as SQLite does. A path's index holds what a scan compares, so that it is
 all that a scan reads. Triggers run once a statement, over all rows of it: a row of `roots` that changed with each of

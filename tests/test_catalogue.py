@@ -284,6 +284,14 @@ def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) ->
     assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
+def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/a/1.jpg"))
+    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is\0damaged")])
+    assert catalogue.failures() == [(b"/g/b.jpg", "is damaged")]
+    assert catalogue.selected(Selection("a\0")).tolist() == []
+    assert catalogue.count_selected(Selection("a\0")) == 0
+
+
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty")])

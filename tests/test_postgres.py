@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from indexes import again, migrations
+from indexes import catalogue as catalogue_module
 from indexes.catalogue import Catalogue
 from indexes.errors import LostError, StoreError
 from indexes.migrations import MIGRATIONS
@@ -290,11 +291,19 @@ def test_a_batch_that_is_cut_is_recorded_once(
     assert catalogue.counts()[0].pictures == catalogue.count() == 4
 
 
-def test_a_removal_is_not_done_twice(postgres: Server, catalogue: Catalogue) -> None:
-    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tester'")
-    with pytest.raises(LostError):
-        catalogue.remove(b"/g/a")  # how many it was could not be told if its end were lost
+def test_a_removal_is_begun_again_but_not_done_twice(
+    postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut() -> None:
+        postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tester'")
+
+    cut()
     assert catalogue.remove(b"/g/a").pictures == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue_module, "_grow", lambda connection: cut())
+        with pytest.raises(LostError):  # how many were removed could not be told if the end of it were lost
+            catalogue.remove(b"/g/b")
+    assert catalogue.remove(b"/g/b").pictures == 1
 
 
 def test_a_server_that_stays_away_is_given_up(
