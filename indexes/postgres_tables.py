@@ -12,7 +12,7 @@ FIRST = (
     " root_id BIGINT NOT NULL REFERENCES roots (id), path BYTEA NOT NULL, size BIGINT NOT NULL, mtime BIGINT NOT NULL,"
     ' hash BYTEA NOT NULL, width BIGINT NOT NULL, height BIGINT NOT NULL, label VARCHAR COLLATE "C",'
     ' taken_at VARCHAR COLLATE "C", latitude DOUBLE PRECISION, longitude DOUBLE PRECISION, missing BOOLEAN NOT NULL)',
-    "CREATE INDEX pictures_by_hash ON pictures (hash)",
+    "CREATE INDEX pictures_by_hash ON pictures (hash, id)",
     "CREATE INDEX pictures_by_label ON pictures (label, missing)",
     "CREATE UNIQUE INDEX pictures_scan ON pictures (path) INCLUDE (id, size, mtime, missing)",
     "CREATE TABLE descriptors (picture_id BIGINT NOT NULL REFERENCES pictures (id) ON DELETE CASCADE,"
@@ -85,7 +85,7 @@ JOURNAL = (
         "UPDATE",
         "pictures",
         "OLD TABLE AS earlier NEW TABLE AS later",
-        "INSERT INTO changes (picture_id) SELECT later.id FROM later JOIN earlier ON earlier.id = later.id"
-        " WHERE later.missing <> earlier.missing",
+        "INSERT INTO changes (picture_id) SELECT id FROM"  # not by a join: these rows have no index
+        " (SELECT id, missing FROM later UNION SELECT id, missing FROM earlier) each GROUP BY id HAVING count(*) > 1",
     ),
 )

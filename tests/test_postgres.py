@@ -17,7 +17,7 @@ from indexes.catalogue import Catalogue
 from indexes.errors import LostError, StoreError
 from indexes.migrations import MIGRATIONS
 from indexes.place import FILE_NAME, VARIABLE
-from indexes.postgres import Postgres
+from indexes.recording import record_pictures
 from indexes.records import NewPicture, Selection
 from indexes.schema import Base
 from tests.postgres import Server
@@ -40,9 +40,12 @@ def catalogue(tmp_path: Path, address: str) -> Catalogue:
     return made
 
 
+def picture(path: bytes) -> NewPicture:
+    return NewPicture(path, 10, 20, path, np.array([1, 2], np.float32), 30, 40)
+
+
 def record(catalogue: Catalogue, *paths: bytes) -> None:
-    vector = np.array([1, 2], np.float32)
-    catalogue.record(b"/g", MODEL, [NewPicture(path, 10, 20, path, vector, 30, 40) for path in paths])
+    catalogue.record(b"/g", MODEL, [picture(path) for path in paths])
 
 
 def reason(folder: Path, address: str | None = None) -> str:
@@ -337,11 +340,24 @@ def test_a_server_that_stays_away_is_given_up(
         ("contents", (0, 10)),
     ],
 )
-def test_each_question_has_its_index(catalogue: Catalogue, statement: str, values: tuple[object, ...]) -> None:
+def test_each_question_takes_its_index_also_of_a_table_that_was_small(
+    catalogue: Catalogue, statement: str, values: tuple[object, ...]
+) -> None:
     database = catalogue._database
-    assert isinstance(database, Postgres)
     with database.write() as connection:
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        asked = f"EXPLAIN {getattr(database.dialect, statement)}"
-        plan = [row[0] for row in connection.exec_driver_sql(asked, values)]
-    assert not [step for step in plan if "Seq Scan on pictures" in step or "Seq Scan on descriptors" in step], plan
+        connection.exec_driver_sql("ANALYZE pictures, descriptors, roots")
+    plan = database.fetch(f"EXPLAIN {getattr(database.dialect, statement)}", values)
+    steps = [step for (step,) in plan]
+    assert not [step for step in steps if "Seq Scan on" in step or "Hash" in step or "Bitmap" in step], steps
+    assert not [step for step in steps if "Sort Key" in step and "place" not in step], steps
+
+
+def test_what_a_foreign_key_asks_takes_its_index(catalogue: Catalogue) -> None:
+    pictures = [picture(b"/g/c/%d.jpg" % number) for number in range(50)]
+    with catalogue._database.write() as connection:
+        connection.exec_driver_sql("ANALYZE pictures")
+    whole = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'pictures'::regclass"
+    with catalogue._database.write() as connection:
+        before = connection.exec_driver_sql(whole).scalar_one()
+        record_pictures(connection, 1, b"/g", MODEL, pictures)
+        assert connection.exec_driver_sql(whole).scalar_one() == before
