@@ -75,9 +75,10 @@ LAYERS = tuple(
 )
 STORED_LAYERS = (
     ["catalogue", "faiss_file"],
-    ["database", "faiss_index", "changes", "recording"],
-    ["migrations"],
-    ["records", "schema", "base", "errors"],
+    ["opening", "faiss_index", "changes", "recording"],
+    ["database", "postgres"],
+    ["migrations", "place", "again", "dialects"],
+    ["records", "schema", "base", "errors", "postgres_tables"],
 )
 
 
