@@ -14,6 +14,7 @@ JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate"
 JOINS |= {"candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
+OPEN_STORES |= {"commands.arguments"}
 MAY_IMPORT_TORCH = {
     "backbones",
     "model",
@@ -74,10 +75,12 @@ LAYERS = tuple(
     """.strip().splitlines()
 )
 STORED_LAYERS = (
-    ["catalogue", "faiss_file"],
-    ["database", "faiss_index", "changes", "recording"],
+    ["homes"],
+    ["catalogue", "faiss_home", "milvus_home"],
+    ["faiss_file", "milvus_index"],
+    ["database", "faiss_index", "changes", "recording", "milvus_server"],
     ["migrations"],
-    ["records", "schema", "base", "errors"],
+    ["records", "schema", "base", "errors", "address"],
 )
 
 
