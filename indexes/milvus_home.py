@@ -195,6 +195,7 @@ class MilvusHome:
         client.create_collection(collection.name, schema=schema, consistency_level="Bounded", properties=marks)
         index = MilvusClient.prepare_index_params()
         kind = ("IVF_FLAT", {"nlist": collection.lists}) if collection.lists else ("FLAT", {})
-        index.add_index("vector", index_type=kind[0], metric_type="COSINE", params=kind[1])
+        nested = {"params": kind[1]}  # milvus-lite reads them there alone, a server there too
+        index.add_index("vector", index_type=kind[0], metric_type="COSINE", params=nested)
         index.add_index("label", index_type="INVERTED")
         client.create_index(collection.name, index, sync=False)  # of nothing yet: there is nothing to wait for
