@@ -4,7 +4,9 @@ The scan is the one that `retrieve index` runs: walk, compare with the catalogue
 is opened, read whole and closed: from the disk, as of a gallery that was indexed another day, and once more from
 memory, the fastest that reading can be; and it is hashed from memory, as an index must that does not trust size and
 time. Then catalogues of different sizes, of random descriptors, are asked what `retrieve status` asks, and for the
-candidates of a query. Everything lies in a temporary folder; a million rows take about 5 GB.
+candidates of a query, and are given batches as indexing writes them. Everything lies in a temporary folder; a million
+rows take about 5 GB. With --address, catalogues of the same sizes on PostgreSQL are asked the same, in schemas that are
+dropped afterwards.
 
 The seconds are this machine's of the day; the ratio, and that the times of the sizes are alike, are what compares.
 """
@@ -26,9 +28,11 @@ from machine import facts, in_turn, machine, medians, samples_told, timed, versi
 from PIL import Image
 
 from indexes.catalogue import Catalogue
+from indexes.place import place_of
+from indexes.postgres import Postgres
 from indexes.records import NewPicture
 from retrieval.head import Array
-from retrieval.indexing import index_galleries
+from retrieval.indexing import BATCH, index_galleries
 from retrieval.network import Features
 from retrieval.pictures import Pixels, content_hash, open_file
 from retrieval.walk import Found, walk
@@ -45,6 +49,7 @@ SCAN = "scan of the unchanged gallery"
 FROM_DISK, FROM_MEMORY = "reading every file from the disk", "reading every file from memory"
 HASHING = "hashing every file from memory"
 STATUS, FETCH = "status", f"fetch of {POOL} candidates"
+SETTLE = f"recording of {BATCH} new pictures"
 _FOLDER = 500  # files of a folder
 _LABELS = 20  # of a catalogue
 _BATCH = 5000  # rows of a transaction
@@ -70,14 +75,17 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=FILES, help=f"of the gallery [default: {FILES}]")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="of each catalogue")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of scan and reading [default: {ROUNDS}]")
+    parser.add_argument("--address", help="of a PostgreSQL database to measure beside, postgresql://user@host/database")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
-    result = measure(chosen.gallery, chosen.files, chosen.rows, chosen.rounds)
+    result = measure(chosen.gallery, chosen.files, chosen.rows, chosen.rounds, chosen.address)
     print(told(result))
     write(result, chosen.json)
 
 
-def measure(source: Path | None, files: int, rows: list[int] | tuple[int, ...], rounds: int) -> dict[str, Any]:
+def measure(
+    source: Path | None, files: int, rows: list[int] | tuple[int, ...], rounds: int, address: str | None = None
+) -> dict[str, Any]:
     """The machine, the set-up, every sample in seconds, the medians, and the ratio of reading to the scan."""
     with tempfile.TemporaryDirectory() as folder:
         scans, size = _scans(Path(folder), source, files, rounds)
@@ -100,6 +108,7 @@ def measure(source: Path | None, files: int, rows: list[int] | tuple[int, ...], 
         "medians": middle,
         "ratios": {name: middle[name] / middle[SCAN] for name in (FROM_DISK, FROM_MEMORY, HASHING)},
         "questions": {str(count): _questions(count) for count in rows},
+        "postgresql": {str(count): _asked_there(count, address) for count in rows} if address else {},
     }
 
 
@@ -107,9 +116,10 @@ def told(result: dict[str, Any]) -> str:
     """The same for people."""
     lines = [*facts(result), *samples_told(result["seconds"])]
     lines += [f"{name} takes {ratio:.2f} times as long as the scan" for name, ratio in result["ratios"].items()]
-    for rows, asked in result["questions"].items():
-        lines.append(f"{int(rows):,} rows: recorded in {asked['record'] / int(rows) * 1e6:.1f} µs each")
-        lines += samples_told(asked["seconds"], "ms", 1000)
+    for place, questions in (("SQLite", result["questions"]), ("PostgreSQL", result["postgresql"])):
+        for rows, asked in questions.items():
+            lines.append(f"{place}, {int(rows):,} rows: recorded in {asked['record'] / int(rows) * 1e6:.1f} µs each")
+            lines += samples_told(asked["seconds"], "ms", 1000)
     return "\n".join(lines)
 
 
@@ -163,10 +173,22 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
     return samples, round(sum(entry.size for entry in found) / len(found))
 
 
-def _questions(rows: int) -> dict[str, Any]:
+def _asked_there(rows: int, address: str) -> dict[str, Any]:
+    """The same in a schema of its own on PostgreSQL, which is dropped afterwards."""
+    place = place_of(f"{address}{'&' if '?' in address else '?'}schema=benchmark_{os.urandom(4).hex()}")
+    try:
+        return _questions(rows, str(place))
+    finally:
+        database = Postgres(place)
+        with database.write() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {place.schema} CASCADE")
+        database.close()
+
+
+def _questions(rows: int, address: str | None = None) -> dict[str, Any]:
     """Seconds of each call on a catalogue of so many rows, and of recording them."""
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = Catalogue(Path(folder), create=True)
+        catalogue = Catalogue(Path(folder), create=True, address=address)
         random = np.random.default_rng(0)
         recorded = timed(lambda: _fill(catalogue, rows, random))
         runs: dict[str, Callable[[], float]] = {
@@ -175,12 +197,20 @@ def _questions(rows: int) -> dict[str, Any]:
         }
         in_turn(runs, 1)
         samples = in_turn(runs, CALLS)
+        samples |= in_turn({SETTLE: lambda: _settle(catalogue, random)}, CALLS)
         catalogue.close()
     return {"record": recorded, "seconds": samples, "medians": {name: median(taken) for name, taken in samples.items()}}
 
 
 def _fetch(catalogue: Catalogue, ids: Any) -> float:
     return timed(lambda: (list(catalogue.vectors_of(ids, FINGERPRINT)), catalogue.candidates(ids[:_HITS])))
+
+
+def _settle(catalogue: Catalogue, random: np.random.Generator) -> float:
+    vectors = random.standard_normal((BATCH, CHANNELS), np.float32)
+    names = (b"/g/new/" + os.urandom(8).hex().encode() for _ in vectors)
+    some = [NewPicture(name, 1, 1, name, vector, 1, 1) for name, vector in zip(names, vectors, strict=True)]
+    return timed(lambda: catalogue.record(b"/g", FINGERPRINT, some))
 
 
 def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:

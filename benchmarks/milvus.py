@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -107,9 +108,8 @@ def _measured(catalogue: Catalogue, queries: Vectors, new: Callable[[], Vectors]
     index: TunedIndex = timed("opened", lambda: open_index(catalogue, MODEL))
     index.search(queries[:1], POOL)
     for number, query in enumerate(queries):
-        timed("search", lambda query=query: index.search(query[None], POOL))
-        label = f"{number % CENTRES:03}"
-        timed("search in a label", lambda query=query, label=label: _labelled(catalogue, index, query, label))
+        timed("search", partial(index.search, query[None], POOL))
+        timed("search in a label", partial(_labelled, catalogue, index, query, f"{number % CENTRES:03}"))
     timed(f"{len(queries)} at once", lambda: index.search(queries, POOL))
     kind = index.kind
     index.close()

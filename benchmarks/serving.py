@@ -23,7 +23,7 @@ from machine import facts, machine, versions, write
 from served import served_store
 
 RUNS = 200
-WARM_UPS = 10
+WARM_UPS = 20
 PERCENTILES = (50, 90, 95, 99, 100)
 
 _DROP = """async (bytes) => {
@@ -44,7 +44,8 @@ _DROP = """async (bytes) => {
   await painted();
   const hits = since();
   let seen = null;
-  const images = until(() => [...main.querySelectorAll("article img")].filter(inView).every((image) => image.complete));
+  const shown = () => [...main.querySelectorAll("article .frame img")].filter(inView);
+  const images = until(() => shown().every((image) => image.complete));
   images.then(() => { seen = since(); });
   await until(() => main.dataset.explained === "true");
   await painted();

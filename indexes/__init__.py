@@ -1,1 +1,1 @@
-"""What a store keeps: the catalogue (SQLite, the truth) and vector indexes derived from it."""
+"""What a store keeps: the catalogue (SQLite or PostgreSQL, the truth) and vector indexes derived from it."""

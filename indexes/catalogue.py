@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, insert, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
+from indexes.again import again
 from indexes.base import Ids, Vectors
 from indexes.changes import changes_since, forget_changes, has_changed, new_generation
-from indexes.database import Database
+from indexes.dialects import dialect_of
+from indexes.opening import open_database
 from indexes.recording import label_of, record_pictures
 from indexes.records import (
     Candidate,
@@ -41,34 +41,13 @@ _DRAWS = 4  # of a sample, until it is large enough
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
 
-# Written out, not composed: each is run for every file or every query.
-_TWIN = (
-    "SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
-    " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
-    " ORDER BY p.id LIMIT 1"  # a content may have thousands of copies
+_SET = text(
+    "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
-_KNOWN = "SELECT id, path, size, mtime, missing FROM pictures WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
-_CHUNK_OF_VECTORS = (
-    "SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
-    " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?"
+_FAIL = text(
+    "INSERT INTO failures (path, reason) VALUES (:path, :reason)"
+    " ON CONFLICT (path) DO UPDATE SET reason = excluded.reason"
 )
-_SOME_VECTORS = (
-    "SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
-    " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?"
-)
-_CANDIDATES = (
-    "SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
-    " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing"
-)
-_CONTENTS = "SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?"
-_LABELS = text(  # from each label to the next one by the index on (label, missing), not through all rows of it
-    "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
-    " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
-    " SELECT label FROM each WHERE label IS NOT NULL"
-    " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND p.missing = 0) ORDER BY label"
-)
-
-
 _LISTED = (
     *(Picture.id, Picture.path, Picture.label, Picture.width, Picture.height),
     *(Picture.taken_at, Picture.size, Picture.hash),
@@ -76,11 +55,16 @@ _LISTED = (
 
 
 class Catalogue:
-    """One store's catalogue. Every method is one transaction; each raises StoreError."""
+    """One store's catalogue. Every method is one transaction; each raises StoreError.
 
-    def __init__(self, folder: Path, create: bool = False) -> None:
+    It lies in the store's folder, or at the address on PostgreSQL that the folder keeps. With `create` a store is made,
+    which keeps `address`.
+    """
+
+    def __init__(self, folder: Path, create: bool = False, address: str | None = None) -> None:
         self.folder = folder
-        self._database = Database(folder, create)
+        self._database = open_database(folder, create, address)
+        self._dialect = self._database.dialect
 
     def close(self) -> None:
         """Give back the file; the catalogue is then of no more use."""
@@ -91,30 +75,39 @@ class Catalogue:
         """Whether the store can be written."""
         return self._database.writable
 
+    @property
+    def address(self) -> str | None:
+        """Where the catalogue lies, without a password; None in the store's own folder."""
+        return self._database.address
+
     # --- the store's own values
 
+    @again
     def setting(self, name: str) -> str | None:
         """A value of the store by name."""
         with self._database.read() as connection:
             return connection.scalar(select(Setting.value).where(Setting.name == name))
 
+    @again
     def set_settings(self, **values: str) -> None:
         """Keep values of the store."""
-        with self._database.write() as connection:
+        with self._database.write(alone=False) as connection:
             for name, value in values.items():
-                _upsert(connection, Setting, "name", {"name": name, "value": value})
+                connection.execute(_SET, {"name": name, "value": value})
 
     @property
     def generation(self) -> str:
         """A token that is new with every change that an index must follow; empty before the first."""
         return self.setting("generation") or ""
 
+    @again
     def changes_since(self, generation: str) -> Changes | None:
         """What has changed since a generation; None where that is not known: forgotten, or of another store."""
         with self._database.read() as connection:
             now = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
             return changes_since(connection, generation, now or "")
 
+    @again
     def forget_changes(self, generation: str) -> None:
         """Drop what led to a generation, once an index of it is kept."""
         with self._database.write() as connection:
@@ -122,11 +115,13 @@ class Catalogue:
 
     # --- galleries
 
+    @again
     def roots(self) -> list[bytes]:
         """The galleries' folders."""
         with self._database.read() as connection:
             return list(connection.scalars(select(Root.path).order_by(Root.path)))
 
+    @again
     def root_of(self, folder: bytes) -> bytes:
         """The root that a scan of this folder belongs to: one that holds it, else itself, taking in those it holds."""
         with self._database.write() as connection:
@@ -137,39 +132,40 @@ class Catalogue:
     def known_files(self, folder: bytes) -> Iterator[KnownFile]:
         """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
         start, end = _span(folder)
-        while page := self._database.fetch(_KNOWN, (start, end, _PAGE)):
+        while page := self._database.fetch(self._dialect.known, (start, end, _PAGE)):
             for id_, path, size, mtime, missing in page:
                 yield KnownFile(id_, path, size, mtime, missing != 0)
             start = path
 
     def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
         """By content hash, what is known of a picture of that content, with its descriptor of this model."""
-        rows = (row for content in contents for row in self._database.fetch(_TWIN, (content, fingerprint)))
+        rows = (row for content in contents for row in self._database.fetch(self._dialect.twin, (content, fingerprint)))
         return {content: Twin(_matrix([vector])[0], *values) for content, vector, *values in rows}
 
+    @again
     def record(
         self,
         folder: bytes,
         fingerprint: str,
         pictures: Sequence[NewPicture],
-        failures: Iterable[tuple[bytes, str]] = (),
+        failures: Sequence[tuple[bytes, str]] = (),
     ) -> None:
         """Record a batch of a folder's scan, good and bad, in one transaction.
 
         A failed file's earlier picture becomes missing. The folder's root is looked up anew: another process may
         have removed it, or taken it in, since the scan began.
         """
-        failures = list(failures)
         with self._database.write() as connection:
             root_id, root = _root_of(connection, folder)
             if pictures:
                 record_pictures(connection, root_id, root, fingerprint, pictures)
             _delete_paths(connection, [picture.path for picture in pictures])
             for path, reason in failures:
-                _upsert(connection, Failure, "path", {"path": path, "reason": reason})
+                connection.execute(_FAIL, {"path": path, "reason": reason and reason.replace("\0", " ")})
                 connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
             _grow(connection)
 
+    @again
     def set_missing(self, ids: Sequence[int], missing: bool) -> None:
         """Mark pictures as missing, or as back."""
         with self._database.write() as connection:
@@ -177,6 +173,7 @@ class Catalogue:
                 connection.execute(update(Picture).where(Picture.id.in_(some)).values(missing=missing))
             _grow(connection)
 
+    @again
     def keep_failures(self, folder: bytes, paths: set[bytes]) -> None:
         """Forget the failures of a folder and what a walk of it meets, but for these."""
         with self._database.write() as connection:
@@ -203,7 +200,7 @@ class Catalogue:
         """Ids (N,) and descriptors (N, C) of all pictures that are not missing, a chunk at a time, by id."""
         last = -1
         while True:
-            rows = self._database.fetch(_CHUNK_OF_VECTORS, (last, fingerprint, _CHUNK))
+            rows = self._database.fetch(self._dialect.chunk_of_vectors, (last, fingerprint, _CHUNK))
             if not rows:
                 return
             last = rows[-1][0]
@@ -212,18 +209,16 @@ class Catalogue:
     def vectors_of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
         """The same of those of these pictures that are not missing, in the order of `ids`."""
         for start in range(0, len(ids), _SOME):
-            wanted = json.dumps(ids[start : start + _SOME].tolist())
-            rows = self._database.fetch(_SOME_VECTORS, (wanted, fingerprint))
+            wanted = self._dialect.many(ids[start : start + _SOME].tolist())
+            rows = self._database.fetch(self._dialect.some_vectors, (wanted, fingerprint))
             if rows:
                 yield _with_ids(rows)
 
     def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
         """About so many of all pictures that are not missing, drawn by chance: ids (N,) and descriptors (N, C)."""
-        with self._database.read() as connection:
-            least, greatest = connection.execute(select(func.min(Picture.id), func.max(Picture.id))).one()
-        if least is None or most < 1:
+        ids = np.arange(*self._span_of_ids())
+        if not len(ids) or most < 1:
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        ids = np.arange(least, greatest + 1)
         drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
         chunks: list[tuple[Ids, Vectors]] = []
         for start in range(0, min(len(drawn), _DRAWS * most), most):  # more than one where many are gone or missing
@@ -234,23 +229,34 @@ class Catalogue:
         found, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True)) if chunks else (ids[:0], None)
         return found[:most], np.empty((0, 0), np.float32) if vectors is None else vectors[:most]
 
+    @again
+    def _span_of_ids(self) -> tuple[int, int]:
+        with self._database.read() as connection:
+            least, greatest = connection.execute(select(func.min(Picture.id), func.max(Picture.id))).one()
+        return (0, 0) if least is None or greatest is None else (least, greatest + 1)
+
+    @again
     def count(self) -> int:
         """How many pictures are not missing, each of which has a descriptor."""
         with self._database.read() as connection:
-            return connection.scalar(select(func.coalesce(func.sum(Root.pictures), 0))) or 0
+            return int(connection.scalar(select(func.coalesce(func.sum(Root.pictures), 0))) or 0)
 
     def candidates(self, ids: Ids) -> list[Candidate]:
         """Those of these pictures that are not missing, in the order of `ids`."""
-        return [Candidate(*row) for row in self._database.fetch(_CANDIDATES, [json.dumps(ids.tolist())])]
+        return [
+            Candidate(*row)
+            for row in self._database.fetch(self._dialect.candidates, [self._dialect.many(ids.tolist())])
+        ]
 
     def contents(self) -> tuple[Ids, NDArray[np.bytes_]]:
         """The ids (N,) of all pictures that are not missing, rising, and the hashes (N,) of their contents."""
         ids, hashes = [np.empty(0, np.int64)], [np.empty(0, "S1")]
-        while rows := self._database.fetch(_CONTENTS, (int(ids[-1][-1]) if len(ids) > 1 else -1, _PAGE)):
+        while rows := self._database.fetch(self._dialect.contents, (int(ids[-1][-1]) if len(ids) > 1 else -1, _PAGE)):
             ids.append(np.array([row[0] for row in rows], np.int64))
             hashes.append(np.array([row[1] for row in rows], np.bytes_))
         return np.concatenate(ids), np.concatenate(hashes)
 
+    @again
     def files(self, ids: Ids) -> list[StoredFile]:
         """What is known of those of these pictures' files that are not missing, by id."""
         columns = (getattr(Picture, name) for name in StoredFile._fields)
@@ -259,11 +265,13 @@ class Catalogue:
             portions = (connection.execute(found.where(Picture.id.in_(some))) for some in _portions(ids.tolist()))
             return [StoredFile(*row) for rows in portions for row in rows]
 
+    @again
     def selected(self, selection: Selection) -> Ids:
         """The ids of the pictures of a selection that are not missing."""
         with self._database.read() as connection:
             return np.array(list(connection.scalars(select(Picture.id).where(*_chosen(selection)))), np.int64)
 
+    @again
     def count_selected(self, selection: Selection) -> int:
         """How many pictures of a selection are not missing."""
         if selection.is_all:
@@ -271,18 +279,21 @@ class Catalogue:
         with self._database.read() as connection:
             return connection.scalar(select(func.count()).select_from(Picture).where(*_chosen(selection))) or 0
 
+    @again
     def listed(self, selection: Selection, after: bytes, most: int) -> list[Listed]:
         """The next pictures of a selection in the order of their paths' bytes, after a path; `b""` comes first."""
         with self._database.read() as connection:
             found = select(*_LISTED).where(Picture.path > after, *_chosen(selection)).order_by(Picture.path).limit(most)
             return [Listed(*row) for row in connection.execute(found)]
 
+    @again
     def picture(self, id_: int) -> Listed | None:
         """One picture, where it is not missing."""
         with self._database.read() as connection:
             row = connection.execute(select(*_LISTED).where(Picture.id == id_, ~Picture.missing)).one_or_none()
             return Listed(*row) if row else None
 
+    @again
     def pictures(self, ids: Sequence[int]) -> dict[int, Listed]:
         """By id, those of these pictures that are not missing."""
         with self._database.read() as connection:
@@ -292,25 +303,29 @@ class Catalogue:
             )
             return {row[0]: Listed(*row) for rows in portions for row in rows}
 
+    @again
     def folders(self) -> list[bytes]:
         """Every folder that holds pictures that are not missing, directly."""
         with self._database.read() as connection:
             paths = connection.scalars(select(Picture.path).where(~Picture.missing))
             return sorted({path.rpartition(b"/")[0] or b"/" for path in paths})
 
+    @again
     def labels(self) -> list[str]:
         """Every label of pictures that are not missing."""
         with self._database.read() as connection:
-            return list(connection.scalars(_LABELS))
+            return list(connection.scalars(self._dialect.labels))
 
     # --- status
 
+    @again
     def counts(self) -> list[Counts]:
         """Pictures by gallery."""
         with self._database.read() as connection:
             rows = connection.execute(select(Root.path, Root.pictures, Root.missing).order_by(Root.path))
             return [Counts(*row) for row in rows]
 
+    @again
     def failures(self) -> list[tuple[bytes, str]]:
         """The files that could not be indexed, and why."""
         with self._database.read() as connection:
@@ -332,7 +347,7 @@ def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
     root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
     for path, id_ in roots.items():
         if holds(folder, path):
-            directly = func.instr(func.substr(Picture.path, len(_inside(path)) + 1), b"/") == 0
+            directly = dialect_of(connection).lies_directly.bindparams(start=len(_inside(path)) + 1)
             label = label_of(path + b"/", folder)
             labelled = select(Picture.id).where(Picture.root_id == id_, directly)
             connection.execute(insert(Change).from_select(["picture_id"], labelled))  # an index may keep labels
@@ -343,17 +358,10 @@ def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
     return root_id, folder
 
 
-def _upsert(connection: Connection, table: type[Any], key: str, values: dict[str, Any]) -> None:
-    """Insert a row, or change the one of the same key."""
-    statement = insert(table).values(values)
-    changed = {name: statement.excluded[name] for name in values if name != key}
-    connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=changed))
-
-
 def _grow(connection: Connection) -> None:
     now = connection.scalar(select(Setting.value).where(Setting.name == "generation"))
     if has_changed(connection, now or ""):
-        _upsert(connection, Setting, "name", {"name": "generation", "value": new_generation(connection)})
+        connection.execute(_SET, {"name": "generation", "value": new_generation(connection)})
 
 
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:
@@ -390,7 +398,7 @@ def _chosen(selection: Selection) -> list[ColumnElement[bool]]:
     chosen: list[ColumnElement[bool]] = [~Picture.missing]
     if selection.label is not None:
         label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
-        chosen.append(Picture.label == label)
+        chosen.append(Picture.label == label if "\0" not in label else false())  # which PostgreSQL's text cannot hold
     if selection.folder is not None:
         chosen.append(_below(Picture.path, selection.folder))
     if selection.since is not None:

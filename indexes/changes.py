@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select
 
+from indexes.dialects import dialect_of
 from indexes.records import Changes
 from indexes.schema import Change, Generation
-
-_LAST = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'")
 
 
 def new_generation(connection: Connection) -> str:
@@ -20,14 +19,14 @@ def new_generation(connection: Connection) -> str:
     generation that an index file of other pictures may have.
     """
     name = secrets.token_hex(8)
-    connection.execute(insert(Generation).values(name=name, position=connection.scalar(_LAST)))
+    connection.execute(insert(Generation).values(name=name, position=_last(connection)))
     return name
 
 
 def has_changed(connection: Connection, name: str) -> bool:
     """Whether there are changes since that generation, or it is not known: a scan may meet old failures alone."""
     position = connection.scalar(select(Generation.position).where(Generation.name == name))
-    return position is None or position != connection.scalar(_LAST)
+    return position is None or position != _last(connection)
 
 
 def changes_since(connection: Connection, name: str, now: str) -> Changes | None:
@@ -44,3 +43,9 @@ def forget_changes(connection: Connection, name: str) -> None:
     position = select(Generation.position).where(Generation.name == name).scalar_subquery()
     connection.execute(delete(Change).where(Change.position <= func.coalesce(position, 0)))
     connection.execute(delete(Generation).where(Generation.position <= position, Generation.name != name))
+
+
+def _last(connection: Connection) -> int:
+    """The position of the last change, also of one that was forgotten."""
+    position: int = connection.scalar(dialect_of(connection).last_change)
+    return position

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from indexes.dialects import SQLITE
 from indexes.errors import StoreError
 from indexes.migrations import migrate, pending
 
@@ -36,15 +37,15 @@ _OTHER_TABLES = ("no such table", "no such column", "already exists")  # SQLite 
 class Database:
     """Transactions on `catalogue.sqlite` in a store's folder. Raises StoreError throughout."""
 
+    dialect = SQLITE
+    address = None
+
     def __init__(self, folder: Path, create: bool = False) -> None:
         self.file = folder / FILE_NAME
-        if not create and not is_store(folder):
+        if not create and not has_file(folder):
             raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         if create:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"{folder} cannot be made ({error.strerror}): choose another with --store") from error
+            make_folder(folder)
         self.writable = os.access(folder, os.W_OK) and (not os.path.exists(self.file) or os.access(self.file, os.W_OK))
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, pool_reset_on_return=None)
         event.listen(self._engine, "begin", _begin)
@@ -80,8 +81,8 @@ class Database:
                 pooled.close()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """All of it, or, where it raises, nothing."""
+    def write(self, alone: bool = True) -> Iterator[Connection]:
+        """All of it, or, where it raises, nothing; always alone."""
         with self._explained():
             if not self.writable:
                 raise StoreError(_REMEDIES[sqlite3.SQLITE_READONLY])
@@ -126,8 +127,16 @@ class Database:
             raise StoreError(f"{self.file} {error}") from error
 
 
-def is_store(folder: Path) -> bool:
-    """Whether there is a catalogue in this folder. Raises StoreError where that cannot be seen."""
+def make_folder(folder: Path) -> None:
+    """Make a store's folder, and those above. Raises StoreError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made ({error.strerror}): choose another with --store") from error
+
+
+def has_file(folder: Path) -> bool:
+    """Whether the catalogue lies in this folder. Raises StoreError where that cannot be seen."""
     try:
         os.stat(folder / FILE_NAME)
     except (FileNotFoundError, NotADirectoryError):

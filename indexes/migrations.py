@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, Engine, insert, inspect, select
 
+from indexes import postgres_tables
 from indexes.errors import StoreError
 from indexes.schema import Base, Migration
 
 Change = Callable[[Connection], None]
 
 
+def _run(connection: Connection, sqlite: Iterable[str], postgres: Iterable[str]) -> None:
+    for statement in postgres if connection.dialect.name == "postgresql" else sqlite:
+        connection.exec_driver_sql(statement)
+
+
 def _first(connection: Connection) -> None:
     """The tables as they were at the beginning, written out so that later changes of the classes do not reach back."""
-    for statement in (
+    sqlite = (
         "CREATE TABLE settings (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)",
         "CREATE TABLE roots (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)",
         "CREATE TABLE pictures (id INTEGER PRIMARY KEY AUTOINCREMENT, root_id INTEGER NOT NULL REFERENCES roots (id),"
@@ -27,13 +33,13 @@ def _first(connection: Connection) -> None:
         "CREATE TABLE descriptors (picture_id INTEGER NOT NULL REFERENCES pictures (id) ON DELETE CASCADE,"
         " fingerprint VARCHAR NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (picture_id, fingerprint))",
         "CREATE TABLE failures (path BLOB PRIMARY KEY, reason VARCHAR NOT NULL)",
-    ):
-        connection.exec_driver_sql(statement)
+    )
+    _run(connection, sqlite, postgres_tables.FIRST)
 
 
 def _counters(connection: Connection) -> None:
     """Each root's number of pictures is kept by triggers, so that nobody counts a million rows."""
-    for statement in (
+    sqlite = (
         "ALTER TABLE roots ADD COLUMN pictures INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE roots ADD COLUMN missing INTEGER NOT NULL DEFAULT 0",
         "UPDATE roots SET (pictures, missing) = (SELECT count(*) - total(missing), total(missing)"
@@ -50,13 +56,13 @@ def _counters(connection: Connection) -> None:
         " WHERE id = OLD.root_id;"
         " UPDATE roots SET pictures = pictures + 1 - NEW.missing, missing = missing + NEW.missing"
         " WHERE id = NEW.root_id; END",
-    ):
-        connection.exec_driver_sql(statement)
+    )
+    _run(connection, sqlite, postgres_tables.COUNTERS)
 
 
 def _journal(connection: Connection) -> None:
     """What changed since a generation, so that an index is brought up to date and not made anew."""
-    for statement in (
+    sqlite = (
         "CREATE TABLE changes (position INTEGER PRIMARY KEY AUTOINCREMENT, picture_id INTEGER NOT NULL)",
         "CREATE TABLE generations (name VARCHAR PRIMARY KEY, position INTEGER NOT NULL)",
         "INSERT INTO generations SELECT value, 0 FROM settings WHERE name = 'generation'",  # its index is followed
@@ -66,8 +72,8 @@ def _journal(connection: Connection) -> None:
         " INSERT INTO changes (picture_id) VALUES (OLD.picture_id); END",
         "CREATE TRIGGER pictures_missing AFTER UPDATE OF missing ON pictures WHEN OLD.missing <> NEW.missing BEGIN"
         " INSERT INTO changes (picture_id) VALUES (NEW.id); END",
-    ):
-        connection.exec_driver_sql(statement)
+    )
+    _run(connection, sqlite, postgres_tables.JOURNAL)
 
 
 MIGRATIONS: tuple[tuple[str, Change], ...] = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Float, ForeignKey, Index, LargeBinary
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """The catalogue's metadata."""
+    """The catalogue's metadata. SQLite's integers have up to 64 bits by themselves."""
+
+    type_annotation_map = {int: BigInteger().with_variant(Integer(), "sqlite")}  # noqa: RUF012
 
 
 class Setting(Base):

@@ -108,6 +108,7 @@ def status_json(catalogue: Catalogue) -> Values:
     indexing = read_under_way(catalogue)
     return {
         "store": str(catalogue.folder),
+        "catalogue": catalogue.address,
         "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
         "generation": catalogue.generation,
         "indexing": {"done": indexing.done, "total": indexing.total} if indexing else None,

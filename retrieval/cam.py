@@ -40,7 +40,8 @@ class Pairs:
     """N pictures, each against another one: what a method explains.
 
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C), against the descriptors `other` g2 (N, C).
-    `asked` has the N pictures' pixels.
+    `asked` has the N pictures' pixels. `pictures` tells by a number which of the N are the same picture, as the query
+    is against each of its hits; None: none are.
     """
 
     head: Head
@@ -48,6 +49,15 @@ class Pairs:
     own: Array
     other: Array
     asked: Asked | None = None
+    pictures: tuple[int, ...] | None = None
+
+    @property
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places (M,) of each picture once, and for each of the N (N,) the one among these."""
+        if self.pictures is None:
+            return np.arange(len(self.own)), np.arange(len(self.own))
+        _, firsts, which = np.unique(self.pictures, return_index=True, return_inverse=True)
+        return firsts, which
 
 
 def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Array:
@@ -66,15 +76,19 @@ def place_gradients(head: Head, activations: Array, own: Array, other: Array) ->
     r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
     alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
     """
+    return gradients_against(head, activations.shape[2] * activations.shape[3], own, head.embed(other))
+
+
+def gradients_against(head: Head, places: int, own: Array, u2: Array) -> Array:
+    """The same of maps with so many places, against embeddings u2 (N, E) that are known."""
     e1 = head.activate(own)
-    u1, u2 = head.embed(own), head.embed(other)
+    u1 = head.compared(e1)
     difference = (u1 - u2).astype(np.float64)
     separation = np.linalg.norm(difference, axis=1, keepdims=True)
     r: NDArray[np.float64] = np.divide(difference, separation, out=np.zeros_like(difference), where=separation > 0)
     if head.normalize:
         length = np.maximum(np.linalg.norm(e1, axis=1, keepdims=True), TINY)
         r = (r - u1 * np.sum(u1 * r, axis=1, keepdims=True)) / length
-    places = activations.shape[2] * activations.shape[3]
     alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_slope(own)
     return np.asarray(alpha, np.float32)
 

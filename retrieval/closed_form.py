@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.cam import Pairs, both_ways, place_gradients, signed_maps, weighted
+from retrieval.cam import Pairs, both_ways, gradients_against, place_gradients, signed_maps, weighted
 from retrieval.head import Array, Head
 
 _EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
@@ -50,10 +50,11 @@ def integrated_cam(pairs: Pairs) -> Array:
 
     On a straight way all activations grow together, and the descriptor with them.
     """
-    gradients = np.zeros_like(pairs.own)
-    for share in (np.arange(_STEPS, dtype=np.float32) + 0.5) / _STEPS:
-        gradients += place_gradients(pairs.head, pairs.activations, share * pairs.own, pairs.other) / _STEPS
-    return both_ways(weighted(gradients, pairs.activations))
+    shares = np.asarray((np.arange(_STEPS) + 0.5) / _STEPS, np.float32)
+    own = (shares[:, None, None] * pairs.own).reshape(-1, pairs.own.shape[1])  # all steps at once: W is read once
+    u2 = np.concatenate([pairs.head.embed(pairs.other)] * _STEPS)
+    steps = gradients_against(pairs.head, pairs.activations.shape[2] * pairs.activations.shape[3], own, u2)
+    return both_ways(weighted(steps.reshape(_STEPS, *pairs.own.shape).mean(axis=0), pairs.activations))
 
 
 def ablation_cam(pairs: Pairs) -> Array:
@@ -83,9 +84,11 @@ def local_cam(pairs: Pairs) -> Array:
     """
     head, activations = pairs.head, pairs.activations
     count, channels, rows, columns = activations.shape
-    places = activations.reshape(count, channels, -1).transpose(0, 2, 1)  # (N, Z, C)
+    firsts, which = pairs.distinct
+    places = activations[firsts].reshape(len(firsts), channels, -1).transpose(0, 2, 1)  # (M, Z, C)
+    embedded = head.embed(np.ascontiguousarray(places))
     others = head.embed(pairs.other)
-    separations = head.separation(head.embed(np.ascontiguousarray(places)), others[:, None])
+    separations = np.stack([head.separation(embedded[own], other) for own, other in zip(which, others, strict=True)])
     signed = head.slope * (separations - separations.mean(axis=1, keepdims=True))
     apart = head.separation(head.embed(pairs.own), others) > 0
     return both_ways((signed * apart[:, None]).reshape(count, rows, columns).astype(np.float32))

@@ -113,10 +113,9 @@ class Comparer:
         sides = facing(self.head, self.activate(pixels), self.asked(pixels))
         explained = explain_pairs(sides, distances, how.method)
         if how.correspond:
-            explained = [
-                each if each.identical else replace(each, correspondence=correspond(*sides, place))
-                for place, each in enumerate(explained)
-            ]
+            open_ = [place for place, each in enumerate(explained) if not each.identical]
+            found = dict(zip(open_, correspond(*sides, open_), strict=True))
+            explained = [replace(each, correspondence=found.get(place)) for place, each in enumerate(explained)]
         return self._verified(pixels, explained) if how.verify else explained
 
     def _verified(self, pixels: Sequence[Pixels], explained: list[Explanation]) -> list[Explanation]:

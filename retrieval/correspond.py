@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,24 +47,36 @@ class Correspondence:
     matches: tuple[Match, ...]
 
 
-def correspond(side: Pairs, other: Pairs, place: int = 0) -> Correspondence:
-    """What corresponds in the pair at this place: `side` has its first picture against its second, `other` the reverse.
+def correspond(side: Pairs, other: Pairs, places: Sequence[int]) -> list[Correspondence]:
+    """What corresponds in the pairs at these places: `side` has first pictures against second, `other` the reverse.
 
     With the ReLU's mask m fixed, an embedding is a sum over places, as is all that comes before it: with Z places,
     x_k(p) = A_k(p) / Z, or (A_k(p) + shift) / (Z f(g_k)) where the head takes the root, and
     e(p) = m * (W x(p) + c / Z). So e1 . e2 is a sum over pairs of places, and the table is each pair's e1(p) . e2(q),
     over the lengths of both embeddings where the head brings them to unit length.
     """
-    first, second = (_embedded_places(each, place) for each in (side, other))
-    lengths = (np.linalg.norm(each.sum(0)) for each in (first, second))
-    scale = math.prod(map(float, lengths)) if side.head.normalize else 1.0
-    table = np.asarray(first @ second.T / max(scale, TINY), np.float32)
-    shapes = [each.activations.shape[2:] for each in (side, other)]
-    shape, other_shape = ((int(rows), int(columns)) for rows, columns in shapes)
-    return Correspondence(table, shape, other_shape, matches_of(table, shape, other_shape))
+    shape, other_shape = (
+        (int(rows), int(columns)) for rows, columns in (each.activations.shape[2:] for each in (side, other))
+    )
+    embedded = [_embedded_places(each, places) for each in (side, other)]
+    found = []
+    for first, second in zip(*embedded, strict=True):
+        lengths = (np.linalg.norm(each.sum(0)) for each in (first, second))
+        scale = math.prod(map(float, lengths)) if side.head.normalize else 1.0
+        table = np.asarray(first @ second.T / max(scale, TINY), np.float32)
+        found.append(Correspondence(table, shape, other_shape, matches_of(table, shape, other_shape)))
+    return found
 
 
-def _embedded_places(side: Pairs, place: int) -> Array:
+def _embedded_places(side: Pairs, places: Sequence[int]) -> list[Array]:
+    """What each place of these pictures gives to their embeddings, float32 (Z, E); of each picture worked out once."""
+    firsts, which = side.distinct
+    wanted = which[list(places)].tolist()
+    known = {own: _embedded_places_of(side, int(firsts[own])) for own in dict.fromkeys(wanted)}
+    return [known[own] for own in wanted]
+
+
+def _embedded_places_of(side: Pairs, place: int) -> Array:
     """What each place gives to the embedding: float32 (Z, E)."""
     head, g = side.head, side.own[place]
     activations = side.activations[place].reshape(len(g), -1).T  # (Z, C)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from indexes.base import NONE, Ids, LabelledIndex, TunedIndex
 from indexes.catalogue import Catalogue
-from indexes.database import is_store
 from indexes.errors import StoreError
 from indexes.homes import choose_home, leave_former_home
+from indexes.opening import is_store
 from indexes.records import EVERYTHING, Selection
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
@@ -88,13 +88,7 @@ class Engine:
         on_step: Step = lambda step: None,
     ) -> Engine:
         """The engine of an existing store, with its own model or another head on the same backbone."""
-        catalogue = Catalogue(Path(store))
-        kept = catalogue.setting("model")
-        if kept is None:
-            raise StoreError(f"{store} has nothing indexed yet: run `retrieve index GALLERY`")
-        bundle = find_bundle(model or kept)
-        _check_model(catalogue, bundle)
-        return cls(catalogue, Comparer(bundle, device, on_step))
+        return cls._of(Catalogue(Path(store)), model, device, on_step)
 
     @classmethod
     def create(
@@ -103,18 +97,32 @@ class Engine:
         model: str | None = None,
         device: str = "auto",
         on_step: Step = lambda step: None,
+        address: str | None = None,
     ) -> Engine:
-        """The engine of a new store, with the model `default` where none is named; an existing one is opened."""
-        if _is_begun(Path(store)):
-            return cls.open(store, model, device, on_step)
+        """The engine of a new store, with the model `default` where none is named; an existing one is opened.
+
+        With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
+        another store; an existing store's must lie there already.
+        """
+        if _is_begun(Path(store), address):
+            return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
         comparer = Comparer(find_bundle(model or "default"), device, on_step)
         name = _name_in_store(comparer.bundle, model or "default")
         comparer.load()  # a model that cannot run leaves no store behind
-        catalogue = Catalogue(Path(store), create=True)
+        catalogue = Catalogue(Path(store), create=True, address=address)
         if catalogue.setting("model") is None:
             catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
         _check_model(catalogue, comparer.bundle)
         return cls(catalogue, comparer)
+
+    @classmethod
+    def _of(cls, catalogue: Catalogue, model: str | None, device: str, on_step: Step) -> Engine:
+        kept = catalogue.setting("model")
+        if kept is None:
+            raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
+        bundle = find_bundle(model or kept)
+        _check_model(catalogue, bundle)
+        return cls(catalogue, Comparer(bundle, device, on_step))
 
     def keep_index_at(self, address: str) -> None:
         """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.
@@ -372,10 +380,10 @@ class Engine:
         ]
 
 
-def _is_begun(store: Path) -> bool:
-    if not is_store(store):
+def _is_begun(store: Path, address: str | None) -> bool:
+    if address is None and not is_store(store):
         return False
-    catalogue = Catalogue(store)
+    catalogue = Catalogue(store, address=address)
     try:
         return catalogue.setting("model") is not None
     finally:

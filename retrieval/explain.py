@@ -112,7 +112,7 @@ def _against(head: Head, features: Features, own: Sequence[int], other: Sequence
     places, others = list(own), list(other)
     descriptors = features.descriptors
     pixels = asked and asked.only(places)
-    return Pairs(head, features.activations[places], descriptors[places], descriptors[others], pixels)
+    return Pairs(head, features.activations[places], descriptors[places], descriptors[others], pixels, tuple(places))
 
 
 def explain_pairs(

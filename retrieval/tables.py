@@ -120,6 +120,7 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
     shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
+        Text(f"catalogue {safe_name(catalogue.address)}") if catalogue.address else Text(end=""),
         Text(shown),
         index_line(read_tuning(catalogue), index_address(catalogue)),
         _calibration_line(catalogue),

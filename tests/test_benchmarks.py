@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,25 @@ def test_duplicates_are_measured_by_kind() -> None:
     assert ours["recall"]["renamed"] == descriptors["recall"]["renamed"] == 1
     assert ours["recall"]["recompressed at 40"] == 1
     assert ours["groups of several originals"] == len(ours["joined"]) == 0
+
+
+def test_the_page_is_measured_from_the_drop_on() -> None:
+    told = measured("serving", "measure(None, count=14, runs=2, warm_ups=1)")
+    names = {"API: hits", "API: all heatmaps"}
+    if shutil.which("chromium"):
+        names |= {"page: hits", "page: pictures", "page: all heatmaps"}
+    assert told["seconds"].keys() == told["percentiles"].keys() == names
+    for name, taken in told["seconds"].items():
+        assert len(taken) == 2
+        assert told["percentiles"][name]["p50"] == min(taken)
+        assert told["percentiles"][name]["p100"] == max(taken)
+    assert all(hits < all_ for hits, all_ in zip(*list(told["seconds"].values())[:2], strict=True))
+
+
+def test_many_clients_are_held_against_one() -> None:
+    told = measured("clients", "measure(None, clients=4, seconds=2, beside=12)")
+    assert set(told["statuses"]) <= {"200", "503"}
+    assert told["statuses"]["200"] > 0
+    assert (told["broken lines"], told["answers that differ"]) == (0, 0)
+    assert (told["indexed beside"], told["last error of indexing"]) == (12, None)
+    assert len(told["memory"]) >= 2

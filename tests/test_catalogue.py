@@ -15,13 +15,19 @@ from indexes.base import Ids, Vectors
 from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
 from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
+from tests.postgres import AddressOf
 
 MODEL = "model-a"
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(tmp_path / "store", create=True)
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
+    return made(tmp_path / "store", address_of)
+
+
+def made(folder: Path, address_of: AddressOf) -> Catalogue:
+    """A store that is made in this folder."""
+    return Catalogue(folder, create=True, address=address_of(folder))
 
 
 def picture(path: bytes, *vector: float, content: bytes | None = None) -> NewPicture:
@@ -99,11 +105,11 @@ def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -
     assert catalogue.root_of(b"/g/a") == b"/g"
 
 
-def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path) -> None:
+def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_of: AddressOf) -> None:
     moon = [picture(b"/n/moon/1.jpg"), picture(b"/n/moon/full/2.jpg")]
     told = []
     for place, order in enumerate(((b"/n/moon", b"/n"), (b"/n", b"/n/moon"), (b"/n/moon", b"/"))):
-        catalogue = Catalogue(tmp_path / str(place), create=True)
+        catalogue = made(tmp_path / str(place), address_of)
         catalogue.root_of(order[0])
         recorded(catalogue, *moon, root=b"/n/moon")
         catalogue.root_of(order[1])
@@ -276,6 +282,14 @@ def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) ->
     catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is empty"), (b"/g/a\xff.jpg", "is damaged")])
     catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is not a picture")])
     assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
+
+
+def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
+    recorded(catalogue, picture(b"/g/a/1.jpg"))
+    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is\0damaged")])
+    assert catalogue.failures() == [(b"/g/b.jpg", "is damaged")]
+    assert catalogue.selected(Selection("a\0")).tolist() == []
+    assert catalogue.count_selected(Selection("a\0")) == 0
 
 
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
@@ -519,21 +533,21 @@ def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
     assert len(paths(catalogue)) == 40
 
 
-def test_two_catalogues_made_at_once_are_one(tmp_path: Path) -> None:
+def test_two_catalogues_made_at_once_are_one(tmp_path: Path, address_of: AddressOf) -> None:
     ready = threading.Barrier(4)
-    made: list[str | None] = []
+    found: list[str | None] = []
 
     def make() -> None:
         ready.wait()
-        mine = Catalogue(tmp_path / "store", create=True)
-        made.append(mine.setting("model"))
+        mine = made(tmp_path / "store", address_of)
+        found.append(mine.setting("model"))
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert made == [None] * 4
+    assert found == [None] * 4
 
 
 def test_paths_of_any_bytes_come_back_as_they_were(catalogue: Catalogue) -> None:

@@ -12,14 +12,17 @@ import pytest
 from indexes.catalogue import Catalogue
 from indexes.database import FILE_NAME, Database
 from indexes.records import Counts, NewPicture, Selection
+from tests.postgres import AddressOf
 
 MODEL = "model-a"
 
+sqlite_only = pytest.mark.parametrize("address_of", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
     """Two pictures, 1 and 2, in /g."""
-    made = Catalogue(tmp_path / "store", create=True)
+    made = Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
     record(made, b"/g/a/1.jpg", b"/g/b/2.jpg")
     return made
 
@@ -36,7 +39,7 @@ def touched(catalogue: Catalogue, generation: str) -> list[int] | None:
 
 
 def rows(catalogue: Catalogue, table: str) -> int:
-    with Database(catalogue.folder).read() as connection:
+    with catalogue._database.read() as connection:
         return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
 
 
@@ -157,6 +160,7 @@ def test_forgetting_an_unknown_generation_forgets_nothing(catalogue: Catalogue) 
     assert (rows(catalogue, "changes"), rows(catalogue, "generations")) == before
 
 
+@sqlite_only
 def test_generations_after_a_copy_that_was_restored_are_not_known(catalogue: Catalogue, tmp_path: Path) -> None:
     copied = catalogue.generation
     catalogue.close()
@@ -195,6 +199,7 @@ def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogu
 # --- the size of the tables does not matter
 
 
+@sqlite_only
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [

@@ -560,7 +560,8 @@ def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
 
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     told = answer("status", "--store", indexed.store)
-    keys = {"store", "model", "generation", "index", "calibration", "galleries", "labels", "failures"}
+    keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
+    keys |= {"failures"}
     assert told.keys() == keys
     assert told["calibration"] is None
     assert told["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]

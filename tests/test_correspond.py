@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def test_by_hand() -> None:
     head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize=False)
     first = np.array([[[[2, 0]], [[0, 1]]]], np.float32)
     second = np.array([[[[1, 0]], [[0, 3]]]], np.float32)
-    found = correspond(*sides(head, first, second))
+    (found,) = correspond(*sides(head, first, second), [0])
     np.testing.assert_allclose(found.table, [[0.5, 0], [0, 0.75]])
     assert (found.shape, found.other_shape) == ((1, 2), (1, 2))
 
@@ -34,10 +36,19 @@ def test_the_table_adds_up_to_the_inner_product(normalize: bool, shift: float | 
     weight = random.normal(size=(6, 5)).astype(np.float32)
     head = Head(weight, random.normal(size=6).astype(np.float32), 2.0, -1.0, normalize, shift)
     first, second = random.random((2, 3, 5, 3, 4), np.float32)
-    for place in range(3):
-        found = correspond(*sides(head, first, second), place)
+    for place, found in enumerate(correspond(*sides(head, first, second), range(3))):
         u1, u2 = (head.embed(each[place].mean((1, 2))) for each in (first, second))
         assert found.table.sum() == pytest.approx(float(u1 @ u2), rel=1e-4)
+
+
+def test_a_picture_in_several_pairs_gives_the_same_as_alone() -> None:
+    head = Head(np.eye(5, dtype=np.float32), np.zeros(5, np.float32), 2.0, -1.0, normalize=True)
+    first, second = np.random.default_rng(0).random((2, 3, 5, 3, 4), np.float32)
+    first[2] = first[0]
+    one, other = sides(head, first, second)
+    shared = correspond(replace(one, pictures=(7, 8, 7)), other, [2, 0])
+    for found, wanted in zip(shared, correspond(one, other, [2, 0]), strict=True):
+        np.testing.assert_array_equal(found.table, wanted.table)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -45,7 +56,7 @@ def test_pictures_without_activations_correspond_in_nothing(normalize: bool) -> 
     head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize)
     dead = np.zeros((1, 2, 3, 3), np.float32)
     with np.errstate(all="raise"):
-        found = correspond(*sides(head, dead, dead))
+        (found,) = correspond(*sides(head, dead, dead), [0])
     assert not found.table.any()
     assert found.matches == ()
 

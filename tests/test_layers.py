@@ -77,10 +77,10 @@ LAYERS = tuple(
 STORED_LAYERS = (
     ["homes"],
     ["catalogue", "faiss_home", "milvus_home"],
-    ["faiss_file", "milvus_index"],
-    ["database", "faiss_index", "changes", "recording", "milvus_server"],
-    ["migrations"],
-    ["records", "schema", "base", "errors", "address"],
+    ["opening", "faiss_file", "milvus_index", "changes", "recording"],
+    ["database", "postgres", "faiss_index", "milvus_server"],
+    ["migrations", "place", "again", "dialects"],
+    ["records", "schema", "base", "errors", "postgres_tables", "address"],
 )
 
 

@@ -9,6 +9,7 @@ from indexes.catalogue import Catalogue
 from indexes.records import EVERYTHING, NewPicture, Selection
 from retrieval.errors import GalleryError
 from retrieval.selecting import selection
+from tests.postgres import AddressOf
 
 TIMES = {
     b"/g/a/1.jpg": "2023-12-31T23:59:59",
@@ -18,8 +19,8 @@ TIMES = {
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    catalogue = Catalogue(tmp_path / "store", create=True)
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
+    catalogue = Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
     pictures = [
         NewPicture(path, 1, 1, path, np.ones(3, np.float32), 4, 3, taken_at)
         for path, taken_at in {**TIMES, b"/g/b/4.jpg": None}.items()

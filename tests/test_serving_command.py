@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from http.client import HTTPResponse
@@ -50,3 +51,20 @@ def test_a_port_in_use_is_told(indexed: Indexed) -> None:
 
 def test_an_address_of_no_machine_is_told(indexed: Indexed) -> None:
     assert "cannot be served" in sentence(retrieve("serve", "--host", "no.such.host.invalid", "--store", indexed.store))
+
+
+def test_clients_that_leave_give_their_places_back(indexed: Indexed) -> None:
+    content = indexed.picture.read_bytes()
+    head = b"POST /api/query?top=12&verify=true&stream=true HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+    with served(indexed.store, "--queue", "2") as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for sent in (content[:100], content, content[:100], content):
+            with socket.create_connection(("127.0.0.1", port)) as line:
+                line.sendall(head % len(content) + sent)
+                time.sleep(0.1)
+        waited = time.monotonic() + 30
+        while b"retrieve_requests_in_work 0.0" not in get(address + "metrics").read():
+            assert time.monotonic() < waited
+            time.sleep(0.1)
+        told = get(address + "metrics").read().decode()
+    assert 'status="500"' not in told

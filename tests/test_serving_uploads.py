@@ -8,6 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from retrieval.serving import uploads as module
 from retrieval.serving.terms import Refused
@@ -58,6 +59,16 @@ def test_a_picture_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch:
     with pytest.raises(Refused) as refusal:
         asyncio.run(Uploads(tmp_path, 10).receive(slow(), None))
     assert refusal.value.status == HTTPStatus.REQUEST_TIMEOUT
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_client_that_leaves_leaves_nothing(tmp_path: Path) -> None:
+    async def torn() -> AsyncIterator[bytes]:
+        yield b"p"
+        raise ClientDisconnect
+
+    with pytest.raises(Refused, match="did not arrive whole"):
+        asyncio.run(Uploads(tmp_path, 10).receive(torn(), None))
     assert os.listdir(tmp_path) == []
 
 

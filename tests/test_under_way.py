@@ -9,11 +9,12 @@ import pytest
 from indexes.catalogue import Catalogue
 from retrieval import under_way
 from retrieval.under_way import STALE, noted, read_under_way
+from tests.postgres import AddressOf
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(tmp_path / "store", create=True)
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
+    return Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from retrieval.head import Head
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.upkeep import open_index
+from tests.postgres import AddressOf
 from tests.test_faiss_index import clustered
 
 MODEL = "0123456789abcdef"
@@ -30,8 +31,8 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(tmp_path / "store", create=True)
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
+    return Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
 
 
 def record(catalogue: Catalogue, start: int, vectors: Vectors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,15 @@ def index(
         typer.Argument(metavar="GALLERY…", help="Folders of pictures. [default: all that the store knows]"),
     ] = None,
     store: Store = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a new store keeps its catalogue: postgresql://user@host/database?schema=name. Give a password"
+            " in PGPASSWORD or ~/.pgpass, or the whole address in RETRIEVE_CATALOGUE: it is not kept."
+            " [default: the store's folder]",
+            show_default=False,
+        ),
+    ] = None,
     model: Model = None,
     device: OnDevice = Device.auto,
     index_at: IndexAt = None,
@@ -35,7 +45,8 @@ def index(
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
-    from indexes.database import is_store
+    from indexes.opening import is_store
+    from indexes.place import VARIABLE
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.indexing import resolve_gallery
     from retrieval.progress import Bar
@@ -48,8 +59,9 @@ def index(
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
     check_index(index_at, place)  # neither does an index that cannot be reached
+    address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
     with prepared_steps(err) as on_step:
-        engine = Engine.create(place, model, device, on_step)
+        engine = Engine.create(place, model, device, on_step, address)
         if index_at is not None:
             engine.keep_index_at(index_at)
         engine.load()

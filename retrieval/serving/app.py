@@ -139,6 +139,10 @@ def _explain_errors(app: FastAPI) -> None:
     def no_route(request: Request, error: HTTPException) -> Response:
         return _problem(HTTPStatus(error.status_code), f"{error.detail}: /docs lists what there is", error.headers)
 
+    @app.exception_handler(Exception)
+    def not_foreseen(request: Request, error: Exception) -> Response:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has a fault, which its log tells: report it")
+
 
 def _problem(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, headers)

@@ -63,7 +63,9 @@ def _listen(terms: Terms) -> socket.socket:
     """A socket that listens; taken before the engine is used, so that a port in use is told at once."""
     family = socket.AF_INET6 if ":" in terms.host else socket.AF_INET
     try:
-        return socket.create_server((terms.host, terms.port), family=family, backlog=_LINES_WAITING)
+        listening = socket.create_server((terms.host, terms.port), family=family, backlog=_LINES_WAITING)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the first line waits 40 ms for an ACK
+        return listening
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RetrievalError(f"{terms.host}:{terms.port} cannot be served ({reason}): give another --port") from error

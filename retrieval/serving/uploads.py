@@ -11,6 +11,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
+from starlette.requests import ClientDisconnect
+
 from retrieval.serving.terms import UPLOAD_SECONDS, Refused
 
 KEPT_BYTES = 1_000_000_000
@@ -39,6 +41,8 @@ class Uploads:
             if not size:
                 raise Refused(HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body")
             os.replace(work, self.folder / name)
+        except ClientDisconnect as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
         except TimeoutError as error:
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again") from error
         finally:

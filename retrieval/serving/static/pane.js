@@ -5,6 +5,13 @@ import { drawHeat, drawLit, evidence, lit } from "./heat.js";
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
+/** Pictures are asked for when they are nearly in view, so that what is seen comes first. */
+const nearView = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => {
+  if (!isIntersecting) return;
+  nearView.unobserve(target);
+  target.src = target.dataset.src;
+}), { rootMargin: "300px" });
+
 export const sided = (image, side) => `${image}&side=${side}`;
 
 /** `title` is what it is called in the pair, `picture` as the API tells of it. */
@@ -16,11 +23,12 @@ export class Pane {
     this.lit = make("canvas", { class: "lit", "aria-hidden": "true" });
     this.caption = make("figcaption", {}, title);
     const image = make("img", {
-      src: sided(picture.image, side), alt: `The ${title} ${name}`, width: picture.width, height: picture.height,
+      "data-src": sided(picture.image, side), alt: `The ${title} ${name}`, width: picture.width, height: picture.height,
       decoding: "async", draggable: "false",
     });
     image.addEventListener("error", () => this.frame.classList.add("broken"));
     this.image = image;
+    nearView.observe(image);
     this.seen = make("div", { class: "seen" }, this.heat, this.lit);
     const [left, top, right, bottom] = picture.seen;
     Object.entries({ left, top, width: right - left, height: bottom - top }).forEach(([key, value]) => {

@@ -84,7 +84,7 @@ export function showResult(main, result) {
   const query = found.query;
   const name = query.name ?? "the picture that you sent";
   const cards = new Map(shown.map((hit) => [hit.rank, new Card(query, hit, result)]));
-  const bar = toolbar(of, cards, result);
+  const { bar, views } = toolbar(of);
   main.replaceChildren(
     make("div", { class: "asked" },
       make("h2", {}, "The most similar to ", make("b", {}, name)),
@@ -99,19 +99,46 @@ export function showResult(main, result) {
       ? make("a", { class: "more", href: addressOf({ top: String(Number(of.top) * 2) }), "data-link": true }, "More hits")
       : "",
   );
+  // A card is drawn when its explanation is there, and again where a later one is stronger, as all share one scale; in
+  // one go before the browser paints, and where it is not in view, when it comes into it.
+  const waiting = new Set(cards.values());
+  let scale = result.scale;
+  let isPlanned = false;
+  const draw = () => {
+    isPlanned = false;
+    const { view } = state();
+    waiting.forEach((card) => card.isNear && waiting.delete(card) && card.draw(view));
+  };
+  const plan = () => {
+    if (!isPlanned) requestAnimationFrame(draw);
+    isPlanned = true;
+  };
+  const near = new IntersectionObserver((seen) => {
+    seen.forEach(({ isIntersecting, target }) => { cards.get(Number(target.dataset.rank)).isNear = isIntersecting; });
+    plan();
+  }, { rootMargin: "300px" });
+  cards.forEach((card) => near.observe(card.element));
+  views.addEventListener("change", () => {
+    cards.forEach((card) => waiting.add(card));
+    plan();
+  });
   const update = (part) => {
-    if (part.type === "explanation") cards.forEach((card) => card.draw(state().view));
-    else if (part.rank) cards.get(part.rank)?.draw(state().view);
+    if (part.rank && cards.has(part.rank)) waiting.add(cards.get(part.rank));
+    if (result.scale > scale) cards.forEach((card) => waiting.add(card));
+    scale = result.scale;
+    plan();
     if (part.type === "end") {
-      main.dataset.explained = "true";
+      requestAnimationFrame(() => { main.dataset.explained = "true"; });
       tell("All heatmaps are there.");
     }
   };
   main.dataset.explained = String(result.isDone);
   result.listeners.add(update);
-  cards.forEach((card) => card.draw(of.view));
   tell(`${counted(shown.length, "hit", "hits")}. ${found.doubt ?? ""}`);
-  return () => result.listeners.delete(update);
+  return () => {
+    near.disconnect();
+    result.listeners.delete(update);
+  };
 }
 
 const emptiness = (found, least) =>
@@ -136,7 +163,7 @@ function reading() {
 }
 
 /** What is laid over all pictures, and how strongly. */
-function toolbar(of, cards, result) {
+function toolbar(of) {
   const radio = (view, title, more) => make("label", {},
     make("input", { type: "radio", name: "view", value: view, checked: of.view === view }),
     make("span", { class: view }, title, more && make("span", { class: "long" }, more)));
@@ -144,7 +171,6 @@ function toolbar(of, cards, result) {
     radio("picture", "Picture"), radio("factual", "Factual", ": for"), radio("counterfactual", "Counterfactual", ": against"));
   views.addEventListener("change", (event) => {
     go({ view: event.target.value }, { replace: true, silent: true });
-    cards.forEach((card) => card.draw(event.target.value));
   });
   const strength = make("input", { type: "range", min: "0", max: "150", value: sessionStorage.getItem("strength") ?? "100", name: "strength" });
   const apply = () => {
@@ -156,12 +182,13 @@ function toolbar(of, cards, result) {
   const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(of.verify) });
   verify.addEventListener("change", () => go({ verify: verify.checked ? "1" : "" }, { replace: true }));
   const same = { ...filters(of), picture: of.picture, upload: of.upload, top: of.top, correspond: "true", collapse: "true" };
-  return make("div", { class: "toolbar", role: "group", "aria-label": "Heatmaps" },
+  const bar = make("div", { class: "toolbar", role: "group", "aria-label": "Heatmaps" },
     views,
     make("label", {}, "Overlay ", strength),
     make("label", {}, verify, " Check the heatmaps"),
     make("a", { class: "export", href: withParameters("api/export", { ...same, verify: of.verify ? "true" : "" }), download: "hits.html" },
       "Save as a page"));
+  return { bar, views };
 }
 
 /** A hit beside the query. */
@@ -173,6 +200,7 @@ export class Card {
     this.panes = [new Pane("query", query, { side, name: query.name ?? "" }), new Pane("hit", hit.picture, { side, name })];
     this.checked = make("div", { class: "checked" });
     this.isConnected = false;
+    this.isNear = false;
     const of = state();
     const id = `hit-${hit.rank}`;
     this.element = make("article", { "aria-labelledby": id, "data-rank": hit.rank },

@@ -1,0 +1,112 @@
+"""Where SQLite and PostgreSQL differ in what is asked of a catalogue: the statements, side by side.
+
+Those of the first group are written out, not composed, and run on the driver: each for every file or every query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, TextClause, text
+
+
+class Transactions(Protocol):
+    """A catalogue's database. Raises StoreError throughout."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        ...
+
+    @property
+    def address(self) -> str | None:
+        """Where it lies, without a password; None in the store's own folder."""
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """One view of it, whatever others write meanwhile."""
+        ...
+
+    def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """All rows of one statement, a view by itself, straight from the driver."""
+        ...
+
+    def write(self, alone: bool = True) -> AbstractContextManager[Connection]:
+        """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a database is asked. `many` makes one value of several numbers."""
+
+    twin: str
+    known: str
+    chunk_of_vectors: str
+    some_vectors: str
+    candidates: str
+    contents: str
+    many: Callable[[list[int]], Any]
+    labels: TextClause
+    last_change: TextClause
+    lies_directly: TextClause
+
+
+_LABELS = (  # from each label to the next one by the index on (label, missing), not through all rows of it
+    "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
+    " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
+    " SELECT label FROM each WHERE label IS NOT NULL"
+    " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND {there}) ORDER BY label"
+)
+
+SQLITE = Dialect(
+    twin="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
+    " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
+    " ORDER BY p.id LIMIT 1",  # a content may have thousands of copies
+    known="SELECT id, path, size, mtime, missing FROM pictures WHERE path > ? AND path < ? ORDER BY path LIMIT ?",
+    chunk_of_vectors="SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
+    " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?",
+    some_vectors="SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
+    " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?",
+    candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
+    " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing",
+    contents="SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?",
+    many=json.dumps,
+    labels=text(_LABELS.format(there="p.missing = 0")),
+    last_change=text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"),
+    lies_directly=text("instr(substr(path, :start), x'2F') = 0"),
+)
+
+POSTGRES = Dialect(
+    twin=SQLITE.twin.replace("?", "%s"),
+    known=SQLITE.known.replace("?", "%s"),
+    chunk_of_vectors=SQLITE.chunk_of_vectors.replace("?", "%s"),
+    some_vectors="SELECT p.id, d.vector FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
+    " JOIN pictures p ON p.id = w.value JOIN descriptors d ON d.picture_id = p.id"
+    " WHERE NOT p.missing AND d.fingerprint = %s ORDER BY w.place",
+    candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height"
+    " FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
+    " JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing ORDER BY w.place",
+    contents=SQLITE.contents.replace("?", "%s"),
+    many=list,
+    labels=text(_LABELS.format(there="NOT p.missing")),
+    last_change=text(  # a sequence's own value would count what was rolled back too
+        "SELECT greatest((SELECT coalesce(max(position), 0) FROM changes),"
+        " (SELECT coalesce(max(position), 0) FROM generations))"
+    ),
+    lies_directly=text("position('\\x2f'::bytea in substr(path, :start)) = 0"),
+)
+
+
+def dialect_of(connection: Connection) -> Dialect:
+    """The dialect of a connection's database."""
+    return POSTGRES if connection.dialect.name == "postgresql" else SQLITE

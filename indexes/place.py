@@ -1,0 +1,146 @@
+"""Where a store's catalogue lies, if not in the store's folder: its address on PostgreSQL, kept in `store.toml`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from indexes.errors import StoreError
+
+FILE_NAME = "store.toml"
+VARIABLE = "RETRIEVE_CATALOGUE"
+"""Holds an address with its password, which is not kept in the file."""
+
+_PUBLIC = "public"
+_DRIVERS = ("postgresql+psycopg", "postgresql", "postgres")
+_AS = "write it as postgresql://user@host/database"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A catalogue's address, with the password where one was given, and the schema of its tables."""
+
+    url: URL
+    named_schema: str | None = None
+
+    @property
+    def schema(self) -> str:
+        return self.named_schema or _PUBLIC
+
+    @property
+    def plain(self) -> str:
+        """The address without its password and schema."""
+        shown = self.url.difference_update_query(["password"])._replace(password=None, drivername="postgresql")
+        return shown.render_as_string(hide_password=False)
+
+    def __str__(self) -> str:
+        """The address without its password, as it can be given again."""
+        if self.schema == _PUBLIC:
+            return self.plain
+        return f"{self.plain}{'&' if self.url.query else '?'}schema={self.schema}"
+
+    def is_at(self, other: Place) -> bool:
+        """Whether this names that place, perhaps without its schema."""
+        same_schema = self.named_schema is None or self.schema == other.schema
+        return same_schema and _without_port(self.plain) == _without_port(other.plain)
+
+
+def place_of(address: str, source: str = "the catalogue's address") -> Place:
+    """What an address such as `postgresql://user@host/database?schema=name` names. Raises StoreError."""
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError) as error:  # it is not shown, as it may hold a password
+        raise StoreError(f"{source} cannot be read: {_AS}") from error
+    if url.drivername not in _DRIVERS:
+        raise StoreError(f"{source} is one of {url.drivername}, and a catalogue lies on PostgreSQL: {_AS}")
+    schema = url.query.get("schema")
+    if not isinstance(schema, str | None):
+        raise StoreError(f"{source} names two schemas: name one")
+    return Place(url.difference_update_query(["schema"]).set(drivername=_DRIVERS[0]), schema)
+
+
+def kept_place(folder: Path) -> Place | None:
+    """The place that a store keeps, with the password from the environment; None where it has none.
+
+    Raises StoreError where the environment names another place.
+    """
+    file = folder / FILE_NAME
+    values = _values(file)
+    if values is None or "catalogue" not in values:
+        return None
+    address, schema = values["catalogue"], values.get("schema")
+    if not isinstance(address, str) or not isinstance(schema, str | None):
+        raise StoreError(f"{file} has a catalogue or schema that is no text: {_AS}")
+    place = place_of(address, str(file))
+    place = replace(place, named_schema=schema or place.named_schema)
+    told = os.environ.get(VARIABLE)
+    return _agreed(place, place_of(told, VARIABLE), f"{file} says {place}, and {VARIABLE} another") if told else place
+
+
+def agreed(folder: Path, kept: Place | None, address: str) -> Place:
+    """The place that an address names, which must be the one that is kept, if any. Raises StoreError."""
+    given = place_of(address)
+    return given if kept is None else _agreed(kept, given, f"{folder} has its catalogue at {kept}, not there")
+
+
+def keep_place(folder: Path, place: Place) -> None:
+    """Write where the catalogue lies, without a password, above what the file may hold; once. Raises StoreError."""
+    file = folder / FILE_NAME
+    lines = f"catalogue = {json.dumps(place.plain)}\nschema = {json.dumps(place.schema)}\n"
+    try:
+        with _locked(folder):
+            kept = kept_place(folder)
+            if kept is not None:  # another process came first
+                _agreed(kept, place, f"{folder} has its catalogue at {kept}, not there")
+                return
+            held = file.read_text("utf-8") if file.exists() else ""
+            with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".toml", delete=False, encoding="utf-8") as out:
+                out.write(lines + held)
+            os.chmod(out.name, 0o644)
+            os.replace(out.name, file)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written ({error.strerror}): choose another with --store") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _agreed(kept: Place, given: Place, otherwise: str) -> Place:
+    if not given.is_at(kept):
+        raise StoreError(f"{otherwise}: leave that out, or choose another store with --store")
+    return replace(kept if given.url.password is None else given, named_schema=kept.schema)
+
+
+def _values(file: Path) -> dict[str, object] | None:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if not os.path.lexists(file):  # the folder is closed, which is told where it is entered
+            return None
+        raise StoreError(f"{file} cannot be opened ({error.strerror}): choose another with --store") from error
+    except ValueError as error:
+        raise StoreError(f"{file} is damaged ({error}): restore it from a copy") from error
+
+
+def _without_port(plain: str) -> str:
+    return plain.replace(":5432/", "/")

@@ -1,0 +1,249 @@
+"""The catalogue on a PostgreSQL server: connections, transactions, and each failure explained."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, RootTransaction, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from indexes.again import again
+from indexes.dialects import POSTGRES
+from indexes.errors import LostError, StoreError
+from indexes.migrations import migrate, pending
+from indexes.place import VARIABLE, Place
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SETTINGS: dict[str, Any] = {  # seconds, unless the address says otherwise: what does not answer is noticed
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+    "application_name": "retrieve",
+}
+# Every question of a catalogue is answered best by an index, row by row and in its order. A plan that is made while a
+# table is small reads it whole instead, and is kept: also those of foreign keys, while a gallery is indexed, so that
+# each picture would take longer than the last. A way that is ruled out is still taken where there is no other.
+_RULED_OUT = (
+    *("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"),
+    "jit",  # which what is ruled out would seem to be worth
+)
+_SET_UP = "SELECT set_config('search_path', %s, false)" + "".join(
+    f", set_config('{way}', 'off', false)" for way in _RULED_OUT
+)
+_CLOSED = "is closed to this user: have its tables granted to it, or give another address"
+_READ_ONLY = "cannot be written by this user: have its tables granted to it, or give another address"
+_OTHERS_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
+_REMEDIES = {  # by SQLSTATE, or its class
+    "23": "was changed by another process: run the command again",
+    "25006": "cannot be written: it is a copy that only reads; give the address of the server that it follows",
+    "3F000": _OTHERS_TABLES,
+    "40": "was changed by another process: run the command again",
+    "42501": _CLOSED,
+    "42P01": _OTHERS_TABLES,
+    "42P07": _OTHERS_TABLES,
+    "42703": _OTHERS_TABLES,
+    "53100": "cannot be written: the server's disk is full; make room and run the command again",
+    "53300": "has no connection free: try again when others have finished, or raise the server's max_connections",
+    "54000": "cannot keep a path of more than 2,600 bytes: give its folders shorter names",
+    "55P03": "is being written by another process: try again when that has finished",
+}
+_LOST = ("08", "57P01", "57P02", "57P03")
+_BEGINS = ("starting up", "not yet accepting", "in recovery")  # in the server's language
+_SECRET = f"give the password in PGPASSWORD, ~/.pgpass, or the address in {VARIABLE}"
+_REFUSED = {  # said in opening, where the driver has no SQLSTATE, in the server's language; others are asked again
+    "password": f"refuses the user or password: {_SECRET}",
+    "pg_hba.conf": "refuses this user from here: allow it in the server's pg_hba.conf, or give another address",
+    "role": "refuses the user: give another address, as postgresql://user@host/database",
+    'database "': "has no such database: make it with createdb, or give another address",
+}
+
+
+class Postgres:
+    """Transactions on a catalogue's schema of a PostgreSQL database. Raises StoreError throughout."""
+
+    dialect = POSTGRES
+
+    def __init__(self, place: Place) -> None:
+        _check_driver(place)
+        self.address = str(place)
+        self._place = place
+        self._search_path = _quoted(place.schema)
+        self._lost_since: float | None = -math.inf  # so that what was never reached is not waited for
+        self._engine = create_engine(
+            place.url.set(drivername="postgresql+psycopg"),
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_reset_on_return=None,
+        )
+        event.listen(self._engine, "begin", self._begin)
+        self.writable = self._prepared()
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One view of it, whatever others write meanwhile."""
+        with self._explained(), self._engine.connect() as connection:
+            yield connection
+
+    @again
+    def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """All rows of one statement, a view by itself, straight from the driver and in its binary form."""
+        with self._explained():
+            pooled = self._engine.raw_connection()
+            try:
+                driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+                return driver.cursor(binary=True).execute(statement.encode(), values).fetchall()
+            finally:
+                pooled.close()
+
+    @contextmanager
+    def write(self, alone: bool = True) -> Iterator[Connection]:
+        """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
+        with self._explained():
+            if not self.writable:
+                raise StoreError(_READ_ONLY)
+        transaction = self._begun(alone)
+        with self._explained(), transaction.connection as connection, transaction:
+            yield connection
+
+    @again
+    def _begun(self, alone: bool) -> RootTransaction:
+        """A transaction in which nothing is done yet, so that it may be begun once more where a server was lost."""
+        with self._explained():
+            connection = self._engine.connect().execution_options(writes=True, alone=alone)
+            try:
+                return connection.begin()
+            except BaseException:
+                connection.close()
+                raise
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        import psycopg
+
+        _, known = self._engine.dialect.create_connect_args(self._place.url)
+        connection = psycopg.connect(
+            **{**_SETTINGS, **known}, autocommit=True
+        )  # transactions begin where `_begin` says
+        connection.execute(_SET_UP.encode(), [self._search_path])
+        return connection
+
+    def _begin(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("writes", False):
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return
+        connection.exec_driver_sql("BEGIN")
+        if options.get("alone", True):
+            # As in SQLite, one writer at a time, from the start of its transaction to the end. An index follows the
+            # journal by rising positions, each generation standing for all up to its own: were two transactions to
+            # take positions at once, the one that commits first would name a generation that lacks the other's. A
+            # batch holds the lock for milliseconds and its embedding takes a hundred times as long, so that writers
+            # hardly wait; and none ever fails and begins anew, as with serialisable transactions. Readers do not wait.
+            connection.exec_driver_sql(
+                f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock({_key(self._place.schema)})"
+            )
+
+    @again
+    def _prepared(self) -> bool:
+        """Bring the tables to their shape, where they may be written; whether they may."""
+        with self._explained():
+            with self._engine.connect() as connection:
+                found = connection.exec_driver_sql(_LOOK, (self._place.schema,)).one()
+            if found.has_tables and not found.may_read:
+                raise StoreError(_CLOSED)
+            if found.has_tables and not (found.is_primary and found.may_write):
+                self._check_current()
+                return False
+            if not found.has_tables and not (found.is_primary and found.may_make):
+                raise StoreError("has no catalogue, and this user may not make one there: give another address")
+            if not found.has_schema:
+                with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+                    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self._search_path}")
+            migrate(self._engine)
+        return True
+
+    def _check_current(self) -> None:
+        with self._engine.connect() as connection:
+            if pending(connection):
+                raise StoreError("is of an older version and cannot be written: let a user that may open it once")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what PostgreSQL says into one sentence with the address and a remedy."""
+        import psycopg
+
+        try:
+            yield
+            self._lost_since = None
+        except (DBAPIError, psycopg.Error) as error:
+            said, is_lost = _remedy(error.orig if isinstance(error, DBAPIError) else error)
+            if not is_lost:
+                raise StoreError(f"{self.address} {said}") from error
+            self._engine.dispose()  # the other connections are lost too
+            if self._lost_since is None or any(words in said for words in _BEGINS):
+                self._lost_since = time.monotonic()
+            raise LostError(f"{self.address} {said}", self._lost_since) from error
+        except StoreError as error:
+            raise StoreError(f"{self.address} {error}") from error
+
+
+_LOOK = (
+    "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean AS is_primary,"
+    " n.oid IS NOT NULL AS has_schema, c.oid IS NOT NULL AS has_tables,"
+    " coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(d.oid, 'CREATE')) AS may_make,"
+    " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read,"
+    " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT') AS may_write"
+    " FROM pg_database d LEFT JOIN pg_namespace n ON n.nspname = %s"
+    " LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations' WHERE d.datname = current_database()"
+)
+
+
+def _check_driver(place: Place) -> None:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise StoreError(
+            f"{place} needs PostgreSQL's driver: install it with `pip install 'retrieve-explain[postgres]'`"
+        ) from error
+
+
+def _remedy(cause: BaseException | None) -> tuple[str, bool]:
+    """What is wrong and what to do, and whether the server was lost."""
+    import psycopg
+
+    state = getattr(cause, "sqlstate", None)
+    said = (str(cause).splitlines() or [type(cause).__name__])[0].strip()
+    if state is None and isinstance(cause, psycopg.OperationalError):
+        said = said.rpartition(": ")[2].strip()  # before that, what was tried
+        for words, remedy in _REFUSED.items():
+            if words in said:
+                return f"{remedy} ({said})", False
+        return f"cannot be reached ({said}): start the server, or check the address", True
+    if state is not None and state.startswith(_LOST):
+        return f"was interrupted ({said}): what was committed is kept; run the command again", True
+    for key in (state or "", (state or "")[:2]):
+        if key in _REMEDIES:
+            return _REMEDIES[key], False
+    return f"cannot be used, as PostgreSQL says: {said}", False
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _key(schema: str) -> int:
+    """The number of the lock that writers of a schema's tables take, one of 64 bits."""
+    return int.from_bytes(hashlib.sha256(b"retrieve " + schema.encode()).digest()[:8], "big", signed=True)
