@@ -17,9 +17,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.base import NONE, Vectors
+from indexes.base import NONE, VectorIndex, Vectors
 from indexes.catalogue import Catalogue
-from indexes.faiss_index import FaissIndex
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.search import rescored
 from retrieval.upkeep import open_index
@@ -39,7 +38,7 @@ def main() -> None:
     print(json.dumps({**about, "before": before, "after": held(), "asked": asked}))
 
 
-def _asked(catalogue: Catalogue, index: FaissIndex, bundle: Bundle, queries: Vectors, pool: int) -> dict[str, Any]:
+def _asked(catalogue: Catalogue, index: VectorIndex, bundle: Bundle, queries: Vectors, pool: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"search": [], "rescore": [], "both": []}
     pools, best = [], []
     for query in queries:

@@ -30,7 +30,7 @@ from indexes.records import (
     StoredFile,
     Twin,
 )
-from indexes.schema import Failure, Picture, Root, Setting
+from indexes.schema import Change, Failure, Picture, Root, Setting
 
 T = TypeVar("T")
 
@@ -348,9 +348,12 @@ def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
         if holds(folder, path):
             directly = dialect_of(connection).lies_directly.bindparams(start=len(_inside(path)) + 1)
             label = label_of(path + b"/", folder)
+            labelled = select(Picture.id).where(Picture.root_id == id_, directly)
+            connection.execute(insert(Change).from_select(["picture_id"], labelled))  # an index may keep labels
             connection.execute(update(Picture).where(Picture.root_id == id_, directly).values(label=label))
             connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
             connection.execute(delete(Root).where(Root.id == id_))
+            _grow(connection)
     return root_id, folder
 
 

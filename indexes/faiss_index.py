@@ -91,6 +91,9 @@ class FaissIndex:
             return count <= MOST_EXACT
         return count > MOST_EXACT // 2 and list_count(count) <= math.sqrt(_GROWTH) * self.lists
 
+    def close(self) -> None:
+        """Nothing: its memory goes with it."""
+
     def __len__(self) -> int:
         return int(self.faiss.ntotal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,6 +76,13 @@ class Selection:
     def is_all(self) -> bool:
         """Whether every picture counts."""
         return self == EVERYTHING
+
+    @property
+    def only_label(self) -> str | None:
+        """The label as the catalogue has it, where nothing else restricts; else None."""
+        if self.label is None or self != Selection(self.label):
+            return None
+        return os.fsencode(self.label).decode("utf-8", "replace")  # as it is taken from a folder's name
 
 
 EVERYTHING = Selection()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue import Catalogue
+from indexes.homes import index_address
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
 from retrieval.correspond import Correspondence
@@ -40,6 +41,7 @@ def index_json(report: IndexReport) -> Values:
         "failures": _failures_json([(os.fsencode(path), reason) for path, reason in report.failures]),
         "kept_roots": [str(root) for root in report.kept_roots],
         "passed_over": report.passed_over,
+        "notes": list(report.notes),
     }
 
 
@@ -111,6 +113,7 @@ def status_json(catalogue: Catalogue) -> Values:
         "generation": catalogue.generation,
         "indexing": {"done": indexing.done, "total": indexing.total} if indexing else None,
         "index": asdict(tuning) if tuning else None,
+        "index_at": index_address(catalogue),
         "calibration": asdict(calibration) | {"in_use": in_use(calibration, catalogue)} if calibration else None,
         "galleries": [
             {"path": os.fsdecode(count.root), "pictures": count.pictures, "missing": count.missing}

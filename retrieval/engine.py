@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import NONE, Ids
+from indexes.base import NONE, Ids, LabelledIndex, TunedIndex
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex
+from indexes.homes import choose_home, leave_former_home
 from indexes.opening import is_store
 from indexes.records import EVERYTHING, Selection
 from retrieval.bundle import Bundle, find_bundle
@@ -76,7 +76,7 @@ class Engine:
         self.catalogue = catalogue
         self.bundle = comparer.bundle
         self._comparer = comparer
-        self._opened: tuple[str, FaissIndex] | None = None  # the index, with its generation
+        self._opened: tuple[str, TunedIndex] | None = None  # the index, with its generation
         self._keep_until = 0.0
 
     @classmethod
@@ -124,7 +124,21 @@ class Engine:
         _check_model(catalogue, bundle)
         return cls(catalogue, Comparer(bundle, device, on_step))
 
-    def _index(self) -> FaissIndex:
+    def keep_index_at(self, address: str) -> None:
+        """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.
+
+        Raises StoreError where it cannot be kept there.
+        """
+        choose_home(self.catalogue, self.bundle.fingerprint, address)
+        self._hold(None)
+
+    def _hold(self, opened: tuple[str, TunedIndex] | None) -> None:
+        """Search this index from now on, and give back the one before."""
+        before, self._opened = self._opened, opened
+        if before is not None:
+            before[1].close()
+
+    def _index(self) -> TunedIndex:
         """The index of the catalogue as it is now; another process may have changed it since the last call.
 
         Where it takes long to follow, as that of a large gallery that is being indexed, it is followed now and then.
@@ -132,9 +146,10 @@ class Engine:
         generation = self.catalogue.generation
         if self._opened is None or (self._opened[0] != generation and time.monotonic() >= self._keep_until):
             started = time.monotonic()
-            self._opened = generation, open_index(self.catalogue, self.bundle.fingerprint)
+            self._hold((generation, open_index(self.catalogue, self.bundle.fingerprint)))
             took = time.monotonic() - started
             self._keep_until = started + took * (_PATIENCE if took > _LONG else 1)
+        assert self._opened is not None
         return self._opened[1]
 
     @property
@@ -153,7 +168,8 @@ class Engine:
         self._comparer.load()
 
     def close(self) -> None:
-        """Give back the store's files."""
+        """Give back the store's files, and its index."""
+        self._hold(None)
         self.catalogue.close()
 
     def index(
@@ -187,11 +203,13 @@ class Engine:
             report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advanced)
         self._comparer.unload()  # its memory is the index's now
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
-        self._opened = self.catalogue.generation, index
+        self._hold((self.catalogue.generation, index))
+        left = leave_former_home(self.catalogue, fingerprint)
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
             self.tune(on_stage=on_stage, advance=advance)
-        return replace(report, kept_roots=(*absent, *report.kept_roots))
+        notes = () if left is None else (left,)
+        return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
 
     def tune(
         self,
@@ -281,8 +299,13 @@ class Engine:
         """The ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
         if not len(descriptors):
             return []
-        chosen = None if among.is_all else self.catalogue.selected(among)
-        return [ids[ids != NONE] for ids in self._index().search(descriptors, pool, chosen)[1]]
+        index = self._index()
+        if among.only_label is not None and isinstance(index, LabelledIndex):
+            found = index.search_label(descriptors, pool, among.only_label)[1]
+        else:
+            chosen = None if among.is_all else self.catalogue.selected(among)
+            found = index.search(descriptors, pool, chosen)[1]
+        return [ids[ids != NONE] for ids in found]
 
     def stored(self, picture: int) -> Array | None:
         """The descriptor (C,) of an indexed picture by its id; None where it is not there."""

@@ -13,9 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from indexes.address import FAISS
 from indexes.catalogue import Catalogue, holds
 from indexes.errors import StoreError
 from indexes.faiss_file import delete_files
+from indexes.homes import index_address
 from indexes.records import KnownFile, NewPicture, Removed, Twin
 from retrieval.errors import GalleryError, PictureError
 from retrieval.head import Array
@@ -43,7 +45,7 @@ class IndexReport:
     `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
     `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, or known
     ones that were absent, of which nothing was marked missing; `passed_over` counts files that are named like no
-    picture, by the endings of their names.
+    picture, by the endings of their names; `notes` are sentences on what else was not as it should be.
     """
 
     added: int
@@ -55,6 +57,7 @@ class IndexReport:
     kept_roots: tuple[Path, ...]
     passed_over: dict[str, int]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -137,8 +140,10 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
 def _follow(catalogue: Catalogue) -> None:
     """Bring the index's file up to date with what was removed; nothing is left of that."""
     try:
-        open_index(catalogue, catalogue.setting("fingerprint") or "", must_save=True)
-    except StoreError:
+        open_index(catalogue, catalogue.setting("fingerprint") or "", must_save=True).close()
+    except StoreError as error:
+        if index_address(catalogue) != FAISS:
+            raise StoreError(f"it is out of the store, but not yet out of its index: {error}") from error
         delete_files(catalogue.folder)
 
 

@@ -12,7 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from indexes.address import FAISS
 from indexes.catalogue import Catalogue
+from indexes.homes import index_address
 from indexes.records import Counts
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
@@ -120,7 +122,7 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
         Text(f"catalogue {safe_name(catalogue.address)}") if catalogue.address else Text(end=""),
         Text(shown),
-        index_line(read_tuning(catalogue)),
+        index_line(read_tuning(catalogue), index_address(catalogue)),
         _calibration_line(catalogue),
         galleries_table(catalogue.counts()),
         under_way_line(read_under_way(catalogue)),
@@ -137,15 +139,16 @@ def under_way_line(found: UnderWay | None) -> Text:
     return Text(f"being indexed: {found.done:,}{total} files dealt with")
 
 
-def index_line(tuning: Tuning | None) -> Text:
-    """What the index is, and how well it was measured to search."""
+def index_line(tuning: Tuning | None, address: str = FAISS) -> Text:
+    """What the index is and where it is, and how well it was measured to search."""
+    where = "" if address == FAISS else f" at {safe_name(address)}"
     if tuning is None:
-        return Text("no index yet")
+        return Text(f"no index yet{where}")
     if tuning.recall is None:
-        return Text("index: exact")
+        return Text(f"index{where}: exact")
     return Text(
-        f"index {tuning.kind}, looks into {tuning.probes:,} of {tuning.lists:,} lists: recall@10 {tuning.recall:.3f}"
-        f" against exact search, {tuning.milliseconds:.1f} ms a search"
+        f"index{where} {tuning.kind}, looks into {tuning.probes:,} of {tuning.lists:,} lists:"
+        f" recall@10 {tuning.recall:.3f} against exact search, {tuning.milliseconds:.1f} ms a search"
         f" ({tuning.queries} of {tuning.pictures:,} pictures asked)"
     )
 
@@ -219,6 +222,7 @@ def index_lines(report: IndexReport) -> RenderableType:
             f"{count} {safe_name(ending) or 'without one'}" for ending, count in report.passed_over.items()
         )
         lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
+    lines += [Text(safe_name(note), style="yellow") for note in report.notes]
     return Group(*lines, failures_lines([(safe_name(path), reason) for path, reason in report.failures]))
 
 

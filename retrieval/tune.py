@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Ids, Vectors
+from indexes.base import Ids, TunedIndex, Vectors
 from indexes.catalogue import Catalogue
-from indexes.faiss_index import FaissIndex, unit
+from indexes.faiss_index import unit
 from retrieval.head import Head
 from retrieval.search import rescored
 from retrieval.settings import POOL, RECALL
@@ -25,7 +25,7 @@ Advance = Callable[[int], None]
 
 def tune(
     catalogue: Catalogue,
-    index: FaissIndex,
+    index: TunedIndex,
     head: Head,
     fingerprint: str,
     recall: float = RECALL,
@@ -35,14 +35,15 @@ def tune(
 
     `advance` is called for each picture that the exact search compares. Raises StoreError.
     """
+    pictures = len(index)
     if index.is_exact:
-        return [Tuning(index.kind, len(index))]
+        return [Tuning(index.kind, pictures)]
     own, queries = catalogue.sample(fingerprint, _QUERIES)
     best = _best_hits(catalogue, head, fingerprint, own, queries, advance)
     steps: list[Tuning] = []
     for probes in _doubled(index.lists):
         index.probes = probes
-        steps.append(_measured(index, own, queries, best))
+        steps.append(_measured(index, pictures, own, queries, best))
         if (steps[-1].recall or 0) >= recall:
             break
     return steps
@@ -56,7 +57,7 @@ def _doubled(lists: int) -> Iterator[int]:
     yield lists
 
 
-def _measured(index: FaissIndex, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
+def _measured(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
     seconds: list[float] = []
     shares: list[float] = []
     for id_, query, expected in zip(own, queries, best, strict=True):
@@ -67,7 +68,7 @@ def _measured(index: FaissIndex, own: Ids, queries: Vectors, best: list[set[int]
         shares.append(len(expected & found) / max(1, len(expected)))
     milliseconds = float(np.median(seconds)) * 1000
     recall = float(np.mean(shares))
-    return Tuning(index.kind, len(index), index.lists, index.probes, recall, len(own), milliseconds)
+    return Tuning(index.kind, pictures, index.lists, index.probes, recall, len(own), milliseconds)
 
 
 def _best_hits(

@@ -1,4 +1,4 @@
-"""How well and how fast the index searches, as it was measured: kept in the store. Needs no FAISS."""
+"""How well and how fast the index searches, as it was measured: kept in the store. Needs no index."""
 
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
-"""The vector index kept in step with the catalogue: mapped from its file, brought up to date, or made anew."""
+"""The vector index kept in step with the catalogue: as it is kept, brought up to date, or made anew."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
-from indexes import faiss_file
+from indexes.base import IndexHome, TunedIndex, Vectors
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.faiss_index import MOST_EXACT, FaissIndex, sample_size
+from indexes.faiss_index import FaissIndex
+from indexes.homes import home_of, index_address
 from retrieval.tuning import read_tuning
 
 Stage = Callable[[str, int], None]
@@ -24,58 +26,115 @@ def open_index(
     must_save: bool = False,
     on_stage: Stage = lambda title, pictures: None,
     advance: Advance = lambda pictures: None,
-) -> FaissIndex:
-    """The catalogue's vector index as it is now.
+) -> TunedIndex:
+    """The catalogue's vector index as it is now, to be closed in the end.
 
-    It comes from its file. Where that is of an earlier generation, what has changed since is taken out and added;
-    where there is none, or it is damaged or of the wrong size, it is made anew. Either is written for the next time
-    where the store can be written; a failure of that is an error only with `must_save`. Raises StoreError.
+    It comes from where it is kept. Where that is of an earlier generation, what has changed since is taken out and
+    added; where there is none, or it is damaged or of the wrong size, it is made anew. Either is kept for the next time
+    where the store can be written; a failure of that is an error only with `must_save`. Where an index is changed in
+    its place and another process is at it, or the store cannot be written, it is searched as it is, unless `must_save`.
+    Raises StoreError.
     """
-    index = faiss_file.load(catalogue.folder, fingerprint, catalogue.generation)
-    if index is None:
-        index, generation = _followed(catalogue, fingerprint) or _built(catalogue, fingerprint, on_stage, advance)
-        if catalogue.writable and catalogue.generation == generation:
-            with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
-                _kept(catalogue, index, fingerprint, generation)
+    home = home_of(catalogue, fingerprint)
+    try:
+        index = home.load(catalogue.generation)
+        if index is None and home.in_place and not catalogue.writable and not must_save:
+            index = home.as_it_is()
+        if index is None:
+            with home.turn(must_save) as granted:
+                if granted:
+                    index = _made(catalogue, home, fingerprint, must_save, on_stage, advance)
+                else:
+                    index = home.as_it_is()
+        if index is None:
+            raise StoreError(f"{index_address(catalogue)} holds no index yet: run `retrieve index`")
+    finally:
+        home.close()
     tuning = read_tuning(catalogue)
     if tuning and tuning.kind == index.kind:
         index.probes = tuning.probes
     return index
 
 
-def _kept(catalogue: Catalogue, index: FaissIndex, fingerprint: str, generation: str) -> None:
-    if len(index):
-        faiss_file.save(index, catalogue.folder, fingerprint, generation)
+def _made(
+    catalogue: Catalogue, home: IndexHome, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+) -> TunedIndex:
+    """The index of now, and kept as that where it can be."""
+    index = home.load(catalogue.generation)  # another process may have made it meanwhile
+    if index is not None:
+        return index
+    index, generation = _followed(catalogue, home, fingerprint) or _built(
+        catalogue, home, fingerprint, on_stage, advance
+    )
+    if catalogue.writable and (home.in_place or catalogue.generation == generation):
+        with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
+            _kept(catalogue, home, index, generation)
+    return index
+
+
+def _kept(catalogue: Catalogue, home: IndexHome, index: TunedIndex, generation: str) -> None:
+    if isinstance(index, FaissIndex) and not len(index):  # nothing is left of what it held
+        home.clear()
+    else:
+        home.keep(index, generation)
         catalogue.forget_changes(generation)
-    else:  # nothing is left of what it held
-        faiss_file.delete_files(catalogue.folder)
 
 
-def _followed(catalogue: Catalogue, fingerprint: str) -> tuple[FaissIndex, str] | None:
+def _followed(catalogue: Catalogue, home: IndexHome, fingerprint: str) -> tuple[TunedIndex, str] | None:
     """An index of an earlier generation with what has changed since, and the generation that it is of now."""
-    for earlier in faiss_file.generations(catalogue.folder, fingerprint):
+    count = catalogue.count()
+    for earlier, reached in home.earlier():
         changes = catalogue.changes_since(earlier)
-        if changes is None:
+        if not count or changes is None or catalogue.changes_since(reached) is None:
             continue
-        index = faiss_file.load(catalogue.folder, fingerprint, earlier, changeable=True)
-        if index is None or not index.suits(catalogue.count()):
+        index = home.change(earlier, changes.generation)
+        if index is None:
             continue
-        index.remove(changes.touched)
-        for ids, vectors in catalogue.vectors_of(changes.touched, fingerprint):
-            index.add(ids, vectors)
-        return index, changes.generation
+        with _closed_if_it_fails(index):
+            if index.suits(count):
+                index.remove(changes.touched)
+                for ids, vectors in catalogue.vectors_of(changes.touched, fingerprint):
+                    index.add(ids, vectors)
+                if not home.in_place or _is_whole(catalogue, index, changes.generation):
+                    return index, changes.generation
+        index.close()
     return None
 
 
-def _built(catalogue: Catalogue, fingerprint: str, on_stage: Stage, advance: Advance) -> tuple[FaissIndex, str]:
+def _built(
+    catalogue: Catalogue, home: IndexHome, fingerprint: str, on_stage: Stage, advance: Advance
+) -> tuple[TunedIndex, str]:
     generation, count = catalogue.generation, catalogue.count()
-    built: FaissIndex | None = None
-    if count > MOST_EXACT:
+
+    def sample(most: int) -> Vectors:
         on_stage("Learning the index", 0)
-        built = FaissIndex.trained(catalogue.sample(fingerprint, sample_size(count))[1], count)
-        on_stage("Making the index", count)
-    for ids, vectors in catalogue.vectors(fingerprint):
-        built = FaissIndex.empty(vectors.shape[1], count) if built is None else built
-        built.add(ids, vectors)
-        advance(len(ids))
-    return FaissIndex.empty(1) if built is None else built, generation
+        return catalogue.sample(fingerprint, most)[1]
+
+    chunks = catalogue.vectors(fingerprint)
+    first = next(chunks, None)
+    if first is None:
+        return FaissIndex.empty(1), generation
+    index = home.new(first[1].shape[1], count, sample)
+    with _closed_if_it_fails(index):
+        if home.in_place or not index.is_exact:
+            on_stage("Making the index", count)
+        for ids, vectors in chain([first], chunks):
+            index.add(ids, vectors)
+            advance(len(ids))
+        if home.in_place and not _is_whole(catalogue, index, generation):
+            raise StoreError(f"{index_address(catalogue)} has not taken all pictures: run `retrieve index` again")
+    return index, generation
+
+
+def _is_whole(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
+    """Whether it holds as many pictures as it should, as far as that can be told while others change them."""
+    return catalogue.generation != generation or len(index) == catalogue.count()
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(index: TunedIndex) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        index.close()
+        raise

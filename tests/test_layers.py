@@ -14,6 +14,7 @@ JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate"
 JOINS |= {"candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
+OPEN_STORES |= {"commands.arguments"}
 MAY_IMPORT_TORCH = {
     "backbones",
     "model",
@@ -74,11 +75,12 @@ LAYERS = tuple(
     """.strip().splitlines()
 )
 STORED_LAYERS = (
-    ["catalogue", "faiss_file"],
-    ["opening", "faiss_index", "changes", "recording"],
-    ["database", "postgres"],
+    ["homes"],
+    ["catalogue", "faiss_home", "milvus_home"],
+    ["opening", "faiss_file", "milvus_index", "changes", "recording"],
+    ["database", "postgres", "faiss_index", "milvus_server"],
     ["migrations", "place", "again", "dialects"],
-    ["records", "schema", "base", "errors", "postgres_tables"],
+    ["records", "schema", "base", "errors", "postgres_tables", "address"],
 )
 
 

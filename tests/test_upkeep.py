@@ -28,7 +28,6 @@ CHANNELS = 64
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a thousand pictures want an approximate index."""
     monkeypatch.setattr(faiss_index, "MOST_EXACT", 400)
-    monkeypatch.setattr(upkeep, "MOST_EXACT", 400)
 
 
 @pytest.fixture

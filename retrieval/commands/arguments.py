@@ -20,6 +20,17 @@ def store_folder(chosen: Path | None) -> Path:
     return chosen if chosen is not None else find_store(Path.cwd())
 
 
+def check_index(address: str | None, store: Path) -> None:
+    """Raises BadParameter where that is no place for an index, and StoreError where it cannot be reached."""
+    if address is not None:
+        from indexes.homes import check_address
+
+        try:
+            check_address(address, store)
+        except ValueError as error:
+            raise typer.BadParameter(f"--index: {error}") from error
+
+
 def check_outputs(folder: Path | None, page: Path | None = None) -> None:
     """Before the work, not after it: what would be written must not be in the way of itself."""
     if folder is not None and folder.exists() and not folder.is_dir():

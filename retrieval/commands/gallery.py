@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_outputs, store_folder
-from retrieval.commands.options import AsJson, Model, OnDevice, Page, Seed, Store
+from retrieval.commands.arguments import check_index, check_outputs, store_folder
+from retrieval.commands.options import AsJson, IndexAt, Model, OnDevice, Page, Seed, Store
 from retrieval.commands.printing import err, out, print_json, tell_file
 from retrieval.errors import GalleryError
 from retrieval.settings import RECALL, Device
@@ -35,6 +35,7 @@ def index(
     ] = None,
     model: Model = None,
     device: OnDevice = Device.auto,
+    index_at: IndexAt = None,
     as_json: AsJson = False,
 ) -> None:
     """Take folders of pictures into the store, or bring it up to date with them.
@@ -57,9 +58,12 @@ def index(
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
+    check_index(index_at, place)  # neither does an index that cannot be reached
     address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
     with prepared_steps(err) as on_step:
         engine = Engine.create(place, model, device, on_step, address)
+        if index_at is not None:
+            engine.keep_index_at(index_at)
         engine.load()
     with Bar(err, "Indexing") as progress:
         report = engine.index(

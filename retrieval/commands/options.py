@@ -18,6 +18,15 @@ Store = Annotated[
         show_default=False,
     ),
 ]
+IndexAt = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        metavar="ADDRESS",
+        help="Where the index is kept from now on: faiss, milvus://HOST:PORT/NAME, milvus+tls://…, or milvus:FILE.db.",
+        show_default=False,
+    ),
+]
 Method = Annotated[
     MethodName, typer.Option("--method", help="How heatmaps are made; scorecam and sbsm take seconds a picture.")
 ]

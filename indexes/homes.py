@@ -1,0 +1,102 @@
+"""Where a store's index is kept, as its catalogue says: chosen, opened, and left."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from indexes.address import FAISS, Address, parse
+from indexes.base import Ids, IndexHome
+from indexes.catalogue import Catalogue
+from indexes.errors import StoreError
+from indexes.faiss_file import delete_files
+from indexes.faiss_home import FaissHome
+from indexes.milvus_home import MilvusHome
+from indexes.milvus_server import server_at
+
+_INDEX, _BEFORE, _STORE = "index", "index_before", "store"  # settings of the catalogue
+
+
+def index_address(catalogue: Catalogue) -> str:
+    """Where the store's index is, as people write it."""
+    return catalogue.setting(_INDEX) or FAISS
+
+
+def home_of(catalogue: Catalogue, fingerprint: str) -> IndexHome:
+    """The home of the store's index for one model, to be closed in the end. Raises StoreError."""
+    return _home(catalogue, fingerprint, index_address(catalogue))
+
+
+def check_address(written: str, folder: Path) -> None:
+    """See that a store in that folder, which need not be made yet, may keep its index there.
+
+    Raises ValueError where it is no address, and StoreError where nobody answers there.
+    """
+    address = parse(written)
+    if address is not None:
+        server = server_at(address, folder)
+        try:
+            server.check()
+        finally:
+            server.release()
+
+
+def choose_home(catalogue: Catalogue, fingerprint: str, written: str) -> None:
+    """Keep the store's index there from now on, where that can be used. Raises StoreError."""
+    before = index_address(catalogue)
+    if written == before:
+        return
+    if not catalogue.setting(_STORE):
+        catalogue.set_settings(**{_STORE: secrets.token_hex(8)})
+    home = _home(catalogue, fingerprint, written)
+    if isinstance(home, MilvusHome):
+        _check(home)
+    catalogue.set_settings(**{_INDEX: written, _BEFORE: before})
+
+
+def leave_former_home(catalogue: Catalogue, fingerprint: str) -> str | None:
+    """Clear the place where the index was before it was chosen anew: a sentence where that failed, or None.
+
+    It is tried once, as a place that is gone for good is a reason to choose another.
+    """
+    before = catalogue.setting(_BEFORE)
+    if not before:
+        return None
+    catalogue.set_settings(**{_BEFORE: ""})
+    try:
+        delete_files(catalogue.folder) if index_address(catalogue) != FAISS else None
+        if before != FAISS:
+            home = _home(catalogue, fingerprint, before)
+            try:
+                home.clear()
+            finally:
+                home.close()
+    except StoreError as error:
+        return f"the index that was at {before} could not be deleted there: {error}"
+    return None
+
+
+def _check(home: MilvusHome) -> None:
+    try:
+        home.check()
+    finally:
+        home.close()
+
+
+def _home(catalogue: Catalogue, fingerprint: str, written: str) -> IndexHome:
+    address = _parsed(written)
+    if address is None:
+        return FaissHome(catalogue.folder, fingerprint)
+
+    def labels(ids: Ids) -> dict[int, str]:
+        return {picture.id: picture.label for picture in catalogue.candidates(ids) if picture.label is not None}
+
+    store = catalogue.setting(_STORE) or ""
+    return MilvusHome(server_at(address, catalogue.folder), catalogue.folder, store, fingerprint, labels)
+
+
+def _parsed(written: str) -> Address | None:
+    try:
+        return parse(written)
+    except ValueError as error:
+        raise StoreError(str(error)) from error

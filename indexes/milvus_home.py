@@ -1,0 +1,201 @@
+"""The collections of a Milvus as a home of indexes: made, marked, followed, replaced, and no others touched."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexes import faiss_index
+from indexes.base import Vectors
+from indexes.errors import StoreError
+from indexes.faiss_index import list_count
+from indexes.milvus_index import Collection, Labels, MilvusIndex
+from indexes.milvus_server import NOT_FOUND, Server, code_of
+
+_STORE, _LISTS, _GENERATION, _UNTIL = (f"retrieve.{name}" for name in ("store", "lists", "generation", "until"))
+_FIELDS = {"id", "vector", "label"}
+_LONGEST_LABEL = 4096  # bytes: a folder's name has 255, of which each may have become a character of three
+_LOCK = "index.lock"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A collection of the store: the generation that it was of, and the one that it may have come to in part."""
+
+    collection: Collection
+    generation: str
+    until: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was ever finished."""
+        return bool(self.generation)
+
+
+class MilvusHome:
+    """One index of a store and a model in one of two collections; made anew it is in the other, then the first goes.
+
+    They are named by the address's name and the model's fingerprint, and marked in their properties by the store, so
+    that none is written or dropped that the store did not make.
+    """
+
+    in_place = True
+
+    def __init__(self, server: Server, folder: Path, store: str, fingerprint: str, labels: Labels) -> None:
+        self._server = server
+        self._folder = folder
+        self._store = store
+        self._labels = labels
+        begin = f"{server.address.name}_{fingerprint[:16]}"
+        self._names = (f"{begin}_a", f"{begin}_b")
+
+    def check(self) -> None:
+        """Raises StoreError where the server cannot be asked, or holds another's collections under these names."""
+        self._all()
+
+    def load(self, generation: str) -> MilvusIndex | None:
+        kept = next((kept for kept in self._all() if (kept.generation, kept.until) == (generation, "")), None)
+        return self._index(kept.collection) if kept is not None and generation else None
+
+    def as_it_is(self) -> MilvusIndex | None:
+        collection = self._whole()
+        return None if collection is None else self._index(collection)
+
+    def earlier(self) -> list[tuple[str, str]]:
+        return [(kept.generation, kept.until or kept.generation) for kept in self._all() if kept.is_whole]
+
+    def change(self, generation: str, until: str) -> MilvusIndex | None:
+        """Before the first change it is marked as on its way: if that is cut short, it is of no generation."""
+        kept = next((kept for kept in self._all() if kept.generation == generation), None)
+        if kept is None:
+            return None
+        name = kept.collection.name
+        return self._index(kept.collection, lambda: self._mark(name, {_UNTIL: until}))
+
+    def new(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> MilvusIndex:
+        """The server learns its lists by itself, of its own sample."""
+        whole = self._whole()
+        free = next(name for name in self._names if whole is None or name != whole.name)
+        lists = list_count(count) if count > faiss_index.MOST_EXACT else 0
+        collection = Collection(free, channels, lists)
+
+        def make(client: Any, again: bool) -> None:
+            if self._described(client, free) is not None:  # not finished, or of an earlier attempt
+                client.drop_collection(free)
+            self._create(client, collection)
+
+        self._server.run(make)
+        return self._index(collection)
+
+    def keep(self, index: MilvusIndex, generation: str) -> None:
+        """What is written down last is the generation: a crash before that leaves the index as of the earlier one."""
+        kept = self._run(lambda client: self._described(client, index.collection.name))
+        if kept is None or not kept.is_whole:
+            self._run(lambda client: client.flush(index.collection.name))
+        self._mark(index.collection.name, {_GENERATION: generation, _UNTIL: ""})
+        self._drop([name for name in self._names if name != index.collection.name])
+
+    def clear(self) -> None:
+        self._drop(self._names)
+
+    @contextmanager
+    def turn(self, must_wait: bool) -> Iterator[bool]:
+        """By a lock on a file in the store's folder."""
+        try:
+            descriptor = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            if must_wait or self._whole() is None:
+                raise StoreError(
+                    f"{self._folder / _LOCK} cannot be written ({error.strerror}): allow writing there, as the index"
+                    " must be brought up to date"
+                ) from error
+            yield False
+            return
+        try:
+            granted = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                granted = must_wait or self._whole() is None
+                if granted:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield granted
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        self._server.release()
+
+    def _index(self, collection: Collection, begin: Callable[[], None] = lambda: None) -> MilvusIndex:
+        self._run(lambda client: client.load_collection(collection.name))
+        return MilvusIndex(self._server, collection, self._labels, self._whole, begin)
+
+    def _whole(self) -> Collection | None:
+        """A collection that was finished once, though it may be of an earlier generation."""
+        return next((kept.collection for kept in self._all() if kept.is_whole), None)
+
+    def _all(self) -> list[_Kept]:
+        found = self._run(lambda client: [self._described(client, name) for name in self._names])
+        return [kept for kept in found if kept is not None]
+
+    def _run(self, work: Callable[[Any], Any]) -> Any:
+        return self._server.run(lambda client, again: work(client))
+
+    def _mark(self, name: str, properties: dict[str, str]) -> None:
+        def mark(client: Any) -> None:
+            self._described(client, name)
+            client.alter_collection_properties(name, properties)
+
+        self._run(mark)
+
+    def _drop(self, names: tuple[str, ...] | list[str]) -> None:
+        def drop(client: Any) -> None:
+            for name in names:
+                if self._described(client, name) is not None:
+                    client.drop_collection(name)
+
+        self._run(drop)
+
+    def _described(self, client: Any, name: str) -> _Kept | None:
+        """None where there is no such collection. Raises StoreError where the store did not make it."""
+        try:
+            told = client.describe_collection(name)
+        except Exception as error:
+            if code_of(error) == NOT_FOUND:
+                return None
+            raise
+        where, properties = self._server.address.written, dict(told.get("properties") or {})
+        fields = {field["name"]: field for field in told["fields"]}
+        if properties.get(_STORE) != self._store:
+            whose = "of another store" if _STORE in properties else "that `retrieve` did not make"
+            raise StoreError(
+                f"{where} has a collection {name} {whose}, which stays as it is: give --index another name"
+            )
+        if fields.keys() != _FIELDS:
+            raise StoreError(
+                f"{where} has a collection {name} with other fields than it was made with: drop it by hand"
+            )
+        channels = int(fields["vector"]["params"]["dim"])
+        collection = Collection(name, channels, int(properties.get(_LISTS, 0)))
+        return _Kept(collection, properties.get(_GENERATION, ""), properties.get(_UNTIL, ""))
+
+    def _create(self, client: Any, collection: Collection) -> None:
+        from pymilvus import DataType, MilvusClient
+
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=collection.channels)
+        schema.add_field("label", DataType.VARCHAR, max_length=_LONGEST_LABEL)
+        marks = {_STORE: self._store, _LISTS: str(collection.lists)}
+        client.create_collection(collection.name, schema=schema, consistency_level="Bounded", properties=marks)
+        index = MilvusClient.prepare_index_params()
+        kind = ("IVF_FLAT", {"nlist": collection.lists}) if collection.lists else ("FLAT", {})
+        nested = {"params": kind[1]}  # milvus-lite reads them there alone, a server there too
+        index.add_index("vector", index_type=kind[0], metric_type="COSINE", params=nested)
+        index.add_index("label", index_type="INVERTED")
+        client.create_index(collection.name, index, sync=False)  # of nothing yet: there is nothing to wait for

@@ -1,0 +1,235 @@
+"""A collection of Milvus behind the vector index interface: ids, unit vectors, and the pictures' labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes import faiss_index
+from indexes.base import NONE, Ids, Vectors
+from indexes.errors import StoreError
+from indexes.faiss_index import list_count, unit
+from indexes.milvus_server import NOT_FOUND, NOT_LOADED, Server, code_of
+
+Labels = Callable[[Ids], dict[int, str]]
+"""The labels of pictures by their ids; a picture that has none is not in it."""
+
+Found = tuple[NDArray[np.float32], Ids]
+
+_ROWS = 8 << 20  # bytes of vectors in a message; Milvus takes 64 MB
+_IDS = 10_000  # in one expression
+_ANSWERS = 200_000  # of all queries of a message
+_MOST_HITS = 16_384  # that Milvus gives of a query
+_FIRST_PROBES = 32
+_GROWTH = 4  # an index is made anew once it holds so many times what its lists were made for
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a collection is: its name, how many channels its vectors have, and its lists; 0 where it is exact."""
+
+    name: str
+    channels: int
+    lists: int
+
+
+class MilvusIndex:
+    """Search by the cosine of unit vectors in one collection.
+
+    Exact (FLAT), or, for as many pictures as FAISS takes codes for, inverted lists of whole vectors (IVF_FLAT) in each
+    of the server's segments. Reads are bounded (they may miss what another process wrote in the last seconds) until
+    this index has written: from then on they are strong, so that it finds what it has added itself.
+
+    `where` finds the collection anew after another process has made it anew; `begin` is called before the first change.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        collection: Collection,
+        labels: Labels,
+        where: Callable[[], Collection | None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        server.users += 1
+        self._server = server
+        self._labels = labels
+        self._where = where
+        self._begin: Callable[[], None] | None = begin
+        self._probes = min(_FIRST_PROBES, collection.lists)
+        self.collection = collection
+
+    @property
+    def is_exact(self) -> bool:
+        return self.collection.lists == 0
+
+    @property
+    def kind(self) -> str:
+        return f"Milvus IVF_FLAT {self.lists}" if self.lists else "Milvus FLAT"
+
+    @property
+    def lists(self) -> int:
+        return self.collection.lists
+
+    @property
+    def probes(self) -> int:
+        return self._probes
+
+    @probes.setter
+    def probes(self, lists: int) -> None:
+        self._probes = min(max(lists, 1), self.lists)
+
+    def suits(self, count: int) -> bool:
+        if self.is_exact:
+            return count <= faiss_index.MOST_EXACT
+        return count > faiss_index.MOST_EXACT // 2 and list_count(count) <= math.sqrt(_GROWTH) * self.lists
+
+    def close(self) -> None:
+        self._server.release()
+
+    def __len__(self) -> int:
+        rows = self._run(
+            lambda client, again: client.query(self._name, output_fields=["count(*)"], consistency_level="Strong")
+        )
+        return int(rows[0]["count(*)"])
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """In messages that Milvus takes. A message that may have come through is sent again so that it doubles none."""
+        self._change()
+        labels = self._labels(ids)
+        units = unit(vectors)
+        for some in _spans(len(ids), max(1, _ROWS // (4 * max(1, units.shape[1])))):
+            rows = [
+                {"id": id_, "vector": vector, "label": labels.get(id_, "")}
+                for id_, vector in zip(ids[some].tolist(), units[some], strict=True)
+            ]
+            self._run(partial(self._insert, rows=rows))
+
+    def remove(self, ids: Ids) -> None:
+        if not len(ids):
+            return
+        self._change()
+        for some in _spans(len(ids), _IDS):
+            self._run(partial(self._delete, named=_named(ids[some])))
+
+    def search(self, queries: Vectors, k: int, among: Ids | None = None) -> Found:
+        """Pictures that `among` names are asked for in portions, in every list, as the wanted ones may lie in any."""
+        if among is None:
+            return self._found(queries, k, "", self._probes)
+        parts = [self._found(queries, k, _named(among[some]), self.lists) for some in _spans(len(among), _IDS)]
+        return _nearest(parts, k) if parts else _nothing(len(queries))
+
+    def search_label(self, queries: Vectors, k: int, label: str) -> Found:
+        return self._found(queries, k, f"label == {quoted(label)}", self.lists)
+
+    def _found(self, queries: Vectors, k: int, chosen: str, probes: int) -> Found:
+        if queries.shape[1] != self.collection.channels:
+            if len(self):
+                raise StoreError(
+                    f"{self._server.address.written} holds descriptors of {self.collection.channels} channels, not of"
+                    f" {queries.shape[1]}: run `retrieve index`"
+                )
+            return _nothing(len(queries))
+        k = min(k, _MOST_HITS)
+        units = unit(queries)
+        most = max(1, min(_ANSWERS // max(1, k), _ROWS // (4 * units.shape[1])))
+        parts = [self._asked(units[some], k, chosen, probes) for some in _spans(len(units), most)]
+        return _rows([row for part in parts for row in part])
+
+    def _asked(self, units: Vectors, k: int, chosen: str, probes: int) -> list[list[tuple[float, int]]]:
+        answer = self._run(
+            lambda client, again: client.search(
+                self._name,
+                data=list(units),
+                anns_field="vector",
+                limit=k,
+                filter=chosen,
+                output_fields=["id"],
+                search_params={"metric_type": "COSINE", "params": {"nprobe": probes} if probes else {}},
+                consistency_level="Bounded" if self._begin else "Strong",
+            )
+        )
+        return [[(hit["distance"], hit["id"]) for hit in hits] for hits in answer]
+
+    @property
+    def _name(self) -> str:
+        return self.collection.name
+
+    def _insert(self, client: Any, again: bool, rows: list[dict[str, Any]]) -> None:
+        (client.upsert if again else client.insert)(self._name, rows)
+
+    def _delete(self, client: Any, again: bool, named: str) -> None:
+        client.delete(self._name, filter=named)
+
+    def _change(self) -> None:
+        if self._begin is not None:
+            self._begin()
+            self._begin = None
+
+    def _run(self, work: Callable[[Any, bool], Any]) -> Any:
+        """The same as `Server.run`, also after a server has begun anew, or another process has made the index anew."""
+
+        def prepared(client: Any, again: bool) -> Any:
+            try:
+                return work(client, again)
+            except Exception as error:
+                if code_of(error) == NOT_LOADED:
+                    client.load_collection(self._name)
+                elif code_of(error) != NOT_FOUND or not self._found_anew():
+                    raise
+            return work(client, True)
+
+        return self._server.run(prepared)
+
+    def _found_anew(self) -> bool:
+        found = self._where() if self._begin else None  # what was changed by halves is not gone on with elsewhere
+        if found is None or found == self.collection:
+            return False
+        self.collection = found
+        self._probes = min(max(self._probes, 1), found.lists)
+        return True
+
+
+def quoted(text: str) -> str:
+    """A text as Milvus's expressions have it."""
+    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(plain, escaped)
+    return f'"{text}"'
+
+
+def _named(ids: Ids) -> str:
+    return f"id in [{','.join(map(str, ids.tolist()))}]"
+
+
+def _spans(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _nothing(queries: int) -> Found:
+    return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
+
+
+def _rows(hits: Sequence[Sequence[tuple[float, int]]]) -> Found:
+    """Hits of different numbers as rows, filled up; Milvus tells the cosine, the distance is 1 less that."""
+    longest = max(map(len, hits), default=0)
+    distances = np.full((len(hits), longest), 2, np.float32)
+    ids = np.full((len(hits), longest), NONE, np.int64)
+    for row, found in enumerate(hits):
+        if found:
+            cosines, near = zip(*found, strict=True)
+            distances[row, : len(found)] = 1 - np.array(cosines, np.float32)
+            ids[row, : len(found)] = near
+    return distances, ids
+
+
+def _nearest(parts: Sequence[Found], k: int) -> Found:
+    """The k nearest of what was found in portions."""
+    distances, ids = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

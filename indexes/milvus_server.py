@@ -1,0 +1,251 @@
+"""A Milvus: connected to when first asked, asked again where that may help, explained where it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from indexes.address import Address
+from indexes.errors import StoreError
+
+T = TypeVar("T")
+
+TOKEN = "RETRIEVE_MILVUS_TOKEN"
+MISSING = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
+
+_PATIENCE = 30.0  # seconds in which something is tried again
+_FIRST_PATIENCE = 3.0  # of an address that is given for the first time, and may be a wrong one
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0  # seconds
+_CONNECT = 5.0  # seconds
+_SHORT, _LONG = "60s", "900s"  # of a call; of one in which the server works through a whole collection
+_LONG_CALLS = ("CreateIndex", "Flush", "LoadCollection")
+_SERVICE = "milvus.proto.milvus.MilvusService"
+_OPTIONS = {
+    "grpc.service_config": json.dumps(
+        {
+            "methodConfig": [
+                {"name": [{}], "timeout": _SHORT},
+                {"name": [{"service": _SERVICE, "method": method} for method in _LONG_CALLS], "timeout": _LONG},
+            ]
+        }
+    ),
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 2000,
+}
+
+# What Milvus's own codes mean: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go
+_UNAVAILABLE, _TOO_MANY, _RATE = 2, 4, 8
+NOT_FOUND, NOT_LOADED = 100, 101
+
+
+class _Taken(Exception):
+    """The file is open in another process, which may soon have done with it."""
+
+
+class Server:
+    """One connection for all of a process that ask the same Milvus; the last to `release` it ends it."""
+
+    def __init__(self, address: Address, folder: Path) -> None:
+        self.address = address
+        self.key = _key(address, folder)
+        self.users = 0
+        self._file = None if address.file is None else Path(os.path.abspath(folder / address.file))
+        self._client: Any = None
+        self._lock = threading.RLock()
+
+    def run(self, work: Callable[[Any, bool], T], patience: float | None = None) -> T:
+        """What `work` gives back for the client, each of whose calls is one attempt.
+
+        It is done again, and told so, while it fails for a reason that may pass: the server is away, too slow, or asks
+        for patience. Pauses double and are drawn by chance, so that many who wait do not come back at once. Raises
+        StoreError.
+        """
+        self._import()
+        deadline = time.monotonic() + (_PATIENCE if patience is None else patience)
+        again = False
+        for pause in _pauses():
+            try:
+                return work(self._connected(), again)
+            except StoreError:
+                raise
+            except Exception as error:
+                if not _may_pass(error) or time.monotonic() + pause > deadline:
+                    raise self._explained(error) from error
+            time.sleep(pause)
+            again = True
+        raise AssertionError("pauses do not end")
+
+    def check(self) -> None:
+        """See that it answers; a file, which is made when it is first used, need only have its packages."""
+        if self._file is None:
+            self.run(lambda client, again: client.list_collections(), _FIRST_PATIENCE)
+        else:
+            self._import()
+
+    def release(self) -> None:
+        """One user less."""
+        with _REGISTRY_LOCK:
+            self.users -= 1
+            if self.users > 0:
+                return
+            _REGISTRY.pop(self.key, None)
+        self._disconnect()
+
+    def _import(self) -> None:
+        try:
+            import pymilvus  # noqa: F401
+
+            if self._file is not None:
+                import milvus_lite  # noqa: F401
+        except ImportError as error:
+            raise StoreError(f"{self.address.written}: {MISSING}") from error
+        for name in ("pymilvus", "milvus_lite"):  # both print what is told here in one sentence
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+    def _connected(self) -> _Once:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect() if self._file is None else self._open(self._file)
+            return _Once(self._client)
+
+    def _connect(self) -> Any:
+        from pymilvus import MilvusClient
+
+        token = os.environ.get(TOKEN, "")
+        return MilvusClient(self.address.uri, token=token, timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
+
+    def _open(self, file: Path) -> Any:
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import ConnectionConfigException
+
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{file} cannot be made ({error.strerror}): {_OTHER_PLACE}") from error
+        for left in reversed(range(_TRIES)):
+            _check_free(file)
+            try:
+                return MilvusClient(os.fspath(file), timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
+            except ConnectionConfigException as error:  # all that milvus-lite says of whatever it was
+                if not left:
+                    raise StoreError(f"{file} cannot be opened: {_DAMAGED}") from error
+            time.sleep(_FIRST_PAUSE)  # another process may have looked at the lock in this moment
+        raise AssertionError("the last try ends it")
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+                if self._file is not None:
+                    from milvus_lite.server_manager import server_manager_instance
+
+                    server_manager_instance.release_server(os.fspath(self._file))
+
+    def _explained(self, error: Exception) -> StoreError:
+        where = self.address.written
+        if isinstance(error, _Taken):
+            return StoreError(
+                f"{where} is open in another process: try again when that has finished, or run a server, which many"
+                " can ask (docs/SCALING.md)"
+            )
+        codes = _codes(error)
+        if codes & {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+            return StoreError(f"{where} refuses the token: set {TOKEN} to one that it knows, as user:password")
+        said = " ".join(str(getattr(error, "message", None) or error).split()) or type(error).__name__
+        if _may_pass(error):
+            slow = "does not answer in time" if "DEADLINE_EXCEEDED" in codes else "cannot be reached"
+            return StoreError(f"{where} {slow}: see that it runs there, then run the command again; nothing is lost")
+        return StoreError(f"{where} fails, as Milvus says: {said[:300]}")
+
+
+_OTHER_PLACE = "give another --index"
+_DAMAGED = "it cannot be written or is damaged; allow writing there, or delete it and run `retrieve index` again"
+_TRIES = 3
+
+
+class _Once:
+    """A client of which each call is one attempt: it is done again by who knows what may be done again."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._client, name), retry_times=0)
+
+
+_REGISTRY: dict[tuple[str, str], Server] = {}
+_REGISTRY_LOCK = threading.Lock()
+
+
+def server_at(address: Address, folder: Path) -> Server:
+    """The process's connection to an address, to be released in the end; `folder` is the store's."""
+    with _REGISTRY_LOCK:
+        server = _REGISTRY.setdefault(_key(address, folder), Server(address, folder))
+        server.users += 1
+        return server
+
+
+def _check_free(file: Path) -> None:
+    """Raises _Taken where another process has the file open; of that milvus-lite says no more than that it failed."""
+    with contextlib.suppress(OSError), open(file / "LOCK", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _Taken from error
+
+
+def _key(address: Address, folder: Path) -> tuple[str, str]:
+    place = address.uri if address.file is None else os.path.abspath(folder / address.file)
+    return str(place), os.environ.get(TOKEN, "")
+
+
+def _pauses() -> Iterator[float]:
+    longest = _FIRST_PAUSE
+    while True:
+        yield random.uniform(longest / 2, longest)
+        longest = min(2 * longest, _LONGEST_PAUSE)
+
+
+def code_of(error: BaseException) -> int | None:
+    """Milvus's own code of an error, where it has one."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) else None
+
+
+def _codes(error: BaseException) -> set[str]:
+    """The names of gRPC's codes of an error and of what it came of."""
+    names: set[str] = set()
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:  # pymilvus names errors as causes of themselves
+        code = getattr(cause, "code", None)
+        name = getattr(code() if callable(code) else code, "name", None)
+        names |= {name} if isinstance(name, str) else set()
+        seen.append(cause)
+        cause = cause.__cause__
+    return names
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, _Taken):
+        return True
+    names = _codes(error)
+    if names & {"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED"}:
+        return False
+    if names & {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}:
+        return True
+    if "RESOURCE_EXHAUSTED" in names:  # asked for too often, or with too large a message
+        return "larger than max" not in str(error)
+    return code_of(error) in (_UNAVAILABLE, _TOO_MANY, _RATE) or getattr(error, "retriable", False) is True

@@ -1,0 +1,52 @@
+"""Where an index may be, as people write it."""
+
+from __future__ import annotations
+
+import pytest
+
+from indexes.address import Address, parse
+
+
+@pytest.mark.parametrize(
+    ("written", "uri", "file", "name"),
+    [
+        ("milvus://localhost:19530/photos", "http://localhost:19530", None, "photos"),
+        ("milvus://milvus.example.org/photos_2", "http://milvus.example.org:19530", None, "photos_2"),
+        ("milvus+tls://10.0.0.7:443/_p", "https://10.0.0.7:443", None, "_p"),
+        ("milvus:./index.db", None, "./index.db", "retrieve"),
+        ("milvus:index.db", None, "index.db", "retrieve"),
+        ("milvus:/srv/two words/é.db", None, "/srv/two words/é.db", "retrieve"),
+    ],
+)
+def test_addresses(written: str, uri: str | None, file: str | None, name: str) -> None:
+    assert parse(written) == Address(written, name, uri, file)
+
+
+def test_faiss_needs_no_address() -> None:
+    assert parse("faiss") is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "FAISS", "milvus", "milvus:", "milvus:.db", "milvus:index", "milvus:a/.db", "milvus://", "milvus://host"),
+        *(
+            "milvus://host:19530",
+            "milvus://host:19530/",
+            "milvus://host/two words",
+            "milvus://host/1st",
+            "milvus://h/é",
+        ),
+        *("http://host:19530/photos", "milvus://host:port/photos", "milvus://host/a/b", "milvus://host:1/../x.db"),
+    ],
+)
+def test_what_is_no_address_is_refused_in_one_sentence(written: str) -> None:
+    with pytest.raises(ValueError, match="is no place for an index: give faiss, milvus://HOST:PORT/NAME") as told:
+        parse(written)
+    assert "\n" not in str(told.value)
+
+
+def test_a_token_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="put it into RETRIEVE_MILVUS_TOKEN") as told:
+        parse("milvus://root:secret@host:19530/photos")
+    assert "secret" not in str(told.value)
