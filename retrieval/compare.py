@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.bundle import Bundle
+from retrieval.bundle import Bundle, ModelCard
 from retrieval.cam import Asked
 from retrieval.correspond import correspond
 from retrieval.errors import PictureError
@@ -35,6 +36,7 @@ class Comparer:
         self._device = device
         self._on_step = on_step
         self._others: dict[int, Comparer] = {}  # by the size of their pictures
+        self._turn = Lock()  # several threads of a server ask for one
 
     @cached_property
     def network(self) -> Network:
@@ -92,6 +94,11 @@ class Comparer:
         card = self.bundle.card
         if size in (None, card.preprocessing.size):
             return self
+        with self._turn:
+            return self._at(size, card)
+
+    def _at(self, size: int | None, card: ModelCard) -> Comparer:
+        assert size is not None
         if size not in self._others:
             bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
             self._others[size] = Comparer(bundle, self._device, self._on_step)

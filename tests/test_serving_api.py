@@ -137,11 +137,11 @@ def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, i
     pictures = by_name(client)
     a, b = pictures[f"{CLASSES[0]}/0.png"], pictures[f"{CLASSES[1]}/1.png"]
     for method in ("gradcam", "local"):
-        params = {"picture": a["id"], "hit": b["id"], "method": method, "detail": 128}
+        params = {"picture": a["id"], "hit": b["id"], "method": method}
         found = client.get("/api/explain", params=params).json()
-        wanted = engine.explain(indexed.picture, indexed.gallery / CLASSES[1] / "1.png", How(MethodName(method), 128))
+        wanted = engine.explain(indexed.picture, indexed.gallery / CLASSES[1] / "1.png", How(MethodName(method)))
         assert found["method"] == method
-        assert np.shape(found["hit"]["factual"]) == (4, 4)
+        assert np.shape(found["hit"]["factual"]) == (7, 7)
         assert found["distance"] == pytest.approx(wanted.distance, abs=1e-6)
         np.testing.assert_allclose(found["hit"]["factual"], wanted.hit.factual, atol=5e-3)
 
@@ -189,6 +189,29 @@ def test_pictures_are_sent_small_and_kept_by_the_browser(client: TestClient, ind
     assert "immutable" in answer.headers["cache-control"]
     assert client.get(f"/api/pictures/{picture['id']}/image?side=10000").status_code == 422
     assert client.get(f"/api/pictures/{picture['id']}").json() == picture
+
+
+def test_a_picture_is_kept_by_the_browser_only_as_the_version_that_it_is(client: TestClient) -> None:
+    for query in ("", "?version=0123456789abcdef", "?side=1024"):
+        assert client.get(f"/api/pictures/2/image{query}").headers["cache-control"] == "no-store"
+
+
+def test_near_duplicates_of_a_hit_do_not_take_the_places_of_others(indexed: Indexed, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    for number in range(30):  # more of one than are looked through at once
+        Image.fromarray(blocks(0)).save(gallery / f"burst-{number:02}.png", compress_level=number % 10)
+    for number in range(1, 5):
+        Image.fromarray(blocks(number)).save(gallery / f"other-{number}.png")
+    engine = Engine.create(tmp_path / "store")
+    engine.index(gallery)
+    engine.close()
+    with client_of(tmp_path / "store") as client:
+        asked = (gallery / "burst-00.png").read_bytes()
+        hits = client.post("/api/query?top=4&collapse=true&explain=false", content=asked).json()["hits"]
+    assert len(hits) == 4
+    assert len(hits[0]["copies"]) == 29
+    assert all(hit["picture"]["name"].startswith("other") and not hit["copies"] for hit in hits[1:])
 
 
 def test_status_tells_what_the_store_holds(client: TestClient, indexed: Indexed) -> None:
@@ -326,6 +349,10 @@ def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
         ("picture=1&folder=/etc", "no folder of the gallery"),
         ("picture=1&method=magic", "method"),
         ("picture=1&nonsense=1", "nonsense"),
+        ("picture=1&detail=448", "/api/explain"),
+        ("picture=1&detail=447&explain=false", "detail"),
+        ("picture=1&method=scorecam", "/api/explain"),
+        ("picture=1&verify=true&top=25", "/api/explain"),
         ("upload=" + "0" * 64, "no longer kept"),
     ],
 )

@@ -23,7 +23,7 @@ def get(address: str, **headers: str) -> HTTPResponse:
     return answer
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signals) -> None:
     with served(indexed.store, stop=stop) as address:
         assert address.startswith("http://127.0.0.1:")
@@ -31,8 +31,9 @@ def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signa
         assert b"static/main.js" in get(address).read()
 
 
-def test_another_address_wants_a_token_which_is_printed(indexed: Indexed) -> None:
-    with served(indexed.store, "--host", "0.0.0.0") as address:
+@pytest.mark.parametrize("more", [["--host", "0.0.0.0"], ["--host", "0.0.0.0", "--token", ""], ["--allow-host", "a.b"]])
+def test_whoever_lets_others_in_wants_a_token_which_is_printed(indexed: Indexed, more: list[str]) -> None:
+    with served(indexed.store, *more) as address:
         place, _, token = address.partition("?token=")
         assert len(token) >= 20
         here = place.replace("0.0.0.0", "127.0.0.1")

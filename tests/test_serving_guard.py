@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from retrieval.errors import RetrievalError
 from retrieval.serving.guard import COOKIE
 from retrieval.serving.terms import Terms, is_loopback
 from tests.served import HERE, client_of
@@ -45,6 +46,7 @@ def test_the_names_of_this_machine_are_answered(client: TestClient, host: str) -
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:9999"},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
@@ -61,6 +63,20 @@ def test_a_link_from_another_site_may_be_followed(client: TestClient) -> None:
     assert client.post("/api/index", headers=follow).status_code == 403
     own = {"origin": HERE, "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
     assert client.get("/api/status", headers=own).status_code == 200
+
+
+def test_no_other_site_may_put_an_answer_into_its_page(client: TestClient) -> None:
+    framed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    assert client.get("/", headers=framed).status_code == 403
+    link = framed | {"sec-fetch-dest": "document"}
+    assert client.get("/", headers=link).status_code == 200
+    assert client.get("/api/export?picture=1", headers=link).status_code == 403
+
+
+@pytest.mark.parametrize("terms", [{"host": "0.0.0.0"}, {"hosts": ("a.example",)}, {"token": "a b"}, {"token": ""}])
+def test_others_are_never_served_without_a_token(terms: dict[str, Any]) -> None:
+    with pytest.raises(RetrievalError, match="token"):
+        Terms(**terms)
 
 
 def test_no_other_site_is_let_in_unless_asked(client: TestClient, indexed: Indexed) -> None:
@@ -101,10 +117,12 @@ def test_the_token_is_taken_as_a_header_and_from_the_address_into_a_cookie(locke
     assert welcome.headers["location"] == "/?picture=3&view=factual"
     cookie = welcome.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert locked.get("/api/status").status_code == 200  # the client keeps the cookie
     locked.cookies.clear()
     assert locked.get(f"{locked.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
+    address = f"{locked.base_url}/%09/evil.example?token={TOKEN}"
+    assert locked.get(address).headers["location"] == "/%09/evil.example"
 
 
 def test_health_needs_no_token(locked: TestClient) -> None:

@@ -52,7 +52,7 @@ def serve(
     with prepared_steps(err) as on_step:
         engine = Engine.open(place, model, device, on_step)
         engine.load()
-    if token is None and not is_loopback(host):
+    if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
     terms = Terms(
         host, port, token or None, tuple(allow_host or ()), tuple(allow_origin or ()), max_upload * 1_000_000, queue

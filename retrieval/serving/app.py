@@ -107,7 +107,7 @@ def _serve_files(app: FastAPI) -> None:
     def told(name: str) -> Callable[[], FileResponse]:
         return lambda: FileResponse(static / name, headers={"cache-control": "no-cache"})
 
-    app.add_api_route("/", told("index.html"), include_in_schema=False)
+    app.add_api_route("/", told("index.html"), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs", told("docs.html"), include_in_schema=False)
     app.add_api_route("/favicon.ico", told("icon.svg"), include_in_schema=False)
     app.add_api_route("/colours.json", lambda: JSONResponse(colours), include_in_schema=False)
@@ -133,7 +133,8 @@ def _explain_errors(app: FastAPI) -> None:
     def not_valid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(each) for each in first["loc"][1:])
-        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{where}: {first['msg']}"))
+        said = first["msg"].removeprefix("Value error, ")
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{where}: {said}" if where else said))
 
     @app.exception_handler(HTTPException)
     def no_route(request: Request, error: HTTPException) -> Response:

@@ -110,7 +110,12 @@ async def _received(request: Request, here: Holding) -> tuple[str, Subject]:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send the picture's bytes as they are")
     declared = request.headers.get("content-length")
     name = await here.uploads.receive(request.stream(), int(declared) if declared else None)
-    return name, await here.service.uploaded(here.uploads.find(name))
+    file = here.uploads.find(name)
+    try:
+        return name, await here.service.uploaded(file)
+    except PictureError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 async def _subject(here: Holding, picture: int | None, upload: str | None) -> tuple[Subject, Picture | Upload]:

@@ -111,7 +111,7 @@ async def image(picture: Id, here: Here, side: Wide = Side.medium, version: Vers
         if known is None:
             listed = await here.service.in_thread(here.service.listed, picture)
             known = await _drawn(here, path_of(listed), version_of(listed), side)
-            version = version_of(listed) if version != version_of(listed) else version
+            version = version if version == version_of(listed) else None
         return _jpeg(known, kept=version is not None)
 
 
@@ -131,6 +131,7 @@ async def duplicates(wanted: Annotated[Doubled, Query()], here: Here) -> Doubles
     return await service.call_slowly(lambda: _doubles(service.engine, rules, wanted.most))
 
 
+@open_router.head("/health", include_in_schema=False)
 @open_router.get("/health")
 def health(here: Here) -> Health:
     """Whether the server runs and its store can be read. Needs no token."""

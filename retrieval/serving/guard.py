@@ -6,21 +6,25 @@ rebinding) or from its own pages; and another machine's user may simply ask. Non
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrieval.serving.terms import Refused, Terms, is_loopback
 
 COOKIE = "retrieve_token"
+_READ_SECONDS = 30.0  # that a client may take for a part of an answer
 _OPEN = ("/health",)  # told to anybody: it says no more than that the server runs
 _FILES = ("/static/", "/swagger/")
 _OWN_SITE = ("same-origin", "none")
@@ -66,11 +70,15 @@ class Guard:
                 out.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
                 if headers.get("origin") in self._terms.origins:
                     out["cross-origin-resource-policy"] = "cross-origin"
-            await send(message)
+            try:
+                async with asyncio.timeout(_READ_SECONDS):
+                    await send(message)
+            except TimeoutError as error:  # whoever does not read may not keep a place in the queue
+                raise ClientDisconnect from error
 
         try:
             self._check_host(headers)
-            self._check_origin(scope["method"], headers)
+            self._check_origin(scope, headers)
             if scope["path"] not in _OPEN and not self._brings_token(scope, headers):
                 given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
                 if scope["method"] == "GET" and self._is_token(given.pop("token", "")):
@@ -84,7 +92,8 @@ class Guard:
         except Refused as refusal:
             await refuse(refusal, sent)
             return
-        await self._app(scope, receive, sent)
+        with suppress(ClientDisconnect):
+            await self._app(scope, receive, sent)
 
     def _check_host(self, headers: Headers) -> None:
         name = _host_name(headers.get("host", ""))
@@ -95,13 +104,18 @@ class Guard:
                 " --allow-host NAME",
             )
 
-    def _check_origin(self, method: str, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """A request that another site's page makes is refused, but for a link that is followed to here."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin in self._terms.origins:
             return
-        follows_link = method in _SAFE and headers.get("sec-fetch-mode") == "navigate"
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        follows_link = (
+            scope["method"] in _SAFE
+            and not scope["path"].startswith("/api/")
+            and headers.get("sec-fetch-mode") == "navigate"
+            and headers.get("sec-fetch-dest", "document") == "document"
+        )
+        foreign = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
         if foreign or (site not in _OWN_SITE and not follows_link):
             raise Refused(
                 HTTPStatus.FORBIDDEN,
@@ -120,7 +134,7 @@ class Guard:
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
-        return cookie is not None and self._is_token(cookie.value)
+        return cookie is not None and self._is_token(unquote(cookie.value))
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._terms.token or "").encode()) and bool(given)
@@ -140,8 +154,8 @@ async def refuse(refusal: Refused, send: Send) -> None:
 async def _welcome(scope: Scope, send: Send, given: dict[str, str], token: str) -> None:
     """Keep the token of the address in a cookie, and lead on to the address without it."""
     query = urlencode(given)
-    path = "/" + scope["path"].lstrip("/\\")  # never `//elsewhere`
-    cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
+    path = "/" + quote(scope["path"].lstrip("/\\"))  # never `//elsewhere`
+    cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: a link may be followed to here
     location = path + (f"?{query}" if query else "")
     headers = [(b"location", location.encode("latin-1", "replace")), (b"set-cookie", cookie.encode())]
     await send({"type": "http.response.start", "status": HTTPStatus.SEE_OTHER.value, "headers": headers})

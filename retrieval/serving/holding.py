@@ -70,7 +70,7 @@ class Holding:
     def close(self) -> None:
         """Stop the threads."""
         self.service.close()
-        self.drawers.shutdown(cancel_futures=True)
+        self.drawers.shutdown(wait=False, cancel_futures=True)
 
 
 async def held(request: Request) -> Holding:

@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+_CLOSING_SECONDS = 2.0
+
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
@@ -70,7 +72,7 @@ class Worker:
         return sum(len(lane.waiting) for lane in self._lanes)
 
     def close(self) -> None:
-        """Finish what is in work, and drop what waits."""
+        """Drop what waits; what is in work is waited for a little, and ends with the process."""
         with self._changed:
             self._closed = True
             for lane in self._lanes:
@@ -78,7 +80,7 @@ class Worker:
                     future.cancel()
                 lane.waiting.clear()
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(_CLOSING_SECONDS)
 
     def _work(self) -> None:
         # Threads of BLAS and OpenMP wait for each other in a spin: where another process, such as the browser, has one

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import uvicorn
 
@@ -16,6 +17,7 @@ from retrieval.serving.app import make_app
 from retrieval.serving.terms import Terms
 
 _IDLE_SECONDS = 30
+_CONNECTIONS = 1000  # and requests; more are told to come again
 _LINES_WAITING = 256  # connections that the system holds until they are taken
 
 
@@ -29,6 +31,7 @@ def serve(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, on_re
         server_header=False,
         proxy_headers=False,
         ws="none",
+        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=5,
     )
@@ -44,7 +47,9 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             yield
         finally:
@@ -55,7 +60,7 @@ class _Server(uvicorn.Server):
 def address(terms: Terms, port: int) -> str:
     """What to open in a browser, with the token where one is needed."""
     host = f"[{terms.host}]" if ":" in terms.host else terms.host
-    token = f"/?token={terms.token}" if terms.token else "/"
+    token = f"/?token={quote(terms.token, safe='')}" if terms.token else "/"
     return f"http://{host}:{port}{token}"
 
 

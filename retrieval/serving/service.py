@@ -37,7 +37,7 @@ CHUNK = 4  # hits explained at once: the first are there while the others are ma
 DECODERS = 2
 SLOW_AT_ONCE, SLOW_SECONDS = 2, 10  # explanations by slow methods in work, and after how long one more may ask
 _REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are held
-LOOKED, MOST_LOOKED = 3, 200  # near-duplicates are looked for among so many times the hits, and at most so many
+LOOKED = 3  # near-duplicates are looked for among so many times the hits at once
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Service:
         """Stop the threads."""
         self._worker.close()
         self._slow_worker.close()
-        self._decoders.shutdown(cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     @property
     def waiting(self) -> int:
@@ -191,7 +191,7 @@ class Service:
 
     async def _explained(self, job: Pairs) -> list[Explanation]:
         """By turns with queries, or, where that would keep them waiting, on a thread for what is slow."""
-        if job.how.method not in SLOW_METHODS:
+        if job.how.method not in SLOW_METHODS and job.how.size is None:
             return await asyncio.wrap_future(self._worker.submit(self._explaining, job))
         return (await self.call_slowly(lambda: self._explain([job])))[0]
 
@@ -239,9 +239,15 @@ class Service:
             pool, ranked = self.engine.ranked(Question(subject.file, subject.pixels, descriptor, ids, {}))
             others = (hit for hit in ranked if hit.id != subject.picture)
             similar = takewhile(lambda hit: hit.similarity >= ask.min_similarity, others)
-            looked = list(islice(similar, min(LOOKED * ask.top, MOST_LOOKED) if ask.collapse else ask.top))
-            listed = self.engine.catalogue.pictures([hit.id for hit in looked])
-            groups = self._groups([hit for hit in looked if hit.id in listed], listed, ask)[: ask.top]
+            looked, more = list[Hit](), LOOKED * ask.top if ask.collapse else ask.top
+            while True:  # until there are enough groups, or no hits
+                some = list(islice(similar, more))
+                looked += some
+                listed = self.engine.catalogue.pictures([hit.id for hit in looked])
+                groups = self._groups([hit for hit in looked if hit.id in listed], listed, ask)
+                if len(groups) >= ask.top or len(some) < more:
+                    break
+            groups = groups[: ask.top]
             hits = [replace(group[0], rank=rank) for rank, group in enumerate(groups, 1)]
             return Answer(subject, hits, {group[0].id: group[1:] for group in groups}, listed, pool)
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -13,6 +14,8 @@ MAX_UPLOAD_MEGABYTES = 100
 
 QUEUE = 32
 """Requests that may be in work at once; the next one is told to come again."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{8,200}")
 
 UPLOAD_SECONDS = 60.0
 """How long a picture may take to arrive."""
@@ -33,6 +36,13 @@ class Terms:
     origins: tuple[str, ...] = ()
     max_upload: int = MAX_UPLOAD_MEGABYTES * 1_000_000
     queue: int = QUEUE
+
+    def __post_init__(self) -> None:
+        """Raise RetrievalError where others could ask without a token, or the token is none that a header can hold."""
+        if self.token is None and not (is_loopback(self.host) and not self.hosts):
+            raise RetrievalError(f"{self.host} is served to others: give a --token")
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise RetrievalError("the token has other characters than letters, digits and . _ ~ + / = -: give another")
 
 
 class Refused(RetrievalError):

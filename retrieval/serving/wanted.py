@@ -13,8 +13,8 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed 
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]
 
 MOST_HITS = 100
-MOST_CHECKED = 24  # hits of a query whose heatmaps are checked, or are finer than the model's own
-MOST_DETAIL = 512  # of a query's hits, and of slow methods
+MOST_CHECKED = 24
+"""Hits of a query whose heatmaps are checked."""
 
 
 class Side(IntEnum):
@@ -23,6 +23,13 @@ class Side(IntEnum):
     small = 224
     medium = 448
     large = 1024
+
+
+class Detail(IntEnum):
+    """At what sides heatmaps may be made: for each a network is held."""
+
+    fine = 448
+    finer = 896
 
 
 class Filters(BaseModel):
@@ -58,9 +65,7 @@ class Explaining(BaseModel):
     """How pairs are explained."""
 
     method: MethodName = Field(DEFAULT_METHOD, description="How heatmaps are made; scorecam and sbsm take seconds.")
-    detail: int | None = Field(
-        None, ge=64, le=1024, description="The side of pictures for heatmaps, where not their own."
-    )
+    detail: Detail | None = Field(None, description="The side of pictures for finer heatmaps, of one hit at a time.")
     verify: bool = Field(False, description="Check each heatmap: hide what it names, and see.")
     correspond: bool = Field(False, description="Tell what in one picture corresponds to what in the other.")
 
@@ -85,10 +90,10 @@ class Wanted(Filters, Explaining):
         """One query may not keep the others waiting for long."""
         if self.explain and self.method in SLOW_METHODS:
             raise ValueError(f"{self.method} takes seconds a picture: ask /api/explain for one hit")
-        if self.explain and (self.verify or self.detail) and self.top > MOST_CHECKED:
-            raise ValueError(f"with verify or detail, top is at most {MOST_CHECKED}: ask /api/explain for others")
-        if self.explain and (self.detail or 0) > MOST_DETAIL:
-            raise ValueError(f"detail is at most {MOST_DETAIL} for a query: ask /api/explain for one hit")
+        if self.explain and self.verify and self.top > MOST_CHECKED:
+            raise ValueError(f"with verify, top is at most {MOST_CHECKED}: ask /api/explain for other hits")
+        if self.explain and self.detail:
+            raise ValueError("detail is for one hit: ask /api/explain for it")
         return self
 
 
@@ -110,6 +115,6 @@ class PairWanted(Explaining):
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
-        if self.method in SLOW_METHODS and (self.detail or 0) > MOST_DETAIL:
-            raise ValueError(f"detail is at most {MOST_DETAIL} for {self.method}")
+        if self.method in SLOW_METHODS and self.detail is Detail.finer:
+            raise ValueError(f"detail is at most {Detail.fine} for {self.method}")
         return self

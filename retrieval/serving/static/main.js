@@ -14,6 +14,8 @@ const ASK_AGAIN = 1500; // milliseconds between looks at an indexing
 let leave = () => {};
 let stopping = new AbortController();
 let status = null;
+let current = null; // the result that is shown or waited for
+let looking = 0; // the timer of the next look at the store
 
 /** Give up what is being shown, and say what stops the next. */
 function begin() {
@@ -30,7 +32,9 @@ async function render() {
   showFilters(of);
   document.body.dataset.section = of.show === "duplicates" ? "duplicates" : of.picture || of.upload ? "hits" : "gallery";
   document.querySelectorAll("[data-section]").forEach((link) => {
-    if (link.tagName === "A") link.toggleAttribute("aria-current", link.dataset.section === document.body.dataset.section);
+    if (link.tagName !== "A") return;
+    if (link.dataset.section === document.body.dataset.section) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   });
   delete main.dataset.explained;
   try {
@@ -43,15 +47,25 @@ async function render() {
 }
 
 async function shown(of, signal) {
+  const isAsked = of.show !== "duplicates" && (of.picture || of.upload);
+  document.title = isAsked ? "Hits – retrieve" : of.show === "duplicates" ? "Duplicates – retrieve" : "Gallery – retrieve";
+  if (!isAsked) follow(null);
   if (of.show === "duplicates") return showDuplicates(main, signal);
-  if (!of.picture && !of.upload) return showGallery(main, signal);
+  if (!isAsked) return showGallery(main, signal);
   const { result, hits } = resultOf(of);
+  follow(result);
   if (!result.found) main.replaceChildren(make("p", { class: "quiet", "aria-busy": "true" }, "Looking…"));
   await hits;
   if (signal.aborted) return () => {};
   if (!of.hit) return showResult(main, result);
   status ??= await get("api/status");
   return showDetail(main, of, result, status);
+}
+
+/** Another result is looked at from now on. */
+function follow(result) {
+  if (current !== result) current?.giveUp();
+  current = result;
 }
 
 function complain(error) {
@@ -66,6 +80,7 @@ async function ask(file) {
   tell("Looking…");
   document.body.classList.add("busy");
   const { result, hits } = askWith(file, of);
+  follow(result);
   try {
     await hits;
     if (signal.aborted) return;
@@ -82,11 +97,11 @@ async function ask(file) {
 
 // Drop, paste, choose.
 
-const pictureOf = (list) => [...(list ?? [])].find((file) => file instanceof File && file.size >= 0);
+const pictureOf = (list) => [...(list ?? [])].find((file) => file instanceof File);
 
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  document.body.classList.add("dropping");
+  document.body.classList.toggle("dropping", event.dataTransfer.types.includes("Files"));
 });
 addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("dropping"));
 addEventListener("drop", (event) => {
@@ -114,6 +129,7 @@ addEventListener("click", (event) => {
   event.preventDefault();
   history.pushState(null, "", link.getAttribute("href"));
   scrollTo(0, 0);
+  main.focus({ preventScroll: true });
   render();
 });
 
@@ -131,7 +147,9 @@ function showFilters(of) {
   filterForm.querySelector("[type=reset]").hidden = ![of.label, of.folder, of.since, of.until, Number(of.least)].some(Boolean);
 }
 
-filterForm.addEventListener("change", (event) => go({ [event.target.name]: event.target.value }));
+filterForm.addEventListener("change", (event) => {
+  go({ [event.target.name]: event.target.value }, { replace: event.target.name === "least" });
+});
 filterForm.addEventListener("input", (event) => {
   if (event.target.name === "least") filterForm.querySelector("output").textContent = `${event.target.value} %`;
 });
@@ -161,12 +179,14 @@ async function look() {
     offer("label", status.labels);
     if (!before || before.pictures !== status.pictures) offer("folder", await get("api/folders"));
     showStore();
-    if (before && before.pictures !== status.pictures && !status.indexing && document.body.dataset.section === "gallery") render();
+    const hasChanged = before && (before.pictures !== status.pictures || before.indexing) && !status.indexing;
+    if (hasChanged && document.body.dataset.section === "gallery") render();
   } catch (error) {
     indexing.hidden = false;
     indexing.replaceChildren(make("p", { class: "problem" }, error.message));
   }
-  setTimeout(look, status?.indexing ? ASK_AGAIN : 20 * ASK_AGAIN);
+  clearTimeout(looking);
+  looking = setTimeout(look, status?.indexing ? ASK_AGAIN : 20 * ASK_AGAIN);
 }
 
 function showStore() {
@@ -188,9 +208,11 @@ function showStore() {
       status = await post("api/index");
       tell("Indexing has begun.");
       showStore();
-      setTimeout(look, ASK_AGAIN);
+      clearTimeout(looking);
+      looking = setTimeout(look, ASK_AGAIN);
     } catch (error) {
-      tell(error.message);
+      indexing.hidden = false;
+      indexing.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
     }
   });
   document.getElementById("store").replaceChildren(
@@ -202,5 +224,10 @@ function showStore() {
 onChange(render);
 render();
 // On a small screen filters that are not in use would only be in the way.
-document.getElementById("filtering").open = innerWidth > 640 || !filterForm.querySelector("[type=reset]").hidden;
+const wide = matchMedia("(min-width: 641px)");
+const unfold = () => {
+  document.getElementById("filtering").open = wide.matches || !filterForm.querySelector("[type=reset]").hidden;
+};
+wide.addEventListener("change", unfold);
+unfold();
 look();

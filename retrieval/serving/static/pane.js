@@ -75,7 +75,7 @@ export function connect(query, hit, matches) {
       return values;
     };
     const leave = () => [own, other].forEach((pane) => pane.frame.classList.remove("pointed"));
-    own.seen.addEventListener("pointermove", (event) => {
+    const follow = (event) => {
       const box = own.seen.getBoundingClientRect();
       const share = (value, size) => Math.min(Math.max(value / size, 0), 0.999);
       const row = Math.floor(rows * share(event.clientY - box.top, box.height));
@@ -83,8 +83,10 @@ export function connect(query, hit, matches) {
       if (own.frame.classList.contains("pointed") && row === at.row && column === at.column) return;
       Object.assign(at, { row, column });
       point(row, column);
-    });
-    own.seen.addEventListener("pointerleave", leave);
+    };
+    own.seen.addEventListener("pointermove", follow);
+    own.seen.addEventListener("pointerdown", follow); // a tap; it lasts until another place is tapped
+    own.seen.addEventListener("pointerleave", (event) => event.pointerType === "touch" || leave());
     own.seen.tabIndex = 0;
     own.seen.setAttribute("role", "slider");
     own.seen.setAttribute("aria-label", `Place in the ${own.title}: arrow keys move, and light up what corresponds`);

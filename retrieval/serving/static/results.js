@@ -1,11 +1,13 @@
 // The hits of a query, each beside it, with heatmaps as they come.
 
-import { lines, withParameters } from "./api.js";
+import { lines, Problem, withParameters } from "./api.js";
 import { counted, make, percent, tell } from "./dom.js";
 import { drawLegend } from "./heat.js";
 import { connect, Pane } from "./pane.js";
-import { addressOf, filters, go, onlyFilters, state } from "./state.js";
+import { addressOf, filters, go, onlyFilters, state, stated } from "./state.js";
 
+const MOST = 96; // hits of one result
+const CHECKED = 24; // of one whose heatmaps are checked
 const KEPT = 8; // results that "back" finds again without asking
 
 const kept = new Map();
@@ -19,6 +21,14 @@ class Result {
     this.listeners = new Set();
     this.isDone = false;
     this.problem = null;
+    this.stopping = new AbortController();
+  }
+
+  /** Nobody looks at it any more: what has not come is not waited for. */
+  giveUp() {
+    if (this.isDone) return;
+    this.stopping.abort();
+    for (const [key, result] of kept) if (result === this) kept.delete(key);
   }
 
   take(part) {
@@ -51,7 +61,7 @@ export function askWith(file, of) {
 /** The result that the address asks for: one that is kept, or a new one. */
 export function resultOf(of) {
   const known = kept.get(keyOf(of));
-  if (known && !known.problem) return { result: known, hits: Promise.resolve() };
+  if (known && !known.problem) return { result: known, hits: known.hits };
   const started = start(withParameters("api/query", { picture: of.picture, upload: of.upload, ...asked(of) }));
   keep(of, started.result);
   return started;
@@ -62,16 +72,20 @@ function start(address, options) {
   const hits = new Promise((found, failed) => {
     (async () => {
       try {
-        for await (const part of lines(address, options)) {
+        for await (const part of lines(address, { ...options, signal: result.stopping.signal })) {
           result.take(part);
           if (part.type === "hits") found();
         }
+        if (!result.isDone) throw new Problem("The answer broke off.");
       } catch (error) {
         result.problem = error;
         failed(error);
+        if (error.name !== "AbortError") result.take({ type: "problem", error: error.message || "The answer broke off." });
       }
     })();
   });
+  hits.catch(() => {}); // told by whoever waits for it
+  result.hits = hits;
   return { result, hits };
 }
 
@@ -79,7 +93,7 @@ function start(address, options) {
 export function showResult(main, result) {
   const of = state();
   const { found } = result;
-  const least = Number(of.least) / 100;
+  const least = (Number(of.least) || 0) / 100;
   const shown = found.hits.filter((hit) => hit.similarity >= least);
   const query = found.query;
   const name = query.name ?? "the picture that you sent";
@@ -95,7 +109,7 @@ export function showResult(main, result) {
       !shown.length && make("p", { class: "empty" }, emptiness(found, least)),
       bar, reading()),
     make("div", { class: "cards" }, [...cards.values()].map((card) => card.element)),
-    found.hits.length === Number(of.top) && Number(of.top) < 96
+    shown.length && found.hits.length === Number(of.top) && 2 * Number(of.top) <= (of.verify ? CHECKED : MOST)
       ? make("a", { class: "more", href: addressOf({ top: String(Number(of.top) * 2) }), "data-link": true }, "More hits")
       : "",
   );
@@ -127,6 +141,10 @@ export function showResult(main, result) {
     if (result.scale > scale) cards.forEach((card) => waiting.add(card));
     scale = result.scale;
     plan();
+    if (part.type === "problem") {
+      main.prepend(make("p", { class: "problem", role: "alert" }, `${part.error} `,
+        make("a", { href: addressOf({}), "data-link": true }, "Try again")));
+    }
     if (part.type === "end") {
       requestAnimationFrame(() => { main.dataset.explained = "true"; });
       tell("All heatmaps are there.");
@@ -170,7 +188,9 @@ function toolbar(of) {
   const views = make("fieldset", { class: "views" }, make("legend", { class: "unseen" }, "What is shown over the pictures"),
     radio("picture", "Picture"), radio("factual", "Factual", ": for"), radio("counterfactual", "Counterfactual", ": against"));
   views.addEventListener("change", (event) => {
-    go({ view: event.target.value }, { replace: true, silent: true });
+    const view = event.target.value;
+    go({ view }, { replace: true, silent: true });
+    document.querySelectorAll("main a[data-link]").forEach((link) => { link.href = addressOf({ view }, stated(link.search)); });
   });
   const strength = make("input", { type: "range", min: "0", max: "150", value: sessionStorage.getItem("strength") ?? "100", name: "strength" });
   const apply = () => {
@@ -179,14 +199,14 @@ function toolbar(of) {
   };
   strength.addEventListener("input", apply);
   apply();
-  const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(of.verify) });
+  const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(of.verify), disabled: Number(of.top) > CHECKED });
   verify.addEventListener("change", () => go({ verify: verify.checked ? "1" : "" }, { replace: true }));
   const same = { ...filters(of), picture: of.picture, upload: of.upload, top: of.top, correspond: "true", collapse: "true" };
   const bar = make("div", { class: "toolbar", role: "group", "aria-label": "Heatmaps" },
     views,
     make("label", {}, "Overlay ", strength),
     make("label", {}, verify, " Check the heatmaps"),
-    make("a", { class: "export", href: withParameters("api/export", { ...same, verify: of.verify ? "true" : "" }), download: "hits.html" },
+    make("a", { class: "export", href: withParameters("api/export", { ...same, verify: of.verify ? "true" : "", min_similarity: (Number(of.least) || 0) / 100 }), download: "hits.html" },
       "Save as a page"));
   return { bar, views };
 }

@@ -10,8 +10,11 @@ export function onChange(function_) {
   addEventListener("popstate", () => changed());
 }
 
-export function state() {
-  const given = new URLSearchParams(location.search);
+export const state = () => stated(location.search);
+
+/** The values that an address' query says, or their defaults. */
+export function stated(search) {
+  const given = new URLSearchParams(search);
   return Object.fromEntries(NAMES.map((name) => [name, given.get(name) ?? DEFAULTS[name] ?? ""]));
 }
 
