@@ -82,11 +82,10 @@ class Catalogue:
 
     # --- the store's own values
 
-    @again
     def setting(self, name: str) -> str | None:
         """A value of the store by name."""
-        with self._database.read() as connection:
-            return connection.scalar(select(Setting.value).where(Setting.name == name))
+        rows = self._database.fetch(self._dialect.setting, (name,))
+        return rows[0][0] if rows else None
 
     @again
     def set_settings(self, **values: str) -> None:

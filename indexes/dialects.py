@@ -49,6 +49,7 @@ class Transactions(Protocol):
 class Dialect:
     """What a database is asked. `many` makes one value of several numbers."""
 
+    setting: str
     twin: str
     known: str
     chunk_of_vectors: str
@@ -69,6 +70,7 @@ _LABELS = (  # from each label to the next one by the index on (label, missing),
 )
 
 SQLITE = Dialect(
+    setting="SELECT value FROM settings WHERE name = ?",
     twin="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
     " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
     " ORDER BY p.id LIMIT 1",  # a content may have thousands of copies
@@ -87,6 +89,7 @@ SQLITE = Dialect(
 )
 
 POSTGRES = Dialect(
+    setting=SQLITE.setting.replace("?", "%s"),
     twin=SQLITE.twin.replace("?", "%s"),
     known=SQLITE.known.replace("?", "%s"),
     chunk_of_vectors=SQLITE.chunk_of_vectors.replace("?", "%s"),

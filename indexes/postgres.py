@@ -95,8 +95,8 @@ class Postgres:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One view of it, whatever others write meanwhile."""
-        with self._explained(), self._engine.connect() as connection:
-            yield connection
+        with self._explained(), self._engine.connect() as connection, connection.begin():
+            yield connection  # ended by COMMIT: at a ROLLBACK the driver forgets the statements that it has prepared
 
     @again
     def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
@@ -150,8 +150,8 @@ class Postgres:
             # As in SQLite, one writer at a time, from the start of its transaction to the end. An index follows the
             # journal by rising positions, each generation standing for all up to its own: were two transactions to
             # take positions at once, the one that commits first would name a generation that lacks the other's. A
-            # batch holds the lock for milliseconds and its embedding takes a hundred times as long, so that writers
-            # hardly wait; and none ever fails and begins anew, as with serialisable transactions. Readers do not wait.
+            # batch holds the lock for three milliseconds, and its embedding takes twenty times as long; and none ever
+            # fails and begins anew, as serialisable transactions do. Readers do not wait.
             connection.exec_driver_sql(
                 f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock({_key(self._place.schema)})"
             )
