@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.command import PROJECT, environment
 from tests.conftest import blocks
+from tests.milvus import need_milvus
 
 
 def measured(script: str, call: str) -> Any:
@@ -172,3 +173,12 @@ def test_many_clients_are_held_against_one() -> None:
     assert (told["broken lines"], told["answers that differ"]) == (0, 0)
     assert (told["indexed beside"], told["last error of indexing"]) == (12, None)
     assert len(told["memory"]) >= 2
+
+
+def test_milvus_is_measured_beside_faiss() -> None:
+    need_milvus()
+    told = measured("milvus", "measure(pictures=60, queries=3)")
+    assert [found["kind"] for found in told["indexes"].values()] == ["IDMap,Flat", "Milvus FLAT", "Milvus FLAT"]
+    for found in told["indexes"].values():
+        assert [len(found["seconds"][what]) for what in ("made", "search", "search in a label")] == [1, 3, 3]
+        assert found["bytes"] > 4 * 1280

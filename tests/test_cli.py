@@ -161,7 +161,7 @@ def test_index_twice_renamed_and_deleted(small_gallery: Path, tmp_path: Path) ->
     store = tmp_path / "store"
     first = answer("index", small_gallery, "--store", store)
     keys = {"added", "reused", "embedded", "unchanged", "missing", "failed", "seconds", "failures", "kept_roots"}
-    keys |= {"passed_over"}
+    keys |= {"passed_over", "notes"}
     assert first.keys() == keys
     assert (first["added"], first["embedded"], first["failed"], first["failures"]) == (12, 12, 0, [])
     again = answer("index", "--store", store)
@@ -561,7 +561,7 @@ def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     told = answer("status", "--store", indexed.store)
     keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
-    keys |= {"failures"}
+    keys |= {"failures", "index_at"}
     assert told.keys() == keys
     assert told["calibration"] is None
     assert told["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]

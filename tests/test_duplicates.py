@@ -15,7 +15,7 @@ from indexes import faiss_index
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import FaissIndex
 from indexes.records import NewPicture
-from retrieval import candidates, glances, upkeep
+from retrieval import candidates, glances
 from retrieval.candidates import Contents
 from retrieval.duplicates import Rules, find_duplicates
 from retrieval.duplicates_page import duplicates_page
@@ -206,7 +206,6 @@ def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: p
 
 def test_an_approximate_index_finds_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "MOST_EXACT", 50)
-    monkeypatch.setattr(upkeep, "MOST_EXACT", 50)
     made = Gallery(tmp_path)
     for seed in range(1, 61):
         made.save(seed, f"{seed}.jpg", halved)
