@@ -121,6 +121,7 @@ def test_the_token_is_taken_as_a_header_and_from_the_address_into_a_cookie(locke
     assert locked.get("/api/status").status_code == 200  # the client keeps the cookie
     locked.cookies.clear()
     assert locked.get(f"{locked.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
+    locked.cookies.clear()
     address = f"{locked.base_url}/%09/evil.example?token={TOKEN}"
     assert locked.get(address).headers["location"] == "/%09/evil.example"
 
