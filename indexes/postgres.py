@@ -112,9 +112,8 @@ class Postgres:
     @contextmanager
     def write(self, alone: bool = True) -> Iterator[Connection]:
         """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
-        with self._explained():
-            if not self.writable:
-                raise StoreError(_READ_ONLY)
+        if not self.writable:
+            raise StoreError(f"{self.address} {_READ_ONLY}")
         transaction = self._begun(alone)
         with self._explained(), transaction.connection as connection, transaction:
             yield connection
