@@ -127,6 +127,7 @@ def test_a_dropped_picture_has_hits_and_four_heatmaps(page: Page, address: str, 
         heated = page.locator("article").filter(
             has=page.locator(f"figure[data-kind={kind}] + figure[data-kind={kind}]")
         )
+        expect(heated.first).to_be_visible()
         drawn = [heated.nth(place).locator(".heat") for place in range(heated.count())]
         strongest = [[side.nth(place).evaluate(_ALPHA)[1] for place in range(2)] for side in drawn]
         assert max(map(min, strongest)) > 20  # of one hit at least both pictures have evidence
