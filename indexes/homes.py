@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 from pathlib import Path
 
 from indexes.address import FAISS, Address, parse
@@ -50,7 +51,8 @@ def choose_home(catalogue: Catalogue, fingerprint: str, written: str) -> None:
         catalogue.set_settings(**{_STORE: secrets.token_hex(8)})
     home = _home(catalogue, fingerprint, written)
     if isinstance(home, MilvusHome):
-        _check(home)
+        with closing(home):
+            home.check()
     catalogue.set_settings(**{_INDEX: written, _BEFORE: before})
 
 
@@ -64,23 +66,14 @@ def leave_former_home(catalogue: Catalogue, fingerprint: str) -> str | None:
         return None
     catalogue.set_settings(**{_BEFORE: ""})
     try:
-        delete_files(catalogue.folder) if index_address(catalogue) != FAISS else None
+        if index_address(catalogue) != FAISS:
+            delete_files(catalogue.folder)
         if before != FAISS:
-            home = _home(catalogue, fingerprint, before)
-            try:
+            with closing(_home(catalogue, fingerprint, before)) as home:
                 home.clear()
-            finally:
-                home.close()
     except StoreError as error:
         return f"the index that was at {before} could not be deleted there: {error}"
     return None
-
-
-def _check(home: MilvusHome) -> None:
-    try:
-        home.check()
-    finally:
-        home.close()
 
 
 def _home(catalogue: Catalogue, fingerprint: str, written: str) -> IndexHome:

@@ -12,6 +12,7 @@ from rich.text import Text
 from retrieval.commands.arguments import store_folder
 from retrieval.commands.options import Model, OnDevice, Store
 from retrieval.commands.printing import err, out
+from retrieval.serving.terms import MAX_UPLOAD_MEGABYTES, QUEUE
 from retrieval.settings import Device
 
 
@@ -30,8 +31,10 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="A site, such as https://photos.example, whose pages may ask.")
     ] = None,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes that a picture sent here may have.")] = 100,
-    queue: Annotated[int, typer.Option(min=1, help="Requests in work at once; more are told to come again.")] = 32,
+    max_upload: Annotated[
+        int, typer.Option(min=1, help="Megabytes that a picture sent here may have.")
+    ] = MAX_UPLOAD_MEGABYTES,
+    queue: Annotated[int, typer.Option(min=1, help="Requests in work at once; more are told to come again.")] = QUEUE,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     store: Store = None,
     model: Model = None,

@@ -239,11 +239,12 @@ class Service:
             pool, ranked = self.engine.ranked(Question(subject.file, subject.pixels, descriptor, ids, {}))
             others = (hit for hit in ranked if hit.id != subject.picture)
             similar = takewhile(lambda hit: hit.similarity >= ask.min_similarity, others)
-            looked, more = list[Hit](), LOOKED * ask.top if ask.collapse else ask.top
+            looked, listed = list[Hit](), dict[int, Listed]()
+            more = LOOKED * ask.top if ask.collapse else ask.top
             while True:  # until there are enough groups, or no hits
                 some = list(islice(similar, more))
                 looked += some
-                listed = self.engine.catalogue.pictures([hit.id for hit in looked])
+                listed |= self.engine.catalogue.pictures([hit.id for hit in some])
                 groups = self._groups([hit for hit in looked if hit.id in listed], listed, ask)
                 if len(groups) >= ask.top or len(some) < more:
                     break

@@ -52,10 +52,10 @@ async function shown(of, signal) {
   if (!isAsked) follow(null);
   if (of.show === "duplicates") return showDuplicates(main, signal);
   if (!isAsked) return showGallery(main, signal);
-  const { result, hits } = resultOf(of);
+  const result = resultOf(of);
   follow(result);
   if (!result.found) main.replaceChildren(make("p", { class: "quiet", "aria-busy": "true" }, "Looking…"));
-  await hits;
+  await result.hits;
   if (signal.aborted) return () => {};
   if (!of.hit) return showResult(main, result);
   status ??= await get("api/status");
@@ -79,10 +79,10 @@ async function ask(file) {
   const of = { ...state(), ...Object.fromEntries(["show", "picture", "upload", "hit"].map((name) => [name, ""])), top: "12" };
   tell("Looking…");
   document.body.classList.add("busy");
-  const { result, hits } = askWith(file, of);
+  const result = askWith(file, of);
   follow(result);
   try {
-    await hits;
+    await result.hits;
     if (signal.aborted) return;
     const now = { ...of, upload: result.found.query.upload };
     keep(now, result);

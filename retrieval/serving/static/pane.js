@@ -18,7 +18,6 @@ export const sided = (image, side) => `${image}&side=${side}`;
 export class Pane {
   constructor(title, picture, { side = 448, name = "" } = {}) {
     this.title = title;
-    this.kind = null;
     this.heat = make("canvas", { class: "heat", "aria-hidden": "true" });
     this.lit = make("canvas", { class: "lit", "aria-hidden": "true" });
     this.caption = make("figcaption", {}, title);
@@ -42,7 +41,6 @@ export class Pane {
 
   /** Show the picture as it is (null), or with its factual or counterfactual heatmap. */
   show(kind, explanation, maps, scale) {
-    this.kind = kind;
     const drawn = kind && maps && !maps.missing;
     this.frame.classList.toggle("heated", Boolean(drawn));
     this.figure.dataset.kind = drawn ? kind : "picture";

@@ -37,7 +37,7 @@ class Result {
     if (part.type === "explanation") {
       this.scale = Math.max(this.scale, part.query.magnitude, part.hit.magnitude);
     }
-    if (part.type === "end") Object.assign(this, { isDone: true, seconds: part.seconds });
+    if (part.type === "end") this.isDone = true;
     this.listeners.forEach((listener) => listener(part));
   }
 }
@@ -53,7 +53,7 @@ const asked = (of) => ({
   ...filters(of), top: of.top, verify: of.verify ? "true" : "", correspond: "true", collapse: "true", stream: "true",
 });
 
-/** Ask with a file; the result has its hits once this is done. */
+/** Ask with a file. */
 export function askWith(file, of) {
   return start(withParameters("api/query", asked(of)), { method: "POST", body: file });
 }
@@ -61,15 +61,16 @@ export function askWith(file, of) {
 /** The result that the address asks for: one that is kept, or a new one. */
 export function resultOf(of) {
   const known = kept.get(keyOf(of));
-  if (known && !known.problem) return { result: known, hits: known.hits };
+  if (known && !known.problem) return known;
   const started = start(withParameters("api/query", { picture: of.picture, upload: of.upload, ...asked(of) }));
-  keep(of, started.result);
+  keep(of, started);
   return started;
 }
 
+/** A result whose `hits` are there once that promise is kept. */
 function start(address, options) {
   const result = new Result();
-  const hits = new Promise((found, failed) => {
+  result.hits = new Promise((found, failed) => {
     (async () => {
       try {
         for await (const part of lines(address, { ...options, signal: result.stopping.signal })) {
@@ -84,9 +85,8 @@ function start(address, options) {
       }
     })();
   });
-  hits.catch(() => {}); // told by whoever waits for it
-  result.hits = hits;
-  return { result, hits };
+  result.hits.catch(() => {}); // told by whoever waits for it
+  return result;
 }
 
 /** Everything that is shown of a result, kept in step with it. */
