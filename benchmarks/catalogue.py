@@ -32,9 +32,10 @@ from indexes.place import place_of
 from indexes.postgres import Postgres
 from indexes.records import NewPicture
 from retrieval.head import Array
-from retrieval.indexing import BATCH, index_galleries
+from retrieval.indexing import index_galleries
 from retrieval.network import Features
 from retrieval.pictures import Pixels, content_hash, open_file
+from retrieval.pipeline import BATCH, LocalPipeline
 from retrieval.walk import Found, walk
 
 FILES = 100_000
@@ -139,7 +140,9 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
         catalogue.record(folder, FINGERPRINT, some)
 
     def scan() -> None:
-        report = index_galleries(catalogue, _NoNetwork(), FINGERPRINT, 224, [folder])
+        report = index_galleries(
+            catalogue, LocalPipeline(catalogue, _NoNetwork(), FINGERPRINT, 224), FINGERPRINT, [folder]
+        )
         assert report.unchanged == files, report
 
     def read() -> None:

@@ -19,9 +19,9 @@ from galleries import pictures
 from machine import timed
 
 from retrieval.bundle import find_bundle
-from retrieval.indexing import BATCH
 from retrieval.network import Network, open_network
 from retrieval.pictures import Pixels, content_hash, load, open_file, read, to_pixels
+from retrieval.pipeline import BATCH
 
 AT_MOST = 1024  # pictures, so that their pixels fit into memory
 

@@ -13,8 +13,8 @@ import numpy as np
 from retrieval.engine import Engine
 from retrieval.errors import GalleryError
 from retrieval.head import Array
-from retrieval.indexing import Advance
 from retrieval.network import Step
+from retrieval.scan import Advance
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation
 from retrieval.groups import Duplicates
 from retrieval.head import Array
-from retrieval.indexing import Advance, IndexReport, index_galleries, outermost, remove, resolve_gallery
+from retrieval.indexing import IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
+from retrieval.pipeline import LocalPipeline
+from retrieval.scan import Advance
 from retrieval.search import Hit, rescored
 from retrieval.settings import PLAINLY, POOL, RECALL, How
 from retrieval.tune import tune
@@ -200,7 +202,8 @@ class Engine:
                 advance(files)
                 note(files)
 
-            report = index_galleries(self.catalogue, self._comparer.network, fingerprint, size, folders, advanced)
+            pipeline = LocalPipeline(self.catalogue, self._comparer.network, fingerprint, size)
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced)
         self._comparer.unload()  # its memory is the index's now
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._hold((self.catalogue.generation, index))

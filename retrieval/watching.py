@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from retrieval.dataset import Described, describe
-from retrieval.indexing import Advance
 from retrieval.names import safe_name
 from retrieval.network import PREPARE_STEPS, Step
 from retrieval.progress import Bar
 from retrieval.samples import DataSet, find_samples
+from retrieval.scan import Advance
 from retrieval.walk import count_files
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch

@@ -15,8 +15,8 @@ from PIL import Image
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.bundle import find_bundle
-from retrieval.indexing import BATCH
 from retrieval.network import open_network
+from retrieval.pipeline import BATCH
 from tests.command import RETRIEVE, answer, environment, retrieve
 from tests.conftest import blocks
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
-JOINS |= {"candidates", "glances", "duplicates", "selecting", "under_way"}
+JOINS |= {"pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
 OPEN_STORES |= {"commands.arguments"}
@@ -63,6 +63,8 @@ LAYERS = tuple(
     compare search cropped
     focus looks
     explain indexing baselines checked matches
+    scan
+    pipeline
     methods upkeep correspond verify under_way
     masked closed_form tuning calibration randomised sanity_pictures
     network split

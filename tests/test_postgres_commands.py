@@ -16,8 +16,8 @@ from indexes.place import FILE_NAME, VARIABLE
 from retrieval.bundle import find_bundle
 from retrieval.dataset import describe
 from retrieval.engine import Engine
-from retrieval.indexing import BATCH
 from retrieval.network import open_network
+from retrieval.pipeline import BATCH
 from tests.command import RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks
 from tests.postgres import Server
