@@ -30,7 +30,7 @@ from indexes.records import (
     StoredFile,
     Twin,
 )
-from indexes.schema import Change, Failure, Picture, Root, Setting
+from indexes.schema import Archive, Change, Failure, Picture, Root, Setting
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
 _SET = text(
     "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_READ = text(
+    "INSERT INTO archives (path, version) VALUES (:path, :version)"
+    " ON CONFLICT (path) DO UPDATE SET version = excluded.version"
 )
 _FAIL = text(
     "INSERT INTO failures (path, reason) VALUES (:path, :reason)"
@@ -132,8 +136,8 @@ class Catalogue:
         """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
         start, end = _span(folder)
         while page := self._database.fetch(self._dialect.known, (start, end, _PAGE)):
-            for id_, path, size, mtime, missing in page:
-                yield KnownFile(id_, path, size, mtime, missing != 0)
+            for id_, path, size, mtime, version, missing in page:
+                yield KnownFile(id_, path, size, mtime, version, missing != 0)
             start = path
 
     def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
@@ -181,13 +185,30 @@ class Catalogue:
             met = [path for path in old if path == folder or holds(folder, path)]
             _delete_paths(connection, [path for path in met if path not in paths])
 
+    @again
+    def archives(self, folder: bytes) -> dict[bytes, str]:
+        """The tars at or below a folder that were read to their ends, with their versions."""
+        inside = (Archive.path == folder) | _below(Archive.path, folder)
+        with self._database.read() as connection:
+            return {
+                path: version
+                for path, version in connection.execute(select(Archive.path, Archive.version).where(inside))
+            }
+
+    @again
+    def keep_archive(self, path: bytes, version: str) -> None:
+        """Remember that a tar of this version was read to its end."""
+        with self._database.write(alone=False) as connection:
+            connection.execute(_READ, {"path": path, "version": version})
+
     def remove(self, path: bytes) -> Removed:
         """Take a picture or a failed file, or all below a folder and the folder itself, out of the catalogue."""
         with self._database.write() as connection:
-            pictures, failures, roots = (
+            pictures, failures, roots, _ = (
                 connection.execute(delete(table).where((table.path == path) | _below(table.path, path))).rowcount
-                for table in (Picture, Failure, Root)
+                for table in (Picture, Failure, Root, Archive)
             )
+            connection.execute(delete(Archive).where(Archive.path.in_(_parents(path))))  # it is read again
             removed = Removed(pictures, failures, roots)
             if removed:
                 _grow(connection)
@@ -348,9 +369,10 @@ def _root_of(connection: Connection, folder: bytes) -> tuple[int, bytes]:
         if holds(folder, path):
             directly = dialect_of(connection).lies_directly.bindparams(start=len(_inside(path)) + 1)
             label = label_of(path + b"/", folder)
-            labelled = select(Picture.id).where(Picture.root_id == id_, directly)
-            connection.execute(insert(Change).from_select(["picture_id"], labelled))  # an index may keep labels
-            connection.execute(update(Picture).where(Picture.root_id == id_, directly).values(label=label))
+            labelled = (Picture.root_id == id_) & Picture.label.is_(None) & directly
+            told = select(Picture.id).where(labelled)
+            connection.execute(insert(Change).from_select(["picture_id"], told))  # an index may keep labels
+            connection.execute(update(Picture).where(labelled).values(label=label))
             connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
             connection.execute(delete(Root).where(Root.id == id_))
             _grow(connection)
@@ -366,6 +388,11 @@ def _grow(connection: Connection) -> None:
 def _delete_paths(connection: Connection, paths: Sequence[bytes]) -> None:
     for some in _portions(paths):
         connection.execute(delete(Failure).where(Failure.path.in_(some)))
+
+
+def _parents(path: bytes) -> list[bytes]:
+    parts = path.split(b"/")
+    return [b"/".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _portions(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -76,10 +76,22 @@ def _journal(connection: Connection) -> None:
     _run(connection, sqlite, postgres_tables.JOURNAL)
 
 
+def _versions(connection: Connection) -> None:
+    """What is not a file has a version, which a scan compares; a tar is remembered once it is read."""
+    sqlite = (
+        "ALTER TABLE pictures ADD COLUMN version VARCHAR",
+        "DROP INDEX pictures_scan",
+        "CREATE INDEX pictures_scan ON pictures (path, size, mtime, version, missing)",
+        "CREATE TABLE archives (path BLOB PRIMARY KEY, version VARCHAR NOT NULL)",
+    )
+    _run(connection, sqlite, postgres_tables.VERSIONS)
+
+
 MIGRATIONS: tuple[tuple[str, Change], ...] = (
     ("0001-first", _first),
     ("0002-counters", _counters),
     ("0003-journal", _journal),
+    ("0004-versions", _versions),
 )
 """In order of application. Never change or remove one that was released: add another."""
 

@@ -89,3 +89,10 @@ JOURNAL = (
         " (SELECT id, missing FROM later UNION SELECT id, missing FROM earlier) each GROUP BY id HAVING count(*) > 1",
     ),
 )
+
+VERSIONS = (
+    'ALTER TABLE pictures ADD COLUMN version VARCHAR COLLATE "C"',
+    "DROP INDEX pictures_scan",
+    "CREATE UNIQUE INDEX pictures_scan ON pictures (path) INCLUDE (id, size, mtime, version, missing)",
+    "CREATE TABLE archives (path BYTEA PRIMARY KEY, version VARCHAR NOT NULL)",
+)

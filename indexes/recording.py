@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PORTION = 10_000  # SQLite takes at most 32,766 values in a statement
 _COLUMNS = (
-    *("root_id", "path", "size", "mtime", "hash", "width", "height", "label"),
+    *("root_id", "path", "size", "mtime", "version", "hash", "width", "height", "label"),
     *("taken_at", "latitude", "longitude", "missing"),
 )
 
@@ -54,7 +54,8 @@ def _blob(picture: NewPicture) -> bytes:
 
 def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     own = {name: value for name, value in vars(picture).items() if name != "vector"}
-    return own | {"root_id": root_id, "label": label_of(picture.path, root), "missing": False}
+    label = label_of(picture.path, root) if picture.label is None else picture.label
+    return own | {"root_id": root_id, "label": label, "missing": False}
 
 
 def _upsert() -> Insert:
@@ -75,7 +76,7 @@ _CHANGE = f"UPDATE pictures SET {', '.join(f'{name} = %({name})s' for name in _C
 _DROP_ALL = "DELETE FROM descriptors WHERE picture_id = ANY(%s)"
 _NEW = f"COPY pictures (id, {', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 _NEW_TYPES = (
-    *("int8", "int8", "bytea", "int8", "int8", "bytea", "int8", "int8", "varchar"),
+    *("int8", "int8", "bytea", "int8", "int8", "varchar", "bytea", "int8", "int8", "varchar"),
     *("varchar", "float8", "float8", "bool"),
 )
 _DESCRIBED = "COPY descriptors (picture_id, fingerprint, vector) FROM STDIN (FORMAT BINARY)"

@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 
 
 class KnownFile(NamedTuple):
-    """What a scan compares with the disk: size in bytes, mtime in nanoseconds."""
+    """What a scan compares: size in bytes, mtime in nanoseconds, and the version of what is not a file."""
 
     id: int
     path: bytes
     size: int
     mtime: int
+    version: str | None
     missing: bool
 
 
 @dataclass(frozen=True)
 class NewPicture:
-    """A picture to record, with its descriptor `vector` (C,)."""
+    """A picture to record, with its descriptor `vector` (C,).
+
+    Without a `label` it has that of its folder, where it lies in one of the gallery's.
+    """
 
     path: bytes
     size: int
@@ -34,6 +38,8 @@ class NewPicture:
     taken_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    version: str | None = None
+    label: str | None = None
 
 
 class Candidate(NamedTuple):

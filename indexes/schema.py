@@ -36,13 +36,16 @@ class Root(Base):
 
 
 class Picture(Base):
-    """An indexed file. `missing` is 1 once a scan did not find it; `size` in bytes, `mtime` in nanoseconds."""
+    """An indexed file. `missing` is 1 once a scan did not find it; `size` in bytes, `mtime` in nanoseconds.
+
+    `version` is what an object store or a web server tells contents apart by, such as an ETag; files have none.
+    """
 
     __tablename__ = "pictures"
     __table_args__ = (
         Index("pictures_by_hash", "hash"),
         Index("pictures_by_label", "label", "missing"),
-        Index("pictures_scan", "path", "size", "mtime", "missing"),
+        Index("pictures_scan", "path", "size", "mtime", "version", "missing"),
         {"sqlite_autoincrement": True},  # an id in an older index never means another picture
     )
 
@@ -51,6 +54,7 @@ class Picture(Base):
     path: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     size: Mapped[int]
     mtime: Mapped[int]
+    version: Mapped[str | None]
     hash: Mapped[bytes] = mapped_column(LargeBinary)
     width: Mapped[int]
     height: Mapped[int]
@@ -88,6 +92,15 @@ class Generation(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
+
+
+class Archive(Base):
+    """A tar that was read to its end, and the version that it had: its pictures need not be looked at again."""
+
+    __tablename__ = "archives"
+
+    path: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    version: Mapped[str]
 
 
 class Failure(Base):

@@ -155,7 +155,7 @@ def test_known_files_come_in_the_order_of_their_bytes(catalogue: Catalogue) -> N
 def test_known_files_tell_what_a_scan_compares(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     (known,) = catalogue.known_files(b"/g")
-    assert known == KnownFile(known.id, b"/g/1.jpg", size=10, mtime=20, missing=False)
+    assert known == KnownFile(known.id, b"/g/1.jpg", size=10, mtime=20, version=None, missing=False)
 
 
 def test_known_files_are_those_below_the_folder(catalogue: Catalogue) -> None:
@@ -192,7 +192,7 @@ def test_a_picture_recorded_again_keeps_its_id_and_takes_the_new_values(catalogu
     changed = NewPicture(b"/g/1.jpg", 11, 21, b"new", np.array([3, 4], np.float32), 31, 41)
     catalogue.record(b"/g", MODEL, [changed])
     (after,) = catalogue.known_files(b"/g")
-    assert after == KnownFile(before.id, b"/g/1.jpg", 11, 21, False)
+    assert after == KnownFile(before.id, b"/g/1.jpg", 11, 21, None, False)
     assert stored(catalogue) == {before.id: [3.0, 4.0]}
     assert catalogue.find_twins([b"/g/1.jpg"], MODEL) == {}
 
