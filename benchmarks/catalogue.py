@@ -134,7 +134,7 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
     vector = np.ones(CHANNELS, np.float32)
     for start in range(0, len(found), _BATCH):
         some = [
-            NewPicture(*entry, hash=os.urandom(16), vector=vector, width=1, height=1)
+            NewPicture(*entry[:3], hash=os.urandom(16), vector=vector, width=1, height=1)
             for entry in found[start : start + _BATCH]
         ]
         catalogue.record(folder, FINGERPRINT, some)

@@ -97,7 +97,7 @@ def measure(
 
 def found_by(engine: Engine, rules: Rules) -> Pairs:
     """Ours, of a gallery that is indexed already: each picture of a group with its first."""
-    groups = [[member.path for member in group.members] for group in engine.duplicates(rules).groups]
+    groups = [[Path(member.path) for member in group.members] for group in engine.duplicates(rules).groups]
     return [(first, other) for first, *others in groups for other in others]
 
 

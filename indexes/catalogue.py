@@ -190,10 +190,8 @@ class Catalogue:
         """The tars at or below a folder that were read to their ends, with their versions."""
         inside = (Archive.path == folder) | _below(Archive.path, folder)
         with self._database.read() as connection:
-            return {
-                path: version
-                for path, version in connection.execute(select(Archive.path, Archive.version).where(inside))
-            }
+            rows = connection.execute(select(Archive.path, Archive.version).where(inside))
+            return {path: version for path, version in rows}  # noqa: C416
 
     @again
     def keep_archive(self, path: bytes, version: str) -> None:

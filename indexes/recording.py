@@ -54,7 +54,7 @@ def _blob(picture: NewPicture) -> bytes:
 
 def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     own = {name: value for name, value in vars(picture).items() if name != "vector"}
-    label = label_of(picture.path, root) if picture.label is None else picture.label
+    label = label_of(picture.path, root) if picture.label is None else picture.label or None
     return own | {"root_id": root_id, "label": label, "missing": False}
 
 

@@ -25,7 +25,7 @@ class KnownFile(NamedTuple):
 class NewPicture:
     """A picture to record, with its descriptor `vector` (C,).
 
-    Without a `label` it has that of its folder, where it lies in one of the gallery's.
+    Where `label` is None it has that of its folder, where it lies in one of the gallery's; an empty one is none.
     """
 
     path: bytes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue import Catalogue
 from indexes.homes import index_address
+from retrieval.addresses import gallery_name, located
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
 from retrieval.correspond import Correspondence
@@ -71,7 +72,7 @@ def query_json(
     }
 
 
-def pair_json(a: Path, b: Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> Values:
+def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> Values:
     """The answer of `retrieve explain`."""
     return {
         "a": str(a),
@@ -116,7 +117,7 @@ def status_json(catalogue: Catalogue) -> Values:
         "index_at": index_address(catalogue),
         "calibration": asdict(calibration) | {"in_use": in_use(calibration, catalogue)} if calibration else None,
         "galleries": [
-            {"path": os.fsdecode(count.root), "pictures": count.pictures, "missing": count.missing}
+            {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
             for count in catalogue.counts()
         ],
         "labels": catalogue.labels(),
@@ -178,7 +179,7 @@ def _model_json(bundle: Bundle) -> Values:
 
 
 def _failures_json(failures: list[tuple[bytes, str]]) -> list[Values]:
-    return [{"path": os.fsdecode(path), "reason": reason} for path, reason in failures]
+    return [{"path": str(located(path)), "reason": reason} for path, reason in failures]
 
 
 def _hit_json(hit: Hit, files: PairFiles | None) -> Values:

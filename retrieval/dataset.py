@@ -6,10 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from retrieval.addresses import Place
 from retrieval.engine import Engine
 from retrieval.errors import GalleryError
 from retrieval.head import Array
@@ -23,7 +23,7 @@ class Described:
 
     descriptors: Array
     labels: list[str | None]
-    failures: tuple[tuple[Path, str], ...]
+    failures: tuple[tuple[Place, str], ...]
 
     def labelled(self) -> tuple[Array, list[str]]:
         """Only the pictures that have a label."""

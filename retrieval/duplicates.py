@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from indexes.base import Ids, VectorIndex
 from indexes.catalogue import Catalogue
 from indexes.records import EVERYTHING, Selection, StoredFile
+from retrieval.addresses import Place, located
 from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
 from retrieval.glances import Glances, fault, files_of
 from retrieval.groups import Duplicates, Group, Kind, Member
@@ -78,14 +78,14 @@ def find_duplicates(
         beside = np.array([number for star in found for number in list(star)[1:]], np.int64)
         likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, beside).any(axis=1)]
         groups += _alike(catalogue, fingerprint, contents, likely, rules.alike, kept)
-    unread = tuple(sorted(glances.unread.items()))
+    unread = tuple(sorted(glances.unread.items(), key=lambda each: os.fsencode(each[0])))
     return Duplicates(tuple(groups), len(contents.ids), unread, time.perf_counter() - started)
 
 
 class _Kept:
     """The files of contents that are there as they were indexed, the one most worth keeping first."""
 
-    def __init__(self, catalogue: Catalogue, contents: Contents, unread: dict[Path, str]) -> None:
+    def __init__(self, catalogue: Catalogue, contents: Contents, unread: dict[Place, str]) -> None:
         self._catalogue, self._contents, self._unread = catalogue, contents, unread
         self._files: dict[int, list[StoredFile]] = {}
 
@@ -96,7 +96,7 @@ class _Kept:
             self._files[number] = sorted((file for file in files if self._stands(file)), key=_worth)
 
     def _stands(self, file: StoredFile) -> bool:
-        path = Path(os.fsdecode(file.path))
+        path = located(file.path)
         if path not in self._unread and (reason := fault(file)) is not None:
             self._unread[path] = reason
         return path not in self._unread
@@ -165,7 +165,7 @@ def _alike(
 
 
 def _member(file: StoredFile, kind: Kind, similarity: float) -> Member:
-    path = Path(os.fsdecode(file.path))
+    path = located(file.path)
     return Member(file.id, path, file.label, file.width, file.height, file.size, kind, similarity)
 
 
@@ -174,5 +174,5 @@ def _worth(file: StoredFile) -> tuple[int, int, int, int, bytes]:
     return -file.width * file.height, -file.size, file.mtime, len(file.path), file.path
 
 
-def _most_spare(group: Group) -> tuple[int, Path]:
-    return -group.spare_bytes, group.members[0].path
+def _most_spare(group: Group) -> tuple[int, bytes]:
+    return -group.spare_bytes, os.fsencode(group.members[0].path)

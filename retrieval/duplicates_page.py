@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from retrieval.addresses import Place
 from retrieval.duplicates_tables import total
 from retrieval.errors import PictureError
 from retrieval.groups import Duplicates, Group, Kind, Member
@@ -67,7 +68,7 @@ def _member_html(group: Group, member: Member) -> str:
     return figure_html(_picture(member.path), caption, f"The picture {name}")
 
 
-def _picture(path: Path) -> Image.Image | None:
+def _picture(path: Place) -> Image.Image | None:
     try:
         image = display_picture(path)
     except PictureError:  # gone since it was looked at

@@ -19,15 +19,17 @@ from indexes.errors import StoreError
 from indexes.homes import choose_home, leave_former_home
 from indexes.opening import is_store
 from indexes.records import EVERYTHING, Selection
+from retrieval.addresses import Address, Place, gallery_name, located
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
 from retrieval.duplicates import ANY, Rules, find_duplicates
 from retrieval.errors import GalleryError, ModelError, PictureError
 from retrieval.explain import Explanation
+from retrieval.galleries import resolve_gallery
 from retrieval.groups import Duplicates
 from retrieval.head import Array
-from retrieval.indexing import IndexReport, index_galleries, outermost, remove, resolve_gallery
+from retrieval.indexing import IndexReport, index_galleries, outermost, remove
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
 from retrieval.pipeline import LocalPipeline
@@ -187,7 +189,7 @@ class Engine:
         is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
         kind or size is tuned; `on_stage` is told of that and `advance` of its progress.
         """
-        absent: list[Path] = []
+        absent: list[Place] = []
         if galleries:
             folders = outermost([resolve_gallery(gallery) for gallery in galleries])
         else:
@@ -412,18 +414,18 @@ def _name_in_store(bundle: Bundle, name: str) -> str:
     return kept
 
 
-def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Path]]:
+def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Place]]:
     """The known galleries that are there, and those that are not: one unmounted disk does not hold up the rest.
 
     Raises GalleryError where none is there.
     """
     folders: list[bytes] = []
-    absent: list[Path] = []
+    absent: list[Place] = []
     for root in roots:
         try:
-            folders.append(resolve_gallery(os.fsdecode(root)))
+            folders.append(resolve_gallery(gallery_name(root)))
         except GalleryError:
-            absent.append(Path(os.fsdecode(root)))
+            absent.append(located(root))
             if len(absent) == len(roots):
                 raise
     return folders, absent
@@ -434,12 +436,18 @@ def _present(ranked: Iterable[Hit]) -> Iterator[Hit]:
     rank = 1
     for hit in ranked:
         if not _deleted(hit.path):
-            yield replace(hit, rank=rank, note=None if os.path.lexists(hit.path) else ABSENT)
+            absent = not isinstance(hit.path, Address) and not os.path.lexists(hit.path)
+            yield replace(hit, rank=rank, note=ABSENT if absent else None)
             rank += 1
 
 
-def _deleted(path: Path) -> bool:
-    """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not."""
+def _deleted(path: Place) -> bool:
+    """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
+
+    A server is not asked: what it lacks is told where it is to be explained.
+    """
+    if isinstance(path, Address):
+        return False
     try:
         path.lstat()
     except FileNotFoundError:

@@ -6,13 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from indexes.base import Ids
 from indexes.catalogue import Catalogue
 from indexes.records import StoredFile
+from retrieval.addresses import Address, Place, located
 from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
 from retrieval.candidates import Contents, Pairs
 from retrieval.errors import PictureError
@@ -36,7 +36,7 @@ class Glances:
     def __init__(self) -> None:
         self._numbers: Ids = np.empty(0, np.int64)  # rising
         self._seen: Ids = np.empty(0, np.int64)  # those of them that could be looked at
-        self.unread: dict[Path, str] = {}
+        self.unread: dict[Place, str] = {}
         self._smalls: Smalls = np.empty((0, SIZE), np.uint8)
 
     def look(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
@@ -53,7 +53,7 @@ class Glances:
 
     def _glance(self, files: Sequence[StoredFile]) -> Smalls | None:
         for file in files:
-            path = Path(os.fsdecode(file.path))
+            path = located(file.path)
             reason = fault(file)
             if reason is None:
                 try:
@@ -102,8 +102,11 @@ def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[lis
 
 def fault(file: StoredFile) -> str | None:
     """Why an indexed file is not to be counted on, or None: it is gone, closed, or another one than was indexed."""
+    path = located(file.path)
+    if isinstance(path, Address):  # what its server says is seen as it is read
+        return None
     try:
-        now = os.stat(file.path)
+        now = os.stat(path)
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:

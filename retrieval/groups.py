@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+
+from retrieval.addresses import Place
 
 
 class Kind(StrEnum):
@@ -23,7 +24,7 @@ class Member:
     """
 
     id: int
-    path: Path
+    path: Place
     label: str | None
     width: int
     height: int
@@ -59,7 +60,7 @@ class Duplicates:
 
     groups: tuple[Group, ...]
     pictures: int
-    unread: tuple[tuple[Path, str], ...]
+    unread: tuple[tuple[Place, str], ...]
     seconds: float
 
     @property

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from indexes.errors import StoreError
 from indexes.faiss_file import delete_files
 from indexes.homes import index_address
 from indexes.records import Removed
-from retrieval.errors import GalleryError
+from retrieval.addresses import LIST, TAR, Place, is_address, located
+from retrieval.galleries import gallery_at
 from retrieval.pipeline import Pipeline
 from retrieval.scan import Advance, Scan, Tally
 from retrieval.upkeep import open_index
@@ -36,8 +36,8 @@ class IndexReport:
     embedded: int
     unchanged: int
     missing: int
-    failures: tuple[tuple[Path, str], ...]
-    kept_roots: tuple[Path, ...]
+    failures: tuple[tuple[Place, str], ...]
+    kept_roots: tuple[Place, ...]
     passed_over: dict[str, int]
     seconds: float
     notes: tuple[str, ...] = ()
@@ -45,24 +45,6 @@ class IndexReport:
     @property
     def failed(self) -> int:
         return len(self.failures)
-
-
-def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
-    """A gallery's absolute path as bytes. Raises GalleryError where it is no folder that can be read."""
-    path = Path(gallery)
-    try:
-        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise GalleryError(
-            f"{path} does not exist, so nothing was marked missing: check the name, or mount its disk"
-        ) from error
-    except OSError as error:
-        raise GalleryError(
-            f"{path} cannot be read ({error.strerror}), so nothing was marked missing: check the name and permissions"
-        ) from error
-    if not is_folder:
-        raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures")
-    return os.fsencode(os.path.realpath(path))
 
 
 def outermost(folders: Iterable[bytes]) -> list[bytes]:
@@ -77,13 +59,25 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
     followed as far as it takes to come to something known, and no further. Raises StoreError.
     """
-    absolute = Path(os.path.abspath(path))
-    for up in (*reversed(absolute.parents), absolute):
-        removed = catalogue.remove(os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up)))
+    for known in _catalogued(path):
+        removed = catalogue.remove(known)
         if removed:
             _follow(catalogue)
             return removed
     return Removed()
+
+
+def _catalogued(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The paths by which the catalogue may know what this leads to."""
+    text = os.fspath(path)
+    if is_address(text):
+        yield gallery_at(text)
+        yield os.fsencode(text)
+        return
+    absolute = Path(os.path.abspath(text))
+    for up in (*reversed(absolute.parents), absolute):
+        real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
+        yield from (real, *(os.fsencode(kind) + real for kind in (TAR, LIST)))
 
 
 def _follow(catalogue: Catalogue) -> None:
@@ -114,7 +108,7 @@ def index_galleries(
         embedded=tally.embedded,
         unchanged=tally.unchanged,
         missing=tally.missing,
-        failures=tuple((Path(os.fsdecode(path)), reason) for path, reason in tally.failures),
+        failures=tuple((located(path), reason) for path, reason in tally.failures),
         kept_roots=tuple(tally.kept_roots),
         passed_over=dict(tally.passed_over.most_common()),
         seconds=time.perf_counter() - started,

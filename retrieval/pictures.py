@@ -24,6 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from retrieval.addresses import is_address, member_of
 from retrieval.errors import PictureError, RetrievalError
 from retrieval.settings import Preprocessing, max_pixels
 
@@ -67,9 +68,29 @@ def is_picture_name(path: os.PathLike[str] | str) -> bool:
     return os.path.splitext(os.fspath(path))[1].lower() in SUFFIXES
 
 
+def bytes_at(address: str) -> bytes:
+    """What lies at an address, whole: an object, a page, or a member of a tar. Raises PictureError."""
+    member = member_of(address)
+    if member is None:
+        from retrieval.remote import fetched
+
+        return fetched(address)
+    if is_address(member.tar):
+        from retrieval.remote import fetched
+
+        return fetched(member.tar, member.size, member.start)
+    with open_file(member.tar) as tar:
+        tar.seek(member.start)
+        return tar.read(member.size)
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
-    """A regular file opened for reading; anything else raises PictureError with the reason."""
+    """A regular file opened for reading, or what lies at an address; anything else raises PictureError."""
+    address = os.fspath(path)
+    if isinstance(address, str) and is_address(address):
+        yield io.BytesIO(bytes_at(address))
+        return
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise PictureError("is not a regular file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +12,12 @@ from typing import NamedTuple, Protocol
 from indexes.catalogue import Catalogue
 from indexes.records import NewPicture, Twin
 from retrieval.errors import PictureError
+from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.network import Network
-from retrieval.pictures import PictureInfo, Pixels, content_hash, load, open_file
-from retrieval.walk import Found, Unreadable
+from retrieval.pictures import PictureInfo, Pixels, content_hash, load
+from retrieval.remote import Unreachable, unanswered
+from retrieval.walk import Found, Unreadable, opened
 
 BATCH = 32  # pictures of a transaction
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
@@ -60,6 +61,8 @@ class Read:
             taken_at=self.info.taken_at,
             latitude=self.info.latitude,
             longitude=self.info.longitude,
+            version=self.found.version,
+            label=self.found.label,
         )
 
 
@@ -104,7 +107,8 @@ class LocalPipeline:
         waiting: deque[Future[list[_Decoded | Unreadable]]] = deque()
         readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         try:
-            while some := list(islice(changed, _TOGETHER)):
+            fetched = fetch_ahead(changed)
+            while some := list(islice(fetched, _TOGETHER)):
                 waiting.append(readers.submit(self._read, some))
                 if len(waiting) >= _AHEAD // _TOGETHER:
                     yield from waiting.popleft().result()
@@ -118,12 +122,14 @@ class LocalPipeline:
 
     def _read_one(self, found: Found) -> _Decoded | Unreadable:
         try:
-            with open_file(os.fsdecode(found.path)) as file:
+            with opened(found) as file:
                 content = content_hash(file)
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self._size)
+        except Unreachable as error:
+            raise unanswered(error) from error
         except PictureError as error:
             return Unreadable(found.path, error.reason)
         return _Decoded(found, content, info, pixels=pixels)

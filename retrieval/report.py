@@ -31,7 +31,7 @@ def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
     return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
 
 
-def write_pair(a: Path, b: Path, explanation: Explanation, folder: Path) -> PairFiles:
+def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: Path) -> PairFiles:
     """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
     shown = prepare_pair(a, os.fspath(a), b, os.fspath(b), explanation)
     written = _write_hit(shown, shown.hits[0], folder, ("a", "b"), folder / MATCHES)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from indexes.catalogue import Catalogue, holds
 from indexes.records import KnownFile
+from retrieval.addresses import Place, located
+from retrieval.galleries import walk_gallery
 from retrieval.pipeline import IN_WORK, Batch, Pipeline
-from retrieval.walk import Found, Unreadable, walk
+from retrieval.tars_read import TarsRead
+from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable
 
 Advance = Callable[[int], None]
 """Called with the number of files that were dealt with since the last call."""
@@ -29,7 +30,7 @@ class Tally:
     unchanged: int = 0
     missing: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
-    kept_roots: list[Path] = field(default_factory=list)
+    kept_roots: list[Place] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
@@ -50,6 +51,8 @@ class Scan:
         self.returned: list[int] = []
         self.closed_folders: list[bytes] = []
         self.failed: set[bytes] = set()
+        self.tars = TarsRead(catalogue)
+        self.standing: list[bytes] = []  # the paths of tars that need not be read again
         self.seen = 0
 
     def run(self) -> None:
@@ -66,31 +69,54 @@ class Scan:
             while in_work:
                 in_work.popleft().result()
         self._settle_vanished()
-        self.catalogue.keep_failures(self.gallery, self.failed)
+        self.catalogue.keep_failures(self.gallery, self.failed | self._standing_failures())
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
-        for found, known in _merged(
-            walk(self.gallery, self.tally.passed_over), self.catalogue.known_files(self.gallery)
-        ):
+        tars = self.catalogue.archives(self.gallery)
+        met = walk_gallery(self.gallery, self.tally.passed_over, tars)
+        for found, known in _merged(met, self.catalogue.known_files(self.gallery)):
             if isinstance(found, Unreadable):
                 if found.is_folder:
                     self.closed_folders.append(found.path + b"/")
-                yield found
+                yield self.tars.given(found)
+            elif isinstance(found, Unchanged):
+                self.standing.append(found.path + b"/")
+            elif isinstance(found, Opened):
+                self.tars.open(found)
+            elif isinstance(found, Closed):
+                self.tars.close(found)
             elif found is None:
                 assert known is not None
-                seen = holds(self.gallery, known.path) and not known.path.startswith(tuple(self.closed_folders))
-                if seen and not known.missing:
-                    self.vanished.append(known.id)
-            else:
+                self._settle(known)
+            elif known is None or not is_still(found, known):
                 self.seen += 1
-                if known is None or (known.size, known.mtime) != (found.size, found.mtime):
-                    yield found
-                elif known.missing:
-                    self.returned.append(known.id)
-                else:
-                    self.tally.unchanged += 1
-                    self.advance(1)
+                yield self.tars.given(found)
+            else:
+                self._stands(known)
+
+    def _settle(self, known: KnownFile) -> None:
+        """What is known and was not met: it stands in a tar that was not read, or it is gone, or it cannot be seen."""
+        if known.path.startswith(tuple(self.standing)):
+            self._stands(known)
+            return
+        seen = holds(self.gallery, known.path) and not known.path.startswith(tuple(self.closed_folders))
+        if seen and not known.missing:
+            self.vanished.append(known.id)
+
+    def _stands(self, known: KnownFile) -> None:
+        """What is there as it was indexed."""
+        self.seen += 1
+        if known.missing:
+            self.returned.append(known.id)
+        else:
+            self.tally.unchanged += 1
+            self.advance(1)
+
+    def _standing_failures(self) -> set[bytes]:
+        if not self.standing:
+            return set()
+        return {path for path, _ in self.catalogue.failures() if path.startswith(tuple(self.standing))}
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.picture() for read in batch.read]
@@ -100,11 +126,12 @@ class Scan:
         self.tally.added += len(pictures)
         self.tally.embedded += batch.embedded
         self.tally.reused += len(pictures) - batch.embedded
+        self.tars.done([*(read.found.path for read in batch.read), *(path for path, _ in batch.failures)])
         self.advance(len(batch))
 
     def _settle_vanished(self) -> None:
         if self.seen == 0 and self.vanished:
-            self.tally.kept_roots.append(Path(os.fsdecode(self.gallery)))
+            self.tally.kept_roots.append(located(self.gallery))
             return
         if self.vanished:
             self.catalogue.set_missing(self.vanished, True)
@@ -116,9 +143,14 @@ class Scan:
             self.advance(len(self.returned))
 
 
-def _merged(
-    found: Iterator[Found | Unreadable], known: Iterator[KnownFile]
-) -> Iterator[tuple[Found | Unreadable | None, KnownFile | None]]:
+def is_still(found: Found, known: KnownFile) -> bool:
+    """Whether a file is as it was indexed: by its version where it has one, else by its time."""
+    if found.version is None:
+        return (found.size, found.mtime) == (known.size, known.mtime)
+    return found.version != "" and (found.size, found.version) == (known.size, known.version)
+
+
+def _merged(found: Iterator[Met], known: Iterator[KnownFile]) -> Iterator[tuple[Met | None, KnownFile | None]]:
     """Join two streams that are both in the order of their paths."""
     here, there = next(found, None), next(known, None)
     while here is not None or there is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from indexes.base import Ids
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import unit
 from indexes.records import Candidate
+from retrieval.addresses import Place, located
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
 
@@ -29,7 +28,7 @@ class Hit:
 
     rank: int
     id: int
-    path: Path
+    path: Place
     label: str | None
     similarity: float
     distance: float
@@ -73,7 +72,7 @@ class Ranking:
         return Hit(
             rank=rank,
             id=picture.id,
-            path=Path(os.fsdecode(picture.path)),
+            path=located(picture.path),
             label=picture.label,
             similarity=1 - distance,
             distance=distance,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from indexes.records import Selection as Selection
+from retrieval.addresses import canonical, is_address
 from retrieval.errors import GalleryError
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
@@ -25,10 +26,15 @@ def selection(
     """
     return Selection(
         label=label,
-        folder=os.fsencode(Path(folder).absolute()) if folder is not None else None,
+        folder=_folder(folder) if folder is not None else None,
         since=None if since is None else _time(since),
         until=None if until is None else _time(until) + _AFTER_ALL,
     )
+
+
+def _folder(folder: str | os.PathLike[str]) -> bytes:
+    text = os.fspath(folder)
+    return os.fsencode(canonical(text) if is_address(text) else Path(text).absolute())
 
 
 def _time(written: str) -> str:

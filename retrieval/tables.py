@@ -16,6 +16,7 @@ from indexes.address import FAISS
 from indexes.catalogue import Catalogue
 from indexes.homes import index_address
 from indexes.records import Counts
+from retrieval.addresses import Address, Place, gallery_name, located, told_place
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.checked import HEADINGS, rows, told
@@ -71,8 +72,10 @@ def _note(hit: Hit) -> str | None:
     return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.almost_none else None)
 
 
-def from_here(path: Path) -> Path:
+def from_here(path: Place) -> Place:
     """The path as seen from the working folder, where the picture lies below it."""
+    if isinstance(path, Address):
+        return told_place(path)
     try:
         here = Path.cwd()
     except FileNotFoundError:  # deleted under us
@@ -116,7 +119,7 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
 def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
     """What a store holds."""
     model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
-    failures = [(safe_name(path), reason) for path, reason in catalogue.failures()]
+    failures = [(safe_name(told_place(located(path))), reason) for path, reason in catalogue.failures()]
     shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
@@ -223,7 +226,7 @@ def index_lines(report: IndexReport) -> RenderableType:
         )
         lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
     lines += [Text(safe_name(note), style="yellow") for note in report.notes]
-    return Group(*lines, failures_lines([(safe_name(path), reason) for path, reason in report.failures]))
+    return Group(*lines, failures_lines([(safe_name(told_place(path)), reason) for path, reason in report.failures]))
 
 
 def failures_lines(failures: Sequence[tuple[str, str]], most: int = 20) -> RenderableType:
@@ -240,7 +243,7 @@ def galleries_table(counts: Sequence[Counts]) -> Table:
     table.add_column("pictures", justify="right")
     table.add_column("missing", justify="right")
     for count in counts:
-        table.add_row(Text(safe_name(count.root)), str(count.pictures), str(count.missing))
+        table.add_row(Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
     return table
 
 

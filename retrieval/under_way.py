@@ -11,7 +11,8 @@ from threading import Lock, Thread
 
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
-from retrieval.walk import count_files
+from retrieval.errors import RetrievalError
+from retrieval.galleries import count_met
 
 EVERY = 1.0
 """Seconds between two notes; an indexing that is done within the first leaves none."""
@@ -79,7 +80,8 @@ class _Notes:
             self._write("")
 
     def _count(self) -> None:
-        self._total = count_files(self._folders)
+        with suppress(RetrievalError):  # which the indexing itself will tell
+            self._total = count_met(self._folders)
 
     def _write(self, value: str) -> None:
         with suppress(StoreError):  # the batches tell of it themselves

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from retrieval.addresses import located
 from retrieval.names import is_output
-from retrieval.pictures import is_picture_name
+from retrieval.pictures import File, is_picture_name, open_file
 
 
 class Found(NamedTuple):
-    """A regular file named like a picture; size in bytes, mtime in nanoseconds."""
+    """A picture's file, by its path in the catalogue; size in bytes, mtime in nanoseconds.
+
+    What is no local file has a `version` (empty where its server tells none), may have a `label`, which is empty where
+    it has none, and `content`, which gives its bytes where they are at hand.
+    """
 
     path: bytes
     size: int
     mtime: int
+    version: str | None = None
+    label: str | None = None
+    content: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,42 @@ class Unreadable:
     path: bytes
     reason: str
     is_folder: bool = False
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A tar that is as it was when it was read to its end: what is known below its path stands."""
+
+    path: bytes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A tar of this version whose members follow, until it is `Closed`."""
+
+    path: bytes
+    version: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The end of a tar: all its members have been given."""
+
+    path: bytes
+
+
+Met = Found | Unreadable | Unchanged | Opened | Closed
+"""What a pass over a gallery meets, in the order of its paths."""
+
+
+@contextmanager
+def opened(found: Found) -> Iterator[File]:
+    """What was found, opened for reading. Raises PictureError."""
+    if found.content is not None:
+        yield io.BytesIO(found.content())
+    else:
+        with open_file(located(found.path)) as file:
+            yield file
 
 
 def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Found | Unreadable]:
@@ -69,14 +115,18 @@ def _listed(
     for key in sorted(named):
         if key.endswith(b"/"):
             listed.append(named[key].path)
-            continue
-        start = key.rfind(b".")
-        ending, is_picture = _kind(key[start:] if start > 0 else b"")
-        if not is_picture:
-            passed_over[ending] += 1
-        elif not is_output(os.fsdecode(key)):
+        elif is_wanted(key, passed_over):
             listed.append(named[key])
     return listed
+
+
+def is_wanted(name: bytes, passed_over: Counter[str]) -> bool:
+    """Whether a file of this name is a picture of a gallery; others are counted."""
+    start = name.rfind(b".")
+    ending, is_picture = _kind(name[start:] if start > 0 else b"")
+    if not is_picture:
+        passed_over[ending] += 1
+    return is_picture and not is_output(os.fsdecode(name))
 
 
 @lru_cache(maxsize=1024)

@@ -72,7 +72,7 @@ class Gallery:
 
     def named(self, found: Duplicates) -> list[list[str]]:
         """The groups by their files' names."""
-        return [[member.path.relative_to(self.folder).as_posix() for member in group.members] for group in found.groups]
+        return [[os.path.relpath(member.path, self.folder) for member in group.members] for group in found.groups]
 
 
 @pytest.fixture

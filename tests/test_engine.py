@@ -21,8 +21,9 @@ from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration
 from retrieval.engine import Engine, Question
 from retrieval.errors import GalleryError, ModelError
+from retrieval.galleries import resolve_gallery
 from retrieval.head import Head
-from retrieval.indexing import remove, resolve_gallery
+from retrieval.indexing import remove
 from retrieval.settings import How
 from retrieval.upkeep import open_index
 from tests.conftest import blocks
@@ -68,7 +69,7 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
         asked = blocks(number, width=80, height=70)
         descriptor = engine._comparer.describe([engine._comparer.pixels(asked)])[0]
         hits = engine.search(asked, top=60, pool=60, explain=False).hits
-        places = np.array([place_of[bytes(hit.path)] for hit in hits])
+        places = np.array([place_of[os.fsencode(hit.path)] for hit in hits])
 
         cosines = vectors @ descriptor / np.linalg.norm(vectors, axis=1) / np.linalg.norm(descriptor)
         np.testing.assert_allclose(np.sort(cosines[places]), np.sort(cosines)[-60:], atol=1e-6)  # the nearest 60
@@ -382,7 +383,7 @@ def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
     gallery = tmp_path / "closed" / "g"
     gallery.mkdir(parents=True)
     gallery.parent.chmod(0)
-    code = "import sys\nfrom retrieval.indexing import resolve_gallery\nresolve_gallery(sys.argv[1])"
+    code = "import sys\nfrom retrieval.galleries import resolve_gallery\nresolve_gallery(sys.argv[1])"
     last = run_unprivileged(code, gallery).stderr.splitlines()[-1]
     gallery.parent.chmod(0o700)
     assert last.startswith(f"retrieval.errors.GalleryError: {gallery} cannot be read (Permission denied), so nothing")

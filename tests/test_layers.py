@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
-JOINS |= {"pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
+JOINS |= {"tars_read", "pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
 OPEN_STORES |= {"commands.arguments"}
@@ -62,17 +62,22 @@ LAYERS = tuple(
     grid_game faithfulness
     compare search cropped
     focus looks
-    explain indexing baselines checked matches
+    explain indexing under_way baselines checked matches
     scan
-    pipeline
-    methods upkeep correspond verify under_way
+    tars_read pipeline
+    galleries fetch
+    lists remote_walk
+    tars
+    methods upkeep correspond verify
     masked closed_form tuning calibration randomised sanity_pictures
     network split
     model samples overlay demo duplicates
     bundle walk backbones evaluate blur cam glances
     pictures fit verdicts alignment candidates stars
+    remote
     presets head files metrics progress pairs
-    settings names groups selecting
+    settings names groups selecting ahead
+    addresses
     errors
     """.strip().splitlines()
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from retrieval.addresses import is_address
 from retrieval.commands.arguments import check_outputs, store_folder
 from retrieval.commands.options import (
     AsJson,
@@ -31,6 +32,7 @@ from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine, Question, Result
+    from retrieval.pictures import Source
     from retrieval.selecting import Selection
     from retrieval.shown import PairFiles, Shown
 
@@ -42,7 +44,7 @@ def query(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE…", help="Pictures to ask with; - reads one.")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
     label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
-    below: Annotated[Path | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
+    below: Annotated[str | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
     since: Annotated[str | None, typer.Option(help="Only hits taken from this day on, such as 2024-05.")] = None,
     until: Annotated[str | None, typer.Option(help="Only hits taken until the end of this day.")] = None,
     min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
@@ -106,12 +108,24 @@ def query(
 
 def _questions(
     engine: Engine, names: list[str], pool: int, among: Selection
-) -> Iterator[tuple[str, Path | bytes, Question | PictureError]]:
+) -> Iterator[tuple[str, Source, Question | PictureError]]:
     """The pictures with their candidates, many at once, as one search is quicker than one for each."""
     for start in range(0, len(names), _AT_ONCE):
         some = names[start : start + _AT_ONCE]
-        sources = [_standard_input() if name == "-" else Path(name) for name in some]
+        sources = [_source(name) for name in some]
         yield from zip(some, sources, engine.find(sources, pool, among), strict=True)
+
+
+def _source(name: str) -> Source:
+    """What a picture is read from; one from elsewhere is fetched once."""
+    if name == "-":
+        return _standard_input()
+    from retrieval.pictures import bytes_at
+
+    try:
+        return bytes_at(name) if is_address(name) else name
+    except PictureError:
+        return name  # and is told where it is read
 
 
 def _standard_input() -> bytes:
@@ -120,7 +134,7 @@ def _standard_input() -> bytes:
 
 def _report_query(
     name: str,
-    source: Path | bytes,
+    source: Source,
     result: Result,
     engine: Engine,
     confidence: float,
@@ -166,8 +180,8 @@ def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
 
 
 def explain(
-    a: Annotated[Path, typer.Argument(help="A picture.")],
-    b: Annotated[Path, typer.Argument(help="The picture to compare it with.")],
+    a: Annotated[str, typer.Argument(help="A picture.")],
+    b: Annotated[str, typer.Argument(help="The picture to compare it with.")],
     folder: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
         "explanation"
     ),

@@ -28,7 +28,7 @@ def demo(
 
     gallery, asked = make_gallery(folder)
     out.print(Text(f"A gallery of photographs is in {safe_name(gallery)}; the question is {safe_name(asked)}"))
-    index([gallery], store=folder / ".retrieve", device=device)
+    index([str(gallery)], store=folder / ".retrieve", device=device)
     query(
         [str(asked)], store=folder / ".retrieve", device=device, folder=folder / "results", html=folder / "results.html"
     )

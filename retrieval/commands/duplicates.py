@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,7 @@ def duplicates(
         float | None, typer.Option(min=0.7, max=1, help="Also groups that the model finds so alike, such as 0.9.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only pictures with this label.")] = None,
-    below: Annotated[Path | None, typer.Option("--folder", help="Only pictures below this folder.")] = None,
+    below: Annotated[str | None, typer.Option("--folder", help="Only pictures below this folder.")] = None,
     since: Annotated[str | None, typer.Option(help="Only pictures taken from this day on, such as 2024-05.")] = None,
     until: Annotated[str | None, typer.Option(help="Only pictures taken until the end of this day.")] = None,
     html: Page = None,

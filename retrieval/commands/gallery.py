@@ -20,8 +20,11 @@ from retrieval.settings import RECALL, Device
 
 def index(
     galleries: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="GALLERY…", help="Folders of pictures. [default: all that the store knows]"),
+        list[str] | None,
+        typer.Argument(
+            metavar="GALLERY…",
+            help="Folders of pictures, tars, .txt lists; also as s3://, gs://, https://. [default: all that are known]",
+        ),
     ] = None,
     store: Store = None,
     catalogue: Annotated[
@@ -48,9 +51,8 @@ def index(
     from indexes.opening import is_store
     from indexes.place import VARIABLE
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.indexing import resolve_gallery
+    from retrieval.galleries import count_met, resolve_gallery
     from retrieval.progress import Bar
-    from retrieval.walk import count_files
     from retrieval.watching import prepared_steps
 
     place = store_folder(store)
@@ -69,7 +71,7 @@ def index(
         report = engine.index(
             *(galleries or ()),
             advance=progress.advance,
-            on_folders=lambda folders: progress.start(lambda: count_files(folders)),
+            on_folders=lambda folders: progress.start(lambda: count_met(folders)),
             on_stage=lambda title, count: progress.restart(title, lambda: count or None),
         )
     engine.close()
@@ -188,7 +190,7 @@ def _take_calibration_back(store: Path, as_json: bool) -> None:
 
 
 def remove(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Pictures or folders; may be gone already.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Pictures or folders; may be gone already.")],
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
@@ -202,7 +204,7 @@ def remove(
     from retrieval.indexing import remove as take_out
 
     catalogue = Catalogue(store_folder(store))
-    removed = {str(path): take_out(catalogue, path) for path in paths}
+    removed = {path: take_out(catalogue, path) for path in paths}
     catalogue.close()
     if as_json:
         print_json({"removed": {path: each.pictures for path, each in removed.items()}})

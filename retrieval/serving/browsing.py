@@ -7,11 +7,11 @@ import base64
 import binascii
 import time
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from retrieval.addresses import Place
 from retrieval.duplicates import NEAR, Rules
 from retrieval.engine import Engine
 from retrieval.names import safe_name
@@ -167,7 +167,7 @@ def _doubles(engine: Engine, rules: Rules, most: int) -> Doubles:
     )
 
 
-async def _drawn(here: Holding, file: Path, version: str, side: int) -> bytes:
+async def _drawn(here: Holding, file: Place, version: str, side: int) -> bytes:
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(here.drawers, here.images.make, file, version, side)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 
+from retrieval.addresses import Place
 from retrieval.overlay import display_picture, encoded
 
 KEPT_BYTES = 96_000_000
@@ -31,7 +31,7 @@ class Images:
                 self._kept.move_to_end((version, side))
             return found
 
-    def make(self, file: Path, version: str, side: int) -> bytes:
+    def make(self, file: Place, version: str, side: int) -> bytes:
         """The JPEG of a file that has this content, its long side at most so many pixels. Raises PictureError."""
         found = self.kept(version, side)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from indexes.records import Listed
+from retrieval.addresses import located
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.correspond import Cells, Correspondence, standing_out
 from retrieval.errors import PictureError
@@ -237,11 +237,11 @@ class Health(BaseModel):
 
 def picture_out(listed: Listed) -> Picture:
     """A picture as the API tells of it."""
-    path = os.fsdecode(listed.path)
+    place = located(listed.path)
     return Picture(
         id=listed.id,
-        name=safe_name(os.path.basename(path)),
-        folder=safe_name(os.path.dirname(path)),
+        name=safe_name(place.name),
+        folder=safe_name(place.parent),
         label=safe_name(listed.label) if listed.label else None,
         width=listed.width,
         height=listed.height,

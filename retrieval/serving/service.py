@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.records import Listed, Selection
+from retrieval.addresses import Place, located
 from retrieval.engine import Engine, Question
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation
@@ -47,7 +47,7 @@ class Subject:
     `pixels` (size, size, 3) are None until an explanation needs them; `descriptor` (C,) is None until it is known.
     """
 
-    file: Path
+    file: Place
     width: int
     height: int
     picture: int | None = None
@@ -104,7 +104,7 @@ class Service:
         self._slow_worker = Worker(self._slow)
         self._slow_gate = Gate(SLOW_AT_ONCE, SLOW_SECONDS)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
-        self._uploads: OrderedDict[Path, Subject] = OrderedDict()
+        self._uploads: OrderedDict[Place, Subject] = OrderedDict()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -200,7 +200,7 @@ class Service:
             return subject.pixels
         return await self.in_thread(self.engine.read, subject.file, how.size)
 
-    async def _decoded(self, file: Path, how: How) -> Pixels | PictureError:
+    async def _decoded(self, file: Place, how: How) -> Pixels | PictureError:
         try:
             return await self.in_thread(self.engine.read, file, how.size)
         except PictureError as error:
@@ -276,9 +276,9 @@ class Service:
         return [self.engine.explain_read(job.query, job.others, job.distances, job.how) for job in jobs]
 
 
-def path_of(listed: Listed) -> Path:
-    """The file of an indexed picture."""
-    return Path(os.fsdecode(listed.path))
+def path_of(listed: Listed) -> Place:
+    """Where an indexed picture lies."""
+    return located(listed.path)
 
 
 def _call(functions: list[Callable[[], object]]) -> list[object]:

@@ -1,0 +1,123 @@
+"""Where galleries and pictures lie that are no paths: `s3://bucket/key`, members of tars, what a list names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from retrieval.errors import GalleryError
+
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
+_MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)", re.IGNORECASE)
+_LISTED = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
+TAR, LIST = "tar:", "list:"
+"""Before a local tar, and before a list, that is a gallery of its own: no folder's gallery holds it."""
+
+
+class Address(str):
+    """Where something lies that is no local file; text, so that nothing of it is lost, with a name and a parent."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """What follows the last slash; a member of a tar is named as in the tar."""
+        return _told(self).rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @property
+    def parent(self) -> Address:
+        """What is before the last slash."""
+        return Address(_told(self).rpartition("/")[0])
+
+
+Place = Path | Address
+"""Where a picture lies."""
+
+
+class Member(NamedTuple):
+    """A file within a tar: where the tar lies, its name there, where its bytes begin, and how many they are."""
+
+    tar: str
+    name: str
+    start: int
+    size: int
+
+
+def is_address(text: str) -> bool:
+    """Whether this names something that is no local file."""
+    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR}/")
+
+
+def canonical(address: str) -> str:
+    """An address as the catalogue keeps it: one name for a scheme, no slash at the end. Raises GalleryError."""
+    found = _ADDRESS.match(address)
+    assert found is not None
+    scheme = found[1].lower()
+    parts = urlsplit(address)
+    if parts.password is not None:
+        raise GalleryError(
+            f"{scheme}://…@{parts.hostname} has a password, which a store does not keep: give it by the environment"
+        )
+    return f"{_ALIASES.get(scheme, scheme)}://{address[found.end() :].rstrip('/')}"
+
+
+def located(path: bytes) -> Place:
+    """Where a path of the catalogue leads: a local file, or an address that can be opened."""
+    text = os.fsdecode(path)
+    if text.startswith(LIST):
+        text = text.removeprefix(LIST)
+        entry = _LISTED.match(text)
+        text = text[entry.end() :] if entry else text
+    return Address(text) if is_address(text) else Path(text)
+
+
+def told_place(place: Place) -> Place:
+    """A place as people are told of it: of a tar's member, without where its bytes are."""
+    return Address(_told(place)) if isinstance(place, Address) else place
+
+
+def gallery_name(root: bytes) -> str:
+    """A gallery as it is given to `retrieve index`."""
+    return os.fsdecode(root).removeprefix(LIST).removeprefix(TAR)
+
+
+def member_of(text: str) -> Member | None:
+    """What part of a tar an address names; None where it names a whole file."""
+    found = _MEMBER.fullmatch(text.removeprefix(TAR)) if is_address(text) else None
+    return Member(found[1], found[2], int(found[3]), int(found[4])) if found else None
+
+
+def _told(address: str) -> str:
+    member = member_of(address)
+    return f"{member.tar}/{member.name}" if member else address
+
+
+def member_path(tar: bytes, name: bytes, start: int, size: int) -> bytes:
+    """The path of a tar's member in the catalogue, which says where its bytes are."""
+    return b"%s/%s#%d+%d" % (tar, name, start, size)
+
+
+def folder_name(text: str) -> str:
+    """The name of the folder that an address or a path lies in; empty where it lies in none."""
+    rest = text.partition("://")[2].partition("/")[2] if _ADDRESS.match(text) else text
+    name = rest.rpartition("/")[0].rpartition("/")[2]
+    return unquote(name) if text.startswith("http") else name
+
+
+def is_tar(name: str) -> bool:
+    """Whether a name ends as a tar's does."""
+    return name.lower().endswith(".tar")
+
+
+def is_list(name: str) -> bool:
+    """Whether a name ends as that of a list of pictures does."""
+    return name.lower().endswith(".txt")

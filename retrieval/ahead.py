@@ -1,0 +1,26 @@
+"""Waiting for several things at once: a stream's items worked on ahead, given in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def ahead(function: Callable[[T], U], items: Iterable[T], threads: int, most: int) -> Iterator[U]:
+    """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place."""
+    waiting: deque[Future[U]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

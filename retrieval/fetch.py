@@ -1,0 +1,52 @@
+"""Files of servers fetched some way ahead of those who read them: waiting for many at once costs what one does."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from retrieval.addresses import is_address, located
+from retrieval.pictures import bytes_at
+from retrieval.walk import Found, Unreadable
+
+_THREADS = 16
+_MOST = 64  # files
+_MOST_BYTES = 2**28
+
+
+def fetch_ahead(files: Iterator[Found | Unreadable]) -> Iterator[Found | Unreadable]:
+    """The same in the same order; the content of those that lie elsewhere is on its way here."""
+    waiting: deque[Found | Unreadable] = deque()
+    held = 0
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetcher")
+    try:
+        for file in files:
+            begun = _begun(file, pool)
+            if not waiting and begun is file:
+                yield file
+                continue
+            waiting.append(begun)
+            held += _size(file)
+            while len(waiting) > _MOST or held > _MOST_BYTES:
+                held -= _size(waiting[0])
+                yield waiting.popleft()
+        yield from waiting
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown(wait=False)  # what was given last may still be on its way
+
+
+def _begun(file: Found | Unreadable, pool: ThreadPoolExecutor) -> Found | Unreadable:
+    if isinstance(file, Unreadable) or file.content is not None:
+        return file
+    place = os.fspath(located(file.path))
+    if not is_address(place):
+        return file
+    return file._replace(content=pool.submit(bytes_at, place).result)
+
+
+def _size(file: Found | Unreadable) -> int:
+    return 0 if isinstance(file, Unreadable) else file.size

@@ -1,0 +1,115 @@
+"""What may be indexed: a folder, a tar or a list of this machine, or one at an address."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from retrieval.addresses import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
+from retrieval.errors import GalleryError, PictureError
+from retrieval.lists import count_list, walk_list
+from retrieval.remote import Entry, Unreachable, examined, unanswered
+from retrieval.remote_walk import count_remote, walk_remote
+from retrieval.tars import Seen, opened_tars, seen_at
+from retrieval.walk import Met, count_files, walk
+
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+
+
+def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
+    """A gallery by its one name, as the catalogue keeps it: an absolute path, or an address.
+
+    Raises GalleryError where it is no folder, tar or list that can be read.
+    """
+    text = os.fspath(gallery)
+    if text.startswith("file://"):
+        text = url2pathname(urlsplit(text).path)
+    if not is_address(text):
+        return _resolved(Path(text))
+    if text.lower().endswith(_PACKED):
+        raise GalleryError(f"{text} is packed, and its pictures cannot be read one by one: give a plain .tar")
+    name = gallery_at(text)
+    _told(gallery_name(name))
+    return name
+
+
+def gallery_at(address: str) -> bytes:
+    """The name of a gallery at an address, there or not. Raises GalleryError."""
+    address = address if address.startswith(TAR) else canonical(address)
+    return os.fsencode(LIST + address if is_list(address) else address)
+
+
+def _told(address: str) -> Entry:
+    """What its server tells of a gallery. Raises GalleryError."""
+    try:
+        return examined(address)
+    except Unreachable as error:
+        raise unanswered(error) from error
+    except PictureError as error:
+        raise GalleryError(f"{address} {error.reason}, so nothing was marked missing: check the address") from error
+
+
+def _resolved(path: Path) -> bytes:
+    try:
+        kind = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GalleryError(
+            f"{path} does not exist, so nothing was marked missing: check the name, or mount its disk"
+        ) from error
+    except OSError as error:
+        raise GalleryError(
+            f"{path} cannot be read ({error.strerror}), so nothing was marked missing: check the name and permissions"
+        ) from error
+    real = os.path.realpath(path)
+    if stat.S_ISREG(kind) and (is_tar(real) or is_list(real)):
+        return os.fsencode((TAR if is_tar(real) else LIST) + real)
+    if not stat.S_ISDIR(kind):
+        raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures, a .tar or a .txt list")
+    return os.fsencode(real)
+
+
+def walk_gallery(gallery: bytes, passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
+    """All that is met in a gallery, in the order of the paths' bytes; `tars` are those known, by their versions.
+
+    Raises GalleryError where it is not there, or its server does not answer.
+    """
+    text = os.fsdecode(gallery)
+    if text.startswith(LIST):
+        return walk_list(gallery, passed_over, tars)
+    if not is_address(text):
+        return walk(gallery, passed_over)
+    if is_tar(text):
+        return opened_tars(iter([_seen_tar(gallery, text.removeprefix(TAR))]), passed_over, tars)
+    return walk_remote(text, passed_over, tars)
+
+
+def count_met(galleries: Iterable[bytes]) -> int | None:
+    """How many files will be met in these; None where that is not known before, as of tars."""
+    counts = [_count(gallery) for gallery in galleries]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _count(gallery: bytes) -> int | None:
+    text = os.fsdecode(gallery)
+    if text.startswith(LIST):
+        return count_list(gallery)
+    if not is_address(text):
+        return count_files([gallery])
+    return None if is_tar(text) else count_remote(text)
+
+
+def _seen_tar(gallery: bytes, tar: str) -> Seen:
+    if is_address(tar):
+        return seen_at(gallery, _told(tar))
+    try:
+        told = os.stat(tar)
+    except OSError as error:
+        raise GalleryError(
+            f"{tar} cannot be read ({error.strerror}), so nothing was marked missing: check it"
+        ) from error
+    return Seen(gallery, tar, told.st_size, told.st_mtime_ns, None)

@@ -1,0 +1,247 @@
+"""What lies on object stores and web servers, through fsspec: asked again for a while where one does not answer."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
+
+from retrieval.errors import GalleryError, PictureError
+
+T = TypeVar("T")
+
+PATIENCE = 15.0
+"""Seconds for which a call is repeated that a server did not answer, or answered with an error of its own."""
+
+MOST_BYTES = 2**30
+"""A picture's file with more is not fetched: it would be held in memory."""
+
+_TOLD = 120  # characters of a server's own words
+_PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
+_EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
+_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_REFUSALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "HttpError", "InvalidURL")
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
+_TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "modified")
+
+
+class Unreachable(PictureError):
+    """What lies at an address cannot be had, as its server does not answer; `server` says which."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(f"cannot be read: {server} does not answer ({reason})")
+        self.server = server
+
+
+def unanswered(error: Unreachable) -> GalleryError:
+    """That a gallery's server does not answer, as an error that ends the run."""
+    reason = error.reason.removeprefix("cannot be read: ")
+    return GalleryError(f"{reason}: what was indexed stays, and the same command goes on where this one stopped")
+
+
+class Entry(NamedTuple):
+    """A file or folder: its address, size in bytes (None: not told), mtime in nanoseconds (0: not told).
+
+    `version` tells contents apart, such as an ETag; None where none was told.
+    """
+
+    address: str
+    is_folder: bool
+    size: int | None
+    mtime: int
+    version: str | None
+
+
+def listed(folder: str) -> list[Entry]:
+    """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
+    system = _file_system(_scheme(folder))
+    told = _asked(folder, lambda: system.ls(f"{folder}/", detail=True))
+    unique = {entry.address: entry for entry in (_entry(system, each) for each in told)}
+    return [entry for entry in unique.values() if _lies_in(folder, entry.address)]
+
+
+def examined(address: str) -> Entry:
+    """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
+    system = _file_system(_scheme(address))
+    return _entry(system, _asked(address, lambda: system.info(address)))._replace(address=address)
+
+
+def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
+    """A file's bytes, or `size` of them from `start` on. Raises PictureError, Unreachable among them."""
+    system = _file_system(_scheme(address))
+    if size is None:
+        size = examined(address).size
+    if size is not None and size > MOST_BYTES:
+        raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
+    if start is None:
+        whole: bytes = _asked(address, lambda: system.cat_file(address))
+        return whole
+    assert size is not None
+    part: bytes = _asked(address, lambda: system.cat_file(address, start=start, end=start + size))
+    return part if len(part) <= size else part[start : start + size]  # a server may send the whole file
+
+
+def copied(address: str, file: str) -> None:
+    """Write a file's bytes into a local one. Raises PictureError, Unreachable among them."""
+    system = _file_system(_scheme(address))
+    _asked(address, lambda: system.get_file(address, file))
+
+
+def _scheme(address: str) -> str:
+    return address.partition("://")[0]
+
+
+@cache
+def _file_system(scheme: str) -> Any:
+    """fsspec's file system of a scheme, which remembers no listings and leaves repeating to us."""
+    import fsspec
+
+    try:
+        kind = fsspec.get_filesystem_class(scheme)
+    except ValueError as error:
+        raise GalleryError(
+            f"{scheme}:// is no kind of address that is known here: give a folder, s3://…, gs://… or https://…"
+        ) from error
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        remedy = f"pip install 'retrieve-explain[{extra}]'" if extra else str(error).rstrip(".")
+        raise GalleryError(f"{scheme}:// needs what is not installed: {remedy}") from error
+    return kind(use_listings_cache=False, **_settings(scheme))
+
+
+def _settings(scheme: str) -> dict[str, Any]:
+    if scheme == "s3":
+        from fsspec.config import conf
+
+        own = conf.get("s3", {}).get("config_kwargs", {})
+        return {"config_kwargs": {"retries": {"total_max_attempts": 1}, "max_pool_connections": 32} | own}
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=15)}}
+    return {}
+
+
+# --- answers, and none
+
+_lock = Lock()
+_silent: dict[str, float] = {}
+"""Servers that were given up, and when: for as long as that took, others do not wait for them anew."""
+
+
+def _asked(address: str, call: Callable[[], T]) -> T:
+    """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
+    server = "/".join(address.split("/")[:3])
+    until = time.monotonic() + PATIENCE
+    pauses = _pauses()
+    while True:
+        try:
+            answer = call()
+        except Exception as error:
+            cause = _cause(error)
+            if _is_definite(cause):
+                raise PictureError(_told(cause)) from error
+            now = time.monotonic()
+            pause = next(pauses)
+            if now + pause > until or now - _silent.get(server, -PATIENCE) < PATIENCE:
+                _give_up(server, address, cause)
+            time.sleep(pause)
+        else:
+            with _lock:
+                _silent.pop(server, None)
+            return answer
+
+
+def _pauses() -> Iterator[float]:
+    pause, most = _PAUSES
+    while True:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(2 * pause, most)
+
+
+def _give_up(server: str, address: str, cause: BaseException) -> None:
+    """One file may be at fault, or the whole server: what answers for its folder tells."""
+    folder = address.rpartition("/")[0]
+    system = _file_system(_scheme(address))
+    try:
+        system.info(folder if folder.count("/") > 2 else address)
+        answers = folder.count("/") > 2
+    except Exception as error:
+        answers = _is_definite(_cause(error))
+    if answers:
+        raise PictureError(f"cannot be read: {_told(cause)}") from cause
+    with _lock:
+        _silent[server] = time.monotonic()
+    raise Unreachable(server, _told(cause)) from cause
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error below fsspec's own, which says of whatever a web server answers that the file is not there."""
+    below = error.__cause__
+    if not isinstance(error, FileNotFoundError) or below is None or isinstance(below, FileNotFoundError):
+        return error
+    return error if _status(below) in (404, 410) else below
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error tells."""
+    for told in (error, error.__cause__):
+        if isinstance(status := getattr(told, "status", None), int):
+            return status
+        response = getattr(told, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if isinstance(status, int):
+                return status
+    return None
+
+
+def _is_definite(error: BaseException) -> bool:
+    """Whether asking again would change nothing."""
+    status = _status(error)
+    if status is not None:
+        return status < 500 and status not in (408, 425, 429)
+    return isinstance(error, _DEFINITE) or type(error).__name__ in _REFUSALS
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) or _status(error) == 404:
+        return "does not exist"
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:_TOLD]
+
+
+# --- what is told of files
+
+
+def _entry(system: Any, told: dict[str, Any]) -> Entry:
+    name = system.unstrip_protocol(told["name"])
+    is_folder = told["type"] == "directory"
+    version = next((str(told[key]) for key in _VERSIONS if told.get(key)), None)
+    time_told = next((told[key] for key in _TIMES if told.get(key)), None)
+    return Entry(name.rstrip("/") if is_folder else name, is_folder, told.get("size"), _nanoseconds(time_told), version)
+
+
+def _nanoseconds(told: object) -> int:
+    if isinstance(told, str):
+        try:
+            told = datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
+        except ValueError:
+            return 0
+    if isinstance(told, datetime):
+        moment = told if told.tzinfo else told.replace(tzinfo=UTC)
+        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    return int(told * 10**9) if isinstance(told, int | float) else 0
+
+
+def _lies_in(folder: str, address: str) -> bool:
+    """Whether this is the address of something in the folder: a page of a web server links to much else."""
+    name = address.removeprefix(f"{folder}/")
+    if name in ("", address) or "/" in name:
+        return False
+    return not (address.startswith("http") and set(name) & set("?#"))

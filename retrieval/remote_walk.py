@@ -1,0 +1,98 @@
+"""Walk a gallery on an object store or a web server, in the order of its paths' bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+
+from retrieval.addresses import folder_name, is_tar
+from retrieval.ahead import ahead
+from retrieval.errors import GalleryError, PictureError
+from retrieval.remote import Entry, Unreachable, examined, listed, unanswered
+from retrieval.tars import Seen, opened_tars, seen_at
+from retrieval.walk import Met, Unreadable, is_wanted
+
+_LISTED = 8  # folders at once
+_LOOKED_THROUGH = 1000  # entries, for folders to list ahead
+_EXAMINED = 16  # files at once
+_EXAMINED_AHEAD = 64
+
+
+def walk_remote(folder: str, passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
+    """Pictures below a folder; names with a dot at the front are left out, and tars are entered as folders are.
+
+    A tar whose version is that in `tars` is not read again. Raises GalleryError where the server does not answer, or
+    there is no such folder.
+    """
+    met = ahead(partial(_examined, folder), _below(folder, passed_over), _EXAMINED, _EXAMINED_AHEAD)
+    return opened_tars(met, passed_over, tars)
+
+
+def count_remote(folder: str) -> int | None:
+    """How many pictures lie below a folder; None where there are tars, of which that is not known before."""
+    count = 0
+    for entry in _below(folder, Counter()):
+        if isinstance(entry, Entry) and is_tar(entry.address):
+            return None
+        count += 1
+    return count
+
+
+def _examined(gallery: str, entry: Entry | Unreadable) -> Seen | Unreadable:
+    """An entry with what its server tells of it: a listing of a web server has names alone."""
+    if isinstance(entry, Unreadable):
+        return entry
+    path = os.fsencode(entry.address)
+    try:
+        told = examined(entry.address) if entry.size is None else entry
+    except Unreachable as error:
+        raise unanswered(error) from error
+    except PictureError as error:
+        return Unreadable(path, error.reason)
+    if entry.address.startswith("http"):  # whose folder's name may have percent signs in the place of letters
+        label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""
+        return seen_at(path, told, label)
+    return seen_at(path, told)
+
+
+def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadable]:
+    """Every picture and tar below a folder; some folders are listed before they are come to."""
+    todo: list[Entry] = [Entry(folder, True, None, 0, None)]
+    listings: dict[str, Future[list[Entry]]] = {}
+    with ThreadPoolExecutor(_LISTED, thread_name_prefix="lister") as pool:
+        while todo:
+            nearest = todo.pop()
+            if not nearest.is_folder:
+                yield nearest
+                continue
+            next_ones = (entry.address for entry in islice(reversed(todo), _LOOKED_THROUGH) if entry.is_folder)
+            for address in (nearest.address, *islice(next_ones, _LISTED)):
+                if address not in listings:
+                    listings[address] = pool.submit(listed, address)
+            try:
+                entries = listings.pop(nearest.address).result()
+            except Unreachable as error:
+                raise unanswered(error) from error
+            except PictureError as error:
+                if nearest.address == folder:
+                    raise GalleryError(f"{folder} {error.reason}, so nothing was marked missing: check it") from error
+                yield Unreadable(os.fsencode(nearest.address), error.reason, is_folder=True)
+                continue
+            todo += sorted((each for each in entries if _is_of_gallery(each, passed_over)), key=_key, reverse=True)
+
+
+def _is_of_gallery(entry: Entry, passed_over: Counter[str]) -> bool:
+    name = os.fsencode(entry.address.rpartition("/")[2])
+    if name.startswith(b"."):
+        return False
+    return entry.is_folder or is_tar(entry.address) or is_wanted(name, passed_over)
+
+
+def _key(entry: Entry) -> bytes:
+    """A folder sorts as its contents do, and so does a tar: with the slash that follows its name in their paths."""
+    path = os.fsencode(entry.address)
+    return path + b"/" if entry.is_folder or is_tar(entry.address) else path
