@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 
 def listed(folder: str) -> list[Entry]:
     """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
-    system = _file_system(_scheme(folder))
+    system = file_system(_scheme(folder))
     told = _asked(folder, lambda: system.ls(f"{folder}/", detail=True))
     unique = {entry.address: entry for entry in (_entry(system, each) for each in told)}
     return [entry for entry in unique.values() if _lies_in(folder, entry.address)]
@@ -67,13 +67,13 @@ def listed(folder: str) -> list[Entry]:
 
 def examined(address: str) -> Entry:
     """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
-    system = _file_system(_scheme(address))
+    system = file_system(_scheme(address))
     return _entry(system, _asked(address, lambda: system.info(address)))._replace(address=address)
 
 
 def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
     """A file's bytes, or `size` of them from `start` on. Raises PictureError, Unreachable among them."""
-    system = _file_system(_scheme(address))
+    system = file_system(_scheme(address))
     if size is None:
         size = examined(address).size
     if size is not None and size > MOST_BYTES:
@@ -88,7 +88,7 @@ def fetched(address: str, size: int | None = None, start: int | None = None) -> 
 
 def copied(address: str, file: str) -> None:
     """Write a file's bytes into a local one. Raises PictureError, Unreachable among them."""
-    system = _file_system(_scheme(address))
+    system = file_system(_scheme(address))
     _asked(address, lambda: system.get_file(address, file))
 
 
@@ -97,7 +97,7 @@ def _scheme(address: str) -> str:
 
 
 @cache
-def _file_system(scheme: str) -> Any:
+def file_system(scheme: str) -> Any:
     """fsspec's file system of a scheme, which remembers no listings and leaves repeating to us."""
     import fsspec
 
@@ -167,7 +167,7 @@ def _pauses() -> Iterator[float]:
 def _give_up(server: str, address: str, cause: BaseException) -> None:
     """One file may be at fault, or the whole server: what answers for its folder tells."""
     folder = address.rpartition("/")[0]
-    system = _file_system(_scheme(address))
+    system = file_system(_scheme(address))
     try:
         system.info(folder if folder.count("/") > 2 else address)
         answers = folder.count("/") > 2
