@@ -51,8 +51,8 @@ def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGI
 def started(store: Path, *options: str | Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed."""
     command = [*RETRIEVE, "serve", "--port", "0", "--store", store, *options]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment(), start_new_session=True, **streams) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:

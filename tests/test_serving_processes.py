@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from indexes.catalogue import Catalogue
 from retrieval.engine import Engine
 from tests.command import retrieve, sentence
 from tests.served import started
@@ -233,6 +234,15 @@ def test_a_store_that_is_damaged_ends_all_with_one_sentence(indexed: Indexed, tm
     (store / "catalogue.sqlite").write_bytes(b"no database" * 1000)
     said = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
     assert "is damaged" in said
+
+
+def test_an_index_that_one_process_can_open_is_refused(indexed: Indexed, tmp_path: Path) -> None:
+    store = indexed.copy(tmp_path / "store")
+    catalogue = Catalogue(store)
+    catalogue.set_settings(index="milvus:index.db")
+    catalogue.close()
+    said = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
+    assert "leave out --processes" in said
 
 
 def test_a_port_in_use_is_told_at_once(served: Served, indexed: Indexed) -> None:
