@@ -7,6 +7,7 @@ import time
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -49,9 +50,9 @@ def once_short_lived(marks: Path, line: Connection) -> None:
     time.sleep(60)
 
 
-def kept(task: Task, count: int = 1, patience: Patience = QUICK) -> tuple[Keeper, list[str]]:
+def kept(task: Task, count: int = 1) -> tuple[Keeper, list[str]]:
     deaths: list[str] = []
-    return Keeper(count, task, lambda process, sentence: deaths.append(sentence), patience), deaths
+    return Keeper(count, task, lambda process, sentence: deaths.append(sentence), QUICK), deaths
 
 
 def stop() -> None:
@@ -83,23 +84,21 @@ def test_what_cannot_begin_ends_all_with_its_sentence(task: Task, said: str) -> 
 
 
 def test_one_that_died_is_started_again(tmp_path: Path) -> None:
-    keeper, deaths = kept(partial(once_short_lived, tmp_path), patience=Patience(ending=1.0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeper, "_look", stops_with(keeper, lambda: len(os.listdir(tmp_path)) == 2))
-        keeper.run(lambda: None)
+    def died(process: int, sentence: str) -> None:
+        deaths.append(sentence)
+        Thread(target=stop_once, daemon=True).start()
+
+    def stop_once() -> None:
+        waited = time.monotonic() + 10
+        while len(os.listdir(tmp_path)) < 2 and time.monotonic() < waited:
+            time.sleep(0.01)
+        stop()
+
+    deaths: list[str] = []
+    Keeper(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
     (sentence,) = deaths
-    assert "ended with exit code 7: another one takes its place" in sentence
-
-
-def stops_with(keeper: Keeper, is_enough: object) -> object:
-    look = keeper._look
-
-    def looked() -> None:
-        look()
-        if callable(is_enough) and is_enough():
-            stop()
-
-    return looked
+    assert sentence.endswith("ended with exit code 7: another one takes its place")
+    assert len(os.listdir(tmp_path)) == 2
 
 
 def test_deaths_in_a_row_end_it() -> None:
