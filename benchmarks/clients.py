@@ -37,25 +37,27 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=CLIENTS, help=f"at once [default: {CLIENTS}]")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long [default: {SECONDS}]")
     parser.add_argument("--beside", type=int, default=BESIDE, help=f"pictures indexed meanwhile [default: {BESIDE}]")
+    parser.add_argument("--processes", type=int, default=1, help="that serve [default: 1]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
-    result = measure(chosen.folder, chosen.clients, chosen.seconds, chosen.beside)
+    result = measure(chosen.folder, chosen.clients, chosen.seconds, chosen.beside, chosen.processes)
     print(told(result))
     write(result, chosen.json)
 
 
-def measure(folder: Path | None, clients: int, seconds: float, beside: int) -> dict[str, Any]:
+def measure(folder: Path | None, clients: int, seconds: float, beside: int, processes: int = 1) -> dict[str, Any]:
     """The machine, the set-up, statuses, answers that differ, memory every second, and what was indexed beside."""
     with gallery(folder, 200) as place, tempfile.TemporaryDirectory() as work:
         store, other = Path(work) / "store", Path(work) / "other"
         other.mkdir()
         shutil.copy(pictures(place)[0], other / "first.jpg")
         index(store, place, other)
-        with server(store) as (address, process):
+        with server(store, "--processes", str(processes)) as (address, process):
             load = _Load(address, place, [each.read_bytes() for each in pictures(place)[:ASKED]])
             load.expect()
-            generate(other, beside)
-            load.post("/api/index")
+            if beside:
+                generate(other, beside)
+                load.post("/api/index")
             load.run(clients, seconds, process)
             while (status := load.get("/api/status"))["indexing"] is not None:
                 time.sleep(0.5)
@@ -66,7 +68,9 @@ def measure(folder: Path | None, clients: int, seconds: float, beside: int) -> d
             "pictures of": folder.name if folder else "generated",
             "clients": clients,
             "seconds": seconds,
+            "processes": processes,
         },
+        "seconds of an answer, median and the slowest twentieth": load.waited(),
         "statuses": dict(load.statuses),
         "broken lines": load.broken,
         "answers that differ": load.differing,
@@ -80,7 +84,13 @@ def measure(folder: Path | None, clients: int, seconds: float, beside: int) -> d
 
 def told(result: dict[str, Any]) -> str:
     """The same for people."""
-    names = ("statuses", "broken lines", "answers that differ", "largest difference of heatmaps")
+    names = (
+        "seconds of an answer, median and the slowest twentieth",
+        "statuses",
+        "broken lines",
+        "answers that differ",
+        "largest difference of heatmaps",
+    )
     memory = " ".join(f"{each / 1e6:.0f}" for each in result["memory"])
     return "\n".join(
         [
@@ -103,6 +113,11 @@ class _Load:
         self.broken = self.differing = 0
         self.largest = 0.0
         self.memory: list[int] = []
+        self._seconds: list[float] = []
+
+    def waited(self) -> list[float]:
+        """How long answers took: the median, and what one of twenty exceeds."""
+        return [round(sorted(self._seconds)[int(share * (len(self._seconds) - 1))], 3) for share in (0.5, 0.95)]
 
     def get(self, path: str) -> Answer:
         return self._told("GET", path)
@@ -121,11 +136,11 @@ class _Load:
         for thread in threads:
             thread.start()
         while time.monotonic() < until:
-            self.memory.append(_resident(process))
+            self.memory.append(_held(process))
             time.sleep(1)
         for thread in threads:
             thread.join()
-        self.memory.append(_resident(process))
+        self.memory.append(_held(process))
 
     def _told(self, method: str, path: str, content: bytes = b"") -> Answer:
         line = http.client.HTTPConnection(self._line, timeout=120)
@@ -139,26 +154,29 @@ class _Load:
         while time.monotonic() < until:
             place = number % len(self._asked)
             number += 1
+            began = time.perf_counter()
             try:
                 line.request("POST", self._path, self._asked[place])
                 response = line.getresponse()
                 body = response.read()
             except (OSError, http.client.HTTPException):
-                self._note(None, None, None)
+                self._note(None, None, None, 0.0)
                 line.close()
                 continue
-            self._note(response.status, json.loads(body), self._expected[place])
+            took = time.perf_counter() - began
+            self._note(response.status, json.loads(body), self._expected[place], took)
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 time.sleep(float(response.headers["retry-after"]))
         line.close()
 
-    def _note(self, status: int | None, answer: Answer | None, expected: Answer | None) -> None:
+    def _note(self, status: int | None, answer: Answer | None, expected: Answer | None, took: float) -> None:
         difference = _difference(answer, expected) if status == http.client.OK and answer and expected else 0.0
         with self._lock:
             if status is None:
                 self.broken += 1
                 return
             self.statuses[status] += 1
+            self._seconds += [took] if status == http.client.OK else []
             self.differing += difference is None or difference > TOLERANCE
             self.largest = max(self.largest, difference or 0.0)
 
@@ -177,10 +195,15 @@ def _values(explanation: Answer) -> list[float]:
     return [value for rows in sides for row in rows for value in row]
 
 
-def _resident(process: int) -> int:
-    """The memory that a process holds now, in bytes."""
-    lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+def _held(process: int) -> int:
+    """The memory that a process and those that it has started hold now, in bytes; what they share counts once."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
+    lines = [
+        line
+        for each in (process, *children)
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text("utf-8").splitlines()
+    ]
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ def home_of(catalogue: Catalogue, fingerprint: str) -> IndexHome:
     return _home(catalogue, fingerprint, index_address(catalogue))
 
 
+def is_for_one_process(catalogue: Catalogue) -> bool:
+    """Whether the store's index is a file that one process at a time can open. Raises StoreError."""
+    address = _parsed(index_address(catalogue))
+    return address is not None and address.file is not None
+
+
 def check_address(written: str, folder: Path) -> None:
     """See that a store in that folder, which need not be made yet, may keep its index there.
 

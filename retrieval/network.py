@@ -79,6 +79,11 @@ def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda st
     return _OpenVinoNetwork(bundle, on_step)
 
 
+def limit_threads(most: int) -> None:
+    """Let networks that are opened in this process from now on use at most so many threads on the CPU."""
+    _core().set_property("CPU", {"INFERENCE_NUM_THREADS": most})
+
+
 def rounded(descriptors: Array) -> Array:
     """Descriptors as float16 holds them (its range is +-65504), float32."""
     return np.clip(descriptors, -65504, 65504).astype(np.float16).astype(np.float32)

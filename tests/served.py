@@ -35,21 +35,33 @@ def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> 
 @contextmanager
 def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
     """`retrieve serve` as a process of its own, on a free port; its address. It must end well when it is stopped."""
+    with started(store, *options) as (address, process):
+        assert process.stderr is not None
+        try:
+            yield address
+        finally:
+            begun = time.monotonic()
+            process.send_signal(stop)
+            process.wait(timeout=30)
+        assert process.returncode == 0, process.stderr.read().decode()
+        assert time.monotonic() - begun < 15
+
+
+@contextmanager
+def started(store: Path, *options: str | Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed."""
     command = [*RETRIEVE, "serve", "--port", "0", "--store", store, *options]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
             line = process.stdout.readline().decode()
             found = re.search(r"http://\S+", line)
             assert found, process.stderr.read().decode()
-            yield found[0]
+            yield found[0], process
         finally:
-            started = time.monotonic()
-            process.send_signal(stop)
-            process.wait(timeout=30)
-        assert process.returncode == 0, process.stderr.read().decode()
-        assert time.monotonic() - started < 15
+            process.kill()
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:

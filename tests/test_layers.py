@@ -14,7 +14,7 @@ JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate"
 JOINS |= {"tars_read", "pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
-OPEN_STORES |= {"commands.arguments"}
+OPEN_STORES |= {"commands.arguments", "serving.child"}
 MAY_IMPORT_TORCH = {
     "backbones",
     "model",
@@ -33,11 +33,14 @@ LAYERS = tuple(
     commands.demo commands.duplicates commands.serving
     commands.asking commands.gallery commands.judging commands.measuring commands.models commands.training
     commands commands.arguments commands.options commands.printing
+    serving.processes
+    serving.child
     serving.running
     serving.app
     serving.asking serving.browsing
     serving.holding
     serving.service serving.indexer
+    serving.common serving.keeper serving.listening
     serving.gate serving.lanes serving.uploads serving.images serving.metrics serving.guard serving.schemas
     serving serving.terms serving.wanted
     reproduce_page reproduce_tables

@@ -4,15 +4,20 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 from starlette.requests import ClientDisconnect
 
+from retrieval.errors import RetrievalError
 from retrieval.serving import uploads as module
-from retrieval.serving.terms import Refused
+from retrieval.serving.common import common
+from retrieval.serving.terms import Refused, Terms
 from retrieval.serving.uploads import Uploads
+from tests.served import client_of
+from tests.store import Indexed
 
 
 async def body(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -86,3 +91,41 @@ def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
 def test_only_the_name_of_an_upload_finds_a_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(Refused, match="no longer kept"):
         Uploads(tmp_path, 10).find(name)
+
+
+def test_several_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
+    def send(sender: int) -> None:
+        uploads = Uploads(tmp_path, 100, kept=50)
+        for number in range(60):
+            receive(uploads, b"%05d%05d" % (sender, number))
+
+    with ThreadPoolExecutor(4) as senders:
+        list(senders.map(send, range(4)))
+    receive(Uploads(tmp_path, 100, kept=50), b"the last one")
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 50
+    assert hashlib.sha256(b"the last one").hexdigest() in os.listdir(tmp_path)
+
+
+def test_what_a_process_that_died_left_unfinished_is_deleted(tmp_path: Path) -> None:
+    for name in ("coming-old", "coming-new", "of-another-program"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "coming-old", (0, 0))
+    name = receive(Uploads(tmp_path, 10), b"picture")
+    assert sorted(os.listdir(tmp_path)) == sorted(["coming-new", "of-another-program", name])
+
+
+def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed, tmp_path: Path) -> None:
+    terms = Terms(uploads=tmp_path / "uploads")
+    with client_of(indexed.store, terms) as one, client_of(indexed.copy(tmp_path / "store"), terms) as other:
+        name = one.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
+        found = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
+    assert found[0]
+    assert found[0] == found[1]
+    assert os.listdir(tmp_path / "uploads") == [name]  # also when they have ended
+    assert os.stat(tmp_path / "uploads").st_mode & 0o077 == 0
+
+
+def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RetrievalError, match="--uploads"), common(tmp_path / "file"):
+        pass

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from retrieval.commands.arguments import store_folder
 from retrieval.commands.options import Model, OnDevice, Store
-from retrieval.commands.printing import err, out
-from retrieval.serving.terms import MAX_UPLOAD_MEGABYTES, QUEUE
+from retrieval.commands.printing import complain, err, out
+from retrieval.serving.terms import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
 from retrieval.settings import Device
+
+if TYPE_CHECKING:  # only a type here, as its module loads much
+    from retrieval.engine import Engine
 
 
 def serve(
@@ -35,6 +40,16 @@ def serve(
         int, typer.Option(min=1, help="Megabytes that a picture sent here may have.")
     ] = MAX_UPLOAD_MEGABYTES,
     queue: Annotated[int, typer.Option(min=1, help="Requests in work at once; more are told to come again.")] = QUEUE,
+    uploads: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for the pictures that are sent, which outlasts the server. [default: one that does not]",
+            show_default=False,
+        ),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that share the requests, each with a model of its own.")
+    ] = 1,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     store: Store = None,
     model: Model = None,
@@ -46,19 +61,19 @@ def serve(
 
     Example: `retrieve serve --open`
     """
-    from retrieval.engine import Engine
-    from retrieval.serving.running import serve as run
-    from retrieval.serving.terms import Terms, is_loopback
-    from retrieval.watching import prepared_steps
-
-    place = store_folder(store)
-    with prepared_steps(err) as on_step:
-        engine = Engine.open(place, model, device, on_step)
-        engine.load()
+    opening = _Opening(store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
     terms = Terms(
-        host, port, token or None, tuple(allow_host or ()), tuple(allow_origin or ()), max_upload * 1_000_000, queue
+        host,
+        port,
+        token or None,
+        tuple(allow_host or ()),
+        tuple(allow_origin or ()),
+        max_upload * 1_000_000,
+        queue,
+        uploads,
+        processes,
     )
 
     def ready(address: str) -> None:
@@ -66,5 +81,38 @@ def serve(
         if browser:
             webbrowser.open(address)
 
-    run(engine, lambda: Engine.open(place, model, device), terms, ready)
+    if processes > 1:
+        from retrieval.serving.processes import serve_in_processes
+
+        serve_in_processes(opening, terms, ready, lambda sentence: complain(sentence, "warning"))
+        return
+    from retrieval.serving.running import serve as run
+
+    engine = opening.first()
+    run(engine, opening.again, terms, ready)
     engine.close()
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """Opens engines on a store, also in another process."""
+
+    store: Path
+    model: str | None
+    device: Device
+
+    def first(self) -> Engine:
+        """The one that is asked, its model prepared for this machine."""
+        from retrieval.engine import Engine
+        from retrieval.watching import prepared_steps
+
+        with prepared_steps(err) as on_step:
+            engine = Engine.open(self.store, self.model, self.device, on_step)
+            engine.load()
+        return engine
+
+    def again(self) -> Engine:
+        """A further one, for indexing."""
+        from retrieval.engine import Engine
+
+        return Engine.open(self.store, self.model, self.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from retrieval.errors import RetrievalError
 from retrieval.names import safe_name
 from retrieval.overlay import colour_map
 from retrieval.serving import asking, browsing
+from retrieval.serving.common import Common, common
 from retrieval.serving.gate import Gate
 from retrieval.serving.guard import Guard
 from retrieval.serving.holding import Holding
+from retrieval.serving.images import KEPT_BYTES, Images
 from retrieval.serving.indexer import Indexer
 from retrieval.serving.metrics import CONTENT_TYPE, Measured, Metrics
 from retrieval.serving.schemas import Problem
@@ -33,6 +35,8 @@ from retrieval.serving.service import Service
 from retrieval.serving.terms import Refused, Terms
 from retrieval.serving.uploads import Uploads
 from retrieval.shown import KINDS
+
+_NOTED_SECONDS = 0.5
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
@@ -50,18 +54,30 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms) -> ASGIApp:
-    """The application over an engine that nothing else uses; `open_engine` gives indexing one of its own."""
+def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, shared: Common | None = None) -> ASGIApp:
+    """The application over an engine that nothing else uses; `open_engine` gives indexing one of its own.
+
+    `shared` is what it has in common with other processes; None where it is the only one.
+    """
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="retrieve-uploads-") as folder:
-            uploads = Uploads(Path(folder), terms.max_upload)
-            holding = Holding(terms, Service(engine), uploads, Indexer(open_engine), Gate(terms.queue))
+        with nullcontext(shared) if shared else common(terms.uploads) as folders:
+            holding = Holding(
+                terms,
+                Service(engine),
+                Uploads(folders.uploads, terms.max_upload),
+                Indexer(open_engine, folders.indexing),
+                Gate(terms.places),
+                Images(KEPT_BYTES // terms.processes),
+            )
             app.state.holding = holding
+            noting = asyncio.create_task(_noting(metrics)) if shared else None
             try:
                 yield
             finally:
+                if noting:
+                    noting.cancel()
                 holding.close()
 
     app = FastAPI(
@@ -74,7 +90,10 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms) ->
         responses=_PROBLEMS,
     )
     metrics = Metrics(
-        lambda: app.state.holding.gate.inside, lambda: app.state.holding.service.waiting, engine.catalogue.count
+        lambda: app.state.holding.gate.inside,
+        lambda: app.state.holding.service.waiting,
+        engine.catalogue.count,
+        shared.metrics if shared else None,
     )
     app.include_router(asking.router)
     app.include_router(browsing.router)
@@ -95,6 +114,13 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms) ->
             app, allow_origins=terms.origins, allow_methods=["GET", "POST"], allow_headers=["authorization"]
         )
     return Guard(Measured(guarded, metrics), terms)
+
+
+async def _noting(metrics: Metrics) -> None:
+    """Tell the other processes again and again what is in work in this one."""
+    while True:
+        metrics.note()
+        await asyncio.sleep(_NOTED_SECONDS)
 
 
 def _serve_files(app: FastAPI) -> None:

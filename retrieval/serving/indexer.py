@@ -1,9 +1,13 @@
-"""Bring the store up to date beside the serving: an engine of its own, one run at a time."""
+"""Bring the store up to date beside the serving: an engine of its own, one run at a time in all of a server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from threading import Thread
 
 from indexes.errors import StoreError
@@ -11,34 +15,84 @@ from retrieval.engine import Engine
 from retrieval.errors import RetrievalError
 from retrieval.serving.terms import Refused
 
+_BROKEN_OFF = "the indexing was broken off, what was committed is kept: start it again"
+
 
 class Indexer:
-    """Runs `Engine.index` over the known galleries; `open_engine` gives it an engine."""
+    """Runs `Engine.index` over the known galleries; `open_engine` gives it an engine.
 
-    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+    Whoever runs holds a lock on a file of `folder`, which ends with the process; why a run failed is in another file.
+    So each process of a server tells the same.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine], folder: Path) -> None:
         self._open = open_engine
-        self._thread: Thread | None = None
-        self.error: str | None = None
+        self._turn = folder / "turn"
+        self._door = folder / "door"
+        self._failed = folder / "failed"
 
     def start(self) -> None:
-        """Begin. Raises Refused where a run goes on."""
-        if self._thread is not None and self._thread.is_alive():
+        """Begin. Raises Refused where a run goes on, in whatever process."""
+        with _locked(self._door):
+            turn = self._taken()
+        if turn is None:
             raise Refused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
-        self.error = None
-        self._thread = Thread(target=self._run, name="indexer", daemon=True)
-        self._thread.start()
+        self._tell(_BROKEN_OFF)  # until it ends otherwise
+        Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
 
     @property
     def is_running(self) -> bool:
-        """Whether a run goes on."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether a run goes on, in whatever process."""
+        with _locked(self._door):  # so that nobody who wants to begin is kept from it by a look
+            turn = self._taken()
+            if turn is not None:
+                os.close(turn)
+            return turn is None
 
-    def _run(self) -> None:
+    @property
+    def error(self) -> str | None:
+        """Why the last run failed; None where it did not, or goes on."""
+        try:
+            said = os.fsdecode(self._failed.read_bytes())
+        except FileNotFoundError:
+            return None
+        return None if self.is_running else said
+
+    def _run(self, turn: int) -> None:
         try:
             engine = self._open()
             try:
                 engine.index()
             finally:
                 engine.close()
+            self._failed.unlink(missing_ok=True)
         except (RetrievalError, StoreError, OSError) as error:
-            self.error = str(error)
+            self._tell(str(error))
+        finally:
+            os.close(turn)
+
+    def _taken(self) -> int | None:
+        """The lock of a run; None where another one has it."""
+        turn = os.open(self._turn, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(turn)
+            return None
+        return turn
+
+    def _tell(self, sentence: str) -> None:
+        work = self._failed.with_suffix(f".{os.getpid()}")
+        work.write_bytes(os.fsencode(sentence))
+        os.replace(work, self._failed)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One thread of all processes at a time."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from retrieval.errors import RetrievalError
 
@@ -26,7 +27,8 @@ class Terms:
     """Where a server listens and what it allows.
 
     `token` is what every request must bring, None where none is needed. `hosts` are further names under which the
-    server may be called, `origins` the sites whose pages may ask it (none unless named).
+    server may be called, `origins` the sites whose pages may ask it (none unless named). `uploads` is a folder for
+    pictures that are sent, None for one that ends with the server. `processes` share the requests.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +38,13 @@ class Terms:
     origins: tuple[str, ...] = ()
     max_upload: int = MAX_UPLOAD_MEGABYTES * 1_000_000
     queue: int = QUEUE
+    uploads: Path | None = None
+    processes: int = 1
+
+    @property
+    def places(self) -> int:
+        """Requests that may be in work at once in one process."""
+        return -(-self.queue // self.processes)
 
     def __post_init__(self) -> None:
         """Raise RetrievalError where others could ask without a token, or the token is none that a header can hold."""

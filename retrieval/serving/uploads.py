@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -18,11 +21,14 @@ from retrieval.serving.terms import UPLOAD_SECONDS, Refused
 KEPT_BYTES = 1_000_000_000
 """How much is kept; links to older uploads then ask for the picture again."""
 
+_UNFINISHED = "coming-"
+_GIVEN_UP = 3600.0  # seconds after which a picture that has not arrived whole was left by a process that died
+
 _GONE = "that picture is no longer kept here: drop it again"
 
 
 class Uploads:
-    """Files in a folder that only this user can read. A picture is known by the SHA-256 of its bytes, in hex."""
+    """Files in a folder, which several processes may share. A picture is known by the SHA-256 of its bytes, in hex."""
 
     def __init__(self, folder: Path, max_upload: int, kept: int = KEPT_BYTES) -> None:
         self.folder = folder
@@ -33,7 +39,7 @@ class Uploads:
         """Write a picture's bytes to the folder as they come; its name. Raises Refused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
-        handle, work = tempfile.mkstemp(dir=self.folder, prefix="coming-")
+        handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 async with asyncio.timeout(UPLOAD_SECONDS):
@@ -79,16 +85,31 @@ class Uploads:
         )
 
     def _drop_oldest(self, but: str) -> None:
-        kept = sorted(
-            ((entry.stat(), entry.path) for entry in os.scandir(self.folder) if _is_name(entry.name)),
-            key=lambda each: (os.path.basename(each[1]) == but, each[0].st_mtime_ns),
-        )[:-1]
-        total = sum(stat.st_size for stat, _ in kept) + (self.folder / but).stat().st_size
-        for stat, path in kept:
-            if total <= self._kept:
+        """Until there is no more than is kept; other processes may do the same at the same time."""
+        files = sorted(self._files(), key=lambda file: (file.name == but, file.used))
+        total = sum(file.size for file in files)
+        for file in files:
+            if total <= self._kept or file.name == but:
                 return
-            total -= stat.st_size
-            Path(path).unlink(missing_ok=True)
+            total -= file.size
+            (self.folder / file.name).unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[_File]:
+        """What is kept; a picture that will never arrive whole is deleted."""
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):  # another process has dropped it
+                stat = entry.stat()
+                if _is_name(entry.name):
+                    yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
+                elif entry.name.startswith(_UNFINISHED) and time.time() - stat.st_mtime > _GIVEN_UP:
+                    os.unlink(entry.path)
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+    used: int
 
 
 def _is_name(name: str) -> bool:

@@ -1,0 +1,196 @@
+"""Keep so many processes alive until told to stop: one that dies is started again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+from retrieval.errors import RetrievalError
+
+Task = Callable[[Connection], None]
+"""Told down its line None when it is ready, or one sentence that says why it cannot be."""
+
+_LOOKED_SECONDS = 0.2  # between two looks whether it is time to stop, or to start a process again
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """In seconds: the pause before a process is started again is none at first, then doubles up to `longest`.
+
+    After `most` deaths in a row all end; a process that has lived for `steady` begins a new row. What does not end
+    within `ending` is killed.
+    """
+
+    most: int = 7
+    pause: float = 0.5
+    longest: float = 30.0
+    steady: float = 60.0
+    ending: float = 10.0
+
+    def after(self, deaths: int) -> float:
+        """The pause after so many deaths in a row."""
+        return 0.0 if deaths < 2 else min(self.longest, self.pause * 2.0 ** (deaths - 2))
+
+
+PATIENCE = Patience()
+
+
+class Keeper:
+    """Runs a task in each process, which must end on SIGTERM, and when its line does.
+
+    `on_death` is given the id of a process that died, and a sentence.
+    """
+
+    def __init__(
+        self, count: int, task: Task, on_death: Callable[[int, str], None], patience: Patience = PATIENCE
+    ) -> None:
+        self._on_death = on_death
+        self._patience = patience
+        self._kept = [_Kept(task) for _ in range(count)]
+        self._stopping = False
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Until SIGINT, SIGTERM or SIGHUP; `on_ready` is called once all are ready.
+
+        The first is ready before the others are started, as it may have to prepare what all need. Raises RetrievalError
+        where one is never ready, or they die again and again.
+        """
+        with self._stopped_by_signals():
+            try:
+                for some in (self._kept[:1], self._kept[1:]):
+                    for kept in some:
+                        kept.start()
+                    while not self._stopping and not all(kept.was_ready for kept in some):
+                        self._look()
+                if not self._stopping:
+                    on_ready()
+                while not self._stopping:
+                    self._look()
+            finally:
+                self._end()
+
+    def _look(self) -> None:
+        """Wait a little for what processes tell and for deaths, and start again whose pause is over."""
+        wait([end for kept in self._kept for end in kept.ends()], _LOOKED_SECONDS)
+        for kept in self._kept:
+            kept.listen()
+            if self._stopping:
+                return
+            if kept.has_died():
+                self._bury(kept)
+            if kept.rests and time.monotonic() >= kept.since + self._patience.after(kept.deaths):
+                kept.start()
+
+    def _bury(self, kept: _Kept) -> None:
+        """Tell of a death. Raises RetrievalError where it is one too many."""
+        process, seconds, why = kept.bury()
+        if not kept.was_ready:
+            raise RetrievalError(kept.said or f"a process of the server {why} before it could serve")
+        kept.deaths = 1 if seconds >= self._patience.steady else kept.deaths + 1
+        if kept.deaths >= self._patience.most:
+            raise RetrievalError(
+                f"a process of the server died {kept.deaths} times in a row, as it {why}: see whether the machine has"
+                " memory for so many, or give fewer --processes"
+            )
+        self._on_death(process, f"process {process} of the server {why}: another one takes its place")
+
+    def _end(self) -> None:
+        """Tell all to end, and kill what does not."""
+        processes = [kept.process for kept in self._kept if kept.process is not None]
+        for process in processes:
+            process.terminate()
+        until = time.monotonic() + self._patience.ending
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+            process.kill()
+            process.join()
+
+    @contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        def stop(*_: object) -> None:
+            self._stopping = True
+
+        before = {each: signal.signal(each, stop) for each in _STOPS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+class _Kept:
+    """A process, and after its death the next one; `since` is when it was started or died."""
+
+    def __init__(self, task: Task) -> None:
+        self.process: multiprocessing.context.SpawnProcess | None = None
+        self.was_ready = False
+        self.deaths = 0
+        self.since = 0.0
+        self.said = ""
+        self._task = task
+        self._line: Connection | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has died and was not started again."""
+        return self.process is None and self.deaths > 0
+
+    def start(self) -> None:
+        """Start it."""
+        self._line, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
+        # Ctrl-C in a terminal comes to all processes: to a new one not before it has said what that means to it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self.since, self.said = time.monotonic(), ""
+
+    def ends(self) -> list[Connection | int]:
+        """What can be waited for."""
+        line: list[Connection | int] = [] if self._line is None else [self._line]
+        return line if self.process is None else [*line, self.process.sentinel]
+
+    def listen(self) -> None:
+        """Take what it has told."""
+        try:
+            while self._line is not None and self._line.poll():
+                said = self._line.recv()
+                self.was_ready |= said is None
+                self.said = said or ""
+        except (EOFError, OSError):
+            self._hang_up()
+
+    def has_died(self) -> bool:
+        """Whether it has, and was not buried yet."""
+        return self.process is not None and not self.process.is_alive()
+
+    def bury(self) -> tuple[int, float, str]:
+        """Its id, how many seconds it has lived, and how it ended."""
+        assert self.process is not None
+        assert self.process.pid is not None
+        self.listen()
+        self._hang_up()
+        told = self.process.pid, time.monotonic() - self.since, self._ending(self.process.exitcode or 0)
+        self.process.close()
+        self.process, self.since = None, time.monotonic()
+        return told
+
+    def _ending(self, code: int) -> str:
+        if self.said:
+            return f"could not start ({self.said})"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from retrieval.errors import RetrievalError
+from retrieval.serving.keeper import Keeper, Patience, Task
+
+QUICK = Patience(most=3, pause=0.01, ending=1.0)
+
+
+def ready(line: Connection) -> None:
+    line.send(None)
+    time.sleep(60)
+
+
+def stubborn(line: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready(line)
+
+
+def unable(line: Connection) -> None:
+    line.send("the store is damaged: restore it")
+    sys.exit(1)
+
+
+def mute(line: Connection) -> None:
+    os._exit(3)
+
+
+def short_lived(line: Connection) -> None:
+    line.send(None)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def once_short_lived(marks: Path, line: Connection) -> None:
+    line.send(None)
+    if not (marks / "died").exists():
+        (marks / "died").touch()
+        sys.exit(7)
+    (marks / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def kept(task: Task, count: int = 1) -> tuple[Keeper, list[str]]:
+    deaths: list[str] = []
+    return Keeper(count, task, lambda process, sentence: deaths.append(sentence), QUICK), deaths
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_all_are_ready_and_end_when_it_is_told_to() -> None:
+    keeper, deaths = kept(ready, 2)
+    before = signal.getsignal(signal.SIGTERM)
+    keeper.run(stop)
+    assert deaths == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_does_not_end_is_killed() -> None:
+    began = time.monotonic()
+    kept(stubborn)[0].run(stop)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [(unable, "^the store is damaged: restore it$"), (mute, "ended with exit code 3 before")]
+)
+def test_what_cannot_begin_ends_all_with_its_sentence(task: Task, said: str) -> None:
+    keeper, deaths = kept(task)
+    with pytest.raises(RetrievalError, match=said):
+        keeper.run(lambda: pytest.fail("it is not ready"))
+    assert deaths == []
+
+
+def test_one_that_died_is_started_again(tmp_path: Path) -> None:
+    def died(process: int, sentence: str) -> None:
+        deaths.append(sentence)
+        Thread(target=stop_once, daemon=True).start()
+
+    def stop_once() -> None:
+        waited = time.monotonic() + 10
+        while len(os.listdir(tmp_path)) < 2 and time.monotonic() < waited:
+            time.sleep(0.01)
+        stop()
+
+    deaths: list[str] = []
+    Keeper(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
+    (sentence,) = deaths
+    assert sentence.endswith("ended with exit code 7: another one takes its place")
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_deaths_in_a_row_end_it() -> None:
+    keeper, deaths = kept(short_lived)
+    with pytest.raises(RetrievalError, match=r"died 3 times in a row, as it was ended by SIGKILL: .*--processes"):
+        keeper.run(lambda: None)
+    assert len(deaths) == 2
+
+
+def test_pauses_grow() -> None:
+    assert [Patience().after(deaths) for deaths in (1, 2, 3, 4, 10)] == [0, 0.5, 1, 2, 30]
