@@ -60,7 +60,8 @@ def is_address(text: str) -> bool:
 def canonical(address: str) -> str:
     """An address as the catalogue keeps it: one name for a scheme, no slash at the end. Raises GalleryError."""
     found = _ADDRESS.match(address)
-    assert found is not None
+    if found is None:  # a local tar
+        return address
     scheme = found[1].lower()
     parts = urlsplit(address)
     if parts.password is not None:

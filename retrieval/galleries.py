@@ -40,7 +40,7 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
 
 def gallery_at(address: str) -> bytes:
     """The name of a gallery at an address, there or not. Raises GalleryError."""
-    address = address if address.startswith(TAR) else canonical(address)
+    address = canonical(address)
     return os.fsencode(LIST + address if is_list(address) else address)
 
 

@@ -22,6 +22,7 @@ MOST_BYTES = 2**30
 """A picture's file with more is not fetched: it would be held in memory."""
 
 _TOLD = 120  # characters of a server's own words
+_SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -131,13 +132,15 @@ def _settings(scheme: str) -> dict[str, Any]:
 
 _lock = Lock()
 _silent: dict[str, float] = {}
-"""Servers that were given up, and when: for as long as that took, others do not wait for them anew."""
+"""Servers that were given up: until when nobody asks them anew."""
 
 
 def _asked(address: str, call: Callable[[], T]) -> T:
     """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
     server = "/".join(address.split("/")[:3])
-    until = time.monotonic() + PATIENCE
+    if time.monotonic() < _silent.get(server, 0.0):
+        raise Unreachable(server, "as it did not a moment ago")
+    until: float | None = None
     pauses = _pauses()
     while True:
         try:
@@ -146,9 +149,9 @@ def _asked(address: str, call: Callable[[], T]) -> T:
             cause = _cause(error)
             if _is_definite(cause):
                 raise PictureError(_told(cause)) from error
-            now = time.monotonic()
             pause = next(pauses)
-            if now + pause > until or now - _silent.get(server, -PATIENCE) < PATIENCE:
+            until = until or time.monotonic() + PATIENCE
+            if time.monotonic() + pause > until or server in _silent:
                 _give_up(server, address, cause)
             time.sleep(pause)
         else:
@@ -166,17 +169,16 @@ def _pauses() -> Iterator[float]:
 
 def _give_up(server: str, address: str, cause: BaseException) -> None:
     """One file may be at fault, or the whole server: what answers for its folder tells."""
-    folder = address.rpartition("/")[0]
-    system = file_system(_scheme(address))
+    folder = address.rpartition("/")[0] if address.count("/") > 2 else address
     try:
-        system.info(folder if folder.count("/") > 2 else address)
-        answers = folder.count("/") > 2
+        file_system(_scheme(address)).info(folder)
+        answers = True
     except Exception as error:
         answers = _is_definite(_cause(error))
     if answers:
         raise PictureError(f"cannot be read: {_told(cause)}") from cause
     with _lock:
-        _silent[server] = time.monotonic()
+        _silent[server] = time.monotonic() + _SILENCE
     raise Unreachable(server, _told(cause)) from cause
 
 
@@ -212,7 +214,7 @@ def _is_definite(error: BaseException) -> bool:
 def _told(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
-    lines = str(error).strip().splitlines()
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:_TOLD]
 
 

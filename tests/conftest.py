@@ -15,12 +15,13 @@ from retrieval.head import Head
 from retrieval.pictures import Pixels
 from retrieval.shown import Shown, prepare
 from tests.hits import a_hit, explanation, same
+from tests.objects import _s3, objects, web
 from tests.postgres import address_of, postgres
 
 if TYPE_CHECKING:
     from tests.store import Indexed
 
-__all__ = ["address_of", "postgres"]  # fixtures
+__all__ = ["_s3", "address_of", "objects", "postgres", "web"]  # fixtures
 
 CLASSES = ("apples", "boats", "cats")
 PICTURES_A_CLASS = 4

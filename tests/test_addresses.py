@@ -1,0 +1,102 @@
+"""Addresses: told from paths, kept under one name, and what they say of tars and lists."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from retrieval.addresses import (
+    Address,
+    Member,
+    canonical,
+    folder_name,
+    gallery_name,
+    is_address,
+    located,
+    member_of,
+    member_path,
+    told_place,
+)
+from retrieval.errors import GalleryError
+
+
+@pytest.mark.parametrize("text", ["s3://b/k.jpg", "HTTPS://host/x", "tar:/a/b.tar", "memory://a", "abfs://c/x"])
+def test_addresses(text: str) -> None:
+    assert is_address(text)
+
+
+@pytest.mark.parametrize("text", ["/a/b.jpg", "a.jpg", "tar:b", "C:/x", "s3:/b/k", "://x", "a://", "", "/x/s3://y"])
+def test_paths(text: str) -> None:
+    assert not is_address(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("s3://bucket/key/", "s3://bucket/key"),
+        ("S3A://bucket/Key", "s3://bucket/Key"),
+        ("gcs://bucket//", "gs://bucket"),
+        ("https://ada@host:81/a?b=c", "https://ada@host:81/a?b=c"),
+    ],
+)
+def test_one_name_for_one_place(given: str, kept: str) -> None:
+    assert canonical(given) == kept
+
+
+def test_a_password_is_neither_kept_nor_told() -> None:
+    with pytest.raises(GalleryError, match=r"https://…@host has a password") as caught:
+        canonical("https://ada:secret@host/a")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (b"/a/b.jpg", Path("/a/b.jpg")),
+        (b"/a/\xff.jpg", Path("/a/\udcff.jpg")),
+        (b"s3://b//k e y#?.jpg", Address("s3://b//k e y#?.jpg")),
+        (b"tar:/a/b.tar/x.jpg#512+10", Address("tar:/a/b.tar/x.jpg#512+10")),
+        (b"list:/a/l.txt//c/d.jpg", Path("/c/d.jpg")),
+        (b"list:/a.txt/l.txt/s3://b/k.jpg", Address("s3://b/k.jpg")),
+        (b"list:https://h.txt/l.txt/https://i/m.txt/k.jpg", Address("https://i/m.txt/k.jpg")),
+        (b"list:/a/l.txt/tar:/b.tar/x.jpg#512+10", Address("tar:/b.tar/x.jpg#512+10")),
+        (b"list:s3://b/l.txt/s3://b/c.tar/x.jpg#512+10", Address("s3://b/c.tar/x.jpg#512+10")),
+    ],
+)
+def test_where_a_path_of_the_catalogue_leads(path: bytes, place: Path | Address) -> None:
+    found = located(path)
+    assert found == place
+    assert type(found) is type(place)
+
+
+def test_a_member_of_a_tar_says_where_its_bytes_are() -> None:
+    path = member_path(b"s3://b/c.TAR", b"d/\xff\n#1.jpg", 512, 99)
+    assert member_of(os.fsdecode(path)) == Member("s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
+    assert member_of("tar:/a/b.tar/x.jpg#0+1") == Member("/a/b.tar", "x.jpg", 0, 1)
+    assert member_of("s3://b/c.tar") is None
+    assert member_of("/a/b.tar/x.jpg#0+1") is None
+
+
+def test_names_for_people() -> None:
+    member = Address("s3://b/c.tar/d/x.y.jpg#512+10")
+    assert (member.name, member.stem, member.parent) == ("x.y.jpg", "x.y", "s3://b/c.tar/d")
+    assert told_place(member) == "s3://b/c.tar/d/x.y.jpg"
+    assert told_place(Path("/a")) == Path("/a")
+    assert gallery_name(b"list:/a/l.txt") == "/a/l.txt"
+    assert gallery_name(b"tar:/a/b.tar") == "/a/b.tar"
+    assert gallery_name(b"s3://b") == "s3://b"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("s3://b/cats/k.jpg", "cats"),
+        ("https://h/red%20shoes/k.jpg", "red shoes"),
+        ("https://h/k.jpg", ""),
+        ("/a/b/k.jpg", "b"),
+    ],
+)
+def test_the_folder_that_labels(text: str, name: str) -> None:
+    assert folder_name(text) == name
