@@ -98,8 +98,8 @@ def rescored(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arr
         none = np.empty(0)
         return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
     found, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
-    index_ranks = _ranks(np.argsort(index_distances, kind="stable"))
-    order = np.argsort(separations, kind="stable")  # not by d, which saturates
+    index_ranks = _ranks(np.lexsort((found, index_distances)))  # equal ones by their ids, whatever index found them
+    order = np.lexsort((found, separations))  # not by d, which saturates
     return Ranking(found[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
 
 

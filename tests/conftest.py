@@ -15,13 +15,13 @@ from retrieval.head import Head
 from retrieval.pictures import Pixels
 from retrieval.shown import Shown, prepare
 from tests.hits import a_hit, explanation, same
-from tests.objects import _s3, objects, web
+from tests.objects import objects, s3, web
 from tests.postgres import address_of, postgres
 
 if TYPE_CHECKING:
     from tests.store import Indexed
 
-__all__ = ["_s3", "address_of", "objects", "postgres", "web"]  # fixtures
+__all__ = ["address_of", "objects", "postgres", "s3", "web"]  # fixtures
 
 CLASSES = ("apples", "boats", "cats")
 PICTURES_A_CLASS = 4

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Objects:
     fault: Fault = lambda method, path: None
     asked: list[tuple[str, str]] = field(default_factory=list)
     hang: float = 3.0
+    application: Faulty | None = None
 
     @property
     def address(self) -> str:
@@ -59,20 +61,20 @@ class Objects:
         return s3fs.S3FileSystem(use_listings_cache=False)
 
 
-class _Faulty:
+class Faulty:
     """The server's application, behind one that lets requests fail."""
 
     def __init__(self, application: Any, objects: Objects) -> None:
         self._application = application
-        self._objects = objects
+        self.objects = objects
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         path += f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
-        self._objects.asked.append((method, path))
-        fault = self._objects.fault(method, path)
+        self.objects.asked.append((method, path))
+        fault = self.objects.fault(method, path)
         if fault == "hang":
-            time.sleep(self._objects.hang)
+            time.sleep(self.objects.hang)
         elif fault:
             start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
             return [b"<Error><Code>InternalError</Code><Message>We failed.</Message></Error>"]
@@ -81,7 +83,7 @@ class _Faulty:
 
 
 @pytest.fixture(scope="session")
-def _s3() -> Iterator[Objects]:
+def s3() -> Iterator[Objects]:
     pytest.importorskip("moto.server", reason="moto is not installed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     from moto.server import DomainDispatcherApplication, create_backend_app
@@ -89,8 +91,8 @@ def _s3() -> Iterator[Objects]:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     objects = Objects()
-    application = _Faulty(DomainDispatcherApplication(create_backend_app), objects)
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    objects.application = Faulty(DomainDispatcherApplication(create_backend_app), objects)
+    server = make_server("127.0.0.1", 0, objects.application, threaded=True)
     objects.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -99,21 +101,34 @@ def _s3() -> Iterator[Objects]:
     thread.join()
 
 
+@contextmanager
+def bucket_of(server: Objects) -> Iterator[Objects]:
+    """The server with a new bucket, known by the environment to commands too; it fails nothing at first."""
+    values = {
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        forget_servers()
+        told = replace(server, bucket=f"pictures-{time.monotonic_ns()}", asked=[])
+        assert server.application is not None
+        before, server.application.objects = server.application.objects, told
+        told._system().mkdir(told.bucket)
+        told.asked.clear()
+        yield told
+        server.application.objects = before
+        forget_servers()
+
+
 @pytest.fixture
-def objects(_s3: Objects, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Objects]:
-    """The server with a bucket of this test, known by the environment to commands too; it fails nothing at first."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_s3.port}")
-    _s3.bucket = f"pictures-{time.monotonic_ns()}"
-    _s3.fault = lambda method, path: None
-    forget_servers()
-    _s3._system().mkdir(_s3.bucket)
-    _s3.asked.clear()
-    yield _s3
-    _s3.fault = lambda method, path: None
-    forget_servers()
+def objects(s3: Objects) -> Iterator[Objects]:
+    """The server with a bucket of this test."""
+    with bucket_of(s3) as objects:
+        yield objects
 
 
 def forget_servers() -> None:
