@@ -119,11 +119,11 @@ def both(tmp_path_factory: pytest.TempPathFactory, postgres: Server, s3: Objects
         both = Both(here, there)
         for seed, (name, make) in enumerate(NAMES.items()):
             both.put(name, make(blocks(1000 + seed)))
-        for name, (content, _) in BAD.items():
-            both.put(name.decode(), content)
+        for broken, (content, _) in BAD.items():
+            both.put(broken.decode(), content)
         for number, label in enumerate(CLASSES):
-            for place in range(6):
-                both.put(f"{label}/{place}.jpg", GOOD[b"plain.jpg"](blocks(100 * number + place, 160, 100)))
+            for nth in range(6):
+                both.put(f"{label}/{nth}.jpg", GOOD[b"plain.jpg"](blocks(100 * number + nth, 160, 100)))
         both.put("apples/again.jpg", GOOD[b"plain.jpg"](blocks(0, 160, 100)))
         for place in both.each:
             place.folder.mkdir(exist_ok=True)
