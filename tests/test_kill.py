@@ -17,7 +17,7 @@ from indexes.errors import StoreError
 from retrieval.bundle import find_bundle
 from retrieval.indexing import BATCH
 from retrieval.network import open_network
-from tests.command import RETRIEVE, answer, environment, retrieve
+from tests.command import RETRIEVE, answer, environment, retrieve_here
 from tests.conftest import blocks
 
 _KILLS = 25
@@ -78,7 +78,7 @@ def test_store_survives_kills_at_random_moments(tmp_path: Path) -> None:
             break
         _grow(gallery, number)
         kills += _index_until(gallery, store, chance.uniform(0.3, 1.2) * whole)
-        done = retrieve("query", gallery / "class-0" / "000-000.png", "--store", store, "--no-explain", "--json")
+        done = retrieve_here("query", gallery / "class-0" / "000-000.png", "--store", store, "--no-explain", "--json")
         if done.returncode == 0:
             committed = max(committed, len(_contents(store)))
         else:  # killed before the first commit
