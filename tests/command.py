@@ -35,7 +35,7 @@ def retrieve(
 def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     """The same in this process: for many calls, where the start of a process of its own is not what is tested."""
     extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None}
-    done = CliRunner().invoke(cli.app, [*map(os.fspath, arguments)], env=extra)
+    done = CliRunner().invoke(cli.app, [os.fspath(each) for each in arguments], env=extra)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes)
