@@ -15,8 +15,9 @@ install: $(BIN)/python
 demo: install
 	$(BIN)/retrieve demo --out demo
 
+# Two processes share the tests. A plain `pytest` is one process, quicker for one file, and knows --pdb.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: install
 	$(BIN)/python -m ruff check .

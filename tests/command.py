@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+import cli
+
 PROJECT = Path(__file__).parent.parent
 RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
 
@@ -26,6 +30,15 @@ def retrieve(
     """`retrieve` with these arguments; `extra` goes into its environment."""
     command = [*map(os.fsencode, RETRIEVE), *map(os.fsencode, arguments)]
     return subprocess.run(command, input=stdin, cwd=cwd, env=environment(extra), capture_output=True, check=False)
+
+
+def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """The same in this process: for many calls, where the start of a process of its own is not what is tested."""
+    extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None}
+    done = CliRunner().invoke(cli.app, [os.fspath(each) for each in arguments], env=extra)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes)
 
 
 def answer(*arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str) -> Any:

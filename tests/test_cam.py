@@ -141,10 +141,10 @@ def pictures(name: str) -> Tensor:
 
 @cache
 def features(name: str) -> tuple[Array, Array]:
-    """The pictures' activations and descriptors, in one forward pass."""
-    module, parts = backbone(name), pictures(name).chunk(2 * PAIRS // BATCH)
+    """The pictures' activations and descriptors, in the package's batches: in others, convolutions round otherwise."""
+    module, order = backbone(name), np.concatenate(list(batches()))
     with torch.inference_mode():
-        activations = torch.cat([module(part) for part in parts])
+        activations = torch.cat([module(pictures(name)[places]) for places in batches()])[np.argsort(order)]
         return activations.numpy(), activations.mean((2, 3)).numpy()
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import cli
 from retrieval.bundle import find_bundle
 from retrieval.commands import gallery
-from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
+from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, retrieve_here, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
 from tests.store import BROKEN_NAME, ODD_NAMES, Indexed
 from tests.test_page import Checker
@@ -137,10 +137,13 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_one_sentence(arguments: list[str], said: str, indexed: Indexed, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_one_sentence(
+    arguments: list[str], said: str, indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places = {"picture": indexed.picture, "gallery": indexed.gallery}
     store = indexed.copy(tmp_path / "copy") if "{store}" in arguments else Path("none")
-    done = retrieve(*(each.format(store=store, **places) for each in arguments), cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = retrieve_here(*(each.format(store=store, **places) for each in arguments))
     done.stdout = done.stdout.removeprefix(b"0 pictures removed from the store\n")
     assert said in sentence(done)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,12 +19,18 @@ from retrieval.dataset import describe
 from retrieval.engine import Engine
 from retrieval.network import open_network
 from retrieval.pipeline import BATCH
-from tests.command import RETRIEVE, answer, environment, retrieve, sentence
+from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks
 from tests.postgres import Server
 from tests.test_imports import loaded
 
 _PICTURES = 40
+_IMPATIENT = """
+import cli
+import indexes.again
+indexes.again.PATIENCE = 2.0
+cli.main()
+"""
 
 
 @pytest.fixture
@@ -76,9 +83,12 @@ def committed(store: Path) -> int:
         return 0
 
 
-def begun(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    command = [*RETRIEVE, *(os.fspath(argument) for argument in arguments)]
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def begun(*arguments: str | Path, impatient: bool = False) -> subprocess.Popen[bytes]:
+    """A command at work; an impatient one gives up a lost server soon."""
+    start = [sys.executable, "-c", _IMPATIENT] if impatient else RETRIEVE
+    command = [*start, *(os.fspath(argument) for argument in arguments)]
+    environs = environment({"PYTHONPATH": os.fspath(PROJECT)})
+    return subprocess.Popen(command, env=environs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_the_commands_answer_as_on_sqlite(address: str, tmp_path: Path) -> None:
@@ -199,7 +209,7 @@ def test_a_server_that_stays_away_ends_indexing_and_the_same_command_goes_on(
 ) -> None:
     gallery, store = make_gallery(tmp_path / "gallery", 1, 12 * BATCH), tmp_path / "store"
     index = ("index", gallery, "--store", store, "--catalogue", address)
-    process = begun(*index)
+    process = begun(*index, impatient=True)
     while process.poll() is None and committed(store) < BATCH:
         time.sleep(0.005)
     postgres.control("stop", "-m", "immediate")
