@@ -30,10 +30,11 @@ from retrieval.head import Array
 from retrieval.indexing import IndexReport, index_galleries, outermost, remove, resolve_gallery
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
-from retrieval.pipeline import LocalPipeline
+from retrieval.pipeline import LocalPipeline, Pipeline
 from retrieval.scan import Advance
 from retrieval.search import Hit, rescored
-from retrieval.settings import PLAINLY, POOL, RECALL, How
+from retrieval.settings import PLAINLY, POOL, RECALL, How, RunsOn
+from retrieval.shards import WHOLE, Shard
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.under_way import noted
@@ -180,12 +181,18 @@ class Engine:
         advance: Advance = lambda files: None,
         on_folders: Callable[[list[bytes]], None] = lambda folders: None,
         on_stage: Stage = lambda title, pictures: None,
+        shard: Shard = WHOLE,
+        runs_on: RunsOn = RunsOn.local,
+        workers: int | None = None,
     ) -> IndexReport:
         """Bring these galleries (all known ones where none is given) up to date in the store.
 
         Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
         is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
         kind or size is tuned; `on_stage` is told of that and `advance` of its progress.
+
+        On Ray, files are read and embedded by the `workers` of a cluster (None: all that it has room for). A shard
+        of the galleries' files leaves the index as it is, for a run without one or a query to follow.
         """
         absent: list[Path] = []
         if galleries:
@@ -195,16 +202,20 @@ class Engine:
         if not folders:
             raise GalleryError(NO_GALLERY)
         on_folders(folders)
-        fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
-        with noted(self.catalogue, folders) as note:
+        fingerprint = self.bundle.fingerprint
+        with noted(self.catalogue, folders) as note, self._pipeline(runs_on, workers) as pipeline:
 
             def advanced(files: int) -> None:
                 advance(files)
                 note(files)
 
-            pipeline = LocalPipeline(self.catalogue, self._comparer.network, fingerprint, size)
-            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced)
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced, shard)
         self._comparer.unload()  # its memory is the index's now
+        if not shard.is_all:
+            note_of_shard = (
+                f"{shard} is done; the index was left alone: it follows at the next query or `retrieve index`"
+            )
+            return replace(report, kept_roots=(*absent, *report.kept_roots), notes=(note_of_shard,))
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._hold((self.catalogue.generation, index))
         left = leave_former_home(self.catalogue, fingerprint)
@@ -213,6 +224,18 @@ class Engine:
             self.tune(on_stage=on_stage, advance=advance)
         notes = () if left is None else (left,)
         return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
+
+    @contextmanager
+    def _pipeline(self, runs_on: RunsOn, workers: int | None) -> Iterator[Pipeline]:
+        bundle = self.bundle
+        if runs_on is RunsOn.ray:
+            from retrieval.ray_pipeline import ray_pipeline
+
+            with ray_pipeline(self.catalogue, bundle, self._comparer.device, workers) as pipeline:
+                yield pipeline
+        else:
+            size = bundle.card.preprocessing.size
+            yield LocalPipeline(self.catalogue, self._comparer.network, bundle.fingerprint, size)
 
     def tune(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,8 @@ from indexes.records import NewPicture, Twin
 from retrieval.errors import PictureError
 from retrieval.head import Array
 from retrieval.network import Network
-from retrieval.pictures import PictureInfo, Pixels, content_hash, load, open_file
+from retrieval.pictures import PictureInfo, Pixels, load
+from retrieval.reading import hashed
 from retrieval.walk import Found, Unreadable
 
 BATCH = 32  # pictures of a transaction
@@ -118,8 +118,7 @@ class LocalPipeline:
 
     def _read_one(self, found: Found) -> _Decoded | Unreadable:
         try:
-            with open_file(os.fsdecode(found.path)) as file:
-                content = content_hash(file)
+            with hashed(found) as (file, content):
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)

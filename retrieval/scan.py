@@ -13,6 +13,7 @@ from pathlib import Path
 from indexes.catalogue import Catalogue, holds
 from indexes.records import KnownFile
 from retrieval.pipeline import IN_WORK, Batch, Pipeline
+from retrieval.shards import WHOLE, Shard
 from retrieval.walk import Found, Unreadable, walk
 
 Advance = Callable[[int], None]
@@ -34,10 +35,17 @@ class Tally:
 
 
 class Scan:
-    """One pass over one gallery."""
+    """One pass over one gallery, or over the files of it that are in a shard."""
 
     def __init__(
-        self, catalogue: Catalogue, pipeline: Pipeline, fingerprint: str, gallery: bytes, tally: Tally, advance: Advance
+        self,
+        catalogue: Catalogue,
+        pipeline: Pipeline,
+        fingerprint: str,
+        gallery: bytes,
+        tally: Tally,
+        advance: Advance,
+        shard: Shard = WHOLE,
     ) -> None:
         self.catalogue = catalogue
         self.pipeline = pipeline
@@ -45,6 +53,7 @@ class Scan:
         self.gallery = gallery
         self.tally = tally
         self.advance = advance
+        self.shard = shard
         catalogue.root_of(gallery)  # a gallery without pictures is known too
         self.vanished: list[int] = []
         self.returned: list[int] = []
@@ -66,16 +75,17 @@ class Scan:
             while in_work:
                 in_work.popleft().result()
         self._settle_vanished()
-        self.catalogue.keep_failures(self.gallery, self.failed)
+        self.catalogue.keep_failures(self.gallery, self.failed, self.shard.holds)
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
-        for found, known in _merged(
-            walk(self.gallery, self.tally.passed_over), self.catalogue.known_files(self.gallery)
-        ):
-            if isinstance(found, Unreadable):
-                if found.is_folder:
-                    self.closed_folders.append(found.path + b"/")
+        for found, known in _merged(walk(self.gallery, self.tally.passed_over), self._known()):
+            if isinstance(found, Unreadable) and found.is_folder:
+                self.closed_folders.append(found.path + b"/")
+            if found is not None and not self.shard.holds(found.path):
+                self.seen += isinstance(found, Found)  # the gallery is not empty, only this shard may be
+                self.advance(1)
+            elif isinstance(found, Unreadable):
                 yield found
             elif found is None:
                 assert known is not None
@@ -91,6 +101,9 @@ class Scan:
                 else:
                     self.tally.unchanged += 1
                     self.advance(1)
+
+    def _known(self) -> Iterator[KnownFile]:
+        return (known for known in self.catalogue.known_files(self.gallery) if self.shard.holds(known.path))
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.picture() for read in batch.read]

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
+JOINS |= {"ray_pipeline", "claims"}
 JOINS |= {"pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
@@ -62,17 +63,18 @@ LAYERS = tuple(
     grid_game faithfulness
     compare search cropped
     focus looks
-    explain indexing baselines checked matches
-    scan
-    pipeline
+    explain indexing baselines checked matches ray_pipeline
+    scan claims
+    pipeline ray_worker
     methods upkeep correspond verify under_way
     masked closed_form tuning calibration randomised sanity_pictures
-    network split
+    network split blocks ray_cluster
+    reading
     model samples overlay demo duplicates
     bundle walk backbones evaluate blur cam glances
     pictures fit verdicts alignment candidates stars
     presets head files metrics progress pairs
-    settings names groups selecting
+    settings names groups selecting shards portions ray_desk
     errors
     """.strip().splitlines()
 )
