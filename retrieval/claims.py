@@ -1,4 +1,4 @@
-"""Which worker embeds which content: each content once, however many files have it and however many workers there are."""
+"""Which worker embeds which content: each once, however many files have it and however many workers there are."""
 
 from __future__ import annotations
 

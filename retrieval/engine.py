@@ -43,6 +43,7 @@ from retrieval.upkeep import Stage, open_index
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
 
 ABSENT = "the file is not there now: is its disk mounted?"
+LEFT_ALONE = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
 
@@ -101,8 +102,11 @@ class Engine:
         device: str = "auto",
         on_step: Step = lambda step: None,
         address: str | None = None,
+        is_here: bool = True,
     ) -> Engine:
         """The engine of a new store, with the model `default` where none is named; an existing one is opened.
+
+        The network of a new store is opened at once, unless pictures are to be embedded elsewhere (not `is_here`).
 
         With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
         another store; an existing store's must lie there already.
@@ -111,7 +115,8 @@ class Engine:
             return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
         comparer = Comparer(find_bundle(model or "default"), device, on_step)
         name = _name_in_store(comparer.bundle, model or "default")
-        comparer.load()  # a model that cannot run leaves no store behind
+        if is_here:
+            comparer.load()  # a model that cannot run leaves no store behind
         catalogue = Catalogue(Path(store), create=True, address=address)
         if catalogue.setting("model") is None:
             catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
@@ -212,10 +217,7 @@ class Engine:
             report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced, shard)
         self._comparer.unload()  # its memory is the index's now
         if not shard.is_all:
-            note_of_shard = (
-                f"{shard} is done; the index was left alone: it follows at the next query or `retrieve index`"
-            )
-            return replace(report, kept_roots=(*absent, *report.kept_roots), notes=(note_of_shard,))
+            return replace(report, kept_roots=(*absent, *report.kept_roots), notes=(f"{shard} is done; {LEFT_ALONE}",))
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._hold((self.catalogue.generation, index))
         left = leave_former_home(self.catalogue, fingerprint)

@@ -1,4 +1,4 @@
-"""The Ray cluster that an indexing runs on: found or started, how many workers it has room for, what its errors mean."""
+"""The Ray cluster that an indexing runs on: found or started, its room for workers, and what its errors mean."""
 
 from __future__ import annotations
 

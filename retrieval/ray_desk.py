@@ -1,4 +1,4 @@
-"""The desk between workers and the driver: an actor where they ask, and where the driver, who has the store, answers."""
+"""The desk between workers and the driver: an actor where they ask, and the driver, who has the store, answers."""
 
 from __future__ import annotations
 

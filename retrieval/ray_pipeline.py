@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -10,6 +11,7 @@ from threading import Thread
 
 import pyarrow
 import ray
+from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue import Catalogue
@@ -131,8 +133,8 @@ class RayPipeline:
     def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
         """One execution of Ray Data. It ends with Ray's error where a worker is lost.
 
-        Ray's own restarts are off: a worker of a lost machine waits for room elsewhere, and its blocks with it, for ever
-        where the cluster is full.
+        Ray's own restarts are off: a worker of a lost machine would wait for room elsewhere, and its blocks with it,
+        for ever where the cluster is full.
         """
         at = crew(self._device, self._workers)
         rows = [pyarrow.table({"number": [block.number], "files": [block.packed]}) for block in blocks]
@@ -144,16 +146,18 @@ class RayPipeline:
             max_concurrent_calls_per_actor=_AT_ONCE,
             enable_true_multi_threading=True,
         )
-        answers = ray.data.from_arrow(rows).map_batches(
-            Worker,
-            fn_constructor_args=(vars(self._work(at)), self._desk),
-            batch_size=None,
-            batch_format="numpy",
-            compute=strategy,
-            num_cpus=at.cores,
-            num_gpus=at.gpus or None,
-            max_restarts=0,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray means to take back all that it has no name for
+            answers = ray.data.from_arrow(rows).map_batches(
+                Worker,
+                fn_constructor_args=(vars(self._work(at)), self._desk),
+                batch_size=None,
+                batch_format="numpy",
+                compute=strategy,
+                num_cpus=at.cores,
+                num_gpus=at.gpus or None,
+                max_restarts=0,
+            )
         for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
             yield from (unpacked(answer) for answer in batch["answer"])
 

@@ -78,10 +78,11 @@ def index(
     check_index(index_at, place)  # neither does an index that cannot be reached
     address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
     with prepared_steps(err) as on_step:
-        engine = Engine.create(place, model, device, on_step, address)
+        is_here = runs_on is RunsOn.local
+        engine = Engine.create(place, model, device, on_step, address, is_here)
         if index_at is not None:
             engine.keep_index_at(index_at)
-        if runs_on is RunsOn.local:
+        if is_here:
             engine.load()
     with Bar(err, "Indexing") as progress:
         report = engine.index(
