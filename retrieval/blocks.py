@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retrieval.pictures import PictureInfo
 from retrieval.walk import Found
 
-BLOCK = 64  # files that go to a worker at once, and are done again where it is lost
+BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from retrieval.errors import ClusterError, ModelError
 
@@ -20,18 +23,26 @@ except ImportError as error:
 ADDRESS = "RAY_ADDRESS"
 _CORES = 2  # of a worker on CPUs: more are served better by more workers
 _MOST_CORES = 8  # of a worker with a GPU, which decodes on them
+_NODE = "ray.io/node-id"
+_PROBES, _PATIENCE = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
 _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
 @dataclass(frozen=True)
 class Crew:
-    """How many workers there are, and what each has."""
+    """How many workers there are, and what each has; `silent` are nodes that do not answer, where none is started."""
 
     workers: int
     device: str
     cores: int
     gpus: int = 0
+    silent: tuple[str, ...] = ()
+
+    @property
+    def selector(self) -> dict[str, str] | None:
+        """Which nodes Ray may choose."""
+        return {_NODE: f"!in({','.join(self.silent)})"} if self.silent else None
 
 
 @contextmanager
@@ -55,21 +66,24 @@ def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
         raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
     try:
-        ray.init(address=address or "auto", **_QUIET)
+        if address != "local":
+            ray.init(address=address or "auto", **_QUIET)
+            return
     except (ConnectionError, RuntimeError, ValueError) as error:
-        if address and address not in ("auto", "local"):
+        if address and address != "auto":
             raise ClusterError(
                 f"the Ray cluster at {address} cannot be used ({first_line(error)}): start it with"
                 f" `ray start --head`, or take {ADDRESS} away"
             ) from error
         ray.shutdown()
-        ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+    ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
 
 
 def _be_quiet() -> None:
     """Nothing of Ray's own on our streams, and nothing that it tells its makers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray._private.worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
     warnings.filterwarnings("ignore", module=r"ray\b")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -83,12 +97,24 @@ def crew(device: str, most: int | None = None) -> Crew:
 
     Raises ModelError and ClusterError.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
-    found = _crew(room, device)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with ThreadPoolExecutor(_PROBES) as probes:
+        answers = list(probes.map(_does_answer, nodes))
+    there = [node["Resources"] for node, does_answer in zip(nodes, answers, strict=True) if does_answer]
+    found = _crew([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in there], device)
     if found.workers < 1:
         raise ClusterError("the Ray cluster has no CPU for a worker: start a node with `ray start --address …`")
-    return found if most is None else Crew(min(most, found.workers), found.device, found.cores, found.gpus)
+    silent = tuple(node["NodeID"] for node, does_answer in zip(nodes, answers, strict=True) if not does_answer)
+    return replace(found, workers=min(most or found.workers, found.workers), silent=silent)
+
+
+def _does_answer(node: dict[str, Any]) -> bool:
+    """Whether the node's own process is there: Ray itself takes half a minute to notice that one is gone."""
+    try:
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _PATIENCE):
+            return True
+    except OSError:
+        return False
 
 
 def _crew(room: list[tuple[int, int]], device: str) -> Crew:

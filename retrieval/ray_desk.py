@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 Question = tuple[int, list[bytes]]
 """A block's number and the hashes of its contents."""
@@ -15,6 +16,16 @@ class Desk:
         self._asked: list[tuple[Question, asyncio.Future[list[bool]]]] = []
         self._taken: list[asyncio.Future[list[bool]]] = []
         self._is_any = asyncio.Event()
+        self._enrolled: list[Any] = []
+
+    async def enrol(self, worker: Any) -> None:
+        """For a worker: gives a handle of itself."""
+        self._enrolled.append(worker)
+
+    async def enrolled(self) -> list[Any]:
+        """For the driver: the workers of the execution that has ended, which are forgotten."""
+        enrolled, self._enrolled = self._enrolled, []
+        return enrolled
 
     async def ask(self, number: int, contents: list[bytes]) -> list[bool]:
         """For a worker: which of these contents it is to embed."""

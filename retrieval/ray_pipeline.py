@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from threading import Thread
 
-import pyarrow
 import ray
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -32,6 +32,7 @@ from retrieval.walk import Found, Unreadable
 _PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them
 _AT_ONCE = 3  # blocks of a worker: one is embedded, one decoded, one read
+_PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the workers that were left
 _MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
 
 
@@ -99,6 +100,8 @@ class RayPipeline:
                     " look at the cluster, and run the command again"
                 ) from loss
             blocks = self._again(left)
+            if loss:
+                time.sleep(_PAUSE)
 
     def _as_loss(self, error: BaseException) -> BaseException:
         if self._failure is not None:
@@ -108,7 +111,7 @@ class RayPipeline:
         return error
 
     def _again(self, left: dict[int, Block]) -> list[Block]:
-        """What has not come back. Of what a lost worker had begun, each file goes alone: one of them may have been why.
+        """What has not come back. Of what two lost workers had begun, each file goes alone: one may have been why.
 
         Raises ClusterError where it was so too often.
         """
@@ -119,7 +122,11 @@ class RayPipeline:
         if worst:
             raise ClusterError(_told(worst))
         calm = [block for number, block in left.items() if number not in begun]
-        alone = [part for block in suspects for part in self._blocks(block.files, 1, block.losses + 1)]
+        alone = [
+            part
+            for block in suspects
+            for part in self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
+        ]
         return [*calm, *self._blocks(waiting), *alone]
 
     def _blocks(self, files: Sequence[Found], size: int = BLOCK, losses: int = 0) -> list[Block]:
@@ -137,7 +144,7 @@ class RayPipeline:
         for ever where the cluster is full.
         """
         at = crew(self._device, self._workers)
-        rows = [pyarrow.table({"number": [block.number], "files": [block.packed]}) for block in blocks]
+        rows = [{"number": block.number, "files": block.packed} for block in blocks]
         strategy = ray.data.ActorPoolStrategy(
             min_size=1,
             max_size=min(at.workers, len(blocks)),
@@ -148,7 +155,7 @@ class RayPipeline:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray means to take back all that it has no name for
-            answers = ray.data.from_arrow(rows).map_batches(
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 Worker,
                 fn_constructor_args=(vars(self._work(at)), self._desk),
                 batch_size=None,
@@ -156,10 +163,20 @@ class RayPipeline:
                 compute=strategy,
                 num_cpus=at.cores,
                 num_gpus=at.gpus or None,
+                label_selector=at.selector,
                 max_restarts=0,
             )
-        for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield from (unpacked(answer) for answer in batch["answer"])
+        try:
+            for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+                yield from (unpacked(answer) for answer in batch["answer"])
+        finally:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        """End the workers now: after a loss Ray keeps those that are left, and their room, until it knows who is gone."""
+        with suppress(ray.exceptions.RayError):
+            for worker in ray.get(self._desk.enrolled.remote()):
+                ray.kill(worker)
 
     def _work(self, at: Crew) -> Work:
         model = self._bundle.folder.name if self._bundle.is_shipped else os.fspath(self._bundle.folder)

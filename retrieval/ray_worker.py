@@ -33,6 +33,7 @@ class Worker:
     def __init__(self, work: dict[str, Any], desk: Any) -> None:
         self._desk = desk
         self._refusal: str | None = None
+        desk.enrol.remote(ray.get_runtime_context().current_actor)
         try:
             self._open(work)
         except RetrievalError as error:
