@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -231,9 +231,10 @@ class Engine:
     def _pipeline(self, runs_on: RunsOn, workers: int | None) -> Iterator[Pipeline]:
         bundle = self.bundle
         if runs_on is RunsOn.ray:
-            from retrieval.ray_pipeline import ray_pipeline
+            from retrieval.ray_cluster import connected
+            from retrieval.ray_pipeline import RayPipeline
 
-            with ray_pipeline(self.catalogue, bundle, self._comparer.device, workers) as pipeline:
+            with connected(), closing(RayPipeline(self.catalogue, bundle, self._comparer.device, workers)) as pipeline:
                 yield pipeline
         else:
             size = bundle.card.preprocessing.size

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from threading import Thread
 
@@ -22,7 +22,7 @@ from retrieval.claims import Claims
 from retrieval.errors import ClusterError, PictureError
 from retrieval.pipeline import Batch
 from retrieval.portions import portions
-from retrieval.ray_cluster import Crew, connected, crew, explained, first_line, is_loss
+from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
 from retrieval.ray_desk import Desk, Question
 from retrieval.ray_worker import Worker
 from retrieval.reading import opened
@@ -36,21 +36,11 @@ _PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the worker
 _MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
 
 
-@contextmanager
-def ray_pipeline(
-    catalogue: Catalogue, bundle: Bundle, device: str = "auto", workers: int | None = None
-) -> Iterator[RayPipeline]:
-    """A pipeline on the cluster that there is, or that is started here. Raises ClusterError and ModelError."""
-    with connected():
-        pipeline = RayPipeline(catalogue, bundle, device, workers)
-        try:
-            yield pipeline
-        finally:
-            pipeline.close()
-
-
 class RayPipeline:
-    """Workers read, hash, decode and embed; the store is here alone, and answers what is known already."""
+    """Workers read, hash, decode and embed; the store is here alone, and answers what is known already.
+
+    For a process that is connected to a cluster. `workers` are at most so many; None: all that it has room for.
+    """
 
     def __init__(self, catalogue: Catalogue, bundle: Bundle, device: str, workers: int | None) -> None:
         self._bundle = bundle
@@ -122,12 +112,11 @@ class RayPipeline:
         if worst:
             raise ClusterError(_told(worst))
         calm = [block for number, block in left.items() if number not in begun]
-        alone = [
-            part
-            for block in suspects
-            for part in self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
-        ]
-        return [*calm, *self._blocks(waiting), *alone]
+        again = [part for block in suspects for part in self._parts(block)]
+        return [*calm, *self._blocks(waiting), *again]
+
+    def _parts(self, block: Block) -> list[Block]:
+        return self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
 
     def _blocks(self, files: Sequence[Found], size: int = BLOCK, losses: int = 0) -> list[Block]:
         some = iter(files)
@@ -173,7 +162,7 @@ class RayPipeline:
             self._dismiss()
 
     def _dismiss(self) -> None:
-        """End the workers now: after a loss Ray keeps those that are left, and their room, until it knows who is gone."""
+        """End the workers now: Ray keeps those that a loss leaves, and their room, until it knows who is gone."""
         with suppress(ray.exceptions.RayError):
             for worker in ray.get(self._desk.enrolled.remote()):
                 ray.kill(worker)

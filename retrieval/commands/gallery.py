@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_index, check_outputs, chosen_shard, store_folder
+from retrieval.commands.arguments import check_engine, check_index, check_outputs, chosen_shard, store_folder
 from retrieval.commands.options import (
     AsJson,
     IndexAt,
@@ -75,6 +75,7 @@ def index(
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
+    check_engine(runs_on)
     check_index(index_at, place)  # neither does an index that cannot be reached
     address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
     with prepared_steps(err) as on_step:
