@@ -48,6 +48,7 @@ def main() -> None:
 
 def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
     """The machine, the set-up, every sample, the medians, and how many times as long each takes as without Ray."""
+    load = os.getloadavg()
     with gallery(folder, generated) as place, _cluster() as address:
         prepare()
         size, count = warm(place), len(pictures(place))
@@ -70,7 +71,7 @@ def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS
         "one worker": f"{cores()} cores, {BLOCK} files a block",
         "rounds": rounds,
         "order": "in turn, each in a new process",
-        "load before": os.getloadavg(),
+        "load before": load,
     }
     return {
         "machine": machine(),

@@ -66,10 +66,12 @@ def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
         raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
     try:
+        if address not in (None, "auto", "local"):
+            _reach(address)  # Ray itself asks for a minute
         if address != "local":
             ray.init(address=address or "auto", **_QUIET)
             return
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if address and address != "auto":
             raise ClusterError(
                 f"the Ray cluster at {address} cannot be used ({first_line(error)}): start it with"
@@ -77,6 +79,12 @@ def _connect(address: str | None) -> None:
             ) from error
         ray.shutdown()
     ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), _PATIENCE):
+        pass
 
 
 def _be_quiet() -> None:

@@ -178,6 +178,11 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     index = ("index", gallery, "--store", tmp_path / "store", "--engine", "ray")
     done = retrieve(*index, RAY_ADDRESS="ray://127.0.0.1:1")
     assert sentence(done).startswith("RAY_ADDRESS is ray://127.0.0.1:1, a place for clients: give host:port of")
+    done = retrieve(*index, RAY_ADDRESS="127.0.0.1:1")
+    assert sentence(done) == (
+        "the Ray cluster at 127.0.0.1:1 cannot be used ([Errno 111] Connection refused): start it with"
+        " `ray start --head`, or take RAY_ADDRESS away"
+    )
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:
