@@ -25,7 +25,7 @@ check: install
 	$(BIN)/python -m mypy
 
 # All of them (the last two take hours), or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
-PARTS ?= startup query heatmaps verification serving clients duplicates indexing milvus memory catalogue training scale ten-million
+PARTS ?= startup query heatmaps verification serving clients duplicates indexing milvus ray_overhead memory catalogue training scale ten-million
 DATA ?=
 bench: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,13 +177,15 @@ class Catalogue:
             _grow(connection)
 
     @again
-    def keep_failures(self, folder: bytes, paths: set[bytes]) -> None:
-        """Forget the failures of a folder and what a walk of it meets, but for these."""
+    def keep_failures(
+        self, folder: bytes, paths: set[bytes], among: Callable[[bytes], bool] = lambda path: True
+    ) -> None:
+        """Forget the failures of a folder and what a walk of it meets, but for these; only `among` some, if given."""
         with self._database.write() as connection:
             inside = (Failure.path == folder) | _below(Failure.path, folder)
             old = connection.scalars(select(Failure.path).where(inside))
             met = [path for path in old if path == folder or holds(folder, path)]
-            _delete_paths(connection, [path for path in met if path not in paths])
+            _delete_paths(connection, [path for path in met if path not in paths and among(path)])
 
     @again
     def archives(self, folder: bytes) -> dict[bytes, str]:

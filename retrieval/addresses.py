@@ -102,6 +102,12 @@ def _told(address: str) -> str:
     return f"{member.tar}/{member.name}" if member else address
 
 
+def tar_of(path: bytes) -> bytes | None:
+    """The path of the tar that a path of the catalogue lies in; None where it lies in none."""
+    member = member_of(str(located(path))) if b".tar/" in path.lower() else None
+    return path[: path.rindex(os.fsencode(f"/{member.name}#"))] if member else None
+
+
 def member_path(tar: bytes, name: bytes, start: int, size: int) -> bytes:
     """The path of a tar's member in the catalogue, which says where its bytes are."""
     return b"%s/%s#%d+%d" % (tar, name, start, size)

@@ -33,7 +33,7 @@ class Comparer:
     def __init__(self, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> None:
         self.bundle = bundle
         self.neuron: tuple[float, float] | None = None  # slope and intercept in the place of the head's own
-        self._device = device
+        self.device = device
         self._on_step = on_step
         self._others: dict[int, Comparer] = {}  # by the size of their pictures
         self._turn = Lock()  # several threads of a server ask for one
@@ -41,7 +41,7 @@ class Comparer:
     @cached_property
     def network(self) -> Network:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
-        return open_network(self.bundle, self._device, self._on_step)
+        return open_network(self.bundle, self.device, self._on_step)
 
     @property
     def head(self) -> Head:
@@ -101,7 +101,7 @@ class Comparer:
         assert size is not None
         if size not in self._others:
             bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
-            self._others[size] = Comparer(bundle, self._device, self._on_step)
+            self._others[size] = Comparer(bundle, self.device, self._on_step)
         self._others[size].neuron = self.neuron
         return self._others[size]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -32,10 +32,11 @@ from retrieval.head import Array
 from retrieval.indexing import IndexReport, index_galleries, outermost, remove
 from retrieval.network import Step
 from retrieval.pictures import Pixels, Source
-from retrieval.pipeline import LocalPipeline
+from retrieval.pipeline import LocalPipeline, Pipeline
 from retrieval.scan import Advance
 from retrieval.search import Hit, rescored
-from retrieval.settings import PLAINLY, POOL, RECALL, How
+from retrieval.settings import PLAINLY, POOL, RECALL, How, RunsOn
+from retrieval.shards import WHOLE, Shard
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.under_way import noted
@@ -44,6 +45,7 @@ from retrieval.upkeep import Stage, open_index
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
 
 ABSENT = "the file is not there now: is its disk mounted?"
+LEFT_ALONE = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
 
@@ -102,8 +104,11 @@ class Engine:
         device: str = "auto",
         on_step: Step = lambda step: None,
         address: str | None = None,
+        is_here: bool = True,
     ) -> Engine:
         """The engine of a new store, with the model `default` where none is named; an existing one is opened.
+
+        The network of a new store is opened at once, unless pictures are to be embedded elsewhere (not `is_here`).
 
         With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
         another store; an existing store's must lie there already.
@@ -112,7 +117,8 @@ class Engine:
             return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
         comparer = Comparer(find_bundle(model or "default"), device, on_step)
         name = _name_in_store(comparer.bundle, model or "default")
-        comparer.load()  # a model that cannot run leaves no store behind
+        if is_here:
+            comparer.load()  # a model that cannot run leaves no store behind
         catalogue = Catalogue(Path(store), create=True, address=address)
         if catalogue.setting("model") is None:
             catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
@@ -182,12 +188,18 @@ class Engine:
         advance: Advance = lambda files: None,
         on_folders: Callable[[list[bytes]], None] = lambda folders: None,
         on_stage: Stage = lambda title, pictures: None,
+        shard: Shard = WHOLE,
+        runs_on: RunsOn = RunsOn.local,
+        workers: int | None = None,
     ) -> IndexReport:
         """Bring these galleries (all known ones where none is given) up to date in the store.
 
         Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
         is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
         kind or size is tuned; `on_stage` is told of that and `advance` of its progress.
+
+        On Ray, files are read and embedded by the `workers` of a cluster (None: all that it has room for). A shard
+        of the galleries' files leaves the index as it is, for a run without one or a query to follow.
         """
         absent: list[Place] = []
         if galleries:
@@ -197,16 +209,17 @@ class Engine:
         if not folders:
             raise GalleryError(NO_GALLERY)
         on_folders(folders)
-        fingerprint, size = self.bundle.fingerprint, self.bundle.card.preprocessing.size
-        with noted(self.catalogue, folders) as note:
+        fingerprint = self.bundle.fingerprint
+        with noted(self.catalogue, folders) as note, self._pipeline(runs_on, workers) as pipeline:
 
             def advanced(files: int) -> None:
                 advance(files)
                 note(files)
 
-            pipeline = LocalPipeline(self.catalogue, self._comparer.network, fingerprint, size)
-            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced)
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced, shard)
         self._comparer.unload()  # its memory is the index's now
+        if not shard.is_all:
+            return replace(report, kept_roots=(*absent, *report.kept_roots), notes=(f"{shard} is done; {LEFT_ALONE}",))
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
         self._hold((self.catalogue.generation, index))
         left = leave_former_home(self.catalogue, fingerprint)
@@ -215,6 +228,19 @@ class Engine:
             self.tune(on_stage=on_stage, advance=advance)
         notes = () if left is None else (left,)
         return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
+
+    @contextmanager
+    def _pipeline(self, runs_on: RunsOn, workers: int | None) -> Iterator[Pipeline]:
+        bundle = self.bundle
+        if runs_on is RunsOn.ray:
+            from retrieval.ray_cluster import connected
+            from retrieval.ray_pipeline import RayPipeline
+
+            with connected(), closing(RayPipeline(self.catalogue, bundle, self._comparer.device, workers)) as pipeline:
+                yield pipeline
+        else:
+            size = bundle.card.preprocessing.size
+            yield LocalPipeline(self.catalogue, self._comparer.network, bundle.fingerprint, size)
 
     def tune(
         self,

@@ -29,3 +29,7 @@ class GalleryError(RetrievalError):
 
 class SettingError(RetrievalError):
     """A value of the environment that cannot be used."""
+
+
+class ClusterError(RetrievalError):
+    """A Ray cluster that cannot be found, or cannot do the work."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 from retrieval.addresses import is_address, located
 from retrieval.pictures import bytes_at
@@ -16,9 +17,12 @@ _MOST = 64  # files
 _MOST_BYTES = 2**28
 
 
-def fetch_ahead(files: Iterator[Found | Unreadable]) -> Iterator[Found | Unreadable]:
+F = TypeVar("F", bound=Found | Unreadable)
+
+
+def fetch_ahead(files: Iterable[F]) -> Iterator[F]:
     """The same in the same order; the content of those that lie elsewhere is on its way here."""
-    waiting: deque[Found | Unreadable] = deque()
+    waiting: deque[F] = deque()
     held = 0
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetcher")
     try:
@@ -39,13 +43,13 @@ def fetch_ahead(files: Iterator[Found | Unreadable]) -> Iterator[Found | Unreada
     pool.shutdown(wait=False)  # what was given last may still be on its way
 
 
-def _begun(file: Found | Unreadable, pool: ThreadPoolExecutor) -> Found | Unreadable:
+def _begun(file: F, pool: ThreadPoolExecutor) -> F:
     if isinstance(file, Unreadable) or file.content is not None:
         return file
     place = os.fspath(located(file.path))
     if not is_address(place):
         return file
-    return file._replace(content=pool.submit(bytes_at, place).result)
+    return cast(F, file._replace(content=pool.submit(bytes_at, place).result))
 
 
 def _size(file: Found | Unreadable) -> int:

@@ -15,7 +15,7 @@ from retrieval.errors import GalleryError, PictureError
 from retrieval.lists import count_list, walk_list
 from retrieval.remote import Entry, Unreachable, examined, unanswered
 from retrieval.remote_walk import count_remote, walk_remote
-from retrieval.tars import Seen, opened_tars, seen_at
+from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, count_files, walk
 
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -73,19 +73,19 @@ def _resolved(path: Path) -> bytes:
     return os.fsencode(real)
 
 
-def walk_gallery(gallery: bytes, passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
-    """All that is met in a gallery, in the order of the paths' bytes; `tars` are those known, by their versions.
+def walk_gallery(gallery: bytes, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
+    """All that is met in a gallery, in the order of the paths' bytes; `is_read` tells which tars need not be.
 
     Raises GalleryError where it is not there, or its server does not answer.
     """
     text = os.fsdecode(gallery)
     if text.startswith(LIST):
-        return walk_list(gallery, passed_over, tars)
+        return walk_list(gallery, passed_over, is_read)
     if not is_address(text):
         return walk(gallery, passed_over)
     if is_tar(text):
-        return opened_tars(iter([_seen_tar(gallery, text.removeprefix(TAR))]), passed_over, tars)
-    return walk_remote(text, passed_over, tars)
+        return opened_tars(iter([_seen_tar(gallery, text.removeprefix(TAR))]), passed_over, is_read)
+    return walk_remote(text, passed_over, is_read)
 
 
 def count_met(galleries: Iterable[bytes]) -> int | None:

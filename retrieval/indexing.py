@@ -18,6 +18,7 @@ from retrieval.addresses import LIST, TAR, Place, is_address, located
 from retrieval.galleries import gallery_at
 from retrieval.pipeline import Pipeline
 from retrieval.scan import Advance, Scan, Tally
+from retrieval.shards import WHOLE, Shard
 from retrieval.upkeep import open_index
 
 
@@ -96,12 +97,13 @@ def index_galleries(
     fingerprint: str,
     galleries: Iterable[bytes],
     advance: Advance = lambda files: None,
+    shard: Shard = WHOLE,
 ) -> IndexReport:
-    """Bring the catalogue up to date with these folders. Each batch is committed as it is done."""
+    """Bring the catalogue up to date with these folders, or a shard of each. A batch is committed as it is done."""
     started = time.perf_counter()
     tally = Tally()
     for gallery in galleries:
-        Scan(catalogue, pipeline, fingerprint, gallery, tally, advance).run()
+        Scan(catalogue, pipeline, fingerprint, gallery, tally, advance, shard).run()
     return IndexReport(
         added=tally.added,
         reused=tally.reused,

@@ -13,7 +13,7 @@ from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.pictures import open_file
 from retrieval.remote import Unreachable, examined, unanswered
-from retrieval.tars import Seen, opened_tars, seen_at
+from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, Unreadable
 
 _EXAMINED = 16  # files at once
@@ -31,13 +31,13 @@ class _Line:
     label: str
 
 
-def walk_list(root: bytes, passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
+def walk_list(root: bytes, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
     """The pictures and tars that a list names, in the order of their paths, which lie below the list's own.
 
     A line is an address, or a path as seen from the list, and after a tab perhaps a label. A list from elsewhere names
     no file of this machine. Raises GalleryError where the list cannot be read.
     """
-    return opened_tars(ahead(_examined, _lines(root), _EXAMINED, _EXAMINED_AHEAD), passed_over, tars)
+    return opened_tars(ahead(_examined, _lines(root), _EXAMINED, _EXAMINED_AHEAD), passed_over, is_read)
 
 
 def count_list(root: bytes) -> int | None:

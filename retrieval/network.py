@@ -64,8 +64,10 @@ class Network(Protocol):
         ...
 
 
-def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> Network:
-    """The bundle's backbone on a device: `auto` takes a GPU where there is one, else the CPU.
+def open_network(
+    bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None, cores: int | None = None
+) -> Network:
+    """The bundle's backbone on a device: `auto` takes a GPU where there is one, else the CPU, on at most so many cores.
 
     The first use on a CPU converts the network into the cache folder, calling `on_step`; later uses
     import no torch. Raises ModelError.
@@ -76,7 +78,7 @@ def open_network(bundle: Bundle, device: str = "auto", on_step: Step = lambda st
         found = torch_device(device)
         if found != "cpu":
             return _TorchNetwork(bundle, found)
-    return _OpenVinoNetwork(bundle, on_step)
+    return _OpenVinoNetwork(bundle, on_step, cores)
 
 
 def limit_threads(most: int) -> None:
@@ -136,9 +138,10 @@ class _OpenVinoNetwork:
 
     device = "cpu"
 
-    def __init__(self, bundle: Bundle, on_step: Step) -> None:
+    def __init__(self, bundle: Bundle, on_step: Step, cores: int | None) -> None:
         self._bundle = bundle
         self._on_step = on_step
+        self._limit = {} if cores is None else {"INFERENCE_NUM_THREADS": str(cores)}
         fast = self._compiled({"PERFORMANCE_HINT": "THROUGHPUT"})
         count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._streams = ThreadPoolExecutor(count, thread_name_prefix="stream")
@@ -154,6 +157,7 @@ class _OpenVinoNetwork:
         return self._compiled(options).create_infer_request()
 
     def _compiled(self, options: dict[str, str]) -> Any:
+        options = options | self._limit
         folder = _prepared(self._bundle, self._on_step)
         try:
             return _compiled(folder, options)

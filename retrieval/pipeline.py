@@ -15,9 +15,10 @@ from retrieval.errors import PictureError
 from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.network import Network
-from retrieval.pictures import PictureInfo, Pixels, content_hash, load
+from retrieval.pictures import PictureInfo, Pixels, load
+from retrieval.reading import hashed
 from retrieval.remote import Unreachable, unanswered
-from retrieval.walk import Found, Unreadable, opened
+from retrieval.walk import Found, Unreadable
 
 BATCH = 32  # pictures of a transaction
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
@@ -122,8 +123,7 @@ class LocalPipeline:
 
     def _read_one(self, found: Found) -> _Decoded | Unreadable:
         try:
-            with opened(found) as file:
-                content = content_hash(file)
+            with hashed(found) as (file, content):
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)

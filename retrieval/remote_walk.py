@@ -13,7 +13,7 @@ from retrieval.addresses import folder_name, is_tar
 from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.remote import Entry, Unreachable, examined, listed, unanswered
-from retrieval.tars import Seen, opened_tars, seen_at
+from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, Unreadable, is_wanted
 
 _LISTED = 8  # folders at once
@@ -22,14 +22,14 @@ _EXAMINED = 16  # files at once
 _EXAMINED_AHEAD = 64
 
 
-def walk_remote(folder: str, passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
+def walk_remote(folder: str, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
     """Pictures below a folder; names with a dot at the front are left out, and tars are entered as folders are.
 
-    A tar whose version is that in `tars` is not read again. Raises GalleryError where the server does not answer, or
+    `is_read` tells which tars need not be read. Raises GalleryError where the server does not answer, or
     there is no such folder.
     """
     met = ahead(partial(_examined, folder), _below(folder, passed_over), _EXAMINED, _EXAMINED_AHEAD)
-    return opened_tars(met, passed_over, tars)
+    return opened_tars(met, passed_over, is_read)
 
 
 def count_remote(folder: str) -> int | None:

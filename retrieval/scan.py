@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from indexes.catalogue import Catalogue, holds
 from indexes.records import KnownFile
-from retrieval.addresses import Place, located
+from retrieval.addresses import Place, located, tar_of
 from retrieval.galleries import walk_gallery
 from retrieval.pipeline import IN_WORK, Batch, Pipeline
+from retrieval.shards import WHOLE, Shard
 from retrieval.tars_read import TarsRead
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable
 
@@ -35,10 +36,17 @@ class Tally:
 
 
 class Scan:
-    """One pass over one gallery."""
+    """One pass over one gallery, or over the files of it that are in a shard."""
 
     def __init__(
-        self, catalogue: Catalogue, pipeline: Pipeline, fingerprint: str, gallery: bytes, tally: Tally, advance: Advance
+        self,
+        catalogue: Catalogue,
+        pipeline: Pipeline,
+        fingerprint: str,
+        gallery: bytes,
+        tally: Tally,
+        advance: Advance,
+        shard: Shard = WHOLE,
     ) -> None:
         self.catalogue = catalogue
         self.pipeline = pipeline
@@ -46,6 +54,7 @@ class Scan:
         self.gallery = gallery
         self.tally = tally
         self.advance = advance
+        self.shard = shard
         catalogue.root_of(gallery)  # a gallery without pictures is known too
         self.vanished: list[int] = []
         self.returned: list[int] = []
@@ -69,23 +78,31 @@ class Scan:
             while in_work:
                 in_work.popleft().result()
         self._settle_vanished()
-        self.catalogue.keep_failures(self.gallery, self.failed | self._standing_failures())
+        self.catalogue.keep_failures(self.gallery, self.failed | self._standing_failures(), self._is_mine)
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
         tars = self.catalogue.archives(self.gallery)
-        met = walk_gallery(self.gallery, self.tally.passed_over, tars)
-        for found, known in _merged(met, self.catalogue.known_files(self.gallery)):
-            if isinstance(found, Unreadable):
-                if found.is_folder:
-                    self.closed_folders.append(found.path + b"/")
-                yield self.tars.given(found)
-            elif isinstance(found, Unchanged):
+        known_files = (known for known in self.catalogue.known_files(self.gallery) if self._is_mine(known.path))
+        met = walk_gallery(
+            self.gallery,
+            self.tally.passed_over,
+            lambda tar, version: not self._is_mine(tar) or tars.get(tar) == version,
+        )
+        for found, known in _merged(met, known_files):
+            if isinstance(found, Unreadable) and found.is_folder:
+                self.closed_folders.append(found.path + b"/")
+            if isinstance(found, Unchanged):
                 self.standing.append(found.path + b"/")
             elif isinstance(found, Opened):
                 self.tars.open(found)
             elif isinstance(found, Closed):
                 self.tars.close(found)
+            elif found is not None and not self._is_mine(found.path):
+                self.seen += isinstance(found, Found)  # the gallery is not empty, only this shard may be
+                self.advance(1)
+            elif isinstance(found, Unreadable):
+                yield self.tars.given(found)
             elif found is None:
                 assert known is not None
                 self._settle(known)
@@ -117,6 +134,10 @@ class Scan:
         if not self.standing:
             return set()
         return {path for path, _ in self.catalogue.failures() if path.startswith(tuple(self.standing))}
+
+    def _is_mine(self, path: bytes) -> bool:
+        """Whether a file is of this run's shard; the members of a tar are where it is."""
+        return self.shard.is_all or self.shard.holds(tar_of(path) or path)
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.picture() for read in batch.read]

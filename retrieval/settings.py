@@ -38,6 +38,13 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class RunsOn(StrEnum):
+    """Where galleries are read and embedded: on this machine, or on a Ray cluster."""
+
+    local = "local"
+    ray = "ray"
+
+
 class MethodName(StrEnum):
     """How heatmaps are made; `retrieval/methods.py` has the methods."""
 

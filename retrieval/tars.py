@@ -6,7 +6,7 @@ import os
 import tarfile
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,9 @@ from retrieval.addresses import is_address, is_tar, member_path
 from retrieval.errors import PictureError
 from retrieval.remote import MOST_BYTES, Entry, Unreachable, copied, unanswered
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted
+
+IsRead = Callable[[bytes, str], bool]
+"""Whether the tar with this path and version need not be read."""
 
 _LABEL = b".cls"  # as WebDataset calls a class
 _LONGEST = 200  # bytes of a label
@@ -71,8 +74,8 @@ def seen_at(path: bytes, entry: Entry, label: str | None = None) -> Seen:
     return Seen(path, entry.address, size, entry.mtime, entry.version or untold, label)
 
 
-def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], tars: dict[bytes, str]) -> Iterator[Met]:
-    """The same with each tar's members in its place; one that is in `tars` with its version is not read again.
+def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
+    """The same with each tar's members in its place; one that need not be read again is `Unchanged`.
 
     While one is read the next is fetched.
     """
@@ -81,7 +84,7 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], ta
     with ThreadPoolExecutor(1, thread_name_prefix="tars") as pool:
         for each in chain(seen, repeat(None)):
             if each is not None:
-                wanted = isinstance(each, Seen) and each.is_tar and not _is_read(each, tars)
+                wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)
                 waiting.append((each, pool.submit(tar_file, each.place) if isinstance(each, Seen) and wanted else None))
                 fetching += wanted
                 if fetching < _COPIES and len(waiting) < _AHEAD:
@@ -91,10 +94,6 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], ta
             next_one, file = waiting.popleft()
             fetching -= file is not None
             yield from _met(next_one, file, passed_over)
-
-
-def _is_read(tar: Seen, tars: dict[bytes, str]) -> bool:
-    return tar.tar_version != "" and tars.get(tar.path) == tar.tar_version
 
 
 def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Counter[str]) -> Iterator[Met]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from retrieval.addresses import located
 from retrieval.names import is_output
-from retrieval.pictures import File, is_picture_name, open_file
+from retrieval.pictures import is_picture_name
 
 
 class Found(NamedTuple):
@@ -65,16 +62,6 @@ class Closed:
 
 Met = Found | Unreadable | Unchanged | Opened | Closed
 """What a pass over a gallery meets, in the order of its paths."""
-
-
-@contextmanager
-def opened(found: Found) -> Iterator[File]:
-    """What was found, opened for reading. Raises PictureError."""
-    if found.content is not None:
-        yield io.BytesIO(found.content())
-    else:
-        with open_file(located(found.path)) as file:
-            yield file
 
 
 def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Found | Unreadable]:

@@ -17,6 +17,7 @@ from retrieval.addresses import (
     located,
     member_of,
     member_path,
+    tar_of,
     told_place,
 )
 from retrieval.errors import GalleryError
@@ -100,3 +101,17 @@ def test_names_for_people() -> None:
 )
 def test_the_folder_that_labels(text: str, name: str) -> None:
     assert folder_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "tar"),
+    [
+        (b"s3://b/c.tar/d/x.jpg#512+10", b"s3://b/c.tar"),
+        (b"tar:/a/\xff.tar/x.jpg#512+10", b"tar:/a/\xff.tar"),
+        (b"list:/a/l.txt/tar:/b.tar/x.jpg#512+10", b"list:/a/l.txt/tar:/b.tar"),
+        (b"s3://b/c.tar", None),
+        (b"/a/b.tar/x.jpg#512+10", None),  # a folder of this name
+    ],
+)
+def test_the_tar_that_a_path_lies_in(path: bytes, tar: bytes | None) -> None:
+    assert tar_of(path) == tar

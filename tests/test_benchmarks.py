@@ -182,3 +182,12 @@ def test_milvus_is_measured_beside_faiss() -> None:
     for found in told["indexes"].values():
         assert [len(found["seconds"][what]) for what in ("made", "search", "search in a label")] == [1, 3, 3]
         assert found["bytes"] > 4 * 1280
+
+
+def test_ray_is_measured_beside_the_plain_pipeline() -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
+    told = measured("ray_overhead", "measure(None, generated=3, rounds=1)")
+    plain, *on_ray = (taken for (taken,) in told["seconds"].values())
+    assert list(told["ratios"].values()) == [taken / plain for taken in on_ray]
+    assert list(told["setup"]["embedded"].values()) == [[3], [3], [3]]
+    assert told["connecting_seconds"].keys() == told["ratios"].keys()

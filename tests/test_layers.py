@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
 JOINS |= {"tars_read", "pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
+JOINS |= {"ray_pipeline", "claims"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
 OPEN_STORES = {"commands.gallery", "serving.app", "serving.holding", "serving.indexer", "serving.service"}
 OPEN_STORES |= {"commands.arguments", "serving.child"}
@@ -65,21 +66,22 @@ LAYERS = tuple(
     grid_game faithfulness
     compare search cropped
     focus looks
-    explain indexing under_way baselines checked matches
-    scan
+    explain indexing under_way baselines checked matches ray_pipeline
+    scan claims
     tars_read pipeline
-    galleries fetch
-    lists remote_walk
+    galleries ray_worker
+    lists remote_walk fetch
     tars
     methods upkeep correspond verify
     masked closed_form tuning calibration randomised sanity_pictures
-    network split
+    network split blocks ray_cluster
+    reading
     model samples overlay demo duplicates
     bundle walk backbones evaluate blur cam glances
     pictures fit verdicts alignment candidates stars
     remote
     presets head files metrics progress pairs
-    settings names groups selecting ahead
+    settings names groups selecting ahead shards portions ray_desk
     addresses
     errors
     """.strip().splitlines()

@@ -9,7 +9,8 @@ import typer
 
 from retrieval.errors import RetrievalError
 from retrieval.names import safe_name
-from retrieval.settings import find_store
+from retrieval.settings import RunsOn, find_store
+from retrieval.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from retrieval.measure import Subject
@@ -29,6 +30,20 @@ def check_index(address: str | None, store: Path) -> None:
             check_address(address, store)
         except ValueError as error:
             raise typer.BadParameter(f"--index: {error}") from error
+
+
+def chosen_shard(text: str | None) -> Shard:
+    """The part of a gallery that --shards names, or all of it. Raises BadParameter."""
+    try:
+        return WHOLE if text is None else parse_shard(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--shards: {error}") from error
+
+
+def check_engine(runs_on: RunsOn) -> None:
+    """Raises ClusterError where what it runs on is not installed."""
+    if runs_on is RunsOn.ray:
+        import retrieval.ray_cluster  # noqa: F401
 
 
 def check_outputs(folder: Path | None, page: Path | None = None) -> None:

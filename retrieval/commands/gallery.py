@@ -11,11 +11,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_index, check_outputs, store_folder
-from retrieval.commands.options import AsJson, IndexAt, Model, OnDevice, Page, Seed, Store
+from retrieval.commands.arguments import check_engine, check_index, check_outputs, chosen_shard, store_folder
+from retrieval.commands.options import (
+    AsJson,
+    IndexAt,
+    Model,
+    OnDevice,
+    OnEngine,
+    Page,
+    Seed,
+    Shards,
+    Store,
+    Workers,
+)
 from retrieval.commands.printing import err, out, print_json, tell_file
 from retrieval.errors import GalleryError
-from retrieval.settings import RECALL, Device
+from retrieval.settings import RECALL, Device, RunsOn
 
 
 def index(
@@ -39,6 +50,9 @@ def index(
     model: Model = None,
     device: OnDevice = Device.auto,
     index_at: IndexAt = None,
+    runs_on: OnEngine = RunsOn.local,
+    workers: Workers = None,
+    shards: Shards = None,
     as_json: AsJson = False,
 ) -> None:
     """Take folders of pictures into the store, or bring it up to date with them.
@@ -55,24 +69,33 @@ def index(
     from retrieval.progress import Bar
     from retrieval.watching import prepared_steps
 
+    shard = chosen_shard(shards)
+    if workers is not None and runs_on is RunsOn.local:
+        raise typer.BadParameter("--workers is for --engine ray: leave it out, or give that")
     place = store_folder(store)
     if not galleries and not is_store(place):
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
+    check_engine(runs_on)
     check_index(index_at, place)  # neither does an index that cannot be reached
     address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
     with prepared_steps(err) as on_step:
-        engine = Engine.create(place, model, device, on_step, address)
+        is_here = runs_on is RunsOn.local
+        engine = Engine.create(place, model, device, on_step, address, is_here)
         if index_at is not None:
             engine.keep_index_at(index_at)
-        engine.load()
+        if is_here:
+            engine.load()
     with Bar(err, "Indexing") as progress:
         report = engine.index(
             *(galleries or ()),
             advance=progress.advance,
             on_folders=lambda folders: progress.start(lambda: count_met(folders)),
             on_stage=lambda title, count: progress.restart(title, lambda: count or None),
+            shard=shard,
+            runs_on=runs_on,
+            workers=workers,
         )
     engine.close()
     if as_json:

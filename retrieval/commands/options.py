@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.settings import Device, MethodName, PresetName
+from retrieval.settings import Device, MethodName, PresetName, RunsOn
 
 Store = Annotated[
     Path | None,
@@ -43,6 +43,17 @@ Model = Annotated[
 ]
 NamedModel = Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+OnEngine = Annotated[
+    RunsOn, typer.Option("--engine", help="Where pictures are read and embedded: here, or on a Ray cluster.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="With --engine ray. [default: as many as the cluster has room for]"),
+]
+Shards = Annotated[
+    str | None,
+    typer.Option("--shards", metavar="I/N", help="Index only the I-th of N parts; N such runs together do all."),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,169 @@
+"""The Ray cluster that an indexing runs on: found or started, its room for workers, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from retrieval.errors import ClusterError, ModelError
+
+try:
+    import ray
+    import ray.data
+except ImportError as error:
+    raise ClusterError("--engine ray needs Ray: install it with `pip install 'retrieve-explain[ray]'`") from error
+
+ADDRESS = "RAY_ADDRESS"
+_CORES = 2  # of a worker on CPUs: more are served better by more workers
+_MOST_CORES = 8  # of a worker with a GPU, which decodes on them
+_NODE = "ray.io/node-id"
+_PROBES, _PATIENCE = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
+_STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
+_QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How many workers there are, and what each has; `silent` are nodes that do not answer, where none is started."""
+
+    workers: int
+    device: str
+    cores: int
+    gpus: int = 0
+    silent: tuple[str, ...] = ()
+
+    @property
+    def selector(self) -> dict[str, str] | None:
+        """Which nodes Ray may choose."""
+        return {_NODE: f"!in({','.join(self.silent)})"} if self.silent else None
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """A cluster to work on: RAY_ADDRESS, else one that runs on this machine, else one of its own until the end.
+
+    Raises ClusterError.
+    """
+    if ray.is_initialized():  # by the program that uses this one
+        yield
+        return
+    _be_quiet()
+    try:
+        _connect(os.environ.get(ADDRESS))
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    if address and address.startswith("ray://"):
+        raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
+    try:
+        if address not in (None, "auto", "local"):
+            _reach(address)  # Ray itself asks for a minute
+        if address != "local":
+            ray.init(address=address or "auto", **_QUIET)
+            return
+    except (OSError, RuntimeError, ValueError) as error:
+        if address and address != "auto":
+            raise ClusterError(
+                f"the Ray cluster at {address} cannot be used ({first_line(error)}): start it with"
+                f" `ray start --head`, or take {ADDRESS} away"
+            ) from error
+        ray.shutdown()
+    ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), _PATIENCE):
+        pass
+
+
+def _be_quiet() -> None:
+    """Nothing of Ray's own on our streams, and nothing that it tells its makers."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray._private.worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
+    warnings.filterwarnings("ignore", module=r"ray\b")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def crew(device: str, most: int | None = None) -> Crew:
+    """The workers that the cluster has room for, or `most`: with a GPU each where it has some and they are not refused.
+
+    Raises ModelError and ClusterError.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with ThreadPoolExecutor(_PROBES) as probes:
+        answers = list(probes.map(_does_answer, nodes))
+    there = [node["Resources"] for node, does_answer in zip(nodes, answers, strict=True) if does_answer]
+    found = _crew([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in there], device)
+    if found.workers < 1:
+        raise ClusterError("the Ray cluster has no CPU for a worker: start a node with `ray start --address …`")
+    silent = tuple(node["NodeID"] for node, does_answer in zip(nodes, answers, strict=True) if not does_answer)
+    return replace(found, workers=min(most or found.workers, found.workers), silent=silent)
+
+
+def _does_answer(node: dict[str, Any]) -> bool:
+    """Whether the node's own process is there: Ray itself takes half a minute to notice that one is gone."""
+    try:
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _PATIENCE):
+            return True
+    except OSError:
+        return False
+
+
+def _crew(room: list[tuple[int, int]], device: str) -> Crew:
+    with_gpus = [(cpus, gpus) for cpus, gpus in room if gpus and cpus]
+    if device == "cuda" and not with_gpus:
+        raise ModelError("the Ray cluster has no GPU: leave --device out, or give --device cpu")
+    if with_gpus and device in ("auto", "cuda"):
+        cores = max(1, min(_MOST_CORES, *(cpus // gpus for cpus, gpus in with_gpus)))
+        return Crew(sum(min(gpus, cpus // cores) for cpus, gpus in with_gpus), "cuda", cores, gpus=1)
+    cores = _CORES if any(cpus >= _CORES for cpus, _ in room) else 1
+    return Crew(sum(cpus // cores for cpus, _ in room), "cpu" if device == "auto" else device, cores)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a worker, or what it had done, was lost: it can be done again."""
+    kinds = (
+        ray.exceptions.RayActorError,
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.ObjectLostError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.LocalRayletDiedError,
+    )
+    return isinstance(error, kinds) and not _lacks_program(error)
+
+
+def explained(error: BaseException) -> ClusterError:
+    """What else Ray ends with, in a sentence."""
+    if _lacks_program(error):
+        return ClusterError(
+            f"a machine of the Ray cluster lacks this program ({_lacks_program(error)}):"
+            " install the same version, with its extra [ray], on every machine"
+        )
+    return ClusterError(f"the Ray cluster failed ({first_line(error)}): look at its logs, and run the command again")
+
+
+def _lacks_program(error: BaseException) -> str:
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,216 @@
+"""Files to descriptors on a Ray cluster: blocks stream through Ray Data's actors; what is lost is done again."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from threading import Thread
+
+import ray
+from ray.util.annotations import RayDeprecationWarning
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from indexes.catalogue import Catalogue
+from indexes.errors import StoreError
+from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, packed, program, unpacked
+from retrieval.bundle import Bundle
+from retrieval.claims import Claims
+from retrieval.errors import ClusterError, PictureError
+from retrieval.pipeline import Batch
+from retrieval.portions import portions
+from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
+from retrieval.ray_desk import Desk, Question
+from retrieval.ray_worker import Worker
+from retrieval.reading import opened
+from retrieval.settings import MAX_MEGAPIXELS
+from retrieval.walk import Found, Unreadable
+
+_PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part
+_LARGEST_PORTION = 400_000  # of them all: what the driver holds of them
+_AT_ONCE = 3  # blocks of a worker: one is embedded, one decoded, one read
+_PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the workers that were left
+_MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
+
+
+class RayPipeline:
+    """Workers read, hash, decode and embed; the store is here alone, and answers what is known already.
+
+    For a process that is connected to a cluster. `workers` are at most so many; None: all that it has room for.
+    """
+
+    def __init__(self, catalogue: Catalogue, bundle: Bundle, device: str, workers: int | None) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._workers = workers
+        self._claims = Claims(catalogue, bundle.fingerprint)
+        self._numbers = 0
+        self._failure: StoreError | None = None
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here)(Desk)
+        self._desk = actor.remote()
+        self._clerk = Thread(target=self._answer_questions, name="clerk", daemon=True)
+        self._clerk.start()
+
+    def close(self) -> None:
+        """Give back what it holds of the cluster."""
+        ray.kill(self._desk)
+        self._clerk.join()
+
+    def batches(self, changed: Iterator[Found | Unreadable]) -> Generator[Batch, None, None]:
+        """All these files, a portion after the other; a broken one fails itself. Raises ClusterError."""
+        size = min(_PORTION * crew(self._device, self._workers).workers, _LARGEST_PORTION)
+        for portion in portions(changed, size):
+            failures = [(file.path, file.reason) for file in portion if isinstance(file, Unreadable)]
+            if failures:
+                yield Batch(failures=failures)
+            yield from self._all_done([file for file in portion if isinstance(file, Found)])
+
+    def _all_done(self, files: list[Found]) -> Generator[Batch, None, None]:
+        """These files, each once, however often workers are lost."""
+        blocks = self._blocks(files)
+        losses = 0
+        while blocks:
+            left = {block.number: block for block in blocks}
+            loss: BaseException | None = None
+            try:
+                for answer in self._answers(blocks):
+                    block = left.pop(answer.number)
+                    _check(answer, block)
+                    yield self._claims.settle(block, answer.files)
+            except ray.exceptions.RayError as error:
+                loss = self._as_loss(error)
+            losses = losses + 1 if loss and len(left) == len(blocks) else 0
+            if loss and losses >= _MOST_LOSSES:
+                raise ClusterError(
+                    f"workers were lost {losses} times in a row with nothing done ({first_line(loss)}):"
+                    " look at the cluster, and run the command again"
+                ) from loss
+            blocks = self._again(left)
+            if loss:
+                time.sleep(_PAUSE)
+
+    def _as_loss(self, error: BaseException) -> BaseException:
+        if self._failure is not None:
+            raise self._failure from error
+        if not is_loss(error):
+            raise explained(error) from error
+        return error
+
+    def _again(self, left: dict[int, Block]) -> list[Block]:
+        """What has not come back. Of what two lost workers had begun, each file goes alone: one may have been why.
+
+        Raises ClusterError where it was so too often.
+        """
+        begun = self._claims.begun()
+        waiting = list(self._claims.take_back())
+        suspects = [left[number] for number in left if number in begun]
+        worst = [block for block in suspects if block.losses + 1 >= _MOST_LOSSES]
+        if worst:
+            raise ClusterError(_told(worst))
+        calm = [block for number, block in left.items() if number not in begun]
+        again = [part for block in suspects for part in self._parts(block)]
+        return [*calm, *self._blocks(waiting), *again]
+
+    def _parts(self, block: Block) -> list[Block]:
+        return self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
+
+    def _blocks(self, files: Sequence[Found], size: int = BLOCK, losses: int = 0) -> list[Block]:
+        some = iter(files)
+        blocks: list[Block] = []
+        while found := list(islice(some, size)):
+            blocks.append(Block(self._numbers, packed([each._replace(content=None) for each in found]), losses))
+            self._numbers += 1
+        return blocks
+
+    def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+        """One execution of Ray Data. It ends with Ray's error where a worker is lost.
+
+        Ray's own restarts are off: a worker of a lost machine would wait for room elsewhere, and its blocks with it,
+        for ever where the cluster is full.
+        """
+        at = crew(self._device, self._workers)
+        rows = [{"number": block.number, "files": block.packed} for block in blocks]
+        strategy = ray.data.ActorPoolStrategy(
+            min_size=1,
+            max_size=min(at.workers, len(blocks)),
+            initial_size=min(at.workers, len(blocks)),
+            max_tasks_in_flight_per_actor=_AT_ONCE + 1,
+            max_concurrent_calls_per_actor=_AT_ONCE,
+            enable_true_multi_threading=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray means to take back all that it has no name for
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                Worker,
+                fn_constructor_args=(vars(self._work(at)), self._desk),
+                batch_size=None,
+                batch_format="numpy",
+                compute=strategy,
+                num_cpus=at.cores,
+                num_gpus=at.gpus or None,
+                label_selector=at.selector,
+                max_restarts=0,
+            )
+        try:
+            for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+                yield from (unpacked(answer) for answer in batch["answer"])
+        finally:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        """End the workers now: Ray keeps those that a loss leaves, and their room, until it knows who is gone."""
+        with suppress(ray.exceptions.RayError):
+            for worker in ray.get(self._desk.enrolled.remote()):
+                ray.kill(worker)
+
+    def _work(self, at: Crew) -> Work:
+        model = self._bundle.folder.name if self._bundle.is_shipped else os.fspath(self._bundle.folder)
+        megapixels = os.environ.get("RETRIEVE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
+        return Work(model, self._bundle.fingerprint, program(), at.device, at.cores, megapixels)
+
+    def _answer_questions(self) -> None:
+        """The clerk's work: from the store, which no worker sees, until the desk is closed."""
+        replies: list[list[bool]] = []
+        try:
+            while True:
+                questions: list[Question] = ray.get(self._desk.questions.remote(replies))
+                replies = [self._claims.ask(number, contents) for number, contents in questions]
+        except StoreError as error:
+            self._failure = error
+            ray.kill(self._desk)
+        except ray.exceptions.RayError:
+            return
+
+
+def _check(answer: Answer, block: Block) -> None:
+    """Whether the worker could work at all. Raises ClusterError where it could not, or sees no file that is there."""
+    if answer.refusal:
+        raise ClusterError(answer.refusal)
+    if all(isinstance(file, Broken) and file.is_out_of_reach for file in answer.files):
+        seen = next((found for found in block.files if _is_in_reach(found)), None)
+        if seen is not None:
+            raise ClusterError(
+                f"{os.fsdecode(seen.path)} cannot be read on {answer.node}, but here it can: mount the gallery at the"
+                " same path on every machine of the cluster"
+            )
+
+
+def _is_in_reach(found: Found) -> bool:
+    try:
+        with opened(found):
+            return True
+    except PictureError:
+        return False
+
+
+def _told(blocks: Sequence[Block]) -> str:
+    files = [os.fsdecode(found.path) for block in blocks for found in block.files]
+    beside = f" or one of {len(files) - 1} beside it" if len(files) > 1 else ""
+    return (
+        f"workers were lost {_MOST_LOSSES} times over {files[0]}{beside}: take it out of the gallery, or give the"
+        " workers more memory, and run the command again"
+    )

@@ -1,0 +1,155 @@
+"""The pipeline on Ray without a cluster: what is lost is done again, and what cannot be is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexes.catalogue import Catalogue
+from retrieval.blocks import BLOCK, Answer, Block, Broken, Seen
+from retrieval.claims import Claims
+from retrieval.errors import ClusterError, ModelError
+from retrieval.pictures import PictureInfo
+from retrieval.walk import Found
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
+from retrieval import ray_cluster, ray_pipeline  # noqa: E402
+from retrieval.ray_cluster import Crew, explained, is_loss  # noqa: E402
+from retrieval.ray_pipeline import RayPipeline  # noqa: E402
+
+_LOST = ray.exceptions.ActorDiedError()
+
+
+def content(found: Found) -> bytes:
+    return found.path.rpartition(b"/")[2].ljust(32)
+
+
+class Alone(RayPipeline):
+    """Its one worker is here: it dies over `killer`, and of other blocks at first `losses` times."""
+
+    def __init__(self, catalogue: Catalogue, killer: bytes = b"", losses: int = 0) -> None:
+        self._claims = Claims(catalogue, "f" * 64)
+        self._numbers = 0
+        self._failure = None
+        self.killer = killer
+        self.losses = losses
+        self.sizes: list[int] = []
+
+    def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+        for block in blocks:
+            files = block.files
+            self.sizes.append(len(files))
+            contents = [content(found) for found in files]
+            wanted = self._claims.ask(block.number, contents)
+            if self.killer in contents or (self.losses and block.number == 1):
+                self.losses -= 1
+                raise _LOST
+            vector = np.ones(4, np.float16)
+            seen = zip(contents, wanted, strict=True)
+            yield Answer(
+                block.number,
+                "here",
+                [Seen(each, PictureInfo(1, 1), vector) if is_mine else Seen(each) for each, is_mine in seen],
+            )
+
+    def brought(self, files: list[Found]) -> list[bytes]:
+        return [read.found.path for batch in self._all_done(files) for read in batch.read]
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return Catalogue(tmp_path / "store", create=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pipeline, "_PAUSE", 0.0)
+
+
+FILES = [Found(b"/gallery/%03d" % number, 1, 1) for number in range(4 * BLOCK)]
+
+
+def test_each_file_comes_once_though_workers_are_lost(catalogue: Catalogue) -> None:
+    pipeline = Alone(catalogue, losses=2)
+    assert sorted(pipeline.brought(FILES)) == [found.path for found in FILES]
+
+
+def test_a_picture_that_kills_each_worker_ends_the_run_by_its_name(catalogue: Catalogue) -> None:
+    killer = FILES[BLOCK + 5]
+    pipeline = Alone(catalogue, killer=content(killer))
+    brought: list[bytes] = []
+    batches = pipeline._all_done(FILES)
+    with pytest.raises(ClusterError, match=r"^workers were lost 3 times over /gallery/037: take it out of the gallery"):
+        brought.extend(read.found.path for batch in batches for read in batch.read)
+    assert set(brought) == {found.path for found in FILES} - {found.path for found in FILES[BLOCK + 5 : 2 * BLOCK]}
+    assert pipeline.sizes[-1] == 1
+
+
+def test_workers_that_are_lost_with_nothing_done_end_the_run(catalogue: Catalogue) -> None:
+    class Hopeless(Alone):
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            self.sizes.append(len(blocks))
+            raise _LOST
+            yield
+
+    pipeline = Hopeless(catalogue)
+    with pytest.raises(ClusterError, match=r"^workers were lost 3 times in a row with nothing done"):
+        pipeline.brought(FILES)
+    assert pipeline.sizes == [4, 4, 4]
+
+
+def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
+    class Blind(Alone):
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            for block in blocks:
+                yield Answer(block.number, "far", [Broken("does not exist", is_out_of_reach=True) for _ in block.files])
+
+    here = tmp_path / "a.jpg"
+    pipeline = Blind(catalogue)
+    files = [Found(bytes(here), 1, 1), Found(bytes(tmp_path / "gone.jpg"), 1, 1)]
+    assert [batch.failures for batch in pipeline._all_done(files)] == [
+        [(found.path, "does not exist") for found in files]
+    ]
+    here.write_bytes(b"here")
+    with pytest.raises(ClusterError, match=f"^{here} cannot be read on far, but here it can: mount the gallery at"):
+        pipeline.brought(files)
+
+
+def test_a_refusal_ends_the_run(catalogue: Catalogue) -> None:
+    class Refusing(Alone):
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            yield Answer(blocks[0].number, "far", refusal="a worker on far cannot work")
+
+    with pytest.raises(ClusterError, match=r"^a worker on far cannot work$"):
+        Refusing(catalogue).brought(FILES)
+
+
+def test_what_ray_ends_with_is_explained() -> None:
+    assert is_loss(_LOST)
+    lacking = ray.exceptions.RaySystemError("Traceback\nModuleNotFoundError: No module named 'retrieval'\n")
+    assert not is_loss(lacking)
+    assert "lacks this program (ModuleNotFoundError: No module named 'retrieval'): install" in str(explained(lacking))
+    assert not is_loss(ValueError("x"))
+
+
+@pytest.mark.parametrize(
+    ("room", "device", "wanted"),
+    [
+        ([(2, 0), (5, 0), (0, 0)], "auto", Crew(3, "cpu", 2)),
+        ([(1, 0), (1, 0)], "auto", Crew(2, "cpu", 1)),
+        ([(16, 0), (32, 4), (8, 1)], "auto", Crew(5, "cuda", 8, 1)),
+        ([(16, 0), (6, 4)], "cuda", Crew(4, "cuda", 1, 1)),
+        ([(16, 4)], "cpu", Crew(8, "cpu", 2)),
+        ([], "auto", Crew(0, "cpu", 1)),
+    ],
+)
+def test_as_many_workers_as_there_is_room_for(room: list[tuple[int, int]], device: str, wanted: Crew) -> None:
+    assert ray_cluster._crew(room, device) == wanted
+
+
+def test_a_gpu_that_is_not_there_is_missed() -> None:
+    with pytest.raises(ModelError, match=r"^the Ray cluster has no GPU: leave --device out"):
+        ray_cluster._crew([(8, 0)], "cuda")
