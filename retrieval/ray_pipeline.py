@@ -32,6 +32,7 @@ from retrieval.walk import Found, Unreadable
 _PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them
 _AT_ONCE = 3  # blocks of a worker: one is embedded, one decoded, one read
+_AT_HAND = 8  # with those that wait there for their turn
 _PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the workers that were left
 _MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
 
@@ -138,7 +139,7 @@ class RayPipeline:
             min_size=1,
             max_size=min(at.workers, len(blocks)),
             initial_size=min(at.workers, len(blocks)),
-            max_tasks_in_flight_per_actor=_AT_ONCE + 1,
+            max_tasks_in_flight_per_actor=_AT_HAND,
             max_concurrent_calls_per_actor=_AT_ONCE,
             enable_true_multi_threading=True,
         )
