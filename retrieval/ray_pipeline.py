@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
+from retrieval.addresses import located
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, packed, program, unpacked
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
@@ -195,7 +196,7 @@ def _check(answer: Answer, block: Block) -> None:
         seen = next((found for found in block.files if _is_in_reach(found)), None)
         if seen is not None:
             raise ClusterError(
-                f"{os.fsdecode(seen.path)} cannot be read on {answer.node}, but here it can: mount the gallery at the"
+                f"{located(seen.path)} cannot be read on {answer.node}, but here it can: mount the gallery at the"
                 " same path on every machine of the cluster"
             )
 
@@ -209,7 +210,7 @@ def _is_in_reach(found: Found) -> bool:
 
 
 def _told(blocks: Sequence[Block]) -> str:
-    files = [os.fsdecode(found.path) for block in blocks for found in block.files]
+    files = [str(located(found.path)) for block in blocks for found in block.files]
     beside = f" or one of {len(files) - 1} beside it" if len(files) > 1 else ""
     return (
         f"workers were lost {_MOST_LOSSES} times over {files[0]}{beside}: take it out of the gallery, or give the"
