@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -210,20 +211,19 @@ def test_one_indexing_at_a_time_whose_error_each_tells_and_a_killed_parent_leave
     shutil.rmtree(gallery)
     uploads = tmp_path / "uploads"
     with processes(store, 2, "--uploads", uploads) as served:
-        one, other = served.workers
         name = served.told("POST", "/api/uploads", indexed.picture.read_bytes())["upload"]
-        os.kill(other, signal.SIGSTOP)
         served.told("POST", "/api/index")
-        os.kill(one, signal.SIGSTOP)
-        os.kill(other, signal.SIGCONT)
-        status, said = served.ask("POST", "/api/index")
-        assert status == 409, said
-        assert served.told("GET", "/api/status")["indexing"] is not None
-        os.kill(one, signal.SIGCONT)
         until(lambda: served.told("GET", "/api/status")["indexing"] is None)
         for told in served.by_each("GET", "/api/status"):
             assert str(gallery) in told["indexing_error"]
         (own,) = folders_of(gallery)
+        with (own / "indexing" / "turn").open("rb") as turn:  # held as one that runs in another process holds it
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            for worker in served.workers:
+                with only(worker, served.workers):
+                    status, said = served.ask("POST", "/api/index")
+                    assert status == 409, said
+                    assert served.told("GET", "/api/status")["indexing"] is not None
         ends(served, served.process.kill, -signal.SIGKILL)
     assert not own.exists()
     assert os.listdir(uploads) == [name]
