@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from indexes.catalogue import Catalogue
 from indexes.records import NewPicture, Twin
+from retrieval.ahead import ahead
 from retrieval.errors import PictureError
 from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
@@ -105,18 +105,9 @@ class LocalPipeline:
 
     def _read_ahead(self, changed: Iterator[Found | Unreadable]) -> Iterator[_Decoded | Unreadable]:
         """Read and decode on threads, a bounded number ahead, in order."""
-        waiting: deque[Future[list[_Decoded | Unreadable]]] = deque()
-        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-        try:
-            fetched = fetch_ahead(changed)
-            while some := list(islice(fetched, _TOGETHER)):
-                waiting.append(readers.submit(self._read, some))
-                if len(waiting) >= _AHEAD // _TOGETHER:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            readers.shutdown(wait=True, cancel_futures=True)
+        fetched = fetch_ahead(changed)
+        some = iter(lambda: list(islice(fetched, _TOGETHER)), [])
+        return chain.from_iterable(ahead(self._read, some, _READERS, _AHEAD // _TOGETHER))
 
     def _read(self, some: list[Found | Unreadable]) -> list[_Decoded | Unreadable]:
         return [found if isinstance(found, Unreadable) else self._read_one(found) for found in some]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.files import explained
 from retrieval.pairs import Codes
@@ -172,14 +172,4 @@ def decoded(path: Path, size: int) -> Pixels | str:
 
 def read_ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """Map on threads, a bounded number ahead of what is asked for, in order."""
-    waiting: deque[Future[Out]] = deque()
-    threads = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-    try:
-        for item in items:
-            waiting.append(threads.submit(work, item))
-            if len(waiting) >= _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        threads.shutdown(wait=True, cancel_futures=True)
+    return ahead(work, items, _READERS, _AHEAD)
