@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from retrieval.addresses import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
 from retrieval.errors import GalleryError, PictureError
 from retrieval.lists import count_list, walk_list
-from retrieval.remote import Entry, Unreachable, examined, unanswered
+from retrieval.remote import Entry, answering, examined
 from retrieval.remote_walk import count_remote, walk_remote
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, count_files, walk
@@ -47,9 +47,8 @@ def gallery_at(address: str) -> bytes:
 def _told(address: str) -> Entry:
     """What its server tells of a gallery. Raises GalleryError."""
     try:
-        return examined(address)
-    except Unreachable as error:
-        raise unanswered(error) from error
+        with answering():
+            return examined(address)
     except PictureError as error:
         raise GalleryError(f"{address} {error.reason}, so nothing was marked missing: check the address") from error
 

@@ -12,7 +12,7 @@ from retrieval.addresses import LIST, TAR, canonical, folder_name, is_address, i
 from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.pictures import open_file
-from retrieval.remote import Unreachable, examined, unanswered
+from retrieval.remote import answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, Unreadable
 
@@ -50,10 +50,8 @@ def _lines(root: bytes) -> list[_Line | Unreadable]:
     """What a list names, each once, by the catalogue's paths."""
     name = os.fsdecode(root).removeprefix(LIST)
     try:
-        with open_file(name) as file:
+        with answering(), open_file(name) as file:
             written = file.read().splitlines()
-    except Unreachable as error:
-        raise unanswered(error) from error
     except PictureError as error:
         raise GalleryError(f"{name} {error.reason}, so nothing was marked missing: check it") from error
     lines: dict[bytes, _Line | Unreadable] = {}
@@ -94,9 +92,8 @@ def _examined(line: _Line | Unreadable) -> Seen | Unreadable:
     try:
         if not is_address(line.place) or line.place.startswith(TAR):
             return _of_file(line)
-        return seen_at(line.path, examined(line.place), line.label)
-    except Unreachable as error:
-        raise unanswered(error) from error
+        with answering():
+            return seen_at(line.path, examined(line.place), line.label)
     except PictureError as error:
         return Unreadable(line.path, error.reason)
 

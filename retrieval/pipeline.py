@@ -17,7 +17,7 @@ from retrieval.head import Array
 from retrieval.network import Network
 from retrieval.pictures import PictureInfo, Pixels, load
 from retrieval.reading import hashed
-from retrieval.remote import Unreachable, unanswered
+from retrieval.remote import answering
 from retrieval.walk import Found, Unreadable
 
 BATCH = 32  # pictures of a transaction
@@ -114,13 +114,11 @@ class LocalPipeline:
 
     def _read_one(self, found: Found) -> _Decoded | Unreadable:
         try:
-            with hashed(found) as (file, content):
+            with answering(), hashed(found) as (file, content):
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self._size)
-        except Unreachable as error:
-            raise unanswered(error) from error
         except PictureError as error:
             return Unreadable(found.path, error.reason)
         return _Decoded(found, content, info, pixels=pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -37,6 +38,15 @@ class Unreachable(PictureError):
     def __init__(self, server: str, reason: str) -> None:
         super().__init__(f"cannot be read: {server} does not answer ({reason})")
         self.server = server
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Ends what is done in it with a GalleryError where a server does not answer: not one picture is at fault."""
+    try:
+        yield
+    except Unreachable as error:
+        raise unanswered(error) from error
 
 
 def unanswered(error: Unreachable) -> GalleryError:

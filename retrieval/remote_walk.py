@@ -12,7 +12,7 @@ from itertools import islice
 from retrieval.addresses import folder_name, is_tar
 from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
-from retrieval.remote import Entry, Unreachable, examined, listed, unanswered
+from retrieval.remote import Entry, answering, examined, listed
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, Unreadable, is_wanted
 
@@ -48,9 +48,8 @@ def _examined(gallery: str, entry: Entry | Unreadable) -> Seen | Unreadable:
         return entry
     path = os.fsencode(entry.address)
     try:
-        told = examined(entry.address) if entry.size is None else entry
-    except Unreachable as error:
-        raise unanswered(error) from error
+        with answering():
+            told = examined(entry.address) if entry.size is None else entry
     except PictureError as error:
         return Unreadable(path, error.reason)
     if entry.address.startswith("http"):  # whose folder's name may have percent signs in the place of letters
@@ -74,9 +73,8 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
                 if address not in listings:
                     listings[address] = pool.submit(listed, address)
             try:
-                entries = listings.pop(nearest.address).result()
-            except Unreachable as error:
-                raise unanswered(error) from error
+                with answering():
+                    entries = listings.pop(nearest.address).result()
             except PictureError as error:
                 if nearest.address == folder:
                     raise GalleryError(f"{folder} {error.reason}, so nothing was marked missing: check it") from error

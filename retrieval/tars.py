@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path
 from retrieval.errors import PictureError
-from retrieval.remote import MOST_BYTES, Entry, Unreachable, copied, unanswered
+from retrieval.remote import MOST_BYTES, Entry, answering, copied
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted
 
 IsRead = Callable[[bytes, str], bool]
@@ -105,9 +105,8 @@ def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Co
         yield Unchanged(each.path)
     else:
         try:
-            opened = file.result()
-        except Unreachable as error:
-            raise unanswered(error) from error
+            with answering():
+                opened = file.result()
         except PictureError as error:
             yield Unreadable(each.path, error.reason, is_folder=True)
         else:
