@@ -6,12 +6,16 @@ Those of the first group are written out, not composed, and run on the driver: e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, TextClause, text
+
+T = TypeVar("T")
+
+_VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
 
 class Transactions(Protocol):
@@ -114,3 +118,8 @@ POSTGRES = Dialect(
 def dialect_of(connection: Connection) -> Dialect:
     """The dialect of a connection's database."""
     return POSTGRES if connection.dialect.name == "postgresql" else SQLITE
+
+
+def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many of these at once as a statement may have values."""
+    return (values[start : start + _VARIABLES] for start in range(0, len(values), _VARIABLES))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
+from indexes.dialects import portions
 from indexes.records import NewPicture
 from indexes.schema import Descriptor, Picture
 
 if TYPE_CHECKING:
     import psycopg
 
-_PORTION = 10_000  # SQLite takes at most 32,766 values in a statement
 _COLUMNS = (
     *("root_id", "path", "size", "mtime", "version", "hash", "width", "height", "label"),
     *("taken_at", "latitude", "longitude", "missing"),
@@ -30,8 +30,7 @@ def record_pictures(
     if connection.dialect.name == "postgresql":
         _copy(connection, root_id, root, fingerprint, pictures)
         return
-    for start in range(0, len(pictures), _PORTION):
-        some = pictures[start : start + _PORTION]
+    for some in portions(pictures):
         connection.execute(_UPSERT, [_row(picture, root_id, root) for picture in some])
         paths = select(Picture.path, Picture.id).where(Picture.path.in_([picture.path for picture in some]))
         ids = {row.path: row.id for row in connection.execute(paths)}

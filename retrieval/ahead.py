@@ -10,8 +10,10 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
+_THREADS, _MOST = 16, 64  # where a server is waited for, not a processor
 
-def ahead(function: Callable[[T], U], items: Iterable[T], threads: int, most: int) -> Iterator[U]:
+
+def ahead(function: Callable[[T], U], items: Iterable[T], threads: int = _THREADS, most: int = _MOST) -> Iterator[U]:
     """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place."""
     waiting: deque[Future[U]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexes.address import FAISS
-from indexes.catalogue import Catalogue, holds
+from indexes.below import holds
+from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
 from indexes.faiss_file import delete_files
 from indexes.homes import index_address

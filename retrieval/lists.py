@@ -16,8 +16,6 @@ from retrieval.remote import answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, Unreadable
 
-_EXAMINED = 16  # files at once
-_EXAMINED_AHEAD = 64
 _NAMED = ("http://", "https://", "s3://", "gs://")  # by lists that are not of this machine
 _STRANGER = "is a path of this machine, which a list from elsewhere may not name"
 
@@ -37,7 +35,7 @@ def walk_list(root: bytes, passed_over: Counter[str], is_read: IsRead) -> Iterat
     A line is an address, or a path as seen from the list, and after a tab perhaps a label. A list from elsewhere names
     no file of this machine. Raises GalleryError where the list cannot be read.
     """
-    return opened_tars(ahead(_examined, _lines(root), _EXAMINED, _EXAMINED_AHEAD), passed_over, is_read)
+    return opened_tars(ahead(_examined, _lines(root)), passed_over, is_read)
 
 
 def count_list(root: bytes) -> int | None:

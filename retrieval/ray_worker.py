@@ -14,12 +14,12 @@ import ray
 
 from retrieval.blocks import Answer, Broken, Seen, Work, packed, program, unpacked
 from retrieval.bundle import find_bundle
-from retrieval.errors import ModelError, PictureError, RetrievalError
+from retrieval.errors import GalleryError, ModelError, PictureError, RetrievalError
 from retrieval.fetch import fetch_ahead
 from retrieval.network import Network, open_network
 from retrieval.pictures import File, PictureInfo, Pixels, load
 from retrieval.reading import hashed
-from retrieval.remote import Unreachable, unanswered
+from retrieval.remote import answering
 from retrieval.walk import Found
 
 Opened = tuple[File, bytes]
@@ -64,8 +64,8 @@ class Worker:
             return Answer(number, node, refusal=self._refusal)
         try:
             return Answer(number, node, self._done(number, list(fetch_ahead(unpacked(files)))))
-        except Unreachable as error:
-            return Answer(number, node, refusal=str(unanswered(error)))
+        except GalleryError as error:
+            return Answer(number, node, refusal=str(error))
 
     def _done(self, number: int, files: Sequence[Found]) -> list[Seen | Broken]:
         with ExitStack() as open_files:
@@ -81,9 +81,8 @@ class Worker:
 
     def _opened(self, found: Found, open_files: ExitStack) -> Opened | Broken:
         try:
-            return open_files.enter_context(hashed(found))
-        except Unreachable:
-            raise
+            with answering():
+                return open_files.enter_context(hashed(found))
         except PictureError as error:
             return Broken(error.reason, is_out_of_reach=True)
 

@@ -46,13 +46,9 @@ def answering() -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        raise unanswered(error) from error
-
-
-def unanswered(error: Unreachable) -> GalleryError:
-    """That a gallery's server does not answer, as an error that ends the run."""
-    reason = error.reason.removeprefix("cannot be read: ")
-    return GalleryError(f"{reason}: what was indexed stays, and the same command goes on where this one stopped")
+        reason = error.reason.removeprefix("cannot be read: ")
+        remedy = "what was indexed stays, and the same command goes on where this one stopped"
+        raise GalleryError(f"{reason}: {remedy}") from error
 
 
 class Entry(NamedTuple):

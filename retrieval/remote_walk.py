@@ -18,8 +18,6 @@ from retrieval.walk import Met, Unreadable, is_wanted
 
 _LISTED = 8  # folders at once
 _LOOKED_THROUGH = 1000  # entries, for folders to list ahead
-_EXAMINED = 16  # files at once
-_EXAMINED_AHEAD = 64
 
 
 def walk_remote(folder: str, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
@@ -28,7 +26,7 @@ def walk_remote(folder: str, passed_over: Counter[str], is_read: IsRead) -> Iter
     `is_read` tells which tars need not be read. Raises GalleryError where the server does not answer, or
     there is no such folder.
     """
-    met = ahead(partial(_examined, folder), _below(folder, passed_over), _EXAMINED, _EXAMINED_AHEAD)
+    met = ahead(partial(_examined, folder), _below(folder, passed_over))
     return opened_tars(met, passed_over, is_read)
 
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from indexes.catalogue import Catalogue, holds
+from indexes.below import holds
+from indexes.catalogue import Catalogue
 from indexes.records import KnownFile
 from retrieval.addresses import Place, located, tar_of
 from retrieval.galleries import walk_gallery

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes import catalogue as module
+from indexes import dialects, lookups
 from indexes.base import Ids, Vectors
-from indexes.catalogue import Catalogue, holds
+from indexes.below import holds
+from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
 from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
 from tests.postgres import AddressOf
@@ -168,14 +169,14 @@ def test_known_files_are_those_below_the_folder(catalogue: Catalogue) -> None:
 def test_known_files_are_whole_at_any_number_of_pages(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(lookups, "_PAGE", 2)
     names = [b"/g/%d.jpg" % number for number in range(count)]
     recorded(catalogue, *map(picture, names))
     assert paths(catalogue) == names
 
 
 def test_a_scan_may_write_while_it_reads(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAGE", 1)
+    monkeypatch.setattr(lookups, "_PAGE", 1)
     names = [b"/g/1.jpg", b"/g/2.jpg", b"/g/3.jpg"]
     recorded(catalogue, *map(picture, names))
     seen = []
@@ -226,14 +227,14 @@ def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
 
 def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(catalogue, *(picture(b"/g/%03d.jpg" % place, place, content=b"hash") for place in range(200)))
-    matrix, read = module._matrix, 0
+    matrix, read = lookups._matrix, 0
 
     def counting(blobs: list[bytes]) -> Vectors:
         nonlocal read
         read += len(blobs)
         return matrix(blobs)
 
-    monkeypatch.setattr(module, "_matrix", counting)
+    monkeypatch.setattr(lookups, "_matrix", counting)
     assert catalogue.find_twins([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
     assert read == 1
 
@@ -265,7 +266,7 @@ def test_a_missing_picture_recorded_again_is_back(catalogue: Catalogue) -> None:
 
 
 def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_VARIABLES", 2)
+    monkeypatch.setattr(dialects, "_VARIABLES", 2)
     recorded(catalogue, *(picture(b"/g/%d.jpg" % number, number) for number in range(5)))
     ids = [known.id for known in catalogue.known_files(b"/g")]
     ((_, vectors),) = catalogue.vectors_of(np.array(ids, np.int64), MODEL)
@@ -365,7 +366,7 @@ def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None
 def test_vectors_are_whole_at_any_number_of_chunks(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
+    monkeypatch.setattr(lookups, "_CHUNK", 2)
     recorded(catalogue, *(picture(b"/g/%d.jpg" % number, number, 1) for number in range(count)))
     assert list(stored(catalogue).values()) == [[float(number), 1.0] for number in range(count)]
     assert [len(ids) for ids, _ in catalogue.vectors(MODEL)] == [2] * (count // 2) + [1] * (count % 2)
@@ -407,7 +408,7 @@ def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
 
 
 def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(lookups, "_PAGE", 2)
     assert [len(each) for each in catalogue.contents()] == [0, 0]
     recorded(catalogue, *(picture(b"/g/%d" % number, content=b"%032d" % (number % 3)) for number in range(7)))
     catalogue.set_missing([2], True)
@@ -417,7 +418,7 @@ def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeyp
 
 
 def test_files_come_by_id_as_they_were_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_VARIABLES", 2)
+    monkeypatch.setattr(dialects, "_VARIABLES", 2)
     recorded(catalogue, *(picture(b"/g/a/%d" % number) for number in range(4)))
     catalogue.set_missing([2], True)
     found = catalogue.files(np.array([4, 1, 2, 9]))

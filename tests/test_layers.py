@@ -89,10 +89,11 @@ LAYERS = tuple(
 STORED_LAYERS = (
     ["homes"],
     ["catalogue", "faiss_home", "milvus_home"],
-    ["opening", "faiss_file", "milvus_index", "changes", "recording"],
+    ["lookups", "recording"],
+    ["opening", "faiss_file", "milvus_index", "changes"],
     ["database", "postgres", "faiss_index", "milvus_server"],
     ["migrations", "place", "again", "dialects"],
-    ["records", "schema", "base", "errors", "postgres_tables", "address"],
+    ["records", "schema", "base", "errors", "postgres_tables", "address", "below"],
 )
 
 

@@ -1,0 +1,35 @@
+"""Folders and what lies below them, by the bytes of paths."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_
+from sqlalchemy.orm import InstrumentedAttribute
+
+
+def holds(folder: bytes, path: bytes) -> bool:
+    """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot."""
+    start = inside(folder)
+    return path.startswith(start) and b"/." not in path[len(start) - 1 :]
+
+
+def inside(folder: bytes) -> bytes:
+    """A folder with the slash that all paths below it have."""
+    return folder if folder.endswith(b"/") else folder + b"/"
+
+
+def span(folder: bytes) -> tuple[bytes, bytes]:
+    """All paths below a folder lie between these two, as `0` follows `/` in ASCII."""
+    start = inside(folder)
+    return start, start[:-1] + b"0"
+
+
+def below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
+    """What a column of paths must hold to lie below a folder."""
+    start, end = span(folder)
+    return and_(column > start, column < end)
+
+
+def parents(path: bytes) -> list[bytes]:
+    """The folders that a path lies in, the outermost first."""
+    parts = path.split(b"/")
+    return [b"/".join(parts[:length]) for length in range(1, len(parts))]
