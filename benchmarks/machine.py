@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 RETRIEVE = [sys.executable, os.fspath(HERE.parent / "cli.py")]
-_PREPARE = "from retrieval.engine import Comparer, find_bundle; Comparer(find_bundle('default'), 'cpu').load()"
+_PREPARE = """
+from retrieval.bundle import find_bundle
+from retrieval.compare import Comparer
+Comparer(find_bundle("default"), "cpu").load()
+"""
 
 
 def machine() -> dict[str, Any]:

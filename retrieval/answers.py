@@ -14,11 +14,12 @@ from retrieval.addresses import gallery_name, located
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
 from retrieval.correspond import Correspondence
-from retrieval.engine import Engine, Result
+from retrieval.engine import Engine
 from retrieval.explain import Explanation, Heatmaps
 from retrieval.groups import Duplicates, Member
 from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
+from retrieval.queries import Result
 from retrieval.search import Hit
 from retrieval.settings import CONFIDENCE, THRESHOLD
 from retrieval.shown import PairFiles

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from indexes.base import Ids
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import unit
 from indexes.records import Candidate
-from retrieval.addresses import Place, located
+from retrieval.addresses import Address, Place, located
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
+
+ABSENT = "the file is not there now: is its disk mounted?"
 
 _PAGE = 16  # hits read at once from the catalogue: few more than are mostly asked for
 
@@ -108,3 +111,29 @@ def _ranks(order: Ids) -> Ids:
     ranks = np.empty_like(order)
     ranks[order] = np.arange(1, len(order) + 1)
     return ranks
+
+
+def present(ranked: Iterable[Hit]) -> Iterator[Hit]:
+    """Those whose files are there, ranked anew; a file deleted since it was indexed is no result."""
+    rank = 1
+    for hit in ranked:
+        if not _deleted(hit.path):
+            absent = not isinstance(hit.path, Address) and not os.path.lexists(hit.path)
+            yield replace(hit, rank=rank, note=ABSENT if absent else None)
+            rank += 1
+
+
+def _deleted(path: Place) -> bool:
+    """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
+
+    A server is not asked: what it lacks is told where it is to be explained.
+    """
+    if isinstance(path, Address):
+        return False
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return os.path.isdir(path.parent)
+    except OSError:
+        return False
+    return False

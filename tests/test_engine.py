@@ -19,11 +19,12 @@ from indexes.faiss_index import FaissIndex
 from indexes.records import Removed
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration
-from retrieval.engine import Engine, Question
+from retrieval.engine import Engine
 from retrieval.errors import GalleryError, ModelError
 from retrieval.galleries import resolve_gallery
 from retrieval.head import Head
 from retrieval.indexing import remove
+from retrieval.queries import Question
 from retrieval.settings import How
 from retrieval.upkeep import open_index
 from tests.conftest import blocks

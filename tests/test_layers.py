@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-JOINS = {"indexing", "search", "engine", "upkeep", "tune", "tuning", "calibrate", "calibration"}
+JOINS = {"indexing", "search", "engine", "queries", "open_store", "upkeep", "tune", "tuning"}
+JOINS |= {"calibrate", "calibration"}
 JOINS |= {"tars_read", "pipeline", "scan", "candidates", "glances", "duplicates", "selecting", "under_way"}
 JOINS |= {"ray_pipeline", "claims"}
 TELL_WHAT_IS_STORED = {"answers", "tables", "serving.schemas"}
@@ -57,6 +58,8 @@ LAYERS = tuple(
     audited
     answers dataset events mistakes page sheet sanity_tables duplicates_tables
     engine shown tables sanity
+    queries
+    open_store
     train_bundle crop
     measure curves
     train

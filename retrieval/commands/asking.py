@@ -31,8 +31,9 @@ from retrieval.names import CONTACT_SHEET, safe_name, unsure
 from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
 
 if TYPE_CHECKING:
-    from retrieval.engine import Engine, Question, Result
+    from retrieval.engine import Engine
     from retrieval.pictures import Source
+    from retrieval.queries import Question, Result
     from retrieval.selecting import Selection
     from retrieval.shown import PairFiles, Shown
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from indexes.records import Listed, Selection
 from retrieval.addresses import Place, located
-from retrieval.engine import Engine, Question
+from retrieval.engine import Engine
 from retrieval.errors import PictureError
 from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.pictures import Pixels, load
+from retrieval.queries import Question
 from retrieval.search import Hit
 from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker

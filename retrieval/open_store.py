@@ -1,0 +1,159 @@
+"""A store and its model opened together, or made: the index as the catalogue is now, the calibration."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+from indexes.base import TunedIndex
+from indexes.catalogue import Catalogue
+from indexes.errors import StoreError
+from indexes.homes import choose_home
+from indexes.opening import is_store
+from retrieval.bundle import Bundle, find_bundle
+from retrieval.calibration import Calibration, read_calibration
+from retrieval.compare import Comparer
+from retrieval.errors import ModelError
+from retrieval.network import Step
+from retrieval.upkeep import open_index
+
+_LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
+
+
+class OpenStore:
+    """Opened with `open` or `create`. Raises StoreError, ModelError."""
+
+    def __init__(self, catalogue: Catalogue, comparer: Comparer) -> None:
+        self.catalogue = catalogue
+        self.bundle = comparer.bundle
+        self._comparer = comparer
+        self._opened: tuple[str, TunedIndex] | None = None  # the index, with its generation
+        self._keep_until = 0.0
+
+    @classmethod
+    def open(
+        cls,
+        store: str | os.PathLike[str],
+        model: str | None = None,
+        device: str = "auto",
+        on_step: Step = lambda step: None,
+    ) -> Self:
+        """The engine of an existing store, with its own model or another head on the same backbone."""
+        return cls._of(Catalogue(Path(store)), model, device, on_step)
+
+    @classmethod
+    def create(
+        cls,
+        store: str | os.PathLike[str],
+        model: str | None = None,
+        device: str = "auto",
+        on_step: Step = lambda step: None,
+        address: str | None = None,
+        is_here: bool = True,
+    ) -> Self:
+        """The engine of a new store, with the model `default` where none is named; an existing one is opened.
+
+        The network of a new store is opened at once, unless pictures are to be embedded elsewhere (not `is_here`).
+
+        With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
+        another store; an existing store's must lie there already.
+        """
+        if _is_begun(Path(store), address):
+            return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
+        comparer = Comparer(find_bundle(model or "default"), device, on_step)
+        name = _name_in_store(comparer.bundle, model or "default")
+        if is_here:
+            comparer.load()  # a model that cannot run leaves no store behind
+        catalogue = Catalogue(Path(store), create=True, address=address)
+        if catalogue.setting("model") is None:
+            catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
+        _check_model(catalogue, comparer.bundle)
+        return cls(catalogue, comparer)
+
+    @classmethod
+    def _of(cls, catalogue: Catalogue, model: str | None, device: str, on_step: Step) -> Self:
+        kept = catalogue.setting("model")
+        if kept is None:
+            raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
+        bundle = find_bundle(model or kept)
+        _check_model(catalogue, bundle)
+        return cls(catalogue, Comparer(bundle, device, on_step))
+
+    def keep_index_at(self, address: str) -> None:
+        """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.
+
+        Raises StoreError where it cannot be kept there.
+        """
+        choose_home(self.catalogue, self.bundle.fingerprint, address)
+        self._hold(None)
+
+    def _hold(self, opened: tuple[str, TunedIndex] | None) -> None:
+        """Search this index from now on, and give back the one before."""
+        before, self._opened = self._opened, opened
+        if before is not None:
+            before[1].close()
+
+    def _index(self) -> TunedIndex:
+        """The index of the catalogue as it is now; another process may have changed it since the last call.
+
+        Where it takes long to follow, as that of a large gallery that is being indexed, it is followed now and then.
+        """
+        generation = self.catalogue.generation
+        if self._opened is None or (self._opened[0] != generation and time.monotonic() >= self._keep_until):
+            started = time.monotonic()
+            self._hold((generation, open_index(self.catalogue, self.bundle.fingerprint)))
+            took = time.monotonic() - started
+            self._keep_until = started + took * (_PATIENCE if took > _LONG else 1)
+        assert self._opened is not None
+        return self._opened[1]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the store's similarity is calibrated by; None where it is not, or is for another head than this one."""
+        kept = read_calibration(self.catalogue)
+        return kept if kept and kept.digest == self.bundle.head.digest else None
+
+    def _calibrate(self) -> None:
+        """Judge pairs as the store is calibrated now; another process may have changed it since the last call."""
+        calibration = self.calibration
+        self._comparer.neuron = (calibration.slope, calibration.intercept) if calibration else None
+
+    def load(self) -> None:
+        """Open the network now, not on first use."""
+        self._comparer.load()
+
+    def close(self) -> None:
+        """Give back the store's files, and its index."""
+        self._hold(None)
+        self.catalogue.close()
+
+
+def _is_begun(store: Path, address: str | None) -> bool:
+    if address is None and not is_store(store):
+        return False
+    catalogue = Catalogue(store, address=address)
+    try:
+        return catalogue.setting("model") is not None
+    finally:
+        catalogue.close()
+
+
+def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
+    """Vectors of two models never meet in one search."""
+    if catalogue.setting("fingerprint") != bundle.fingerprint:
+        raise StoreError(
+            f"{catalogue.folder} was indexed with another model ({catalogue.setting('model')}) than"
+            f" {bundle.card.name}: give that model with --model, or index the gallery again into another --store"
+        )
+
+
+def _name_in_store(bundle: Bundle, name: str) -> str:
+    """By what a store finds its model again: its name, or its folder where it does not come with the package."""
+    kept = name if bundle.is_shipped else str(bundle.folder)
+    try:
+        kept.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{bundle.folder} has a name that is no UTF-8: give the model's folder another") from error
+    return kept

@@ -1,0 +1,203 @@
+"""A store asked with pictures: a query as a whole, and its steps one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice, takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.base import NONE, Ids, LabelledIndex
+from indexes.records import EVERYTHING, Selection
+from retrieval.errors import PictureError
+from retrieval.explain import Explanation
+from retrieval.head import Array
+from retrieval.open_store import OpenStore
+from retrieval.pictures import Pixels, Source
+from retrieval.search import Hit, present, rescored
+from retrieval.settings import PLAINLY, POOL, How
+
+
+@dataclass(frozen=True)
+class Result:
+    """A query's hits, how many candidates were rescored, and the seconds of each stage."""
+
+    hits: list[Hit]
+    pool: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far.
+
+    `pixels` is None where the descriptor was known already; the picture is read where an explanation needs it.
+    """
+
+    source: Source
+    pixels: Pixels | None
+    descriptor: Array
+    candidates: Ids
+    seconds: dict[str, float]
+
+
+class Queries(OpenStore):
+    """Raises StoreError, ModelError, PictureError."""
+
+    def query(self, source: Source, top: int = 5, explain: bool = True, how: How = PLAINLY) -> list[Hit]:
+        """The `top` most similar pictures of the store, best first, each with its explanation."""
+        return self.search(source, top, explain=explain, how=how).hits
+
+    def search(
+        self,
+        source: Source,
+        top: int = 5,
+        pool: int = POOL,
+        label: str | None = None,
+        min_similarity: float = 0.0,
+        explain: bool = True,
+        how: How = PLAINLY,
+    ) -> Result:
+        """A query with its figures. `label` and `min_similarity` (0 to 1) keep only such hits.
+
+        Raises ValueError where `top` is less than 1 or more than `pool`.
+        """
+        if not 1 <= top <= pool:
+            raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
+        question = self.find([source], pool, Selection(label))[0]
+        if isinstance(question, PictureError):
+            raise question
+        return self.answer(question, top, min_similarity, explain, how)
+
+    def find(
+        self, sources: Sequence[Source], pool: int = POOL, among: Selection = EVERYTHING
+    ) -> list[Question | PictureError]:
+        """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
+        watch = _Watch()
+        with watch("load"):
+            self._index(), self._comparer.head, self._comparer.network
+        with watch("embed"):
+            read = self._comparer.read(sources)
+            good = [
+                (source, pixels)
+                for source, pixels in zip(sources, read, strict=True)
+                if not isinstance(pixels, PictureError)
+            ]
+            descriptors = self.describe([pixels for _, pixels in good])
+        with watch("search"):
+            pools = self.candidates(descriptors, pool, among)
+        seconds = {stage: each / max(1, len(good)) for stage, each in watch.seconds.items()}
+        found = iter(
+            Question(source, pixels, descriptor, ids, seconds)
+            for (source, pixels), descriptor, ids in zip(good, descriptors, pools, strict=True)
+        )
+        return [pixels if isinstance(pixels, PictureError) else next(found) for pixels in read]
+
+    def read(self, source: Source, size: int | None = None) -> Pixels:
+        """A picture as the network sees it, uint8 (size, size, 3); None: at the model's own size."""
+        return self._comparer.at(size).pixels(source)
+
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
+        """Descriptors (N, C) of pictures at the model's own size, equal to the stored ones of the same pictures."""
+        return self._comparer.describe(pixels) if pixels else np.empty((0, 1), np.float32)
+
+    def candidates(self, descriptors: Array, pool: int = POOL, among: Selection = EVERYTHING) -> list[Ids]:
+        """The ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
+        if not len(descriptors):
+            return []
+        index = self._index()
+        if among.only_label is not None and isinstance(index, LabelledIndex):
+            found = index.search_label(descriptors, pool, among.only_label)[1]
+        else:
+            chosen = None if among.is_all else self.catalogue.selected(among)
+            found = index.search(descriptors, pool, chosen)[1]
+        return [ids[ids != NONE] for ids in found]
+
+    def stored(self, picture: int) -> Array | None:
+        """The descriptor (C,) of an indexed picture by its id; None where it is not there."""
+        found = [vectors for _, vectors in self.catalogue.vectors_of(np.array([picture]), self.bundle.fingerprint)]
+        return found[0][0] if found else None
+
+    def ranked(self, question: Question) -> tuple[int, Iterator[Hit]]:
+        """How many candidates were rescored, and those whose files are there as hits, best first, as they are read."""
+        self._calibrate()
+        head, fingerprint = self._comparer.head, self.bundle.fingerprint
+        ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
+        return len(ranking), present(ranking.hits(self.catalogue))
+
+    def answer(
+        self,
+        question: Question,
+        top: int = 5,
+        min_similarity: float = 0.0,
+        explain: bool = True,
+        how: How = PLAINLY,
+    ) -> Result:
+        """A question's candidates rescored: the `top` of them, each with its explanation."""
+        watch = _Watch(question.seconds)
+        with watch("rescore"):
+            pool, ranked = self.ranked(question)
+            hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
+        if explain:
+            with watch("explain"):
+                hits = self._explained(question, hits, how)
+        return Result(hits, pool, watch.seconds)
+
+    def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
+        """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
+        self._calibrate()
+        return self._comparer.explain(a, b, how)
+
+    def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
+        """The head's distances d (N,) of a descriptor (C,) from others (N, C), as the store is calibrated."""
+        self._calibrate()
+        head = self._comparer.head
+        return head.distance(head.separation(head.embed(descriptor[None]), head.embed(others)))
+
+    def explain_read(
+        self, query: Pixels, others: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
+    ) -> list[Explanation]:
+        """Why a picture has these distances (N,) from others, all read already, at the size that `how` says."""
+        return self._comparer.at(how.size).explain_known([query, *others], distances, how)
+
+    def preprocess(self, source: Source) -> NDArray[np.float32]:
+        """What the network sees of a picture: float32 (3, size, size)."""
+        return self._comparer.preprocess(source)
+
+    def _explained(self, question: Question, hits: list[Hit], how: How) -> list[Hit]:
+        """The query and the hits, and only those, go through the network for their activations, in one batch."""
+        comparer = self._comparer.at(how.size)
+        known = question.pixels if comparer is self._comparer else None
+        query = comparer.pixels(question.source) if known is None else known
+        read = dict(zip([hit.rank for hit in hits], comparer.read([hit.path for hit in hits]), strict=True))
+        pixels = {rank: seen for rank, seen in read.items() if not isinstance(seen, PictureError)}
+        notes = {
+            rank: f"cannot be explained: the file {error.reason}"
+            for rank, error in read.items()
+            if isinstance(error, PictureError)
+        }
+        explanations: dict[int, Explanation] = {}
+        if pixels:
+            distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
+            explained = comparer.explain_known([query, *pixels.values()], distances, how)
+            explanations = dict(zip(pixels, explained, strict=True))
+        return [
+            replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits
+        ]
+
+
+class _Watch:
+    """Seconds by stage."""
+
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = dict(before or {})
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
