@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.addresses import is_address
+from retrieval.ahead import ahead
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.cam import Asked
 from retrieval.correspond import correspond
@@ -19,7 +20,7 @@ from retrieval.errors import PictureError
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array, Head
 from retrieval.network import Features, Network, Step, open_network
-from retrieval.pictures import Pixels, Source, load, normalise
+from retrieval.pictures import Pixels, Source, bytes_at, load, normalise
 from retrieval.settings import PLAINLY, How
 from retrieval.verify import verify
 
@@ -64,15 +65,17 @@ class Comparer:
         return load(source, self.bundle.card.preprocessing.size)[0]
 
     def read(self, sources: Sequence[Source]) -> list[Pixels | PictureError]:
-        """The same of several, decoded side by side; a broken one gives its error."""
-        with ThreadPoolExecutor(_READERS) as readers:
-            return list(readers.map(self._read, sources))
+        """The same of several, decoded side by side, those of servers fetched before; a broken one gives its error."""
+        return list(ahead(self._read, zip(sources, ahead(_near, sources), strict=True), _READERS, 2 * _READERS))
 
-    def _read(self, source: Source) -> Pixels | PictureError:
+    def _read(self, sources: tuple[Source, Source | PictureError]) -> Pixels | PictureError:
+        source, near = sources
+        if isinstance(near, PictureError):
+            return near
         try:
-            return self.pixels(source)
+            return self.pixels(near)
         except PictureError as error:
-            return error
+            return error if near is source else error.named(str(source))
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""
@@ -139,6 +142,16 @@ class Comparer:
 
     def _describe_changed(self, pictures: Sequence[NDArray[Any]]) -> Array:
         return self.describe([each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures])
+
+
+def _near(source: Source) -> Source | PictureError:
+    """The bytes of what lies at an address, and anything else as it is."""
+    if not isinstance(source, str) or not is_address(source):
+        return source
+    try:
+        return bytes_at(source)
+    except PictureError as error:
+        return error.named(source)
 
 
 def _batches(pixels: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:

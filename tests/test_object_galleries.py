@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -306,3 +307,34 @@ def test_two_lists_may_name_one_picture(engine: Engine, objects: Objects) -> Non
     assert engine.index().unchanged == 2
     assert engine.remove(lists[0]) == 1
     assert engine.index().unchanged == 1
+
+
+def test_hits_are_fetched_side_by_side(engine: Engine, objects: Objects) -> None:
+    for number in range(8):
+        objects.put(f"g/{number}.png", png(number))
+    engine.index(f"{objects.address}/g")
+    together = threading.Barrier(4)
+
+    def fault(method: str, path: str) -> None:
+        if method == "HEAD":  # comes before a picture is fetched
+            together.wait(10)
+
+    objects.fault = fault
+    hits = engine.query(png(0), top=8)
+    assert not together.broken
+    assert all(hit.explanation for hit in hits)
+    assert hits[0].path == f"{objects.address}/g/0.png"
+
+
+def test_a_hit_that_cannot_be_fetched_says_why(engine: Engine, objects: Objects) -> None:
+    for number in range(3):
+        objects.put(f"g/{number}.png", png(number))
+    engine.index(f"{objects.address}/g")
+    objects.delete("g/1.png")
+    objects.put("g/2.png", b"no picture")
+    notes = {hit.path: hit.note for hit in engine.query(png(0), top=3)}
+    assert notes == {
+        f"{objects.address}/g/0.png": None,
+        f"{objects.address}/g/1.png": "cannot be explained: the file does not exist",
+        f"{objects.address}/g/2.png": "cannot be explained: the file is not a picture in a known format",
+    }
