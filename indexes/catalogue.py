@@ -12,7 +12,7 @@ from indexes.changes import forget_changes, has_changed, new_generation
 from indexes.dialects import dialect_of, portions
 from indexes.lookups import Lookups
 from indexes.recording import label_of, record_pictures
-from indexes.records import NewPicture, Removed
+from indexes.records import Failed, NewPicture, Removed
 from indexes.schema import Archive, Change, Failure, Picture, Root, Setting
 
 _SET = text(
@@ -60,21 +60,22 @@ class Catalogue(Lookups):
         folder: bytes,
         fingerprint: str,
         pictures: Sequence[NewPicture],
-        failures: Sequence[tuple[bytes, str]] = (),
+        failures: Sequence[Failed] = (),
     ) -> None:
         """Record a batch of a folder's scan, good and bad, in one transaction.
 
-        A failed file's earlier picture becomes missing. The folder's root is looked up anew: another process may
-        have removed it, or taken it in, since the scan began.
+        A failed file's earlier picture becomes missing, unless what it failed by passes. The folder's root is looked up
+        anew: another process may have removed it, or taken it in, since the scan began.
         """
         with self._database.write() as connection:
             root_id, root = _root_of(connection, folder)
             if pictures:
                 record_pictures(connection, root_id, root, fingerprint, pictures)
             _delete_paths(connection, [picture.path for picture in pictures])
-            for path, reason in failures:
+            for path, reason, passes in failures:
                 connection.execute(_FAIL, {"path": path, "reason": reason and reason.replace("\0", " ")})
-                connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
+                if not passes:
+                    connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
             _grow(connection)
 
     @again

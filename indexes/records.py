@@ -42,6 +42,14 @@ class NewPicture:
     label: str | None = None
 
 
+class Failed(NamedTuple):
+    """A file that could not be indexed, and why. Where that `passes`, what is known of its picture stands."""
+
+    path: bytes
+    reason: str
+    passes: bool = False
+
+
 class Candidate(NamedTuple):
     """A picture as results show it, with the path of the gallery's folder that it was found in."""
 

@@ -45,11 +45,12 @@ class Seen(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A file that cannot be used, and why; its content's SHA-256 where it could be read."""
+    """A file that cannot be used, and why; its content's SHA-256 where it could be read; whether that `passes`."""
 
     reason: str
     hash: bytes | None = None
     is_out_of_reach: bool = False
+    passes: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 
 from indexes.catalogue import Catalogue
-from indexes.records import Twin
+from indexes.records import Failed, Twin
 from retrieval.blocks import Block, Broken, Seen
 from retrieval.head import Array
 from retrieval.pictures import PictureInfo
@@ -66,7 +66,7 @@ class Claims:
                     self._join(batch, found, answer.hash, known.get(answer.hash))
             for found, answer in zip(files, answers, strict=True):
                 if isinstance(answer, Broken):
-                    batch.failures.append((found.path, answer.reason))
+                    batch.failures.append(Failed(found.path, answer.reason, answer.passes))
                     if answer.hash is not None:
                         self._resolve(batch, answer.hash, answer.reason)
                 elif answer.info is not None and answer.vector is not None:
@@ -80,7 +80,7 @@ class Claims:
         if outcome is None:
             self._waiting.setdefault(content, []).append(found)
         elif isinstance(outcome, str):
-            batch.failures.append((found.path, outcome))
+            batch.failures.append(Failed(found.path, outcome))
         else:
             batch.read.append(Read(found, content, *outcome))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
 
 class RetrievalError(Exception):
     """What went wrong and what to do about it, in one sentence fit to print as it is."""
@@ -17,6 +21,16 @@ class PictureError(RetrievalError):
     def named(self, name: str) -> PictureError:
         """The same error of the picture with this name."""
         return PictureError(self.reason, name)
+
+
+class PassingError(PictureError):
+    """A picture that cannot be read now, as its server or its disk fails: nothing is said of the picture itself."""
+
+
+def cannot_read(error: OSError) -> PictureError:
+    """What the system says of a file, as an error of the picture or of its disk."""
+    kind = PassingError if error.errno in _PASSING else PictureError
+    return kind(f"cannot be read: {error.strerror or error}")
 
 
 class ModelError(RetrievalError):

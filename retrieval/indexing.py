@@ -111,7 +111,7 @@ def index_galleries(
         embedded=tally.embedded,
         unchanged=tally.unchanged,
         missing=tally.missing,
-        failures=tuple((located(path), reason) for path, reason in tally.failures),
+        failures=tuple((located(failed.path), failed.reason) for failed in tally.failures),
         kept_roots=tuple(tally.kept_roots),
         passed_over=dict(tally.passed_over.most_common()),
         seconds=time.perf_counter() - started,

@@ -14,7 +14,7 @@ from retrieval.errors import GalleryError, PictureError
 from retrieval.pictures import open_file
 from retrieval.remote import answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
-from retrieval.walk import Met, Unreadable
+from retrieval.walk import Met, Unreadable, unreadable
 
 _NAMED = ("http://", "https://", "s3://", "gs://")  # by lists that are not of this machine
 _STRANGER = "is a path of this machine, which a list from elsewhere may not name"
@@ -93,7 +93,7 @@ def _examined(line: _Line | Unreadable) -> Seen | Unreadable:
         with answering():
             return seen_at(line.path, examined(line.place), line.label)
     except PictureError as error:
-        return Unreadable(line.path, error.reason)
+        return unreadable(line.path, error)
 
 
 def _of_file(line: _Line) -> Seen | Unreadable:

@@ -25,7 +25,7 @@ from PIL import (
 )
 
 from retrieval.addresses import is_address, member_of
-from retrieval.errors import PictureError, RetrievalError
+from retrieval.errors import PictureError, RetrievalError, cannot_read
 from retrieval.settings import Preprocessing, max_pixels
 
 Pixels = NDArray[np.uint8]
@@ -102,7 +102,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
     except ValueError as error:
         raise PictureError("has a name that no file can have") from error
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise cannot_read(error) from error
 
 
 def content_hash(file: File) -> bytes:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from indexes.catalogue import Catalogue
-from indexes.records import NewPicture, Twin
+from indexes.records import Failed, NewPicture, Twin
 from retrieval.ahead import ahead
 from retrieval.errors import PictureError
 from retrieval.fetch import fetch_ahead
@@ -18,7 +18,7 @@ from retrieval.network import Network
 from retrieval.pictures import PictureInfo, Pixels, load
 from retrieval.reading import hashed
 from retrieval.remote import answering
-from retrieval.walk import Found, Unreadable
+from retrieval.walk import Found, Unreadable, unreadable
 
 BATCH = 32  # pictures of a transaction
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them
@@ -72,7 +72,7 @@ class Batch:
     """What is recorded in one transaction: files that were read, `embedded` of them by the network, and broken ones."""
 
     read: list[Read] = field(default_factory=list)
-    failures: list[tuple[bytes, str]] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
     embedded: int = 0
 
     def __len__(self) -> int:
@@ -120,13 +120,13 @@ class LocalPipeline:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self._size)
         except PictureError as error:
-            return Unreadable(found.path, error.reason)
+            return unreadable(found.path, error)
         return _Decoded(found, content, info, pixels=pixels)
 
     def _embedded(
         self,
         decoded: list[_Decoded],
-        failures: list[tuple[bytes, str]],
+        failures: list[Failed],
         recent: dict[bytes, Embedded],
         embedder: ThreadPoolExecutor,
     ) -> Batch:
@@ -155,12 +155,12 @@ class _Decoded:
     vector: Array | None = None
 
 
-def _batched(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list[_Decoded], list[tuple[bytes, str]]]]:
+def _batched(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list[_Decoded], list[Failed]]]:
     decoded: list[_Decoded] = []
-    failures: list[tuple[bytes, str]] = []
+    failures: list[Failed] = []
     for file in files:
         if isinstance(file, Unreadable):
-            failures.append((file.path, file.reason))
+            failures.append(failed(file))
         else:
             decoded.append(file)
         if len(decoded) >= BATCH or len(failures) >= BATCH:
@@ -168,6 +168,11 @@ def _batched(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list[_Dec
             decoded, failures = [], []
     if decoded or failures:
         yield decoded, failures
+
+
+def failed(file: Unreadable) -> Failed:
+    """What the catalogue records of a file that cannot be used."""
+    return Failed(file.path, file.reason, file.passes)
 
 
 def info_of(twin: Twin) -> PictureInfo:

@@ -21,7 +21,7 @@ from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, packed, program
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
 from retrieval.errors import ClusterError, PictureError
-from retrieval.pipeline import Batch
+from retrieval.pipeline import Batch, failed
 from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
 from retrieval.ray_desk import Desk, Question
@@ -66,7 +66,7 @@ class RayPipeline:
         """All these files, a portion after the other; a broken one fails itself. Raises ClusterError."""
         size = min(_PORTION * crew(self._device, self._workers).workers, _LARGEST_PORTION)
         for portion in portions(changed, size):
-            failures = [(file.path, file.reason) for file in portion if isinstance(file, Unreadable)]
+            failures = [failed(file) for file in portion if isinstance(file, Unreadable)]
             if failures:
                 yield Batch(failures=failures)
             yield from self._all_done([file for file in portion if isinstance(file, Found)])

@@ -14,7 +14,7 @@ import ray
 
 from retrieval.blocks import Answer, Broken, Seen, Work, packed, program, unpacked
 from retrieval.bundle import find_bundle
-from retrieval.errors import GalleryError, ModelError, PictureError, RetrievalError
+from retrieval.errors import GalleryError, ModelError, PassingError, PictureError, RetrievalError
 from retrieval.fetch import fetch_ahead
 from retrieval.network import Network, open_network
 from retrieval.pictures import File, PictureInfo, Pixels, load
@@ -84,7 +84,7 @@ class Worker:
             with answering():
                 return open_files.enter_context(hashed(found))
         except PictureError as error:
-            return Broken(error.reason, is_out_of_reach=True)
+            return Broken(error.reason, is_out_of_reach=True, passes=isinstance(error, PassingError))
 
     def _wanted(self, number: int, contents: list[bytes]) -> set[bytes]:
         """Those that nobody knows and nobody else embeds."""

@@ -12,7 +12,7 @@ from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
-from retrieval.errors import GalleryError, PictureError
+from retrieval.errors import GalleryError, PassingError, PictureError
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "modified")
 
 
-class Unreachable(PictureError):
+class Unreachable(PassingError):
     """What lies at an address cannot be had, as its server does not answer; `server` says which."""
 
     def __init__(self, server: str, reason: str) -> None:
@@ -182,7 +182,7 @@ def _give_up(server: str, address: str, cause: BaseException) -> None:
     except Exception as error:
         answers = _is_definite(_cause(error))
     if answers:
-        raise PictureError(f"cannot be read: {_told(cause)}") from cause
+        raise PassingError(f"cannot be read: {_told(cause)}") from cause
     with _lock:
         _silent[server] = time.monotonic() + _SILENCE
     raise Unreachable(server, _told(cause)) from cause

@@ -14,7 +14,7 @@ from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.remote import Entry, answering, examined, listed
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
-from retrieval.walk import Met, Unreadable, is_wanted
+from retrieval.walk import Met, Unreadable, is_wanted, unreadable
 
 _LISTED = 8  # folders at once
 _LOOKED_THROUGH = 1000  # entries, for folders to list ahead
@@ -49,7 +49,7 @@ def _examined(gallery: str, entry: Entry | Unreadable) -> Seen | Unreadable:
         with answering():
             told = examined(entry.address) if entry.size is None else entry
     except PictureError as error:
-        return Unreadable(path, error.reason)
+        return unreadable(path, error)
     if entry.address.startswith("http"):  # whose folder's name may have percent signs in the place of letters
         label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""
         return seen_at(path, told, label)
@@ -76,7 +76,7 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
             except PictureError as error:
                 if nearest.address == folder:
                     raise GalleryError(f"{folder} {error.reason}, so nothing was marked missing: check it") from error
-                yield Unreadable(os.fsencode(nearest.address), error.reason, is_folder=True)
+                yield unreadable(os.fsencode(nearest.address), error, is_folder=True)
                 continue
             todo += sorted((each for each in entries if _is_of_gallery(each, passed_over)), key=_key, reverse=True)
 

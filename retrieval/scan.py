@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from indexes.below import holds
 from indexes.catalogue import Catalogue
-from indexes.records import KnownFile
+from indexes.records import Failed, KnownFile
 from retrieval.addresses import Place, located, tar_of
 from retrieval.galleries import walk_gallery
 from retrieval.pipeline import IN_WORK, Batch, Pipeline
@@ -31,7 +31,7 @@ class Tally:
     embedded: int = 0
     unchanged: int = 0
     missing: int = 0
-    failures: list[tuple[bytes, str]] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
     kept_roots: list[Place] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
@@ -143,12 +143,12 @@ class Scan:
     def _commit(self, batch: Batch) -> None:
         pictures = [read.picture() for read in batch.read]
         self.catalogue.record(self.gallery, self.fingerprint, pictures, batch.failures)
-        self.failed.update(path for path, _ in batch.failures)
+        self.failed.update(failed.path for failed in batch.failures)
         self.tally.failures.extend(batch.failures)
         self.tally.added += len(pictures)
         self.tally.embedded += batch.embedded
         self.tally.reused += len(pictures) - batch.embedded
-        self.tars.done([*(read.found.path for read in batch.read), *(path for path, _ in batch.failures)])
+        self.tars.done([*(read.found.path for read in batch.read), *(failed.path for failed in batch.failures)])
         self.advance(len(batch))
 
     def _settle_vanished(self) -> None:

@@ -14,9 +14,9 @@ from itertools import chain, repeat
 from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path
-from retrieval.errors import PictureError
+from retrieval.errors import PictureError, cannot_read
 from retrieval.remote import MOST_BYTES, Entry, answering, copied
-from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted
+from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
 
 IsRead = Callable[[bytes, str], bool]
 """Whether the tar with this path and version need not be read."""
@@ -36,7 +36,7 @@ def tar_file(tar: str) -> BinaryIO:
             copied(tar, copy.name)
             return open(copy.name, "rb")  # it is gone when nobody reads it any more
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise cannot_read(error) from error
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Co
             with answering():
                 opened = file.result()
         except PictureError as error:
-            yield Unreadable(each.path, error.reason, is_folder=True)
+            yield unreadable(each.path, error, is_folder=True)
         else:
             yield from tar_members(each.path, each.tar_version, opened, passed_over)
 
@@ -165,7 +165,7 @@ def _part(file: BinaryIO, start: int, size: int) -> bytes:
     try:
         return os.pread(file.fileno(), size, start)
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise cannot_read(error) from error
 
 
 def _key(name: bytes) -> bytes:

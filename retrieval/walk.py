@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from retrieval.errors import PassingError, PictureError, cannot_read
 from retrieval.names import is_output
 from retrieval.pictures import is_picture_name
 
@@ -31,11 +32,20 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A folder, or an entry named like a picture, that cannot be used, and why."""
+    """A folder, or an entry named like a picture, that cannot be used, and why.
+
+    Where that `passes`, nothing is said of the picture that was there: what is known of it stands.
+    """
 
     path: bytes
     reason: str
     is_folder: bool = False
+    passes: bool = False
+
+
+def unreadable(path: bytes, error: PictureError, is_folder: bool = False) -> Unreadable:
+    """What an error says of the entry with this path."""
+    return Unreadable(path, error.reason, is_folder, isinstance(error, PassingError))
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Fou
         try:
             ahead += reversed(_listed(nearest, entered, Counter() if passed_over is None else passed_over))
         except OSError as error:
-            yield Unreadable(nearest, f"cannot be read: {error.strerror}", is_folder=True)
+            yield unreadable(nearest, cannot_read(error), is_folder=True)
 
 
 def count_files(folders: Iterable[bytes]) -> int:
@@ -137,7 +147,7 @@ def _examined(entry: os.DirEntry[bytes]) -> Found | Unreadable:
     except FileNotFoundError:
         return Unreadable(entry.path, "is a link to nothing")
     except OSError as error:
-        return Unreadable(entry.path, f"cannot be read: {error.strerror}")
+        return unreadable(entry.path, cannot_read(error))
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(entry.path, "is not a regular file")
     return Found(entry.path, status.st_size, status.st_mtime_ns)

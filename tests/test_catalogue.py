@@ -15,7 +15,7 @@ from indexes.base import Ids, Vectors
 from indexes.below import holds
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.records import Candidate, Counts, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
+from indexes.records import Candidate, Counts, Failed, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
 from tests.postgres import AddressOf
 
 MODEL = "model-a"
@@ -280,14 +280,14 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
 
 def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is empty"), (b"/g/a\xff.jpg", "is damaged")])
-    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is not a picture")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is empty"), Failed(b"/g/a\xff.jpg", "is damaged")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is not a picture")])
     assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
 def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [(b"/g/b.jpg", "is\0damaged")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is\0damaged")])
     assert catalogue.failures() == [(b"/g/b.jpg", "is damaged")]
     assert catalogue.selected(Selection("a\0")).tolist() == []
     assert catalogue.count_selected(Selection("a\0")) == 0
@@ -295,14 +295,14 @@ def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
 
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty")])
     assert catalogue.counts() == [Counts(b"/g", 0, 1)]
     assert stored(catalogue) == {}
 
 
 def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty"), (b"/g/2.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty"), Failed(b"/g/2.jpg", "is empty")])
     catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
     assert catalogue.failures() == [(b"/g/2.jpg", "is empty")]
 
@@ -310,7 +310,7 @@ def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
 def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
     names = [b"/g", b"/g/.hidden/1.jpg", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
-    catalogue.record(b"/g", MODEL, [], [(name, "is empty") for name in names])
+    catalogue.record(b"/g", MODEL, [], [Failed(name, "is empty") for name in names])
     catalogue.keep_failures(b"/g", {b"/g/2.jpg"})
     assert [path for path, _ in catalogue.failures()] == [b"/g/.hidden/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
 
@@ -329,7 +329,7 @@ def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
 def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
     recorded(catalogue, picture(b"/g2/1.jpg"), root=b"/g2")
-    catalogue.record(b"/g", MODEL, [], [(b"/g/a/3.jpg", "is empty"), (b"/g2/3.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/3.jpg", "is empty"), Failed(b"/g2/3.jpg", "is empty")])
     assert catalogue.remove(b"/g") == Removed(pictures=2, failures=1, roots=1)
     assert catalogue.roots() == [b"/g2"]
     assert catalogue.failures() == [(b"/g2/3.jpg", "is empty")]
@@ -451,7 +451,7 @@ def test_generation_is_new_with_every_change_of_what_is_searched(catalogue: Cata
     for change in (
         lambda: catalogue.set_missing([known.id], True),
         lambda: catalogue.set_missing([known.id], False),
-        lambda: catalogue.record(b"/g", MODEL, [], [(b"/g/1.jpg", "is empty")]),
+        lambda: catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty")]),
         lambda: catalogue.remove(b"/g"),
     ):
         change()
@@ -486,7 +486,7 @@ def test_a_batch_that_raises_half_way_leaves_nothing(catalogue: Catalogue) -> No
     broken = NewPicture(b"/g/3.jpg", 1, 2, None, np.array([1], np.float32), 3, 4)  # type: ignore[arg-type]
     batch = [picture(b"/g/1.jpg", 8, 9), picture(b"/g/2.jpg"), broken]
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, batch, [(b"/g/4.jpg", "is empty")])
+        catalogue.record(b"/g", MODEL, batch, [Failed(b"/g/4.jpg", "is empty")])
     assert (catalogue.generation, stored(catalogue), paths(catalogue)) == before
     assert catalogue.failures() == []
 

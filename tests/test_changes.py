@@ -11,7 +11,7 @@ import pytest
 
 from indexes.catalogue import Catalogue
 from indexes.database import FILE_NAME, Database
-from indexes.records import Counts, NewPicture, Selection
+from indexes.records import Counts, Failed, NewPicture, Selection
 from tests.postgres import AddressOf
 
 MODEL = "model-a"
@@ -55,7 +55,7 @@ def test_counts_follow_every_change(catalogue: Catalogue) -> None:
     assert catalogue.counts() == [Counts(b"/g", 1, 2)]
     record(catalogue, b"/g/a/1.jpg")  # back
     assert catalogue.counts() == [Counts(b"/g", 2, 1)]
-    catalogue.record(b"/g", MODEL, [], [(b"/g/a/1.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/1.jpg", "is empty")])
     assert catalogue.counts() == [Counts(b"/g", 1, 2)]
     catalogue.remove(b"/g/b")  # a missing one
     catalogue.remove(b"/g/c")  # a present one
@@ -113,9 +113,9 @@ def test_each_change_is_journalled(catalogue: Catalogue, change: Callable[[Catal
 
 
 def test_a_scan_that_changes_nothing_searched_keeps_the_generation(catalogue: Catalogue) -> None:
-    catalogue.record(b"/g", MODEL, [], [(b"/g/bad.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/bad.jpg", "is empty")])
     before = catalogue.generation
-    catalogue.record(b"/g", MODEL, [], [(b"/g/bad.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/bad.jpg", "is empty")])
     catalogue.set_missing([1], False)
     assert catalogue.generation == before
 

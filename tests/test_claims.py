@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from indexes.catalogue import Catalogue
-from indexes.records import NewPicture
+from indexes.records import Failed, NewPicture
 from retrieval.blocks import Block, Broken, Seen, packed
 from retrieval.claims import Claims
 from retrieval.pictures import PictureInfo
@@ -87,7 +87,7 @@ def test_copies_in_one_block(claims: Claims) -> None:
     answers: list[Seen | Broken] = [embedded(1), Seen(content(1)), Broken("is empty", content(2)), Seen(content(2))]
     batch = claims.settle(block(1, "a", "b", "c", "d"), answers)
     assert rows(batch) == {"a": 1, "b": 1}
-    assert batch.failures == [(b"/gallery/c", "is empty"), (b"/gallery/d", "is empty")]
+    assert batch.failures == [Failed(b"/gallery/c", "is empty"), Failed(b"/gallery/d", "is empty")]
     assert batch.embedded == 1
 
 
@@ -98,7 +98,7 @@ def test_a_broken_content_is_broken_for_all_that_wait(claims: Claims, first: int
     answers: dict[int, tuple[Block, list[Seen | Broken]]]
     answers = {1: (block(1, "a"), [Broken("is empty", content(1))]), 2: (block(2, "b"), [Seen(content(1))])}
     failures = [failure for number in (first, 3 - first) for failure in claims.settle(*answers[number]).failures]
-    assert sorted(failures) == [(b"/gallery/a", "is empty"), (b"/gallery/b", "is empty")]
+    assert sorted(failures) == [Failed(b"/gallery/a", "is empty"), Failed(b"/gallery/b", "is empty")]
 
 
 def test_what_waits_for_a_lost_block_is_taken_back(claims: Claims) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from indexes.catalogue import Catalogue
+from indexes.records import Failed
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Seen
 from retrieval.claims import Claims
 from retrieval.errors import ClusterError, ModelError
@@ -111,7 +112,7 @@ def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue
     pipeline = Blind(catalogue)
     files = [Found(bytes(here), 1, 1), Found(bytes(tmp_path / "gone.jpg"), 1, 1)]
     assert [batch.failures for batch in pipeline._all_done(files)] == [
-        [(found.path, "does not exist") for found in files]
+        [Failed(found.path, "does not exist") for found in files]
     ]
     here.write_bytes(b"here")
     with pytest.raises(ClusterError, match=f"^{here} cannot be read on far, but here it can: mount the gallery at"):
