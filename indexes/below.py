@@ -5,11 +5,16 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import InstrumentedAttribute
 
+_LIST = b"list:"  # before the path of a list of pictures
+
 
 def holds(folder: bytes, path: bytes) -> bool:
-    """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot."""
+    """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot.
+
+    What a list names may have any name.
+    """
     start = inside(folder)
-    return path.startswith(start) and b"/." not in path[len(start) - 1 :]
+    return path.startswith(start) and (folder.startswith(_LIST) or b"/." not in path[len(start) - 1 :])
 
 
 def inside(folder: bytes) -> bytes:

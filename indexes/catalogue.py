@@ -103,6 +103,12 @@ class Catalogue(Lookups):
         with self._database.write(alone=False) as connection:
             connection.execute(_READ, {"path": path, "version": version})
 
+    @again
+    def forget_archive(self, path: bytes) -> None:
+        """Count a tar as not read: it is another one, of which pictures are going to be recorded."""
+        with self._database.write(alone=False) as connection:
+            connection.execute(delete(Archive).where(Archive.path == path))
+
     def remove(self, path: bytes) -> Removed:
         """Take a picture or a failed file, or all below a folder and the folder itself, out of the catalogue."""
         with self._database.write() as connection:

@@ -78,7 +78,7 @@ SQLITE = Dialect(
     twin="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
     " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
     " ORDER BY p.id LIMIT 1",  # a content may have thousands of copies
-    known="SELECT id, path, size, mtime, version, missing FROM pictures WHERE path > ? AND path < ?"
+    known="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
     " ORDER BY path LIMIT ?",
     chunk_of_vectors="SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
     " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?",

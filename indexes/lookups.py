@@ -98,8 +98,8 @@ class Lookups:
         """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
         start, end = span(folder)
         while page := self._database.fetch(self._dialect.known, (start, end, _PAGE)):
-            for id_, path, size, mtime, version, missing in page:
-                yield KnownFile(id_, path, size, mtime, version, missing != 0)
+            for id_, path, size, mtime, version, missing, label in page:
+                yield KnownFile(id_, path, size, mtime, version, missing != 0, label)
             start = path
 
     def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class KnownFile(NamedTuple):
-    """What a scan compares: size in bytes, mtime in nanoseconds, and the version of what is not a file."""
+    """What a scan compares: size in bytes, mtime in nanoseconds; the version and the label of what is not a file."""
 
     id: int
     path: bytes
@@ -19,6 +19,7 @@ class KnownFile(NamedTuple):
     mtime: int
     version: str | None
     missing: bool
+    label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from retrieval.errors import GalleryError
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
-_MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)", re.IGNORECASE)
+_MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE)
 _LISTED = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
 TAR, LIST = "tar:", "list:"
 """Before a local tar, and before a list, that is a gallery of its own: no folder's gallery holds it."""
@@ -94,7 +94,17 @@ def gallery_name(root: bytes) -> str:
 def member_of(text: str) -> Member | None:
     """What part of a tar an address names; None where it names a whole file."""
     found = _MEMBER.fullmatch(text.removeprefix(TAR)) if is_address(text) else None
-    return Member(found[1], found[2], int(found[3]), int(found[4])) if found else None
+    if found is None:
+        return None
+    tar, name, start, size, length = found.groups()
+    if length is not None:
+        tar, name = _parted(f"{tar}/{name}", int(length))
+    return Member(tar, name, int(start), int(size))
+
+
+def _parted(text: str, length: int) -> tuple[str, str]:
+    """A tar, and the name of so many characters in it."""
+    return text[: max(0, len(text) - length - 1)], text[len(text) - length :]
 
 
 def _told(address: str) -> str:
@@ -109,8 +119,13 @@ def tar_of(path: bytes) -> bytes | None:
 
 
 def member_path(tar: bytes, name: bytes, start: int, size: int) -> bytes:
-    """The path of a tar's member in the catalogue, which says where its bytes are."""
-    return b"%s/%s#%d+%d" % (tar, name, start, size)
+    """The path of a tar's member in the catalogue, which says where its bytes are.
+
+    And how many characters its name in the tar has, where that is not what follows the first `.tar`: a tar may lie
+    in a folder that is named like one.
+    """
+    path = b"%s/%s#%d+%d" % (tar, name, start, size)
+    return path if tar_of(path) == tar else path + b"+%d" % len(os.fsdecode(name))
 
 
 def folder_name(text: str) -> str:

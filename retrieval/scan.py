@@ -61,7 +61,7 @@ class Scan:
         self.returned: list[int] = []
         self.closed_folders: list[bytes] = []
         self.failed: set[bytes] = set()
-        self.tars = TarsRead(catalogue)
+        self.tars = TarsRead(catalogue, gallery)
         self.standing: list[bytes] = []  # the paths of tars that need not be read again
         self.seen = 0
 
@@ -83,18 +83,18 @@ class Scan:
 
     def _changed(self) -> Iterator[Found | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
-        tars = self.catalogue.archives(self.gallery)
         known_files = (known for known in self.catalogue.known_files(self.gallery) if self._is_mine(known.path))
         met = walk_gallery(
             self.gallery,
             self.tally.passed_over,
-            lambda tar, version: not self._is_mine(tar) or tars.get(tar) == version,
+            lambda tar, version: not self._is_mine(tar) or self.tars.is_read(tar, version),
         )
         for found, known in _merged(met, known_files):
             if isinstance(found, Unreadable) and found.is_folder:
                 self.closed_folders.append(found.path + b"/")
             if isinstance(found, Unchanged):
                 self.standing.append(found.path + b"/")
+                self.seen += not self._is_mine(found.path)  # its members are not this shard's to see
             elif isinstance(found, Opened):
                 self.tars.open(found)
             elif isinstance(found, Closed):
@@ -148,7 +148,7 @@ class Scan:
         self.tally.added += len(pictures)
         self.tally.embedded += batch.embedded
         self.tally.reused += len(pictures) - batch.embedded
-        self.tars.done([*(read.found.path for read in batch.read), *(failed.path for failed in batch.failures)])
+        self.tars.done((read.found.path for read in batch.read), batch.failures)
         self.advance(len(batch))
 
     def _settle_vanished(self) -> None:
@@ -166,7 +166,9 @@ class Scan:
 
 
 def is_still(found: Found, known: KnownFile) -> bool:
-    """Whether a file is as it was indexed: by its version where it has one, else by its time."""
+    """Whether a file is as it was indexed: by its version where it has one, else by its time; and by a label it has."""
+    if found.label is not None and (found.label or None) != known.label:
+        return False
     if found.version is None:
         return (found.size, found.mtime) == (known.size, known.mtime)
     return found.version != "" and (found.size, found.version) == (known.size, known.version)

@@ -23,6 +23,8 @@ IsRead = Callable[[bytes, str], bool]
 
 _LABEL = b".cls"  # as WebDataset calls a class
 _LONGEST = 200  # bytes of a label
+_LATEST = 2**63 / 10**9  # seconds
+_DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError, PictureError)
 _AHEAD = 64  # files met before they are given
 _COPIES = 2  # tars on this disk at once, and the one that is read
 
@@ -114,48 +116,74 @@ def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Co
 
 
 def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[str]) -> Iterator[Met]:
-    """A tar and its members in the order of their paths; where it is damaged, those before, and the reason.
+    """A tar and its members in the order of their paths; where it is damaged, first the reason, then those before.
 
     A member's label is what the tar says in a `.cls` of the same name, else the name of its folder in the tar.
     """
     yield Opened(path, version)
-    found: list[Found] = []
-    labels: dict[bytes, str] = {}
-    damage: str | None = None
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    _take(path, version, file, member, passed_over, found, labels)
-                tar.members = []  # type: ignore[attr-defined]  # of which it keeps all
-    except (tarfile.TarError, OSError, ValueError) as error:
-        damage = f"is damaged or not a tar: {error}"
-    for each in sorted(found, key=lambda one: one.path):
-        yield each._replace(label=labels.get(_key(each.path[len(path) + 1 :]), each.label))
-    if damage is None:
-        yield Closed(path)
-    else:
-        yield Unreadable(path, damage, is_folder=True)
+    contents = _Contents(path, version, file, passed_over)
+    damage = contents.read()
+    if damage is not None:
+        yield Unreadable(path, f"is damaged or not a tar: {damage}", is_folder=True)
+    yield from contents.pictures()
+    yield Closed(path, is_whole=damage is None)
 
 
-def _take(
-    path: bytes,
-    version: str,
-    file: BinaryIO,
-    member: tarfile.TarInfo,
-    passed_over: Counter[str],
-    found: list[Found],
-    labels: dict[bytes, str],
-) -> None:
-    name = os.fsencode(member.name).removeprefix(b"./")
-    read = partial(_part, file, member.offset_data, member.size)
-    if name.endswith(_LABEL):
-        if member.size <= _LONGEST:
-            labels[_key(name)] = read().decode("utf-8", "replace").strip()
-    elif not any(part.startswith(b".") for part in name.split(b"/")) and is_wanted(os.path.basename(name), passed_over):
-        label = os.path.basename(os.path.dirname(name)).decode("utf-8", "replace")
-        place = member_path(path, name, member.offset_data, member.size)
-        found.append(Found(place, member.size, int(member.mtime * 10**9), version, label, read))
+class _Contents:
+    """What is in a tar, collected in one pass over its headers."""
+
+    def __init__(self, path: bytes, version: str, file: BinaryIO, passed_over: Counter[str]) -> None:
+        self._path = path
+        self._version = version
+        self._file = file
+        self._passed_over = passed_over
+        self._end = os.fstat(file.fileno()).st_size
+        self._found: list[Found] = []
+        self._labels: dict[bytes, str] = {}
+
+    def pictures(self) -> Iterator[Found]:
+        """In the order of their paths."""
+        for each in sorted(self._found, key=lambda one: one.path):
+            label = self._labels.get(_key(each.path[len(self._path) + 1 :]), each.label)
+            yield each._replace(label=label)
+
+    def read(self) -> str | None:
+        """Collect all; what is wrong with the tar, or None. Those before the damage are collected all the same."""
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+                for member in tar:
+                    if member.isreg() and not member.issparse():
+                        if not 0 <= member.size <= self._end - member.offset_data:
+                            return "a member lies beyond its end"
+                        self._take(member)
+                    tar.members = []  # type: ignore[attr-defined]  # of which it keeps all
+                return None if self._is_end(tar.offset) else "it breaks off"  # which tarfile takes for its end
+        except _DAMAGE as error:
+            return str(error) or type(error).__name__
+
+    def _is_end(self, offset: int) -> bool:
+        """Whether the block of zeros that ends a tar is there."""
+        return os.pread(self._file.fileno(), tarfile.BLOCKSIZE, offset) == bytes(tarfile.BLOCKSIZE)
+
+    def _take(self, member: tarfile.TarInfo) -> None:
+        name = os.fsencode(member.name).removeprefix(b"./")
+        read = partial(_part, self._file, member.offset_data, member.size)
+        if name.endswith(_LABEL):
+            if member.size <= _LONGEST:
+                self._labels[_key(name)] = _text(read()).strip()
+        elif b"/." not in b"/" + name and is_wanted(os.path.basename(name), self._passed_over):
+            place = member_path(self._path, name, member.offset_data, member.size)
+            label = _text(os.path.basename(os.path.dirname(name)))
+            self._found.append(Found(place, member.size, _nanoseconds(member.mtime), self._version, label, read))
+
+
+def _text(told: bytes) -> str:
+    return told.decode("utf-8", "replace").replace("\0", " ")
+
+
+def _nanoseconds(seconds: float) -> int:
+    """A time of a tar, which may tell any, as the catalogue can keep it."""
+    return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
 
 
 def _part(file: BinaryIO, start: int, size: int) -> bytes:

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as release_of
 from threading import Lock
 from typing import TypeVar
 
 from indexes.catalogue import Catalogue
+from indexes.records import Failed
+from retrieval.settings import max_pixels
 from retrieval.walk import Closed, Found, Opened, Unreadable
 
 T = TypeVar("T", Found, Unreadable)
 
 
 class TarsRead:
-    """Told as a scan goes: what tar is open, what was given on, and, from any thread, what is recorded."""
+    """Told as a scan goes: what tar is open, what was given on, and, from any thread, what is recorded.
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    A tar of which members failed is read again when that may go otherwise: each time where it passes, else with
+    another release of this program, or another limit of pixels.
+    """
+
+    def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
         self._catalogue = catalogue
+        self._read = catalogue.archives(gallery)
+        self._mark = f" as release {_release()} reads it, up to {max_pixels()} pixels"
         self._open: Opened | None = None
         self._closed: dict[bytes, str] = {}  # their versions, until all is recorded
         self._given: dict[bytes, bytes] = {}  # the tars of members that are not recorded yet
         self._left: Counter[bytes] = Counter()  # how many those are, by tar
+        self._marred: set[bytes] = set()  # tars of which members failed
+        self._unread: set[bytes] = set()  # tars of which members failed by what passes
         self._lock = Lock()
 
+    def is_read(self, tar: bytes, version: str) -> bool:
+        """Whether the tar with this path and version need not be read again."""
+        return bool(version) and self._read.get(tar) in (version, version + self._mark)
+
     def open(self, tar: Opened) -> None:
-        """What is given from now on is a member of this tar."""
+        """What is given from now on is a member of this tar, and what was read of it before counts no more."""
         self._open = tar
+        if tar.path in self._read:
+            self._catalogue.forget_archive(tar.path)
 
     def given(self, member: T) -> T:
         """A member is on its way to the catalogue."""
@@ -40,15 +58,20 @@ class TarsRead:
         """All members of the tar were given."""
         assert self._open is not None
         with self._lock:
-            if self._open.version:
+            if self._open.version and tar.is_whole:
                 self._closed[tar.path] = self._open.version
         self._open = None
         self._keep(tar.path)
 
-    def done(self, paths: Iterable[bytes]) -> None:
+    def done(self, pictures: Iterable[bytes], failures: Iterable[Failed]) -> None:
         """These are recorded."""
         with self._lock:
-            tars = [tar for path in paths if (tar := self._given.pop(path, None)) is not None]
+            tars = [tar for path in pictures if (tar := self._given.pop(path, None)) is not None]
+            for failed in failures:
+                tar = self._given.pop(failed.path, None)
+                if tar is not None:
+                    tars.append(tar)
+                    (self._unread if failed.passes else self._marred).add(tar)
             self._left.subtract(tars)
         for tar in set(tars):
             self._keep(tar)
@@ -56,5 +79,12 @@ class TarsRead:
     def _keep(self, tar: bytes) -> None:
         with self._lock:
             version = self._closed.pop(tar, None) if self._left[tar] == 0 else None
-        if version is not None:
-            self._catalogue.keep_archive(tar, version)
+        if version is not None and tar not in self._unread:
+            self._catalogue.keep_archive(tar, version + self._mark if tar in self._marred else version)
+
+
+def _release() -> str:
+    try:
+        return release_of("retrieve-explain")
+    except PackageNotFoundError:  # run from its source
+        return "unknown"

@@ -65,9 +65,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Closed:
-    """The end of a tar: all its members have been given."""
+    """The end of a tar: all its members have been given, unless it is damaged (not `is_whole`)."""
 
     path: bytes
+    is_whole: bool = True
 
 
 Met = Found | Unreadable | Unchanged | Opened | Closed

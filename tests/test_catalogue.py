@@ -495,7 +495,7 @@ def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catal
     recorded(catalogue)
     before = catalogue.generation
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [(b"/g/2.jpg", None)])  # type: ignore[list-item]
+        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [Failed(b"/g/2.jpg", None)])  # type: ignore[arg-type]
     assert (catalogue.generation, paths(catalogue)) == (before, [])
 
 

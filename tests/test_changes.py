@@ -100,7 +100,7 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
         (lambda catalogue: record(catalogue, b"/g/a/1.jpg"), [1]),
         (lambda catalogue: catalogue.set_missing([2], True), [2]),
         (lambda catalogue: catalogue.set_missing([2], False), []),
-        (lambda catalogue: catalogue.record(b"/g", MODEL, [], [(b"/g/a/1.jpg", "is empty")]), [1]),
+        (lambda catalogue: catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/1.jpg", "is empty")]), [1]),
         (lambda catalogue: catalogue.remove(b"/g"), [1, 2]),
         (lambda catalogue: catalogue.root_of(b"/"), []),
     ],

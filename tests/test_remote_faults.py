@@ -239,10 +239,11 @@ def test_a_web_server_that_fails_is_no_web_server_without_pictures(engine: Engin
     web.fault = lambda method, path: "404"
     with pytest.raises(GalleryError, match="does not exist, so nothing was marked missing"):
         engine.index(pages)
-    assert len(rows(engine)) == 7
+    assert len(rows(engine)) == 8
     web.fault = lambda method, path: None
     report = engine.index(pages)
-    assert (report.added, report.reused, len(rows(engine))) == (1, 1, 8)
+    assert (report.added, report.unchanged, report.failed) == (0, 8, 0)
+    assert engine.catalogue.failures() == []
 
 
 def test_a_web_server_that_is_not_there() -> None:
