@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from retrieval.errors import GalleryError
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
+_CREDENTIALS = re.compile(r"://[^/:@\[]*:(?!\d{1,5}(?:/|$))[^@]*@")  # a secret of S3's may have slashes
 _MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE)
 _LISTED = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
 TAR, LIST = "tar:", "list:"
@@ -63,12 +65,52 @@ def canonical(address: str) -> str:
     if found is None:  # a local tar
         return address
     scheme = found[1].lower()
-    parts = urlsplit(address)
-    if parts.password is not None:
+    if _CREDENTIALS.search(address):
         raise GalleryError(
-            f"{scheme}://…@{parts.hostname} has a password, which a store does not keep: give it by the environment"
+            f"{without_secrets(address)} has a password, which a store does not keep: give it by the environment"
         )
+    if _is_signed(address):
+        raise GalleryError(
+            f"{without_secrets(address)} is signed, for a while, and a store would keep the signature: give the address"
+            " without it, and credentials by the environment"
+        )
+    _host(address)
     return f"{_ALIASES.get(scheme, scheme)}://{address[found.end() :].rstrip('/')}"
+
+
+def _host(address: str) -> str:
+    """The server that an address names. Raises GalleryError where it is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError as error:
+        raise GalleryError(f"{without_secrets(address)} is no address: {error}") from error
+
+
+def _is_signed(address: str) -> bool:
+    if not address.lower().startswith("http"):
+        return False
+    names = {name.lower() for name, _ in parse_qsl(address.partition("?")[2])}
+    return any(name.endswith("signature") for name in names) or {"sig", "se"} <= names
+
+
+def without_secrets(text: str) -> str:
+    """What is said of an address, without a password or a signature."""
+    text = _CREDENTIALS.sub("://…@", text)
+    return f"{text.partition('?')[0]}?…" if _is_signed(text) else text
+
+
+def told_text(told: str) -> str:
+    """What a server, a list or a tar tells, as a catalogue can keep it: UTF-8 without zero bytes."""
+    return os.fsencode(told).decode("utf-8", "replace").replace("\0", " ")
+
+
+def is_private(address: str) -> bool:
+    """Whether an address names this machine, or one of a network of its own, by number or as `localhost`."""
+    host = _host(address).rstrip(".")
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal")) or host.isdigit()
 
 
 def located(path: bytes) -> Place:

@@ -49,7 +49,7 @@ def _begun(file: F, pool: ThreadPoolExecutor) -> F:
     place = os.fspath(located(file.path))
     if not is_address(place):
         return file
-    return cast(F, file._replace(content=pool.submit(bytes_at, place).result))
+    return cast(F, file._replace(content=pool.submit(bytes_at, place, file.size or None).result))
 
 
 def _size(file: Found | Unreadable) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,8 @@ from urllib.request import url2pathname
 from retrieval.addresses import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
 from retrieval.errors import GalleryError, PictureError
 from retrieval.lists import count_list, walk_list
-from retrieval.remote import Entry, answering, examined
+from retrieval.pictures import is_picture_name
+from retrieval.remote import Entry, answering, examined, is_web
 from retrieval.remote_walk import count_remote, walk_remote
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
 from retrieval.walk import Met, count_files, walk
@@ -34,13 +36,16 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
     if text.lower().endswith(_PACKED):
         raise GalleryError(f"{text} is packed, and its pictures cannot be read one by one: give a plain .tar")
     name = gallery_at(text)
-    _told(gallery_name(name))
+    told = _told(gallery_name(name))
+    if not (is_tar(text) or is_list(text) or told.is_folder or (is_web(text) and not is_picture_name(text))):
+        raise GalleryError(f"{text} is a file: give the folder that holds the pictures, a .tar or a .txt list")
     return name
 
 
 def gallery_at(address: str) -> bytes:
     """The name of a gallery at an address, there or not. Raises GalleryError."""
-    address = canonical(address)
+    scheme, slashes, rest = canonical(address).partition("://")
+    address = scheme + slashes + re.sub("//+", "/", rest)  # as what lies in it is joined to it
     return os.fsencode(LIST + address if is_list(address) else address)
 
 
@@ -65,8 +70,9 @@ def _resolved(path: Path) -> bytes:
             f"{path} cannot be read ({error.strerror}), so nothing was marked missing: check the name and permissions"
         ) from error
     real = os.path.realpath(path)
-    if stat.S_ISREG(kind) and (is_tar(real) or is_list(real)):
-        return os.fsencode((TAR if is_tar(real) else LIST) + real)
+    named = os.path.join(os.path.realpath(path.parent), path.name)  # where a link leads to a file of another name
+    if stat.S_ISREG(kind) and (is_tar(named) or is_list(named)):
+        return os.fsencode((TAR if is_tar(named) else LIST) + named)
     if not stat.S_ISDIR(kind):
         raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures, a .tar or a .txt list")
     return os.fsencode(real)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from indexes.address import FAISS
@@ -15,7 +17,7 @@ from indexes.errors import StoreError
 from indexes.faiss_file import delete_files
 from indexes.homes import index_address
 from indexes.records import Removed
-from retrieval.addresses import LIST, TAR, Place, is_address, located
+from retrieval.addresses import LIST, TAR, Place, is_address, located, told_place
 from retrieval.galleries import gallery_at
 from retrieval.pipeline import Pipeline
 from retrieval.scan import Advance, Scan, Tally
@@ -61,7 +63,7 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
     followed as far as it takes to come to something known, and no further. Raises StoreError.
     """
-    for known in _catalogued(path):
+    for known in chain(_catalogued(path), _members(catalogue, os.fspath(path))):
         removed = catalogue.remove(known)
         if removed:
             _follow(catalogue)
@@ -80,6 +82,17 @@ def _catalogued(path: str | os.PathLike[str]) -> Iterator[bytes]:
     for up in (*reversed(absolute.parents), absolute):
         real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR, LIST)))
+
+
+def _members(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
+    """The members of tars that are shown as this, whose paths in the catalogue say where their bytes are as well."""
+    shown = shown.removeprefix(TAR)
+    kind = "" if is_address(shown) else TAR
+    shown = os.path.abspath(shown) if kind else shown
+    for slash in re.finditer(r"(?<=\.tar)/", shown, re.IGNORECASE):
+        for known in list(catalogue.known_files(os.fsencode(kind + shown[: slash.start()]))):
+            if str(told_place(located(known.path))) == shown:
+                yield known.path
 
 
 def _follow(catalogue: Catalogue) -> None:

@@ -6,18 +6,31 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urljoin
+from posixpath import normpath
+from urllib.parse import urljoin, urlsplit
 
-from retrieval.addresses import LIST, TAR, canonical, folder_name, is_address, is_tar
+from retrieval.addresses import (
+    LIST,
+    TAR,
+    canonical,
+    folder_name,
+    is_address,
+    is_private,
+    is_tar,
+    told_text,
+    without_secrets,
+)
 from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
 from retrieval.pictures import open_file
-from retrieval.remote import answering, examined
-from retrieval.tars import IsRead, Seen, opened_tars, seen_at
+from retrieval.remote import Unreachable, answering, examined
+from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
 from retrieval.walk import Met, Unreadable, unreadable
 
-_NAMED = ("http://", "https://", "s3://", "gs://")  # by lists that are not of this machine
-_STRANGER = "is a path of this machine, which a list from elsewhere may not name"
+_BOM = b"\xef\xbb\xbf"
+_NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
+_NO_STORE = "is of an object store, which only a list of that store may name"
+_NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,10 @@ def walk_list(root: bytes, passed_over: Counter[str], is_read: IsRead) -> Iterat
     """The pictures and tars that a list names, in the order of their paths, which lie below the list's own.
 
     A line is an address, or a path as seen from the list, and after a tab perhaps a label. A list from elsewhere names
-    no file of this machine. Raises GalleryError where the list cannot be read.
+    no file of this machine. A server that does not answer has the lines fail that lead to it, and what is known of
+    them stands. Raises GalleryError where the list cannot be read, or no server that it names answers.
     """
-    return opened_tars(ahead(_examined, _lines(root)), passed_over, is_read)
+    return opened_tars(_answered(ahead(_examined, _lines(root))), passed_over, is_read)
 
 
 def count_list(root: bytes) -> int | None:
@@ -49,7 +63,7 @@ def _lines(root: bytes) -> list[_Line | Unreadable]:
     name = os.fsdecode(root).removeprefix(LIST)
     try:
         with answering(), open_file(name) as file:
-            written = file.read().splitlines()
+            written = file.read().removeprefix(_BOM).splitlines()
     except PictureError as error:
         raise GalleryError(f"{name} {error.reason}, so nothing was marked missing: check it") from error
     lines: dict[bytes, _Line | Unreadable] = {}
@@ -57,7 +71,7 @@ def _lines(root: bytes) -> list[_Line | Unreadable]:
         if each.strip() and not each.startswith(b"#"):
             place, _, label = os.fsdecode(each).partition("\t")
             line = _line(root, name, place.strip(), label.strip())
-            lines[line.path] = line
+            lines[order(line.path, isinstance(line, _Line) and is_tar(line.place))] = line
     return [line for _, line in sorted(lines.items())]
 
 
@@ -65,8 +79,8 @@ def _line(root: bytes, name: str, written: str, label: str) -> _Line | Unreadabl
     try:
         place = _place(name, written)
     except GalleryError as error:
-        return Unreadable(root + b"/" + os.fsencode(written), str(error))
-    return _Line(root + b"/" + os.fsencode(place), place, label or folder_name(place))
+        return Unreadable(root + b"/" + os.fsencode(without_secrets(written)), told_text(str(error)))
+    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place)))
 
 
 def _place(name: str, written: str) -> str:
@@ -76,24 +90,74 @@ def _place(name: str, written: str) -> str:
             return canonical(written)
         path = os.path.normpath(os.path.join(os.path.dirname(name), written))
         return TAR + path if is_tar(path) else path
-    if not is_address(written):
-        written = urljoin(name, written) if name.startswith("http") else f"{name.rpartition('/')[0]}/{written}"
-    place = canonical(written)
-    if not place.startswith((*_NAMED, name.partition("//")[0] + "//")):
-        raise GalleryError(_STRANGER)
+    place = canonical(written if is_address(written) else _beside(name, written))
+    _check(name, place)
     return place
 
 
-def _examined(line: _Line | Unreadable) -> Seen | Unreadable:
+def _beside(name: str, written: str) -> str:
+    """A path as seen from a list that lies elsewhere."""
+    if name.startswith("http"):
+        try:
+            return urljoin(name, written)
+        except ValueError as error:
+            raise GalleryError(f"is no address: {error}") from error
+    if written.startswith("/"):
+        raise GalleryError(_NO_FILE)
+    scheme, _, key = name.partition("://")
+    server, _, rest = key.partition("/")
+    inside = normpath(f"/{os.path.dirname(rest)}/{written}").lstrip("/")
+    return f"{scheme}://{server}/{inside}"
+
+
+def _check(name: str, place: str) -> None:
+    """Whether a list that lies elsewhere may name this: a stranger's list must not lead into one's own network."""
+    own, scheme = name.partition("://")[0], place.partition("://")[0]
+    if scheme not in ("http", "https", own):
+        raise GalleryError(_NO_FILE if scheme in ("file", "local") or place.startswith(TAR) else _NO_STORE)
+    if scheme.startswith("http"):
+        is_own = own.startswith("http") and urlsplit(place).hostname == urlsplit(name).hostname
+        if is_private(place) and not is_own:
+            raise GalleryError(_NO_NEIGHBOUR)
+
+
+def _examined(line: _Line | Unreadable) -> Seen | Unreadable | _Unanswered:
     if isinstance(line, Unreadable):
         return line
     try:
         if not is_address(line.place) or line.place.startswith(TAR):
             return _of_file(line)
-        with answering():
-            return seen_at(line.path, examined(line.place), line.label)
+        return seen_at(line.path, examined(line.place), line.label)
+    except Unreachable as error:
+        return _Unanswered(line.path, error)
     except PictureError as error:
         return unreadable(line.path, error)
+    except GalleryError as error:
+        return Unreadable(line.path, str(error))
+
+
+@dataclass(frozen=True)
+class _Unanswered:
+    """A line whose server does not answer."""
+
+    path: bytes
+    error: Unreachable
+
+
+def _answered(lines: Iterator[Seen | Unreadable | _Unanswered]) -> Iterator[Seen | Unreadable]:
+    """One silent server does not hold up the others; raises GalleryError at the end where all are silent."""
+    silent: Unreachable | None = None
+    is_answered = False
+    for line in lines:
+        if isinstance(line, _Unanswered):
+            silent = line.error
+            yield unreadable(line.path, line.error)
+        else:
+            is_answered |= isinstance(line, Seen)
+            yield line
+    if silent is not None and not is_answered:
+        with answering():
+            raise silent
 
 
 def _of_file(line: _Line) -> Seen | Unreadable:

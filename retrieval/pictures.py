@@ -68,13 +68,16 @@ def is_picture_name(path: os.PathLike[str] | str) -> bool:
     return os.path.splitext(os.fspath(path))[1].lower() in SUFFIXES
 
 
-def bytes_at(address: str) -> bytes:
-    """What lies at an address, whole: an object, a page, or a member of a tar. Raises PictureError."""
+def bytes_at(address: str, size: int | None = None) -> bytes:
+    """What lies at an address, whole: an object, a page, or a member of a tar. Raises PictureError.
+
+    Where its size is not known, it is asked for before: what is too large is not fetched.
+    """
     member = member_of(address)
     if member is None:
         from retrieval.remote import fetched
 
-        return fetched(address)
+        return fetched(address, size)
     if is_address(member.tar):
         from retrieval.remote import fetched
 

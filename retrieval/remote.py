@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
+from retrieval.addresses import told_text
 from retrieval.errors import GalleryError, PassingError, PictureError
 
 T = TypeVar("T")
@@ -27,8 +29,18 @@ _SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_REFUSALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "HttpError", "InvalidURL")
+_REFUSALS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "HttpError",
+    "InvalidURL",
+    "ParamValidationError",
+)
+_URL = re.compile(r",? ?url='[^']*'|[a-z]+://\S+")  # which may have secrets, and is told beside
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
+_LATEST = 2**63 / 10**9  # seconds
+_BEGINNING, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "modified")
 
 
@@ -67,8 +79,13 @@ class Entry(NamedTuple):
 def listed(folder: str) -> list[Entry]:
     """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(folder))
-    told = _asked(folder, lambda: system.ls(f"{folder}/", detail=True))
-    unique = {entry.address: entry for entry in (_entry(system, each) for each in told)}
+    if is_web(folder):
+        from retrieval.remote_http import links
+
+        found = [_linked(address) for address in _asked(folder, lambda: links(system, folder))]
+    else:
+        found = [_entry(system, each) for each in _asked(folder, lambda: system.ls(f"{folder}/", detail=True))]
+    unique = {entry.address: entry for entry in found}
     return [entry for entry in unique.values() if _lies_in(folder, entry.address)]
 
 
@@ -79,24 +96,36 @@ def examined(address: str) -> Entry:
 
 
 def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
-    """A file's bytes, or `size` of them from `start` on. Raises PictureError, Unreachable among them."""
+    """A file's bytes, of which there are `size` (None: it is asked), or so many from `start` on.
+
+    Raises PictureError, Unreachable among them.
+    """
     system = file_system(_scheme(address))
     if size is None:
         size = examined(address).size
     if size is not None and size > MOST_BYTES:
         raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
+    if is_web(address):
+        from retrieval.remote_http import body
+
+        return _asked(address, lambda: body(system, address, MOST_BYTES, start, size))
     if start is None:
         whole: bytes = _asked(address, lambda: system.cat_file(address))
         return whole
     assert size is not None
     part: bytes = _asked(address, lambda: system.cat_file(address, start=start, end=start + size))
-    return part if len(part) <= size else part[start : start + size]  # a server may send the whole file
+    return part
 
 
 def copied(address: str, file: str) -> None:
     """Write a file's bytes into a local one. Raises PictureError, Unreachable among them."""
     system = file_system(_scheme(address))
     _asked(address, lambda: system.get_file(address, file))
+
+
+def is_web(address: str) -> bool:
+    """Whether a web server answers for it."""
+    return address.startswith(("http://", "https://"))
 
 
 def _scheme(address: str) -> str:
@@ -151,6 +180,8 @@ def _asked(address: str, call: Callable[[], T]) -> T:
     while True:
         try:
             answer = call()
+        except PictureError:
+            raise
         except Exception as error:
             cause = _cause(error)
             if _is_definite(cause):
@@ -220,8 +251,8 @@ def _is_definite(error: BaseException) -> bool:
 def _told(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
-    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:_TOLD]
+    lines = _URL.sub("", str(getattr(error, "strerror", None) or error)).strip().splitlines()
+    return told_text(lines[0] if lines else type(error).__name__)[:_TOLD]
 
 
 # --- what is told of files
@@ -230,7 +261,7 @@ def _told(error: BaseException) -> str:
 def _entry(system: Any, told: dict[str, Any]) -> Entry:
     name = system.unstrip_protocol(told["name"])
     is_folder = told["type"] == "directory"
-    version = next((str(told[key]) for key in _VERSIONS if told.get(key)), None)
+    version = next((told_text(str(told[key])) for key in _VERSIONS if told.get(key)), None)
     time_told = next((told[key] for key in _TIMES if told.get(key)), None)
     return Entry(name.rstrip("/") if is_folder else name, is_folder, told.get("size"), _nanoseconds(time_told), version)
 
@@ -239,12 +270,23 @@ def _nanoseconds(told: object) -> int:
     if isinstance(told, str):
         try:
             told = datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0
     if isinstance(told, datetime):
         moment = told if told.tzinfo else told.replace(tzinfo=UTC)
-        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
-    return int(told * 10**9) if isinstance(told, int | float) else 0
+        since = (moment - _BEGINNING) // _MICROSECOND * 1000
+        return since if abs(since) < 2**63 else 0
+    return nanoseconds(told) if isinstance(told, int | float) else 0
+
+
+def nanoseconds(seconds: float) -> int:
+    """A time that may be any, as the catalogue can keep it: 0 where it is none."""
+    return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
+
+
+def _linked(address: str) -> Entry:
+    """What a page leads to."""
+    return Entry(address.rstrip("/"), address.endswith("/"), None, 0, None)
 
 
 def _lies_in(folder: str, address: str) -> bool:
@@ -252,4 +294,4 @@ def _lies_in(folder: str, address: str) -> bool:
     name = address.removeprefix(f"{folder}/")
     if name in ("", address) or "/" in name:
         return False
-    return not (address.startswith("http") and set(name) & set("?#"))
+    return not (is_web(address) and set(name) & set("?#"))

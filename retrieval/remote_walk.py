@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from urllib.parse import unquote
 
 from retrieval.addresses import folder_name, is_tar
 from retrieval.ahead import ahead
 from retrieval.errors import GalleryError, PictureError
-from retrieval.remote import Entry, answering, examined, listed
-from retrieval.tars import IsRead, Seen, opened_tars, seen_at
+from retrieval.remote import Entry, answering, examined, is_web, listed
+from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
 from retrieval.walk import Met, Unreadable, is_wanted, unreadable
 
 _LISTED = 8  # folders at once
 _LOOKED_THROUGH = 1000  # entries, for folders to list ahead
+_DEEPEST = 64  # folders in each other
+_LOOP = f"lies more than {_DEEPEST} folders deep, as where folders lead back to those that they lie in"
 
 
 def walk_remote(folder: str, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
@@ -50,7 +53,7 @@ def _examined(gallery: str, entry: Entry | Unreadable) -> Seen | Unreadable:
             told = examined(entry.address) if entry.size is None else entry
     except PictureError as error:
         return unreadable(path, error)
-    if entry.address.startswith("http"):  # whose folder's name may have percent signs in the place of letters
+    if is_web(entry.address):  # whose folder's name may have percent signs in the place of letters
         label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""
         return seen_at(path, told, label)
     return seen_at(path, told)
@@ -65,6 +68,9 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
             nearest = todo.pop()
             if not nearest.is_folder:
                 yield nearest
+                continue
+            if nearest.address.count("/") - folder.count("/") > _DEEPEST:
+                yield Unreadable(os.fsencode(nearest.address), _LOOP, is_folder=True)
                 continue
             next_ones = (entry.address for entry in islice(reversed(todo), _LOOKED_THROUGH) if entry.is_folder)
             for address in (nearest.address, *islice(next_ones, _LISTED)):
@@ -82,13 +88,17 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
 
 
 def _is_of_gallery(entry: Entry, passed_over: Counter[str]) -> bool:
-    name = os.fsencode(entry.address.rpartition("/")[2])
+    name = os.fsencode(_name(entry.address))
     if name.startswith(b"."):
         return False
     return entry.is_folder or is_tar(entry.address) or is_wanted(name, passed_over)
 
 
+def _name(address: str) -> str:
+    """The last part of an address; a web server's has percent signs in the place of letters."""
+    last = address.rpartition("/")[2]
+    return unquote(last) if is_web(address) else last
+
+
 def _key(entry: Entry) -> bytes:
-    """A folder sorts as its contents do, and so does a tar: with the slash that follows its name in their paths."""
-    path = os.fsencode(entry.address)
-    return path + b"/" if entry.is_folder or is_tar(entry.address) else path
+    return order(os.fsencode(entry.address), entry.is_folder or is_tar(entry.address))

@@ -13,9 +13,9 @@ from functools import partial
 from itertools import chain, repeat
 from typing import BinaryIO
 
-from retrieval.addresses import is_address, is_tar, member_path
+from retrieval.addresses import is_address, is_tar, member_path, told_text
 from retrieval.errors import PictureError, cannot_read
-from retrieval.remote import MOST_BYTES, Entry, answering, copied
+from retrieval.remote import MOST_BYTES, Entry, answering, copied, nanoseconds
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
 
 IsRead = Callable[[bytes, str], bool]
@@ -23,7 +23,6 @@ IsRead = Callable[[bytes, str], bool]
 
 _LABEL = b".cls"  # as WebDataset calls a class
 _LONGEST = 200  # bytes of a label
-_LATEST = 2**63 / 10**9  # seconds
 _DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError, PictureError)
 _AHEAD = 64  # files met before they are given
 _COPIES = 2  # tars on this disk at once, and the one that is read
@@ -74,6 +73,11 @@ def seen_at(path: bytes, entry: Entry, label: str | None = None) -> Seen:
     """A file of a server, as the catalogue is to know it."""
     size, untold = entry.size or 0, f"{entry.size}-{entry.mtime}" if entry.mtime else ""
     return Seen(path, entry.address, size, entry.mtime, entry.version or untold, label)
+
+
+def order(path: bytes, is_entered: bool) -> bytes:
+    """What a path is sorted by: what is entered with the slash that follows its name in the paths of what is in it."""
+    return path + b"/" if is_entered else path
 
 
 def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
@@ -170,20 +174,11 @@ class _Contents:
         read = partial(_part, self._file, member.offset_data, member.size)
         if name.endswith(_LABEL):
             if member.size <= _LONGEST:
-                self._labels[_key(name)] = _text(read()).strip()
+                self._labels[_key(name)] = told_text(os.fsdecode(read())).strip()
         elif b"/." not in b"/" + name and is_wanted(os.path.basename(name), self._passed_over):
             place = member_path(self._path, name, member.offset_data, member.size)
-            label = _text(os.path.basename(os.path.dirname(name)))
-            self._found.append(Found(place, member.size, _nanoseconds(member.mtime), self._version, label, read))
-
-
-def _text(told: bytes) -> str:
-    return told.decode("utf-8", "replace").replace("\0", " ")
-
-
-def _nanoseconds(seconds: float) -> int:
-    """A time of a tar, which may tell any, as the catalogue can keep it."""
-    return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
+            label = told_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
+            self._found.append(Found(place, member.size, nanoseconds(member.mtime), self._version, label, read))
 
 
 def _part(file: BinaryIO, start: int, size: int) -> bytes:

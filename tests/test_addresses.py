@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from retrieval.addresses import (
     folder_name,
     gallery_name,
     is_address,
+    is_private,
     located,
     member_of,
     member_path,
@@ -46,10 +48,45 @@ def test_one_name_for_one_place(given: str, kept: str) -> None:
     assert canonical(given) == kept
 
 
-def test_a_password_is_neither_kept_nor_told() -> None:
-    with pytest.raises(GalleryError, match=r"https://…@host has a password") as caught:
-        canonical("https://ada:secret@host/a")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://ada:secret@host/a", "https://…@host/a has a password"),
+        ("s3://AKIA:sec/secret@bucket/a", "s3://…@bucket/a has a password"),
+        ("https://host/a.jpg?X-Amz-Signature=secret&x=1", "https://host/a.jpg?… is signed"),
+        ("https://host/a.jpg?se=2030&sig=secret", "https://host/a.jpg?… is signed"),
+        ("http://[secret/a.jpg", "http://[secret/a.jpg is no address"),
+    ],
+)
+def test_what_is_secret_is_neither_kept_nor_told(address: str, told: str) -> None:
+    with pytest.raises(GalleryError, match=f"^{re.escape(told)}") as caught:
+        canonical(address)
+    assert "secret" not in str(caught.value) or "no address" in told
+
+
+@pytest.mark.parametrize(
+    "address", ["http://host:8080/x@2x.jpg", "s3://bucket/a:b@c.jpg", "http://[::1]:80/x@2x.jpg", "https://h/?sig=left"]
+)
+def test_what_is_no_secret_is_kept(address: str) -> None:
+    assert canonical(address) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("http://127.0.0.1/a", True),
+        ("http://[::1]:80/a", True),
+        ("http://169.254.169.254/latest", True),
+        ("http://10.1.2.3/a", True),
+        ("http://localhost:8000/a", True),
+        ("http://2130706433/a", True),
+        ("http://printer.local/a", True),
+        ("http://1.1.1.1/a", False),
+        ("https://pictures.example/a", False),
+    ],
+)
+def test_which_servers_are_neighbours(address: str, private: bool) -> None:
+    assert is_private(address) == private
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ LAYERS = tuple(
     bundle walk backbones evaluate blur cam glances
     pictures fit verdicts alignment candidates stars
     remote
+    remote_http
     presets head files metrics progress pairs
     settings names groups selecting ahead shards portions ray_desk
     addresses

@@ -269,16 +269,91 @@ def test_a_list_of_objects(engine: Engine, objects: Objects) -> None:
     assert engine.remove(address) == 5
 
 
+_NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
+_NO_STORE = "is of an object store, which only a list of that store may name"
+_NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
+
+
 @pytest.mark.parametrize(
-    "line", ["/etc/hostname.png", "file:///etc/hostname.png", "local:///etc/x.png", "tar:/etc/x.tar"]
+    ("line", "reason"),
+    [
+        ("/etc/hostname.png", _NO_FILE),
+        ("file:///etc/hostname.png", _NO_FILE),
+        ("local:///etc/x.png", _NO_FILE),
+        ("tar:/etc/x.tar", _NO_FILE),
+        ("gs://bucket/x.png", _NO_STORE),
+        ("memory://x.png", _NO_STORE),
+        ("http://127.0.0.1/x.png", _NO_NEIGHBOUR),
+        ("http://169.254.169.254/latest/x.png", _NO_NEIGHBOUR),
+    ],
 )
-def test_a_list_from_elsewhere_names_no_file_of_this_machine(
-    engine: Engine, objects: Objects, line: str, monkeypatch: pytest.MonkeyPatch
+def test_a_list_from_elsewhere_leads_only_elsewhere(
+    engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = engine.index(objects.put("list.txt", line.encode()))
+    address = objects.put("list.txt", line.encode())
+    monkeypatch.setattr("retrieval.lists.examined", lambda place: pytest.fail(f"{place} was asked for"))
+    report = engine.index(address)
     assert report.added == 0
-    ((_, reason),) = report.failures
-    assert reason in ("is a path of this machine, which a list from elsewhere may not name", "does not exist")
+    assert [reason for _, reason in report.failures] == [reason]
+
+
+def test_what_one_line_of_a_list_has_wrong_is_its_own(engine: Engine, tmp_path: Path, objects: Objects) -> None:
+    good = objects.put("1.png", png(1))
+    lines = [
+        (good.encode() + b"\tcaf\xe9", None),
+        (b"caf\xe9/x.png", "does not exist"),
+        (b"http://[bad/x.png", "is no address"),
+        (b"foo://b/x.png", "is no kind of address"),
+        (b"s3://Impossible_Bucket!/x.png", ""),
+        (b"https://ada:SECRET@pictures.example/x.png", "has a password"),
+        (b"https://pictures.example/x.png?X-Amz-Signature=SECRET", "is signed"),
+    ]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
+    report = engine.index(tmp_path / "list.txt")
+    assert (report.added, report.failed) == (1, len(lines) - 1)
+    assert sorted(rows(engine).values(), key=str) == ["caf\ufffd"]
+    reasons = sorted(reason for _, reason in report.failures)
+    for _, told in lines:
+        assert told is None or any(told in reason for reason in reasons), (told, reasons)
+    assert "SECRET" not in str(report)
+    engine.catalogue.close()
+    assert b"SECRET" not in b"".join(file.read_bytes() for file in (tmp_path / "store").iterdir() if file.is_file())
+
+
+def test_a_list_names_what_lies_beside_it(engine: Engine, objects: Objects) -> None:
+    for number, key in enumerate(("g/1.png", "g/l/2.png", "g/x.tar.png", "g/x.tar-1.png")):
+        objects.put(key, png(number))
+    objects.put("g/x.tar", tar_of(*SHARD))
+    lines = b"../1.png\n./2.png\n../x.tar\n../x.tar.png\n../x.tar-1.png"
+    gallery = objects.put("g/l/list.txt", lines)
+    assert engine.index(gallery).added == 7
+    objects.put("g/x.tar", tar_of(*SHARD[:-1]))  # of another version
+    report = engine.index()
+    assert (report.missing, len(rows(engine))) == (0, 7)
+
+
+def test_a_picture_is_no_gallery(engine: Engine, objects: Objects) -> None:
+    with pytest.raises(GalleryError, match="is a file: give the folder that holds the pictures"):
+        engine.index(objects.put("1.png", png(1)))
+    assert engine.catalogue.roots() == []
+
+
+def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(tar_of(*SHARD))
+    (tmp_path / "a.tar").symlink_to("blob")
+    assert engine.index(tmp_path / "a.tar").added == 3
+    (hit,) = engine.query(blocks(2), top=1)
+    assert hit.explanation is not None
+    assert engine.remove(f"tar:{tmp_path}/a.tar/0001.png") == 1
+    assert engine.remove(f"{tmp_path}/a.tar") == 2
+
+
+def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address)
+    assert engine.remove(f"{address}/0001.png") == 1
+    assert engine.remove(f"{address}/nothing.png") == 0
+    assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
 
 
 def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects) -> None:
