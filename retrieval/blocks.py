@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 
 from retrieval.pictures import PictureInfo
 from retrieval.walk import Found
+
+_LIBRARIES = ("numpy", "openvino", "pillow", "pillow-heif")
 
 BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
 
@@ -33,7 +37,7 @@ class Work:
     megapixels: str
 
 
-class Seen(NamedTuple):
+class Done(NamedTuple):
     """A file after a worker has read it: its content's SHA-256, what is known of the picture, its descriptor (C,).
 
     Both are None where another file of the same content has them. The descriptor is float16, as a store keeps it.
@@ -73,7 +77,7 @@ class Answer:
 
     number: int
     node: str
-    files: list[Seen | Broken] = field(default_factory=list)
+    files: list[Done | Broken] = field(default_factory=list)
     refusal: str | None = None
 
 
@@ -89,8 +93,9 @@ def unpacked(data: bytes) -> Any:
 
 @cache
 def program() -> str:
-    """A digest of this program's sources: workers whose program is another one are refused."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    """A digest of this program's sources, and the libraries that decide what it reads: a worker must have the same."""
+    digest = hashlib.sha256("\0".join(version(name) for name in _LIBRARIES).encode())
+    project = Path(__file__).parent.parent
+    for file in sorted(file for folder in ("retrieval", "indexes") for file in (project / folder).rglob("*.py")):
+        digest.update(os.fsencode(file.relative_to(project)) + b"\0" + file.read_bytes())
     return digest.hexdigest()

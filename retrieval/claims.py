@@ -9,7 +9,7 @@ import numpy as np
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed, Twin
-from retrieval.blocks import Block, Broken, Seen
+from retrieval.blocks import Block, Broken, Done
 from retrieval.head import Array
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch, Read, info_of
@@ -55,14 +55,14 @@ class Claims:
             self._told.setdefault(content, set()).add(block)
         return content not in known and self._claims.get(content) == block
 
-    def settle(self, block: Block, answers: Sequence[Seen | Broken]) -> Batch:
+    def settle(self, block: Block, answers: Sequence[Done | Broken]) -> Batch:
         """What is to be recorded now that a block has come back, also of other blocks' files that waited for it."""
         with self._turn:
             batch = Batch()
             known = self._known.pop(block.number, {})
             files = block.files
             for found, answer in zip(files, answers, strict=True):
-                if isinstance(answer, Seen) and answer.vector is None:
+                if isinstance(answer, Done) and answer.vector is None:
                     self._join(batch, found, answer.hash, known.get(answer.hash))
             for found, answer in zip(files, answers, strict=True):
                 if isinstance(answer, Broken):

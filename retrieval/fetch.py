@@ -15,6 +15,7 @@ from retrieval.walk import Found, Unreadable
 _THREADS = 16
 _MOST = 64  # files
 _MOST_BYTES = 2**28
+_UNTOLD = 2**20  # bytes that one may have of which that is not known
 
 
 F = TypeVar("F", bound=Found | Unreadable)
@@ -32,9 +33,9 @@ def fetch_ahead(files: Iterable[F]) -> Iterator[F]:
                 yield file
                 continue
             waiting.append(begun)
-            held += _size(file)
+            held += fetched_size(file)
             while len(waiting) > _MOST or held > _MOST_BYTES:
-                held -= _size(waiting[0])
+                held -= fetched_size(waiting[0])
                 yield waiting.popleft()
         yield from waiting
     except BaseException:
@@ -52,5 +53,8 @@ def _begun(file: F, pool: ThreadPoolExecutor) -> F:
     return cast(F, file._replace(content=pool.submit(bytes_at, place, file.size or None).result))
 
 
-def _size(file: Found | Unreadable) -> int:
-    return 0 if isinstance(file, Unreadable) else file.size
+def fetched_size(file: Found | Unreadable) -> int:
+    """The bytes that a file which is fetched will be held with, and 0 for others."""
+    if isinstance(file, Unreadable) or not is_address(os.fspath(located(file.path))):
+        return 0
+    return file.size or _UNTOLD

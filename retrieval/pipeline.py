@@ -116,6 +116,7 @@ class LocalPipeline:
         try:
             with answering(), hashed(found) as (file, content):
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
+                found = found._replace(content=None)  # whose bytes are not held until it is recorded
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self._size)

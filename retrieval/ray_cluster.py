@@ -78,7 +78,10 @@ def _connect(address: str | None) -> None:
                 f" `ray start --head`, or take {ADDRESS} away"
             ) from error
         ray.shutdown()
-    ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+    try:
+        ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"Ray cannot be started here ({first_line(error)}): look at its logs") from error
 
 
 def _reach(address: str) -> None:

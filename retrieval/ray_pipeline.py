@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from threading import Thread
 
 import ray
@@ -15,12 +14,12 @@ from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue import Catalogue
-from indexes.errors import StoreError
-from retrieval.addresses import located
+from retrieval.addresses import Address, located, told_place
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, packed, program, unpacked
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
 from retrieval.errors import ClusterError, PictureError
+from retrieval.fetch import fetched_size
 from retrieval.pipeline import Batch, failed
 from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
@@ -34,6 +33,7 @@ _PORTION = 20_000  # files of an execution for each worker: what starting the wo
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them
 _AT_ONCE = 3  # blocks of a worker: one is embedded, one decoded, one read
 _AT_HAND = 8  # with those that wait there for their turn
+_BLOCK_BYTES = 2**26  # of a block's files that a worker fetches, and holds until they are decoded
 _PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the workers that were left
 _MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
 
@@ -50,7 +50,7 @@ class RayPipeline:
         self._workers = workers
         self._claims = Claims(catalogue, bundle.fingerprint)
         self._numbers = 0
-        self._failure: StoreError | None = None
+        self._failure: BaseException | None = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here)(Desk)
         self._desk = actor.remote()
@@ -65,7 +65,7 @@ class RayPipeline:
     def batches(self, changed: Iterator[Found | Unreadable]) -> Generator[Batch, None, None]:
         """All these files, a portion after the other; a broken one fails itself. Raises ClusterError."""
         size = min(_PORTION * crew(self._device, self._workers).workers, _LARGEST_PORTION)
-        for portion in portions(changed, size):
+        for portion in portions(map(_told_only, changed), size):
             failures = [failed(file) for file in portion if isinstance(file, Unreadable)]
             if failures:
                 yield Batch(failures=failures)
@@ -91,23 +91,25 @@ class RayPipeline:
                     f"workers were lost {losses} times in a row with nothing done ({first_line(loss)}):"
                     " look at the cluster, and run the command again"
                 ) from loss
-            blocks = self._again(left)
+            blocks = self._again(left, loss)
             if loss:
                 time.sleep(_PAUSE)
 
     def _as_loss(self, error: BaseException) -> BaseException:
         if self._failure is not None:
-            raise self._failure from error
+            raise self._failure
         if not is_loss(error):
             raise explained(error) from error
         return error
 
-    def _again(self, left: dict[int, Block]) -> list[Block]:
+    def _again(self, left: dict[int, Block], loss: BaseException | None) -> list[Block]:
         """What has not come back. Of what two lost workers had begun, each file goes alone: one may have been why.
 
         Raises ClusterError where it was so too often.
         """
         begun = self._claims.begun()
+        if loss is not None:
+            begun = begun & self._asked_by(loss) or begun
         waiting = list(self._claims.take_back())
         suspects = [left[number] for number in left if number in begun]
         worst = [block for block in suspects if block.losses + 1 >= _MOST_LOSSES]
@@ -117,14 +119,18 @@ class RayPipeline:
         again = [part for block in suspects for part in self._parts(block)]
         return [*calm, *self._blocks(waiting), *again]
 
+    def _asked_by(self, loss: BaseException) -> set[int]:
+        """The blocks that the worker which was lost had begun; none where Ray does not say which one it was."""
+        asked: set[int] = set(ray.get(self._desk.asked_by.remote(getattr(loss, "actor_id", None))))
+        return asked
+
     def _parts(self, block: Block) -> list[Block]:
         return self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
 
     def _blocks(self, files: Sequence[Found], size: int = BLOCK, losses: int = 0) -> list[Block]:
-        some = iter(files)
         blocks: list[Block] = []
-        while found := list(islice(some, size)):
-            blocks.append(Block(self._numbers, packed([each._replace(content=None) for each in found]), losses))
+        for some in _cut(files, size):
+            blocks.append(Block(self._numbers, packed(some), losses))
             self._numbers += 1
         return blocks
 
@@ -181,24 +187,44 @@ class RayPipeline:
             while True:
                 questions: list[Question] = ray.get(self._desk.questions.remote(replies))
                 replies = [self._claims.ask(number, contents) for number, contents in questions]
-        except StoreError as error:
-            self._failure = error
-            ray.kill(self._desk)
         except ray.exceptions.RayError:
             return
+        except BaseException as error:  # whatever it is, the workers would wait for ever
+            self._failure = error
+            ray.kill(self._desk)
+
+
+def _cut(files: Sequence[Found], most: int) -> Iterator[list[Found]]:
+    """At most so many files at once, and fewer where a worker would hold too many bytes, as of those from servers."""
+    some: list[Found] = []
+    held = 0
+    for found in files:
+        size = fetched_size(found)
+        if some and (len(some) == most or held + size > _BLOCK_BYTES):
+            yield some
+            some, held = [], 0
+        some.append(found)
+        held += size
+    if some:
+        yield some
+
+
+def _told_only(file: Found | Unreadable) -> Found | Unreadable:
+    """A file without its content: a tar's member has a hold on the tar, and is read from it by a worker."""
+    return file._replace(content=None) if isinstance(file, Found) else file
 
 
 def _check(answer: Answer, block: Block) -> None:
     """Whether the worker could work at all. Raises ClusterError where it could not, or sees no file that is there."""
     if answer.refusal:
         raise ClusterError(answer.refusal)
-    if all(isinstance(file, Broken) and file.is_out_of_reach for file in answer.files):
-        seen = next((found for found in block.files if _is_in_reach(found)), None)
-        if seen is not None:
-            raise ClusterError(
-                f"{located(seen.path)} cannot be read on {answer.node}, but here it can: mount the gallery at the"
-                " same path on every machine of the cluster"
-            )
+    for found, file in zip(block.files, answer.files, strict=True):
+        if isinstance(file, Broken) and file.is_out_of_reach and not file.passes and _is_in_reach(found):
+            place = located(found.path)
+            remedy = "give every machine of the cluster the same credentials and network"
+            if not isinstance(place, Address):
+                remedy = "mount the gallery at the same path on every machine of the cluster"
+            raise ClusterError(f"{told_place(place)} cannot be read on {answer.node}, but here it can: {remedy}")
 
 
 def _is_in_reach(found: Found) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from retrieval.blocks import Answer, Broken, Seen, Work, packed, program, unpacked
+from retrieval.blocks import Answer, Broken, Done, Work, packed, program, unpacked
 from retrieval.bundle import find_bundle
-from retrieval.errors import GalleryError, ModelError, PassingError, PictureError, RetrievalError
+from retrieval.errors import ModelError, PassingError, PictureError, RetrievalError
 from retrieval.fetch import fetch_ahead
 from retrieval.network import Network, open_network
 from retrieval.pictures import File, PictureInfo, Pixels, load
@@ -22,7 +22,7 @@ from retrieval.reading import hashed
 from retrieval.remote import answering
 from retrieval.walk import Found
 
-Opened = tuple[File, bytes]
+Hashed = tuple[File, bytes]
 
 
 class Worker:
@@ -36,14 +36,18 @@ class Worker:
         self._desk = desk
         self._refusal: str | None = None
         desk.enrol.remote(ray.get_runtime_context().current_actor)
+        self._id = ray.get_runtime_context().get_actor_id()
         try:
             self._open(work)
         except RetrievalError as error:
-            self._refusal = f"a worker on {socket.gethostname()} cannot work: {error}"
+            self._refusal = _refusal(error)
 
     def _open(self, settings: dict[str, Any]) -> None:
         if settings.get("program") != program():
-            raise ModelError("its program is not the driver's: install the same version on every machine")
+            raise ModelError(
+                "its program, or a library that reads pictures, is not the driver's: install the same versions on every"
+                " machine"
+            )
         work = Work(**settings)
         os.environ["RETRIEVE_MAX_MEGAPIXELS"] = work.megapixels
         bundle = find_bundle(work.model)
@@ -64,10 +68,10 @@ class Worker:
             return Answer(number, node, refusal=self._refusal)
         try:
             return Answer(number, node, self._done(number, list(fetch_ahead(unpacked(files)))))
-        except GalleryError as error:
-            return Answer(number, node, refusal=str(error))
+        except RetrievalError as error:
+            return Answer(number, node, refusal=_refusal(error))
 
-    def _done(self, number: int, files: Sequence[Found]) -> list[Seen | Broken]:
+    def _done(self, number: int, files: Sequence[Found]) -> list[Done | Broken]:
         with ExitStack() as open_files:
             read = list(self._readers.map(lambda found: self._opened(found, open_files), files))
             wanted = self._wanted(number, [each[1] for each in read if not isinstance(each, Broken)])
@@ -79,7 +83,7 @@ class Worker:
             decoded = list(self._readers.map(self._decoded, read, is_mine))
         return self._embedded(decoded)
 
-    def _opened(self, found: Found, open_files: ExitStack) -> Opened | Broken:
+    def _opened(self, found: Found, open_files: ExitStack) -> Hashed | Broken:
         try:
             with answering():
                 return open_files.enter_context(hashed(found))
@@ -90,21 +94,25 @@ class Worker:
         """Those that nobody knows and nobody else embeds."""
         if not contents:
             return set()
-        is_wanted: list[bool] = ray.get(self._desk.ask.remote(number, contents))
+        is_wanted: list[bool] = ray.get(self._desk.ask.remote(number, contents, self._id))
         return {content for content, wanted in zip(contents, is_wanted, strict=True) if wanted}
 
-    def _decoded(self, read: Opened | Broken, is_mine: bool) -> tuple[bytes, Pixels, PictureInfo] | Seen | Broken:
+    def _decoded(self, read: Hashed | Broken, is_mine: bool) -> tuple[bytes, Pixels, PictureInfo] | Done | Broken:
         if isinstance(read, Broken):
             return read
         file, content = read
         if not is_mine:
-            return Seen(content)
+            return Done(content)
         try:
             return content, *load(file, self._size)
         except PictureError as error:
             return Broken(error.reason, content)
 
-    def _embedded(self, decoded: list[tuple[bytes, Pixels, PictureInfo] | Seen | Broken]) -> list[Seen | Broken]:
-        pixels = [each[1] for each in decoded if not isinstance(each, Seen | Broken)]
+    def _embedded(self, decoded: list[tuple[bytes, Pixels, PictureInfo] | Done | Broken]) -> list[Done | Broken]:
+        pixels = [each[1] for each in decoded if not isinstance(each, Done | Broken)]
         vectors = iter(self._network.describe(pixels).astype(np.float16) if pixels else ())
-        return [each if isinstance(each, Seen | Broken) else Seen(each[0], each[2], next(vectors)) for each in decoded]
+        return [each if isinstance(each, Done | Broken) else Done(each[0], each[2], next(vectors)) for each in decoded]
+
+
+def _refusal(error: RetrievalError) -> str:
+    return f"a worker on {socket.gethostname()} cannot work: {error}"

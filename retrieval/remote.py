@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
 from retrieval.addresses import told_text
@@ -117,10 +117,17 @@ def fetched(address: str, size: int | None = None, start: int | None = None) -> 
     return part
 
 
-def copied(address: str, file: str) -> None:
-    """Write a file's bytes into a local one. Raises PictureError, Unreachable among them."""
+def copied(address: str, file: str, is_over: Event) -> None:
+    """Write a file's bytes into a local one, until nobody waits for it. Raises PictureError, Unreachable among them."""
+    from fsspec.callbacks import Callback
+
+    class Watch(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            if is_over.is_set():
+                raise PictureError("is not waited for any more")
+
     system = file_system(_scheme(address))
-    _asked(address, lambda: system.get_file(address, file))
+    _asked(address, lambda: system.get_file(address, file, callback=Watch()))
 
 
 def is_web(address: str) -> bool:

@@ -7,13 +7,16 @@ import tarfile
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
+from threading import Event
 from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path, told_text
+from retrieval.ahead import workers
 from retrieval.errors import PictureError, cannot_read
 from retrieval.remote import MOST_BYTES, Entry, answering, copied, nanoseconds
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
@@ -28,13 +31,16 @@ _AHEAD = 64  # files met before they are given
 _COPIES = 2  # tars on this disk at once, and the one that is read
 
 
-def tar_file(tar: str) -> BinaryIO:
-    """A tar opened for reading: a local one, or a copy of a remote one, which nobody else sees. Raises PictureError."""
+def tar_file(tar: str, is_over: Event) -> BinaryIO:
+    """A tar opened for reading: a local one, or a copy of a remote one, which nobody else sees.
+
+    Raises PictureError, also where nobody waits for it any more.
+    """
     try:
         if not is_address(tar):
             return open(tar, "rb")
         with tempfile.NamedTemporaryFile(prefix="retrieve-", suffix=".tar") as copy:
-            copied(tar, copy.name)
+            copied(tar, copy.name, is_over)
             return open(copy.name, "rb")  # it is gone when nobody reads it any more
     except OSError as error:
         raise cannot_read(error) from error
@@ -87,11 +93,13 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
     """
     waiting: deque[tuple[Seen | Unreadable, Future[BinaryIO] | None]] = deque()
     fetching = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="tars") as pool:
+    is_over = Event()
+    with workers(1, "tars") as pool, _told_at_end(is_over):
         for each in chain(seen, repeat(None)):
             if each is not None:
                 wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)
-                waiting.append((each, pool.submit(tar_file, each.place) if isinstance(each, Seen) and wanted else None))
+                place = each.place if isinstance(each, Seen) else ""
+                waiting.append((each, pool.submit(tar_file, place, is_over) if wanted else None))
                 fetching += wanted
                 if fetching < _COPIES and len(waiting) < _AHEAD:
                     continue
@@ -100,6 +108,14 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
             next_one, file = waiting.popleft()
             fetching -= file is not None
             yield from _met(next_one, file, passed_over)
+
+
+@contextmanager
+def _told_at_end(is_over: Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Counter[str]) -> Iterator[Met]:

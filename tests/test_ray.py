@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from retrieval.bundle import find_bundle
 from retrieval.network import open_network
 from tests.command import answer, retrieve, sentence
 from tests.nodes import Nodes, processes, ray_folder, workers
+from tests.objects import Web
 from tests.test_imports import loaded
 from tests.test_postgres_commands import begun, committed
 from tests.test_shards import failures
@@ -117,6 +119,26 @@ def test_a_node_that_is_killed_half_way_costs_nothing_but_time(at_nodes: Nodes, 
     at_nodes.add()
 
 
+def test_tars_lists_and_web_servers(at_nodes: Nodes, tmp_path: Path, web: Web) -> None:
+    gallery = make_gallery(web.folder / "g", 40, 4)
+    with tarfile.open(gallery / "a.tar", "w") as tar:
+        tar.add(gallery / "class-1", "class-1")
+        tar.add(gallery / "class-3", "class-3")
+    with tarfile.open(tmp_path / "here.tar", "w") as tar:
+        tar.add(gallery / "class-2", "class-2")
+    listed = [f"{web.address}/g/class-0/00000.jpg\tzero", "here.tar", "www/g/class-4/00004.jpg", "nothing.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(listed))
+    galleries = (f"{web.address}/g", tmp_path / "list.txt")
+    store, calm = tmp_path / "store", tmp_path / "calm"
+    told = answer("index", *galleries, "--store", calm)
+    report = answer("index", *galleries, "--store", store, "--engine", "ray")
+    assert (report["failed"] > 3, report["embedded"] > 30) == (True, True)
+    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert_equal(store, calm)
+    again = answer("index", "--store", store, "--engine", "ray")
+    assert (again["added"], again["unchanged"]) == (0, told["added"])
+
+
 def test_workers_that_die_each_time_end_the_run(at_nodes: Nodes, tmp_path: Path) -> None:
     gallery = make_gallery(tmp_path / "gallery", 600, 3)
     process = begun("index", gallery, "--store", tmp_path / "store", "--engine", "ray", "--workers", "1")
@@ -144,7 +166,9 @@ def test_another_program_on_a_worker_is_refused(
     monkeypatch.setattr(ray_pipeline, "program", lambda: "older")
     engine = Engine.create(tmp_path / "store", is_here=False)
     gallery = make_gallery(tmp_path / "gallery", 40, 1)
-    with pytest.raises(ClusterError, match=r"^a worker on .+ cannot work: its program is not the driver's: install"):
+    with pytest.raises(
+        ClusterError, match=r"^a worker on .+ cannot work: its program, or a library that reads pictures, is not"
+    ):
         engine.index(gallery, runs_on=RunsOn.ray)
     assert engine.catalogue.failures() == []
     assert engine.catalogue.count() == 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed
-from retrieval.blocks import BLOCK, Answer, Block, Broken, Seen
+from retrieval.blocks import BLOCK, Answer, Block, Broken, Done
 from retrieval.claims import Claims
 from retrieval.errors import ClusterError, ModelError
 from retrieval.pictures import PictureInfo
@@ -53,8 +56,11 @@ class Alone(RayPipeline):
             yield Answer(
                 block.number,
                 "here",
-                [Seen(each, PictureInfo(1, 1), vector) if is_mine else Seen(each) for each, is_mine in seen],
+                [Done(each, PictureInfo(1, 1), vector) if is_mine else Done(each) for each, is_mine in seen],
             )
+
+    def _asked_by(self, loss: BaseException) -> set[int]:
+        return set()
 
     def brought(self, files: list[Found]) -> list[bytes]:
         return [read.found.path for batch in self._all_done(files) for read in batch.read]
@@ -117,6 +123,90 @@ def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue
     here.write_bytes(b"here")
     with pytest.raises(ClusterError, match=f"^{here} cannot be read on far, but here it can: mount the gallery at"):
         pipeline.brought(files)
+
+
+def test_a_gallery_that_a_worker_sees_in_part_is_no_failure_of_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
+    class Blind(Alone):
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            for block in blocks:
+                seen = [Done(content(found), PictureInfo(1, 1), np.ones(4, np.float16)) for found in block.files[1:]]
+                yield Answer(block.number, "far", [Broken("does not exist", is_out_of_reach=True), *seen])
+
+    (tmp_path / "a.jpg").write_bytes(b"here")
+    files = [Found(bytes(tmp_path / name), 1, 1) for name in ("a.jpg", "b.jpg")]
+    with pytest.raises(ClusterError, match="cannot be read on far, but here it can"):
+        Blind(catalogue).brought(files)
+
+
+def test_what_other_workers_had_begun_is_not_suspect(catalogue: Catalogue) -> None:
+    """Each time another machine is taken away, while the same blocks are under way elsewhere."""
+
+    class Spot(Alone):
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            if self.losses:
+                self.losses -= 1
+                for block in blocks:
+                    self._claims.ask(block.number, [content(found) for found in block.files])
+                self.lost = blocks[0].number
+                yield from super()._answers(blocks[-1:])
+                raise _LOST
+            yield from super()._answers(blocks)
+
+        def _asked_by(self, loss: BaseException) -> set[int]:
+            return {self.lost}
+
+    files = [Found(b"/gallery/%04d" % number, 1, 1) for number in range(12 * BLOCK)]
+    assert sorted(Spot(catalogue, losses=5).brought(files)) == [found.path for found in files]
+
+
+def test_no_tar_stays_open_until_its_members_are_embedded(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tar:
+        def read(self) -> bytes:
+            return b""
+
+    opened: weakref.WeakSet[Tar] = weakref.WeakSet()
+
+    def members() -> Iterator[Found]:
+        for found in FILES:
+            tar = Tar()
+            opened.add(tar)
+            yield found._replace(content=tar.read)
+
+    class Watching(Alone):
+        _device, _workers = "cpu", 1
+
+        def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
+            gc.collect()
+            assert len(opened) == 0
+            yield from super()._answers(blocks)
+
+    monkeypatch.setattr(ray_pipeline, "crew", lambda device, workers: Crew(1, "cpu", 1))
+    brought = [read.found.path for batch in Watching(catalogue).batches(members()) for read in batch.read]
+    assert sorted(brought) == [found.path for found in FILES]
+
+
+def test_a_block_of_files_from_servers_is_as_small_as_they_are_large() -> None:
+    def cut(path: bytes, size: int) -> list[int]:
+        return [len(some) for some in ray_pipeline._cut([Found(path, size, 1)] * 50, BLOCK)]
+
+    assert cut(b"/g/1.jpg", 2**30) == [BLOCK, 50 - BLOCK]
+    assert cut(b"s3://b/1.jpg", 2**10) == [BLOCK, 50 - BLOCK]
+    assert cut(b"s3://b/1.jpg", 2**23) == [8] * 6 + [2]
+    assert cut(b"s3://b/1.jpg", 2**30) == [1] * 50
+
+
+def test_a_clerk_that_fails_ends_the_run(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Alone(catalogue)
+    killed: list[object] = []
+    pipeline._desk = SimpleNamespace(questions=SimpleNamespace(remote=lambda replies: None))
+    monkeypatch.setattr(ray, "get", lambda what: 1 / 0)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pipeline._answer_questions()
+    assert killed == [pipeline._desk]
+    with pytest.raises(ZeroDivisionError):
+        pipeline._as_loss(_LOST)
 
 
 def test_a_refusal_ends_the_run(catalogue: Catalogue) -> None:

@@ -15,7 +15,7 @@ from retrieval import remote, remote_http
 from retrieval.bundle import Bundle
 from retrieval.engine import Engine
 from retrieval.errors import PictureError
-from retrieval.remote import examined, fetched, listed
+from retrieval.remote import copied, examined, fetched, listed
 from tests.objects import forget_servers
 from tests.test_object_galleries import png, rows
 
@@ -171,6 +171,24 @@ def test_a_server_that_drips_is_given_up(serve: Callable[[Answering], str], monk
     with pytest.raises(PictureError, match="cannot be read"):
         fetched(f"{serve(answer)}/1.png", size=1000)
     assert time.monotonic() - started < 4
+
+
+def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answering], str], tmp_path: Path) -> None:
+    is_over = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for number in range(600):
+            handler.wfile.write(bytes(100_000))
+            time.sleep(0.05)
+            if number == 5:
+                is_over.set()
+
+    started = time.monotonic()
+    with pytest.raises(PictureError, match="is not waited for any more"):
+        copied(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), is_over)
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ from retrieval.addresses import member_of, member_path, tar_of
 from retrieval.bundle import Bundle
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
+from retrieval.network import open_network
 from retrieval.pictures import open_file
+from retrieval.pipeline import LocalPipeline
 from retrieval.settings import MAX_MEGAPIXELS
 from retrieval.shards import Shard
+from retrieval.walk import Found
 from tests.test_object_galleries import png, rows
 from tests.test_object_galleries import tar_of as tar_with
 
@@ -197,6 +201,15 @@ def once(function: Callable[..., None]) -> Callable[..., None]:
         function(*arguments)
 
     return call
+
+
+def test_what_was_read_is_not_held(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    catalogue = Catalogue(tmp_path / "store", create=True)
+    pipeline = LocalPipeline(catalogue, open_network(tiny_bundle, "cpu"), tiny_bundle.fingerprint, 32)
+    members = [Found(b"s3://b/%d.png" % number, 1, 1, "", "", partial(png, number)) for number in range(3)]
+    read = [each for batch in pipeline.batches(iter(members)) for each in batch.read]
+    assert [each.found.path for each in read] == [member.path for member in members]
+    assert all(each.found.content is None for each in read)
 
 
 # --- lists of tars, and shards
