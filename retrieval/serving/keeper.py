@@ -45,11 +45,12 @@ PATIENCE = Patience()
 class Keeper:
     """Runs a task in each process, which must end on SIGTERM, and when its line does.
 
-    `on_death` is given the id of a process that died, and a sentence.
+    `on_death` is given the id of a process that died, and a sentence. One that the system did not start is a death too,
+    of no id.
     """
 
     def __init__(
-        self, count: int, task: Task, on_death: Callable[[int, str], None], patience: Patience = PATIENCE
+        self, count: int, task: Task, on_death: Callable[[int | None, str], None], patience: Patience = PATIENCE
     ) -> None:
         self._on_death = on_death
         self._patience = patience
@@ -66,7 +67,7 @@ class Keeper:
             try:
                 for some in (self._kept[:1], self._kept[1:]):
                     for kept in some:
-                        kept.start()
+                        self._start(kept)
                     while not self._stopping and not all(kept.was_ready for kept in some):
                         self._look()
                 if not self._stopping:
@@ -86,11 +87,28 @@ class Keeper:
             if kept.has_died():
                 self._bury(kept)
             if kept.rests and time.monotonic() >= kept.since + self._patience.after(kept.deaths):
-                kept.start()
+                self._start(kept)
+
+    def _start(self, kept: _Kept) -> None:
+        """Start a process. Where the system does not, that is a death. Raises RetrievalError where it is one too many.
+
+        Processes, memory or open files may have run out, and may be there again later.
+        """
+        try:
+            kept.start()
+        except OSError as error:
+            why = f"could not be started ({error.strerror or error})"
+            self._count(kept, 0.0, why)
+            self._on_death(None, f"a process of the server {why}: that is tried again")
 
     def _bury(self, kept: _Kept) -> None:
         """Tell of a death. Raises RetrievalError where it is one too many."""
         process, seconds, why = kept.bury()
+        self._count(kept, seconds, why)
+        self._on_death(process, f"process {process} of the server {why}: another one takes its place")
+
+    def _count(self, kept: _Kept, seconds: float, why: str) -> None:
+        """One more death, after so many seconds of life. Raises RetrievalError where it is one too many."""
         if not kept.was_ready:
             raise RetrievalError(kept.said or f"a process of the server {why} before it could serve")
         kept.deaths = 1 if seconds >= self._patience.steady else kept.deaths + 1
@@ -99,7 +117,6 @@ class Keeper:
                 f"a process of the server died {kept.deaths} times in a row, as it {why}: see whether the machine has"
                 " memory for so many, or give fewer --processes"
             )
-        self._on_death(process, f"process {process} of the server {why}: another one takes its place")
 
     def _end(self) -> None:
         """Tell all to end, and kill what does not."""
@@ -143,17 +160,21 @@ class _Kept:
         return self.process is None and self.deaths > 0
 
     def start(self) -> None:
-        """Start it."""
-        self._line, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
+        """Start it. Raises OSError, and then there is none."""
+        self.since, self.said = time.monotonic(), ""
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
         # Ctrl-C in a terminal comes to all processes: to a new one not before it has said what that means to it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
         try:
-            self.process.start()
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        self.since, self.said = time.monotonic(), ""
+            theirs.close()
+        self.process, self._line, self.since = process, ours, time.monotonic()
 
     def ends(self) -> list[Connection | int]:
         """What can be waited for."""
