@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from retrieval.engine import Engine
 from retrieval.serving.app import make_app
+from retrieval.serving.common import common
 from retrieval.serving.terms import Terms
 from tests.command import RETRIEVE, environment
 
@@ -25,10 +26,11 @@ HERE = "http://127.0.0.1:8000"
 @contextmanager
 def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> Iterator[TestClient]:
     """A client of a server in this process."""
-    engine = Engine.open(store)
-    app = make_app(engine, lambda: Engine.open(store), terms or Terms())
-    with TestClient(app, base_url=base_url, follow_redirects=False) as client:
-        yield client
+    engine, terms = Engine.open(store), terms or Terms()
+    with common(terms.uploads) as shared:
+        app = make_app(engine, lambda: Engine.open(store), terms, shared)
+        with TestClient(app, base_url=base_url, follow_redirects=False) as client:
+            yield client
     engine.close()
 
 

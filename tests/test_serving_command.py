@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from http.client import HTTPResponse
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,16 @@ def test_a_port_in_use_is_told(indexed: Indexed) -> None:
 
 def test_an_address_of_no_machine_is_told(indexed: Indexed) -> None:
     assert "cannot be served" in sentence(retrieve("serve", "--host", "no.such.host.invalid", "--store", indexed.store))
+
+
+@pytest.mark.parametrize("more", [[], ["--processes", "2"]])
+def test_a_folder_that_cannot_keep_uploads_is_told_before_the_address(
+    indexed: Indexed, tmp_path: Path, more: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    said = sentence(retrieve("serve", "--port", "0", "--store", indexed.store, "--uploads", tmp_path / "file", *more))
+    assert str(tmp_path / "file") in said
+    assert "--uploads" in said
 
 
 def test_clients_that_leave_give_their_places_back(indexed: Indexed) -> None:

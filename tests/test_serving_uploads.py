@@ -129,3 +129,9 @@ def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RetrievalError, match="--uploads"), common(tmp_path / "file"):
         pass
+
+
+def test_a_server_without_a_place_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "away"))
+    with pytest.raises(RetrievalError, match="TMPDIR"), common(tmp_path / "uploads"):
+        pass

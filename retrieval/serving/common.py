@@ -11,6 +11,8 @@ from pathlib import Path
 
 from retrieval.errors import RetrievalError
 
+_PREFIX = "retrieve-serve-"
+
 
 @dataclass(frozen=True)
 class Common:
@@ -37,16 +39,41 @@ class Common:
 @contextmanager
 def common(uploads: Path | None = None) -> Iterator[Common]:
     """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError."""
-    made = Common(Path(tempfile.mkdtemp(prefix="retrieve-serve-")), uploads or Path())
+    made = _made(uploads)
     try:
-        if uploads is None:
-            made = Common(made.folder, made.folder / "uploads")
-        for each in (made.metrics, made.indexing):
-            each.mkdir()
-        _make(made.uploads)
         yield made
     finally:
         made.delete()
+
+
+def _made(uploads: Path | None) -> Common:
+    folder = _own_folder()
+    made = Common(folder, uploads or folder / "uploads")
+    try:
+        with _told_of_temporary_files():
+            for each in (made.metrics, made.indexing):
+                each.mkdir()
+        _make(made.uploads)
+    except BaseException:
+        made.delete()
+        raise
+    return made
+
+
+def _own_folder() -> Path:
+    with _told_of_temporary_files():
+        return Path(tempfile.mkdtemp(prefix=_PREFIX))
+
+
+@contextmanager
+def _told_of_temporary_files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RetrievalError(
+            f"the server has no place for its temporary files ({error.strerror}): make room there, or name another"
+            " folder in the environment variable TMPDIR"
+        ) from error
 
 
 def _make(uploads: Path) -> None:
