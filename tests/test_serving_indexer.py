@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -67,3 +72,59 @@ def test_a_run_that_broke_off_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     until_done(indexer)
     assert indexer.error is not None
     assert "broken off" in indexer.error
+
+
+def full(file: Path, content: bytes) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_more(thread: Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "fails", "raised"),
+    [(Path, "write_bytes", full, Refused), (Thread, "start", no_more, RuntimeError)],
+)
+def test_a_run_that_cannot_begin_gives_its_turn_back(
+    tmp_path: Path, of: type, name: str, fails: Callable[..., Any], raised: type[Exception]
+) -> None:
+    engine = Mock(spec=Engine)
+    indexer = Indexer(lambda: engine, tmp_path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(of, name, fails)
+        with pytest.raises(raised) as told:
+            indexer.start()
+    if isinstance(told.value, Refused):
+        assert told.value.status == HTTPStatus.INSUFFICIENT_STORAGE
+        assert os.strerror(errno.ENOSPC) in str(told.value)
+    assert not indexer.is_running
+    indexer.start()
+    until_done(indexer)
+    engine.index.assert_called_once_with()
+
+
+def test_a_run_that_ends_well_while_it_is_looked_at_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: Path) -> bytes:
+        said = real(file)
+        go.set()
+        for thread in threading.enumerate():
+            if thread.name == "indexer":
+                thread.join(10)
+        return said
+
+    def opened() -> Engine:
+        assert go.wait(10)
+        return Mock(spec=Engine)
+
+    go = Event()
+    real = Path.read_bytes
+    indexer = Indexer(opened, tmp_path)
+    indexer.start()
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert indexer.error is None
+    go.set()
+    until_done(indexer)
+    assert indexer.error is None

@@ -50,6 +50,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (415, "The body is compressed."),
         (422, "The picture or a value cannot be used."),
         (503, "Too many requests are in work: ask again after the seconds in Retry-After."),
+        (507, "The server's disk has no room for it."),
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
@@ -32,31 +32,51 @@ class Indexer:
         self._failed = folder / "failed"
 
     def start(self) -> None:
-        """Begin. Raises Refused where a run goes on, in whatever process."""
-        with _locked(self._door):
-            turn = self._taken()
-        if turn is None:
-            raise Refused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
-        self._tell(_BROKEN_OFF)  # until it ends otherwise
-        Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
+        """Begin. Raises Refused where a run goes on, in whatever process, or the disk has no room for a note of it."""
+        try:
+            with _locked(self._door):
+                turn = self._taken()
+            if turn is None:
+                raise Refused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
+            self._begin(turn)
+        except OSError as error:
+            raise Refused(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                f"the indexing cannot begin ({error.strerror}): make room for the server's temporary files",
+            ) from error
 
     @property
     def is_running(self) -> bool:
         """Whether a run goes on, in whatever process."""
-        with _locked(self._door):  # so that nobody who wants to begin is kept from it by a look
-            turn = self._taken()
-            if turn is not None:
-                os.close(turn)
-            return turn is None
+        with self._looked_at() as is_running:
+            return is_running
 
     @property
     def error(self) -> str | None:
         """Why the last run failed; None where it did not, or goes on."""
+        with self._looked_at() as is_running, suppress(FileNotFoundError):
+            return None if is_running else os.fsdecode(self._failed.read_bytes())
+        return None
+
+    @contextmanager
+    def _looked_at(self) -> Iterator[bool]:
+        """Whether a run goes on. Where none does, none begins meanwhile, and the last one has told all that it will."""
+        with _locked(self._door):  # so that nobody who wants to begin is kept from it by a look
+            turn = self._taken()
+            try:
+                yield turn is None
+            finally:
+                if turn is not None:
+                    os.close(turn)
+
+    def _begin(self, turn: int) -> None:
+        """Run in a thread, which gives the turn back; it is given back too where that cannot be."""
         try:
-            said = os.fsdecode(self._failed.read_bytes())
-        except FileNotFoundError:
-            return None
-        return None if self.is_running else said
+            self._tell(_BROKEN_OFF)  # until it ends otherwise
+            Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
+        except BaseException:
+            os.close(turn)
+            raise
 
     def _run(self, turn: int) -> None:
         try:
@@ -79,6 +99,9 @@ class Indexer:
         except BlockingIOError:
             os.close(turn)
             return None
+        except BaseException:
+            os.close(turn)
+            raise
         return turn
 
     def _tell(self, sentence: str) -> None:
