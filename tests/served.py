@@ -7,8 +7,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,23 @@ def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGI
 
 
 @contextmanager
-def started(store: Path, *options: str | Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed."""
+def started(
+    store: Path, *options: str | Path, ignored: Sequence[signal.Signals] = ()
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed.
+
+    It begins with these signals ignored, and no others, whatever those of the tests are.
+    """
     command = [*RETRIEVE, "serve", "--port", "0", "--store", store, *options]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        preexec_fn=partial(_ignore, ignored),
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -64,6 +77,11 @@ def started(store: Path, *options: str | Path) -> Iterator[tuple[str, subprocess
             yield found[0], process
         finally:
             process.kill()
+
+
+def _ignore(ignored: Sequence[signal.Signals]) -> None:
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ LAYERS = tuple(
     serving.service serving.indexer
     serving.common serving.keeper serving.listening
     serving.gate serving.lanes serving.uploads serving.images serving.metrics serving.guard serving.schemas
+    serving.stopping
     serving serving.terms serving.wanted
     reproduce_page reproduce_tables
     reproduce_table_page

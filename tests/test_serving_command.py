@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import retrieve, sentence
-from tests.served import served
+from tests.served import served, started
 from tests.store import Indexed
 
 
@@ -30,6 +31,20 @@ def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signa
         assert address.startswith("http://127.0.0.1:")
         assert json.load(get(address + "health")) == {"status": "ok"}
         assert b"static/main.js" in get(address).read()
+
+
+@pytest.mark.parametrize("more", [[], ["--processes", "2"]])
+def test_it_outlives_the_terminal_where_it_is_to(indexed: Indexed, more: list[str]) -> None:
+    ignored = (signal.SIGHUP, signal.SIGINT)  # as `nohup retrieve serve &` begins in a script
+    with started(indexed.store, *more, ignored=ignored) as (address, process):
+        assert json.load(get(address + "health")) == {"status": "ok"}
+        for each in ignored:
+            process.send_signal(each)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        assert json.load(get(address + "health")) == {"status": "ok"}
+        process.terminate()
+        assert process.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("more", [["--host", "0.0.0.0"], ["--host", "0.0.0.0", "--token", ""], ["--allow-host", "a.b"]])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from retrieval.errors import RetrievalError
+from retrieval.serving.stopping import STOPS, stopped_by
 
 Task = Callable[[Connection], None]
 """Told down its line None when it is ready, or one sentence that says why it cannot be."""
 
 _LOOKED_SECONDS = 0.2  # between two looks whether it is time to stop, or to start a process again
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -63,7 +62,7 @@ class Keeper:
         The first is ready before the others are started, as it may have to prepare what all need. Raises RetrievalError
         where one is never ready, or they die again and again.
         """
-        with self._stopped_by_signals():
+        with stopped_by(STOPS, self._stop):
             try:
                 for some in (self._kept[:1], self._kept[1:]):
                     for kept in some:
@@ -129,17 +128,8 @@ class Keeper:
             process.kill()
             process.join()
 
-    @contextmanager
-    def _stopped_by_signals(self) -> Iterator[None]:
-        def stop(*_: object) -> None:
-            self._stopping = True
-
-        before = {each: signal.signal(each, stop) for each in _STOPS}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
 
 
 class _Kept:

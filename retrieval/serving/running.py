@@ -15,6 +15,7 @@ from retrieval.engine import Engine
 from retrieval.serving.app import make_app
 from retrieval.serving.common import common
 from retrieval.serving.listening import address, listen
+from retrieval.serving.stopping import STOPS, stopped_by
 from retrieval.serving.terms import Terms
 
 _IDLE_SECONDS = 30
@@ -27,7 +28,7 @@ def serve(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, on_re
     with listen(terms) as listening, common(terms.uploads) as shared:
         app = make_app(engine, open_engine, terms, shared)
         on_ready(address(terms, listening.getsockname()[1]))
-        run(app, listening, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        run(app, listening, STOPS)
 
 
 def run(
@@ -68,9 +69,5 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {each: signal.signal(each, self.handle_exit) for each in self._stops}
-        try:
+        with stopped_by(self._stops, self.handle_exit):
             yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
