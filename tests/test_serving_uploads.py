@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import io
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
+from threading import get_ident
+from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -121,8 +125,74 @@ def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed,
         found = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
     assert found[0]
     assert found[0] == found[1]
-    assert os.listdir(tmp_path / "uploads") == [name]  # also when they have ended
-    assert os.stat(tmp_path / "uploads").st_mode & 0o077 == 0
+    assert os.listdir(tmp_path / "uploads") == ["retrieve-uploads"]
+    own = tmp_path / "uploads" / "retrieve-uploads"
+    assert os.listdir(own) == [name]  # also when they have ended
+    assert own.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_disk_that_is_full_is_told_and_nothing_is_left(
+    indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def made(dir: Path, prefix: str) -> tuple[int, str]:
+        work = dir / f"{prefix}1"
+        work.touch()
+        return os.open("/dev/full", os.O_WRONLY), str(work)
+
+    terms = Terms(uploads=tmp_path)
+    with client_of(indexed.store, terms) as client:
+        monkeypatch.setattr("tempfile.mkstemp", made)
+        answer = client.post("/api/uploads", content=bytes(size))
+        monkeypatch.undo()
+        assert answer.status_code == HTTPStatus.INSUFFICIENT_STORAGE
+        assert os.strerror(errno.ENOSPC) in answer.json()["error"]
+        assert os.listdir(tmp_path / "retrieve-uploads") == []
+        assert client.post("/api/uploads", content=indexed.picture.read_bytes()).status_code == HTTPStatus.OK
+
+
+def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
+    name = "0" * 64
+    (tmp_path / name).mkdir()
+    os.utime(tmp_path / name, (0, 0))
+    uploads = Uploads(tmp_path, 100, kept=10)
+    with pytest.raises(Refused, match="no longer kept"):
+        uploads.find(name)
+    kept = [receive(uploads, content * 10) for content in (b"a", b"b")][1]
+    assert sorted(os.listdir(tmp_path)) == sorted([name, kept])
+
+
+def test_files_of_others_in_the_folder_stay(indexed: Indexed, tmp_path: Path) -> None:
+    other = tmp_path / hashlib.sha256(b"a blob of another program").hexdigest()
+    with other.open("wb") as file:
+        file.truncate(module.KEPT_BYTES + 1)
+    os.utime(other, (0, 0))
+    with client_of(indexed.store, Terms(uploads=tmp_path)) as client:
+        assert client.post("/api/uploads", content=indexed.picture.read_bytes()).status_code == HTTPStatus.OK
+        assert client.get(f"/api/uploads/{other.name}/image").status_code == HTTPStatus.NOT_FOUND
+    assert other.exists()
+
+
+def test_a_disk_that_is_slow_keeps_nobody_else_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written and dropped in other threads than that of the event loop."""
+    threads = []
+
+    def noted(uploads: Uploads, but: str) -> None:
+        threads.append(get_ident())
+        real(uploads, but)
+
+    class Slow(io.BytesIO):
+        def write(self, content: Any) -> int:
+            threads.append(get_ident())
+            return super().write(content)
+
+    real = Uploads._drop_oldest
+    monkeypatch.setattr(Uploads, "_drop_oldest", noted)
+    monkeypatch.setattr("os.fdopen", lambda handle, mode: Slow())
+    receive(Uploads(tmp_path, 100), b"picture")
+    assert len(threads) == 2
+    assert get_ident() not in threads
 
 
 def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:

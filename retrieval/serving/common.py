@@ -11,12 +11,15 @@ from pathlib import Path
 
 from retrieval.errors import RetrievalError
 
+UPLOADS = "retrieve-uploads"
+"""The folder that is made in the one that the user names: nothing else that lies there is touched."""
+
 _PREFIX = "retrieve-serve-"
 
 
 @dataclass(frozen=True)
 class Common:
-    """`folder` is the server's own, deleted in the end; `uploads` is in it, or where the user wants it."""
+    """`folder` is the server's own, deleted in the end; `uploads` is in it, or in the user's."""
 
     folder: Path
     uploads: Path
@@ -48,7 +51,7 @@ def common(uploads: Path | None = None) -> Iterator[Common]:
 
 def _made(uploads: Path | None) -> Common:
     folder = _own_folder()
-    made = Common(folder, uploads or folder / "uploads")
+    made = Common(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
     try:
         with _told_of_temporary_files():
             for each in (made.metrics, made.indexing):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -39,6 +40,30 @@ class Uploads:
         """Write a picture's bytes to the folder as they come; its name. Raises Refused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
+        try:
+            return await self._received(body)
+        except ClientDisconnect as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
+        except TimeoutError as error:
+            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again") from error
+        except OSError as error:
+            raise Refused(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                f"the picture cannot be kept ({error.strerror}): make room where the server keeps uploads,"
+                " or start it with another folder for --uploads",
+            ) from error
+
+    def find(self, name: str) -> Path:
+        """A kept picture's file. Raises Refused where it is not there."""
+        file = self.folder / name
+        if not (_is_name(name) and file.is_file()):
+            raise Refused(HTTPStatus.NOT_FOUND, _GONE)
+        with suppress(OSError):  # dropped meanwhile, which whoever opens it tells
+            os.utime(file)  # used now, so not the oldest
+        return file
+
+    async def _received(self, body: AsyncIterator[bytes]) -> str:
+        """Raises Refused, ClientDisconnect, TimeoutError, OSError, and then nothing is left."""
         handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -46,26 +71,11 @@ class Uploads:
                     name, size = await self._written(body, file)
             if not size:
                 raise Refused(HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body")
-            os.replace(work, self.folder / name)
-        except ClientDisconnect as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
-        except TimeoutError as error:
-            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again") from error
+            await asyncio.to_thread(self._keep, work, name)
         finally:
-            Path(work).unlink(missing_ok=True)
-        self._drop_oldest(name)
+            with suppress(OSError):
+                os.unlink(work)
         return name
-
-    def find(self, name: str) -> Path:
-        """A kept picture's file. Raises Refused where it is not there."""
-        file = self.folder / name
-        try:
-            if not _is_name(name):
-                raise FileNotFoundError
-            os.utime(file)  # used now, so not the oldest
-        except FileNotFoundError as error:
-            raise Refused(HTTPStatus.NOT_FOUND, _GONE) from error
-        return file
 
     async def _written(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
@@ -74,7 +84,7 @@ class Uploads:
             if size > self.max_upload:
                 raise self._too_large()
             digest.update(chunk)
-            file.write(chunk)
+            await asyncio.to_thread(file.write, chunk)
         return digest.hexdigest(), size
 
     def _too_large(self) -> Refused:
@@ -83,6 +93,10 @@ class Uploads:
             f"the picture has more than {self.max_upload / 1e6:,.0f} MB: send a smaller one,"
             " or start the server with a larger --max-upload",
         )
+
+    def _keep(self, work: str, name: str) -> None:
+        os.replace(work, self.folder / name)
+        self._drop_oldest(name)
 
     def _drop_oldest(self, but: str) -> None:
         """Until there is no more than is kept; other processes may do the same at the same time."""
@@ -98,10 +112,12 @@ class Uploads:
         """What is kept; a picture that will never arrive whole is deleted."""
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another process has dropped it
-                stat = entry.stat()
+                found = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(found.st_mode):
+                    continue
                 if _is_name(entry.name):
-                    yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
-                elif entry.name.startswith(_UNFINISHED) and time.time() - stat.st_mtime > _GIVEN_UP:
+                    yield _File(entry.name, found.st_size, found.st_mtime_ns)
+                elif entry.name.startswith(_UNFINISHED) and time.time() - found.st_mtime > _GIVEN_UP:
                     os.unlink(entry.path)
 
 
