@@ -80,6 +80,23 @@ def test_a_folder_that_cannot_keep_uploads_is_told_before_the_address(
     assert "--uploads" in said
 
 
+def test_what_a_killed_server_has_left_is_deleted_by_the_next(
+    indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with started(indexed.store) as (address, process):
+        sent = urllib.request.Request(f"{address}api/uploads", indexed.picture.read_bytes())
+        urllib.request.urlopen(sent, timeout=30).close()
+        process.kill()
+        process.wait()
+    (left,) = tmp_path.glob("retrieve-serve-*")
+    with served(indexed.store) as address:
+        assert json.load(get(address + "health")) == {"status": "ok"}
+        (lives,) = tmp_path.glob("retrieve-serve-*")
+        assert lives != left
+    assert list(tmp_path.glob("retrieve-serve-*")) == []
+
+
 def test_clients_that_leave_give_their_places_back(indexed: Indexed) -> None:
     content = indexed.picture.read_bytes()
     head = b"POST /api/query?top=12&verify=true&stream=true HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"

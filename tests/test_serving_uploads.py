@@ -205,3 +205,19 @@ def test_a_server_without_a_place_for_temporary_files_is_told(tmp_path: Path, mo
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "away"))
     with pytest.raises(RetrievalError, match="TMPDIR"), common(tmp_path / "uploads"):
         pass
+
+
+def test_what_a_killed_server_left_is_deleted_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, elsewhere = tmp_path / "retrieve-serve-left", tmp_path / "elsewhere"
+    for folder in (left, elsewhere, tmp_path / "retrieve-serve-begins"):
+        folder.mkdir()
+    for folder in (left, elsewhere):
+        (folder / "alive").touch()
+        (folder / "picture").touch()
+    (tmp_path / "retrieve-serve-link").symlink_to(elsewhere)
+    stay = {"elsewhere", "retrieve-serve-begins", "retrieve-serve-link"}
+    with common() as one, common() as other:
+        assert set(os.listdir(tmp_path)) == {*stay, one.folder.name, other.folder.name}
+        assert (elsewhere / "picture").exists()
+    assert set(os.listdir(tmp_path)) == stay

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ UPLOADS = "retrieve-uploads"
 """The folder that is made in the one that the user names: nothing else that lies there is touched."""
 
 _PREFIX = "retrieve-serve-"
+_ALIVE = "alive"
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,54 @@ class Common:
 
 @contextmanager
 def common(uploads: Path | None = None) -> Iterator[Common]:
-    """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError."""
+    """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError.
+
+    Those of servers that were killed are deleted.
+    """
+    with _told_of_temporary_files():
+        _delete_left(Path(tempfile.gettempdir()))
     made = _made(uploads)
     try:
-        yield made
+        with _told_of_temporary_files():
+            alive = _held(made.folder)
+        try:
+            yield made
+        finally:
+            os.close(alive)
     finally:
         made.delete()
+
+
+def _delete_left(place: Path) -> None:
+    """Delete the folders there that servers of this user have left which were killed: nobody holds their file."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # held, gone, or without such a file, as that of a server that begins
+            if not _is_own(folder):
+                continue
+            alive = os.open(folder / _ALIVE, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(alive)
+
+
+def _is_own(folder: Path) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _held(folder: Path) -> int:
+    """The folder's file, which this process holds until it ends, however that is; it is there once it is held."""
+    coming = folder / f"{_ALIVE}.coming"
+    alive = os.open(coming, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        os.rename(coming, folder / _ALIVE)
+    except BaseException:
+        os.close(alive)
+        raise
+    return alive
 
 
 def _made(uploads: Path | None) -> Common:
