@@ -58,6 +58,14 @@ def test_whoever_lets_others_in_wants_a_token_which_is_printed(indexed: Indexed,
         assert json.load(get(here + "api/status", Authorization=f"Bearer {token}"))["pictures"] == 16
 
 
+def test_a_token_may_come_from_the_environment(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVE_TOKEN", "seen-by-nobody")
+    with served(indexed.store) as address:
+        assert address.endswith("/?token=seen-by-nobody")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(address.partition("?")[0] + "api/status")
+
+
 def test_a_port_in_use_is_told(indexed: Indexed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
