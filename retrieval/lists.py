@@ -27,6 +27,7 @@ from retrieval.remote import Unreachable, answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
 from retrieval.walk import Met, Unreadable, unreadable
 
+_LONGEST_LABEL = 200  # characters
 _BOM = b"\xef\xbb\xbf"
 _NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
 _NO_STORE = "is of an object store, which only a list of that store may name"
@@ -80,7 +81,7 @@ def _line(root: bytes, name: str, written: str, label: str) -> _Line | Unreadabl
         place = _place(name, written)
     except GalleryError as error:
         return Unreadable(root + b"/" + os.fsencode(without_secrets(written)), told_text(str(error)))
-    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place)))
+    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place))[:_LONGEST_LABEL])
 
 
 def _place(name: str, written: str) -> str:
