@@ -80,7 +80,8 @@ def _line(root: bytes, name: str, written: str, label: str) -> _Line | Unreadabl
     try:
         place = _place(name, written)
     except GalleryError as error:
-        return Unreadable(root + b"/" + os.fsencode(without_secrets(written)), told_text(str(error)))
+        shown = without_secrets(written)
+        return Unreadable(root + b"/" + os.fsencode(shown), told_text(str(error)).removeprefix(f"{shown} "))
     return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place))[:_LONGEST_LABEL])
 
 
