@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 
 from retrieval.addresses import folder_name, is_tar
-from retrieval.ahead import ahead
+from retrieval.ahead import ahead, threads_for
 from retrieval.errors import GalleryError, PictureError
 from retrieval.remote import Entry, answering, examined, listed
 from retrieval.tars import IsRead, Seen, opened_tars, seen_at
@@ -60,7 +60,7 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
     """Every picture and tar below a folder; some folders are listed before they are come to."""
     todo: list[Entry] = [Entry(folder, True, None, 0, None)]
     listings: dict[str, Future[list[Entry]]] = {}
-    with ThreadPoolExecutor(_LISTED, thread_name_prefix="lister") as pool:
+    with threads_for("lister", _LISTED) as pool:
         while todo:
             nearest = todo.pop()
             if not nearest.is_folder:

@@ -7,13 +7,14 @@ import tarfile
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path
+from retrieval.ahead import threads_for
 from retrieval.errors import PictureError, cannot_read
 from retrieval.remote import MOST_BYTES, Entry, answering, copied
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
@@ -81,7 +82,7 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
     """
     waiting: deque[tuple[Seen | Unreadable, Future[BinaryIO] | None]] = deque()
     fetching = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="tars") as pool:
+    with threads_for("tars", 1) as pool:
         for each in chain(seen, repeat(None)):
             if each is not None:
                 wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)
