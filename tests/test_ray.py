@@ -20,7 +20,9 @@ from retrieval.bundle import find_bundle
 from retrieval.network import open_network
 from tests.command import answer, retrieve, sentence
 from tests.nodes import Nodes, processes, ray_folder, workers
+from tests.objects import Objects
 from tests.test_imports import loaded
+from tests.test_object_galleries import png, tar_of
 from tests.test_postgres_commands import begun, committed
 from tests.test_shards import failures
 
@@ -131,6 +133,43 @@ def test_workers_that_die_each_time_end_the_run(at_nodes: Nodes, tmp_path: Path)
     assert "Traceback" not in complaint.decode()
     report = answer("index", gallery, "--store", tmp_path / "store", "--engine", "ray")
     assert report["failed"] == 3
+
+
+def test_tars_and_lists_are_as_on_one_machine(at_nodes: Nodes, tmp_path: Path) -> None:
+    pictures = make_gallery(tmp_path / "pictures", 40, 4)
+    members = [(os.fspath(file.relative_to(pictures)), file.read_bytes()) for file in sorted(pictures.rglob("*.jpg"))]
+    (tmp_path / "a.tar").write_bytes(tar_of(*members, ("class-9/broken.png", b"no picture"), ("new.png", png(1))))
+    (tmp_path / "b.tar").write_bytes(tar_of(("cats/1.png", png(2)), ("cats/2.png", b"")))
+    lines = [
+        "pictures/class-0/00000.jpg\tfirst",
+        "b.tar",
+        "nowhere.png",
+        *(f"pictures/class-3/{3 + 7 * n:05}.jpg" for n in range(4)),
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    galleries = tmp_path / "a.tar", tmp_path / "list.txt"
+    told = answer("index", *galleries, "--store", tmp_path / "calm")
+    report = answer("index", *galleries, "--store", tmp_path / "store", "--engine", "ray")
+    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert report["failed"] >= 4
+    assert_equal(tmp_path / "store", tmp_path / "calm")
+    report = answer("index", *galleries, "--store", tmp_path / "store", "--engine", "ray")
+    assert (report["added"], report["unchanged"]) == (0, told["added"])
+
+
+def test_objects_are_as_on_one_machine(
+    nodes: Nodes, objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster that the run starts for itself: its workers have the run's credentials."""
+    gallery = objects.put_folder(make_gallery(tmp_path / "gallery", 40, 4), "g")
+    objects.put("g/more.tar", tar_of(("cats/1.png", png(2)), ("cats/2.png", b"")))
+    told = answer("index", gallery, "--store", tmp_path / "calm")
+    with ray_folder():
+        monkeypatch.setenv("RAY_ADDRESS", "local")
+        report = answer("index", gallery, "--store", tmp_path / "store", "--engine", "ray")
+    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert report["failed"] == 5
+    assert_equal(tmp_path / "store", tmp_path / "calm")
 
 
 def test_another_program_on_a_worker_is_refused(
