@@ -26,6 +26,7 @@ _MOST_CORES = 8  # of a worker with a GPU, which decodes on them
 _NODE = "ray.io/node-id"
 _PROBES, _PATIENCE = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
 _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
+_ENVIRONMENT = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
@@ -54,12 +55,12 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():  # by the program that uses this one
         yield
         return
-    _be_quiet()
-    try:
-        _connect(os.environ.get(ADDRESS))
-        yield
-    finally:
-        ray.shutdown()
+    with _quiet():
+        try:
+            _connect(os.environ.get(ADDRESS))
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None) -> None:
@@ -81,7 +82,10 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"Ray cannot be started here ({first_line(error)}): look at its logs") from error
+        raise ClusterError(
+            f"no Ray cluster can be started on this machine ({first_line(error)}): see that its memory and its"
+            f" temporary folder are not full, or name a cluster that runs by {ADDRESS}"
+        ) from error
 
 
 def _reach(address: str) -> None:
@@ -90,17 +94,29 @@ def _reach(address: str) -> None:
         pass
 
 
-def _be_quiet() -> None:
-    """Nothing of Ray's own on our streams, and nothing that it tells its makers."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray._private.worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of Ray's own on our streams, and nothing that it tells its makers; afterwards all is as it was."""
     warnings.filterwarnings("ignore", module=r"ray\b")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    said, worker = ray._private.worker.print_to_stdstream, ray._private.worker
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    unset = [name for name in _ENVIRONMENT if name not in os.environ]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    try:
+        os.environ.update(dict.fromkeys(unset, "0"))
+        worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        worker.print_to_stdstream = said
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name in unset:
+            os.environ.pop(name, None)
 
 
 def crew(device: str, most: int | None = None) -> Crew:

@@ -11,7 +11,7 @@ from itertools import islice
 from urllib.parse import unquote
 
 from retrieval.addresses import folder_name, is_tar
-from retrieval.ahead import ahead, workers
+from retrieval.ahead import ahead, threads_for
 from retrieval.errors import GalleryError, PictureError
 from retrieval.remote import Entry, answering, examined, is_web, listed
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
@@ -63,7 +63,7 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
     """Every picture and tar below a folder; some folders are listed before they are come to."""
     todo: list[Entry] = [Entry(folder, True, None, 0, None)]
     listings: dict[str, Future[list[Entry]]] = {}
-    with workers(_LISTED, "lister") as pool:
+    with threads_for("lister", _LISTED) as pool:
         while todo:
             nearest = todo.pop()
             if not nearest.is_folder:
