@@ -105,6 +105,8 @@ def fetched(address: str, size: int | None = None, start: int | None = None) -> 
         size = examined(address).size
     if size is not None and size > MOST_BYTES:
         raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
+    if start is not None and size == 0:
+        return b""  # of which no range can be asked for
     if is_web(address):
         from retrieval.remote_http import body
 
