@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from retrieval.engine import Engine
 from retrieval.serving.app import make_app
+from retrieval.serving.common import common
 from retrieval.serving.terms import Terms
 from tests.command import RETRIEVE, environment
 
@@ -26,9 +27,11 @@ HERE = "http://127.0.0.1:8000"
 def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> Iterator[TestClient]:
     """A client of a server in this process."""
     engine = Engine.open(store)
-    app = make_app(engine, lambda: Engine.open(store), terms or Terms())
-    with TestClient(app, base_url=base_url, follow_redirects=False) as client:
-        yield client
+    terms = terms or Terms()
+    with common(terms.uploads) as folders:
+        app = make_app(engine, lambda: Engine.open(store), terms, folders)
+        with TestClient(app, base_url=base_url, follow_redirects=False) as client:
+            yield client
     engine.close()
 
 

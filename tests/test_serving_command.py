@@ -54,6 +54,12 @@ def test_an_address_of_no_machine_is_told(indexed: Indexed) -> None:
     assert "cannot be served" in sentence(retrieve("serve", "--host", "no.such.host.invalid", "--store", indexed.store))
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_folder_that_cannot_keep_uploads_is_told_before_the_address(indexed: Indexed, processes: str) -> None:
+    options = ("--uploads", indexed.picture, "--processes", processes, "--port", "0", "--store", indexed.store)
+    assert "cannot keep uploads" in sentence(retrieve("serve", *options))
+
+
 def test_clients_that_leave_give_their_places_back(indexed: Indexed) -> None:
     content = indexed.picture.read_bytes()
     head = b"POST /api/query?top=12&verify=true&stream=true HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"

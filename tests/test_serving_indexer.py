@@ -67,3 +67,19 @@ def test_a_run_that_broke_off_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     until_done(indexer)
     assert indexer.error is not None
     assert "broken off" in indexer.error
+
+
+def test_a_run_that_cannot_be_noted_gives_the_turn_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexer = Indexer(lambda: Mock(spec=Engine), tmp_path)
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            indexer.start()
+    assert not indexer.is_running
+    indexer.start()
+    until_done(indexer)
+    assert indexer.error is None

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -69,8 +72,70 @@ def test_all_are_ready_and_end_when_it_is_told_to() -> None:
 
 def test_what_does_not_end_is_killed() -> None:
     began = time.monotonic()
-    kept(stubborn)[0].run(stop)
+    keeper, _ = kept(stubborn)
+    keeper.run(stop)
     assert time.monotonic() - began < 20
+    assert [each.process.exitcode for each in keeper._kept if each.process] == [-signal.SIGKILL]
+
+
+def failing_starts(monkeypatch: pytest.MonkeyPatch, which: Callable[[int], bool]) -> list[int]:
+    """Some starts, counted from 1, fail as where the machine has no memory left."""
+    starts: list[int] = []
+    start = multiprocessing.context.SpawnProcess.start
+
+    def failing(process: multiprocessing.context.SpawnProcess) -> None:
+        starts.append(len(starts) + 1)
+        if which(starts[-1]):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", failing)
+    return starts
+
+
+def test_a_process_that_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = failing_starts(monkeypatch, lambda number: number == 3)
+    keeper, deaths = kept(partial(once_short_lived, tmp_path), 2)
+
+    def wait() -> None:
+        while len(list(tmp_path.iterdir())) < 3:
+            time.sleep(0.01)
+        stop()
+
+    keeper.run(lambda: Thread(target=wait).start())
+    assert starts == [1, 2, 3, 4]
+    assert deaths[-1] == "a process of the server could not be started (Cannot allocate memory): it is tried again"
+
+
+def test_a_process_that_can_never_be_started_again_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_starts(monkeypatch, lambda number: number > 1)
+    keeper, _ = kept(short_lived)
+    with pytest.raises(RetrievalError, match=r"died 3 times in a row, as it could not be started \(Cannot allocate"):
+        keeper.run(lambda: None)
+
+
+def test_a_first_process_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_starts(monkeypatch, lambda number: number == 2)
+    keeper, _ = kept(ready, 2)
+    with pytest.raises(RetrievalError, match=r"could not be started .*: give fewer --processes"):
+        keeper.run(lambda: None)
+    assert not any(each.process and each.process.is_alive() for each in keeper._kept)
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        keeper, _ = kept(ready)
+
+        def hang_up() -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            stop()
+
+        keeper.run(hang_up)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

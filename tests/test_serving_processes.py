@@ -228,7 +228,7 @@ def test_one_indexing_at_a_time_whose_error_each_tells_and_a_killed_parent_leave
                     assert served.told("GET", "/api/status")["indexing"] is not None
         ends(served, served.process.kill, -signal.SIGKILL)
     assert not own.exists()
-    assert os.listdir(uploads) == [name]
+    assert os.listdir(uploads / "retrieve-uploads") == [name]
 
 
 def test_a_store_that_is_damaged_ends_all_with_one_sentence(indexed: Indexed, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed,
         found = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
     assert found[0]
     assert found[0] == found[1]
-    assert os.listdir(tmp_path / "uploads") == [name]  # also when they have ended
+    assert os.listdir(tmp_path / "uploads" / "retrieve-uploads") == [name]  # also when they have ended
     assert os.stat(tmp_path / "uploads").st_mode & 0o077 == 0
 
 
@@ -129,3 +129,31 @@ def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RetrievalError, match="--uploads"), common(tmp_path / "file"):
         pass
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("retrieval.serving.uploads.os.replace", full)
+    with pytest.raises(Refused, match=r"cannot keep the picture \(No space left on device\)") as refusal:
+        receive(Uploads(tmp_path, 10), b"picture")
+    assert refusal.value.status == HTTPStatus.INSUFFICIENT_STORAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_of_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / ("a" * 64)).mkdir()
+    uploads = Uploads(tmp_path, 100, kept=5)
+    for content in (b"first", b"second"):
+        receive(uploads, content)
+    assert (tmp_path / ("a" * 64)).is_dir()
+
+
+def test_uploads_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    theirs = tmp_path / ("b" * 64)
+    theirs.write_bytes(b"of a store of blobs")
+    with common(tmp_path) as folders:
+        receive(Uploads(folders.uploads, 100, kept=1), b"picture")
+        assert folders.uploads.parent == tmp_path
+    assert theirs.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from retrieval.errors import RetrievalError
 from retrieval.names import safe_name
 from retrieval.overlay import colour_map
 from retrieval.serving import asking, browsing
-from retrieval.serving.common import Common, common
+from retrieval.serving.common import Common
 from retrieval.serving.gate import Gate
 from retrieval.serving.guard import Guard
 from retrieval.serving.holding import Holding
@@ -48,37 +48,38 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (409, "An indexing goes on already."),
         (413, "The picture's file is too large."),
         (415, "The body is compressed."),
+        (507, "There is no room for the picture."),
         (422, "The picture or a value cannot be used."),
         (503, "Too many requests are in work: ask again after the seconds in Retry-After."),
     )
 }
 
 
-def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, shared: Common | None = None) -> ASGIApp:
+def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, folders: Common) -> ASGIApp:
     """The application over an engine that nothing else uses; `open_engine` gives indexing one of its own.
 
-    `shared` is what it has in common with other processes; None where it is the only one.
+    `folders` are what it has in common with other processes, where it is not the only one.
     """
+    is_shared = terms.processes > 1
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        with nullcontext(shared) if shared else common(terms.uploads) as folders:
-            holding = Holding(
-                terms,
-                Service(engine),
-                Uploads(folders.uploads, terms.max_upload),
-                Indexer(open_engine, folders.indexing),
-                Gate(terms.places),
-                Images(KEPT_BYTES // terms.processes),
-            )
-            app.state.holding = holding
-            noting = asyncio.create_task(_noting(metrics)) if shared else None
-            try:
-                yield
-            finally:
-                if noting:
-                    noting.cancel()
-                holding.close()
+        holding = Holding(
+            terms,
+            Service(engine),
+            Uploads(folders.uploads, terms.max_upload),
+            Indexer(open_engine, folders.indexing),
+            Gate(terms.places),
+            Images(KEPT_BYTES // terms.processes),
+        )
+        app.state.holding = holding
+        noting = asyncio.create_task(_noting(metrics)) if is_shared else None
+        try:
+            yield
+        finally:
+            if noting:
+                noting.cancel()
+            holding.close()
 
     app = FastAPI(
         title="retrieve",
@@ -93,7 +94,7 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, sh
         lambda: app.state.holding.gate.inside,
         lambda: app.state.holding.service.waiting,
         engine.catalogue.count,
-        shared.metrics if shared else None,
+        folders.metrics if is_shared else None,
     )
     app.include_router(asking.router)
     app.include_router(browsing.router)

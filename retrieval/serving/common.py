@@ -11,6 +11,9 @@ from pathlib import Path
 
 from retrieval.errors import RetrievalError
 
+UPLOADS = "retrieve-uploads"
+"""The folder of uploads in one that the user names, which may hold other files."""
+
 
 @dataclass(frozen=True)
 class Common:
@@ -37,16 +40,24 @@ class Common:
 @contextmanager
 def common(uploads: Path | None = None) -> Iterator[Common]:
     """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError."""
-    made = Common(Path(tempfile.mkdtemp(prefix="retrieve-serve-")), uploads or Path())
+    made = Common(_own_folder(), Path())
     try:
-        if uploads is None:
-            made = Common(made.folder, made.folder / "uploads")
+        made = Common(made.folder, made.folder / "uploads" if uploads is None else uploads / UPLOADS)
         for each in (made.metrics, made.indexing):
             each.mkdir()
         _make(made.uploads)
         yield made
     finally:
         made.delete()
+
+
+def _own_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="retrieve-serve-"))
+    except OSError as error:
+        raise RetrievalError(
+            f"no temporary folder can be made ({error.strerror or error}): set TMPDIR to one that can be written"
+        ) from error
 
 
 def _make(uploads: Path) -> None:

@@ -37,8 +37,12 @@ class Indexer:
             turn = self._taken()
         if turn is None:
             raise Refused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
-        self._tell(_BROKEN_OFF)  # until it ends otherwise
-        Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
+        try:
+            self._tell(_BROKEN_OFF)  # until it ends otherwise
+            Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
+        except BaseException:
+            os.close(turn)
+            raise
 
     @property
     def is_running(self) -> bool:
@@ -52,11 +56,12 @@ class Indexer:
     @property
     def error(self) -> str | None:
         """Why the last run failed; None where it did not, or goes on."""
+        if self.is_running:  # looked at first: what is told then is what came of the last run
+            return None
         try:
-            said = os.fsdecode(self._failed.read_bytes())
+            return os.fsdecode(self._failed.read_bytes())
         except FileNotFoundError:
             return None
-        return None if self.is_running else said
 
     def _run(self, turn: int) -> None:
         try:

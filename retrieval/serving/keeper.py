@@ -45,7 +45,7 @@ PATIENCE = Patience()
 class Keeper:
     """Runs a task in each process, which must end on SIGTERM, and when its line does.
 
-    `on_death` is given the id of a process that died, and a sentence.
+    `on_death` is given the id of a process that died, 0 of one that could not be started, and a sentence.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Keeper:
             try:
                 for some in (self._kept[:1], self._kept[1:]):
                     for kept in some:
-                        kept.start()
+                        self._start(kept)
                     while not self._stopping and not all(kept.was_ready for kept in some):
                         self._look()
                 if not self._stopping:
@@ -86,20 +86,35 @@ class Keeper:
             if kept.has_died():
                 self._bury(kept)
             if kept.rests and time.monotonic() >= kept.since + self._patience.after(kept.deaths):
-                kept.start()
+                self._start(kept)
+
+    def _start(self, kept: _Kept) -> None:
+        """Where the system cannot, as it lacks memory, that is a death as well. Raises RetrievalError."""
+        try:
+            kept.start()
+        except OSError as error:
+            why = f"could not be started ({error.strerror})"
+            if not kept.was_ready:
+                raise RetrievalError(f"a process of the server {why}: give fewer --processes") from error
+            kept.since = time.monotonic()
+            self._count(kept, 0.0, why)
+            self._on_death(0, f"a process of the server {why}: it is tried again")
 
     def _bury(self, kept: _Kept) -> None:
         """Tell of a death. Raises RetrievalError where it is one too many."""
         process, seconds, why = kept.bury()
         if not kept.was_ready:
             raise RetrievalError(kept.said or f"a process of the server {why} before it could serve")
+        self._count(kept, seconds, why)
+        self._on_death(process, f"process {process} of the server {why}: another one takes its place")
+
+    def _count(self, kept: _Kept, seconds: float, why: str) -> None:
         kept.deaths = 1 if seconds >= self._patience.steady else kept.deaths + 1
         if kept.deaths >= self._patience.most:
             raise RetrievalError(
                 f"a process of the server died {kept.deaths} times in a row, as it {why}: see whether the machine has"
                 " memory for so many, or give fewer --processes"
             )
-        self._on_death(process, f"process {process} of the server {why}: another one takes its place")
 
     def _end(self) -> None:
         """Tell all to end, and kill what does not."""
@@ -117,12 +132,17 @@ class Keeper:
         def stop(*_: object) -> None:
             self._stopping = True
 
-        before = {each: signal.signal(each, stop) for each in _STOPS}
+        before = {each: signal.signal(each, stop) for each in _STOPS if is_heard(each)}
         try:
             yield
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+
+def is_heard(stop: signal.Signals) -> bool:
+    """Whether a signal is for this process, and not ignored by whoever has started it, as `nohup` does."""
+    return signal.getsignal(stop) is not signal.SIG_IGN
 
 
 class _Kept:
@@ -143,16 +163,20 @@ class _Kept:
         return self.process is None and self.deaths > 0
 
     def start(self) -> None:
-        """Start it."""
-        self._line, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
+        """Start it. Raises OSError where the system cannot."""
+        line, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
         # Ctrl-C in a terminal comes to all processes: to a new one not before it has said what that means to it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
         try:
-            self.process.start()
+            process.start()
+        except OSError:
+            line.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+            theirs.close()
+        self._line, self.process = line, process
         self.since, self.said = time.monotonic(), ""
 
     def ends(self) -> list[Connection | int]:

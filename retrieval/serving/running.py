@@ -13,6 +13,8 @@ from starlette.types import ASGIApp
 
 from retrieval.engine import Engine
 from retrieval.serving.app import make_app
+from retrieval.serving.common import common
+from retrieval.serving.keeper import is_heard
 from retrieval.serving.listening import address, listen
 from retrieval.serving.terms import Terms
 
@@ -23,10 +25,9 @@ _TAKEN_AT_ONCE = 2048  # connections
 
 def serve(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP; `on_ready` is given the address to open. Raises RetrievalError."""
-    listening = listen(terms)
-    app = make_app(engine, open_engine, terms)
-    on_ready(address(terms, listening.getsockname()[1]))
-    with listening:
+    with listen(terms) as listening, common(terms.uploads) as folders:
+        app = make_app(engine, open_engine, terms, folders)
+        on_ready(address(terms, listening.getsockname()[1]))
         run(app, listening, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
@@ -68,7 +69,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {each: signal.signal(each, self.handle_exit) for each in self._stops}
+        before = {each: signal.signal(each, self.handle_exit) for each in self._stops if is_heard(each)}
         try:
             yield
         finally:

@@ -39,21 +39,26 @@ class Uploads:
         """Write a picture's bytes to the folder as they come; its name. Raises Refused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
-        handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
+        work = None
         try:
+            handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
             with os.fdopen(handle, "wb") as file:
                 async with asyncio.timeout(UPLOAD_SECONDS):
                     name, size = await self._written(body, file)
             if not size:
                 raise Refused(HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body")
             os.replace(work, self.folder / name)
+            await asyncio.get_running_loop().run_in_executor(None, self._drop_oldest, name)
         except ClientDisconnect as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
-        except TimeoutError as error:
+        except TimeoutError as error:  # which is an OSError too
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again") from error
+        except OSError as error:
+            reason = f"the server cannot keep the picture ({error.strerror}): have room made for its uploads"
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, reason) from error
         finally:
-            Path(work).unlink(missing_ok=True)
-        self._drop_oldest(name)
+            if work is not None:
+                Path(work).unlink(missing_ok=True)
         return name
 
     def find(self, name: str) -> Path:
@@ -99,7 +104,7 @@ class Uploads:
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another process has dropped it
                 stat = entry.stat()
-                if _is_name(entry.name):
+                if _is_name(entry.name) and entry.is_file(follow_symlinks=False):
                     yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
                 elif entry.name.startswith(_UNFINISHED) and time.time() - stat.st_mtime > _GIVEN_UP:
                     os.unlink(entry.path)
