@@ -122,7 +122,7 @@ def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed,
     assert found[0]
     assert found[0] == found[1]
     assert os.listdir(tmp_path / "uploads" / "retrieve-uploads") == [name]  # also when they have ended
-    assert os.stat(tmp_path / "uploads").st_mode & 0o077 == 0
+    assert os.stat(tmp_path / "uploads" / "retrieve-uploads").st_mode & 0o077 == 0
 
 
 def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
