@@ -45,7 +45,7 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
 def gallery_at(address: str) -> bytes:
     """The name of a gallery at an address, there or not. Raises GalleryError."""
     scheme, slashes, rest = canonical(address).partition("://")
-    address = scheme + slashes + re.sub("//+", "/", rest)  # as what lies in it is joined to it
+    address = scheme + slashes + re.sub("(?<!:)//+", "/", rest)  # as what lies in it is joined to it
     return os.fsencode(LIST + address if is_list(address) else address)
 
 
