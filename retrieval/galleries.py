@@ -71,6 +71,7 @@ def _resolved(path: Path) -> bytes:
         ) from error
     real = os.path.realpath(path)
     named = os.path.join(os.path.realpath(path.parent), path.name)  # where a link leads to a file of another name
+    named = named if is_tar(named) or is_list(named) else real
     if stat.S_ISREG(kind) and (is_tar(named) or is_list(named)):
         return os.fsencode((TAR if is_tar(named) else LIST) + named)
     if not stat.S_ISDIR(kind):

@@ -36,6 +36,9 @@ _REFUSALS = (
     "HttpError",
     "InvalidURL",
     "InvalidUrlClientError",
+    "InvalidUrlRedirectClientError",
+    "NonHttpUrlClientError",
+    "NonHttpUrlRedirectClientError",
     "ParamValidationError",
 )
 _URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")  # which may have secrets, and is told beside

@@ -354,6 +354,10 @@ def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
     assert hit.explanation is not None
     assert engine.remove(f"tar:{tmp_path}/a.tar/0001.png") == 1
     assert engine.remove(f"{tmp_path}/a.tar") == 2
+    (tmp_path / "0001.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "latest").symlink_to("0001.tar")
+    assert engine.index(tmp_path / "latest").added == 3
+    assert engine.catalogue.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
 
 
 def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:
@@ -362,6 +366,22 @@ def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, 
     assert engine.remove(f"{address}/0001.png") == 1
     assert engine.remove(f"{address}/nothing.png") == 0
     assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+
+
+def test_what_a_list_names_is_removed_by_the_name_that_is_shown(
+    engine: Engine, tmp_path: Path, objects: Objects
+) -> None:
+    address = objects.put("g/1.png", png(8))
+    (tmp_path / "2.png").write_bytes(png(9))
+    (tmp_path / "a.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "list.txt").write_text(f"{address}\n2.png\na.tar\n")
+    assert engine.index(tmp_path / "list.txt").added == 5
+    assert engine.remove(address) == 1
+    assert engine.remove(tmp_path / "2.png") == 1
+    assert engine.remove(f"{tmp_path}/a.tar/0001.png") == 1
+    assert engine.remove(tmp_path / "a") == 0
+    assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+    assert engine.remove(tmp_path / "a.tar") == 2
 
 
 def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects) -> None:

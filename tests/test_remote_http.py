@@ -284,3 +284,14 @@ def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], st
     assert list(rows(engine).values()) == ["a \ufffd"]
     assert engine.index(address).added == 1  # as its server tells nothing by which it is known again
     assert engine.catalogue.labels() == ["a \ufffd"]
+
+
+@pytest.mark.parametrize("target", ["foo://SECRET/1.png", "http://[SECRET/1.png"])
+def test_one_that_sends_on_to_no_address_is_not_asked_again(
+    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr("retrieval.remote.time.sleep", lambda seconds: pytest.fail("it was asked again"))
+    address = serve(lambda handler: send(handler, b"", 302, Location=target))
+    with pytest.raises(PictureError) as caught:
+        fetched(f"{address}/1.png")
+    assert "SECRET" not in str(caught.value)
