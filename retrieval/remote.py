@@ -28,16 +28,20 @@ _TOLD = 120  # characters of a server's own words
 _SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
-_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
 _REFUSALS = (
     "NoCredentialsError",
     "PartialCredentialsError",
     "ProfileNotFound",
     "HttpError",
     "InvalidURL",
+    "InvalidUrlClientError",
+    "InvalidUrlRedirectClientError",
+    "NonHttpUrlClientError",
+    "NonHttpUrlRedirectClientError",
     "ParamValidationError",
 )
-_URL = re.compile(r",? ?url='[^']*'|[a-z]+://\S+")  # which may have secrets, and is told beside
+_URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")  # which may have secrets, and is told beside
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
 _LATEST = 2**63 / 10**9  # seconds
 _BEGINNING, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -48,6 +52,7 @@ class Unreachable(PassingError):
     """What lies at an address cannot be had, as its server does not answer; `server` says which."""
 
     def __init__(self, server: str, reason: str) -> None:
+        server = told_text(server)
         super().__init__(f"cannot be read: {server} does not answer ({reason})")
         self.server = server
 
@@ -92,7 +97,16 @@ def listed(folder: str) -> list[Entry]:
 def examined(address: str) -> Entry:
     """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(address))
-    return _entry(system, _asked(address, lambda: system.info(address)))._replace(address=address)
+    return _entry(system, _asked(address, lambda: _info(system, address)))._replace(address=address)
+
+
+def _info(system: Any, address: str) -> dict[str, Any]:
+    if is_web(address):
+        from retrieval.remote_http import told
+
+        return told(system, address)
+    found: dict[str, Any] = system.info(address)
+    return found
 
 
 def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
@@ -129,7 +143,12 @@ def copied(address: str, file: str, is_over: Event) -> None:
                 raise PictureError("is not waited for any more")
 
     system = file_system(_scheme(address))
-    _asked(address, lambda: system.get_file(address, file, callback=Watch()))
+    if is_web(address):
+        from retrieval.remote_http import copy
+
+        _asked(address, lambda: copy(system, address, file, is_over))
+    else:
+        _asked(address, lambda: system.get_file(address, file, callback=Watch()))
 
 
 def is_web(address: str) -> bool:
@@ -181,7 +200,7 @@ _silent: dict[str, float] = {}
 
 def _asked(address: str, call: Callable[[], T]) -> T:
     """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
-    server = "/".join(address.split("/")[:3])
+    server = "/".join(address.split("/")[:3]).partition("?")[0]
     if time.monotonic() < _silent.get(server, 0.0):
         raise Unreachable(server, "as it did not a moment ago")
     until: float | None = None
@@ -217,7 +236,7 @@ def _give_up(server: str, address: str, cause: BaseException) -> None:
     """One file may be at fault, or the whole server: what answers for its folder tells."""
     folder = address.rpartition("/")[0] if address.count("/") > 2 else address
     try:
-        file_system(_scheme(address)).info(folder)
+        _info(file_system(_scheme(address)), folder)
         answers = True
     except Exception as error:
         answers = _is_definite(_cause(error))
@@ -260,8 +279,8 @@ def _is_definite(error: BaseException) -> bool:
 def _told(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
-    lines = _URL.sub("", str(getattr(error, "strerror", None) or error)).strip().splitlines()
-    return told_text(lines[0] if lines else type(error).__name__)[:_TOLD]
+    words = _URL.sub("", str(getattr(error, "strerror", None) or error)).split()
+    return told_text(" ".join(words) if words else type(error).__name__)[:_TOLD]
 
 
 # --- what is told of files
