@@ -149,7 +149,7 @@ def test_what_cannot_begin_ends_all_with_its_sentence(task: Task, said: str) -> 
 
 
 def test_one_that_died_is_started_again(tmp_path: Path) -> None:
-    def died(process: int, sentence: str) -> None:
+    def died(process: int | None, sentence: str) -> None:
         deaths.append(sentence)
         Thread(target=stop_once, daemon=True).start()
 

@@ -45,11 +45,11 @@ PATIENCE = Patience()
 class Keeper:
     """Runs a task in each process, which must end on SIGTERM, and when its line does.
 
-    `on_death` is given the id of a process that died, 0 of one that could not be started, and a sentence.
+    `on_death` is given the id of a process that died, None of one that could not be started, and a sentence.
     """
 
     def __init__(
-        self, count: int, task: Task, on_death: Callable[[int, str], None], patience: Patience = PATIENCE
+        self, count: int, task: Task, on_death: Callable[[int | None, str], None], patience: Patience = PATIENCE
     ) -> None:
         self._on_death = on_death
         self._patience = patience
@@ -98,7 +98,7 @@ class Keeper:
                 raise RetrievalError(f"a process of the server {why}: give fewer --processes") from error
             kept.since = time.monotonic()
             self._count(kept, 0.0, why)
-            self._on_death(0, f"a process of the server {why}: it is tried again")
+            self._on_death(None, f"a process of the server {why}: it is tried again")
 
     def _bury(self, kept: _Kept) -> None:
         """Tell of a death. Raises RetrievalError where it is one too many."""

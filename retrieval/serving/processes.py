@@ -24,8 +24,9 @@ def serve_in_processes(
     """
     with listen(terms) as listening, common(terms.uploads) as shared:
 
-        def died(process: int, sentence: str) -> None:
-            mark_process_dead(process, shared.metrics)  # type: ignore[no-untyped-call]
+        def died(process: int | None, sentence: str) -> None:
+            if process is not None:
+                mark_process_dead(process, shared.metrics)  # type: ignore[no-untyped-call]
             on_death(sentence)
 
         task = partial(serve_in_child, opening, terms, shared, listening)
