@@ -186,6 +186,8 @@ class Postgres:
         with self._explained():
             with self._engine.connect() as connection:
                 found = connection.exec_driver_sql(_LOOK, (self._place.schema,)).one()
+            if found.encoding != "UTF8":
+                raise StoreError(f"is a database of encoding {found.encoding}: give one of UTF8 (createdb --encoding)")
             if found.has_tables and not found.may_read:
                 raise StoreError(_CLOSED)
             if found.has_tables and not (found.is_primary and found.may_write):
@@ -228,6 +230,7 @@ class Postgres:
 
 _LOOK = (
     "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean AS is_primary,"
+    " current_setting('server_encoding') AS encoding,"
     " n.oid IS NOT NULL AS has_schema, c.oid IS NOT NULL AS has_tables,"
     " coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(d.oid, 'CREATE')) AS may_make,"
     " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read,"

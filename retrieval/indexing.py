@@ -63,7 +63,9 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
     followed as far as it takes to come to something known, and no further. Raises StoreError.
     """
-    for known in chain(_catalogued(path), _named_by_lists(catalogue, path), _members(catalogue, os.fspath(path))):
+    for known in chain(
+        _catalogued(path), _named_by_lists(catalogue, path), members_shown_as(catalogue, os.fspath(path))
+    ):
         removed = catalogue.remove(known)
         if removed:
             _follow(catalogue)
@@ -95,7 +97,7 @@ def _lists(catalogue: Catalogue) -> list[bytes]:
     return [root + b"/" for root in catalogue.roots() if root.startswith(os.fsencode(LIST))]
 
 
-def _members(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
+def members_shown_as(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
     """The members of tars that are shown as this, whose paths in the catalogue say where their bytes are as well."""
     shown = shown.removeprefix(TAR)
     kind = "" if is_address(shown) else TAR

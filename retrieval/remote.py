@@ -29,10 +29,9 @@ _SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
+_CREDENTIALS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
 _REFUSALS = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
+    *_CREDENTIALS,
     "HttpError",
     "InvalidURL",
     "InvalidUrlClientError",
@@ -175,7 +174,10 @@ def file_system(scheme: str) -> Any:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install 'retrieve-explain[{extra}]'" if extra else str(error).rstrip(".")
         raise GalleryError(f"{scheme}:// needs what is not installed: {remedy}") from error
-    return kind(use_listings_cache=False, **_settings(scheme))
+    system = kind(use_listings_cache=False, **_settings(scheme))
+    if scheme == "s3":
+        system.retries = 1  # of each call, beside botocore's
+    return system
 
 
 def _settings(scheme: str) -> dict[str, Any]:
@@ -194,16 +196,17 @@ def _settings(scheme: str) -> dict[str, Any]:
 # --- answers, and none
 
 _lock = Lock()
-_silent: dict[str, float] = {}
-"""Servers that were given up: until when nobody asks them anew."""
+_silent: dict[str, tuple[float, str]] = {}
+"""Servers that were given up: until when nobody asks them anew, and why."""
 
 
 def _asked(address: str, call: Callable[[], T]) -> T:
     """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
     server = "/".join(address.split("/")[:3]).partition("?")[0]
-    if time.monotonic() < _silent.get(server, 0.0):
-        raise Unreachable(server, "as it did not a moment ago")
-    until: float | None = None
+    silent_until, why = _silent.get(server, (0.0, ""))
+    if time.monotonic() < silent_until:
+        raise Unreachable(server, why)
+    started, until = time.monotonic(), 0.0
     pauses = _pauses()
     while True:
         try:
@@ -214,9 +217,9 @@ def _asked(address: str, call: Callable[[], T]) -> T:
             cause = _cause(error)
             if _is_definite(cause):
                 raise PictureError(_told(cause)) from error
-            pause = next(pauses)
-            until = until or time.monotonic() + PATIENCE
-            if time.monotonic() + pause > until or server in _silent:
+            pause, now = next(pauses), time.monotonic()
+            until = until or now + (PATIENCE if now - started < PATIENCE else 0.0)  # one that hung was waited for
+            if now + pause > until or server in _silent:
                 _give_up(server, address, cause)
             time.sleep(pause)
         else:
@@ -243,7 +246,7 @@ def _give_up(server: str, address: str, cause: BaseException) -> None:
     if answers:
         raise PassingError(f"cannot be read: {_told(cause)}") from cause
     with _lock:
-        _silent[server] = time.monotonic() + _SILENCE
+        _silent[server] = time.monotonic() + _SILENCE, _told(cause)
     raise Unreachable(server, _told(cause)) from cause
 
 
@@ -280,6 +283,8 @@ def _told(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
     words = _URL.sub("", str(getattr(error, "strerror", None) or error)).split()
+    if type(error).__name__ in _CREDENTIALS:
+        words = ["cannot", "be", "read", "without", "credentials:", *words]
     return told_text(" ".join(words) if words else type(error).__name__)[:_TOLD]
 
 

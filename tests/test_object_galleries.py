@@ -15,6 +15,7 @@ from PIL import Image
 from indexes.catalogue import Catalogue
 from retrieval.addresses import located
 from retrieval.bundle import Bundle
+from retrieval.commands.asking import _source
 from retrieval.engine import Engine
 from retrieval.errors import GalleryError
 from retrieval.pictures import open_file
@@ -358,6 +359,17 @@ def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("0001.tar")
     assert engine.index(tmp_path / "latest").added == 3
     assert engine.catalogue.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
+
+
+def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").write_bytes(tar_of(("c/9.png", png(9))))
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address, tmp_path / "b.tar")
+    for name, content in ((f"{address}/0001.png", png(2)), (f"{tmp_path}/b.tar/c/9.png", png(9))):
+        (hit,) = engine.query(_source(engine, name), top=1)
+        assert (hit.path.name, hit.similarity > 0.99) == (name.rpartition("/")[2], True)
+        assert _source(engine, name) == content
+    assert _source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
 
 
 def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:

@@ -20,7 +20,7 @@ from retrieval.bundle import find_bundle
 from retrieval.network import open_network
 from tests.command import answer, retrieve, sentence
 from tests.nodes import Nodes, processes, ray_folder, workers
-from tests.objects import Objects
+from tests.objects import Objects, Web
 from tests.test_imports import loaded
 from tests.test_object_galleries import png, tar_of
 from tests.test_postgres_commands import begun, committed
@@ -220,8 +220,27 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     done = retrieve(*index, RAY_ADDRESS="127.0.0.1:1")
     assert sentence(done) == (
         "the Ray cluster at 127.0.0.1:1 cannot be used ([Errno 111] Connection refused): start it with"
-        " `ray start --head`, or take RAY_ADDRESS away"
+        " `ray start --head`, set RAY_AUTH_MODE=token if it wants one, or give another RAY_ADDRESS"
+        " (`local`: one of its own)"
     )
+    done = retrieve(*index, RAY_ADDRESS="nonsense")
+    assert "the Ray cluster at nonsense cannot be used (it is no host:port)" in sentence(done)
+
+
+def test_something_else_that_answers_is_no_cluster(tmp_path: Path, web: Web) -> None:
+    gallery = make_gallery(tmp_path / "gallery", 4, 1)
+    began = time.monotonic()
+    done = retrieve("index", gallery, "--store", tmp_path / "store", "--engine", "ray", RAY_ADDRESS=web.address[7:])
+    assert "cannot be used (something else answers there)" in sentence(done)
+    assert time.monotonic() - began < 20
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, nodes: Nodes) -> None:
+    from retrieval import ray_cluster
+
+    for last, found in (("127.0.0.1:1", None), (None, None), (nodes.address, nodes.address)):
+        monkeypatch.setattr(ray_cluster, "find_bootstrap_address", lambda folder, last=last: last)
+        assert ray_cluster._running() == found
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:

@@ -298,3 +298,19 @@ def test_a_new_picture_is_asked_for_once(engine: Engine, web: Web) -> None:
     (web.folder / "1.png").write_bytes(png(1))
     engine.index(web.address)
     assert [method for method, path in web.asked if path == "/1.png"] == ["HEAD", "GET"]
+
+
+def test_a_server_that_hangs_is_given_up(
+    engine: Engine, objects: Objects, gallery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.config import conf
+
+    monkeypatch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": 0.3, "connect_timeout": 0.3}})
+    monkeypatch.setattr(objects, "hang", 1.0)
+    forget_servers()
+    objects.fault = lambda method, path: "hang"
+    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed stays"):
+        engine.index(gallery)
+    assert len(objects.asked) <= 8  # and not each call five times
+    with pytest.raises(GalleryError, match=r"does not answer \((?!as it did not)"):
+        engine.index(gallery)
