@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 FAISS = "faiss"
 _NAME = "retrieve"  # of the collections in a file, which no other program uses
@@ -24,6 +26,13 @@ class Address:
     name: str
     uri: str | None = None
     file: str | None = None
+
+    def is_place(self, other: Address, folder: Path) -> bool:
+        """Whether both lead to one place by their words, as a store in this folder reads them."""
+        return self._place(folder) == other._place(folder)
+
+    def _place(self, folder: Path) -> tuple[str, str]:
+        return (self.uri or "").lower(), self.name if self.file is None else os.path.realpath(folder / self.file)
 
 
 def parse(written: str) -> Address | None:

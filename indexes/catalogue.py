@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
@@ -37,6 +38,22 @@ class Catalogue(Lookups):
         with self._database.write(alone=False) as connection:
             for name, value in values.items():
                 connection.execute(_SET, {"name": name, "value": value})
+
+    @again
+    def settle(self, **values: str) -> None:
+        """Keep values of the store where there are none, all by one of those who try at once."""
+        with self._database.write() as connection:
+            kept = set(connection.scalars(select(Setting.name).where(Setting.name.in_(values), Setting.value != "")))
+            for name, value in values.items():
+                if name not in kept:
+                    connection.execute(_SET, {"name": name, "value": value})
+
+    def turn(self, must_wait: bool) -> AbstractContextManager[bool]:
+        """While it is held nobody else has it, on whatever machine; False where another does, unless `must_wait`.
+
+        For what is made from the catalogue and changed where it lies. Raises StoreError where it cannot be had.
+        """
+        return self._database.turn(must_wait)
 
     @again
     def forget_changes(self, generation: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from indexes.dialects import SQLITE
@@ -20,6 +22,8 @@ from indexes.errors import StoreError
 from indexes.migrations import migrate, pending
 
 FILE_NAME = "catalogue.sqlite"
+_LOCK = "index.lock"
+_CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
 _TRIES, _PAUSE = 200, 0.05  # seconds
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full; make room and run the command again",
@@ -47,7 +51,13 @@ class Database:
         if create:
             make_folder(folder)
         self.writable = os.access(folder, os.W_OK) and (not os.path.exists(self.file) or os.access(self.file, os.W_OK))
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, pool_reset_on_return=None)
+        self._engine = create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            max_overflow=_CONNECTIONS,
+            pool_reset_on_return=None,
+        )
         event.listen(self._engine, "begin", _begin)
         with self._explained():
             if self.writable:
@@ -89,6 +99,27 @@ class Database:
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 yield connection
 
+    @contextmanager
+    def turn(self, must_wait: bool) -> Iterator[bool]:
+        """By a lock on a file in the store's folder, which ends with the process."""
+        lock = self.file.parent / _LOCK
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise StoreError(
+                f"{lock} cannot be written ({error.strerror}): allow writing there, as the index must be brought up"
+                " to date"
+            ) from error
+        try:
+            granted = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if must_wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                granted = False
+            yield granted
+        finally:
+            os.close(descriptor)
+
     def _connect(self) -> sqlite3.Connection:
         mode = "mode=rwc" if self.writable else "mode=ro"
         if not self.writable and not self._has_log():
@@ -123,6 +154,8 @@ class Database:
         except (DBAPIError, sqlite3.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StoreError(f"{self.file} {_remedy(cause)}") from error
+        except PoolTimeoutError as error:
+            raise StoreError(f"{self.file} is asked by too many at once: try again") from error
         except StoreError as error:
             raise StoreError(f"{self.file} {error}") from error
 

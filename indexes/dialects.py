@@ -46,6 +46,10 @@ class Transactions(Protocol):
         """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
         ...
 
+    def turn(self, must_wait: bool) -> AbstractContextManager[bool]:
+        """While it is held no other process has it; False where one does, unless `must_wait`."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 import zlib
@@ -18,6 +19,7 @@ from indexes.faiss_index import FaissIndex
 
 _SUFFIX = ".faiss"
 _UNFINISHED = "writing-"
+_OURS = re.compile(rf"([0-9a-f]{{16}}-[0-9a-f]*-[0-9a-f]{{8}}|{_UNFINISHED}.*){re.escape(_SUFFIX)}", re.DOTALL)
 _LONGEST_WRITE = 3600.0  # seconds after which whoever wrote an unfinished file is taken for dead
 _HEAD, _TAIL = 64 << 20, 1 << 20  # bytes that the checksum covers: all of a small file; of a large one what says
 # how it is laid out (centroids and the lengths of lists), but not most of its codes
@@ -115,7 +117,7 @@ def _readable_name(name: str, descriptor: int) -> Iterator[str]:
 
 def _delete_others(folder: Path, kept: Path | None) -> None:
     for file in folder.glob(f"*{_SUFFIX}"):
-        if file != kept and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
+        if file != kept and _OURS.fullmatch(file.name) and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
             file.unlink(missing_ok=True)
 
 

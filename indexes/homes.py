@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from contextlib import closing
 from pathlib import Path
@@ -53,33 +54,58 @@ def choose_home(catalogue: Catalogue, fingerprint: str, written: str) -> None:
     before = index_address(catalogue)
     if written == before:
         return
-    if not catalogue.setting(_STORE):
-        catalogue.set_settings(**{_STORE: secrets.token_hex(8)})
+    catalogue.settle(**{_STORE: secrets.token_hex(8)})
     home = _home(catalogue, fingerprint, written)
     if isinstance(home, MilvusHome):
         with closing(home):
             home.check()
-    catalogue.set_settings(**{_INDEX: written, _BEFORE: before})
+    left = [each for each in (*_left(catalogue), before) if not _is_place(each, written, catalogue.folder)]
+    catalogue.set_settings(**{_INDEX: written, _BEFORE: json.dumps(left)})
 
 
 def leave_former_home(catalogue: Catalogue, fingerprint: str) -> str | None:
-    """Clear the place where the index was before it was chosen anew: a sentence where that failed, or None.
+    """Clear the places where the index was before it was chosen anew: a sentence where that failed, or None.
 
     It is tried once, as a place that is gone for good is a reason to choose another.
     """
-    before = catalogue.setting(_BEFORE)
-    if not before:
+    left = _left(catalogue)
+    if not left:
         return None
     catalogue.set_settings(**{_BEFORE: ""})
-    try:
-        if index_address(catalogue) != FAISS:
-            delete_files(catalogue.folder)
-        if before != FAISS:
-            with closing(_home(catalogue, fingerprint, before)) as home:
-                home.clear()
-    except StoreError as error:
-        return f"the index that was at {before} could not be deleted there: {error}"
-    return None
+    failed: list[str] = []
+    for before in left:
+        try:
+            _clear(catalogue, fingerprint, before)
+        except StoreError as error:
+            failed.append(f"the index that was at {before} could not be deleted there: {error}")
+    return "; ".join(failed) or None
+
+
+def _clear(catalogue: Catalogue, fingerprint: str, before: str) -> None:
+    """Delete what is at a former place, unless the present one turns out to be the same by another name."""
+    if before == FAISS:
+        delete_files(catalogue.folder)
+        return
+    with (
+        closing(_home(catalogue, fingerprint, before)) as former,
+        closing(_home(catalogue, fingerprint, index_address(catalogue))) as present,
+    ):
+        if not (isinstance(former, MilvusHome) and isinstance(present, MilvusHome) and former.is_same(present)):
+            former.clear()
+
+
+def _left(catalogue: Catalogue) -> list[str]:
+    """The places that the index was at, and that are not cleared yet."""
+    kept = catalogue.setting(_BEFORE) or ""
+    if not kept.startswith("["):  # as it was kept when it was one
+        return [kept] if kept else []
+    left: list[str] = json.loads(kept)
+    return left
+
+
+def _is_place(one: str, other: str, folder: Path) -> bool:
+    a, b = _parsed(one), _parsed(other)
+    return one == other if a is None or b is None else a.is_place(b, folder)
 
 
 def _home(catalogue: Catalogue, fingerprint: str, written: str) -> IndexHome:
@@ -91,7 +117,7 @@ def _home(catalogue: Catalogue, fingerprint: str, written: str) -> IndexHome:
         return {picture.id: picture.label for picture in catalogue.candidates(ids) if picture.label is not None}
 
     store = catalogue.setting(_STORE) or ""
-    return MilvusHome(server_at(address, catalogue.folder), catalogue.folder, store, fingerprint, labels)
+    return MilvusHome(server_at(address, catalogue.folder), catalogue.turn, store, fingerprint, labels)
 
 
 def _parsed(written: str) -> Address | None:

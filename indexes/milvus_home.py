@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from indexes import faiss_index
@@ -15,12 +13,16 @@ from indexes.base import Vectors
 from indexes.errors import StoreError
 from indexes.faiss_index import list_count
 from indexes.milvus_index import Collection, Labels, MilvusIndex
-from indexes.milvus_server import NOT_FOUND, Server, code_of
+from indexes.milvus_server import LONG, NOT_FOUND, Server, code_of
 
-_STORE, _LISTS, _GENERATION, _UNTIL = (f"retrieve.{name}" for name in ("store", "lists", "generation", "until"))
+_STORE, _LISTS, _GENERATION, _UNTIL, _SIGN = (
+    f"retrieve.{name}" for name in ("store", "lists", "generation", "until", "sign")
+)
 _FIELDS = {"id", "vector", "label"}
 _LONGEST_LABEL = 4096  # bytes: a folder's name has 255, of which each may have become a character of three
-_LOCK = "index.lock"
+
+Turn = Callable[[bool], AbstractContextManager[bool]]
+"""A turn to change the index, as `Catalogue.turn` gives it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class _Kept:
     collection: Collection
     generation: str
     until: str
+    sign: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -46,9 +49,9 @@ class MilvusHome:
 
     in_place = True
 
-    def __init__(self, server: Server, folder: Path, store: str, fingerprint: str, labels: Labels) -> None:
+    def __init__(self, server: Server, turn: Turn, store: str, fingerprint: str, labels: Labels) -> None:
         self._server = server
-        self._folder = folder
+        self._turn = turn
         self._store = store
         self._labels = labels
         begin = f"{server.address.name}_{fingerprint[:16]}"
@@ -96,7 +99,7 @@ class MilvusHome:
         """What is written down last is the generation: a crash before that leaves the index as of the earlier one."""
         kept = self._run(lambda client: self._described(client, index.collection.name))
         if kept is None or not kept.is_whole:
-            self._run(lambda client: client.flush(index.collection.name))
+            self._run(lambda client: client.flush(index.collection.name, timeout=LONG))
         self._mark(index.collection.name, {_GENERATION: generation, _UNTIL: ""})
         self._drop([name for name in self._names if name != index.collection.name])
 
@@ -105,34 +108,35 @@ class MilvusHome:
 
     @contextmanager
     def turn(self, must_wait: bool) -> Iterator[bool]:
-        """By a lock on a file in the store's folder."""
-        try:
-            descriptor = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-        except OSError as error:
-            if must_wait or self._whole() is None:
-                raise StoreError(
-                    f"{self._folder / _LOCK} cannot be written ({error.strerror}): allow writing there, as the index"
-                    " must be brought up to date"
-                ) from error
-            yield False
-            return
-        try:
-            granted = True
+        """As the catalogue gives turns, to all machines that share it."""
+        with ExitStack() as held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                granted = must_wait or self._whole() is None
-                if granted:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                granted = held.enter_context(self._turn(False))
+            except StoreError:
+                if must_wait or self._whole() is None:
+                    raise
+                granted = False
+            if not granted and (must_wait or self._whole() is None):
+                granted = held.enter_context(self._turn(True))
             yield granted
+
+    def is_same(self, other: MilvusHome) -> bool:
+        """Whether what is here is also there, as a server may have several names: found out by a sign that is left."""
+        names = [kept.collection.name for kept in self._all()]
+        sign = secrets.token_hex(8)
+        for name in names:
+            self._mark(name, {_SIGN: sign})
+        try:
+            return any(kept.sign == sign for kept in other._all())
         finally:
-            os.close(descriptor)
+            for name in names:
+                self._mark(name, {_SIGN: ""})
 
     def close(self) -> None:
         self._server.release()
 
     def _index(self, collection: Collection, begin: Callable[[], None] = lambda: None) -> MilvusIndex:
-        self._run(lambda client: client.load_collection(collection.name))
+        self._run(lambda client: client.load_collection(collection.name, timeout=LONG))
         return MilvusIndex(self._server, collection, self._labels, self._whole, begin)
 
     def _whole(self) -> Collection | None:
@@ -182,7 +186,7 @@ class MilvusHome:
             )
         channels = int(fields["vector"]["params"]["dim"])
         collection = Collection(name, channels, int(properties.get(_LISTS, 0)))
-        return _Kept(collection, properties.get(_GENERATION, ""), properties.get(_UNTIL, ""))
+        return _Kept(collection, *(properties.get(name, "") for name in (_GENERATION, _UNTIL, _SIGN)))
 
     def _create(self, client: Any, collection: Collection) -> None:
         from pymilvus import DataType, MilvusClient

@@ -15,7 +15,7 @@ from indexes import faiss_index
 from indexes.base import NONE, Ids, Vectors
 from indexes.errors import StoreError
 from indexes.faiss_index import list_count, unit
-from indexes.milvus_server import NOT_FOUND, NOT_LOADED, Server, code_of
+from indexes.milvus_server import LONG, NOT_FOUND, NOT_LOADED, Server, code_of
 
 Labels = Callable[[Ids], dict[int, str]]
 """The labels of pictures by their ids; a picture that has none is not in it."""
@@ -126,6 +126,8 @@ class MilvusIndex:
         return _nearest(parts, k) if parts else _nothing(len(queries))
 
     def search_label(self, queries: Vectors, k: int, label: str) -> Found:
+        if not label:  # as those are kept that have none
+            return _nothing(len(queries))
         return self._found(queries, k, f"label == {quoted(label)}", self.lists)
 
     def _found(self, queries: Vectors, k: int, chosen: str, probes: int) -> Found:
@@ -180,7 +182,7 @@ class MilvusIndex:
                 return work(client, again)
             except Exception as error:
                 if code_of(error) == NOT_LOADED:
-                    client.load_collection(self._name)
+                    client.load_collection(self._name, timeout=LONG)
                 elif code_of(error) != NOT_FOUND or not self._found_anew():
                     raise
             return work(client, True)

@@ -27,7 +27,10 @@ _PATIENCE = 30.0  # seconds in which something is tried again
 _FIRST_PATIENCE = 3.0  # of an address that is given for the first time, and may be a wrong one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0  # seconds
 _CONNECT = 5.0  # seconds
-_SHORT, _LONG = "60s", "900s"  # of a call; of one in which the server works through a whole collection
+LONG = 900.0
+"""Seconds of a call in which the server works through a whole collection."""
+
+_SHORT, _LONG = "60s", f"{LONG:.0f}s"  # of other calls; of those
 _LONG_CALLS = ("CreateIndex", "Flush", "LoadCollection")
 _SERVICE = "milvus.proto.milvus.MilvusService"
 _OPTIONS = {
@@ -71,7 +74,7 @@ class Server:
         StoreError.
         """
         self._import()
-        deadline = time.monotonic() + (_PATIENCE if patience is None else patience)
+        deadline: float | None = None  # from the first failure on
         again = False
         for pause in _pauses():
             try:
@@ -79,6 +82,7 @@ class Server:
             except StoreError:
                 raise
             except Exception as error:
+                deadline = deadline or time.monotonic() + (_PATIENCE if patience is None else patience)
                 if not _may_pass(error) or time.monotonic() + pause > deadline:
                     raise self._explained(error) from error
             time.sleep(pause)

@@ -23,6 +23,8 @@ VARIABLE = "RETRIEVE_CATALOGUE"
 
 _PUBLIC = "public"
 _DRIVERS = ("postgresql+psycopg", "postgresql", "postgres")
+_SECRETS = ["password", "sslpassword", "oauth_client_secret"]  # of libpq
+_LONGEST_NAME = 63  # bytes that PostgreSQL keeps of one
 _AS = "write it as postgresql://user@host/database"
 
 
@@ -38,9 +40,14 @@ class Place:
         return self.named_schema or _PUBLIC
 
     @property
+    def has_secret(self) -> bool:
+        """Whether a password is in it, or another secret."""
+        return self.url.password is not None or not self.url.query.keys().isdisjoint(_SECRETS)
+
+    @property
     def plain(self) -> str:
-        """The address without its password and schema."""
-        shown = self.url.difference_update_query(["password"])._replace(password=None, drivername="postgresql")
+        """The address without its secrets and schema."""
+        shown = self.url.difference_update_query(_SECRETS)._replace(password=None, drivername="postgresql")
         return shown.render_as_string(hide_password=False)
 
     def __str__(self) -> str:
@@ -66,6 +73,8 @@ def place_of(address: str, source: str = "the catalogue's address") -> Place:
     schema = url.query.get("schema")
     if not isinstance(schema, str | None):
         raise StoreError(f"{source} names two schemas: name one")
+    if len((schema or "").encode()) > _LONGEST_NAME:
+        raise StoreError(f"{source} names a schema of more than {_LONGEST_NAME} bytes: give a shorter one")
     return Place(url.difference_update_query(["schema"]).set(drivername=_DRIVERS[0]), schema)
 
 
@@ -126,7 +135,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _agreed(kept: Place, given: Place, otherwise: str) -> Place:
     if not given.is_at(kept):
         raise StoreError(f"{otherwise}: leave that out, or choose another store with --store")
-    return replace(kept if given.url.password is None else given, named_schema=kept.schema)
+    return replace(given if given.has_secret else kept, named_schema=kept.schema)
 
 
 def _values(file: Path) -> dict[str, object] | None:

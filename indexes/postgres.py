@@ -6,11 +6,12 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RootTransaction, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from indexes.again import again
@@ -37,9 +38,16 @@ _RULED_OUT = (
     *("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"),
     "jit",  # which what is ruled out would seem to be worth
 )
+_NOTICED = {  # by the server, what does not answer: a writer holds up all others
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "30s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
+}
 _SET_UP = "SELECT set_config('search_path', %s, false)" + "".join(
-    f", set_config('{way}', 'off', false)" for way in _RULED_OUT
+    f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_RULED_OUT, "off") | _NOTICED).items()
 )
+_CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
 _CLOSED = "is closed to this user: have its tables granted to it, or give another address"
 _READ_ONLY = "cannot be written by this user: have its tables granted to it, or give another address"
 _OTHERS_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
@@ -83,6 +91,7 @@ class Postgres:
             place.url.set(drivername="postgresql+psycopg"),
             creator=self._connect,
             poolclass=QueuePool,
+            max_overflow=_CONNECTIONS,
             pool_reset_on_return=None,
         )
         event.listen(self._engine, "begin", self._begin)
@@ -129,6 +138,22 @@ class Postgres:
                 connection.close()
                 raise
 
+    @contextmanager
+    def turn(self, must_wait: bool) -> Iterator[bool]:
+        """By a lock of the server's, on a connection of its own, with which it ends."""
+        connection, granted = self._asked_for_turn(must_wait)
+        with closing(connection):
+            yield granted
+
+    @again
+    def _asked_for_turn(self, must_wait: bool) -> tuple[psycopg.Connection[Any], bool]:
+        lock = "pg_advisory_lock" if must_wait else "pg_try_advisory_lock"
+        with self._explained(), ExitStack() as opened:
+            connection = opened.enter_context(closing(self._connect()))
+            answer = connection.execute(f"SELECT {lock}({_key(f'{self._place.schema} index')})".encode()).fetchone()
+            opened.pop_all()
+        return connection, answer is not None and answer[0] is not False
+
     def _connect(self) -> psycopg.Connection[Any]:
         import psycopg
 
@@ -152,7 +177,7 @@ class Postgres:
             # batch holds the lock for three milliseconds, and its embedding takes twenty times as long; and none ever
             # fails and begins anew, as serialisable transactions do. Readers do not wait.
             connection.exec_driver_sql(
-                f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock({_key(self._place.schema)})"
+                f"SET LOCAL lock_timeout = '120s'; SELECT pg_advisory_xact_lock({_key(self._place.schema)})"
             )
 
     @again
@@ -161,6 +186,8 @@ class Postgres:
         with self._explained():
             with self._engine.connect() as connection:
                 found = connection.exec_driver_sql(_LOOK, (self._place.schema,)).one()
+            if found.encoding != "UTF8":
+                raise StoreError(f"is a database of encoding {found.encoding}: give one of UTF8 (createdb --encoding)")
             if found.has_tables and not found.may_read:
                 raise StoreError(_CLOSED)
             if found.has_tables and not (found.is_primary and found.may_write):
@@ -195,12 +222,15 @@ class Postgres:
             if self._lost_since is None or any(words in said for words in _BEGINS):
                 self._lost_since = time.monotonic()
             raise LostError(f"{self.address} {said}", self._lost_since) from error
+        except PoolTimeoutError as error:
+            raise StoreError(f"{self.address} is asked by too many at once: try again") from error
         except StoreError as error:
             raise StoreError(f"{self.address} {error}") from error
 
 
 _LOOK = (
     "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean AS is_primary,"
+    " current_setting('server_encoding') AS encoding,"
     " n.oid IS NOT NULL AS has_schema, c.oid IS NOT NULL AS has_tables,"
     " coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(d.oid, 'CREATE')) AS may_make,"
     " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read,"

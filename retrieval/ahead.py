@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,25 +12,41 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _THREADS, _MOST = 16, 64  # where a server is waited for, not a processor
-
-
-def ahead(function: Callable[[T], U], items: Iterable[T], threads: int = _THREADS, most: int = _MOST) -> Iterator[U]:
-    """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place."""
-    waiting: deque[Future[U]] = deque()
-    with workers(threads, "ahead") as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+_HEAVIEST = 2**27  # bytes
 
 
 @contextmanager
-def workers(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that begin nothing more at the end."""
+def threads_for(name: str, threads: int = _THREADS) -> Iterator[ThreadPoolExecutor]:
+    """Threads that begin nothing more once the block is left; what they are at is waited for."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(
+    function: Callable[[T], U],
+    items: Iterable[T],
+    threads: int = _THREADS,
+    most: int = _MOST,
+    weigh: Callable[[T], int] | None = None,
+) -> Iterator[U]:
+    """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place.
+
+    With `weigh`, the bytes that an item holds until the function is done with it, no more wait for threads that are
+    busy than are 128 MB together.
+    """
+    waiting: deque[tuple[Future[U], int]] = deque()
+    with threads_for("ahead", threads) as pool:
+        for item in items:
+            waiting.append((pool.submit(function, item), weigh(item) if weigh else 0))
+            while len(waiting) >= most or (weigh and _is_heavy(waiting, threads)):
+                yield waiting.popleft()[0].result()
+        while waiting:
+            yield waiting.popleft()[0].result()
+
+
+def _is_heavy(waiting: Iterable[tuple[Future[U], int]], threads: int) -> bool:
+    held: Sequence[int] = [weight for future, weight in waiting if not future.done()]
+    return len(held) > threads and sum(held) > _HEAVIEST

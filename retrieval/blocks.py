@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,30 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.pictures import PictureInfo
+from retrieval.reading import bytes_held
 from retrieval.walk import Found
 
-_LIBRARIES = ("numpy", "openvino", "pillow", "pillow-heif")
-
 BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
+_MOST_BYTES = 2**26  # of them that a worker holds at once, of each of the blocks that it is at
+_SOURCES = ("retrieval", "indexes")
+_LIBRARIES = ("numpy", "pillow", "pillow-heif", "openvino")  # which decode and embed
 
 
 @dataclass(frozen=True)
 class Work:
     """What a worker must know: the model, by what a store finds it, and as what it must know it; its device and cores.
 
-    `program` is the digest of the program that it must be, and `megapixels` the driver's limit.
+    `program` is the digest of the program that it must be, `libraries` their versions, `megapixels` the driver's limit.
     """
 
     model: str
     fingerprint: str
     program: str
+    libraries: dict[str, str]
     device: str
     cores: int
     megapixels: str
 
 
-class Done(NamedTuple):
-    """A file after a worker has read it: its content's SHA-256, what is known of the picture, its descriptor (C,).
+class Brought(NamedTuple):
+    """A file that a worker brings back: its content's SHA-256, what is known of the picture, its descriptor (C,).
 
     Both are None where another file of the same content has them. The descriptor is float16, as a store keeps it.
     """
@@ -59,10 +62,14 @@ class Broken(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Files with a number of their own; `losses` is how many workers were lost over them."""
+    """Files with a number of their own.
+
+    `doubts` is how many workers were lost while others had blocks too, `losses` how many over these files alone.
+    """
 
     number: int
     packed: bytes = field(repr=False)
+    doubts: int = 0
     losses: int = 0
 
     @property
@@ -77,8 +84,22 @@ class Answer:
 
     number: int
     node: str
-    files: list[Done | Broken] = field(default_factory=list)
+    files: list[Brought | Broken] = field(default_factory=list)
     refusal: str | None = None
+
+
+def cut(files: Iterable[Found], most: int = BLOCK) -> Iterator[list[Found]]:
+    """These files in their order, at most so many at once, of which no more is held in memory than 64 MB, or one."""
+    some: list[Found] = []
+    held = 0
+    for found in files:
+        if some and (len(some) >= most or held + bytes_held(found) > _MOST_BYTES):
+            yield some
+            some, held = [], 0
+        some.append(found)
+        held += bytes_held(found)
+    if some:
+        yield some
 
 
 def packed(thing: object) -> bytes:
@@ -93,9 +114,22 @@ def unpacked(data: bytes) -> Any:
 
 @cache
 def program() -> str:
-    """A digest of this program's sources, and the libraries that decide what it reads: a worker must have the same."""
-    digest = hashlib.sha256("\0".join(version(name) for name in _LIBRARIES).encode())
-    project = Path(__file__).parent.parent
-    for file in sorted(file for folder in ("retrieval", "indexes") for file in (project / folder).rglob("*.py")):
-        digest.update(os.fsencode(file.relative_to(project)) + b"\0" + file.read_bytes())
+    """A digest of this program's sources: workers whose program is another one are refused."""
+    digest = hashlib.sha256()
+    above = Path(__file__).parents[1]
+    for file in sorted(file for folder in _SOURCES for file in (above / folder).rglob("*.py")):
+        digest.update(file.relative_to(above).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """The versions of what decodes and embeds; empty where it is not installed as a package."""
+    return {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed, Twin
-from retrieval.blocks import Block, Broken, Done
+from retrieval.blocks import Block, Broken, Brought
 from retrieval.head import Array
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch, Read, info_of
@@ -55,14 +55,14 @@ class Claims:
             self._told.setdefault(content, set()).add(block)
         return content not in known and self._claims.get(content) == block
 
-    def settle(self, block: Block, answers: Sequence[Done | Broken]) -> Batch:
+    def settle(self, block: Block, answers: Sequence[Brought | Broken]) -> Batch:
         """What is to be recorded now that a block has come back, also of other blocks' files that waited for it."""
         with self._turn:
             batch = Batch()
             known = self._known.pop(block.number, {})
             files = block.files
             for found, answer in zip(files, answers, strict=True):
-                if isinstance(answer, Done) and answer.vector is None:
+                if isinstance(answer, Brought) and answer.vector is None:
                     self._join(batch, found, answer.hash, known.get(answer.hash))
             for found, answer in zip(files, answers, strict=True):
                 if isinstance(answer, Broken):
@@ -96,10 +96,10 @@ class Claims:
         for old in list(self._recent)[:-_REMEMBERED]:
             del self._recent[old]
 
-    def begun(self) -> set[int]:
-        """The blocks that have asked and have not come back."""
+    def begun(self) -> list[int]:
+        """The blocks that have asked and have not come back, in the order in which they first asked."""
         with self._turn:
-            return set(self._known)
+            return list(self._known)
 
     def take_back(self) -> Iterator[Found]:
         """Forget what was claimed and has not come back: gives the files that wait for it, to be done themselves."""

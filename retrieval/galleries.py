@@ -45,7 +45,7 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
 def gallery_at(address: str) -> bytes:
     """The name of a gallery at an address, there or not. Raises GalleryError."""
     scheme, slashes, rest = canonical(address).partition("://")
-    address = scheme + slashes + re.sub("//+", "/", rest)  # as what lies in it is joined to it
+    address = scheme + slashes + re.sub("(?<!:)//+", "/", rest)  # as what lies in it is joined to it
     return os.fsencode(LIST + address if is_list(address) else address)
 
 
@@ -71,6 +71,7 @@ def _resolved(path: Path) -> bytes:
         ) from error
     real = os.path.realpath(path)
     named = os.path.join(os.path.realpath(path.parent), path.name)  # where a link leads to a file of another name
+    named = named if is_tar(named) or is_list(named) else real
     if stat.S_ISREG(kind) and (is_tar(named) or is_list(named)):
         return os.fsencode((TAR if is_tar(named) else LIST) + named)
     if not stat.S_ISDIR(kind):

@@ -63,7 +63,9 @@ def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
     A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
     followed as far as it takes to come to something known, and no further. Raises StoreError.
     """
-    for known in chain(_catalogued(path), _members(catalogue, os.fspath(path))):
+    for known in chain(
+        _catalogued(path), _named_by_lists(catalogue, path), members_shown_as(catalogue, os.fspath(path))
+    ):
         removed = catalogue.remove(known)
         if removed:
             _follow(catalogue)
@@ -84,15 +86,27 @@ def _catalogued(path: str | os.PathLike[str]) -> Iterator[bytes]:
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR, LIST)))
 
 
-def _members(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
+def _named_by_lists(catalogue: Catalogue, path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The paths by which lists may have brought this into the catalogue."""
+    known = list(_catalogued(path))
+    yield from (inside + each for inside in _lists(catalogue) for each in known)
+
+
+def _lists(catalogue: Catalogue) -> list[bytes]:
+    """What the paths of all that a list names begin with, for each list."""
+    return [root + b"/" for root in catalogue.roots() if root.startswith(os.fsencode(LIST))]
+
+
+def members_shown_as(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
     """The members of tars that are shown as this, whose paths in the catalogue say where their bytes are as well."""
     shown = shown.removeprefix(TAR)
     kind = "" if is_address(shown) else TAR
     shown = os.path.abspath(shown) if kind else shown
     for slash in re.finditer(r"(?<=\.tar)/", shown, re.IGNORECASE):
-        for known in list(catalogue.known_files(os.fsencode(kind + shown[: slash.start()]))):
-            if str(told_place(located(known.path))) == shown:
-                yield known.path
+        for inside in (b"", *_lists(catalogue)):
+            for known in list(catalogue.known_files(inside + os.fsencode(kind + shown[: slash.start()]))):
+                if str(told_place(located(known.path))) == shown:
+                    yield known.path
 
 
 def _follow(catalogue: Catalogue) -> None:

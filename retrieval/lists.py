@@ -27,6 +27,7 @@ from retrieval.remote import Unreachable, answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
 from retrieval.walk import Met, Unreadable, unreadable
 
+_LONGEST_LABEL = 200  # characters
 _BOM = b"\xef\xbb\xbf"
 _NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
 _NO_STORE = "is of an object store, which only a list of that store may name"
@@ -79,8 +80,9 @@ def _line(root: bytes, name: str, written: str, label: str) -> _Line | Unreadabl
     try:
         place = _place(name, written)
     except GalleryError as error:
-        return Unreadable(root + b"/" + os.fsencode(without_secrets(written)), told_text(str(error)))
-    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place)))
+        shown = without_secrets(written)
+        return Unreadable(root + b"/" + os.fsencode(shown), told_text(str(error)).removeprefix(f"{shown} "))
+    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place))[:_LONGEST_LABEL])
 
 
 def _place(name: str, written: str) -> str:
@@ -121,40 +123,38 @@ def _check(name: str, place: str) -> None:
             raise GalleryError(_NO_NEIGHBOUR)
 
 
-def _examined(line: _Line | Unreadable) -> Seen | Unreadable | _Unanswered:
+@dataclass(frozen=True)
+class _Answer:
+    """What came of a line, and of whom it was asked: nobody, where the line is at fault; one who is `silent`."""
+
+    met: Seen | Unreadable
+    was_asked: bool = True
+    silent: Unreachable | None = None
+
+
+def _examined(line: _Line | Unreadable) -> _Answer:
     if isinstance(line, Unreadable):
-        return line
+        return _Answer(line, was_asked=False)
     try:
         if not is_address(line.place) or line.place.startswith(TAR):
-            return _of_file(line)
-        return seen_at(line.path, examined(line.place), line.label)
+            return _Answer(_of_file(line))
+        return _Answer(seen_at(line.path, examined(line.place), line.label))
     except Unreachable as error:
-        return _Unanswered(line.path, error)
+        return _Answer(unreadable(line.path, error), silent=error)
     except PictureError as error:
-        return unreadable(line.path, error)
+        return _Answer(unreadable(line.path, error))
     except GalleryError as error:
-        return Unreadable(line.path, str(error))
+        return _Answer(Unreadable(line.path, str(error)), was_asked=False)
 
 
-@dataclass(frozen=True)
-class _Unanswered:
-    """A line whose server does not answer."""
-
-    path: bytes
-    error: Unreachable
-
-
-def _answered(lines: Iterator[Seen | Unreadable | _Unanswered]) -> Iterator[Seen | Unreadable]:
+def _answered(answers: Iterator[_Answer]) -> Iterator[Seen | Unreadable]:
     """One silent server does not hold up the others; raises GalleryError at the end where all are silent."""
     silent: Unreachable | None = None
     is_answered = False
-    for line in lines:
-        if isinstance(line, _Unanswered):
-            silent = line.error
-            yield unreadable(line.path, line.error)
-        else:
-            is_answered |= isinstance(line, Seen)
-            yield line
+    for answer in answers:
+        silent = answer.silent or silent
+        is_answered |= answer.was_asked and answer.silent is None
+        yield answer.met
     if silent is not None and not is_answered:
         with answering():
             raise silent

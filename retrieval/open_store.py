@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -17,9 +19,10 @@ from retrieval.calibration import Calibration, read_calibration
 from retrieval.compare import Comparer
 from retrieval.errors import ModelError
 from retrieval.network import Step
-from retrieval.upkeep import open_index
+from retrieval.upkeep import opened_index
 
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
+_PAUSE = 1.0  # seconds until one that was not of now is opened anew
 
 
 class OpenStore:
@@ -67,18 +70,19 @@ class OpenStore:
         if is_here:
             comparer.load()  # a model that cannot run leaves no store behind
         catalogue = Catalogue(Path(store), create=True, address=address)
-        if catalogue.setting("model") is None:
-            catalogue.set_settings(model=name, fingerprint=comparer.bundle.fingerprint)
-        _check_model(catalogue, comparer.bundle)
+        with _closed_if_it_fails(catalogue):
+            catalogue.settle(model=name, fingerprint=comparer.bundle.fingerprint)
+            _check_model(catalogue, comparer.bundle)
         return cls(catalogue, comparer)
 
     @classmethod
     def _of(cls, catalogue: Catalogue, model: str | None, device: str, on_step: Step) -> Self:
-        kept = catalogue.setting("model")
-        if kept is None:
-            raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
-        bundle = find_bundle(model or kept)
-        _check_model(catalogue, bundle)
+        with _closed_if_it_fails(catalogue):
+            kept = catalogue.setting("model")
+            if kept is None:
+                raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
+            bundle = find_bundle(model or kept)
+            _check_model(catalogue, bundle)
         return cls(catalogue, Comparer(bundle, device, on_step))
 
     def keep_index_at(self, address: str) -> None:
@@ -103,9 +107,10 @@ class OpenStore:
         generation = self.catalogue.generation
         if self._opened is None or (self._opened[0] != generation and time.monotonic() >= self._keep_until):
             started = time.monotonic()
-            self._hold((generation, open_index(self.catalogue, self.bundle.fingerprint)))
+            index, is_now = opened_index(self.catalogue, self.bundle.fingerprint)
+            self._hold((generation if is_now else "", index))
             took = time.monotonic() - started
-            self._keep_until = started + took * (_PATIENCE if took > _LONG else 1)
+            self._keep_until = started + took * (_PATIENCE if took > _LONG else 1) + (0.0 if is_now else _PAUSE)
         assert self._opened is not None
         return self._opened[1]
 
@@ -128,6 +133,15 @@ class OpenStore:
         """Give back the store's files, and its index."""
         self._hold(None)
         self.catalogue.close()
+
+
+@contextmanager
+def _closed_if_it_fails(catalogue: Catalogue) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        catalogue.close()
+        raise
 
 
 def _is_begun(store: Path, address: str | None) -> bool:

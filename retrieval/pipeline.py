@@ -16,7 +16,7 @@ from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.network import Network
 from retrieval.pictures import PictureInfo, Pixels, load
-from retrieval.reading import hashed
+from retrieval.reading import bytes_held, hashed
 from retrieval.remote import answering
 from retrieval.walk import Found, Unreadable, unreadable
 
@@ -107,16 +107,16 @@ class LocalPipeline:
         """Read and decode on threads, a bounded number ahead, in order."""
         fetched = fetch_ahead(changed)
         some = iter(lambda: list(islice(fetched, _TOGETHER)), [])
-        return chain.from_iterable(ahead(self._read, some, _READERS, _AHEAD // _TOGETHER))
+        return chain.from_iterable(ahead(self._read, some, _READERS, _AHEAD // _TOGETHER, _held))
 
     def _read(self, some: list[Found | Unreadable]) -> list[_Decoded | Unreadable]:
         return [found if isinstance(found, Unreadable) else self._read_one(found) for found in some]
 
-    def _read_one(self, found: Found) -> _Decoded | Unreadable:
+    def _read_one(self, fetched: Found) -> _Decoded | Unreadable:
+        found = fetched._replace(content=None)  # it is let go as soon as it was read
         try:
-            with answering(), hashed(found) as (file, content):
+            with answering(), hashed(fetched) as (file, content):
                 twin = self._catalogue.find_twins([content], self._fingerprint).get(content)
-                found = found._replace(content=None)  # whose bytes are not held until it is recorded
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = load(file, self._size)
@@ -169,6 +169,10 @@ def _batched(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list[_Dec
             decoded, failures = [], []
     if decoded or failures:
         yield decoded, failures
+
+
+def _held(files: list[Found | Unreadable]) -> int:
+    return sum(map(bytes_held, files))
 
 
 def failed(file: Unreadable) -> Failed:

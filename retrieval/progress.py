@@ -25,7 +25,7 @@ class Bar:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(title, start=False, visible=False, words="")
+        self._task = self._progress.add_task(title, start=False, total=None, visible=False, words="")
 
     def __enter__(self) -> Bar:
         return self
@@ -40,7 +40,8 @@ class Bar:
     def start(self, count: Callable[[], int | None]) -> None:
         """Show the bar; `count` gives the total (None: not known) and is called only where somebody looks."""
         if self._console.is_terminal:
-            self._progress.update(self._task, total=count(), visible=True)
+            self._progress.tasks[0].total = count()  # `update` takes None for no change
+            self._progress.update(self._task, visible=True)
             self._progress.start_task(self._task)
             self._progress.start()
 

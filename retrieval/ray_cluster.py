@@ -17,6 +17,7 @@ from retrieval.errors import ClusterError, ModelError
 try:
     import ray
     import ray.data
+    from ray._private.services import find_bootstrap_address
 except ImportError as error:
     raise ClusterError("--engine ray needs Ray: install it with `pip install 'retrieve-explain[ray]'`") from error
 
@@ -26,6 +27,10 @@ _MOST_CORES = 8  # of a worker with a GPU, which decodes on them
 _NODE = "ray.io/node-id"
 _PROBES, _PATIENCE = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
 _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
+_ENVIRONMENT = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # RFC 9113, 3.4: and no settings
+_FRAME_HEAD, _SETTINGS = 9, 4  # bytes of a frame's head, of which the fourth is its type
+_AUTH_MODE = "RAY_AUTH_MODE"
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
@@ -54,53 +59,90 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():  # by the program that uses this one
         yield
         return
-    _be_quiet()
-    try:
-        _connect(os.environ.get(ADDRESS))
-        yield
-    finally:
-        ray.shutdown()
+    with _quiet():
+        try:
+            _connect(os.environ.get(ADDRESS))
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
         raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
-    try:
-        if address not in (None, "auto", "local"):
-            _reach(address)  # Ray itself asks for a minute
-        if address != "local":
-            ray.init(address=address or "auto", **_QUIET)
+    at = _running() if address in (None, "auto") else address
+    if at not in (None, "local"):
+        try:
+            _reach(at)  # Ray itself asks for a minute, or for ever
+            ray.init(address=at, **_QUIET)
             return
-    except (OSError, RuntimeError, ValueError) as error:
-        if address and address != "auto":
+        except (OSError, RuntimeError, ValueError) as error:
+            token = "" if _AUTH_MODE in os.environ else f", set {_AUTH_MODE}=token if it wants one,"
             raise ClusterError(
-                f"the Ray cluster at {address} cannot be used ({first_line(error)}): start it with"
-                f" `ray start --head`, or take {ADDRESS} away"
+                f"the Ray cluster at {at} cannot be used ({first_line(error)}): start it with"
+                f" `ray start --head`{token} or give another {ADDRESS} (`local`: one of its own)"
             ) from error
-        ray.shutdown()
     try:
         ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"Ray cannot be started here ({first_line(error)}): look at its logs") from error
+        raise ClusterError(
+            f"no Ray cluster can be started on this machine ({first_line(error)}): see that its memory and its"
+            f" temporary folder are not full, or name a cluster that runs by {ADDRESS}"
+        ) from error
+
+
+def _running() -> str | None:
+    """The address of the cluster that was started on this machine last, if it answers."""
+    address: str | None = find_bootstrap_address(None)
+    try:
+        if address:
+            _reach(address)
+    except (OSError, ValueError):
+        return None
+    return address
 
 
 def _reach(address: str) -> None:
+    """See that something answers there as the head of a cluster would. Raises OSError and ValueError."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), _PATIENCE):
-        pass
+    if not port.isdigit():
+        raise ValueError("it is no host:port")
+    with socket.create_connection((host, int(port)), _PATIENCE) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return
+        connection.settimeout(_PATIENCE)
+        connection.sendall(_GREETING)
+        answer = connection.recv(_FRAME_HEAD)
+        if len(answer) < _FRAME_HEAD or answer[3] != _SETTINGS:
+            raise OSError("something else answers there")
 
 
-def _be_quiet() -> None:
-    """Nothing of Ray's own on our streams, and nothing that it tells its makers."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray._private.worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of Ray's own on our streams, and nothing that it tells its makers; afterwards all is as it was."""
     warnings.filterwarnings("ignore", module=r"ray\b")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    said, worker = ray._private.worker.print_to_stdstream, ray._private.worker
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    mode = os.environ.get(_AUTH_MODE)  # which Ray sets where it has a token
+    unset = [name for name in _ENVIRONMENT if name not in os.environ]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    try:
+        os.environ.update(dict.fromkeys(unset, "0"))
+        worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        worker.print_to_stdstream = said
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name in unset:
+            os.environ.pop(name, None)
+        if mode is None:
+            os.environ.pop(_AUTH_MODE, None)
 
 
 def crew(device: str, most: int | None = None) -> Crew:

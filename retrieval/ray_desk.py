@@ -17,7 +17,6 @@ class Desk:
         self._taken: list[asyncio.Future[list[bool]]] = []
         self._is_any = asyncio.Event()
         self._enrolled: list[Any] = []
-        self._askers: dict[int, str] = {}  # by block, the actor that asked
 
     async def enrol(self, worker: Any) -> None:
         """For a worker: gives a handle of itself."""
@@ -28,14 +27,8 @@ class Desk:
         enrolled, self._enrolled = self._enrolled, []
         return enrolled
 
-    async def asked_by(self, worker: str | None) -> list[int]:
-        """For the driver, after a loss: the blocks of which this actor has asked. All are forgotten."""
-        askers, self._askers = self._askers, {}
-        return [block for block, asker in askers.items() if asker == worker]
-
-    async def ask(self, number: int, contents: list[bytes], worker: str) -> list[bool]:
-        """For a worker, the actor of this id: which of these contents it is to embed."""
-        self._askers[number] = worker
+    async def ask(self, number: int, contents: list[bytes]) -> list[bool]:
+        """For a worker: which of these contents it is to embed."""
         reply: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
         self._asked.append(((number, contents), reply))
         self._is_any.set()

@@ -14,12 +14,11 @@ from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue import Catalogue
-from retrieval.addresses import Address, located, told_place
-from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, packed, program, unpacked
+from retrieval.addresses import TAR, is_address, located, told_place
+from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
 from retrieval.errors import ClusterError, PictureError
-from retrieval.fetch import fetched_size
 from retrieval.pipeline import Batch, failed
 from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
@@ -33,9 +32,10 @@ _PORTION = 20_000  # files of an execution for each worker: what starting the wo
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them
 _AT_ONCE = 3  # blocks of a worker: one is embedded, one decoded, one read
 _AT_HAND = 8  # with those that wait there for their turn
-_BLOCK_BYTES = 2**26  # of a block's files that a worker fetches, and holds until they are decoded
 _PAUSE = 1.0  # seconds after a loss, until Ray has the room again of the workers that were left
-_MOST_LOSSES = 3  # of workers over one block, or in a row with nothing done
+_MOST_LOSSES = 3  # of workers over one file alone, or in a row with nothing done
+_MOST_DOUBTS = 2  # of workers that had a block or had others: after that it is done with nothing else under way
+_LOOKED_FOR = 4  # files at addresses, of a block, that are asked for here too where a worker could not have them
 
 
 class RayPipeline:
@@ -50,7 +50,7 @@ class RayPipeline:
         self._workers = workers
         self._claims = Claims(catalogue, bundle.fingerprint)
         self._numbers = 0
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here)(Desk)
         self._desk = actor.remote()
@@ -65,7 +65,7 @@ class RayPipeline:
     def batches(self, changed: Iterator[Found | Unreadable]) -> Generator[Batch, None, None]:
         """All these files, a portion after the other; a broken one fails itself. Raises ClusterError."""
         size = min(_PORTION * crew(self._device, self._workers).workers, _LARGEST_PORTION)
-        for portion in portions(map(_told_only, changed), size):
+        for portion in portions(map(_without_content, changed), size):
             failures = [failed(file) for file in portion if isinstance(file, Unreadable)]
             if failures:
                 yield Batch(failures=failures)
@@ -76,78 +76,78 @@ class RayPipeline:
         blocks = self._blocks(files)
         losses = 0
         while blocks:
+            calm = [block for block in blocks if block.doubts < _MOST_DOUBTS]
             left = {block.number: block for block in blocks}
             loss: BaseException | None = None
             try:
-                for answer in self._answers(blocks):
+                for answer in self._answers(calm or blocks, is_alone=not calm):
                     block = left.pop(answer.number)
                     _check(answer, block)
                     yield self._claims.settle(block, answer.files)
             except ray.exceptions.RayError as error:
                 loss = self._as_loss(error)
-            losses = losses + 1 if loss and len(left) == len(blocks) else 0
+            is_futile = loss is not None and len(left) == len(blocks)
+            blocks, is_blamed = self._again(left, is_alone=not calm)
+            losses = losses + 1 if is_futile and not is_blamed else 0
             if loss and losses >= _MOST_LOSSES:
                 raise ClusterError(
                     f"workers were lost {losses} times in a row with nothing done ({first_line(loss)}):"
                     " look at the cluster, and run the command again"
                 ) from loss
-            blocks = self._again(left, loss)
             if loss:
                 time.sleep(_PAUSE)
 
     def _as_loss(self, error: BaseException) -> BaseException:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure from error
         if not is_loss(error):
             raise explained(error) from error
         return error
 
-    def _again(self, left: dict[int, Block], loss: BaseException | None) -> list[Block]:
-        """What has not come back. Of what two lost workers had begun, each file goes alone: one may have been why.
+    def _again(self, left: dict[int, Block], is_alone: bool) -> tuple[list[Block], bool]:
+        """What has not come back, and whether a block is blamed: one that was alone under way as its worker was lost.
 
-        Raises ClusterError where it was so too often.
+        Of those that several workers had, any may be why, or none: machines that come and go take blameless ones with
+        them. Raises ClusterError where one file was blamed too often.
         """
-        begun = self._claims.begun()
-        if loss is not None:
-            begun = begun & self._asked_by(loss) or begun
+        begun = [number for number in self._claims.begun() if number in left]
         waiting = list(self._claims.take_back())
-        suspects = [left[number] for number in left if number in begun]
-        worst = [block for block in suspects if block.losses + 1 >= _MOST_LOSSES]
+        suspects = [left.pop(number) for number in (begun[-1:] if is_alone else begun)]
+        again = [part for block in suspects for part in (self._blamed if is_alone else self._doubted)(block)]
+        worst = next((block for block in again if block.losses >= _MOST_LOSSES), None)
         if worst:
             raise ClusterError(_told(worst))
-        calm = [block for number, block in left.items() if number not in begun]
-        again = [part for block in suspects for part in self._parts(block)]
-        return [*calm, *self._blocks(waiting), *again]
+        return [*left.values(), *self._blocks(waiting), *again], is_alone and bool(suspects)
 
-    def _asked_by(self, loss: BaseException) -> set[int]:
-        """The blocks that the worker which was lost had begun; none where Ray does not say which one it was."""
-        asked: set[int] = set(ray.get(self._desk.asked_by.remote(getattr(loss, "actor_id", None))))
-        return asked
+    def _doubted(self, block: Block) -> list[Block]:
+        return self._blocks(block.files, doubts=block.doubts + 1)
 
-    def _parts(self, block: Block) -> list[Block]:
-        return self._blocks(block.files, 1 if block.losses else BLOCK, block.losses + 1)
+    def _blamed(self, block: Block) -> list[Block]:
+        return self._blocks(block.files, 1, block.doubts, block.losses + 1)
 
-    def _blocks(self, files: Sequence[Found], size: int = BLOCK, losses: int = 0) -> list[Block]:
+    def _blocks(self, files: Sequence[Found], size: int = BLOCK, doubts: int = 0, losses: int = 0) -> list[Block]:
         blocks: list[Block] = []
-        for some in _cut(files, size):
-            blocks.append(Block(self._numbers, packed(some), losses))
+        for some in cut(files, size):
+            blocks.append(Block(self._numbers, packed(some), doubts, losses))
             self._numbers += 1
         return blocks
 
-    def _answers(self, blocks: Sequence[Block]) -> Iterator[Answer]:
-        """One execution of Ray Data. It ends with Ray's error where a worker is lost.
+    def _answers(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[Answer]:
+        """One execution of Ray Data, of one worker and a block at a time where each is to be alone.
+
+        It ends with Ray's error where a worker is lost.
 
         Ray's own restarts are off: a worker of a lost machine would wait for room elsewhere, and its blocks with it,
         for ever where the cluster is full.
         """
-        at = crew(self._device, self._workers)
+        at = crew(self._device, 1 if is_alone else self._workers)
         rows = [{"number": block.number, "files": block.packed} for block in blocks]
         strategy = ray.data.ActorPoolStrategy(
             min_size=1,
             max_size=min(at.workers, len(blocks)),
             initial_size=min(at.workers, len(blocks)),
-            max_tasks_in_flight_per_actor=_AT_HAND,
-            max_concurrent_calls_per_actor=_AT_ONCE,
+            max_tasks_in_flight_per_actor=1 if is_alone else _AT_HAND,
+            max_concurrent_calls_per_actor=1 if is_alone else _AT_ONCE,
             enable_true_multi_threading=True,
         )
         with warnings.catch_warnings():
@@ -178,7 +178,7 @@ class RayPipeline:
     def _work(self, at: Crew) -> Work:
         model = self._bundle.folder.name if self._bundle.is_shipped else os.fspath(self._bundle.folder)
         megapixels = os.environ.get("RETRIEVE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
-        return Work(model, self._bundle.fingerprint, program(), at.device, at.cores, megapixels)
+        return Work(model, self._bundle.fingerprint, program(), libraries(), at.device, at.cores, megapixels)
 
     def _answer_questions(self) -> None:
         """The clerk's work: from the store, which no worker sees, until the desk is closed."""
@@ -189,42 +189,40 @@ class RayPipeline:
                 replies = [self._claims.ask(number, contents) for number, contents in questions]
         except ray.exceptions.RayError:
             return
-        except BaseException as error:  # whatever it is, the workers would wait for ever
+        except Exception as error:  # whatever it is: those who wait for an answer would wait for ever
             self._failure = error
             ray.kill(self._desk)
 
 
-def _cut(files: Sequence[Found], most: int) -> Iterator[list[Found]]:
-    """At most so many files at once, and fewer where a worker would hold too many bytes, as of those from servers."""
-    some: list[Found] = []
-    held = 0
-    for found in files:
-        size = fetched_size(found)
-        if some and (len(some) == most or held + size > _BLOCK_BYTES):
-            yield some
-            some, held = [], 0
-        some.append(found)
-        held += size
-    if some:
-        yield some
-
-
-def _told_only(file: Found | Unreadable) -> Found | Unreadable:
-    """A file without its content: a tar's member has a hold on the tar, and is read from it by a worker."""
-    return file._replace(content=None) if isinstance(file, Found) else file
+def _without_content(file: Found | Unreadable) -> Found | Unreadable:
+    """A file that a worker reads: what was opened on the way to it here is not kept open."""
+    return file if isinstance(file, Unreadable) else file._replace(content=None)
 
 
 def _check(answer: Answer, block: Block) -> None:
-    """Whether the worker could work at all. Raises ClusterError where it could not, or sees no file that is there."""
+    """Whether the worker could work at all, and has what is there. Raises ClusterError where not."""
     if answer.refusal:
         raise ClusterError(answer.refusal)
-    for found, file in zip(block.files, answer.files, strict=True):
-        if isinstance(file, Broken) and file.is_out_of_reach and not file.passes and _is_in_reach(found):
-            place = located(found.path)
-            remedy = "give every machine of the cluster the same credentials and network"
-            if not isinstance(place, Address):
+    lacking = [
+        found
+        for found, file in zip(block.files, answer.files, strict=True)
+        if isinstance(file, Broken) and file.is_out_of_reach and not file.passes
+    ]
+    here = [found for found in lacking if not _is_elsewhere(found)]
+    there = [found for found in lacking if _is_elsewhere(found)]
+    for found in [*here, *there[:_LOOKED_FOR]]:
+        if _is_in_reach(found):
+            remedy = "give every machine of the cluster the same credentials, and a way there"
+            if found in here:
                 remedy = "mount the gallery at the same path on every machine of the cluster"
-            raise ClusterError(f"{told_place(place)} cannot be read on {answer.node}, but here it can: {remedy}")
+            place = told_place(located(found.path))
+            raise ClusterError(f"{place} cannot be read on {answer.node}, but here it can: {remedy}")
+
+
+def _is_elsewhere(found: Found) -> bool:
+    """Whether a file lies on a server."""
+    place = os.fspath(located(found.path))
+    return is_address(place) and not place.startswith(TAR)
 
 
 def _is_in_reach(found: Found) -> bool:
@@ -235,10 +233,9 @@ def _is_in_reach(found: Found) -> bool:
         return False
 
 
-def _told(blocks: Sequence[Block]) -> str:
-    files = [str(located(found.path)) for block in blocks for found in block.files]
-    beside = f" or one of {len(files) - 1} beside it" if len(files) > 1 else ""
+def _told(block: Block) -> str:
+    file = told_place(located(block.files[0].path))
     return (
-        f"workers were lost {_MOST_LOSSES} times over {files[0]}{beside}: take it out of the gallery, or give the"
+        f"workers were lost {_MOST_LOSSES} times over {file}: take it out of the gallery, or give the"
         " workers more memory, and run the command again"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from retrieval.blocks import Answer, Broken, Done, Work, packed, program, unpacked
+from retrieval.blocks import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
 from retrieval.bundle import find_bundle
 from retrieval.errors import ModelError, PassingError, PictureError, RetrievalError
 from retrieval.fetch import fetch_ahead
@@ -23,6 +23,10 @@ from retrieval.remote import answering
 from retrieval.walk import Found
 
 Hashed = tuple[File, bytes]
+"""A file, open at its start, and its content's SHA-256."""
+
+Decoded = tuple[bytes, Pixels, PictureInfo] | Brought | Broken
+"""A content's SHA-256 with its picture, to be embedded; or what is brought back as it is."""
 
 
 class Worker:
@@ -36,19 +40,20 @@ class Worker:
         self._desk = desk
         self._refusal: str | None = None
         desk.enrol.remote(ray.get_runtime_context().current_actor)
-        self._id = ray.get_runtime_context().get_actor_id()
         try:
             self._open(work)
         except RetrievalError as error:
-            self._refusal = _refusal(error)
+            self._refusal = _refused(error)
 
     def _open(self, settings: dict[str, Any]) -> None:
         if settings.get("program") != program():
-            raise ModelError(
-                "its program, or a library that reads pictures, is not the driver's: install the same versions on every"
-                " machine"
-            )
+            raise ModelError("its program is not the driver's: install the same version on every machine")
         work = Work(**settings)
+        for name, theirs in work.libraries.items():
+            if libraries()[name] != theirs:
+                raise ModelError(
+                    f"its {name} is {libraries()[name]} and the driver's {theirs}: install one version on every machine"
+                )
         os.environ["RETRIEVE_MAX_MEGAPIXELS"] = work.megapixels
         bundle = find_bundle(work.model)
         if bundle.fingerprint != work.fingerprint:
@@ -67,21 +72,21 @@ class Worker:
         if self._refusal:
             return Answer(number, node, refusal=self._refusal)
         try:
-            return Answer(number, node, self._done(number, list(fetch_ahead(unpacked(files)))))
+            return Answer(number, node, self._embedded(self._prepared(number, unpacked(files))))
         except RetrievalError as error:
-            return Answer(number, node, refusal=_refusal(error))
+            return Answer(number, node, refusal=_refused(error))
 
-    def _done(self, number: int, files: Sequence[Found]) -> list[Done | Broken]:
+    def _prepared(self, number: int, files: Iterable[Found]) -> list[Decoded]:
+        """Read, hash and decode; what was fetched is let go in the end."""
         with ExitStack() as open_files:
-            read = list(self._readers.map(lambda found: self._opened(found, open_files), files))
+            read = list(self._readers.map(lambda found: self._opened(found, open_files), fetch_ahead(files)))
             wanted = self._wanted(number, [each[1] for each in read if not isinstance(each, Broken)])
             first = {each[1]: place for place, each in reversed(list(enumerate(read))) if not isinstance(each, Broken)}
             is_mine = [
                 not isinstance(each, Broken) and first[each[1]] == place and each[1] in wanted
                 for place, each in enumerate(read)
             ]
-            decoded = list(self._readers.map(self._decoded, read, is_mine))
-        return self._embedded(decoded)
+            return list(self._readers.map(self._decoded, read, is_mine))
 
     def _opened(self, found: Found, open_files: ExitStack) -> Hashed | Broken:
         try:
@@ -94,25 +99,27 @@ class Worker:
         """Those that nobody knows and nobody else embeds."""
         if not contents:
             return set()
-        is_wanted: list[bool] = ray.get(self._desk.ask.remote(number, contents, self._id))
+        is_wanted: list[bool] = ray.get(self._desk.ask.remote(number, contents))
         return {content for content, wanted in zip(contents, is_wanted, strict=True) if wanted}
 
-    def _decoded(self, read: Hashed | Broken, is_mine: bool) -> tuple[bytes, Pixels, PictureInfo] | Done | Broken:
+    def _decoded(self, read: Hashed | Broken, is_mine: bool) -> Decoded:
         if isinstance(read, Broken):
             return read
         file, content = read
         if not is_mine:
-            return Done(content)
+            return Brought(content)
         try:
             return content, *load(file, self._size)
         except PictureError as error:
             return Broken(error.reason, content)
 
-    def _embedded(self, decoded: list[tuple[bytes, Pixels, PictureInfo] | Done | Broken]) -> list[Done | Broken]:
-        pixels = [each[1] for each in decoded if not isinstance(each, Done | Broken)]
+    def _embedded(self, decoded: list[Decoded]) -> list[Brought | Broken]:
+        pixels = [each[1] for each in decoded if not isinstance(each, Brought | Broken)]
         vectors = iter(self._network.describe(pixels).astype(np.float16) if pixels else ())
-        return [each if isinstance(each, Done | Broken) else Done(each[0], each[2], next(vectors)) for each in decoded]
+        return [
+            each if isinstance(each, Brought | Broken) else Brought(each[0], each[2], next(vectors)) for each in decoded
+        ]
 
 
-def _refusal(error: RetrievalError) -> str:
+def _refused(error: RetrievalError) -> str:
     return f"a worker on {socket.gethostname()} cannot work: {error}"

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 
 from retrieval.addresses import located
 from retrieval.pictures import File, content_hash, open_file
-from retrieval.walk import Found
+from retrieval.walk import Found, Unreadable
+
+_UNTOLD = 2**22  # bytes of a file whose server does not tell them
+
+
+def bytes_held(file: Found | Unreadable) -> int:
+    """How much memory a file takes while it is read: none where it lies on this machine, by itself."""
+    if isinstance(file, Unreadable) or file.version is None:
+        return 0
+    return file.size or _UNTOLD
 
 
 @contextmanager

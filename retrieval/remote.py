@@ -28,16 +28,19 @@ _TOLD = 120  # characters of a server's own words
 _SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
-_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
+_CREDENTIALS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
 _REFUSALS = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
+    *_CREDENTIALS,
     "HttpError",
     "InvalidURL",
+    "InvalidUrlClientError",
+    "InvalidUrlRedirectClientError",
+    "NonHttpUrlClientError",
+    "NonHttpUrlRedirectClientError",
     "ParamValidationError",
 )
-_URL = re.compile(r",? ?url='[^']*'|[a-z]+://\S+")  # which may have secrets, and is told beside
+_URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")  # which may have secrets, and is told beside
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
 _LATEST = 2**63 / 10**9  # seconds
 _BEGINNING, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -48,6 +51,7 @@ class Unreachable(PassingError):
     """What lies at an address cannot be had, as its server does not answer; `server` says which."""
 
     def __init__(self, server: str, reason: str) -> None:
+        server = told_text(server)
         super().__init__(f"cannot be read: {server} does not answer ({reason})")
         self.server = server
 
@@ -92,7 +96,16 @@ def listed(folder: str) -> list[Entry]:
 def examined(address: str) -> Entry:
     """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(address))
-    return _entry(system, _asked(address, lambda: system.info(address)))._replace(address=address)
+    return _entry(system, _asked(address, lambda: _info(system, address)))._replace(address=address)
+
+
+def _info(system: Any, address: str) -> dict[str, Any]:
+    if is_web(address):
+        from retrieval.remote_http import told
+
+        return told(system, address)
+    found: dict[str, Any] = system.info(address)
+    return found
 
 
 def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
@@ -105,6 +118,8 @@ def fetched(address: str, size: int | None = None, start: int | None = None) -> 
         size = examined(address).size
     if size is not None and size > MOST_BYTES:
         raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
+    if start is not None and size == 0:
+        return b""  # of which no range can be asked for
     if is_web(address):
         from retrieval.remote_http import body
 
@@ -127,7 +142,12 @@ def copied(address: str, file: str, is_over: Event) -> None:
                 raise PictureError("is not waited for any more")
 
     system = file_system(_scheme(address))
-    _asked(address, lambda: system.get_file(address, file, callback=Watch()))
+    if is_web(address):
+        from retrieval.remote_http import copy
+
+        _asked(address, lambda: copy(system, address, file, is_over))
+    else:
+        _asked(address, lambda: system.get_file(address, file, callback=Watch()))
 
 
 def is_web(address: str) -> bool:
@@ -154,7 +174,10 @@ def file_system(scheme: str) -> Any:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install 'retrieve-explain[{extra}]'" if extra else str(error).rstrip(".")
         raise GalleryError(f"{scheme}:// needs what is not installed: {remedy}") from error
-    return kind(use_listings_cache=False, **_settings(scheme))
+    system = kind(use_listings_cache=False, **_settings(scheme))
+    if scheme == "s3":
+        system.retries = 1  # of each call, beside botocore's
+    return system
 
 
 def _settings(scheme: str) -> dict[str, Any]:
@@ -173,16 +196,17 @@ def _settings(scheme: str) -> dict[str, Any]:
 # --- answers, and none
 
 _lock = Lock()
-_silent: dict[str, float] = {}
-"""Servers that were given up: until when nobody asks them anew."""
+_silent: dict[str, tuple[float, str]] = {}
+"""Servers that were given up: until when nobody asks them anew, and why."""
 
 
 def _asked(address: str, call: Callable[[], T]) -> T:
     """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
-    server = "/".join(address.split("/")[:3])
-    if time.monotonic() < _silent.get(server, 0.0):
-        raise Unreachable(server, "as it did not a moment ago")
-    until: float | None = None
+    server = "/".join(address.split("/")[:3]).partition("?")[0]
+    silent_until, why = _silent.get(server, (0.0, ""))
+    if time.monotonic() < silent_until:
+        raise Unreachable(server, why)
+    started, until = time.monotonic(), 0.0
     pauses = _pauses()
     while True:
         try:
@@ -193,9 +217,9 @@ def _asked(address: str, call: Callable[[], T]) -> T:
             cause = _cause(error)
             if _is_definite(cause):
                 raise PictureError(_told(cause)) from error
-            pause = next(pauses)
-            until = until or time.monotonic() + PATIENCE
-            if time.monotonic() + pause > until or server in _silent:
+            pause, now = next(pauses), time.monotonic()
+            until = until or now + (PATIENCE if now - started < PATIENCE else 0.0)  # one that hung was waited for
+            if now + pause > until or server in _silent:
                 _give_up(server, address, cause)
             time.sleep(pause)
         else:
@@ -215,14 +239,14 @@ def _give_up(server: str, address: str, cause: BaseException) -> None:
     """One file may be at fault, or the whole server: what answers for its folder tells."""
     folder = address.rpartition("/")[0] if address.count("/") > 2 else address
     try:
-        file_system(_scheme(address)).info(folder)
+        _info(file_system(_scheme(address)), folder)
         answers = True
     except Exception as error:
         answers = _is_definite(_cause(error))
     if answers:
         raise PassingError(f"cannot be read: {_told(cause)}") from cause
     with _lock:
-        _silent[server] = time.monotonic() + _SILENCE
+        _silent[server] = time.monotonic() + _SILENCE, _told(cause)
     raise Unreachable(server, _told(cause)) from cause
 
 
@@ -258,8 +282,10 @@ def _is_definite(error: BaseException) -> bool:
 def _told(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
-    lines = _URL.sub("", str(getattr(error, "strerror", None) or error)).strip().splitlines()
-    return told_text(lines[0] if lines else type(error).__name__)[:_TOLD]
+    words = _URL.sub("", str(getattr(error, "strerror", None) or error)).split()
+    if type(error).__name__ in _CREDENTIALS:
+        words = ["cannot", "be", "read", "without", "credentials:", *words]
+    return told_text(" ".join(words) if words else type(error).__name__)[:_TOLD]
 
 
 # --- what is told of files

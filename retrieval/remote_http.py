@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html.parser import HTMLParser
+from threading import Event
 from typing import Any
 from urllib.parse import urljoin
 
@@ -12,8 +15,19 @@ from fsspec.asyn import sync
 from retrieval.errors import PictureError
 
 _PAGE_BYTES = 2**28
-_SLOWEST, _PATIENCE = 100_000, 60.0  # bytes a second, and the seconds that any answer may take beside
+_SLOWEST, _PATIENCE = 20_000, 60.0  # bytes a second, and the seconds that any answer may take beside
 _CHUNK = 2**16
+
+
+def told(system: Any, address: str) -> dict[str, Any]:
+    """What fsspec makes of the headers that a server sends for an address. Raises what aiohttp and fsspec raise."""
+    found: dict[str, Any] = sync(system.loop, _info, system, address)
+    return found
+
+
+async def _info(system: Any, address: str) -> Any:
+    async with asyncio.timeout(_PATIENCE):
+        return await system._info(address)
 
 
 def body(system: Any, address: str, most: int, start: int | None = None, size: int | None = None) -> bytes:
@@ -26,29 +40,58 @@ def body(system: Any, address: str, most: int, start: int | None = None, size: i
 
 
 async def _body(system: Any, address: str, most: int, start: int | None, size: int | None) -> bytes:
-    headers = {"Accept-Encoding": "identity"}  # what is packed may be of any size
-    if start is not None and size is not None:
-        headers["Range"] = f"bytes={start}-{start + size - 1}"
+    if start is None or size is None:
+        async with _answered(system, address) as (_, chunks):
+            return await _received(chunks, most)
+    async with _answered(system, address, Range=f"bytes={start}-{start + size - 1}") as (status, chunks):
+        if status == 206:
+            return await _received(chunks, size)
+        whole = await _received(chunks, most, start + size)
+        return whole[start:]
+
+
+def copy(system: Any, address: str, file: str, is_over: Event) -> None:
+    """Write what lies at an address into a file. Raises as `body` does, and PictureError once `is_over` is set."""
+    sync(system.loop, _copy, system, address, file, is_over)
+
+
+async def _copy(system: Any, address: str, file: str, is_over: Event) -> None:
+    with open(file, "wb") as copied:
+        async with _answered(system, address) as (_, chunks):
+            async for chunk in chunks:
+                if is_over.is_set():
+                    raise PictureError("is not waited for any more")
+                copied.write(chunk)
+
+
+@asynccontextmanager
+async def _answered(system: Any, address: str, **headers: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    """An answer's status, and what it brings, which must not come slower than the slowest that is waited for."""
+    headers["Accept-Encoding"] = "identity"  # what is packed may be of any size
     session = await system.set_session()
     async with (
-        asyncio.timeout(_PATIENCE + (size or most) / _SLOWEST),
+        asyncio.timeout(_PATIENCE) as deadline,
         session.get(system.encode_url(address), headers=headers) as response,
     ):
         if response.status in (404, 410):
             raise FileNotFoundError(address)
         response.raise_for_status()
-        if start is None or size is None:
-            return await _received(response, most)
-        if response.status == 206:
-            return await _received(response, size)
-        whole = await _received(response, most, start + size)
-        return whole[start:]
+        yield response.status, _chunks(response, deadline)
 
 
-async def _received(response: Any, most: int, wanted: int | None = None) -> bytes:
+async def _chunks(response: Any, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+    until = deadline.when()
+    assert until is not None
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        until += len(chunk) / _SLOWEST
+        deadline.reschedule(until)
+        yield chunk
+
+
+async def _received(chunks: AsyncIterator[bytes], most: int, wanted: int | None = None) -> bytes:
     """All of an answer, or what is `wanted` of its beginning. Raises PictureError where that is more than `most`."""
     received = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK):
+    async for chunk in chunks:
         received += chunk
         if wanted is not None and len(received) >= wanted:
             return bytes(received[:wanted])
@@ -68,6 +111,10 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Reads on after `<![if …]>`, at which the standard library gives up, as after a comment."""
+        return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":

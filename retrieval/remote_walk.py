@@ -10,8 +10,8 @@ from functools import partial
 from itertools import islice
 from urllib.parse import unquote
 
-from retrieval.addresses import folder_name, is_tar
-from retrieval.ahead import ahead, workers
+from retrieval.addresses import folder_name, is_tar, told_text
+from retrieval.ahead import ahead, threads_for
 from retrieval.errors import GalleryError, PictureError
 from retrieval.remote import Entry, answering, examined, is_web, listed
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
@@ -20,6 +20,8 @@ from retrieval.walk import Met, Unreadable, is_wanted, unreadable
 _LISTED = 8  # folders at once
 _LOOKED_THROUGH = 1000  # entries, for folders to list ahead
 _DEEPEST = 64  # folders in each other
+_ALIKE = 2  # folders that this one may lie in and show the same
+_BACK = "shows what two folders that it lies in show, as where folders lead back to those, and was not entered"
 _LOOP = f"lies more than {_DEEPEST} folders deep, as where folders lead back to those that they lie in"
 
 
@@ -55,7 +57,7 @@ def _examined(gallery: str, entry: Entry | Unreadable) -> Seen | Unreadable:
         return unreadable(path, error)
     if is_web(entry.address):  # whose folder's name may have percent signs in the place of letters
         label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""
-        return seen_at(path, told, label)
+        return seen_at(path, told, told_text(label))
     return seen_at(path, told)
 
 
@@ -63,7 +65,8 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
     """Every picture and tar below a folder; some folders are listed before they are come to."""
     todo: list[Entry] = [Entry(folder, True, None, 0, None)]
     listings: dict[str, Future[list[Entry]]] = {}
-    with workers(_LISTED, "lister") as pool:
+    trail: list[tuple[str, int]] = []  # the folders that one lies in, and what is in them
+    with threads_for("lister", _LISTED) as pool:
         while todo:
             nearest = todo.pop()
             if not nearest.is_folder:
@@ -84,7 +87,23 @@ def _below(folder: str, passed_over: Counter[str]) -> Iterator[Entry | Unreadabl
                     raise GalleryError(f"{folder} {error.reason}, so nothing was marked missing: check it") from error
                 yield unreadable(os.fsencode(nearest.address), error, is_folder=True)
                 continue
+            while trail and not nearest.address.startswith(f"{trail[-1][0]}/"):
+                trail.pop()
+            if is_web(folder) and _leads_back(entries, [shown for _, shown in trail]):
+                yield Unreadable(os.fsencode(nearest.address), _BACK, is_folder=True)
+                continue
+            trail.append((nearest.address, _shown(entries)))
             todo += sorted((each for each in entries if _is_of_gallery(each, passed_over)), key=_key, reverse=True)
+
+
+def _leads_back(entries: list[Entry], shown: list[int]) -> bool:
+    """Whether a folder seems to be one that it lies in, of which that is `shown`: a web server has links to any."""
+    return any(entry.is_folder for entry in entries) and shown.count(_shown(entries)) >= _ALIKE
+
+
+def _shown(entries: list[Entry]) -> int:
+    """A number for what is in a folder."""
+    return hash(frozenset((_name(entry.address), entry.is_folder) for entry in entries))
 
 
 def _is_of_gallery(entry: Entry, passed_over: Counter[str]) -> bool:

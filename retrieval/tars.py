@@ -16,7 +16,7 @@ from threading import Event
 from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path, told_text
-from retrieval.ahead import workers
+from retrieval.ahead import threads_for
 from retrieval.errors import PictureError, cannot_read
 from retrieval.remote import MOST_BYTES, Entry, answering, copied, nanoseconds
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
@@ -94,7 +94,7 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
     waiting: deque[tuple[Seen | Unreadable, Future[BinaryIO] | None]] = deque()
     fetching = 0
     is_over = Event()
-    with workers(1, "tars") as pool, _told_at_end(is_over):
+    with threads_for("tars", 1) as pool, _told_at_end(is_over):
         for each in chain(seen, repeat(None)):
             if each is not None:
                 wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)

@@ -27,23 +27,35 @@ def open_index(
     on_stage: Stage = lambda title, pictures: None,
     advance: Advance = lambda pictures: None,
 ) -> TunedIndex:
-    """The catalogue's vector index as it is now, to be closed in the end.
+    """The catalogue's vector index, to be closed in the end: that of `opened_index`."""
+    return opened_index(catalogue, fingerprint, must_save, on_stage, advance)[0]
+
+
+def opened_index(
+    catalogue: Catalogue,
+    fingerprint: str,
+    must_save: bool = False,
+    on_stage: Stage = lambda title, pictures: None,
+    advance: Advance = lambda pictures: None,
+) -> tuple[TunedIndex, bool]:
+    """The catalogue's vector index, to be closed in the end, and whether it is of now.
 
     It comes from where it is kept. Where that is of an earlier generation, what has changed since is taken out and
     added; where there is none, or it is damaged or of the wrong size, it is made anew. Either is kept for the next time
     where the store can be written; a failure of that is an error only with `must_save`. Where an index is changed in
-    its place and another process is at it, or the store cannot be written, it is searched as it is, unless `must_save`.
-    Raises StoreError.
+    its place and another process is at it, or that fails, or the store cannot be written, it is searched as it is,
+    unless `must_save`. Raises StoreError.
     """
     home = home_of(catalogue, fingerprint)
     try:
         index = home.load(catalogue.generation)
+        is_now = index is not None
         if index is None and home.in_place and not catalogue.writable and not must_save:
             index = home.as_it_is()
         if index is None:
             with home.turn(must_save) as granted:
                 if granted:
-                    index = _made(catalogue, home, fingerprint, must_save, on_stage, advance)
+                    index, is_now = _made_or_as_it_is(catalogue, home, fingerprint, must_save, on_stage, advance)
                 else:
                     index = home.as_it_is()
         if index is None:
@@ -53,7 +65,19 @@ def open_index(
     tuning = read_tuning(catalogue)
     if tuning and tuning.kind == index.kind:
         index.probes = tuning.probes
-    return index
+    return index, is_now
+
+
+def _made_or_as_it_is(
+    catalogue: Catalogue, home: IndexHome, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+) -> tuple[TunedIndex, bool]:
+    try:
+        return _made(catalogue, home, fingerprint, must_save, on_stage, advance), True
+    except StoreError:
+        index = None if must_save else home.as_it_is()
+        if index is None:
+            raise
+        return index, False
 
 
 def _made(
@@ -68,16 +92,22 @@ def _made(
     )
     if catalogue.writable and (home.in_place or catalogue.generation == generation):
         with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
-            _kept(catalogue, home, index, generation)
+            index = _kept(catalogue, home, index, generation)
     return index
 
 
-def _kept(catalogue: Catalogue, home: IndexHome, index: TunedIndex, generation: str) -> None:
+def _kept(catalogue: Catalogue, home: IndexHome, index: TunedIndex, generation: str) -> TunedIndex:
+    """The same index; one of a file as that has it, which other processes share."""
     if isinstance(index, FaissIndex) and not len(index):  # nothing is left of what it held
         home.clear()
-    else:
-        home.keep(index, generation)
-        catalogue.forget_changes(generation)
+        return index
+    home.keep(index, generation)
+    catalogue.forget_changes(generation)
+    mapped = None if home.in_place else home.load(generation)
+    if mapped is None:
+        return index
+    index.close()
+    return mapped
 
 
 def _followed(catalogue: Catalogue, home: IndexHome, fingerprint: str) -> tuple[TunedIndex, str] | None:

@@ -77,7 +77,8 @@ class Faulty:
             time.sleep(self.objects.hang)
         elif fault:
             start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>InternalError</Code><Message>We failed.</Message></Error>"]
+            told = b"<Error><Code>InternalError</Code><Message>We failed.</Message></Error>"
+            return [] if method == "HEAD" else [told]
         answer: Iterable[bytes] = self._application(environ, start_response)
         return answer
 

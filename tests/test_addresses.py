@@ -23,6 +23,7 @@ from retrieval.addresses import (
     told_place,
 )
 from retrieval.errors import GalleryError
+from retrieval.galleries import gallery_at
 
 
 @pytest.mark.parametrize("text", ["s3://b/k.jpg", "HTTPS://host/x", "tar:/a/b.tar", "memory://a", "abfs://c/x"])
@@ -55,6 +56,10 @@ def test_one_name_for_one_place(given: str, kept: str) -> None:
         ("s3://AKIA:sec/secret@bucket/a", "s3://…@bucket/a has a password"),
         ("https://host/a.jpg?X-Amz-Signature=secret&x=1", "https://host/a.jpg?… is signed"),
         ("https://host/a.jpg?se=2030&sig=secret", "https://host/a.jpg?… is signed"),
+        ("https://host/a.jpg?sv=2022&sig=secret&si=readers", "https://host/a.jpg?… is signed"),
+        ("https://ada:se@secret@host/a", "https://…@host/a has a password"),
+        ("https://ad[a:secret@host/a", "https://…@host/a has a password"),
+        ("s3://AKIA:12/secret@bucket/a", "s3://…@bucket/a has a password"),
         ("http://[secret/a.jpg", "http://[secret/a.jpg is no address"),
     ],
 )
@@ -65,10 +70,29 @@ def test_what_is_secret_is_neither_kept_nor_told(address: str, told: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["http://host:8080/x@2x.jpg", "s3://bucket/a:b@c.jpg", "http://[::1]:80/x@2x.jpg", "https://h/?sig=left"]
+    "address",
+    [
+        "http://host:8080/x@2x.jpg",
+        "s3://bucket/a:b@c.jpg",
+        "s3://bucket/12:3/b@c.jpg",
+        "s3://arn:aws:s3:eu-west-1:123:accesspoint/pictures/x@2x.jpg",
+        "http://[::1]:80/x@2x.jpg",
+        "https://h/?sig=left",
+    ],
 )
 def test_what_is_no_secret_is_kept(address: str) -> None:
     assert canonical(address) == address
+
+
+@pytest.mark.parametrize("address", ["http://h:99999/a", "http://h:eighty/a", "http:///a", "s3:///a", "GCS:///a"])
+def test_what_names_no_server_is_no_address(address: str) -> None:
+    with pytest.raises(GalleryError, match="is no address"):
+        canonical(address)
+
+
+def test_one_slash_where_there_are_two() -> None:
+    assert gallery_at("https://h/a.txt//b//") == b"https://h/a.txt/b"
+    assert gallery_at("https://h/get?of=http://i//k.txt") == b"list:https://h/get?of=http://i/k.txt"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +105,14 @@ def test_what_is_no_secret_is_kept(address: str) -> None:
         ("http://localhost:8000/a", True),
         ("http://2130706433/a", True),
         ("http://printer.local/a", True),
+        ("http://127.1/a", True),
+        ("http://0x7f000001/a", True),
+        ("http://0177.0.0.1/a", True),
+        ("http://[::ffff:10.0.0.7]/a", True),
+        ("http://[64:ff9b::7f00:1]/a", True),
+        ("http://１２７.0.0.1/a", True),
+        ("http://127。0.0.1/a", True),
+        ("http://\U0001fbf1\U0001fbf2\U0001fbf7.0.0.1/a", True),
         ("http://1.1.1.1/a", False),
         ("https://pictures.example/a", False),
     ],

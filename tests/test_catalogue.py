@@ -563,3 +563,56 @@ def test_a_store_that_was_never_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a store: make one with `retrieve index GALLERY`"):
         Catalogue(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+# --- turns, and values that are kept once
+
+
+def test_a_turn_is_one_processs_at_a_time(catalogue: Catalogue) -> None:
+    other = Catalogue(catalogue.folder)
+    with catalogue.turn(False) as granted:
+        assert granted
+        with other.turn(False) as refused:
+            assert not refused
+        waited: list[bool] = []
+
+        def wait() -> None:
+            with other.turn(True) as granted:
+                waited.append(granted)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(0.3)
+        assert waited == []
+    waiting.join(10)
+    assert waited == [True]
+    with other.turn(False) as granted:
+        assert granted
+    other.close()
+
+
+def test_an_error_within_a_turn_is_told_as_it_is(catalogue: Catalogue) -> None:
+    with pytest.raises(StoreError, match=r"^the index is full$"), catalogue.turn(True):
+        raise StoreError("the index is full")
+    with catalogue.turn(False) as granted:
+        assert granted
+
+
+def test_a_value_is_settled_once(catalogue: Catalogue) -> None:
+    catalogue.set_settings(empty="")
+    catalogue.settle(store="first", empty="now")
+    catalogue.settle(store="second", more="third")
+    assert [catalogue.setting(name) for name in ("store", "empty", "more")] == ["first", "now", "third"]
+
+
+def test_too_many_askers_are_told(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = catalogue._database._engine.pool  # type: ignore[attr-defined]
+    monkeypatch.setattr(pool, "_timeout", 0.1)
+    monkeypatch.setattr(pool, "_max_overflow", 0)
+    held = [pool.connect() for _ in range(5)]
+    with pytest.raises(StoreError, match="is asked by too many at once: try again"):
+        catalogue.labels()
+    with pytest.raises(StoreError, match="is asked by too many at once: try again"):
+        catalogue.setting("store")
+    for connection in held:
+        connection.close()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from indexes import faiss_file
-from indexes.base import Vectors
+from indexes.base import TunedIndex, Vectors
 from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from indexes.records import Removed
+from retrieval import open_store
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration
 from retrieval.engine import Engine
@@ -26,7 +29,7 @@ from retrieval.head import Head
 from retrieval.indexing import remove
 from retrieval.queries import Question
 from retrieval.settings import How
-from retrieval.upkeep import open_index
+from retrieval.upkeep import open_index, opened_index
 from tests.conftest import blocks
 from tests.test_calibration import a_calibration
 from tests.unprivileged import require_binding_permissions, run_unprivileged
@@ -475,3 +478,21 @@ def test_a_calibration_of_another_head_is_not_used(small_gallery: Path, tmp_path
 def test_too_large_a_top_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="pool of 10"):
         engine.search(blocks(1), top=11, pool=10)
+
+
+def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = opened_index
+    calls: list[bool] = []
+
+    def stale_at_first(*given: Any) -> tuple[TunedIndex, bool]:
+        index, _ = opened(*given)
+        calls.append(len(calls) > 1)
+        return index, calls[-1]
+
+    engine._hold(None)
+    monkeypatch.setattr(open_store, "opened_index", stale_at_first)
+    monkeypatch.setattr(open_store, "_PAUSE", 0.0)
+    for _ in range(5):
+        engine._index()
+        time.sleep(0.02)
+    assert calls == [False, False, True]

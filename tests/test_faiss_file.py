@@ -162,7 +162,7 @@ def test_a_loaded_index_is_mapped_not_read(index: FaissIndex, tmp_path: Path) ->
     loaded = load(tmp_path, PRINT, NOW)
     assert loaded is not None
     if sys.platform == "linux":
-        assert os.fspath(file) in Path("/proc/self/maps").read_text("utf-8")
+        assert os.fsencode(file) in Path("/proc/self/maps").read_bytes()
     file.unlink()
     assert loaded.search(made(20)[:1], 1)[1].tolist() == [[100]]
 
@@ -175,6 +175,15 @@ def test_the_folder_may_have_any_name(index: FaissIndex, tmp_path: Path, name: b
     loaded = load(folder, PRINT, NOW)
     assert loaded is not None
     assert len(loaded) == 20
+
+
+def test_files_of_others_are_left_alone(index: FaissIndex, tmp_path: Path) -> None:
+    for name in ("mine.faiss", "0123-4567-89ab.faiss"):
+        (tmp_path / name).write_bytes(b"precious")
+    save(index, tmp_path, PRINT, "3f")
+    save(index, tmp_path, PRINT, "40")
+    delete_files(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0123-4567-89ab.faiss", "mine.faiss"]
 
 
 def test_generations_are_told_by_the_names_of_files(index: FaissIndex, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from indexes.records import NewPicture
 from retrieval import upkeep
 from retrieval.head import Head
 from retrieval.tune import tune
-from retrieval.upkeep import open_index
+from retrieval.upkeep import open_index, opened_index
 from tests.milvus import Process, need_milvus, serving
 from tests.test_faiss_index import clustered
 
@@ -323,6 +323,44 @@ def test_an_index_moves_to_milvus_and_back(
     assert not catalogue.setting("index_before")
 
 
+@pytest.mark.parametrize("named", ["MILVUS://127.0.0.1", "milvus://localhost"])
+def test_another_name_of_the_same_server_is_no_other_place(
+    catalogue: Catalogue, client: MilvusClient, server: Process, named: str
+) -> None:
+    opened(catalogue).close()
+    before = client.list_collections()
+    choose_home(catalogue, MODEL, server.address.replace("milvus://127.0.0.1", named))
+    opened(catalogue).close()
+    assert leave_former_home(catalogue, MODEL) is None
+    assert client.list_collections() == before != []
+    assert all(not properties["retrieve.sign"] for properties in kept(client).values() if "retrieve.sign" in properties)
+    check(catalogue)
+
+
+def test_another_name_of_the_same_file_is_no_other_place(catalogue: Catalogue) -> None:
+    choose_home(catalogue, MODEL, "milvus:./index.db")
+    opened(catalogue).close()
+    leave_former_home(catalogue, MODEL)
+    choose_home(catalogue, MODEL, "milvus:index.db")
+    opened(catalogue).close()
+    assert leave_former_home(catalogue, MODEL) is None
+    home = home_of(catalogue, MODEL)
+    assert home.load(catalogue.generation) is not None
+    home.close()
+    check(catalogue)
+
+
+def test_all_former_places_are_cleared(catalogue: Catalogue, client: MilvusClient) -> None:
+    opened(catalogue).close()
+    choose_home(catalogue, MODEL, "milvus:./index.db")  # and no index is made there
+    choose_home(catalogue, MODEL, "faiss")
+    opened(catalogue).close()
+    assert client.list_collections() != []
+    assert leave_former_home(catalogue, MODEL) is None
+    assert client.list_collections() == []
+    assert len(list(catalogue.folder.glob("*.faiss"))) == 1
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_place_that_is_gone_for_good_is_told_and_left(catalogue: Catalogue, tmp_path: Path) -> None:
     with serving(tmp_path / "other") as other:
@@ -403,10 +441,32 @@ def test_while_another_process_changes_it_a_reader_takes_it_as_it_is(catalogue: 
     home = home_of(catalogue, MODEL)
     with home.turn(True) as granted:
         assert granted
-        reader = open_index(catalogue, MODEL)
-        assert len(reader) == COUNT
+        reader, is_now = opened_index(catalogue, MODEL)
+        assert (len(reader), is_now) == (COUNT, False)
         reader.close()
     home.close()
+    reader, is_now = opened_index(catalogue, MODEL)
+    assert (len(reader), is_now) == (COUNT + 10, True)
+    reader.close()
+    check(catalogue)
+
+
+def test_a_change_that_fails_leaves_a_reader_the_index_as_it_is(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(catalogue).close()
+    record(catalogue, COUNT, clustered(10, seed=3))
+
+    def failing(*arguments: object) -> None:
+        raise StoreError("the server has no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusIndex, "add", failing)
+        reader, is_now = opened_index(catalogue, MODEL)
+        assert (len(reader), is_now) == (COUNT, False)
+        reader.close()
+        with pytest.raises(StoreError, match="has no room"):
+            opened(catalogue)
     check(catalogue)
 
 

@@ -18,7 +18,7 @@ from indexes.milvus_home import MilvusHome
 from indexes.milvus_index import MilvusIndex
 from indexes.milvus_server import _Once, server_at
 from tests.index_contract import CHANNELS, IndexContract, made
-from tests.milvus import Process, address_of, home_at, need_milvus, no_sample, serving
+from tests.milvus import Process, address_of, always, home_at, need_milvus, no_sample, serving
 from tests.test_faiss_index import clustered
 
 need_milvus()
@@ -79,10 +79,10 @@ def filled(home: MilvusHome, count: int = 80) -> tuple[MilvusIndex, Ids, Vectors
 
 def test_a_label_is_searched_without_naming_its_pictures(server: Process, tmp_path: Path) -> None:
     odd = {number: ODD[number % len(ODD)] for number in range(1, 81)}
-    home = MilvusHome(server_at(address_of(server.address), tmp_path), tmp_path, "store", "1" * 16, lambda ids: odd)
+    home = MilvusHome(server_at(address_of(server.address), tmp_path), always, "store", "1" * 16, lambda ids: odd)
     index, ids, vectors = filled(home)
     for label in ODD:
-        chosen = np.array([id_ for id_ in ids.tolist() if odd[id_] == label])
+        chosen = np.array([id_ for id_ in ids.tolist() if odd[id_] == label and label], np.int64)
         by_label, by_ids = index.search_label(vectors[:3], 7, label), index.search(vectors[:3], 7, chosen)
         assert set(by_label[1].ravel().tolist()) <= set(chosen.tolist())
         assert by_label[1].tolist() == by_ids[1].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ def test_patience_ends(server: Server, monkeypatch: pytest.MonkeyPatch, name: st
     with pytest.raises(StoreError, match=f"{ADDRESS} {said}: see that it runs there"):
         server.run(lambda once, again: once.search(), patience=0.1)
     assert 2 < len(client.asked) < 100
+
+
+def test_a_call_that_fails_late_is_made_again_all_the_same(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def slow(client: object, again: bool) -> str:
+        calls.append(again)
+        if not again:
+            time.sleep(0.5)
+            raise Broken("DEADLINE_EXCEEDED")
+        return "answer"
+
+    monkeypatch.setattr(server, "_client", Client())
+    assert server.run(slow, patience=0.4) == "answer"
+    assert calls == [False, True]
 
 
 def test_pauses_double_and_are_drawn_by_chance() -> None:

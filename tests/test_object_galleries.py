@@ -15,6 +15,7 @@ from PIL import Image
 from indexes.catalogue import Catalogue
 from retrieval.addresses import located
 from retrieval.bundle import Bundle
+from retrieval.commands.asking import _source
 from retrieval.engine import Engine
 from retrieval.errors import GalleryError
 from retrieval.pictures import open_file
@@ -285,6 +286,7 @@ _NO_NEIGHBOUR = "is an address of this machine or its network, which a list from
         ("memory://x.png", _NO_STORE),
         ("http://127.0.0.1/x.png", _NO_NEIGHBOUR),
         ("http://169.254.169.254/latest/x.png", _NO_NEIGHBOUR),
+        ("http://127.1/x.png", _NO_NEIGHBOUR),
     ],
 )
 def test_a_list_from_elsewhere_leads_only_elsewhere(
@@ -292,23 +294,30 @@ def test_a_list_from_elsewhere_leads_only_elsewhere(
 ) -> None:
     address = objects.put("list.txt", line.encode())
     monkeypatch.setattr("retrieval.lists.examined", lambda place: pytest.fail(f"{place} was asked for"))
+    monkeypatch.setattr("retrieval.lists._of_file", lambda line: pytest.fail(f"{line} was opened"))
     report = engine.index(address)
     assert report.added == 0
     assert [reason for _, reason in report.failures] == [reason]
 
 
-def test_what_one_line_of_a_list_has_wrong_is_its_own(engine: Engine, tmp_path: Path, objects: Objects) -> None:
+def test_what_one_line_of_a_list_has_wrong_is_its_own(
+    engine: Engine, tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = objects.put("1.png", png(1))
     lines = [
         (good.encode() + b"\tcaf\xe9", None),
         (b"caf\xe9/x.png", "does not exist"),
         (b"http://[bad/x.png", "is no address"),
         (b"foo://b/x.png", "is no kind of address"),
-        (b"s3://Impossible_Bucket!/x.png", ""),
+        (b"s3://Impossible_Bucket!/x.png", 'Invalid bucket name "Impossible_Bucket!"'),
         (b"https://ada:SECRET@pictures.example/x.png", "has a password"),
         (b"https://pictures.example/x.png?X-Amz-Signature=SECRET", "is signed"),
+        (b"http://127.0.0.1:9\xff/x.png", "is no address"),
+        (b"http://caf\xe9/x.png", "idna"),
+        (b"http://a..b/x.png", "idna"),
     ]
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
+    monkeypatch.setattr("retrieval.remote.time.sleep", lambda seconds: pytest.fail("one was asked for again"))
     report = engine.index(tmp_path / "list.txt")
     assert (report.added, report.failed) == (1, len(lines) - 1)
     assert sorted(rows(engine).values(), key=str) == ["caf\ufffd"]
@@ -346,6 +355,21 @@ def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
     assert hit.explanation is not None
     assert engine.remove(f"tar:{tmp_path}/a.tar/0001.png") == 1
     assert engine.remove(f"{tmp_path}/a.tar") == 2
+    (tmp_path / "0001.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "latest").symlink_to("0001.tar")
+    assert engine.index(tmp_path / "latest").added == 3
+    assert engine.catalogue.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
+
+
+def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").write_bytes(tar_of(("c/9.png", png(9))))
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address, tmp_path / "b.tar")
+    for name, content in ((f"{address}/0001.png", png(2)), (f"{tmp_path}/b.tar/c/9.png", png(9))):
+        (hit,) = engine.query(_source(engine, name), top=1)
+        assert (hit.path.name, hit.similarity > 0.99) == (name.rpartition("/")[2], True)
+        assert _source(engine, name) == content
+    assert _source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
 
 
 def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:
@@ -354,6 +378,22 @@ def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, 
     assert engine.remove(f"{address}/0001.png") == 1
     assert engine.remove(f"{address}/nothing.png") == 0
     assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+
+
+def test_what_a_list_names_is_removed_by_the_name_that_is_shown(
+    engine: Engine, tmp_path: Path, objects: Objects
+) -> None:
+    address = objects.put("g/1.png", png(8))
+    (tmp_path / "2.png").write_bytes(png(9))
+    (tmp_path / "a.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "list.txt").write_text(f"{address}\n2.png\na.tar\n")
+    assert engine.index(tmp_path / "list.txt").added == 5
+    assert engine.remove(address) == 1
+    assert engine.remove(tmp_path / "2.png") == 1
+    assert engine.remove(f"{tmp_path}/a.tar/0001.png") == 1
+    assert engine.remove(tmp_path / "a") == 0
+    assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+    assert engine.remove(tmp_path / "a.tar") == 2
 
 
 def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects) -> None:

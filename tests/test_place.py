@@ -20,6 +20,7 @@ def test_an_address_is_told_without_its_password() -> None:
     assert (place.url.password, place.schema) == ("p@ss", "cats")
     assert str(place_of(str(place))) == str(place)
     assert str(place_of("postgresql:///pictures?password=p&host=/run")) == "postgresql:///pictures?host=%2Frun"
+    assert str(place_of("postgresql://db/pictures?sslpassword=p&sslmode=require")).endswith("pictures?sslmode=require")
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgres", "postgresql+psycopg"])
@@ -34,6 +35,7 @@ def test_postgresql_goes_by_several_names(driver: str) -> None:
         ("secret", "the catalogue's address cannot be read: write it as postgresql://user@host/database"),
         ("postgresql://u:secret@host:port/db", "the catalogue's address cannot be read: write it as "),
         ("mysql://u:secret@host/db", "the catalogue's address is one of mysql, and a catalogue lies on PostgreSQL: "),
+        (f"postgresql://u:secret@host/db?schema={'a' * 64}", "the catalogue's address names a schema of more than 63 "),
         ("postgresql://u:secret@host/db?schema=a&schema=b", "the catalogue's address names two schemas: name one"),
     ],
 )

@@ -363,3 +363,9 @@ def test_what_a_foreign_key_asks_takes_its_index(catalogue: Catalogue) -> None:
         before = connection.exec_driver_sql(whole).scalar_one()
         record_pictures(connection, 1, b"/g", MODEL, pictures)
         assert connection.exec_driver_sql(whole).scalar_one() == before
+
+
+def test_a_database_of_another_encoding_is_refused(postgres: Server, tmp_path: Path) -> None:
+    postgres.sql("CREATE DATABASE latin OWNER tester TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    with pytest.raises(StoreError, match="is a database of encoding LATIN1: give one of UTF8"):
+        Catalogue(tmp_path / "store", create=True, address=postgres.address(database="latin"))

@@ -207,11 +207,12 @@ def test_a_crash_of_the_server_during_indexing_loses_and_doubles_nothing(
 def test_a_server_that_stays_away_ends_indexing_and_the_same_command_goes_on(
     postgres: Server, address: str, tmp_path: Path
 ) -> None:
-    gallery, store = make_gallery(tmp_path / "gallery", 1, 12 * BATCH), tmp_path / "store"
+    gallery, store = make_gallery(tmp_path / "gallery", 1, 40 * BATCH), tmp_path / "store"
     index = ("index", gallery, "--store", store, "--catalogue", address)
     process = begun(*index, impatient=True)
     while process.poll() is None and committed(store) < BATCH:
         time.sleep(0.005)
+    assert process.poll() is None
     postgres.control("stop", "-m", "immediate")
     try:
         _, complaint = process.communicate()

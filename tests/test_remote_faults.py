@@ -272,3 +272,45 @@ def test_a_silent_server_holds_up_no_other(engine: Engine, tmp_path: Path, objec
     with pytest.raises(GalleryError, match="does not answer"):
         engine.index()
     assert len(rows(engine)) == 6
+
+
+def test_a_server_that_has_nothing_is_not_silent(engine: Engine, tmp_path: Path, web: Web) -> None:
+    (tmp_path / "list.txt").write_text(f"{web.address}/none.png\nhttp://127.0.0.1:9/1.png\n")
+    report = engine.index(tmp_path / "list.txt")
+    assert sorted(reason.partition(":")[0] for _, reason in report.failures) == ["cannot be read", "does not exist"]
+    (tmp_path / "list.txt").write_text("foo://b/1.png\nhttp://ada:secret@h/1.png\nhttp://127.0.0.1:9/1.png\n")
+    with pytest.raises(GalleryError, match="does not answer"):
+        engine.index()
+
+
+def test_what_a_server_of_no_text_is_called_can_be_kept(engine: Engine, tmp_path: Path, web: Web) -> None:
+    (web.folder / "1.png").write_bytes(png(1))
+    lines = [f"{web.address}/1.png".encode(), b"http://127.0.0.1:9?token=SECRET\xff", b"gopher\xff://h/2.png"]
+    (tmp_path / "list.txt").write_bytes(b"\n".join(lines))
+    report = engine.index(tmp_path / "list.txt")
+    assert (report.added, report.failed) == (1, 2)
+    for _, reason in report.failures:
+        reason.encode()
+        assert "SECRET" not in reason
+
+
+def test_a_new_picture_is_asked_for_once(engine: Engine, web: Web) -> None:
+    (web.folder / "1.png").write_bytes(png(1))
+    engine.index(web.address)
+    assert [method for method, path in web.asked if path == "/1.png"] == ["HEAD", "GET"]
+
+
+def test_a_server_that_hangs_is_given_up(
+    engine: Engine, objects: Objects, gallery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.config import conf
+
+    monkeypatch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": 0.3, "connect_timeout": 0.3}})
+    monkeypatch.setattr(objects, "hang", 1.0)
+    forget_servers()
+    objects.fault = lambda method, path: "hang"
+    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed stays"):
+        engine.index(gallery)
+    assert len(objects.asked) <= 8  # and not each call five times
+    with pytest.raises(GalleryError, match=r"does not answer \((?!as it did not)"):
+        engine.index(gallery)

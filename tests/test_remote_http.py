@@ -15,8 +15,9 @@ from retrieval import remote, remote_http
 from retrieval.bundle import Bundle
 from retrieval.engine import Engine
 from retrieval.errors import PictureError
+from retrieval.indexing import IndexReport
 from retrieval.remote import copied, examined, fetched, listed
-from tests.objects import forget_servers
+from tests.objects import Web, forget_servers
 from tests.test_object_galleries import png, rows
 
 Answering = Callable[[BaseHTTPRequestHandler], None]
@@ -75,7 +76,7 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
 PAGE = """<html><a href="./1.png">1</a> <A HREF='/g/a&amp;b.png'>2</A> <a class=x href="http.png">3</a>
 <a href="?C=N;O=D">by name</a> <a href="../">up</a> <a href="/">top</a> <a href="https://elsewhere.example/g/4.png">4</a>
 <a href="sub/">sub</a> <a href="http://[bad/">bad</a> <a>none</a> <a href="sub/deep.png">too deep</a>
-<a href="caf%C3%A9%20%23.png">5</a> <a href="1.png">1 again</a>"""
+<![if foo]><a href="caf%C3%A9%20%23.png">5</a><![endif]> <a href="1.png">1 again</a>"""
 
 
 def test_the_page_of_a_folder(serve: Callable[[Answering], str]) -> None:
@@ -90,24 +91,50 @@ def test_the_page_of_a_folder(serve: Callable[[Answering], str]) -> None:
     }
 
 
-@pytest.mark.parametrize("link", ["deeper/", "%2e%2e/", "."])
-def test_folders_without_an_end(engine: Engine, serve: Callable[[Answering], str], link: str) -> None:
-    asked: list[str] = []
+def endless(links: Callable[[str], str], asked: list[str]) -> Answering:
+    """Folders with a picture and these links each."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         asked.append(handler.path)
         if handler.path.endswith(".png"):
             send(handler, png(1))
         else:
-            send(handler, f'<a href="{link}">on</a><a href="1.png">1</a>'.encode())
+            send(handler, f'{links(handler.path)}<a href="1.png">1</a>'.encode())
 
-    report = engine.index(f"{serve(answer)}/g")
+    return answer
+
+
+def reasons(report: IndexReport) -> set[str]:
+    return {reason.partition(",")[0] for _, reason in report.failures}
+
+
+def test_folders_in_each_other_have_an_end(engine: Engine, serve: Callable[[Answering], str]) -> None:
+    asked: list[str] = []
+    address = serve(endless(lambda path: f'<a href="{len(path)}/">on</a>', asked))
+    report = engine.index(f"{address}/g")
+    assert (report.added, reasons(report)) == (65, {"lies more than 64 folders deep"})
     assert len(asked) < 300
-    assert report.added == (65 if link == "deeper/" else 1)
-    assert [reason.partition(",")[0] for _, reason in report.failures] == (
-        ["lies more than 64 folders deep"] if link == "deeper/" else []
-    )
+
+
+@pytest.mark.parametrize("links", [["on/"], ["on/", "back/", "up/"], ["%2e%2e/"], ["."]])
+def test_folders_that_lead_back(engine: Engine, serve: Callable[[Answering], str], links: list[str]) -> None:
+    asked: list[str] = []
+    written = "".join(f'<a href="{link}">on</a>' for link in links)
+    report = engine.index(f"{serve(endless(lambda path: written, asked))}/g")
+    enters = links[0] == "on/"
+    assert report.added == (1 + len(links) if enters else 1)
+    assert reasons(report) == ({"shows what two folders that it lies in show"} if enters else set())
+    assert len(asked) < 100
     assert len(rows(engine)) == report.added
+
+
+def test_folders_of_one_name_are_all_entered(engine: Engine, web: Web) -> None:
+    folder = web.folder
+    for number in range(5):
+        folder = folder / "a"
+        folder.mkdir()
+        (folder / f"{number}.png").write_bytes(png(number))
+    assert engine.index(web.address).added == 5
 
 
 def test_a_packed_answer_is_not_unpacked_without_a_bound(
@@ -153,24 +180,61 @@ def test_a_part_of_a_file_is_no_more_than_was_asked_for(serve: Callable[[Answeri
     assert fetched(f"{serve(answer)}/a.tar", size=300, start=700) == whole[700:1000]
 
 
-def test_a_server_that_drips_is_given_up(serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def dripping(handler: BaseHTTPRequestHandler) -> None:
+    """Sends what is asked for, though not in a lifetime; and what folders lead to at once."""
+    if handler.path.endswith("/"):
+        send(handler, b"")
+    elif handler.command == "HEAD" and handler.path.endswith(".txt"):
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        for number in range(200):
+            handler.wfile.write(f"X-{number}: x\r\n".encode())
+            time.sleep(0.05)
+    else:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000000")
+        handler.end_headers()
+        for _ in range(200 if handler.command == "GET" else 0):
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda address, folder: fetched(f"{address}/1.png"),
+        lambda address, folder: fetched(f"{address}/1.png", size=1_000_000_000),
+        lambda address, folder: fetched(f"{address}/a.tar", size=1000, start=512),
+        lambda address, folder: copied(f"{address}/a.tar", str(folder / "a.tar"), threading.Event()),
+        lambda address, folder: examined(f"{address}/l.txt"),
+    ],
+)
+def test_a_server_that_drips_is_given_up(
+    serve: Callable[[Answering], str],
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[str, Path], object],
+    tmp_path: Path,
+) -> None:
     monkeypatch.setattr(remote_http, "_PATIENCE", 0.5)
-    monkeypatch.setattr(remote_http, "_SLOWEST", 1e12)
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        if handler.path.endswith(".png"):
-            handler.send_response(200)
-            handler.end_headers()
-            for _ in range(100):
-                handler.wfile.write(b"x")
-                time.sleep(0.05)
-        else:
-            send(handler, b"")
-
     started = time.monotonic()
     with pytest.raises(PictureError, match="cannot be read"):
-        fetched(f"{serve(answer)}/1.png", size=1000)
-    assert time.monotonic() - started < 4
+        read(serve(dripping), tmp_path)
+    assert time.monotonic() - started < 5
+
+
+def test_what_comes_fast_enough_may_take_longer(
+    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_http, "_PATIENCE", 0.5)
+    monkeypatch.setattr(remote_http, "_SLOWEST", 100_000)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(10):
+            handler.wfile.write(bytes(100_000))
+            time.sleep(0.1)
+
+    assert len(fetched(f"{serve(answer)}/1.png", size=1_000_000)) == 1_000_000
 
 
 def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answering], str], tmp_path: Path) -> None:
@@ -206,3 +270,28 @@ def test_any_time_that_a_server_tells(serve: Callable[[Answering], str], told: s
     assert entry.mtime == mtime
     assert entry.version is not None
     entry.version.encode()
+
+
+def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], str]) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path.endswith(".png"):
+            send(handler, png(1))
+        else:
+            send(handler, b'<a href="a%00%ff/">a</a>' if handler.path == "/g/" else b'<a href="1.png">1</a>')
+
+    address = f"{serve(answer)}/g"
+    assert engine.index(address).added == 1
+    assert list(rows(engine).values()) == ["a \ufffd"]
+    assert engine.index(address).added == 1  # as its server tells nothing by which it is known again
+    assert engine.catalogue.labels() == ["a \ufffd"]
+
+
+@pytest.mark.parametrize("target", ["foo://SECRET/1.png", "http://[SECRET/1.png"])
+def test_one_that_sends_on_to_no_address_is_not_asked_again(
+    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr("retrieval.remote.time.sleep", lambda seconds: pytest.fail("it was asked again"))
+    address = serve(lambda handler: send(handler, b"", 302, Location=target))
+    with pytest.raises(PictureError) as caught:
+        fetched(f"{address}/1.png")
+    assert "SECRET" not in str(caught.value)

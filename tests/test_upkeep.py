@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,18 @@ def test_of_an_emptied_store_no_file_is_left(catalogue: Catalogue) -> None:
     catalogue.remove(b"/g")
     assert len(open_index(catalogue, MODEL, must_save=True)) == 0
     assert files(catalogue) == []
+
+
+def test_an_index_that_followed_is_mapped_from_its_new_file(catalogue: Catalogue) -> None:
+    record(catalogue, 0, clustered(50))
+    open_index(catalogue, MODEL).close()
+    record(catalogue, 50, clustered(10))
+    index = open_index(catalogue, MODEL)
+    assert len(index) == 60
+    (name,) = files(catalogue)
+    if sys.platform == "linux":
+        assert os.fsencode(catalogue.folder / name) in Path("/proc/self/maps").read_bytes()
+    index.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -113,20 +114,31 @@ def _questions(
     """The pictures with their candidates, many at once, as one search is quicker than one for each."""
     for start in range(0, len(names), _AT_ONCE):
         some = names[start : start + _AT_ONCE]
-        sources = [_source(name) for name in some]
+        sources = [_source(engine, name) for name in some]
         yield from zip(some, sources, engine.find(sources, pool, among), strict=True)
 
 
-def _source(name: str) -> Source:
+def _source(engine: Engine, name: str) -> Source:
     """What a picture is read from; one from elsewhere is fetched once."""
     if name == "-":
         return _standard_input()
     from retrieval.pictures import bytes_at
 
+    place = _member(engine, name) or name
     try:
-        return bytes_at(name) if is_address(name) else name
+        return bytes_at(place) if is_address(place) else place
     except PictureError:
-        return name  # and is told where it is read
+        return place  # and is told where it is read
+
+
+def _member(engine: Engine, name: str) -> str | None:
+    """Where the member of an indexed tar lies that is shown by this name; None where it is none."""
+    if ".tar/" not in name.lower():
+        return None
+    from retrieval.addresses import located
+    from retrieval.indexing import members_shown_as
+
+    return next((os.fspath(located(path)) for path in members_shown_as(engine.catalogue, name)), None)
 
 
 def _standard_input() -> bytes:
