@@ -25,6 +25,7 @@ MOST_BYTES = 2**30
 """A picture's file with more is not fetched: it would be held in memory."""
 
 _TOLD = 120  # characters of a server's own words
+_HUNG = 10.0  # seconds after which a first call that failed was waited for long enough
 _SILENCE = 5.0  # seconds for which a server that was given up is not asked
 _PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
@@ -218,7 +219,7 @@ def _asked(address: str, call: Callable[[], T]) -> T:
             if _is_definite(cause):
                 raise PictureError(_told(cause)) from error
             pause, now = next(pauses), time.monotonic()
-            until = until or now + (PATIENCE if now - started < PATIENCE else 0.0)  # one that hung was waited for
+            until = until or now + (PATIENCE if now - started < _HUNG else 0.0)
             if now + pause > until or server in _silent:
                 _give_up(server, address, cause)
             time.sleep(pause)
