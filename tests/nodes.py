@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,13 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         options: dict[str, Any] = {"num_cpus": 2, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        self._cluster = Cluster(initialize_head=True, head_node_args=options)
+        self._cluster = _begun(lambda: Cluster(initialize_head=True, head_node_args=options))
         self.address: str = self._cluster.address
         self.add()
 
     def add(self) -> None:
         """One more node."""
-        self._node = self._cluster.add_node(num_cpus=2, object_store_memory=_STORE_BYTES)
+        self._node = _begun(lambda: self._cluster.add_node(num_cpus=2, object_store_memory=_STORE_BYTES))
 
     def kill(self) -> None:
         """SIGKILL the raylet of the node that was added last; its workers end with it."""
@@ -57,6 +57,17 @@ class Nodes:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+def _begun(start: Callable[[], Any]) -> Any:
+    """What is started: Ray gives a node half a minute, which a busy machine may need; so it is tried again."""
+    for left in reversed(range(3)):
+        try:
+            return start()
+        except Exception:
+            if not left:
+                raise
+    raise AssertionError("the last try ends it")
 
 
 def processes(words: str) -> list[int]:
