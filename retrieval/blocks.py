@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.pictures import PictureInfo
 from retrieval.reading import bytes_held
+from retrieval.settings import release_of
 from retrieval.walk import Found
 
 BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
@@ -124,12 +124,5 @@ def program() -> str:
 
 @cache
 def libraries() -> dict[str, str]:
-    """The versions of what decodes and embeds; empty where it is not installed as a package."""
-    return {name: _version(name) for name in _LIBRARIES}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    """The versions of what decodes and embeds; `unknown` where it is not installed as a package."""
+    return {name: release_of(name) for name in _LIBRARIES}

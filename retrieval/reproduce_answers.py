@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from retrieval.reproduced import (
     study_of_kind,
 )
 from retrieval.samples import Sample
+from retrieval.settings import release_of
 from retrieval.shown import KINDS, Side, sides
 
 Values = dict[str, Any]
@@ -49,7 +49,7 @@ def plan_json(plan: Plan) -> Values:
         "seeds": list(plan.all_seeds),
         "pairs_wanted": plan.pairs,
         "device": str(plan.device),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: release_of(name) for name in _PACKAGES},
     }
 
 
@@ -148,10 +148,3 @@ def _twins_json(twins: Twins, plan: Plan) -> Values:
 
 def _relative(path: Path, plan: Plan) -> str:
     return os.path.relpath(path, plan.out)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from its source
-        return "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import platformdirs
@@ -136,3 +137,11 @@ def find_store(start: Path) -> Path:
         if (folder / STORE_NAME).is_dir():
             return folder / STORE_NAME
     return start / STORE_NAME
+
+
+def release_of(package: str) -> str:
+    """The installed version of a package; `unknown` where it is run from its source."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

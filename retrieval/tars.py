@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -94,7 +94,8 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
     waiting: deque[tuple[Seen | Unreadable, Future[BinaryIO] | None]] = deque()
     fetching = 0
     is_over = Event()
-    with threads_for("tars", 1) as pool, _told_at_end(is_over):
+    with threads_for("tars", 1) as pool, ExitStack() as ending:
+        ending.callback(is_over.set)
         for each in chain(seen, repeat(None)):
             if each is not None:
                 wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)
@@ -108,14 +109,6 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
             next_one, file = waiting.popleft()
             fetching -= file is not None
             yield from _met(next_one, file, passed_over)
-
-
-@contextmanager
-def _told_at_end(is_over: Event) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        is_over.set()
 
 
 def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Counter[str]) -> Iterator[Met]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as release_of
 from threading import Lock
 from typing import TypeVar
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed
-from retrieval.settings import max_pixels
+from retrieval.settings import max_pixels, release_of
 from retrieval.walk import Closed, Found, Opened, Unreadable
 
 T = TypeVar("T", Found, Unreadable)
@@ -27,7 +25,7 @@ class TarsRead:
     def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
         self._catalogue = catalogue
         self._read = catalogue.archives(gallery)
-        self._mark = f" as release {_release()} reads it, up to {max_pixels()} pixels"
+        self._mark = f" as release {release_of('retrieve-explain')} reads it, up to {max_pixels()} pixels"
         self._open: Opened | None = None
         self._closed: dict[bytes, str] = {}  # their versions, until all is recorded
         self._given: dict[bytes, bytes] = {}  # the tars of members that are not recorded yet
@@ -81,10 +79,3 @@ class TarsRead:
             version = self._closed.pop(tar, None) if self._left[tar] == 0 else None
         if version is not None and tar not in self._unread:
             self._catalogue.keep_archive(tar, version + self._mark if tar in self._marred else version)
-
-
-def _release() -> str:
-    try:
-        return release_of("retrieve-explain")
-    except PackageNotFoundError:  # run from its source
-        return "unknown"
