@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from indexes.errors import StoreError
 from retrieval.commands import asking, demo, duplicates, gallery, judging, measuring, models, serving, training
 from retrieval.commands.printing import complain
-from retrieval.errors import RetrievalError
-from retrieval.names import in_plain_letters
+from retrieval.common.errors import RetrievalError
+from retrieval.common.text import in_plain_letters
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
 

@@ -16,7 +16,7 @@ import numpy as np
 from asked import held
 
 from indexes.faiss_file import load
-from retrieval.settings import POOL
+from retrieval.common.settings import POOL
 
 ORIGIN = ("large", "1")
 

@@ -27,12 +27,12 @@ from plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
 from retrieval.bundle import find_bundle
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array
 from retrieval.model import load_model
 from retrieval.pictures import Pixels, normalise
-from retrieval.settings import MethodName
 
 PICTURES = 100
 ROUNDS = 10

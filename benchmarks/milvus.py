@@ -29,7 +29,7 @@ from indexes.base import LabelledIndex, TunedIndex, Vectors
 from indexes.catalogue import Catalogue
 from indexes.homes import choose_home
 from indexes.records import NewPicture, Selection
-from retrieval.settings import POOL
+from retrieval.common.settings import POOL
 from retrieval.upkeep import open_index
 
 PICTURES, QUERIES, NEW, CENTRES, CHANNELS = 20_000, 200, 100, 200, 1280

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from retrieval.bundle import find_bundle
+from retrieval.common.settings import Preprocessing
 from retrieval.model import SiameseNetwork, load_model
-from retrieval.settings import Preprocessing
 
 BATCH = 32
 WORKERS = 2

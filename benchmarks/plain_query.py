@@ -19,9 +19,9 @@ from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor
 
 from retrieval.bundle import find_bundle
+from retrieval.common.settings import Preprocessing
 from retrieval.head import Array
 from retrieval.model import load_model
-from retrieval.settings import Preprocessing
 
 TOP = 5
 

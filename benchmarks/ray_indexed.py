@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
+from retrieval.common.settings import RunsOn
 from retrieval.engine import Engine
-from retrieval.settings import RunsOn
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ from indexes.faiss_file import save
 from indexes.faiss_index import FaissIndex, sample_size
 from indexes.records import NewPicture
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.common.settings import POOL, RECALL
 from retrieval.search import rescored
-from retrieval.settings import POOL, RECALL
 from retrieval.tune import tune
 from retrieval.tuning import keep_tuning
 from retrieval.upkeep import open_index

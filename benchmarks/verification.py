@@ -15,8 +15,8 @@ from typing import Any
 from galleries import gallery, pictures
 from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 
+from retrieval.common.settings import How, MethodName
 from retrieval.engine import Engine
-from retrieval.settings import How, MethodName
 
 PICTURES = 100
 ROUNDS = 10

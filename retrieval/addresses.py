@@ -10,7 +10,7 @@ from socket import inet_aton
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}

@@ -7,7 +7,7 @@ from itertools import islice
 
 from retrieval.advice_words import counted, listed, repeated
 from retrieval.audited import TEST, Advice, Example, Findings, Kind, Severity
-from retrieval.names import percent
+from retrieval.common.text import percent
 from retrieval.samples import IN_TWO_CLASSES
 
 FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair

@@ -13,6 +13,7 @@ from indexes.homes import index_address
 from retrieval.addresses import gallery_name, located
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
+from retrieval.common.settings import CONFIDENCE, THRESHOLD
 from retrieval.correspond import Correspondence
 from retrieval.engine import Engine
 from retrieval.explain import Explanation, Heatmaps
@@ -21,7 +22,6 @@ from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
 from retrieval.queries import Result
 from retrieval.search import Hit
-from retrieval.settings import CONFIDENCE, THRESHOLD
 from retrieval.shown import PairFiles
 from retrieval.tuning import read_tuning
 from retrieval.under_way import read_under_way

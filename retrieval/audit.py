@@ -19,9 +19,9 @@ from retrieval.advice import advise
 from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all, gather
 from retrieval.audit_pictures import repeats, suspects
 from retrieval.audited import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
+from retrieval.common.errors import GalleryError
+from retrieval.common.progress import Track, untracked
 from retrieval.compare import Comparer
-from retrieval.crop import Track, untracked
-from retrieval.errors import GalleryError
 from retrieval.head import Array, Head
 from retrieval.measure import Subject, describe_samples
 from retrieval.pairs import Codes, makes_pairs, random_pairs

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.audited import Confused, Evidence, Example
+from retrieval.common.progress import Advance
+from retrieval.common.settings import THRESHOLD, MethodName
 from retrieval.compare import Comparer
 from retrieval.explain import Explanation, explain_pairs, opposed
 from retrieval.head import Array
 from retrieval.pairs import Codes, Flags, balanced_pairs
 from retrieval.pictures import Pixels
-from retrieval.samples import Advance, Sample
-from retrieval.settings import THRESHOLD, MethodName
+from retrieval.samples import Sample
 from retrieval.verdicts import Confusion
 
 CONFUSED_EXPLAINED = 24  # wrong pairs of two classes: enough for a mean, at a second

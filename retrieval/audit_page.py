@@ -10,9 +10,9 @@ from PIL import Image
 
 from retrieval.advice_words import counted
 from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Part
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
+from retrieval.common.text import percent, safe_name
 from retrieval.looks import Corner, Looks
-from retrieval.names import percent, safe_name
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.page import document, figure_html, heads_html, legend_html, name_html, table_html
 from retrieval.shown import KINDS

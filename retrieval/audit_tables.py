@@ -12,8 +12,8 @@ from rich.text import Text
 
 from retrieval.advice_words import rounded
 from retrieval.audited import Advice, Audit, Part, Severity
+from retrieval.common.text import percent, safe_name
 from retrieval.looks import Corner, Looks
-from retrieval.names import percent, safe_name
 
 _STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
 _EXAMPLES = 3  # paths told of each recommendation; --json and --html have all

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.focus import focus_box
 from retrieval.head import Array
 from retrieval.looks import Looks, Mask, even_looks, focus_of, looks, shares
 from retrieval.pairs import Flags
 from retrieval.pictures import Pixels
 from retrieval.samples import LeftOut, Sample
-from retrieval.settings import DEFAULT_METHOD, MethodName
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 PAIRS = 600  # some 200 heatmaps a class of five: a share of a ninth is then known to a hundredth or two

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from retrieval.errors import ModelError
-from retrieval.settings import Preprocessing
+from retrieval.common.errors import ModelError
+from retrieval.common.settings import Preprocessing
 
 StateDict = dict[str, torch.Tensor]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.common.settings import release_of
 from retrieval.pictures import PictureInfo
 from retrieval.reading import bytes_held
-from retrieval.settings import release_of
 from retrieval.walk import Found
 
 BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message

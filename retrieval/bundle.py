@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
+from retrieval.common.settings import Preprocessing
 from retrieval.head import Head
-from retrieval.settings import Preprocessing
 
 FORMAT = 1
 SHIPPED = Path(__file__).resolve().parent / "bundles"

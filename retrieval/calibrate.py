@@ -15,12 +15,12 @@ from indexes.base import Vectors
 from indexes.catalogue import Catalogue
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, Judged, Unseen, keep_calibration
-from retrieval.errors import GalleryError
-from retrieval.fit import half_of_classes, logistic
-from retrieval.head import Head, sigmoid
-from retrieval.metrics import Bin, calibration_error, reliability, roc_auc
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import Bin, calibration_error, logistic, reliability, roc_auc, sigmoid
+from retrieval.common.settings import THRESHOLD
+from retrieval.fit import half_of_classes
+from retrieval.head import Head
 from retrieval.pairs import Codes, Flags, random_pairs
-from retrieval.settings import THRESHOLD
 
 # Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
 # all but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 hardly did better.

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from indexes.catalogue import Catalogue
 from retrieval.bundle import find_bundle
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 
 _SETTING = "calibration"
 

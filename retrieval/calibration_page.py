@@ -6,10 +6,10 @@ from pathlib import Path
 
 from retrieval.calibrate import Calibrated
 from retrieval.calibration import Calibration
+from retrieval.common.settings import CONFIDENCE
+from retrieval.common.text import percent, safe_name
 from retrieval.evaluation_page import reliability_html
-from retrieval.names import percent, safe_name
 from retrieval.page import document, heads_html, name_html, table_html
-from retrieval.settings import CONFIDENCE
 
 
 def calibration_page(store: Path, calibrated: Calibrated) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.names import percent
+from retrieval.common.text import percent
 from retrieval.verify import Hidden, Support, Verification
 
 MEANING: dict[Support, str] = {

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from retrieval.errors import ModelError
-from retrieval.files import write_whole
+from retrieval.common.atomic_files import write_whole
+from retrieval.common.errors import ModelError
 
 _KEY = "training"
 

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.addresses import is_address
-from retrieval.ahead import ahead
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.cam import Asked
+from retrieval.common.errors import PictureError
+from retrieval.common.parallel import ahead
+from retrieval.common.progress import Step
+from retrieval.common.settings import PLAINLY, How
 from retrieval.correspond import correspond
-from retrieval.errors import PictureError
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array, Head
-from retrieval.network import Features, Network, Step, open_network
+from retrieval.network import Features, Network, open_network
 from retrieval.pictures import Pixels, Source, bytes_at, load, normalise
-from retrieval.settings import PLAINLY, How
 from retrieval.verify import verify
 
 _BATCH = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 
 from retrieval.cam import signed_maps
+from retrieval.common.atomic_files import explained
+from retrieval.common.errors import RetrievalError
+from retrieval.common.progress import Track, untracked
 from retrieval.compare import Comparer
 from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
-from retrieval.errors import RetrievalError
-from retrieval.files import explained
 from retrieval.focus import MARGIN, THRESHOLD
 from retrieval.head import Array
 from retrieval.pairs import Codes
 from retrieval.pictures import Pixels
-from retrieval.samples import Advance, DataSet, LeftOut, check_outside, read_pixels
+from retrieval.samples import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.split import PART_NAMES, TRAIN, Split, read_split
-
-Track = Callable[[str, int], AbstractContextManager[Advance]]
-"""Opened for each stage of the work with its name and its number of pictures; gives what is told of progress."""
 
 SIMILARITY = 0.8  # of the paper
 _BATCH = 32
@@ -81,12 +79,6 @@ class CropReport:
             "seconds": self.seconds,
             "crops": [crop.values() for crop in self.crops],
         }
-
-
-@contextmanager
-def untracked(stage: str, pictures: int) -> Iterator[Advance]:
-    """A `Track` that tells nobody."""
-    yield lambda done: None
 
 
 def check_out(dataset: Path, out: Path) -> Path:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from retrieval.common.errors import PictureError
+from retrieval.common.text import percent, safe_name
 from retrieval.crop import CropReport
 from retrieval.cropped import Crop
-from retrieval.errors import PictureError
 from retrieval.focus import Box
 from retrieval.head import Array
-from retrieval.names import percent, safe_name
 from retrieval.overlay import display_picture, overlay
 from retrieval.page import document, figure_html, name_html
 from retrieval.pictures import read

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from retrieval.common.output_names import is_output
+from retrieval.common.progress import Advance
 from retrieval.focus import Box, focus_box
 from retrieval.head import Array
-from retrieval.names import is_output
 from retrieval.overlay import encoded
 from retrieval.pictures import read
-from retrieval.samples import Advance, DataSet, Sample
+from retrieval.samples import DataSet, Sample
 
 _WRITERS = 2
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.addresses import Place
+from retrieval.common.errors import GalleryError
+from retrieval.common.progress import Step
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError
 from retrieval.head import Array
-from retrieval.network import Step
 from retrieval.scan import Advance
 
 

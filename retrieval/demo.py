@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.pictures import read
 
 _PHOTOGRAPHS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from retrieval.addresses import Place
+from retrieval.common.errors import PictureError
+from retrieval.common.text import percent, safe_name, told_bytes
 from retrieval.duplicates_tables import total
-from retrieval.errors import PictureError
 from retrieval.groups import Duplicates, Group, Kind, Member
-from retrieval.names import percent, safe_name, told_bytes
 from retrieval.overlay import display_picture
 from retrieval.page import document, figure_html, name_html
 

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.common.text import percent, safe_name, told_bytes
 from retrieval.groups import Duplicates, Group, Kind, Member
-from retrieval.names import percent, safe_name, told_bytes
 from retrieval.tables import from_here
 
 _STYLES = {Kind.identical: "green", Kind.near: "green", Kind.alike: "yellow"}

@@ -9,20 +9,21 @@ from dataclasses import replace
 
 from indexes.homes import leave_former_home
 from retrieval.addresses import Place, gallery_name, located
+from retrieval.common.errors import GalleryError
+from retrieval.common.progress import Stage
+from retrieval.common.settings import RECALL, RunsOn
 from retrieval.duplicates import ANY, Rules, find_duplicates
-from retrieval.errors import GalleryError
 from retrieval.galleries import resolve_gallery
 from retrieval.groups import Duplicates
 from retrieval.indexing import IndexReport, index_galleries, outermost, remove
 from retrieval.pipeline import LocalPipeline, Pipeline
 from retrieval.queries import Queries
 from retrieval.scan import Advance
-from retrieval.settings import RECALL, RunsOn
 from retrieval.shards import WHOLE, Shard
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.under_way import noted
-from retrieval.upkeep import Stage, open_index
+from retrieval.upkeep import open_index
 
 LEFT_ALONE = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import average_precision, precision_at
+from retrieval.common.settings import POOL
 from retrieval.head import Array, Head
-from retrieval.metrics import average_precision, precision_at
 from retrieval.pairs import makes_pairs, random_pairs
-from retrieval.settings import POOL
 from retrieval.verdicts import Confusions, PairFigures, confusions, pair_figures
 
 _BLOCK = 256  # queries ranked at once

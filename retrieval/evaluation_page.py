@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from retrieval.common.metrics import Bin
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import percent, safe_name
 from retrieval.evaluate import Evaluation, Ranking
 from retrieval.measure import Measured
-from retrieval.metrics import Bin
 from retrieval.mistakes import ShownMistake
-from retrieval.names import percent, safe_name
 from retrieval.page import (
     document,
     facts_html,
@@ -21,7 +22,6 @@ from retrieval.page import (
     side_html,
     table_html,
 )
-from retrieval.settings import THRESHOLD
 from retrieval.shown import sides
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from retrieval.errors import SettingError
+from retrieval.common.errors import SettingError
 from retrieval.train import Epoch
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.cam import Asked, Pairs
+from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 from retrieval.correspond import Correspondence
 from retrieval.head import Array, Head
 from retrieval.methods import METHODS
 from retrieval.network import Features
-from retrieval.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 from retrieval.verify import Claims, Verification
 
 Verdict = Literal["similar", "different"]

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from retrieval.baselines import BASELINES
 from retrieval.blur import blurred, enlarged, hidden, order_of, strongest
 from retrieval.cam import Asked, Pairs
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.metrics import Interval, bootstrap, sigmoid
+from retrieval.common.progress import Advance
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError, PictureError
 from retrieval.explain import verdict_of
-from retrieval.head import Array, Head, sigmoid
+from retrieval.head import Array, Head
 from retrieval.methods import METHODS, Method
-from retrieval.metrics import Interval, bootstrap
 from retrieval.pairs import random_pairs
 from retrieval.pictures import Pixels
-from retrieval.samples import Advance, DataSet
-from retrieval.settings import MethodName
+from retrieval.samples import DataSet
 from retrieval.verify import RANDOM, SHARE, random_regions
 
 STEPS = 10

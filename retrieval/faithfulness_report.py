@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.baselines import BASELINES
+from retrieval.common.metrics import Interval
+from retrieval.common.text import safe_name
 from retrieval.faithfulness import STEPS, Faithfulness, Figures, MethodFigures
-from retrieval.metrics import Interval
-from retrieval.names import safe_name
 
 _COLOURS = (
     "#e08a1e",

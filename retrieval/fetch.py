@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 from retrieval.addresses import is_address, located
-from retrieval.ahead import threads_for
+from retrieval.common.parallel import threads_for
 from retrieval.pictures import bytes_at
 from retrieval.reading import bytes_held
 from retrieval.walk import Found, Unreadable

@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import GalleryError
-from retrieval.head import Array, Head, sigmoid
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import Matrix, logistic
+from retrieval.head import Array, Head
 from retrieval.pairs import Codes, balanced_pairs
-
-Matrix = NDArray[np.float64]
 
 # Chosen by ranking one of two labelled data sets with a head fitted to the other, among some twenty combinations;
 # a smaller shift ranked as well but cost the skin lesions of the test sets 0.8 points of P@1, which ruled it out.
@@ -59,25 +58,6 @@ def fit_head(labelled: Sequence[Labelled], unlabelled: Array, seed: int = 0) -> 
     shift = SHIFT if least >= 0 else None  # activations of a backbone without ReLU may be negative
     slope, intercept = logistic(*_held_out_pairs(labelled, unlabelled, shift, seed))
     return replace(_uncalibrated(labelled, unlabelled, shift), slope=slope, intercept=intercept)
-
-
-def logistic(x: Matrix, y: NDArray[np.bool_], pictures: int | None = None) -> tuple[float, float]:
-    """(w, b) of sigmoid(w x + b), the chance of y, at the greatest likelihood; by Newton's method.
-
-    Where few `pictures` make many pairs, the targets 0 and 1 are softened to 1 / (n + 2) and (n + 1) / (n + 2), as
-    Platt (1999) does for n examples, so that pairs without a mistake give no endless slope.
-    """
-    target = y.astype(np.float64) if pictures is None else (y * pictures + 1) / (pictures + 2)
-    inputs = np.stack([x, np.ones_like(x)], axis=1)
-    solution = np.zeros(2)
-    for _ in range(100):
-        p = sigmoid(inputs @ solution)
-        hessian = (inputs * (p * (1 - p))[:, None]).T @ inputs + 1e-9 * len(x) * np.eye(2)
-        step = np.linalg.solve(hessian, inputs.T @ (p - target))
-        solution -= step
-        if np.abs(step).max() < 1e-9:
-            break
-    return float(solution[0]), float(solution[1])
 
 
 def _uncalibrated(labelled: Sequence[Labelled], unlabelled: Array, shift: float | None) -> Head:

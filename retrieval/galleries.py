@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from retrieval.addresses import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
-from retrieval.errors import GalleryError, PictureError
+from retrieval.common.errors import GalleryError, PictureError
 from retrieval.lists import count_list, walk_list
 from retrieval.pictures import is_picture_name
 from retrieval.remote import Entry, answering, examined, is_web

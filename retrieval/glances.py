@@ -15,7 +15,7 @@ from indexes.records import StoredFile
 from retrieval.addresses import Address, Place, located
 from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
 from retrieval.candidates import Contents, Pairs
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
 from retrieval.head import Array
 from retrieval.pictures import read
 

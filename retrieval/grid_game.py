@@ -15,14 +15,15 @@ import numpy as np
 
 from retrieval.blur import enlarged
 from retrieval.cam import Asked, Pairs
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.metrics import Interval, bootstrap
+from retrieval.common.progress import Advance
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError, PictureError
 from retrieval.head import Array
 from retrieval.methods import METHODS, Method
-from retrieval.metrics import Interval, bootstrap
 from retrieval.pictures import Pixels, load
-from retrieval.samples import Advance, DataSet
-from retrieval.settings import MethodName
+from retrieval.samples import DataSet
 
 CHANCE = 0.25
 _TOGETHER = 16  # grids whose activations are held at once

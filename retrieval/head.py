@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.common.metrics import sigmoid
+
 Array = NDArray[np.float32]
 
 TINY = 1e-12
@@ -88,8 +90,3 @@ class Head:
     def distance(self, separation: NDArray[np.float64]) -> NDArray[np.float64]:
         """d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""
         return sigmoid(self.slope * separation + self.intercept)
-
-
-def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -20,8 +20,8 @@ from retrieval.addresses import (
     told_text,
     without_secrets,
 )
-from retrieval.ahead import ahead
-from retrieval.errors import GalleryError, PictureError
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.parallel import ahead
 from retrieval.pictures import open_file
 from retrieval.remote import Unreachable, answering, examined
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.model import contrastive_loss
 
 OURS = ("pairs", "contrastive")

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.bundle import find_bundle
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.progress import Advance, Step
+from retrieval.common.settings import POOL
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError, PictureError
 from retrieval.evaluate import Evaluation, evaluate
 from retrieval.head import Array
-from retrieval.network import Step
 from retrieval.pairs import Codes, Flags, random_pairs
 from retrieval.pictures import Pixels, load
-from retrieval.samples import Advance, DataSet, Sample, read_ahead
-from retrieval.settings import POOL
+from retrieval.samples import DataSet, Sample, read_ahead
 from retrieval.split import Split, read_split
 
 _BATCH = 32

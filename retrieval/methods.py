@@ -17,9 +17,9 @@ from retrieval.closed_form import (
     layer_cam,
     local_cam,
 )
+from retrieval.common.settings import MethodName
 from retrieval.head import TINY, Array
 from retrieval.masked import sbsm, score_cam
-from retrieval.settings import MethodName
 
 Method = Callable[[Pairs], Array]
 """What raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""

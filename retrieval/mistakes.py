@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from retrieval.common.errors import PictureError
+from retrieval.common.text import safe_name
 from retrieval.compare import Comparer
-from retrieval.errors import PictureError
 from retrieval.explain import Explanation, verdict_of
-from retrieval.names import safe_name
 from retrieval.overlay import display_picture
 from retrieval.samples import Sample
 from retrieval.shown import Shown, ShownHit, on_one_scale

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retrieval.backbones import Backbone, build_backbone
 from retrieval.bundle import BACKBONE, Bundle, ModelCard, find_bundle, write_card
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.head import TINY, Head
 
 

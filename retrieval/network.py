@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -20,18 +20,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.bundle import Bundle
-from retrieval.errors import ModelError, RetrievalError
+from retrieval.common.errors import ModelError, RetrievalError
+from retrieval.common.progress import Step
+from retrieval.common.settings import Device, cache_folder
 from retrieval.head import Array
 from retrieval.pictures import Pixels
-from retrieval.settings import Device, cache_folder
 
 DEVICES = tuple(Device)
 _AT_ONCE = 4  # pictures that a stream takes: what it works on then stays in its core's cache
 _CONVERTER = "openvino.tools.ovc"
 PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
-
-Step = Callable[[str], None]
-"""Called with the name of each step of a preparation before it begins."""
 
 
 @dataclass(frozen=True)

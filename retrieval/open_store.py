@@ -16,9 +16,9 @@ from indexes.homes import choose_home
 from indexes.opening import is_store
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
+from retrieval.common.errors import ModelError
+from retrieval.common.progress import Step
 from retrieval.compare import Comparer
-from retrieval.errors import ModelError
-from retrieval.network import Step
 from retrieval.upkeep import opened_index
 
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long

@@ -10,9 +10,9 @@ from importlib.resources import files
 from PIL import Image
 
 from retrieval.checked import HEADINGS, rows, told
-from retrieval.names import percent
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import percent
 from retrieval.overlay import encoded, legend_bar
-from retrieval.settings import THRESHOLD
 from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, matches_of, sides
 from retrieval.verify import RANDOM
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -25,8 +25,8 @@ from PIL import (
 )
 
 from retrieval.addresses import is_address, member_of
-from retrieval.errors import PictureError, RetrievalError, cannot_read
-from retrieval.settings import Preprocessing, max_pixels
+from retrieval.common.errors import PictureError, RetrievalError, cannot_read
+from retrieval.common.settings import Preprocessing, max_pixels
 
 Pixels = NDArray[np.uint8]
 File = io.BufferedReader | io.BytesIO

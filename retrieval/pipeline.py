@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed, NewPicture, Twin
-from retrieval.ahead import ahead
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
+from retrieval.common.parallel import ahead
 from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.network import Network

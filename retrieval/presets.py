@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from retrieval.settings import PresetName
+from retrieval.common.settings import PresetName
 
 _HEAD_EPOCHS = 30  # each takes a second
 _HELD = 20.0  # weight of the change of cosines

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from indexes.base import NONE, Ids, LabelledIndex
 from indexes.records import EVERYTHING, Selection
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
+from retrieval.common.settings import PLAINLY, POOL, How
 from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.open_store import OpenStore
 from retrieval.pictures import Pixels, Source
 from retrieval.search import Hit, present, rescored
-from retrieval.settings import PLAINLY, POOL, How
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from retrieval.errors import ClusterError, ModelError
+from retrieval.common.errors import ClusterError, ModelError
 
 try:
     import ray

@@ -18,14 +18,14 @@ from retrieval.addresses import TAR, is_address, located, told_place
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
-from retrieval.errors import ClusterError, PictureError
+from retrieval.common.errors import ClusterError, PictureError
+from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.pipeline import Batch, failed
 from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
 from retrieval.ray_desk import Desk, Question
 from retrieval.ray_worker import Worker
 from retrieval.reading import opened
-from retrieval.settings import MAX_MEGAPIXELS
 from retrieval.walk import Found, Unreadable
 
 _PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part

@@ -14,7 +14,7 @@ import ray
 
 from retrieval.blocks import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
 from retrieval.bundle import find_bundle
-from retrieval.errors import ModelError, PassingError, PictureError, RetrievalError
+from retrieval.common.errors import ModelError, PassingError, PictureError, RetrievalError
 from retrieval.fetch import fetch_ahead
 from retrieval.network import Network, open_network
 from retrieval.pictures import File, PictureInfo, Pixels, load

@@ -14,7 +14,7 @@ from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
 from retrieval.addresses import told_text
-from retrieval.errors import GalleryError, PassingError, PictureError
+from retrieval.common.errors import GalleryError, PassingError, PictureError
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 from fsspec.asyn import sync
 
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
 
 _PAGE_BYTES = 2**28
 _SLOWEST, _PATIENCE = 20_000, 60.0  # bytes a second, and the seconds that any answer may take beside

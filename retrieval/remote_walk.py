@@ -11,8 +11,8 @@ from itertools import islice
 from urllib.parse import unquote
 
 from retrieval.addresses import folder_name, is_tar, told_text
-from retrieval.ahead import ahead, threads_for
-from retrieval.errors import GalleryError, PictureError
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.parallel import ahead, threads_for
 from retrieval.remote import Entry, answering, examined, is_web, listed
 from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
 from retrieval.walk import Met, Unreadable, is_wanted, unreadable

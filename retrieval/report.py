@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from retrieval.common.atomic_files import explained, write_whole
+from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
 from retrieval.explain import Explanation
-from retrieval.files import explained, write_whole
 from retrieval.matches import side_by_side
-from retrieval.names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
 from retrieval.overlay import encoded
 from retrieval.page import page
 from retrieval.sheet import contact_sheet, pair_sheet

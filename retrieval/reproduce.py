@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.progress import Step, Track, untracked
+from retrieval.common.settings import Case
 from retrieval.compare import Comparer
-from retrieval.crop import CropReport, Track, untracked
+from retrieval.crop import CropReport
 from retrieval.crop_page import drawn_crops
-from retrieval.errors import GalleryError, SettingError
 from retrieval.measure import Measured, Subject, Terms, measure
-from retrieval.network import Step
 from retrieval.pairs import random_pairs
 from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
 from retrieval.samples import DataSet, find_samples
-from retrieval.settings import Case
 from retrieval.split import Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
 from retrieval.train_bundle import Watch as TrainingWatch

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from retrieval.common.settings import release_of
 from retrieval.cropped import Crop
 from retrieval.reproduced import (
     CROPPED,
@@ -24,7 +25,6 @@ from retrieval.reproduced import (
     study_of_kind,
 )
 from retrieval.samples import Sample
-from retrieval.settings import release_of
 from retrieval.shown import KINDS, Side, sides
 
 Values = dict[str, Any]

@@ -6,10 +6,11 @@ import json
 from html import escape
 from pathlib import Path
 
+from retrieval.common.atomic_files import write_whole
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import safe_name
 from retrieval.evaluate import Evaluation
 from retrieval.evaluation_page import FIGURES, RANKINGS
-from retrieval.files import write_whole
-from retrieval.names import safe_name
 from retrieval.page import (
     document,
     facts_html,
@@ -31,7 +32,6 @@ from retrieval.reproduced import (
     TableResult,
     Unseen,
 )
-from retrieval.settings import THRESHOLD
 from retrieval.shown import sides
 
 

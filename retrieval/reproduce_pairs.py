@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.common.settings import THRESHOLD, How, MethodName
 from retrieval.compare import Comparer
 from retrieval.crop import CropReport
 from retrieval.cropped import Crop
@@ -18,7 +19,6 @@ from retrieval.pairs import Flags
 from retrieval.pictures import Source
 from retrieval.reproduced import PairKind, ShownPair, Twins
 from retrieval.samples import Sample
-from retrieval.settings import THRESHOLD, How, MethodName
 from retrieval.shown import on_one_scale, prepare_pair
 
 _TWINS = 3  # pairs like Figure 6's

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.common.atomic_files import explained, write_whole
+from retrieval.common.errors import ModelError, SettingError
+from retrieval.common.progress import Track
 from retrieval.compare import Comparer
-from retrieval.crop import CropReport, CropRules, Track, crop_dataset
+from retrieval.crop import CropReport, CropRules, crop_dataset
 from retrieval.cropped import Crop, Whole
-from retrieval.errors import ModelError, SettingError
-from retrieval.files import explained, write_whole
 from retrieval.pictures import content_hash, open_file
 from retrieval.samples import DataSet
 from retrieval.split import read_split

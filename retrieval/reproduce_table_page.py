@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from retrieval.common.errors import PictureError
+from retrieval.common.text import percent, safe_name
 from retrieval.crop_page import crop_html
-from retrieval.errors import PictureError
-from retrieval.names import percent, safe_name
 from retrieval.overlay import display_picture
 from retrieval.page import document, figure_html, heads_html, name_html, table_html
 from retrieval.reproduce_answers import plan_json

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.names import percent, safe_name
+from retrieval.common.text import percent, safe_name
 from retrieval.reproduce_words import KINDS, TITLES, paper_figure, with_spread
 from retrieval.reproduced import CROPPED, ORIGINAL, StudyResult, TableResult
 

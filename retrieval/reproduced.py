@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.common.settings import Case
 from retrieval.crop import CropReport
 from retrieval.cropped import Crop
 from retrieval.evaluate import Evaluation
 from retrieval.presets import Preset
 from retrieval.samples import Sample
-from retrieval.settings import Case
 from retrieval.shown import Shown, ShownHit
 from retrieval.verdicts import PairFigures
 

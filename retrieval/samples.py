@@ -11,15 +11,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from retrieval.ahead import ahead
-from retrieval.errors import GalleryError, PictureError
-from retrieval.files import explained
+from retrieval.common.atomic_files import explained
+from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.parallel import ahead
+from retrieval.common.progress import Advance
 from retrieval.pairs import Codes
 from retrieval.pictures import Pixels, content_hash, load, open_file
 from retrieval.walk import Found, Unreadable, walk
 
 LeftOut = tuple[tuple[Path, str], ...]
-Advance = Callable[[int], None]
 
 In = TypeVar("In")
 Out = TypeVar("Out")

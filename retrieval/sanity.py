@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from retrieval.bundle import Bundle
 from retrieval.cam import Asked
-from retrieval.crop import Track, untracked
+from retrieval.common.progress import Track, untracked
+from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.explain import Heatmaps, Verdict, explain_pairs, opposed
 from retrieval.head import Array
 from retrieval.network import Features
@@ -29,7 +30,6 @@ from retrieval.pictures import Pixels
 from retrieval.randomised import Randomised
 from retrieval.samples import LeftOut
 from retrieval.sanity_pictures import draw_pairs
-from retrieval.settings import DEFAULT_METHOD, MethodName
 
 STEADY = 0.8
 """Below this the control's maps change too much by themselves to tell anything. Eight methods with the default model on

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
+from retrieval.common.progress import Advance
 from retrieval.pairs import Codes, balanced_pairs, makes_pairs
 from retrieval.pictures import Pixels
-from retrieval.samples import Advance, LeftOut, decoded, read_ahead
+from retrieval.samples import LeftOut, decoded, read_ahead
 from retrieval.walk import Unreadable, walk
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from indexes.records import Selection as Selection
 from retrieval.addresses import canonical, is_address
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after whatever may follow a time that is cut short

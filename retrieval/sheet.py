@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import percent
 from retrieval.explain import Verdict
-from retrieval.names import percent
 from retrieval.overlay import legend_bar
-from retrieval.settings import THRESHOLD
 from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
 
 _INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"

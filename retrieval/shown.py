@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
+from retrieval.common.settings import CONFIDENCE
+from retrieval.common.text import safe_name, unsure
 from retrieval.explain import Explanation, Heatmaps, Verdict
 from retrieval.matches import with_matches
-from retrieval.names import safe_name, unsure
 from retrieval.overlay import Kind, display_picture, overlay
 from retrieval.pictures import Source
-from retrieval.settings import CONFIDENCE
 
 if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
     from retrieval.search import Hit

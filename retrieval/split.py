@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.errors import ModelError
-from retrieval.files import write_whole
+from retrieval.common.atomic_files import write_whole
+from retrieval.common.errors import ModelError
 from retrieval.pictures import Pixels
 from retrieval.samples import DataSet
 

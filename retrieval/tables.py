@@ -20,12 +20,13 @@ from retrieval.addresses import Address, Place, gallery_name, located, told_plac
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.checked import HEADINGS, rows, told
+from retrieval.common.output_names import CONTACT_SHEET, CURVES, MATCHES
+from retrieval.common.text import percent, safe_name
 from retrieval.crop import CropReport
 from retrieval.cropped import Whole
 from retrieval.evaluate import Evaluation
 from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
-from retrieval.names import CONTACT_SHEET, CURVES, MATCHES, percent, safe_name
 from retrieval.samples import LeftOut
 from retrieval.search import Hit
 from retrieval.tuning import Tuning, read_tuning

@@ -16,8 +16,8 @@ from threading import Event
 from typing import BinaryIO
 
 from retrieval.addresses import is_address, is_tar, member_path, told_text
-from retrieval.ahead import threads_for
-from retrieval.errors import PictureError, cannot_read
+from retrieval.common.errors import PictureError, cannot_read
+from retrieval.common.parallel import threads_for
 from retrieval.remote import MOST_BYTES, Entry, answering, copied, nanoseconds
 from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from indexes.catalogue import Catalogue
 from indexes.records import Failed
-from retrieval.settings import max_pixels, release_of
+from retrieval.common.settings import max_pixels, release_of
 from retrieval.walk import Closed, Found, Opened, Unreadable
 
 T = TypeVar("T", Found, Unreadable)

@@ -18,11 +18,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from retrieval.backbones import Backbone
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
-from retrieval.fit import logistic
+from retrieval.common.metrics import logistic, roc_auc
 from retrieval.head import Head
 from retrieval.loader import Batch, Loader, epoch_batches
 from retrieval.losses import ContrastiveLoss, balanced_log_loss
-from retrieval.metrics import roc_auc
 from retrieval.pairs import Codes, Flags, random_pairs
 from retrieval.pictures import Pixels
 from retrieval.presets import Preset

@@ -15,21 +15,22 @@ import torch
 
 from retrieval.backbones import Backbone, build_backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle
+from retrieval.common.atomic_files import write_whole
+from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.output_names import CURVES
+from retrieval.common.progress import Advance
 from retrieval.compare import Comparer
 from retrieval.curves import curves
-from retrieval.errors import GalleryError, SettingError
 from retrieval.evaluate import card_figures
-from retrieval.files import write_whole
 from retrieval.head import Head
 from retrieval.losses import build_loss
 from retrieval.measure import Subject, Terms, measure
 from retrieval.model import save_bundle
-from retrieval.names import CURVES
 from retrieval.network import torch_device
 from retrieval.pairs import makes_pairs
 from retrieval.pictures import Pixels, normalise
 from retrieval.presets import Preset
-from retrieval.samples import Advance, DataSet, check_outside, find_samples, read_pixels
+from retrieval.samples import DataSet, check_outside, find_samples, read_pixels
 from retrieval.split import (
     PART_NAMES,
     TEST,

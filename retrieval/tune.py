@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from indexes.base import Ids, TunedIndex, Vectors
 from indexes.catalogue import Catalogue
 from indexes.faiss_index import unit
+from retrieval.common.settings import POOL, RECALL
 from retrieval.head import Head
 from retrieval.search import rescored
-from retrieval.settings import POOL, RECALL
 from retrieval.tuning import Tuning
 
 _TOP = 10

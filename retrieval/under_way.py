@@ -11,7 +11,7 @@ from threading import Lock, Thread
 
 from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.galleries import count_met
 
 EVERY = 1.0

@@ -11,10 +11,8 @@ from indexes.catalogue import Catalogue
 from indexes.errors import StoreError
 from indexes.faiss_index import FaissIndex
 from indexes.homes import home_of, index_address
+from retrieval.common.progress import Stage
 from retrieval.tuning import read_tuning
-
-Stage = Callable[[str, int], None]
-"""Called with the title and the number of pictures of a stage that may take long, before it begins."""
 
 Advance = Callable[[int], None]
 """Called with the number of pictures that were dealt with since the last call."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.common.metrics import Bin, calibration_error, reliability, roc_auc
+from retrieval.common.settings import THRESHOLD
 from retrieval.head import Array, Head
-from retrieval.metrics import Bin, calibration_error, reliability, roc_auc
 from retrieval.pairs import Codes, Flags
-from retrieval.settings import THRESHOLD
 
 _BLOCK = 256  # pictures compared with all at once
 _FEW = 5  # confusions told of each kind

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from retrieval.errors import PassingError, PictureError, cannot_read
-from retrieval.names import is_output
+from retrieval.common.errors import PassingError, PictureError, cannot_read
+from retrieval.common.output_names import is_output
 from retrieval.pictures import is_picture_name
 
 

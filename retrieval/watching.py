@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from rich.console import Console
 
+from retrieval.common.progress import Step
+from retrieval.common.text import safe_name
 from retrieval.dataset import Described, describe
-from retrieval.names import safe_name
-from retrieval.network import PREPARE_STEPS, Step
+from retrieval.network import PREPARE_STEPS
 from retrieval.progress import Bar
 from retrieval.samples import DataSet, find_samples
 from retrieval.scan import Advance

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from retrieval.common.settings import MethodName
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Head
 from retrieval.network import Features
-from retrieval.settings import MethodName
 
 
 def explain_against(

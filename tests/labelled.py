@@ -11,8 +11,8 @@ from indexes.base import Vectors
 from indexes.catalogue import Catalogue
 from indexes.records import NewPicture
 from retrieval.bundle import Bundle, ModelCard
+from retrieval.common.settings import Preprocessing
 from retrieval.head import Head
-from retrieval.settings import Preprocessing
 
 MODEL = "0123456789abcdef"
 CHANNELS = 8

@@ -22,7 +22,7 @@ from retrieval.addresses import (
     tar_of,
     told_place,
 )
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.galleries import gallery_at
 
 

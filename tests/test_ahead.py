@@ -9,9 +9,9 @@ from threading import Event
 import numpy as np
 import pytest
 
-from retrieval import ahead as module
 from retrieval import fetch
-from retrieval.ahead import ahead, threads_for
+from retrieval.common import parallel as module
+from retrieval.common.parallel import ahead, threads_for
 from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.pictures import Pixels

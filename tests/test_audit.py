@@ -18,12 +18,12 @@ from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all
 from retrieval.audit_pictures import repeats, suspects
 from retrieval.audited import TEST, TRAIN, Audit, Kind, Terms
 from retrieval.bundle import Bundle
+from retrieval.common.errors import GalleryError
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError
 from retrieval.head import Head
 from retrieval.measure import Subject, describe_samples, find_subject
 from retrieval.samples import DataSet, Sample, find_samples
-from retrieval.settings import MethodName
 from retrieval.split import small_grey
 from retrieval.verdicts import Confusion
 from tests.cheating import make_cheating_set, train_head

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet50
 
 from retrieval.backbones import StateDict, build_backbone
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 
 SMALL = "resnet10t"  # a small convolutional model of timm
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from retrieval.bundle import Bundle, find_bundle, shipped_bundles
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from tests.command import PROJECT
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _FIND = """
 import sys
 from retrieval.bundle import find_bundle
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 try:
     find_bundle(sys.argv[1])
 except ModelError as error:

@@ -13,7 +13,7 @@ from indexes.errors import StoreError
 from retrieval import calibrate as module
 from retrieval.calibrate import calibrate
 from retrieval.calibration import Calibration, Unseen, read_calibration
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.head import Head
 from retrieval.pairs import Codes
 from tests.labelled import CHANNELS, a_bundle, a_catalogue, classes

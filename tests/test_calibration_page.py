@@ -8,7 +8,7 @@ from pathlib import Path
 
 from retrieval.calibrate import Calibrated, Reliable
 from retrieval.calibration_page import calibration_page
-from retrieval.metrics import Bin
+from retrieval.common.metrics import Bin
 from tests.test_calibration import a_calibration
 from tests.test_page import Checker
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from retrieval.answers import pair_json
 from retrieval.bundle import Bundle
 from retrieval.checked import rows, told
+from retrieval.common.settings import How, MethodName
 from retrieval.compare import Comparer
 from retrieval.explain import Explanation
 from retrieval.page import page
 from retrieval.report import write_overlays, write_pair
-from retrieval.settings import How, MethodName
 from retrieval.shown import PairFiles, Shown, prepare
 from retrieval.tables import hits_table, pair_lines
 from retrieval.verify import Support

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
-from retrieval.errors import ModelError, RetrievalError
+from retrieval.common.errors import ModelError, RetrievalError
 
 
 class Learning:

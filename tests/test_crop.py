@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from retrieval.bundle import Bundle
+from retrieval.common.errors import RetrievalError
+from retrieval.common.progress import Advance
+from retrieval.common.settings import How, MethodName
 from retrieval.compare import Comparer
 from retrieval.crop import CropReport, CropRules, check_out, crop_dataset, draw_partners
 from retrieval.cropped import Whole
-from retrieval.errors import RetrievalError
 from retrieval.pictures import read
-from retrieval.samples import Advance, DataSet, find_samples
-from retrieval.settings import How, MethodName
+from retrieval.samples import DataSet, find_samples
 from retrieval.split import PART_NAMES, Split, read_split
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks

@@ -22,13 +22,13 @@ from indexes.records import Removed
 from retrieval import open_store
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration
+from retrieval.common.errors import GalleryError, ModelError
+from retrieval.common.settings import How
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError, ModelError
 from retrieval.galleries import resolve_gallery
 from retrieval.head import Head
 from retrieval.indexing import remove
 from retrieval.queries import Question
-from retrieval.settings import How
 from retrieval.upkeep import open_index, opened_index
 from tests.conftest import blocks
 from tests.test_calibration import a_calibration

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.evaluate import evaluate, nearest
 from retrieval.head import Head
 from retrieval.pairs import random_pairs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import SettingError
+from retrieval.common.errors import SettingError
 from retrieval.events import event_writer
 from retrieval.train import Epoch
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from indexes.database import FILE_NAME
 from retrieval.bundle import find_bundle
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.network import open_network
 from tests.command import RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from retrieval.bundle import Bundle
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import Interval, bootstrap
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError
 from retrieval.faithfulness import STEPS, Faithfulness, Traced, _figures, measure_faithfulness
 from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, shown
-from retrieval.metrics import Interval, bootstrap
 from retrieval.samples import find_samples
-from retrieval.settings import MethodName
 from tests.command import answer, retrieve, sentence
 from tests.trained import trained_copy
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import RetrievalError
-from retrieval.files import explained, write_whole
+from retrieval.common.atomic_files import explained, write_whole
+from retrieval.common.errors import RetrievalError
 
 
 def test_text_and_bytes_are_written_and_folders_made(tmp_path: Path) -> None:

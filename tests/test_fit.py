@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from retrieval.bundle import find_bundle
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import logistic, sigmoid
 from retrieval.evaluate import evaluate
-from retrieval.fit import Labelled, fit_head, logistic
-from retrieval.head import Array, sigmoid
+from retrieval.fit import Labelled, fit_head
+from retrieval.head import Array
 from retrieval.pairs import balanced_pairs
 from tests.command import answer, retrieve
 from tests.conftest import blocks

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from retrieval.bundle import Bundle, find_bundle
+from retrieval.common.errors import GalleryError
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
 from retrieval.demo import make_gallery
-from retrieval.errors import GalleryError
 from retrieval.grid_game import draw_grids, play, right_share
 from retrieval.samples import DataSet, Sample, find_samples
-from retrieval.settings import MethodName
 
 
 def data(classes: int, pictures: int = 2) -> DataSet:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.losses import ContrastiveLoss, MetricLoss, PairLoss, balanced_log_loss, build_loss
 from retrieval.model import contrastive_loss
 from retrieval.pairs import all_pairs

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from retrieval.bundle import Bundle
+from retrieval.common.errors import GalleryError
+from retrieval.common.settings import Preprocessing
 from retrieval.compare import Comparer
-from retrieval.errors import GalleryError
 from retrieval.head import Array
 from retrieval.measure import Measured, Subject, Terms, describe_samples, find_subject, folders_to_measure, measure
 from retrieval.pictures import Pixels
 from retrieval.samples import find_samples
-from retrieval.settings import Preprocessing
 from tests.conftest import CLASSES
 from tests.trained import trained_copy
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from retrieval.bundle import find_bundle
 from retrieval.cam import Asked, Pairs
+from retrieval.common.settings import MethodName
 from retrieval.compare import Comparer
 from retrieval.explain import explain_pairs
 from retrieval.head import Array, Head
 from retrieval.methods import METHODS
 from retrieval.network import Features
 from retrieval.pictures import Pixels, load
-from retrieval.settings import MethodName
 from tests.conftest import blocks
 from tests.test_cam import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
 

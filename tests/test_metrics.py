@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.metrics import Bin, average_precision, calibration_error, precision_at, reliability, roc_auc
+from retrieval.common.metrics import Bin, average_precision, calibration_error, precision_at, reliability, roc_auc
 
 
 def bools(marks: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.galleries import resolve_gallery
 from tests.objects import forget_servers
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from retrieval.backbones import Backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle
 from retrieval.cam import signed_maps
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
+from retrieval.common.settings import Preprocessing
 from retrieval.head import Head
 from retrieval.model import SiameseNetwork, contrastive_loss, load_model, save_bundle
 from retrieval.network import Features
 from retrieval.pictures import normalise, to_pixels
-from retrieval.settings import Preprocessing
 from tests.against import explain_against
 from tests.conftest import blocks
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.names import in_plain_letters, percent, safe_name, told_bytes
+from retrieval.common.text import in_plain_letters, percent, safe_name, told_bytes
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from retrieval import network
 from retrieval.bundle import Bundle
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.network import PREPARE_STEPS, _TorchNetwork, open_network
 from tests.command import PROJECT, environment
 from tests.conftest import blocks

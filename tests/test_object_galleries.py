@@ -16,8 +16,8 @@ from indexes.catalogue import Catalogue
 from retrieval.addresses import located
 from retrieval.bundle import Bundle
 from retrieval.commands.asking import _source
+from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError
 from retrieval.pictures import open_file
 from tests.conftest import blocks
 from tests.objects import Objects

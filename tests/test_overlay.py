@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
 from retrieval.overlay import Kind, colour_map, colour_path, display_picture, linear_srgb, overlay
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from retrieval import pictures
-from retrieval.errors import PictureError, SettingError
+from retrieval.common.errors import PictureError, SettingError
+from retrieval.common.settings import Preprocessing
 from retrieval.pictures import (
     Pixels,
     Source,
@@ -35,7 +36,6 @@ from retrieval.pictures import (
     seen_box,
     to_pixels,
 )
-from retrieval.settings import Preprocessing
 from tests.command import PROJECT
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 

@@ -176,9 +176,9 @@ def test_another_program_on_a_worker_is_refused(
     at_nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from retrieval import ray_pipeline
+    from retrieval.common.errors import ClusterError
+    from retrieval.common.settings import RunsOn
     from retrieval.engine import Engine
-    from retrieval.errors import ClusterError
-    from retrieval.settings import RunsOn
 
     monkeypatch.setattr(ray_pipeline, "program", lambda: "older")
     engine = Engine.create(tmp_path / "store", is_here=False)

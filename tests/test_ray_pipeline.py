@@ -18,7 +18,7 @@ from indexes.catalogue import Catalogue
 from indexes.records import Failed
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
 from retrieval.claims import Claims
-from retrieval.errors import ClusterError, GalleryError, ModelError
+from retrieval.common.errors import ClusterError, GalleryError, ModelError
 from retrieval.galleries import resolve_gallery
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch

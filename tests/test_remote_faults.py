@@ -10,8 +10,8 @@ import pytest
 
 from retrieval import remote
 from retrieval.bundle import Bundle
+from retrieval.common.errors import GalleryError, PictureError
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError, PictureError
 from retrieval.pictures import bytes_at
 from retrieval.remote import Unreachable
 from tests.conftest import blocks

@@ -13,8 +13,8 @@ import pytest
 
 from retrieval import remote, remote_http
 from retrieval.bundle import Bundle
+from retrieval.common.errors import PictureError
 from retrieval.engine import Engine
-from retrieval.errors import PictureError
 from retrieval.indexing import IndexReport
 from retrieval.remote import copied, examined, fetched, listed
 from tests.objects import Web, forget_servers

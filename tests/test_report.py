@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.report import write_overlays, write_page, write_pair
 from retrieval.sheet import pair_sheet
 from retrieval.shown import KINDS, Shown, prepare, prepare_pair

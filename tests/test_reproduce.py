@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.settings import Case
 from retrieval.cropped import Crop
-from retrieval.errors import GalleryError, SettingError
 from retrieval.presets import FAST, Preset
 from retrieval.reproduce import Watch, reproduce
 from retrieval.reproduce_answers import reproduced_json
@@ -22,7 +23,6 @@ from retrieval.reproduce_page import write_reproduced
 from retrieval.reproduce_pairs import draw_twins, pick
 from retrieval.reproduced import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
 from retrieval.samples import find_samples
-from retrieval.settings import Case
 from retrieval.split import read_split
 from retrieval.train_bundle import train_bundle
 from tests.command import retrieve, sentence

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from retrieval.common.settings import Case
 from retrieval.crop import CropReport, CropRules
 from retrieval.cropped import Crop, Whole
 from retrieval.explain import verdict_of
@@ -30,7 +31,6 @@ from retrieval.reproduced import (
     Unseen,
 )
 from retrieval.samples import Sample
-from retrieval.settings import Case
 from retrieval.shown import Shown
 from tests.test_evaluation_page import EVIL, figures
 from tests.test_page import Checker

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.pictures import load
 from retrieval.samples import find_samples, read_pixels
 from retrieval.walk import count_files

@@ -17,7 +17,8 @@ from torch import nn
 from retrieval.backbones import build_backbone
 from retrieval.bundle import Bundle, ModelCard, find_bundle, write_card
 from retrieval.cam import Pairs
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
+from retrieval.common.settings import MethodName
 from retrieval.head import Array, Head
 from retrieval.methods import METHODS, Named
 from retrieval.model import save_bundle
@@ -38,7 +39,6 @@ from retrieval.sanity import (
 )
 from retrieval.sanity_pictures import draw_pairs
 from retrieval.sanity_tables import sanity_lines
-from retrieval.settings import MethodName
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, blocks
 

@@ -7,7 +7,7 @@ import pytest
 
 from indexes.catalogue import Catalogue
 from indexes.records import EVERYTHING, NewPicture, Selection
-from retrieval.errors import GalleryError
+from retrieval.common.errors import GalleryError
 from retrieval.selecting import selection
 from tests.postgres import AddressOf
 

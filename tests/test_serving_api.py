@@ -16,9 +16,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from retrieval.common.settings import How, MethodName
 from retrieval.engine import Engine
 from retrieval.serving.terms import Terms
-from retrieval.settings import How, MethodName
 from tests.conftest import CLASSES, blocks
 from tests.served import client_of, lines_of
 from tests.store import Indexed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.serving.guard import COOKIE
 from retrieval.serving.terms import Terms, is_loopback
 from tests.served import HERE, client_of

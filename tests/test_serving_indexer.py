@@ -15,8 +15,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
-from retrieval.errors import GalleryError
 from retrieval.serving.indexer import Indexer
 from retrieval.serving.terms import Refused
 

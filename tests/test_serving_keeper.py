@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.serving.keeper import Keeper, Patience, Task
 
 NO_MORE = os.strerror(errno.EAGAIN)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.serving import uploads as module
 from retrieval.serving.common import common
 from retrieval.serving.terms import Refused, Terms

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.errors import ModelError
+from retrieval.common.errors import ModelError
 from retrieval.pictures import Pixels, to_pixels
 from retrieval.samples import DataSet, Sample, find_samples
 from retrieval.split import TEST, TRAIN, VALIDATION, Split, as_split, near_duplicates, read_split, split

@@ -15,12 +15,12 @@ import pytest
 from indexes.catalogue import Catalogue
 from retrieval.addresses import member_of, member_path, tar_of
 from retrieval.bundle import Bundle
+from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
 from retrieval.network import open_network
 from retrieval.pictures import open_file
 from retrieval.pipeline import LocalPipeline
-from retrieval.settings import MAX_MEGAPIXELS
 from retrieval.shards import Shard
 from retrieval.walk import Found
 from tests.test_object_galleries import png, rows

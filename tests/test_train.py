@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval.backbones import Backbone, build_backbone
-from retrieval.fit import logistic
-from retrieval.head import Head, sigmoid
+from retrieval.common.metrics import logistic, sigmoid
+from retrieval.head import Head
 from retrieval.loader import Batch, epoch_batches
 from retrieval.pairs import random_pairs
 from retrieval.pictures import Pixels

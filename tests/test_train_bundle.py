@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 import cli
 from retrieval.backbones import Backbone
 from retrieval.bundle import find_bundle
-from retrieval.errors import GalleryError, ModelError, RetrievalError, SettingError
+from retrieval.common.errors import GalleryError, ModelError, RetrievalError, SettingError
 from retrieval.presets import Preset
 from retrieval.split import Split, read_split
 from retrieval.train import Epoch, Hooks

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 
 from retrieval.backbones import Backbone
+from retrieval.common.settings import Preprocessing
 from retrieval.pictures import Pixels
 from retrieval.presets import Preset
-from retrieval.settings import Preprocessing
 from retrieval.train import Part
 
 SIDE = 32

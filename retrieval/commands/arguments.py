@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from retrieval.errors import RetrievalError
-from retrieval.names import safe_name
-from retrieval.settings import RunsOn, find_store
+from retrieval.common.errors import RetrievalError
+from retrieval.common.settings import RunsOn, find_store
+from retrieval.common.text import safe_name
 from retrieval.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:

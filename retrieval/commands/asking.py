@@ -27,9 +27,10 @@ from retrieval.commands.options import (
     Verify,
 )
 from retrieval.commands.printing import complain, err, out, print_json, tell_file
-from retrieval.errors import PictureError
-from retrieval.names import CONTACT_SHEET, safe_name, unsure
-from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
+from retrieval.common.errors import PictureError
+from retrieval.common.output_names import CONTACT_SHEET
+from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
+from retrieval.common.text import safe_name, unsure
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine

@@ -12,8 +12,8 @@ from retrieval.commands.asking import query
 from retrieval.commands.gallery import index
 from retrieval.commands.options import OnDevice
 from retrieval.commands.printing import out
-from retrieval.names import safe_name
-from retrieval.settings import Device
+from retrieval.common.settings import Device
+from retrieval.common.text import safe_name
 
 
 def demo(

@@ -25,8 +25,8 @@ from retrieval.commands.options import (
     Workers,
 )
 from retrieval.commands.printing import err, out, print_json, tell_file
-from retrieval.errors import GalleryError
-from retrieval.settings import RECALL, Device, RunsOn
+from retrieval.common.errors import GalleryError
+from retrieval.common.settings import RECALL, Device, RunsOn
 
 
 def index(

@@ -11,8 +11,8 @@ import typer
 from retrieval.commands.arguments import check_outputs, data_sets
 from retrieval.commands.options import AsJson, Method, NamedModel, OnDevice, Page, Seed
 from retrieval.commands.printing import err, out, print_json, tell_file
-from retrieval.names import safe_name
-from retrieval.settings import DEFAULT_METHOD, Device, MethodName
+from retrieval.common.settings import DEFAULT_METHOD, Device, MethodName
+from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
     from retrieval.sanity import SanityReport
@@ -137,9 +137,9 @@ def faithfulness(
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
+    from retrieval.common.atomic_files import write_whole
     from retrieval.faithfulness import measure_faithfulness
     from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, faithfulness_lines
-    from retrieval.files import write_whole
     from retrieval.grid_game import draw_grids, play
     from retrieval.measure import find_subject, without_learnt
     from retrieval.watching import prepared_steps, read_samples, stage

@@ -11,8 +11,8 @@ from rich.text import Text
 from retrieval.commands.arguments import check_outputs, data_sets
 from retrieval.commands.options import AsJson, NamedModel, OnDevice, Page, Seed
 from retrieval.commands.printing import err, out, print_json, tell_file
-from retrieval.names import safe_name
-from retrieval.settings import POOL, Device
+from retrieval.common.settings import POOL, Device
+from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
     from retrieval.measure import Measured, Subject, Terms

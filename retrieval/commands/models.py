@@ -11,7 +11,7 @@ import typer
 from retrieval.commands.arguments import check_outputs
 from retrieval.commands.options import AsJson, Backbone, OnDevice, Seed, Weights
 from retrieval.commands.printing import err, out, print_json
-from retrieval.settings import Device
+from retrieval.common.settings import Device
 
 if TYPE_CHECKING:
     from retrieval.bundle import Bundle

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.settings import Device, MethodName, PresetName, RunsOn
+from retrieval.common.settings import Device, MethodName, PresetName, RunsOn
 
 Store = Annotated[
     Path | None,

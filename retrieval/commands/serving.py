@@ -14,8 +14,8 @@ from rich.text import Text
 from retrieval.commands.arguments import store_folder
 from retrieval.commands.options import Model, OnDevice, Store
 from retrieval.commands.printing import complain, err, out
+from retrieval.common.settings import Device
 from retrieval.serving.terms import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
-from retrieval.settings import Device
 
 if TYPE_CHECKING:  # only a type here, as its module loads much
     from retrieval.engine import Engine

@@ -13,7 +13,7 @@ import typer
 from retrieval.commands.arguments import check_outputs
 from retrieval.commands.options import AsJson, Backbone, Epochs, NamedModel, OnDevice, Page, Preset, Seed, Weights
 from retrieval.commands.printing import complain, err, out, print_json, tell_file
-from retrieval.settings import Case, Device, PresetName
+from retrieval.common.settings import Case, Device, PresetName
 
 
 def crop(

@@ -18,9 +18,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from indexes.errors import StoreError
+from retrieval.common.errors import RetrievalError
+from retrieval.common.text import safe_name
 from retrieval.engine import Engine
-from retrieval.errors import RetrievalError
-from retrieval.names import safe_name
 from retrieval.overlay import colour_map
 from retrieval.serving import asking, browsing
 from retrieval.serving.common import Common

@@ -13,9 +13,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from retrieval.errors import PictureError
+from retrieval.common.errors import PictureError
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import unsure
 from retrieval.explain import Explanation, verdict_of
-from retrieval.names import unsure
 from retrieval.page import page
 from retrieval.search import Hit
 from retrieval.serving.holding import Holding, held, place
@@ -35,7 +36,6 @@ from retrieval.serving.schemas import (
 from retrieval.serving.service import Answer, Ask, Subject, path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import PairWanted, Wanted, WantedOf
-from retrieval.settings import THRESHOLD
 from retrieval.shown import prepare
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(place)])

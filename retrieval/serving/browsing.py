@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from retrieval.addresses import Place
+from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
+from retrieval.common.text import safe_name
 from retrieval.duplicates import NEAR, Rules
 from retrieval.engine import Engine
-from retrieval.names import safe_name
 from retrieval.serving.holding import Holding, held, place
 from retrieval.serving.schemas import (
     Copies,
@@ -32,7 +33,6 @@ from retrieval.serving.schemas import (
 from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import Doubled, Id, Looking, Side, UploadName
-from retrieval.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.under_way import read_under_way
 
 router = APIRouter(prefix="/api", tags=["browsing"])

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from indexes.errors import StoreError
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.serving.common import Common
 from retrieval.serving.listening import SharedSocket
 from retrieval.serving.terms import Terms

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 
 UPLOADS = "retrieve-uploads"
 """The folder that is made in the one that the user names: nothing else that lies there is touched."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from indexes.records import Selection
-from retrieval.errors import GalleryError
-from retrieval.names import safe_name
+from retrieval.common.errors import GalleryError
+from retrieval.common.text import safe_name
 from retrieval.selecting import selection
 from retrieval.serving.gate import Gate
 from retrieval.serving.images import Images

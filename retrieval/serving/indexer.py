@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Thread
 
 from indexes.errors import StoreError
+from retrieval.common.errors import RetrievalError
 from retrieval.engine import Engine
-from retrieval.errors import RetrievalError
 from retrieval.serving.terms import Refused
 
 _BROKEN_OFF = "the indexing was broken off, what was committed is kept: start it again"

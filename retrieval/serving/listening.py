@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from urllib.parse import quote
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 from retrieval.serving.terms import Terms
 
 _LINES_WAITING = 256  # connections that the system holds until they are taken

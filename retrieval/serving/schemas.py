@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 from indexes.records import Listed
 from retrieval.addresses import located
 from retrieval.checked import HEADINGS, rows, told
+from retrieval.common.errors import PictureError
+from retrieval.common.text import safe_name
 from retrieval.correspond import Cells, Correspondence, standing_out
-from retrieval.errors import PictureError
 from retrieval.explain import Explanation, Heatmaps
-from retrieval.names import safe_name
 from retrieval.pictures import seen_box
 from retrieval.search import Hit
 from retrieval.shown import ALMOST_NONE, IDENTICAL

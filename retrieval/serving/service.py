@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from indexes.records import Listed, Selection
 from retrieval.addresses import Place, located
+from retrieval.common.errors import PictureError
+from retrieval.common.settings import POOL, SLOW_METHODS, How
 from retrieval.engine import Engine
-from retrieval.errors import PictureError
 from retrieval.explain import Explanation
 from retrieval.head import Array
 from retrieval.pictures import Pixels, load
@@ -28,7 +29,6 @@ from retrieval.search import Hit
 from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused
-from retrieval.settings import POOL, SLOW_METHODS, How
 from retrieval.stars import collapsed
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from retrieval.errors import RetrievalError
+from retrieval.common.errors import RetrievalError
 
 MAX_UPLOAD_MEGABYTES = 100
 """A picture file with more is refused: a photograph of 100 megapixels has 20 to 60 as JPEG."""

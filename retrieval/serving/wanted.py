@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, How, MethodName
+from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, How, MethodName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval.errors import RetrievalError
-from retrieval.names import safe_name
+from retrieval.common.errors import RetrievalError
+from retrieval.common.text import safe_name
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

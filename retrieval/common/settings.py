@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-from retrieval.errors import SettingError
+from retrieval.common.errors import SettingError
 
 THRESHOLD = 0.5
 """A pair is `similar` where its distance is below this (section 4 of the paper)."""

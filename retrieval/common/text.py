@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -11,12 +10,6 @@ _PLAIN = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
     | {"·": "-", "…": "...", "“": '"', "”": '"', "’": "'", "×": "x", "━": "-", "╸": "-", "╺": " "}
 )
-HIT_OVERLAY = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")
-PAIR_OVERLAY = re.compile(r"[ab]-(factual|counterfactual)\.jpg")
-HIT_MATCHES = re.compile(r"hit-\d{2,}-correspondences\.png")
-CONTACT_SHEET = "contact-sheet.png"
-MATCHES = "correspondences.png"
-CURVES = "curves.png"
 
 _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
 
@@ -36,12 +29,6 @@ def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end].translate(_PLAIN)
     return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
-
-
-def is_output(name: str) -> bool:
-    """Whether a query or an explanation names so what it writes into a folder."""
-    patterns = (HIT_OVERLAY, HIT_MATCHES, PAIR_OVERLAY)
-    return name in (CONTACT_SHEET, CURVES, MATCHES) or any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def percent(share: float) -> str:

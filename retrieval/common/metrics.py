@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+Matrix = NDArray[np.float64]
+
 
 def precision_at(relevant: Bools, k: int) -> float:
     """Share of relevant results among the first k, of results (N,) in their order; absent ones count as wrong."""
@@ -82,3 +84,27 @@ def bootstrap(values: Floats, seed: int = 0, draws: int = 2000) -> Interval:
     means = [float(values[random.integers(0, len(values), len(values))].mean()) for _ in range(draws)]
     low, high = np.percentile(means, (2.5, 97.5))
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def logistic(x: Matrix, y: NDArray[np.bool_], pictures: int | None = None) -> tuple[float, float]:
+    """(w, b) of sigmoid(w x + b), the chance of y, at the greatest likelihood; by Newton's method.
+
+    Where few `pictures` make many pairs, the targets 0 and 1 are softened to 1 / (n + 2) and (n + 1) / (n + 2), as
+    Platt (1999) does for n examples, so that pairs without a mistake give no endless slope.
+    """
+    target = y.astype(np.float64) if pictures is None else (y * pictures + 1) / (pictures + 2)
+    inputs = np.stack([x, np.ones_like(x)], axis=1)
+    solution = np.zeros(2)
+    for _ in range(100):
+        p = sigmoid(inputs @ solution)
+        hessian = (inputs * (p * (1 - p))[:, None]).T @ inputs + 1e-9 * len(x) * np.eye(2)
+        step = np.linalg.solve(hessian, inputs.T @ (p - target))
+        solution -= step
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(solution[0]), float(solution[1])
