@@ -17,8 +17,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.base import NONE, VectorIndex, Vectors
-from indexes.catalogue import Catalogue
+from indexes.arrays import Vectors
+from indexes.catalogue.catalogue import Catalogue
+from indexes.vectors.base import NONE, VectorIndex
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.search import rescored
 from retrieval.upkeep import open_index

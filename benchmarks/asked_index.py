@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from asked import held
 
-from indexes.faiss_file import load
+from indexes.vectors.faiss_file import load
 from retrieval.common.settings import POOL
 
 ORIGIN = ("large", "1")

@@ -27,10 +27,10 @@ from galleries import pictures
 from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 from PIL import Image
 
-from indexes.catalogue import Catalogue
-from indexes.place import place_of
-from indexes.postgres import Postgres
-from indexes.records import NewPicture
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database.postgres import Postgres
+from indexes.catalogue.database_url import place_of
+from indexes.catalogue.records import NewPicture
 from retrieval.head import Array
 from retrieval.indexing import index_galleries
 from retrieval.network import Features

@@ -21,8 +21,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Ids, Vectors
-from indexes.faiss_index import unit
+from indexes.arrays import Ids, Vectors, unit
 from retrieval.engine import Engine
 
 CHUNK = 50_000

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from machine import machine, versions, write
 
-from indexes.base import LabelledIndex, TunedIndex, Vectors
-from indexes.catalogue import Catalogue
-from indexes.homes import choose_home
-from indexes.records import NewPicture, Selection
+from indexes.arrays import Vectors
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture, Selection
+from indexes.vectors.base import LabelledIndex, TunedIndex
+from indexes.vectors.storage import choose_home
 from retrieval.common.settings import POOL
 from retrieval.upkeep import open_index
 

@@ -33,11 +33,12 @@ from descriptors import CHUNK, Maker, exact_pools, real_descriptors, statistics
 from galleries import gallery
 from machine import HERE, facts, machine, samples_told, timed, versions, write
 
-from indexes.base import Ids, Vectors
-from indexes.catalogue import Catalogue
-from indexes.faiss_file import save
-from indexes.faiss_index import FaissIndex, sample_size
-from indexes.records import NewPicture
+from indexes.arrays import Ids, Vectors
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
+from indexes.vectors.faiss_file import save
+from indexes.vectors.faiss_index import FaissIndex
+from indexes.vectors.sizing import sample_size
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.common.settings import POOL, RECALL
 from retrieval.search import rescored

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexes.catalogue import Catalogue
-from indexes.homes import index_address
+from indexes.catalogue.catalogue import Catalogue
+from indexes.vectors.storage import index_address
 from retrieval.addresses import gallery_name, located
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Vectors
-from indexes.catalogue import Catalogue
+from indexes.arrays import Vectors
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, Judged, Unseen, keep_calibration
 from retrieval.common.errors import GalleryError

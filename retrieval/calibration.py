@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError
 

@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import NONE, Ids, VectorIndex, Vectors
-from indexes.catalogue import Catalogue
-from indexes.faiss_index import unit
-from indexes.records import EVERYTHING, Selection
+from indexes.arrays import Ids, Vectors, unit
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import EVERYTHING, Selection
+from indexes.vectors.base import NONE, VectorIndex
 from retrieval.head import Array
 
 Pairs = NDArray[np.int64]

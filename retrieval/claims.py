@@ -7,8 +7,8 @@ from threading import Lock
 
 import numpy as np
 
-from indexes.catalogue import Catalogue
-from indexes.records import Failed, Twin
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Failed, Twin
 from retrieval.blocks import Block, Broken, Brought
 from retrieval.head import Array
 from retrieval.pictures import PictureInfo

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from indexes.base import Ids, VectorIndex
-from indexes.catalogue import Catalogue
-from indexes.records import EVERYTHING, Selection, StoredFile
+from indexes.arrays import Ids
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
+from indexes.vectors.base import VectorIndex
 from retrieval.addresses import Place, located
 from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
 from retrieval.glances import Glances, fault, files_of

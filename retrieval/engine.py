@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from indexes.homes import leave_former_home
+from indexes.vectors.storage import leave_former_home
 from retrieval.addresses import Place, gallery_name, located
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Stage

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from indexes.base import Ids
-from indexes.catalogue import Catalogue
-from indexes.records import StoredFile
+from indexes.arrays import Ids
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import StoredFile
 from retrieval.addresses import Address, Place, located
 from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
 from retrieval.candidates import Contents, Pairs

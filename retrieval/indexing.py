@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from indexes.address import FAISS
-from indexes.below import holds
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.paths import holds
+from indexes.catalogue.records import Removed
 from indexes.errors import StoreError
-from indexes.faiss_file import delete_files
-from indexes.homes import index_address
-from indexes.records import Removed
+from indexes.vectors.faiss_file import delete_files
+from indexes.vectors.index_address import FAISS
+from indexes.vectors.storage import index_address
 from retrieval.addresses import LIST, TAR, Place, is_address, located, told_place
 from retrieval.galleries import gallery_at
 from retrieval.pipeline import Pipeline

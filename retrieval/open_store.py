@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from indexes.base import TunedIndex
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
-from indexes.homes import choose_home
-from indexes.opening import is_store
+from indexes.vectors.base import TunedIndex
+from indexes.vectors.storage import choose_home
 from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.common.errors import ModelError

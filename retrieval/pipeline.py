@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
-from indexes.catalogue import Catalogue
-from indexes.records import Failed, NewPicture, Twin
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Failed, NewPicture, Twin
 from retrieval.common.errors import PictureError
 from retrieval.common.parallel import ahead
 from retrieval.fetch import fetch_ahead

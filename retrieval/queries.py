@@ -11,8 +11,9 @@ from itertools import islice, takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import NONE, Ids, LabelledIndex
-from indexes.records import EVERYTHING, Selection
+from indexes.arrays import Ids
+from indexes.catalogue.records import EVERYTHING, Selection
+from indexes.vectors.base import NONE, LabelledIndex
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import PLAINLY, POOL, How
 from retrieval.explain import Explanation

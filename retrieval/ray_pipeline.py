@@ -13,7 +13,7 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.addresses import TAR, is_address, located, told_place
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
 from retrieval.bundle import Bundle

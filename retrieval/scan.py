@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from indexes.below import holds
-from indexes.catalogue import Catalogue
-from indexes.records import Failed, KnownFile
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.paths import holds
+from indexes.catalogue.records import Failed, KnownFile
 from retrieval.addresses import Place, located, tar_of
 from retrieval.galleries import walk_gallery
 from retrieval.pipeline import IN_WORK, Batch, Pipeline

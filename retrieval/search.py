@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Ids
-from indexes.catalogue import Catalogue
-from indexes.faiss_index import unit
-from indexes.records import Candidate
+from indexes.arrays import Ids, unit
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Candidate
 from retrieval.addresses import Address, Place, located
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head

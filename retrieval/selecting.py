@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from indexes.records import Selection as Selection
+from indexes.catalogue.records import Selection as Selection
 from retrieval.addresses import canonical, is_address
 from retrieval.common.errors import GalleryError
 

@@ -12,10 +12,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from indexes.address import FAISS
-from indexes.catalogue import Catalogue
-from indexes.homes import index_address
-from indexes.records import Counts
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Counts
+from indexes.vectors.index_address import FAISS
+from indexes.vectors.storage import index_address
 from retrieval.addresses import Address, Place, gallery_name, located, told_place
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import TypeVar
 
-from indexes.catalogue import Catalogue
-from indexes.records import Failed
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Failed
 from retrieval.common.settings import max_pixels, release_of
 from retrieval.walk import Closed, Found, Opened, Unreadable
 

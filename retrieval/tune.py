@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import Ids, TunedIndex, Vectors
-from indexes.catalogue import Catalogue
-from indexes.faiss_index import unit
+from indexes.arrays import Ids, Vectors, unit
+from indexes.catalogue.catalogue import Catalogue
+from indexes.vectors.base import TunedIndex
 from retrieval.common.settings import POOL, RECALL
 from retrieval.head import Head
 from retrieval.search import rescored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 
 _SETTING = "tuning"
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from threading import Lock, Thread
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
 from retrieval.galleries import count_met

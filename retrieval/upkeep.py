@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from indexes.base import IndexHome, TunedIndex, Vectors
-from indexes.catalogue import Catalogue
+from indexes.arrays import Vectors
+from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex
-from indexes.homes import home_of, index_address
+from indexes.vectors.base import IndexHome, TunedIndex
+from indexes.vectors.faiss_index import FaissIndex
+from indexes.vectors.storage import home_of, index_address
 from retrieval.common.progress import Stage
 from retrieval.tuning import read_tuning
 

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 import pytest
 
-from indexes.base import Ids, VectorIndex, Vectors
+from indexes.arrays import Ids, Vectors
+from indexes.vectors.base import VectorIndex
 
 CHANNELS = 24
 TOLERANCE = 1e-5

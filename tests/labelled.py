@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from indexes.base import Vectors
-from indexes.catalogue import Catalogue
-from indexes.records import NewPicture
+from indexes.arrays import Vectors
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.common.settings import Preprocessing
 from retrieval.head import Head

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.address import Address, parse
-from indexes.base import Ids
-from indexes.milvus_home import MilvusHome
-from indexes.milvus_server import server_at
+from indexes.arrays import Ids
+from indexes.vectors.index_address import Address, parse
+from indexes.vectors.milvus_connection import server_at
+from indexes.vectors.milvus_storage import MilvusHome
 
 FINGERPRINT = "0123456789abcdef0123"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexes.address import Address, parse
+from indexes.vectors.index_address import Address, parse
 
 
 @pytest.mark.parametrize(

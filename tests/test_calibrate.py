@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.base import Vectors
+from indexes.arrays import Vectors
 from indexes.errors import StoreError
 from retrieval import calibrate as module
 from retrieval.calibrate import calibrate
@@ -141,7 +141,7 @@ def test_a_store_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     catalogue.close()
     store.chmod(0o500)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom indexes.catalogue import Catalogue\n"
+        "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
         "from retrieval.calibrate import calibrate\nfrom tests.labelled import a_bundle\n"
         "calibrate(Catalogue(Path(sys.argv[1])), a_bundle())"
     )

@@ -10,12 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes import dialects, lookups
-from indexes.base import Ids, Vectors
-from indexes.below import holds
-from indexes.catalogue import Catalogue
+from indexes.arrays import Ids, Vectors
+from indexes.catalogue import lookups
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database import dialects
+from indexes.catalogue.paths import holds
+from indexes.catalogue.records import (
+    Candidate,
+    Counts,
+    Failed,
+    KnownFile,
+    NewPicture,
+    Removed,
+    Selection,
+    StoredFile,
+    Twin,
+)
 from indexes.errors import StoreError
-from indexes.records import Candidate, Counts, Failed, KnownFile, NewPicture, Removed, Selection, StoredFile, Twin
 from tests.postgres import AddressOf
 
 MODEL = "model-a"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.catalogue import Catalogue
-from indexes.database import FILE_NAME, Database
-from indexes.records import Counts, Failed, NewPicture, Selection
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database.sqlite import FILE_NAME, Database
+from indexes.catalogue.records import Counts, Failed, NewPicture, Selection
 from tests.postgres import AddressOf
 
 MODEL = "model-a"

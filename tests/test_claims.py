@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.catalogue import Catalogue
-from indexes.records import Failed, NewPicture
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Failed, NewPicture
 from retrieval.blocks import Block, Broken, Brought, packed
 from retrieval.claims import Claims
 from retrieval.pictures import PictureInfo

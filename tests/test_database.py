@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from indexes.database import FILE_NAME, Database
+from indexes.catalogue.database.schema import Setting
+from indexes.catalogue.database.sqlite import FILE_NAME, Database
 from indexes.errors import StoreError
-from indexes.schema import Setting
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _OPEN_AND_PRINT = """
 import sys
 from pathlib import Path
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 try:
     catalogue = Catalogue(Path(sys.argv[1]), create=sys.argv[2] == "create")

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes import faiss_index
-from indexes.catalogue import Catalogue
-from indexes.faiss_index import FaissIndex
-from indexes.records import NewPicture
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
+from indexes.vectors import sizing
+from indexes.vectors.faiss_index import FaissIndex
 from retrieval import candidates, glances
 from retrieval.candidates import Contents
 from retrieval.duplicates import Rules, find_duplicates
@@ -205,7 +205,7 @@ def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: p
 
 
 def test_an_approximate_index_finds_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index, "MOST_EXACT", 50)
+    monkeypatch.setattr(sizing, "MOST_EXACT", 50)
     made = Gallery(tmp_path)
     for seed in range(1, 61):
         made.save(seed, f"{seed}.jpg", halved)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexes import faiss_file
-from indexes.base import TunedIndex, Vectors
+from indexes.arrays import Vectors
+from indexes.catalogue.records import Removed
 from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex
-from indexes.records import Removed
+from indexes.vectors import faiss_file
+from indexes.vectors.base import TunedIndex
+from indexes.vectors.faiss_index import FaissIndex
 from retrieval import open_store
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration

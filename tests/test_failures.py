@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from indexes.database import FILE_NAME
+from indexes.catalogue.database.sqlite import FILE_NAME
 from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError
 from retrieval.network import open_network

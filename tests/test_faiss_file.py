@@ -11,10 +11,10 @@ import faiss
 import numpy as np
 import pytest
 
-from indexes import faiss_file
 from indexes.errors import StoreError
-from indexes.faiss_file import delete_files, generations, load, save
-from indexes.faiss_index import FaissIndex
+from indexes.vectors import faiss_file
+from indexes.vectors.faiss_file import delete_files, generations, load, save
+from indexes.vectors.faiss_index import FaissIndex
 from tests.index_contract import CHANNELS, made
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -149,7 +149,8 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     code = (
-        "import sys, pathlib\nfrom indexes.faiss_file import save\nfrom indexes.faiss_index import FaissIndex\n"
+        "import sys, pathlib\nfrom indexes.vectors.faiss_file import save\n"
+        "from indexes.vectors.faiss_index import FaissIndex\n"
         "save(FaissIndex.empty(2), pathlib.Path(sys.argv[1]), 'o', '1')"
     )
     last = run_unprivileged(code, closed).stderr.splitlines()[-1]

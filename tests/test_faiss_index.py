@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from indexes.base import NONE, Ids, Vectors
-from indexes.faiss_index import EXACT, MOST_EXACT, FaissIndex, list_count, sample_size, unit
+from indexes.arrays import Ids, Vectors, unit
+from indexes.vectors.base import NONE
+from indexes.vectors.faiss_index import EXACT, FaissIndex
+from indexes.vectors.sizing import MOST_EXACT, list_count, sample_size
 from tests.index_contract import CHANNELS, IndexContract
 
 COUNT = 4000

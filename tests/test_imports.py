@@ -55,7 +55,7 @@ def test_query_and_index_load_no_torch(indexed: Indexed, tmp_path: Path) -> None
 def test_a_calibration_and_its_page_load_no_network(tmp_path: Path) -> None:
     a_catalogue(tmp_path / "store", classes(3, 10)).close()
     code = (
-        "import sys\nfrom pathlib import Path\nfrom indexes.catalogue import Catalogue\n"
+        "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
         "from retrieval.calibrate import calibrate\nfrom retrieval.calibration_page import calibration_page\n"
         "from tests.labelled import a_bundle\nstore = Path(sys.argv[1])\n"
         "calibration_page(store, calibrate(Catalogue(store), a_bundle()))\nprint(*sys.modules)"

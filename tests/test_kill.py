@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.bundle import find_bundle
 from retrieval.network import open_network

@@ -23,7 +23,8 @@ WINGS = (  # those of one line stand side by side and do not know each other
     ("retrieval.model",),
     ("retrieval.sources",),
     ("retrieval.common",),
-    ("indexes.catalogue", "indexes.vectors"),
+    ("indexes.vectors",),
+    ("indexes.catalogue",),
     ("indexes.arrays", "indexes.errors"),
 )
 FILES = [ROOT / "cli.py", *sorted((ROOT / "retrieval").rglob("*.py")), *sorted((ROOT / "indexes").rglob("*.py"))]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event
 
-from indexes import migrations
-from indexes.catalogue import Catalogue
-from indexes.database import FILE_NAME, Database
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database import migrations
+from indexes.catalogue.database.migrations import MIGRATIONS, migrate, pending
+from indexes.catalogue.database.schema import Base
+from indexes.catalogue.database.sqlite import FILE_NAME, Database
+from indexes.catalogue.records import Counts
 from indexes.errors import StoreError
-from indexes.migrations import MIGRATIONS, migrate, pending
-from indexes.records import Counts
-from indexes.schema import Base
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _FIRST = [
@@ -160,7 +160,7 @@ def test_an_older_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE migrations (name VARCHAR PRIMARY KEY)")
     folder.chmod(0o500)
-    code = "import sys, pathlib, indexes.catalogue as c\nc.Catalogue(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib, indexes.catalogue.catalogue as c\nc.Catalogue(pathlib.Path(sys.argv[1]))"
     done = run_unprivileged(code, folder)
     folder.chmod(0o700)
     assert done.stderr.splitlines()[-1] == (

@@ -21,8 +21,8 @@ need_milvus()
 
 _IMPATIENT = """
 import cli
-import indexes.milvus_server
-indexes.milvus_server._PATIENCE = 0.5
+import indexes.vectors.milvus_connection
+indexes.vectors.milvus_connection._PATIENCE = 0.5
 cli.main()
 """
 FOLDERS = ("apples", "l'\"é\\", "cats")

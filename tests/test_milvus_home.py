@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexes import faiss_index, milvus_server
-from indexes.base import Ids, TunedIndex, Vectors
-from indexes.catalogue import Catalogue
+from indexes.arrays import Ids, Vectors
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
 from indexes.errors import StoreError
-from indexes.homes import choose_home, home_of, index_address, leave_former_home
-from indexes.milvus_home import MilvusHome
-from indexes.milvus_index import MilvusIndex
-from indexes.records import NewPicture
+from indexes.vectors import milvus_connection, sizing
+from indexes.vectors.base import TunedIndex
+from indexes.vectors.milvus_index import MilvusIndex
+from indexes.vectors.milvus_storage import MilvusHome
+from indexes.vectors.storage import choose_home, home_of, index_address, leave_former_home
 from retrieval import upkeep
 from retrieval.head import Head
 from retrieval.tune import tune
@@ -63,7 +64,7 @@ def catalogue(tmp_path: Path, server: Process, client: MilvusClient) -> Iterator
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milvus_server, "_PATIENCE", 0.5)
+    monkeypatch.setattr(milvus_connection, "_PATIENCE", 0.5)
 
 
 def record(catalogue: Catalogue, start: int, vectors: Vectors, root: bytes = b"/g") -> None:
@@ -224,7 +225,7 @@ def test_vectors_that_are_lacking_are_noticed_when_it_changes(catalogue: Catalog
 def test_an_index_that_no_longer_suits_is_made_anew(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_index, "MOST_EXACT", COUNT)
+    monkeypatch.setattr(sizing, "MOST_EXACT", COUNT)
     index = opened(catalogue)
     assert index.kind == "Milvus FLAT"
     index.close()
@@ -404,7 +405,7 @@ def test_a_server_that_stays_away_is_told_and_nothing_is_lost(
 ) -> None:
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(milvus_server, "_PATIENCE", 0.5)
+            patch.setattr(milvus_connection, "_PATIENCE", 0.5)
             with pytest.raises(StoreError) as told:
                 open_index(catalogue, MODEL, must_save=True, advance=lambda pictures: server.kill())
             with pytest.raises(StoreError, match="cannot be reached"):
@@ -477,7 +478,7 @@ def test_a_file_that_is_open_elsewhere_is_told(
 
     choose_home(catalogue, MODEL, "milvus:./index.db")
     (catalogue.folder / "index.db").mkdir(exist_ok=True)
-    monkeypatch.setattr(milvus_server, "_PATIENCE", 0.5)
+    monkeypatch.setattr(milvus_connection, "_PATIENCE", 0.5)
     with open(catalogue.folder / "index.db" / "LOCK", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match=r"milvus:\./index\.db is open in another process"):

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexes import faiss_index
-from indexes.base import Ids, Vectors
+from indexes.arrays import Ids, Vectors, unit
 from indexes.errors import StoreError
-from indexes.faiss_index import unit
-from indexes.milvus_home import MilvusHome
-from indexes.milvus_index import MilvusIndex
-from indexes.milvus_server import _Once, server_at
+from indexes.vectors import sizing
+from indexes.vectors.milvus_connection import _Once, server_at
+from indexes.vectors.milvus_index import MilvusIndex
+from indexes.vectors.milvus_storage import MilvusHome
 from tests.index_contract import CHANNELS, IndexContract, made
 from tests.milvus import Process, address_of, always, home_at, need_milvus, no_sample, serving
 from tests.test_faiss_index import clustered
@@ -98,9 +97,9 @@ def test_portions_give_what_one_message_gives(server: Process, tmp_path: Path, m
     index, ids, vectors = filled(home)
     queries, among = made(9, seed=5), ids[::2]
     whole, restricted = index.search(queries, 10), index.search(queries, 10, among)
-    monkeypatch.setattr("indexes.milvus_index._IDS", 7)
-    monkeypatch.setattr("indexes.milvus_index._ROWS", 4 * CHANNELS * 6)
-    monkeypatch.setattr("indexes.milvus_index._ANSWERS", 20)
+    monkeypatch.setattr("indexes.vectors.milvus_index._IDS", 7)
+    monkeypatch.setattr("indexes.vectors.milvus_index._ROWS", 4 * CHANNELS * 6)
+    monkeypatch.setattr("indexes.vectors.milvus_index._ANSWERS", 20)
     for found, expected in ((index.search(queries, 10), whole), (index.search(queries, 10, among), restricted)):
         assert found[1].tolist() == expected[1].tolist()
         np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
@@ -143,7 +142,7 @@ def test_a_message_of_which_the_answer_was_lost_doubles_nothing(
 
 
 def test_many_pictures_are_in_lists(server: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index, "MOST_EXACT", 400)
+    monkeypatch.setattr(sizing, "MOST_EXACT", 400)
     home = home_at(server.address, tmp_path)
     vectors, ids = clustered(1000), np.arange(1000, dtype=np.int64)
     index = home.new(64, 1000, no_sample)

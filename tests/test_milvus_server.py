@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from indexes import milvus_server
 from indexes.errors import StoreError
-from indexes.milvus_server import Server, _Once, server_at
+from indexes.vectors import milvus_connection
+from indexes.vectors.milvus_connection import Server, _Once, server_at
 from tests.milvus import address_of, need_milvus
 
 need_milvus()
@@ -50,7 +50,7 @@ class Client:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(milvus_server, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(milvus_connection, "_FIRST_PAUSE", 0.001)
     return Server(address_of(ADDRESS), tmp_path)
 
 
@@ -141,11 +141,11 @@ def test_a_call_that_fails_late_is_made_again_all_the_same(server: Server, monke
 
 
 def test_pauses_double_and_are_drawn_by_chance() -> None:
-    pauses = milvus_server._pauses()
+    pauses = milvus_connection._pauses()
     drawn = [next(pauses) for _ in range(12)]
     longest = [min(0.1 * 2**number, 4.0) for number in range(12)]
     assert all(most / 2 <= pause <= most for pause, most in zip(drawn, longest, strict=True))
-    assert next(milvus_server._pauses()) != next(milvus_server._pauses())
+    assert next(milvus_connection._pauses()) != next(milvus_connection._pauses())
 
 
 def test_one_connection_is_shared_until_the_last_gives_it_back(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.addresses import located
 from retrieval.bundle import Bundle
 from retrieval.commands.asking import _source

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from indexes.catalogue.database_url import FILE_NAME, VARIABLE, agreed, keep_place, kept_place, place_of
+from indexes.catalogue.open_database import is_store, open_database
 from indexes.errors import StoreError
-from indexes.opening import is_store, open_database
-from indexes.place import FILE_NAME, VARIABLE, agreed, keep_place, kept_place, place_of
 
 ADDRESS = "postgresql://ada:p%40ss@db.example:5433/pictures?sslmode=require&schema=cats"
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes import again, migrations
-from indexes import catalogue as catalogue_module
-from indexes.catalogue import Catalogue
+from indexes.catalogue import catalogue as catalogue_module
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database import migrations, retry
+from indexes.catalogue.database.migrations import MIGRATIONS
+from indexes.catalogue.database.schema import Base
+from indexes.catalogue.database_url import FILE_NAME, VARIABLE
+from indexes.catalogue.recording import record_pictures
+from indexes.catalogue.records import NewPicture, Selection
 from indexes.errors import LostError, StoreError
-from indexes.migrations import MIGRATIONS
-from indexes.place import FILE_NAME, VARIABLE
-from indexes.recording import record_pictures
-from indexes.records import NewPicture, Selection
-from indexes.schema import Base
 from tests.postgres import Server
 
 MODEL = "model-a"
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         "postgresql://ada@127.0.0.1:1/pictures cannot be reached (Connection refused): start the server, or check the"
         " address"
     )
-    assert time.perf_counter() - started < again.PATIENCE
+    assert time.perf_counter() - started < retry.PATIENCE
     assert not (tmp_path / "store").exists()
 
 
@@ -276,7 +276,7 @@ def test_a_transaction_that_is_cut_leaves_nothing(postgres: Server, catalogue: C
 def test_a_batch_that_is_cut_is_recorded_once(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indexes import recording
+    from indexes.catalogue import recording
 
     send, cut = recording._send, [True]
 
@@ -312,7 +312,7 @@ def test_a_removal_is_begun_again_but_not_done_twice(
 def test_a_server_that_stays_away_is_given_up(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(again, "PATIENCE", 1.0)
+    monkeypatch.setattr(retry, "PATIENCE", 1.0)
     postgres.control("stop", "-m", "fast")
     try:
         started = time.perf_counter()
@@ -322,7 +322,7 @@ def test_a_server_that_stays_away_is_given_up(
         for ask in (catalogue.labels, lambda: catalogue.root_of(b"/g"), lambda: catalogue.setting("model")):
             with pytest.raises(LostError):
                 ask()  # which does not wait again
-        assert time.perf_counter() - given_up < again.PATIENCE < given_up - started < 5
+        assert time.perf_counter() - given_up < retry.PATIENCE < given_up - started < 5
     finally:
         postgres.control("start")
     assert catalogue.count() == 2

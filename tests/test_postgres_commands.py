@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database_url import FILE_NAME, VARIABLE
 from indexes.errors import StoreError
-from indexes.place import FILE_NAME, VARIABLE
 from retrieval.bundle import find_bundle
 from retrieval.dataset import describe
 from retrieval.engine import Engine
@@ -27,8 +27,8 @@ from tests.test_imports import loaded
 _PICTURES = 40
 _IMPATIENT = """
 import cli
-import indexes.again
-indexes.again.PATIENCE = 2.0
+import indexes.catalogue.database.retry
+indexes.catalogue.database.retry.PATIENCE = 2.0
 cli.main()
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.bundle import find_bundle
 from retrieval.network import open_network
 from tests.command import answer, retrieve, sentence

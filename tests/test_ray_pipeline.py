@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from indexes.catalogue import Catalogue
-from indexes.records import Failed
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Failed
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
 from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, GalleryError, ModelError

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.catalogue import Catalogue
-from indexes.records import EVERYTHING, NewPicture, Selection
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import EVERYTHING, NewPicture, Selection
 from retrieval.common.errors import GalleryError
 from retrieval.selecting import selection
 from tests.postgres import AddressOf

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.engine import Engine
 from tests.command import retrieve, sentence
 from tests.served import started

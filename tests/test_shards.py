@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.shards import WHOLE, Shard, parse_shard
 from tests.command import answer, retrieve
 from tests.postgres import Server

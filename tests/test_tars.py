@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval.addresses import member_of, member_path, tar_of
 from retrieval.bundle import Bundle
 from retrieval.common.settings import MAX_MEGAPIXELS

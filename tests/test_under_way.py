@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue import Catalogue
+from indexes.catalogue.catalogue import Catalogue
 from retrieval import under_way
 from retrieval.under_way import STALE, noted, read_under_way
 from tests.postgres import AddressOf

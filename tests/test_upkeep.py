@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes import faiss_file, faiss_index
-from indexes.base import Vectors
-from indexes.catalogue import Catalogue
-from indexes.faiss_index import FaissIndex
-from indexes.records import NewPicture
+from indexes.arrays import Vectors, unit
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
+from indexes.vectors import faiss_file, sizing
+from indexes.vectors.faiss_index import FaissIndex
 from retrieval import upkeep
 from retrieval.head import Head
 from retrieval.tune import tune
@@ -29,7 +29,7 @@ CHANNELS = 64
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a thousand pictures want an approximate index."""
-    monkeypatch.setattr(faiss_index, "MOST_EXACT", 400)
+    monkeypatch.setattr(sizing, "MOST_EXACT", 400)
 
 
 @pytest.fixture
@@ -173,10 +173,10 @@ def test_recall_is_what_counting_by_hand_gives(
     told = tune(catalogue, index, head, MODEL, 0.0)[0]
     own, queries = catalogue.sample(MODEL, 100)
     ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.vectors(MODEL), strict=True))
-    units, u = faiss_index.unit(vectors), head.embed(vectors)
+    units, u = unit(vectors), head.embed(vectors)
     shares = []
     for id_, query in zip(own, queries, strict=True):
-        near = np.argsort(-units @ faiss_index.unit(query[None])[0], kind="stable")
+        near = np.argsort(-units @ unit(query[None])[0], kind="stable")
         pool = [place for place in near if ids[place] != id_][:40]
         best = sorted(pool, key=lambda place: float(np.linalg.norm(u[place] - head.embed(query))))[:10]
         found = [found for found in index.search(query[None], 41)[1][0].tolist() if found != id_][:40]

@@ -24,7 +24,7 @@ def store_folder(chosen: Path | None) -> Path:
 def check_index(address: str | None, store: Path) -> None:
     """Raises BadParameter where that is no place for an index, and StoreError where it cannot be reached."""
     if address is not None:
-        from indexes.homes import check_address
+        from indexes.vectors.storage import check_address
 
         try:
             check_address(address, store)

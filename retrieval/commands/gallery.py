@@ -62,8 +62,8 @@ def index(
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
-    from indexes.opening import is_store
-    from indexes.place import VARIABLE
+    from indexes.catalogue.database_url import VARIABLE
+    from indexes.catalogue.open_database import is_store
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.galleries import count_met, resolve_gallery
     from retrieval.progress import Bar
@@ -117,7 +117,7 @@ def status(
 
     Example: `retrieve status --failures`
     """
-    from indexes.catalogue import Catalogue
+    from indexes.catalogue.catalogue import Catalogue
     from retrieval.answers import status_json
 
     catalogue = Catalogue(store_folder(store))
@@ -200,7 +200,7 @@ def calibrate(
 
 
 def _take_calibration_back(store: Path, as_json: bool) -> None:
-    from indexes.catalogue import Catalogue
+    from indexes.catalogue.catalogue import Catalogue
     from retrieval.calibration import drop_calibration
 
     catalogue = Catalogue(store)
@@ -223,7 +223,7 @@ def remove(
 
     Example: `retrieve remove ~/Pictures/private`
     """
-    from indexes.catalogue import Catalogue
+    from indexes.catalogue.catalogue import Catalogue
     from retrieval.indexing import remove as take_out
 
     catalogue = Catalogue(store_folder(store))

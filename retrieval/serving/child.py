@@ -65,7 +65,7 @@ def _set_up(terms: Terms, shared: Common) -> None:
 def _serve(
     opening: Opening, terms: Terms, shared: Common, listening: socket.socket, on_started: Callable[[], None]
 ) -> None:
-    from indexes.homes import is_for_one_process
+    from indexes.vectors.storage import is_for_one_process
     from retrieval.network import limit_threads
     from retrieval.serving.app import make_app
     from retrieval.serving.running import run

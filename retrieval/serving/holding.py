@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from indexes.records import Selection
+from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
 from retrieval.common.text import safe_name
 from retrieval.selecting import selection

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from indexes.records import Listed
+from indexes.catalogue.records import Listed
 from retrieval.addresses import located
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.errors import PictureError

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.records import Listed, Selection
+from indexes.catalogue.records import Listed, Selection
 from retrieval.addresses import Place, located
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import POOL, SLOW_METHODS, How

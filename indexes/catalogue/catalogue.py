@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from indexes.again import again
-from indexes.below import below, holds, inside, parents
-from indexes.changes import forget_changes, has_changed, new_generation
-from indexes.dialects import dialect_of, portions
-from indexes.lookups import Lookups
-from indexes.recording import label_of, record_pictures
-from indexes.records import Failed, NewPicture, Removed
-from indexes.schema import Archive, Change, Failure, Picture, Root, Setting
+from indexes.catalogue.database.dialects import dialect_of, portions
+from indexes.catalogue.database.retry import again
+from indexes.catalogue.database.schema import Archive, Change, Failure, Picture, Root, Setting
+from indexes.catalogue.journal import forget_changes, has_changed, new_generation
+from indexes.catalogue.lookups import Lookups
+from indexes.catalogue.paths import below, holds, inside, parents
+from indexes.catalogue.recording import label_of, record_pictures
+from indexes.catalogue.records import Failed, NewPicture, Removed
 
 _SET = text(
     "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"

@@ -14,11 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from indexes.again import again
-from indexes.dialects import POSTGRES
+from indexes.catalogue.database.dialects import POSTGRES
+from indexes.catalogue.database.migrations import migrate, pending
+from indexes.catalogue.database.retry import again
+from indexes.catalogue.database_url import VARIABLE, Place
 from indexes.errors import LostError, StoreError
-from indexes.migrations import migrate, pending
-from indexes.place import VARIABLE, Place
 
 if TYPE_CHECKING:
     import psycopg

@@ -7,9 +7,9 @@ import secrets
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select
 
-from indexes.dialects import dialect_of
-from indexes.records import Changes
-from indexes.schema import Change, Generation
+from indexes.catalogue.database.dialects import dialect_of
+from indexes.catalogue.database.schema import Change, Generation
+from indexes.catalogue.records import Changes
 
 
 def new_generation(connection: Connection) -> str:

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexes.address import Address
 from indexes.errors import StoreError
+from indexes.vectors.index_address import Address
 
 T = TypeVar("T")
 

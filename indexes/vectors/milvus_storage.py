@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from indexes import faiss_index
-from indexes.base import Vectors
+from indexes.arrays import Vectors
 from indexes.errors import StoreError
-from indexes.faiss_index import list_count
-from indexes.milvus_index import Collection, Labels, MilvusIndex
-from indexes.milvus_server import LONG, NOT_FOUND, Server, code_of
+from indexes.vectors import sizing
+from indexes.vectors.milvus_connection import LONG, NOT_FOUND, Server, code_of
+from indexes.vectors.milvus_index import Collection, Labels, MilvusIndex
+from indexes.vectors.sizing import list_count
 
 _STORE, _LISTS, _GENERATION, _UNTIL, _SIGN = (
     f"retrieve.{name}" for name in ("store", "lists", "generation", "until", "sign")
@@ -84,7 +84,7 @@ class MilvusHome:
         """The server learns its lists by itself, of its own sample."""
         whole = self._whole()
         free = next(name for name in self._names if whole is None or name != whole.name)
-        lists = list_count(count) if count > faiss_index.MOST_EXACT else 0
+        lists = list_count(count) if count > sizing.MOST_EXACT else 0
         collection = Collection(free, channels, lists)
 
         def make(client: Any, again: bool) -> None:

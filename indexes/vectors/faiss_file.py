@@ -15,7 +15,7 @@ from pathlib import Path
 import faiss
 
 from indexes.errors import StoreError
-from indexes.faiss_index import FaissIndex
+from indexes.vectors.faiss_index import FaissIndex
 
 _SUFFIX = ".faiss"
 _UNFINISHED = "writing-"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from indexes import database
-from indexes.database import Database, has_file, make_folder
-from indexes.dialects import Transactions
+from indexes.catalogue.database import sqlite
+from indexes.catalogue.database.dialects import Transactions
+from indexes.catalogue.database.sqlite import Database, has_file, make_folder
+from indexes.catalogue.database_url import agreed, keep_place, kept_place
 from indexes.errors import StoreError
-from indexes.place import agreed, keep_place, kept_place
 
 
 def is_store(folder: Path) -> bool:
@@ -22,11 +22,11 @@ def open_database(folder: Path, create: bool = False, address: str | None = None
     if address is not None:
         if place is None and has_file(folder):
             raise StoreError(
-                f"{folder} has its catalogue in {database.FILE_NAME}: leave out --catalogue, or choose another store"
+                f"{folder} has its catalogue in {sqlite.FILE_NAME}: leave out --catalogue, or choose another store"
                 " with --store"
             )
         place, kept = agreed(folder, place, address), place
-        from indexes.postgres import Postgres
+        from indexes.catalogue.database.postgres import Postgres
 
         opened = Postgres(place)
         if create and kept is None:
@@ -35,6 +35,6 @@ def open_database(folder: Path, create: bool = False, address: str | None = None
         return opened
     if place is None:
         return Database(folder, create)
-    from indexes.postgres import Postgres
+    from indexes.catalogue.database.postgres import Postgres
 
     return Postgres(place)

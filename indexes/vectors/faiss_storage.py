@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from indexes import faiss_file, faiss_index
-from indexes.base import Vectors
-from indexes.faiss_index import FaissIndex, sample_size
+from indexes.arrays import Vectors
+from indexes.vectors import faiss_file, sizing
+from indexes.vectors.faiss_index import FaissIndex
+from indexes.vectors.sizing import sample_size
 
 
 class FaissHome:
@@ -34,7 +35,7 @@ class FaissHome:
         return faiss_file.load(self._folder, self._fingerprint, generation, changeable=True)
 
     def new(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> FaissIndex:
-        if count > faiss_index.MOST_EXACT:
+        if count > sizing.MOST_EXACT:
             return FaissIndex.trained(sample(sample_size(count)), count)
         return FaissIndex.empty(channels, count)
 

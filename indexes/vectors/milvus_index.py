@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes import faiss_index
-from indexes.base import NONE, Ids, Vectors
+from indexes.arrays import Ids, Vectors, unit
 from indexes.errors import StoreError
-from indexes.faiss_index import list_count, unit
-from indexes.milvus_server import LONG, NOT_FOUND, NOT_LOADED, Server, code_of
+from indexes.vectors.base import NONE
+from indexes.vectors.milvus_connection import LONG, NOT_FOUND, NOT_LOADED, Server, code_of
+from indexes.vectors.sizing import FIRST_PROBES, still_suits
 
 Labels = Callable[[Ids], dict[int, str]]
 """The labels of pictures by their ids; a picture that has none is not in it."""
@@ -26,8 +25,6 @@ _ROWS = 8 << 20  # bytes of vectors in a message; Milvus takes 64 MB
 _IDS = 10_000  # in one expression
 _ANSWERS = 200_000  # of all queries of a message
 _MOST_HITS = 16_384  # that Milvus gives of a query
-_FIRST_PROBES = 32
-_GROWTH = 4  # an index is made anew once it holds so many times what its lists were made for
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class MilvusIndex:
         self._labels = labels
         self._where = where
         self._begin: Callable[[], None] | None = begin
-        self._probes = min(_FIRST_PROBES, collection.lists)
+        self._probes = min(FIRST_PROBES, collection.lists)
         self.collection = collection
 
     @property
@@ -86,9 +83,7 @@ class MilvusIndex:
         self._probes = min(max(lists, 1), self.lists)
 
     def suits(self, count: int) -> bool:
-        if self.is_exact:
-            return count <= faiss_index.MOST_EXACT
-        return count > faiss_index.MOST_EXACT // 2 and list_count(count) <= math.sqrt(_GROWTH) * self.lists
+        return still_suits(count, self.lists)
 
     def close(self) -> None:
         self._server.release()

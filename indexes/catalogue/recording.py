@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from indexes.dialects import portions
-from indexes.records import NewPicture
-from indexes.schema import Descriptor, Picture
+from indexes.catalogue.database.dialects import portions
+from indexes.catalogue.database.schema import Descriptor, Picture
+from indexes.catalogue.records import NewPicture
 
 if TYPE_CHECKING:
     import psycopg

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, Engine, insert, inspect, select
 
-from indexes import postgres_tables
+from indexes.catalogue.database import postgres_migrations
+from indexes.catalogue.database.schema import Base, Migration
 from indexes.errors import StoreError
-from indexes.schema import Base, Migration
 
 Change = Callable[[Connection], None]
 
@@ -34,7 +34,7 @@ def _first(connection: Connection) -> None:
         " fingerprint VARCHAR NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (picture_id, fingerprint))",
         "CREATE TABLE failures (path BLOB PRIMARY KEY, reason VARCHAR NOT NULL)",
     )
-    _run(connection, sqlite, postgres_tables.FIRST)
+    _run(connection, sqlite, postgres_migrations.FIRST)
 
 
 def _counters(connection: Connection) -> None:
@@ -57,7 +57,7 @@ def _counters(connection: Connection) -> None:
         " UPDATE roots SET pictures = pictures + 1 - NEW.missing, missing = missing + NEW.missing"
         " WHERE id = NEW.root_id; END",
     )
-    _run(connection, sqlite, postgres_tables.COUNTERS)
+    _run(connection, sqlite, postgres_migrations.COUNTERS)
 
 
 def _journal(connection: Connection) -> None:
@@ -73,7 +73,7 @@ def _journal(connection: Connection) -> None:
         "CREATE TRIGGER pictures_missing AFTER UPDATE OF missing ON pictures WHEN OLD.missing <> NEW.missing BEGIN"
         " INSERT INTO changes (picture_id) VALUES (NEW.id); END",
     )
-    _run(connection, sqlite, postgres_tables.JOURNAL)
+    _run(connection, sqlite, postgres_migrations.JOURNAL)
 
 
 def _versions(connection: Connection) -> None:
@@ -84,7 +84,7 @@ def _versions(connection: Connection) -> None:
         "CREATE INDEX pictures_scan ON pictures (path, size, mtime, version, missing)",
         "CREATE TABLE archives (path BLOB PRIMARY KEY, version VARCHAR NOT NULL)",
     )
-    _run(connection, sqlite, postgres_tables.VERSIONS)
+    _run(connection, sqlite, postgres_migrations.VERSIONS)
 
 
 MIGRATIONS: tuple[tuple[str, Change], ...] = (

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, false, func, select
 
-from indexes.again import again
-from indexes.base import Ids, Vectors
-from indexes.below import below, span
-from indexes.changes import changes_since
-from indexes.dialects import portions
-from indexes.opening import open_database
-from indexes.records import Candidate, Changes, Counts, KnownFile, Listed, Selection, StoredFile, Twin
-from indexes.schema import Archive, Failure, Picture, Root, Setting
+from indexes.arrays import Ids, Vectors
+from indexes.catalogue.database.dialects import portions
+from indexes.catalogue.database.retry import again
+from indexes.catalogue.database.schema import Archive, Failure, Picture, Root, Setting
+from indexes.catalogue.journal import changes_since
+from indexes.catalogue.open_database import open_database
+from indexes.catalogue.paths import below, span
+from indexes.catalogue.records import Candidate, Changes, Counts, KnownFile, Listed, Selection, StoredFile, Twin
 
 _PAGE = 2000  # rows a query of a scan brings at once
 _CHUNK = 256  # descriptors read at once of all, as an index is built of them: what stays in a core's cache

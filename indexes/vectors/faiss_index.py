@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import NONE, Ids, Vectors
+from indexes.arrays import Ids, Vectors, unit
+from indexes.vectors.base import NONE
+from indexes.vectors.sizing import FIRST_PROBES, list_count, still_suits
 
 EXACT = "IDMap,Flat"
-MOST_EXACT = 30_000
-"""An exact search reads 5 kB a picture: about 10 ms for so many; from there on codes are used."""
-
-_LISTS_A_ROOT = 2  # lists for each unit of the root of the count: more cost more to learn than they spare
-_SAMPLES_A_LIST = 40  # FAISS warns below 39
 _ROUNDS = 8  # of k-means; more do not raise the recall
 _FLAT_LISTS = 4000  # of more lists, the nearest are found by a graph of their centroids, not one by one
-_GROWTH = 4  # an index is made anew once it holds so many times what its lists were made for
-_FIRST_PROBES = 32  # lists looked into before anything was measured
 
 
 class FaissIndex:
@@ -53,7 +47,7 @@ class FaissIndex:
         made = cls(faiss.index_factory(channels, _kind(channels, list_count(count)), faiss.METRIC_L2))
         made._lists.cp.niter = _ROUNDS
         made.faiss.train(unit(sample))
-        made.probes = _FIRST_PROBES
+        made.probes = FIRST_PROBES
         return made
 
     @property
@@ -87,9 +81,7 @@ class FaissIndex:
 
     def suits(self, count: int) -> bool:
         """Whether so many descriptors still want an index of this kind and size."""
-        if self.is_exact:
-            return count <= MOST_EXACT
-        return count > MOST_EXACT // 2 and list_count(count) <= math.sqrt(_GROWTH) * self.lists
+        return still_suits(count, self.lists)
 
     def close(self) -> None:
         """Nothing: its memory goes with it."""
@@ -127,19 +119,3 @@ class FaissIndex:
 def _kind(channels: int, lists: int) -> str:
     graph = "_HNSW32" if lists > _FLAT_LISTS else ""
     return f"RR{channels},IVF{lists}{graph},RaBitQ4"
-
-
-def list_count(count: int) -> int:
-    """How many inverted lists suit so many descriptors."""
-    return max(1, round(_LISTS_A_ROOT * math.sqrt(count)))
-
-
-def sample_size(count: int) -> int:
-    """How many descriptors an index for so many learns from."""
-    return min(count, _SAMPLES_A_LIST * list_count(count))
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Vectors brought to length 1, float32; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

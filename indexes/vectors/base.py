@@ -9,8 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-Ids = NDArray[np.int64]
+from indexes.arrays import Ids, Vectors
 
 NONE = -1
 """What fills up a row of ids where fewer were found than asked for."""

@@ -7,14 +7,15 @@ import secrets
 from contextlib import closing
 from pathlib import Path
 
-from indexes.address import FAISS, Address, parse
-from indexes.base import Ids, IndexHome
-from indexes.catalogue import Catalogue
+from indexes.arrays import Ids
+from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.faiss_file import delete_files
-from indexes.faiss_home import FaissHome
-from indexes.milvus_home import MilvusHome
-from indexes.milvus_server import server_at
+from indexes.vectors.base import IndexHome
+from indexes.vectors.faiss_file import delete_files
+from indexes.vectors.faiss_storage import FaissHome
+from indexes.vectors.index_address import FAISS, Address, parse
+from indexes.vectors.milvus_connection import server_at
+from indexes.vectors.milvus_storage import MilvusHome
 
 _INDEX, _BEFORE, _STORE = "index", "index_before", "store"  # settings of the catalogue
 

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from indexes.dialects import SQLITE
+from indexes.catalogue.database.dialects import SQLITE
+from indexes.catalogue.database.migrations import migrate, pending
 from indexes.errors import StoreError
-from indexes.migrations import migrate, pending
 
 FILE_NAME = "catalogue.sqlite"
 _LOCK = "index.lock"

@@ -1,0 +1,15 @@
+"""The arrays that indexes and catalogue exchange."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors brought to length 1, float32; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The catalogue: what a store knows of its pictures, in a database."""

@@ -1,0 +1,1 @@
+"""The database under the catalogue: SQLite or PostgreSQL, tables, migrations, retries."""
