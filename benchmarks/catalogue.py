@@ -34,9 +34,11 @@ from indexes.catalogue.records import NewPicture
 from retrieval.head import Array
 from retrieval.indexing import index_galleries
 from retrieval.network import Features
-from retrieval.pictures import Pixels, content_hash, open_file
+from retrieval.pictures import Pixels
 from retrieval.pipeline import BATCH, LocalPipeline
-from retrieval.walk import Found, walk
+from retrieval.sources.entries import Found
+from retrieval.sources.files import content_hash, open_file
+from retrieval.sources.local import walk
 
 FILES = 100_000
 ROWS = (10_000, 100_000, 1_000_000)

@@ -12,7 +12,7 @@ import numpy as np
 from machine import cores
 from PIL import Image, ImageOps
 
-from retrieval.pictures import is_picture_name
+from retrieval.sources.files import is_picture_name
 
 GENERATED_CLASSES = 5
 LARGE = (4000, 3000)

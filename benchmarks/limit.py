@@ -20,8 +20,9 @@ from machine import timed
 
 from retrieval.bundle import find_bundle
 from retrieval.network import Network, open_network
-from retrieval.pictures import Pixels, content_hash, load, open_file, read, to_pixels
+from retrieval.pictures import Pixels, load, read, to_pixels
 from retrieval.pipeline import BATCH
+from retrieval.sources.files import content_hash, open_file
 
 AT_MOST = 1024  # pictures, so that their pixels fit into memory
 

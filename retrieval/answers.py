@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.storage import index_address
-from retrieval.addresses import gallery_name, located
 from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
@@ -23,6 +22,7 @@ from retrieval.measure import Measured, Terms
 from retrieval.queries import Result
 from retrieval.search import Hit
 from retrieval.shown import PairFiles
+from retrieval.sources.location import gallery_name, located
 from retrieval.tuning import read_tuning
 from retrieval.under_way import read_under_way
 from retrieval.verify import Verification

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from retrieval.common.settings import release_of
 from retrieval.pictures import PictureInfo
-from retrieval.reading import bytes_held
-from retrieval.walk import Found
+from retrieval.sources.entries import Found
+from retrieval.sources.files import bytes_held
 
 BLOCK = 32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
 _MOST_BYTES = 2**26  # of them that a worker holds at once, of each of the blocks that it is at

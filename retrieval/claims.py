@@ -13,7 +13,7 @@ from retrieval.blocks import Block, Broken, Brought
 from retrieval.head import Array
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch, Read, info_of
-from retrieval.walk import Found
+from retrieval.sources.entries import Found
 
 _REMEMBERED = 1024  # contents that came back, and are perhaps not yet in the catalogue
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.addresses import is_address
 from retrieval.bundle import Bundle, ModelCard
 from retrieval.cam import Asked
 from retrieval.common.errors import PictureError
@@ -22,7 +21,9 @@ from retrieval.correspond import correspond
 from retrieval.explain import Explanation, explain_pairs, facing
 from retrieval.head import Array, Head
 from retrieval.network import Features, Network, open_network
-from retrieval.pictures import Pixels, Source, bytes_at, load, normalise
+from retrieval.pictures import Pixels, Source, load, normalise
+from retrieval.sources.files import bytes_at
+from retrieval.sources.location import is_address
 from retrieval.verify import verify
 
 _BATCH = 32

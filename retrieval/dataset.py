@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.addresses import Place
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Step
 from retrieval.engine import Engine
 from retrieval.head import Array
 from retrieval.scan import Advance
+from retrieval.sources.location import Place
 
 
 @dataclass(frozen=True)

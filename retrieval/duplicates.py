@@ -13,11 +13,11 @@ from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
 from indexes.vectors.base import VectorIndex
-from retrieval.addresses import Place, located
 from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
 from retrieval.glances import Glances, fault, files_of
 from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.head import Array
+from retrieval.sources.location import Place, located
 from retrieval.stars import Places, stars
 
 Stage = Callable[[str, int], None]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from retrieval.addresses import Place
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name, told_bytes
 from retrieval.duplicates_tables import total
 from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.overlay import display_picture
 from retrieval.page import document, figure_html, name_html
+from retrieval.sources.location import Place
 
 GROUPS, MEMBERS = 200, 12
 """How many groups a page shows, and pictures of each; a picture takes 20 kB."""

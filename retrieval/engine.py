@@ -8,18 +8,18 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from indexes.vectors.storage import leave_former_home
-from retrieval.addresses import Place, gallery_name, located
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Stage
 from retrieval.common.settings import RECALL, RunsOn
 from retrieval.duplicates import ANY, Rules, find_duplicates
-from retrieval.galleries import resolve_gallery
 from retrieval.groups import Duplicates
 from retrieval.indexing import IndexReport, index_galleries, outermost, remove
 from retrieval.pipeline import LocalPipeline, Pipeline
 from retrieval.queries import Queries
 from retrieval.scan import Advance
 from retrieval.shards import WHOLE, Shard
+from retrieval.sources.gallery import resolve_gallery
+from retrieval.sources.location import Place, gallery_name, located
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.under_way import noted

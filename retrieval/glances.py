@@ -12,12 +12,12 @@ import numpy as np
 from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import StoredFile
-from retrieval.addresses import Address, Place, located
 from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
 from retrieval.candidates import Contents, Pairs
 from retrieval.common.errors import PictureError
 from retrieval.head import Array
 from retrieval.pictures import read
+from retrieval.sources.location import Address, Place, located
 
 _THREADS = 2
 _IN_MEMORY = 20_000  # 100 MB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retrieval.addresses import Place
+from retrieval.sources.location import Place
 
 
 class Kind(StrEnum):

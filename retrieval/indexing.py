@@ -17,11 +17,11 @@ from indexes.errors import StoreError
 from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.addresses import LIST, TAR, Place, is_address, located, told_place
-from retrieval.galleries import gallery_at
 from retrieval.pipeline import Pipeline
 from retrieval.scan import Advance, Scan, Tally
 from retrieval.shards import WHOLE, Shard
+from retrieval.sources.gallery import gallery_at
+from retrieval.sources.location import LIST, TAR, Place, is_address, located, told_place
 from retrieval.upkeep import open_index
 
 

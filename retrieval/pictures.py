@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
-import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,19 +21,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from retrieval.addresses import is_address, member_of
-from retrieval.common.errors import PictureError, RetrievalError, cannot_read
+from retrieval.common.errors import PictureError, RetrievalError
 from retrieval.common.settings import Preprocessing, max_pixels
+from retrieval.sources.files import File, open_file
 
 Pixels = NDArray[np.uint8]
-File = io.BufferedReader | io.BytesIO
 Source = str | os.PathLike[str] | bytes | Image.Image | Pixels
 """A picture as a path, as the bytes of a file, as a PIL image, or as an (H, W, 3) uint8 array."""
-
-_ENDINGS = (
-    "jpg jpeg jpe jfif mpo png apng webp gif avif heic heif hif tif tiff bmp dib jp2 j2k jpf jpx j2c ppm pgm pbm pnm"
-)
-SUFFIXES = frozenset("." + ending for ending in _ENDINGS.split())
 _FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"),
     WebPImagePlugin.WebPImageFile.format,
@@ -61,58 +52,6 @@ class PictureInfo:
     taken_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
-
-
-def is_picture_name(path: os.PathLike[str] | str) -> bool:
-    """Whether the name ends like a picture that can be opened (any case)."""
-    return os.path.splitext(os.fspath(path))[1].lower() in SUFFIXES
-
-
-def bytes_at(address: str, size: int | None = None) -> bytes:
-    """What lies at an address, whole: an object, a page, or a member of a tar. Raises PictureError.
-
-    Where its size is not known, it is asked for before: what is too large is not fetched.
-    """
-    member = member_of(address)
-    if member is None:
-        from retrieval.remote import fetched
-
-        return fetched(address, size)
-    if is_address(member.tar):
-        from retrieval.remote import fetched
-
-        return fetched(member.tar, member.size, member.start)
-    with open_file(member.tar) as tar:
-        tar.seek(member.start)
-        return tar.read(member.size)
-
-
-@contextmanager
-def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
-    """A regular file opened for reading, or what lies at an address; anything else raises PictureError."""
-    address = os.fspath(path)
-    if isinstance(address, str) and is_address(address):
-        yield io.BytesIO(bytes_at(address))
-        return
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise PictureError("is not a regular file")
-        with open(path, "rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        reason = "is a link to nothing" if os.path.islink(path) else "does not exist"
-        raise PictureError(reason) from error
-    except ValueError as error:
-        raise PictureError("has a name that no file can have") from error
-    except OSError as error:
-        raise cannot_read(error) from error
-
-
-def content_hash(file: File) -> bytes:
-    """SHA-256 of the whole file (32 bytes); the file is left at its start."""
-    digest = hashlib.file_digest(file, "sha256").digest()
-    file.seek(0)
-    return digest
 
 
 def read(source: Source | File, least_side: int | None = None) -> tuple[Image.Image, PictureInfo]:

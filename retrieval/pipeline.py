@@ -12,13 +12,12 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, NewPicture, Twin
 from retrieval.common.errors import PictureError
 from retrieval.common.parallel import ahead
-from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.network import Network
 from retrieval.pictures import PictureInfo, Pixels, load
-from retrieval.reading import bytes_held, hashed
-from retrieval.remote import answering
-from retrieval.walk import Found, Unreadable, unreadable
+from retrieval.sources.entries import Found, Unreadable, unreadable
+from retrieval.sources.files import bytes_held, fetch_ahead, hashed
+from retrieval.sources.object_store import answering
 
 BATCH = 32  # pictures of a transaction
 _AHEAD = 3 * BATCH  # files read and decoded before the network asks for them

@@ -14,7 +14,6 @@ from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.addresses import TAR, is_address, located, told_place
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
 from retrieval.bundle import Bundle
 from retrieval.claims import Claims
@@ -25,8 +24,9 @@ from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
 from retrieval.ray_desk import Desk, Question
 from retrieval.ray_worker import Worker
-from retrieval.reading import opened
-from retrieval.walk import Found, Unreadable
+from retrieval.sources.entries import Found, Unreadable
+from retrieval.sources.files import opened
+from retrieval.sources.location import TAR, is_address, located, told_place
 
 _PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them

@@ -15,12 +15,11 @@ import ray
 from retrieval.blocks import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
 from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError, PassingError, PictureError, RetrievalError
-from retrieval.fetch import fetch_ahead
 from retrieval.network import Network, open_network
-from retrieval.pictures import File, PictureInfo, Pixels, load
-from retrieval.reading import hashed
-from retrieval.remote import answering
-from retrieval.walk import Found
+from retrieval.pictures import PictureInfo, Pixels, load
+from retrieval.sources.entries import Found
+from retrieval.sources.files import File, fetch_ahead, hashed
+from retrieval.sources.object_store import answering
 
 Hashed = tuple[File, bytes]
 """A file, open at its start, and its content's SHA-256."""

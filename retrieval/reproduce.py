@@ -25,10 +25,10 @@ from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
 from retrieval.samples import DataSet, find_samples
+from retrieval.sources.local import count_files
 from retrieval.split import Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
 from retrieval.train_bundle import Watch as TrainingWatch
-from retrieval.walk import count_files
 
 DEFAULT = "default"
 _CROPS = 4  # shown, as in Figure 5

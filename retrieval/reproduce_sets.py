@@ -17,8 +17,8 @@ from retrieval.common.progress import Track
 from retrieval.compare import Comparer
 from retrieval.crop import CropReport, CropRules, crop_dataset
 from retrieval.cropped import Crop, Whole
-from retrieval.pictures import content_hash, open_file
 from retrieval.samples import DataSet
+from retrieval.sources.files import content_hash, open_file
 from retrieval.split import read_split
 
 

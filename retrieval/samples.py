@@ -16,8 +16,10 @@ from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import ahead
 from retrieval.common.progress import Advance
 from retrieval.pairs import Codes
-from retrieval.pictures import Pixels, content_hash, load, open_file
-from retrieval.walk import Found, Unreadable, walk
+from retrieval.pictures import Pixels, load
+from retrieval.sources.entries import Found, Unreadable
+from retrieval.sources.files import content_hash, open_file
+from retrieval.sources.local import walk
 
 LeftOut = tuple[tuple[Path, str], ...]
 

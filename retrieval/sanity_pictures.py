@@ -13,7 +13,8 @@ from retrieval.common.progress import Advance
 from retrieval.pairs import Codes, balanced_pairs, makes_pairs
 from retrieval.pictures import Pixels
 from retrieval.samples import LeftOut, decoded, read_ahead
-from retrieval.walk import Unreadable, walk
+from retrieval.sources.entries import Unreadable
+from retrieval.sources.local import walk
 
 
 @dataclass(frozen=True)

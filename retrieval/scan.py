@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import holds
 from indexes.catalogue.records import Failed, KnownFile
-from retrieval.addresses import Place, located, tar_of
-from retrieval.galleries import walk_gallery
 from retrieval.pipeline import IN_WORK, Batch, Pipeline
 from retrieval.shards import WHOLE, Shard
+from retrieval.sources.entries import Closed, Found, Met, Opened, Unchanged, Unreadable
+from retrieval.sources.gallery import walk_gallery
+from retrieval.sources.location import Place, located, tar_of
 from retrieval.tars_read import TarsRead
-from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable
 
 Advance = Callable[[int], None]
 """Called with the number of files that were dealt with since the last call."""

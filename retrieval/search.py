@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from indexes.arrays import Ids, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Candidate
-from retrieval.addresses import Address, Place, located
 from retrieval.explain import Explanation, Verdict, verdict_of
 from retrieval.head import Array, Head
+from retrieval.sources.location import Address, Place, located
 
 ABSENT = "the file is not there now: is its disk mounted?"
 

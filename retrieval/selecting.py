@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from indexes.catalogue.records import Selection as Selection
-from retrieval.addresses import canonical, is_address
 from retrieval.common.errors import GalleryError
+from retrieval.sources.location import canonical, is_address
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after whatever may follow a time that is cut short

@@ -16,7 +16,6 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Counts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.addresses import Address, Place, gallery_name, located, told_place
 from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.checked import HEADINGS, rows, told
@@ -29,6 +28,7 @@ from retrieval.explain import Explanation
 from retrieval.indexing import IndexReport
 from retrieval.samples import LeftOut
 from retrieval.search import Hit
+from retrieval.sources.location import Address, Place, gallery_name, located, told_place
 from retrieval.tuning import Tuning, read_tuning
 from retrieval.under_way import UnderWay, read_under_way
 from retrieval.verdicts import Confusion, Confusions

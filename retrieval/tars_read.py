@@ -10,7 +10,7 @@ from typing import TypeVar
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed
 from retrieval.common.settings import max_pixels, release_of
-from retrieval.walk import Closed, Found, Opened, Unreadable
+from retrieval.sources.entries import Closed, Found, Opened, Unreadable
 
 T = TypeVar("T", Found, Unreadable)
 

@@ -31,6 +31,7 @@ from retrieval.pairs import makes_pairs
 from retrieval.pictures import Pixels, normalise
 from retrieval.presets import Preset
 from retrieval.samples import DataSet, check_outside, find_samples, read_pixels
+from retrieval.sources.local import count_files
 from retrieval.split import (
     PART_NAMES,
     TEST,
@@ -44,7 +45,6 @@ from retrieval.split import (
     split,
 )
 from retrieval.train import SILENT, Epoch, Hooks, Part, Training
-from retrieval.walk import count_files
 
 WORK = "training"
 METRICS = "metrics.jsonl"

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
-from retrieval.galleries import count_met
+from retrieval.sources.gallery import count_met
 
 EVERY = 1.0
 """Seconds between two notes; an indexing that is done within the first leaves none."""

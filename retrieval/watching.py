@@ -18,7 +18,7 @@ from retrieval.network import PREPARE_STEPS
 from retrieval.progress import Bar
 from retrieval.samples import DataSet, find_samples
 from retrieval.scan import Advance
-from retrieval.walk import count_files
+from retrieval.sources.local import count_files
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch
     from retrieval.train_bundle import Watch

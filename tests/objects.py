@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from retrieval import remote
+from retrieval.sources import object_store
 
 BUCKET = "pictures"
 
@@ -134,8 +134,8 @@ def objects(s3: Objects) -> Iterator[Objects]:
 
 def forget_servers() -> None:
     """Connections are made anew, with the environment's values, and no server counts as silent."""
-    remote.file_system.cache_clear()
-    remote._silent.clear()
+    object_store.file_system.cache_clear()
+    object_store._silent.clear()
     try:
         import s3fs
 

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.addresses import (
+from retrieval.common.errors import GalleryError
+from retrieval.sources.gallery import gallery_at
+from retrieval.sources.location import (
     Address,
     Member,
     canonical,
     folder_name,
     gallery_name,
     is_address,
-    is_private,
     located,
     member_of,
     member_path,
     tar_of,
     told_place,
 )
-from retrieval.common.errors import GalleryError
-from retrieval.galleries import gallery_at
+from retrieval.sources.url_safety import is_private
 
 
 @pytest.mark.parametrize("text", ["s3://b/k.jpg", "HTTPS://host/x", "tar:/a/b.tar", "memory://a", "abfs://c/x"])

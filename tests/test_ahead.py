@@ -9,14 +9,14 @@ from threading import Event
 import numpy as np
 import pytest
 
-from retrieval import fetch
 from retrieval.common import parallel as module
 from retrieval.common.parallel import ahead, threads_for
-from retrieval.fetch import fetch_ahead
 from retrieval.head import Array
 from retrieval.pictures import Pixels
 from retrieval.pipeline import LocalPipeline
-from retrieval.walk import Found
+from retrieval.sources import files
+from retrieval.sources.entries import Found
+from retrieval.sources.files import fetch_ahead
 from tests.test_object_galleries import png
 
 
@@ -63,9 +63,9 @@ def remote_files(count: int, size: int) -> list[Found]:
 
 
 def test_files_are_fetched_in_order_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "bytes_at", lambda place, size: place.encode())
-    files = list(fetch_ahead(remote_files(100, 1)))
-    assert [file.content() for file in files if file.content] == [file.path for file in files]
+    monkeypatch.setattr(files, "bytes_at", lambda place, size: place.encode())
+    fetched = list(fetch_ahead(remote_files(100, 1)))
+    assert [file.content() for file in fetched if file.content] == [file.path for file in fetched]
 
 
 def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.Monkey
         def describe(self, pixels: list[Pixels]) -> Array:
             return np.ones((len(pixels), 4), np.float32)
 
-    monkeypatch.setattr(fetch, "bytes_at", Content)
+    monkeypatch.setattr(files, "bytes_at", Content)
     pipeline = LocalPipeline(Nobody(), Nobody(), "f", 8)  # type: ignore[arg-type]
     batches = list(pipeline.batches(iter(remote_files(300, size))))
     assert sum(len(batch.read) for batch in batches) == 300

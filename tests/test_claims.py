@@ -13,7 +13,7 @@ from retrieval.blocks import Block, Broken, Brought, packed
 from retrieval.claims import Claims
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch
-from retrieval.walk import Found
+from retrieval.sources.entries import Found
 
 _INFO = PictureInfo(3, 2)
 

@@ -26,10 +26,10 @@ from retrieval.calibration import Calibration, drop_calibration, keep_calibratio
 from retrieval.common.errors import GalleryError, ModelError
 from retrieval.common.settings import How
 from retrieval.engine import Engine
-from retrieval.galleries import resolve_gallery
 from retrieval.head import Head
 from retrieval.indexing import remove
 from retrieval.queries import Question
+from retrieval.sources.gallery import resolve_gallery
 from retrieval.upkeep import open_index, opened_index
 from tests.conftest import blocks
 from tests.test_calibration import a_calibration
@@ -388,7 +388,7 @@ def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
     gallery = tmp_path / "closed" / "g"
     gallery.mkdir(parents=True)
     gallery.parent.chmod(0)
-    code = "import sys\nfrom retrieval.galleries import resolve_gallery\nresolve_gallery(sys.argv[1])"
+    code = "import sys\nfrom retrieval.sources.gallery import resolve_gallery\nresolve_gallery(sys.argv[1])"
     last = run_unprivileged(code, gallery).stderr.splitlines()[-1]
     gallery.parent.chmod(0o700)
     assert last.startswith(f"retrieval.errors.GalleryError: {gallery} cannot be read (Permission denied), so nothing")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.common.errors import GalleryError
-from retrieval.galleries import resolve_gallery
+from retrieval.sources.gallery import resolve_gallery
 from tests.objects import forget_servers
 
 

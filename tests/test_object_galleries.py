@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.addresses import located
 from retrieval.bundle import Bundle
 from retrieval.commands.asking import _source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
-from retrieval.pictures import open_file
+from retrieval.sources.files import open_file
+from retrieval.sources.location import located
 from tests.conftest import blocks
 from tests.objects import Objects
 
@@ -293,8 +293,8 @@ def test_a_list_from_elsewhere_leads_only_elsewhere(
     engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = objects.put("list.txt", line.encode())
-    monkeypatch.setattr("retrieval.lists.examined", lambda place: pytest.fail(f"{place} was asked for"))
-    monkeypatch.setattr("retrieval.lists._of_file", lambda line: pytest.fail(f"{line} was opened"))
+    monkeypatch.setattr("retrieval.sources.picture_list.examined", lambda place: pytest.fail(f"{place} was asked for"))
+    monkeypatch.setattr("retrieval.sources.picture_list._of_file", lambda line: pytest.fail(f"{line} was opened"))
     report = engine.index(address)
     assert report.added == 0
     assert [reason for _, reason in report.failures] == [reason]
@@ -317,7 +317,9 @@ def test_what_one_line_of_a_list_has_wrong_is_its_own(
         (b"http://a..b/x.png", "idna"),
     ]
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
-    monkeypatch.setattr("retrieval.remote.time.sleep", lambda seconds: pytest.fail("one was asked for again"))
+    monkeypatch.setattr(
+        "retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("one was asked for again")
+    )
     report = engine.index(tmp_path / "list.txt")
     assert (report.added, report.failed) == (1, len(lines) - 1)
     assert sorted(rows(engine).values(), key=str) == ["caf\ufffd"]

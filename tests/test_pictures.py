@@ -24,18 +24,8 @@ from PIL import Image, TiffImagePlugin
 from retrieval import pictures
 from retrieval.common.errors import PictureError, SettingError
 from retrieval.common.settings import Preprocessing
-from retrieval.pictures import (
-    Pixels,
-    Source,
-    content_hash,
-    is_picture_name,
-    load,
-    normalise,
-    open_file,
-    read,
-    seen_box,
-    to_pixels,
-)
+from retrieval.pictures import Pixels, Source, load, normalise, read, seen_box, to_pixels
+from retrieval.sources.files import content_hash, is_picture_name, open_file
 from tests.command import PROJECT
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 

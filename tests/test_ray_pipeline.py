@@ -19,11 +19,11 @@ from indexes.catalogue.records import Failed
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
 from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, GalleryError, ModelError
-from retrieval.galleries import resolve_gallery
 from retrieval.pictures import PictureInfo
 from retrieval.pipeline import Batch
 from retrieval.scan import Scan, Tally
-from retrieval.walk import Found
+from retrieval.sources.entries import Found
+from retrieval.sources.gallery import resolve_gallery
 from tests.test_object_galleries import tar_of
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import remote
 from retrieval.bundle import Bundle
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.engine import Engine
-from retrieval.pictures import bytes_at
-from retrieval.remote import Unreachable
+from retrieval.sources import object_store
+from retrieval.sources.files import bytes_at
+from retrieval.sources.object_store import Unreachable
 from tests.conftest import blocks
 from tests.objects import Fault, Objects, Web, forget_servers
 from tests.test_object_galleries import png, rows, tar_of
@@ -30,8 +30,8 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", 1.0)
-    monkeypatch.setattr(remote, "_PAUSES", (0.05, 0.2))
+    monkeypatch.setattr(object_store, "PATIENCE", 1.0)
+    monkeypatch.setattr(object_store, "_PAUSES", (0.05, 0.2))
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_no_credentials(engine: Engine, objects: Objects, monkeypatch: pytest.Mo
 
 def test_too_large_an_object_is_not_fetched(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     address = objects.put("1.png", png(1))
-    monkeypatch.setattr(remote, "MOST_BYTES", 100)
+    monkeypatch.setattr(object_store, "MOST_BYTES", 100)
     objects.asked.clear()
     with pytest.raises(PictureError, match=r"has .* GB, more than the"):
         bytes_at(address)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import remote, remote_http
 from retrieval.bundle import Bundle
 from retrieval.common.errors import PictureError
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
-from retrieval.remote import copied, examined, fetched, listed
+from retrieval.sources import object_store, web
+from retrieval.sources.object_store import copied, examined, fetched, listed
 from tests.objects import Web, forget_servers
 from tests.test_object_galleries import png, rows
 
@@ -29,7 +29,7 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answering], str]]:
     """Starts a server that answers GET and HEAD as it is told to; gives its address."""
     servers: list[ThreadingHTTPServer] = []
-    monkeypatch.setattr(remote, "PATIENCE", 0.3)
+    monkeypatch.setattr(object_store, "PATIENCE", 0.3)
 
     def start(answer: Answering) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -140,7 +140,7 @@ def test_folders_of_one_name_are_all_entered(engine: Engine, web: Web) -> None:
 def test_a_packed_answer_is_not_unpacked_without_a_bound(
     serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "MOST_BYTES", 10_000_000)
+    monkeypatch.setattr(object_store, "MOST_BYTES", 10_000_000)
     bomb = gzip.compress(bytes(50_000_000))
     address = serve(lambda handler: send(handler, bomb, Content_Encoding="gzip"))
     with pytest.raises(PictureError, match=r"is more than the 0\.0 GB that are fetched"):
@@ -150,7 +150,7 @@ def test_a_packed_answer_is_not_unpacked_without_a_bound(
 def test_an_answer_of_no_told_length_has_a_bound(
     serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(object_store, "MOST_BYTES", 1_000_000)
     sent = 0
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -214,7 +214,7 @@ def test_a_server_that_drips_is_given_up(
     read: Callable[[str, Path], object],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(remote_http, "_PATIENCE", 0.5)
+    monkeypatch.setattr(web, "_PATIENCE", 0.5)
     started = time.monotonic()
     with pytest.raises(PictureError, match="cannot be read"):
         read(serve(dripping), tmp_path)
@@ -224,8 +224,8 @@ def test_a_server_that_drips_is_given_up(
 def test_what_comes_fast_enough_may_take_longer(
     serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_http, "_PATIENCE", 0.5)
-    monkeypatch.setattr(remote_http, "_SLOWEST", 100_000)
+    monkeypatch.setattr(web, "_PATIENCE", 0.5)
+    monkeypatch.setattr(web, "_SLOWEST", 100_000)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -290,7 +290,7 @@ def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], st
 def test_one_that_sends_on_to_no_address_is_not_asked_again(
     serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr("retrieval.remote.time.sleep", lambda seconds: pytest.fail("it was asked again"))
+    monkeypatch.setattr("retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("it was asked again"))
     address = serve(lambda handler: send(handler, b"", 302, Location=target))
     with pytest.raises(PictureError) as caught:
         fetched(f"{address}/1.png")

@@ -13,7 +13,7 @@ from PIL import Image
 from retrieval.common.errors import GalleryError
 from retrieval.pictures import load
 from retrieval.samples import find_samples, read_pixels
-from retrieval.walk import count_files
+from retrieval.sources.local import count_files
 from tests.training import make_set, picture
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 

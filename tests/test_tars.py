@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.addresses import member_of, member_path, tar_of
 from retrieval.bundle import Bundle
 from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
 from retrieval.network import open_network
-from retrieval.pictures import open_file
 from retrieval.pipeline import LocalPipeline
 from retrieval.shards import Shard
-from retrieval.walk import Found
+from retrieval.sources.entries import Found
+from retrieval.sources.files import open_file
+from retrieval.sources.location import member_of, member_path, tar_of
 from tests.test_object_galleries import png, rows
 from tests.test_object_galleries import tar_of as tar_with
 
@@ -145,7 +145,7 @@ def test_a_member_that_fails_by_the_disk_is_read_again(
         return read(file, size, start)
 
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.tars.os.pread", failing)
+        patch.setattr("retrieval.sources.tar.os.pread", failing)
         report = engine.index(tar)
     assert (told(report), report.failures[0][1]) == ((8, 0, 0, 1), "cannot be read: Input/output error")
     assert told(engine.index()) == (1, 8, 0, 0)
@@ -168,7 +168,7 @@ def test_a_tar_with_a_broken_member_is_not_read_each_time(
     tar = tmp_path / "a.tar"
     tar.write_bytes(tar_with(("1.png", png(1)), ("2.png", b"no picture")))
     assert told(engine.index(tar)) == (1, 0, 0, 1)
-    monkeypatch.setattr("retrieval.tars.tar_members", lambda *given: pytest.fail("it was read"))
+    monkeypatch.setattr("retrieval.sources.tar.tar_members", lambda *given: pytest.fail("it was read"))
     assert told(engine.index()) == (0, 1, 0, 0)
     assert len(engine.catalogue.failures()) == 1
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.walk import Found, Unreadable, walk
+from retrieval.sources.entries import Found, Unreadable
+from retrieval.sources.local import walk
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 
@@ -147,7 +148,10 @@ def test_a_closed_folder_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
     gallery = tmp_path / "g"
     touch(gallery, b"a.jpg", b"closed/1.jpg", b"z.jpg")
     (gallery / "closed").chmod(0)
-    code = "import os, sys\nfrom retrieval.walk import walk\nfor found in walk(os.fsencode(sys.argv[1])): print(found)"
+    code = (
+        "import os, sys\nfrom retrieval.sources.local import walk\n"
+        "for found in walk(os.fsencode(sys.argv[1])): print(found)"
+    )
     done = run_unprivileged(code, gallery)
     (gallery / "closed").chmod(0o700)
     first, closed, last = done.stdout.splitlines()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from retrieval.addresses import is_address
 from retrieval.commands.arguments import check_outputs, store_folder
 from retrieval.commands.options import (
     AsJson,
@@ -31,6 +30,7 @@ from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
 from retrieval.common.text import safe_name, unsure
+from retrieval.sources.location import is_address
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine
@@ -123,7 +123,7 @@ def _source(engine: Engine, name: str) -> Source:
     """What a picture is read from; one from elsewhere is fetched once."""
     if name == "-":
         return _standard_input()
-    from retrieval.pictures import bytes_at
+    from retrieval.sources.files import bytes_at
 
     place = _member(engine, name) or name
     try:
@@ -136,8 +136,8 @@ def _member(engine: Engine, name: str) -> str | None:
     """Where the member of an indexed tar lies that is shown by this name; None where it is none."""
     if ".tar/" not in name.lower():
         return None
-    from retrieval.addresses import located
     from retrieval.indexing import members_shown_as
+    from retrieval.sources.location import located
 
     return next((os.fspath(located(path)) for path in members_shown_as(engine.catalogue, name)), None)
 

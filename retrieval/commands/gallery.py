@@ -65,8 +65,8 @@ def index(
     from indexes.catalogue.database_url import VARIABLE
     from indexes.catalogue.open_database import is_store
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.galleries import count_met, resolve_gallery
     from retrieval.progress import Bar
+    from retrieval.sources.gallery import count_met, resolve_gallery
     from retrieval.watching import prepared_steps
 
     shard = chosen_shard(shards)

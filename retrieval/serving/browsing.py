@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from retrieval.addresses import Place
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
 from retrieval.duplicates import NEAR, Rules
@@ -33,6 +32,7 @@ from retrieval.serving.schemas import (
 from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import Doubled, Id, Looking, Side, UploadName
+from retrieval.sources.location import Place
 from retrieval.under_way import read_under_way
 
 router = APIRouter(prefix="/api", tags=["browsing"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from retrieval.addresses import Place
 from retrieval.overlay import display_picture, encoded
+from retrieval.sources.location import Place
 
 KEPT_BYTES = 96_000_000
 """Some thousands of them; past it those go that were not asked for the longest."""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from indexes.catalogue.records import Listed
-from retrieval.addresses import located
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
@@ -18,6 +17,7 @@ from retrieval.explain import Explanation, Heatmaps
 from retrieval.pictures import seen_box
 from retrieval.search import Hit
 from retrieval.shown import ALMOST_NONE, IDENTICAL
+from retrieval.sources.location import located
 from retrieval.verify import Verification
 
 Box = Annotated[

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.catalogue.records import Listed, Selection
-from retrieval.addresses import Place, located
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import POOL, SLOW_METHODS, How
 from retrieval.engine import Engine
@@ -29,6 +28,7 @@ from retrieval.search import Hit
 from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused
+from retrieval.sources.location import Place, located
 from retrieval.stars import collapsed
 
 T = TypeVar("T")

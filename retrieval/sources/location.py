@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from socket import inet_aton
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 from retrieval.common.errors import GalleryError
+from retrieval.sources.url_safety import _CREDENTIALS, _host, _is_signed, without_secrets
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
-_SERVED = "http", "https", "s3", "gs"
-_USER = r"://(?!arn:|\[[^/@\]]*\](?:[:/]|$))[^/:@?#]*:"
-_CREDENTIALS = re.compile(  # a secret of S3's may have slashes, and there a number is no port
-    rf"(?:(?:(?<=s3)|(?<=gs)|(?<=s3a)|(?<=gcs)){_USER}|{_USER}(?!\d{{1,5}}(?:/|$)))[^@]*@(?:[^/@]*@)*", re.IGNORECASE
-)
-_TRANSLATED = (
-    ip_network("64:ff9b::/96"),
-    ip_network("2002::/16"),
-)  # which lead to the numbers that they end or begin with
 _MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE)
 _LISTED = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
 TAR, LIST = "tar:", "list:"
@@ -88,67 +78,9 @@ def canonical(address: str) -> str:
     return f"{kept}://{address[found.end() :].rstrip('/')}"
 
 
-def _host(address: str) -> str:
-    """The server that an address names. Raises GalleryError where it is none."""
-    try:
-        parts = urlsplit(address)
-        if parts.scheme in _SERVED and not parts.hostname:
-            raise ValueError("it names no server")
-        if parts.scheme.startswith("http"):
-            _ = parts.port  # raises where it is none; a bucket's name may have colons
-        return parts.hostname or ""
-    except ValueError as error:
-        raise GalleryError(f"{without_secrets(address)} is no address: {error}") from error
-
-
-def _is_signed(address: str) -> bool:
-    if not address.lower().startswith("http"):
-        return False
-    names = {name.lower() for name, _ in parse_qsl(address.partition("?")[2])}
-    return any(name.endswith("signature") for name in names) or ("sig" in names and bool(names & {"se", "sv"}))
-
-
-def without_secrets(text: str) -> str:
-    """What is said of an address, without a password or a signature."""
-    text = _CREDENTIALS.sub("://…@", text)
-    return f"{text.partition('?')[0]}?…" if _is_signed(text) else text
-
-
 def told_text(told: str) -> str:
     """What a server, a list or a tar tells, as a catalogue can keep it: UTF-8 without zero bytes."""
     return os.fsencode(told).decode("utf-8", "replace").replace("\0", " ")
-
-
-def is_private(address: str) -> bool:
-    """Whether an address names this machine, or one of a network of its own, by number or as `localhost`."""
-    host = _connected(address).rstrip(".")
-    number = _number(host)
-    if number is not None:
-        return not number.is_global or any(number in network for network in _TRANSLATED)
-    return host == "localhost" or host.endswith((".localhost", ".localdomain", ".local", ".internal"))
-
-
-def _connected(address: str) -> str:
-    """The server of a web address, as what opens it will call it: digits may be written in many ways."""
-    host = _host(address)
-    try:
-        from yarl import URL
-
-        return (URL(address).host or host).lower()
-    except (ImportError, ValueError):
-        return host
-
-
-def _number(host: str) -> IPv4Address | IPv6Address | None:
-    """The number that a server is named by, in short (127.1) or as one (0x7f000001) too."""
-    try:
-        return ip_address(host)
-    except ValueError:
-        pass
-    try:
-        return ip_address(inet_aton(host))
-    except (OSError, ValueError):
-        return None
 
 
 def located(path: bytes) -> Place:

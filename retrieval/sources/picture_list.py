@@ -9,23 +9,14 @@ from dataclasses import dataclass
 from posixpath import normpath
 from urllib.parse import urljoin, urlsplit
 
-from retrieval.addresses import (
-    LIST,
-    TAR,
-    canonical,
-    folder_name,
-    is_address,
-    is_private,
-    is_tar,
-    told_text,
-    without_secrets,
-)
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import ahead
-from retrieval.pictures import open_file
-from retrieval.remote import Unreachable, answering, examined
-from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
-from retrieval.walk import Met, Unreadable, unreadable
+from retrieval.sources.entries import Met, Unreadable, unreadable
+from retrieval.sources.files import open_file
+from retrieval.sources.location import LIST, TAR, canonical, folder_name, is_address, is_tar, told_text
+from retrieval.sources.object_store import Unreachable, answering, examined
+from retrieval.sources.tar import IsRead, Seen, opened_tars, order, seen_at
+from retrieval.sources.url_safety import is_private, without_secrets
 
 _LONGEST_LABEL = 200  # characters
 _BOM = b"\xef\xbb\xbf"

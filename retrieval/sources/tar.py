@@ -15,11 +15,12 @@ from itertools import chain, repeat
 from threading import Event
 from typing import BinaryIO
 
-from retrieval.addresses import is_address, is_tar, member_path, told_text
 from retrieval.common.errors import PictureError, cannot_read
 from retrieval.common.parallel import threads_for
-from retrieval.remote import MOST_BYTES, Entry, answering, copied, nanoseconds
-from retrieval.walk import Closed, Found, Met, Opened, Unchanged, Unreadable, is_wanted, unreadable
+from retrieval.sources.entries import Closed, Found, Met, Opened, Unchanged, Unreadable, unreadable
+from retrieval.sources.local import is_wanted
+from retrieval.sources.location import is_address, is_tar, member_path, told_text
+from retrieval.sources.object_store import MOST_BYTES, Entry, answering, copied, nanoseconds
 
 IsRead = Callable[[bytes, str], bool]
 """Whether the tar with this path and version need not be read."""

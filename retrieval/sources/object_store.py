@@ -13,8 +13,8 @@ from functools import cache
 from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
-from retrieval.addresses import told_text
 from retrieval.common.errors import GalleryError, PassingError, PictureError
+from retrieval.sources.location import told_text
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def listed(folder: str) -> list[Entry]:
     """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(folder))
     if is_web(folder):
-        from retrieval.remote_http import links
+        from retrieval.sources.web import links
 
         found = [_linked(address) for address in _asked(folder, lambda: links(system, folder))]
     else:
@@ -102,7 +102,7 @@ def examined(address: str) -> Entry:
 
 def _info(system: Any, address: str) -> dict[str, Any]:
     if is_web(address):
-        from retrieval.remote_http import told
+        from retrieval.sources.web import told
 
         return told(system, address)
     found: dict[str, Any] = system.info(address)
@@ -122,7 +122,7 @@ def fetched(address: str, size: int | None = None, start: int | None = None) -> 
     if start is not None and size == 0:
         return b""  # of which no range can be asked for
     if is_web(address):
-        from retrieval.remote_http import body
+        from retrieval.sources.web import body
 
         return _asked(address, lambda: body(system, address, MOST_BYTES, start, size))
     if start is None:
@@ -144,7 +144,7 @@ def copied(address: str, file: str, is_over: Event) -> None:
 
     system = file_system(_scheme(address))
     if is_web(address):
-        from retrieval.remote_http import copy
+        from retrieval.sources.web import copy
 
         _asked(address, lambda: copy(system, address, file, is_over))
     else:

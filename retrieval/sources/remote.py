@@ -10,12 +10,13 @@ from functools import partial
 from itertools import islice
 from urllib.parse import unquote
 
-from retrieval.addresses import folder_name, is_tar, told_text
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import ahead, threads_for
-from retrieval.remote import Entry, answering, examined, is_web, listed
-from retrieval.tars import IsRead, Seen, opened_tars, order, seen_at
-from retrieval.walk import Met, Unreadable, is_wanted, unreadable
+from retrieval.sources.entries import Met, Unreadable, unreadable
+from retrieval.sources.local import is_wanted
+from retrieval.sources.location import folder_name, is_tar, told_text
+from retrieval.sources.object_store import Entry, answering, examined, is_web, listed
+from retrieval.sources.tar import IsRead, Seen, opened_tars, order, seen_at
 
 _LISTED = 8  # folders at once
 _LOOKED_THROUGH = 1000  # entries, for folders to list ahead

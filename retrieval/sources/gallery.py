@@ -11,14 +11,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from retrieval.addresses import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
 from retrieval.common.errors import GalleryError, PictureError
-from retrieval.lists import count_list, walk_list
-from retrieval.pictures import is_picture_name
-from retrieval.remote import Entry, answering, examined, is_web
-from retrieval.remote_walk import count_remote, walk_remote
-from retrieval.tars import IsRead, Seen, opened_tars, seen_at
-from retrieval.walk import Met, count_files, walk
+from retrieval.sources.entries import Met
+from retrieval.sources.files import is_picture_name
+from retrieval.sources.local import count_files, walk
+from retrieval.sources.location import LIST, TAR, canonical, gallery_name, is_address, is_list, is_tar
+from retrieval.sources.object_store import Entry, answering, examined, is_web
+from retrieval.sources.picture_list import count_list, walk_list
+from retrieval.sources.remote import count_remote, walk_remote
+from retrieval.sources.tar import IsRead, Seen, opened_tars, seen_at
 
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
