@@ -20,7 +20,7 @@ import numpy as np
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import NONE, VectorIndex
-from retrieval.bundle import Bundle, find_bundle
+from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.search import rescored
 from retrieval.upkeep import open_index
 

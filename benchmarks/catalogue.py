@@ -31,10 +31,10 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database.postgres import Postgres
 from indexes.catalogue.database_url import place_of
 from indexes.catalogue.records import NewPicture
-from retrieval.head import Array
 from retrieval.indexing import index_galleries
-from retrieval.network import Features
-from retrieval.pictures import Pixels
+from retrieval.model.head import Array
+from retrieval.model.inference import Features
+from retrieval.model.preprocessing import Pixels
 from retrieval.pipeline import BATCH, LocalPipeline
 from retrieval.sources.entries import Found
 from retrieval.sources.files import content_hash, open_file

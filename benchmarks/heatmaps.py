@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
-from retrieval.bundle import find_bundle
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
-from retrieval.explain import Explanation, explain_pairs, facing
-from retrieval.head import Array
-from retrieval.model import load_model
-from retrieval.pictures import Pixels, normalise
+from retrieval.explain.explanation import Explanation, explain_pairs, facing
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels, normalise
+from retrieval.model.siamese import load_model
 
 PICTURES = 100
 ROUNDS = 10

@@ -18,9 +18,9 @@ from typing import TypeVar
 from galleries import pictures
 from machine import timed
 
-from retrieval.bundle import find_bundle
-from retrieval.network import Network, open_network
-from retrieval.pictures import Pixels, load, read, to_pixels
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import Network, open_network
+from retrieval.model.preprocessing import Pixels, load, read, to_pixels
 from retrieval.pipeline import BATCH
 from retrieval.sources.files import content_hash, open_file
 

@@ -19,8 +19,8 @@ T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 RETRIEVE = [sys.executable, os.fspath(HERE.parent / "cli.py")]
 _PREPARE = """
-from retrieval.bundle import find_bundle
-from retrieval.compare import Comparer
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
 Comparer(find_bundle("default"), "cpu").load()
 """
 

@@ -26,9 +26,9 @@ from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from retrieval.bundle import find_bundle
 from retrieval.common.settings import Preprocessing
-from retrieval.model import SiameseNetwork, load_model
+from retrieval.model.bundle import find_bundle
+from retrieval.model.siamese import SiameseNetwork, load_model
 
 BATCH = 32
 WORKERS = 2

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
-from retrieval.head import Array
-from retrieval.model import SiameseNetwork
+from retrieval.model.head import Array
+from retrieval.model.siamese import SiameseNetwork
 
 LAYER = "bn2"  # the last stage of EfficientNet-Lite0, whose output the backbone gives
 TARGETS: dict[str, Callable[[Tensor], Tensor]] = {"y": lambda d: d, "1 - y": lambda d: 1 - d}

@@ -18,10 +18,10 @@ from plain_maps import TARGETS, package_maps
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor
 
-from retrieval.bundle import find_bundle
 from retrieval.common.settings import Preprocessing
-from retrieval.head import Array
-from retrieval.model import load_model
+from retrieval.model.bundle import find_bundle
+from retrieval.model.head import Array
+from retrieval.model.siamese import load_model
 
 TOP = 5
 

@@ -39,8 +39,8 @@ from indexes.catalogue.records import NewPicture
 from indexes.vectors.faiss_file import save
 from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.sizing import sample_size
-from retrieval.bundle import Bundle, find_bundle
 from retrieval.common.settings import POOL, RECALL
+from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.search import rescored
 from retrieval.tune import tune
 from retrieval.tuning import keep_tuning

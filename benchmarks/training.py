@@ -25,10 +25,10 @@ from galleries import GENERATED_CLASSES, generate
 from machine import facts, machine, medians, versions, write
 from torch import Tensor
 
-from retrieval.backbones import Backbone, build_backbone
-from retrieval.model import SiameseNetwork, contrastive_loss
+from retrieval.model.backbones import Backbone, build_backbone
+from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import SiameseNetwork, contrastive_loss
 from retrieval.pairs import Codes, random_pairs
-from retrieval.pictures import Pixels
 from retrieval.presets import FAST, Preset
 from retrieval.samples import DataSet, find_samples, read_pixels
 from retrieval.train import Epoch, Hooks, Part, Training

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine as Engine
-    from retrieval.model import load_model as load_model
+    from retrieval.model.siamese import load_model as load_model
 
 __all__ = ["Engine", "load_model"]
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return Engine
     if name == "load_model":
-        from retrieval.model import load_model
+        from retrieval.model.siamese import load_model
 
         return load_model
     raise AttributeError(f"module 'retrieval' has no attribute {name!r}")

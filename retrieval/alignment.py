@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.head import Array
+from retrieval.model.head import Array
 
 SIDE = 64
 """The side of a small picture's grey levels, on which details are compared."""

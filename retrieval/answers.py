@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.storage import index_address
-from retrieval.bundle import Bundle
 from retrieval.calibration import in_use, read_calibration
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
-from retrieval.correspond import Correspondence
 from retrieval.engine import Engine
-from retrieval.explain import Explanation, Heatmaps
+from retrieval.explain.correspondence import Correspondence
+from retrieval.explain.explanation import Explanation, Heatmaps
+from retrieval.explain.hit import Hit
+from retrieval.explain.verification import Verification
 from retrieval.groups import Duplicates, Member
 from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
+from retrieval.model.bundle import Bundle
 from retrieval.queries import Result
-from retrieval.search import Hit
 from retrieval.shown import PairFiles
 from retrieval.sources.location import gallery_name, located
 from retrieval.tuning import read_tuning
 from retrieval.under_way import read_under_way
-from retrieval.verify import Verification
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
     from retrieval.calibrate import Calibrated

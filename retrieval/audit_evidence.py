@@ -13,11 +13,12 @@ from PIL import Image
 from retrieval.audited import Confused, Evidence, Example
 from retrieval.common.progress import Advance
 from retrieval.common.settings import THRESHOLD, MethodName
-from retrieval.compare import Comparer
-from retrieval.explain import Explanation, explain_pairs, opposed
-from retrieval.head import Array
+from retrieval.explain.explanation import Explanation, explain_pairs, opposed
+from retrieval.explain.pair_explainer import pixel_access
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 from retrieval.pairs import Codes, Flags, balanced_pairs
-from retrieval.pictures import Pixels
 from retrieval.samples import Sample
 from retrieval.verdicts import Confusion
 
@@ -158,7 +159,7 @@ def _read(judge: Judge, first: Codes, second: Codes) -> tuple[list[tuple[int, in
 def _explain(judge: Judge, pixels: list[Pixels], first: Codes, second: Codes) -> list[Explanation]:
     """Explain pairs whose pictures are given as `_read` gives them."""
     head, count = judge.comparer.bundle.head, len(first)
-    features, asked = judge.comparer.activate(pixels), judge.comparer.asked(pixels)
+    features, asked = judge.comparer.activate(pixels), pixel_access(judge.comparer, pixels)
     sides = opposed(head, features, range(count), range(count, 2 * count), asked)
     return explain_pairs(sides, judge.distances(first, second), judge.method)
 

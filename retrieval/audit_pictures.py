@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.audited import Repeat, Suspect
 from retrieval.evaluate import nearest
-from retrieval.head import Array, Head
+from retrieval.model.head import Array, Head
 from retrieval.pairs import Codes
 from retrieval.samples import DataSet
 from retrieval.split import look_alikes

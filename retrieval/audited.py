@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
-from retrieval.focus import focus_box
-from retrieval.head import Array
+from retrieval.explain.focus_box import focus_box
 from retrieval.looks import Looks, Mask, even_looks, focus_of, looks, shares
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 from retrieval.pairs import Flags
-from retrieval.pictures import Pixels
 from retrieval.samples import LeftOut, Sample
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 

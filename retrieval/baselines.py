@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.cam import Pairs
-from retrieval.head import Array
-from retrieval.methods import Method
+from retrieval.explain.gradcam import Pairs
+from retrieval.explain.methods import Method
+from retrieval.model.head import Array
 
 _WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of the side
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import release_of
-from retrieval.pictures import PictureInfo
+from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import Found
 from retrieval.sources.files import bytes_held
 

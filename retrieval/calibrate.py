@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, Judged, Unseen, keep_calibration
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Bin, calibration_error, logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.fit import half_of_classes
-from retrieval.head import Head
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Head
 from retrieval.pairs import Codes, Flags, random_pairs
 
 # Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in

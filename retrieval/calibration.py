@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError
+from retrieval.model.bundle import find_bundle
 
 _SETTING = "calibration"
 

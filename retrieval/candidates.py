@@ -12,7 +12,7 @@ from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection
 from indexes.vectors.base import NONE, VectorIndex
-from retrieval.head import Array
+from retrieval.model.head import Array
 
 Pairs = NDArray[np.int64]
 """Pairs of contents by their numbers, (P, 2), the smaller one first, each pair once."""

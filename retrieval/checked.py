@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.common.text import percent
-from retrieval.verify import Hidden, Support, Verification
+from retrieval.explain.verification import Hidden, Support, Verification
 
 MEANING: dict[Support, str] = {
     Support.faithful: "hiding what they name did what they claim, in both pictures",

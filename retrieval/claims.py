@@ -10,8 +10,8 @@ import numpy as np
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, Twin
 from retrieval.blocks import Block, Broken, Brought
-from retrieval.head import Array
-from retrieval.pictures import PictureInfo
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import PictureInfo
 from retrieval.pipeline import Batch, Read, info_of
 from retrieval.sources.entries import Found
 

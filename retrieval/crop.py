@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.cam import signed_maps
 from retrieval.common.atomic_files import explained
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Track, untracked
-from retrieval.compare import Comparer
 from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
-from retrieval.focus import MARGIN, THRESHOLD
-from retrieval.head import Array
+from retrieval.explain.focus_box import MARGIN, THRESHOLD
+from retrieval.explain.gradcam import signed_maps
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 from retrieval.pairs import Codes
-from retrieval.pictures import Pixels
 from retrieval.samples import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.split import PART_NAMES, TRAIN, Split, read_split
 

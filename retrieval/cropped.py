@@ -16,10 +16,10 @@ from typing import Any
 
 from retrieval.common.output_names import is_output
 from retrieval.common.progress import Advance
-from retrieval.focus import Box, focus_box
-from retrieval.head import Array
+from retrieval.explain.focus_box import Box, focus_box
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import read
 from retrieval.overlay import encoded
-from retrieval.pictures import read
 from retrieval.samples import DataSet, Sample
 
 _WRITERS = 2

@@ -12,7 +12,7 @@ import numpy as np
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Step
 from retrieval.engine import Engine
-from retrieval.head import Array
+from retrieval.model.head import Array
 from retrieval.scan import Advance
 from retrieval.sources.location import Place
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 from retrieval.common.errors import GalleryError
-from retrieval.pictures import read
+from retrieval.model.preprocessing import read
 
 _PHOTOGRAPHS = {
     "astronaut": ("skimage.data", "astronaut.png"),

@@ -16,7 +16,7 @@ from indexes.vectors.base import VectorIndex
 from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
 from retrieval.glances import Glances, fault, files_of
 from retrieval.groups import Duplicates, Group, Kind, Member
-from retrieval.head import Array
+from retrieval.model.head import Array
 from retrieval.sources.location import Place, located
 from retrieval.stars import Places, stars
 

@@ -16,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.baselines import BASELINES
-from retrieval.blur import blurred, enlarged, hidden, order_of, strongest
-from retrieval.cam import Asked, Pairs
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
-from retrieval.explain import verdict_of
-from retrieval.head import Array, Head
-from retrieval.methods import METHODS, Method
+from retrieval.explain.explanation import verdict_of
+from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.methods import METHODS, Method
+from retrieval.explain.occlusion import blurred, enlarged, hidden, order_of, strongest
+from retrieval.explain.pair_explainer import pixel_access
+from retrieval.explain.verification import RANDOM, SHARE, random_regions
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
 from retrieval.pairs import random_pairs
-from retrieval.pictures import Pixels
 from retrieval.samples import DataSet
-from retrieval.verify import RANDOM, SHARE, random_regions
 
 STEPS = 10
 """Of deletion and insertion: a tenth of the picture each."""
@@ -140,7 +141,7 @@ def _paired(comparer: Comparer, read: list[tuple[Pixels, Pixels]]) -> tuple[Pair
     head, features = comparer.bundle.head, comparer.activate(firsts)
     others = comparer.describe(seconds)
     distances = head.distance(head.separation(head.embed(comparer.describe(firsts)), head.embed(others)))
-    return Pairs(head, features.activations, features.descriptors, others, comparer.asked(firsts)), distances
+    return Pairs(head, features.activations, features.descriptors, others, pixel_access(comparer, firsts)), distances
 
 
 def _traced(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Matrix, logistic
-from retrieval.head import Array, Head
+from retrieval.model.head import Array, Head
 from retrieval.pairs import Codes, balanced_pairs
 
 # Chosen by ranking one of two labelled data sets with a head fitted to the other, among some twenty combinations;

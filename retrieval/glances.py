@@ -15,8 +15,8 @@ from indexes.catalogue.records import StoredFile
 from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
 from retrieval.candidates import Contents, Pairs
 from retrieval.common.errors import PictureError
-from retrieval.head import Array
-from retrieval.pictures import read
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import read
 from retrieval.sources.location import Address, Place, located
 
 _THREADS = 2

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.blur import enlarged
-from retrieval.cam import Asked, Pairs
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
-from retrieval.head import Array
-from retrieval.methods import METHODS, Method
-from retrieval.pictures import Pixels, load
+from retrieval.explain.gradcam import Pairs
+from retrieval.explain.methods import METHODS, Method
+from retrieval.explain.occlusion import enlarged
+from retrieval.explain.pair_explainer import pixel_access
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels, load
 from retrieval.samples import DataSet
 
 CHANCE = 0.25
@@ -118,5 +119,10 @@ def _side(read: Sequence[tuple[Pixels, Pixels]], comparer: Comparer, size: int |
     large = comparer.at(size)
     grids, hits = ([pixels[place] for pixels in read] for place in (0, 1))
     features = large.activate(grids)
-    asked: Asked = large.asked(grids)
-    return Pairs(comparer.bundle.head, features.activations, features.descriptors, comparer.describe(hits), asked)
+    return Pairs(
+        comparer.bundle.head,
+        features.activations,
+        features.descriptors,
+        comparer.describe(hits),
+        pixel_access(large, grids),
+    )

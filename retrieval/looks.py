@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.head import Array
+from retrieval.model.head import Array
 
 Mask = NDArray[np.bool_]
 Weights = NDArray[np.bool_] | NDArray[np.float64]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.common.errors import ModelError
-from retrieval.model import contrastive_loss
+from retrieval.model.siamese import contrastive_loss
 
 OURS = ("pairs", "contrastive")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.backbones import build_backbone
-from retrieval.bundle import Bundle, ModelCard
 from retrieval.dataset import Described
 from retrieval.evaluate import card_figures, evaluate
 from retrieval.fit import Labelled, fit_head
-from retrieval.head import Array, Head
-from retrieval.model import save_bundle
+from retrieval.model.backbones import build_backbone
+from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.head import Array, Head
+from retrieval.model.siamese import save_bundle
 
 Describe = Callable[[Path, str], Described]
 """Embeds a data set with the bundle in a folder, as `retrieval.dataset.describe` does."""

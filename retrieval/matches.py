@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageDraw, ImageFont
 
-from retrieval.correspond import Cells, Correspondence
-from retrieval.pictures import seen_box
+from retrieval.explain.correspondence import Cells, Correspondence
+from retrieval.model.preprocessing import seen_box
 
 COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
 """One a match, which people who see no red, no green or no blue can tell apart too (after Okabe and Ito)."""

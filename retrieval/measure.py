@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import Advance, Step
 from retrieval.common.settings import POOL
-from retrieval.compare import Comparer
 from retrieval.evaluate import Evaluation, evaluate
-from retrieval.head import Array
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels, load
 from retrieval.pairs import Codes, Flags, random_pairs
-from retrieval.pictures import Pixels, load
 from retrieval.samples import DataSet, Sample, read_ahead
 from retrieval.split import Split, read_split
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
-from retrieval.compare import Comparer
-from retrieval.explain import Explanation, verdict_of
+from retrieval.explain.explanation import Explanation, verdict_of
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.model.encoder import Comparer
 from retrieval.overlay import display_picture
 from retrieval.samples import Sample
 from retrieval.shown import Shown, ShownHit, on_one_scale
@@ -72,7 +73,7 @@ def _explained(comparer: Comparer, first: Sample, second: Sample, distance: floa
             pixels.append(comparer.pixels(sample.path))
         except PictureError as error:
             return f"cannot be explained: {sample.path.name} {error.reason}"
-    return comparer.explain_known(pixels, np.array([distance]))[0]
+    return PairExplainer(comparer, comparer.bundle.head).explain_known(pixels, np.array([distance]))[0]
 
 
 def _picture(sample: Sample) -> Image.Image | None:

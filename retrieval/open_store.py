@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -14,11 +15,12 @@ from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.storage import choose_home
-from retrieval.bundle import Bundle, find_bundle
 from retrieval.calibration import Calibration, read_calibration
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import Step
-from retrieval.compare import Comparer
+from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Head
 from retrieval.upkeep import opened_index
 
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
@@ -120,10 +122,13 @@ class OpenStore:
         kept = read_calibration(self.catalogue)
         return kept if kept and kept.digest == self.bundle.head.digest else None
 
-    def _calibrate(self) -> None:
-        """Judge pairs as the store is calibrated now; another process may have changed it since the last call."""
+    @property
+    def head(self) -> Head:
+        """The model's head, as the store is calibrated now: another process may change that at any time."""
         calibration = self.calibration
-        self._comparer.neuron = (calibration.slope, calibration.intercept) if calibration else None
+        if calibration is None:
+            return self.bundle.head
+        return replace(self.bundle.head, slope=calibration.slope, intercept=calibration.intercept)
 
     def load(self) -> None:
         """Open the network now, not on first use."""

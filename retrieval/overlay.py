@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.head import Array
-from retrieval.pictures import Source, read, seen_box
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Source, read, seen_box
 
 Kind = Literal["factual", "counterfactual"]
 Colours = NDArray[np.uint8]

@@ -12,9 +12,9 @@ from PIL import Image
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent
+from retrieval.explain.verification import RANDOM
 from retrieval.overlay import encoded, legend_bar
 from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, matches_of, sides
-from retrieval.verify import RANDOM
 
 
 def page(results: Sequence[Shown]) -> str:

@@ -12,9 +12,9 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, NewPicture, Twin
 from retrieval.common.errors import PictureError
 from retrieval.common.parallel import ahead
-from retrieval.head import Array
-from retrieval.network import Network
-from retrieval.pictures import PictureInfo, Pixels, load
+from retrieval.model.head import Array
+from retrieval.model.inference import Network
+from retrieval.model.preprocessing import PictureInfo, Pixels, load
 from retrieval.sources.entries import Found, Unreadable, unreadable
 from retrieval.sources.files import bytes_held, fetch_ahead, hashed
 from retrieval.sources.object_store import answering

@@ -16,11 +16,13 @@ from indexes.catalogue.records import EVERYTHING, Selection
 from indexes.vectors.base import NONE, LabelledIndex
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import PLAINLY, POOL, How
-from retrieval.explain import Explanation
-from retrieval.head import Array
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.hit import Hit
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels, Source
 from retrieval.open_store import OpenStore
-from retrieval.pictures import Pixels, Source
-from retrieval.search import Hit, present, rescored
+from retrieval.search import present, rescored
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Queries(OpenStore):
         """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
         watch = _Watch()
         with watch("load"):
-            self._index(), self._comparer.head, self._comparer.network
+            self._index(), self.bundle.head, self._comparer.network
         with watch("embed"):
             read = self._comparer.read(sources)
             good = [
@@ -125,9 +127,7 @@ class Queries(OpenStore):
 
     def ranked(self, question: Question) -> tuple[int, Iterator[Hit]]:
         """How many candidates were rescored, and those whose files are there as hits, best first, as they are read."""
-        self._calibrate()
-        head, fingerprint = self._comparer.head, self.bundle.fingerprint
-        ranking = rescored(self.catalogue, head, fingerprint, question.descriptor, question.candidates)
+        ranking = rescored(self.catalogue, self.head, self.bundle.fingerprint, question.descriptor, question.candidates)
         return len(ranking), present(ranking.hits(self.catalogue))
 
     def answer(
@@ -150,20 +150,18 @@ class Queries(OpenStore):
 
     def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
         """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        self._calibrate()
-        return self._comparer.explain(a, b, how)
+        return PairExplainer(self._comparer, self.head).explain(a, b, how)
 
     def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
         """The head's distances d (N,) of a descriptor (C,) from others (N, C), as the store is calibrated."""
-        self._calibrate()
-        head = self._comparer.head
+        head = self.head
         return head.distance(head.separation(head.embed(descriptor[None]), head.embed(others)))
 
     def explain_read(
         self, query: Pixels, others: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
     ) -> list[Explanation]:
         """Why a picture has these distances (N,) from others, all read already, at the size that `how` says."""
-        return self._comparer.at(how.size).explain_known([query, *others], distances, how)
+        return PairExplainer(self._comparer, self.head).explain_known([query, *others], distances, how)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size)."""
@@ -184,7 +182,7 @@ class Queries(OpenStore):
         explanations: dict[int, Explanation] = {}
         if pixels:
             distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
-            explained = comparer.explain_known([query, *pixels.values()], distances, how)
+            explained = PairExplainer(comparer, self.head).explain_known([query, *pixels.values()], distances, how)
             explanations = dict(zip(pixels, explained, strict=True))
         return [
             replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits

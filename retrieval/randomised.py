@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrieval.backbones import stages
-from retrieval.bundle import Bundle
-from retrieval.head import Array
-from retrieval.model import load_model
-from retrieval.network import Features, torch_device
-from retrieval.pictures import Pixels
+from retrieval.model.backbones import stages
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Array
+from retrieval.model.inference import Features, torch_device
+from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import load_model
 
 HEAD = "head"
 

@@ -15,10 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
-from retrieval.bundle import Bundle
 from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, PictureError
 from retrieval.common.settings import MAX_MEGAPIXELS
+from retrieval.model.bundle import Bundle
 from retrieval.pipeline import Batch, failed
 from retrieval.portions import portions
 from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss

@@ -13,10 +13,10 @@ import numpy as np
 import ray
 
 from retrieval.blocks import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError, PassingError, PictureError, RetrievalError
-from retrieval.network import Network, open_network
-from retrieval.pictures import PictureInfo, Pixels, load
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import Network, open_network
+from retrieval.model.preprocessing import PictureInfo, Pixels, load
 from retrieval.sources.entries import Found
 from retrieval.sources.files import File, fetch_ahead, hashed
 from retrieval.sources.object_store import answering

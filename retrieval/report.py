@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval.common.atomic_files import explained, write_whole
 from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
-from retrieval.explain import Explanation
+from retrieval.explain.explanation import Explanation
 from retrieval.matches import side_by_side
 from retrieval.overlay import encoded
 from retrieval.page import page

@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrieval.bundle import Bundle, find_bundle
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import Step, Track, untracked
 from retrieval.common.settings import Case
-from retrieval.compare import Comparer
 from retrieval.crop import CropReport
 from retrieval.crop_page import drawn_crops
 from retrieval.measure import Measured, Subject, Terms, measure
+from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.model.encoder import Comparer
 from retrieval.pairs import random_pairs
 from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import THRESHOLD, How, MethodName
-from retrieval.compare import Comparer
 from retrieval.crop import CropReport
 from retrieval.cropped import Crop
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.measure import Measured, Subject
+from retrieval.model.encoder import Comparer
+from retrieval.model.preprocessing import Source
 from retrieval.pairs import Flags
-from retrieval.pictures import Source
 from retrieval.reproduced import PairKind, ShownPair, Twins
 from retrieval.samples import Sample
 from retrieval.shown import on_one_scale, prepare_pair
@@ -92,7 +93,7 @@ def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tu
 def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
     first, second = (sample.path for sample in samples)
     pixels, how = [comparer.pixels(first), comparer.pixels(second)], How(MethodName.gradcam)  # as the paper
-    (explanation,) = comparer.explain_known(pixels, np.array([distance]), how)
+    (explanation,) = PairExplainer(comparer, comparer.bundle.head).explain_known(pixels, np.array([distance]), how)
     return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
 
 

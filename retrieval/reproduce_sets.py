@@ -14,9 +14,9 @@ import numpy as np
 from retrieval.common.atomic_files import explained, write_whole
 from retrieval.common.errors import ModelError, SettingError
 from retrieval.common.progress import Track
-from retrieval.compare import Comparer
 from retrieval.crop import CropReport, CropRules, crop_dataset
 from retrieval.cropped import Crop, Whole
+from retrieval.model.encoder import Comparer
 from retrieval.samples import DataSet
 from retrieval.sources.files import content_hash, open_file
 from retrieval.split import read_split

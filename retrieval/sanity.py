@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.bundle import Bundle
-from retrieval.cam import Asked
 from retrieval.common.progress import Track, untracked
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
-from retrieval.explain import Heatmaps, Verdict, explain_pairs, opposed
-from retrieval.head import Array
-from retrieval.network import Features
-from retrieval.pictures import Pixels
+from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, opposed
+from retrieval.explain.gradcam import Asked
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Array
+from retrieval.model.inference import Features
+from retrieval.model.preprocessing import Pixels
 from retrieval.randomised import Randomised
 from retrieval.samples import LeftOut
 from retrieval.sanity_pictures import draw_pairs

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import safe_name
-from retrieval.methods import METHODS
+from retrieval.explain.methods import METHODS
 from retrieval.randomised import HEAD
 from retrieval.sanity import WORDS, Agreement, Dependence, SanityReport, Step
 

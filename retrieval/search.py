@@ -12,35 +12,14 @@ from numpy.typing import NDArray
 from indexes.arrays import Ids, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Candidate
-from retrieval.explain import Explanation, Verdict, verdict_of
-from retrieval.head import Array, Head
+from retrieval.explain.explanation import verdict_of
+from retrieval.explain.hit import Hit
+from retrieval.model.head import Array, Head
 from retrieval.sources.location import Address, Place, located
 
 ABSENT = "the file is not there now: is its disk mounted?"
 
 _PAGE = 16  # hits read at once from the catalogue: few more than are mostly asked for
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A result. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
-
-    `explanation` is None where none was asked for, or, with a `note`, where the file could not be read again.
-    """
-
-    rank: int
-    id: int
-    path: Place
-    label: str | None
-    similarity: float
-    distance: float
-    verdict: Verdict
-    index_rank: int
-    index_distance: float
-    width: int
-    height: int
-    explanation: Explanation | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent
-from retrieval.explain import Verdict
+from retrieval.explain.explanation import Verdict
 from retrieval.overlay import legend_bar
 from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
 

@@ -13,13 +13,13 @@ from PIL import Image
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import safe_name, unsure
-from retrieval.explain import Explanation, Heatmaps, Verdict
+from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.matches import with_matches
+from retrieval.model.preprocessing import Source
 from retrieval.overlay import Kind, display_picture, overlay
-from retrieval.pictures import Source
 
 if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
-    from retrieval.search import Hit
+    from retrieval.explain.hit import Hit
 
 KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from retrieval.common.atomic_files import write_whole
 from retrieval.common.errors import ModelError
-from retrieval.pictures import Pixels
+from retrieval.model.preprocessing import Pixels
 from retrieval.samples import DataSet
 
 Parts = NDArray[np.int8]

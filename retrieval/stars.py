@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.head import Array
+from retrieval.model.head import Array
 
 Places = NDArray[np.int64]
 Related = Callable[[Places, Places], Array]

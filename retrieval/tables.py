@@ -16,7 +16,6 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Counts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.output_names import CONTACT_SHEET, CURVES, MATCHES
@@ -24,10 +23,11 @@ from retrieval.common.text import percent, safe_name
 from retrieval.crop import CropReport
 from retrieval.cropped import Whole
 from retrieval.evaluate import Evaluation
-from retrieval.explain import Explanation
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.hit import Hit
 from retrieval.indexing import IndexReport
+from retrieval.model.bundle import Bundle
 from retrieval.samples import LeftOut
-from retrieval.search import Hit
 from retrieval.sources.location import Address, Place, gallery_name, located, told_place
 from retrieval.tuning import Tuning, read_tuning
 from retrieval.under_way import UnderWay, read_under_way

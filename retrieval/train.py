@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from retrieval.backbones import Backbone
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.common.metrics import logistic, roc_auc
-from retrieval.head import Head
 from retrieval.loader import Batch, Loader, epoch_batches
 from retrieval.losses import ContrastiveLoss, balanced_log_loss
+from retrieval.model.backbones import Backbone
+from retrieval.model.head import Head
+from retrieval.model.preprocessing import Pixels
 from retrieval.pairs import Codes, Flags, random_pairs
-from retrieval.pictures import Pixels
 from retrieval.presets import Preset
 from retrieval.trainee import Trainee
 

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval.backbones import Backbone, build_backbone
-from retrieval.bundle import Bundle, ModelCard, find_bundle
 from retrieval.common.atomic_files import write_whole
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.output_names import CURVES
 from retrieval.common.progress import Advance
-from retrieval.compare import Comparer
 from retrieval.curves import curves
 from retrieval.evaluate import card_figures
-from retrieval.head import Head
 from retrieval.losses import build_loss
 from retrieval.measure import Subject, Terms, measure
-from retrieval.model import save_bundle
-from retrieval.network import torch_device
+from retrieval.model.backbones import Backbone, build_backbone
+from retrieval.model.bundle import Bundle, ModelCard, find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Head
+from retrieval.model.inference import torch_device
+from retrieval.model.preprocessing import Pixels, normalise
+from retrieval.model.siamese import save_bundle
 from retrieval.pairs import makes_pairs
-from retrieval.pictures import Pixels, normalise
 from retrieval.presets import Preset
 from retrieval.samples import DataSet, check_outside, find_samples, read_pixels
 from retrieval.sources.local import count_files

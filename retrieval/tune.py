@@ -12,7 +12,7 @@ from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import TunedIndex
 from retrieval.common.settings import POOL, RECALL
-from retrieval.head import Head
+from retrieval.model.head import Head
 from retrieval.search import rescored
 from retrieval.tuning import Tuning
 

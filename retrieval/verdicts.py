@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.metrics import Bin, calibration_error, reliability, roc_auc
 from retrieval.common.settings import THRESHOLD
-from retrieval.head import Array, Head
+from retrieval.model.head import Array, Head
 from retrieval.pairs import Codes, Flags
 
 _BLOCK = 256  # pictures compared with all at once

@@ -14,7 +14,7 @@ from rich.console import Console
 from retrieval.common.progress import Step
 from retrieval.common.text import safe_name
 from retrieval.dataset import Described, describe
-from retrieval.network import PREPARE_STEPS
+from retrieval.model.inference import PREPARE_STEPS
 from retrieval.progress import Bar
 from retrieval.samples import DataSet, find_samples
 from retrieval.scan import Advance

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval.common.settings import MethodName
-from retrieval.explain import Explanation, explain_pairs, facing
-from retrieval.head import Head
-from retrieval.network import Features
+from retrieval.explain.explanation import Explanation, explain_pairs, facing
+from retrieval.model.head import Head
+from retrieval.model.inference import Features
 
 
 def explain_against(

@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.advice import advise
 from retrieval.audited import ALL, Audit, Confused, Evidence, Example, Findings, Part, Terms
-from retrieval.head import Array
+from retrieval.model.head import Array
 from retrieval.samples import Sample
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 

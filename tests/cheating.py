@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.pictures import Pixels
+from retrieval.model.preprocessing import Pixels
 from retrieval.presets import FAST, adapted
 from retrieval.train_bundle import Recipe, train_bundle
 

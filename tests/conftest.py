@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.bundle import Bundle, ModelCard
-from retrieval.head import Head
-from retrieval.pictures import Pixels
+from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.head import Head
+from retrieval.model.preprocessing import Pixels
 from retrieval.shown import Shown, prepare
 from tests.hits import a_hit, explanation, same
 from tests.objects import objects, s3, web
@@ -58,8 +58,8 @@ def small_gallery(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """EfficientNet-Lite0 with a head that keeps descriptors as they are and compares their directions."""
-    from retrieval.backbones import build_backbone
-    from retrieval.model import save_bundle
+    from retrieval.model.backbones import build_backbone
+    from retrieval.model.siamese import save_bundle
 
     trunk = build_backbone("efficientnet_lite0")
     identity = np.eye(trunk.channels, dtype=np.float32)

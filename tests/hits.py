@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.correspond import Correspondence, Match
-from retrieval.explain import Explanation, Heatmaps, Verdict
-from retrieval.search import Hit
-from retrieval.verify import RANDOM, Check, Hidden, Verification
+from retrieval.explain.correspondence import Correspondence, Match
+from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
+from retrieval.explain.hit import Hit
+from retrieval.explain.verification import RANDOM, Check, Hidden, Verification
 
 
 def heatmaps(row: int, column: int, magnitude: float) -> Heatmaps:

@@ -10,9 +10,9 @@ import numpy as np
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
-from retrieval.bundle import Bundle, ModelCard
 from retrieval.common.settings import Preprocessing
-from retrieval.head import Head
+from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.head import Head
 
 MODEL = "0123456789abcdef"
 CHANNELS = 8

@@ -14,7 +14,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image
 
-from retrieval.pictures import Pixels
+from retrieval.model.preprocessing import Pixels
 from tests.conftest import blocks
 
 Make = Callable[[Pixels], bytes]

@@ -11,8 +11,8 @@ import pytest
 
 from retrieval.common import parallel as module
 from retrieval.common.parallel import ahead, threads_for
-from retrieval.head import Array
-from retrieval.pictures import Pixels
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 from retrieval.pipeline import LocalPipeline
 from retrieval.sources import files
 from retrieval.sources.entries import Found

@@ -17,12 +17,13 @@ from retrieval.audit import audit, part_names
 from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all
 from retrieval.audit_pictures import repeats, suspects
 from retrieval.audited import TEST, TRAIN, Audit, Kind, Terms
-from retrieval.bundle import Bundle
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
-from retrieval.head import Head
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.measure import Subject, describe_samples, find_subject
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Head
 from retrieval.samples import DataSet, Sample, find_samples
 from retrieval.split import small_grey
 from retrieval.verdicts import Confusion
@@ -113,7 +114,9 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
     assert explained.places.tolist() == [0, 4, 1, 9]
     pixels = [made.comparer.pixels(made.samples[place].path) for place in (4, 9)]
-    (wanted,) = made.comparer.explain_known(pixels, made.distances(np.array([4]), np.array([9])))
+    (wanted,) = PairExplainer(made.comparer, made.comparer.bundle.head).explain_known(
+        pixels, made.distances(np.array([4]), np.array([9]))
+    )
     assert wanted.method != MethodName.gradcam
     one = replace(made, method=wanted.method)
     explained = explain_all(one, np.array([0, 4]), np.array([1, 9]))

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 
-from retrieval.backbones import StateDict, build_backbone
 from retrieval.common.errors import ModelError
+from retrieval.model.backbones import StateDict, build_backbone
 
 SMALL = "resnet10t"  # a small convolutional model of timm
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval.baselines import BASELINES, centre_map, edge_map, random_map
-from retrieval.cam import Asked, Pairs
-from retrieval.head import Head
+from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.model.head import Head
 
 HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize=False)
 

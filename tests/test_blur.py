@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.blur import blurred, enlarged, hidden, order_of, strongest
+from retrieval.explain.occlusion import blurred, enlarged, hidden, order_of, strongest
 from tests.conftest import blocks
 
 HEAT = np.array([[1, 0], [0, 0]], np.float32)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from retrieval.bundle import Bundle, find_bundle, shipped_bundles
 from retrieval.common.errors import ModelError
+from retrieval.model.bundle import Bundle, find_bundle, shipped_bundles
 from tests.command import PROJECT
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
 _FIND = """
 import sys
-from retrieval.bundle import find_bundle
+from retrieval.model.bundle import find_bundle
 from retrieval.common.errors import ModelError
 try:
     find_bundle(sys.argv[1])
@@ -65,7 +65,7 @@ def test_a_bundle_in_a_closed_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_package_under_a_link_has_its_models_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(PROJECT)
-    code = "from retrieval.bundle import find_bundle; print(find_bundle('default').is_shipped)"
+    code = "from retrieval.model.bundle import find_bundle; print(find_bundle('default').is_shipped)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval.bundle import find_bundle
 from retrieval.calibration import (
     Calibration,
     Judged,
@@ -14,6 +13,7 @@ from retrieval.calibration import (
     keep_calibration,
     read_calibration,
 )
+from retrieval.model.bundle import find_bundle
 from tests.labelled import a_catalogue
 
 

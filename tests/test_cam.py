@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
-from retrieval.backbones import build_backbone
-from retrieval.cam import signed_maps
-from retrieval.head import Array, Head
-from retrieval.model import SiameseNetwork
-from retrieval.network import Features
+from retrieval.explain.gradcam import signed_maps
+from retrieval.model.backbones import build_backbone
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
+from retrieval.model.siamese import SiameseNetwork
 from tests.against import explain_against
 from tests.conftest import blocks
 

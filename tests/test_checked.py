@@ -12,16 +12,17 @@ from PIL import Image
 from rich.console import Console
 
 from retrieval.answers import pair_json
-from retrieval.bundle import Bundle
 from retrieval.checked import rows, told
 from retrieval.common.settings import How, MethodName
-from retrieval.compare import Comparer
-from retrieval.explain import Explanation
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.explain.verification import Support
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
 from retrieval.page import page
 from retrieval.report import write_overlays, write_pair
 from retrieval.shown import PairFiles, Shown, prepare
 from retrieval.tables import hits_table, pair_lines
-from retrieval.verify import Support
 from tests.command import answer, retrieve
 from tests.conftest import blocks
 from tests.hits import a_hit, correspondence, explanation, verification
@@ -111,7 +112,9 @@ def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundl
 def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> None:
     comparer = Comparer(tiny_bundle, "cpu")
     pictures = [comparer.pixels(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
-    same, other = comparer.explain_known(pictures, np.array([0.1, 0.6]), How(verify=True, correspond=True))
+    same, other = PairExplainer(comparer, comparer.bundle.head).explain_known(
+        pictures, np.array([0.1, 0.6]), How(verify=True, correspond=True)
+    )
     assert same.identical
     assert same.verification is None
     assert same.correspondence is None
@@ -119,13 +122,17 @@ def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> Non
     assert other.correspondence is not None
     u = tiny_bundle.head.embed(comparer.activate(pictures).descriptors)
     assert other.correspondence.table.sum() == pytest.approx(float(u[0] @ u[2]), rel=1e-3)
-    (plain,) = comparer.explain_known(pictures[::2], np.array([0.6]), How(MethodName.gradcam))
+    (plain,) = PairExplainer(comparer, comparer.bundle.head).explain_known(
+        pictures[::2], np.array([0.6]), How(MethodName.gradcam)
+    )
     assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
 
 
 def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
     comparer = Comparer(tiny_bundle, "cpu")
-    found = comparer.explain(blocks(1, 300, 300), blocks(2, 300, 300), How(size=320))
+    found = PairExplainer(comparer, comparer.bundle.head).explain(
+        blocks(1, 300, 300), blocks(2, 300, 300), How(size=320)
+    )
     assert found.query.factual.shape == (10, 10)
     assert comparer.at(320) is comparer.at(320)
     assert comparer.at(224) is comparer.at(None) is comparer

@@ -11,7 +11,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, NewPicture
 from retrieval.blocks import Block, Broken, Brought, packed
 from retrieval.claims import Claims
-from retrieval.pictures import PictureInfo
+from retrieval.model.preprocessing import PictureInfo
 from retrieval.pipeline import Batch
 from retrieval.sources.entries import Found
 

@@ -17,8 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
-from retrieval.bundle import find_bundle
 from retrieval.commands import gallery
+from retrieval.model.bundle import find_bundle
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, retrieve_here, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
 from tests.store import BROKEN_NAME, ODD_NAMES, Indexed

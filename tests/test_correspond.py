@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.cam import Pairs
-from retrieval.correspond import correspond, matches_of
-from retrieval.head import Array, Head
+from retrieval.explain.correspondence import correspond, matches_of
+from retrieval.explain.gradcam import Pairs
+from retrieval.model.head import Array, Head
 
 SHAPE = (3, 4)
 

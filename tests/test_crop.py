@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.bundle import Bundle
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Advance
 from retrieval.common.settings import How, MethodName
-from retrieval.compare import Comparer
 from retrieval.crop import CropReport, CropRules, check_out, crop_dataset, draw_partners
 from retrieval.cropped import Whole
-from retrieval.pictures import read
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.preprocessing import read
 from retrieval.samples import DataSet, find_samples
 from retrieval.split import PART_NAMES, Split, read_split
 from tests.command import answer, retrieve, sentence
@@ -76,7 +77,7 @@ def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Pat
 def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
     """The heatmap is that of `explain --method gradcam`, the paper's, but for its scale."""
     for each in crop(small_gallery, tmp_path / "out", comparer).crops[:3]:
-        why = comparer.explain(each.source, each.partner, How(MethodName.gradcam))
+        why = PairExplainer(comparer, comparer.bundle.head).explain(each.source, each.partner, How(MethodName.gradcam))
         shown = why.query.factual if why.verdict == "similar" else why.query.counterfactual
         assert each.similarity == pytest.approx(why.similarity, abs=1e-6)
         assert np.allclose(shown / shown.max(), each.heatmap, atol=1e-3)

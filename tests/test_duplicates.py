@@ -20,7 +20,7 @@ from retrieval.candidates import Contents
 from retrieval.duplicates import Rules, find_duplicates
 from retrieval.duplicates_page import duplicates_page
 from retrieval.groups import Duplicates, Kind
-from retrieval.pictures import read
+from retrieval.model.preprocessing import read
 from retrieval.selecting import selection
 from retrieval.upkeep import open_index
 from tests.command import answer, retrieve

@@ -21,13 +21,13 @@ from indexes.vectors import faiss_file
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from retrieval import open_store
-from retrieval.bundle import Bundle
 from retrieval.calibration import Calibration, drop_calibration, keep_calibration
 from retrieval.common.errors import GalleryError, ModelError
 from retrieval.common.settings import How
 from retrieval.engine import Engine
-from retrieval.head import Head
 from retrieval.indexing import remove
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Head
 from retrieval.queries import Question
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.upkeep import open_index, opened_index
@@ -423,8 +423,8 @@ def test_store_of_another_model_is_refused(
 def test_another_head_on_the_same_backbone_needs_no_new_embedding(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
-    from retrieval.backbones import build_backbone
-    from retrieval.model import save_bundle
+    from retrieval.model.backbones import build_backbone
+    from retrieval.model.siamese import save_bundle
 
     Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
     head = replace(tiny_bundle.head, slope=20.0, intercept=-2.0)

@@ -11,9 +11,9 @@ import pytest
 
 from retrieval.evaluate import Evaluation, evaluate
 from retrieval.evaluation_page import Section, evaluation_page
-from retrieval.head import Head
 from retrieval.measure import Measured, Terms
 from retrieval.mistakes import ShownMistake
+from retrieval.model.head import Head
 from retrieval.samples import DataSet
 from retrieval.shown import Shown
 from tests.test_page import Checker

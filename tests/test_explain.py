@@ -9,9 +9,9 @@ import pytest
 
 from retrieval.common.metrics import sigmoid
 from retrieval.common.settings import MethodName
-from retrieval.explain import LEAST_EVIDENCE, Explanation, Heatmaps, verdict_of
-from retrieval.head import Array, Head
-from retrieval.network import Features
+from retrieval.explain.explanation import LEAST_EVIDENCE, Explanation, Heatmaps, verdict_of
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
 from tests.against import explain_against
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from indexes.catalogue.database.sqlite import FILE_NAME
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import ModelError
-from retrieval.network import open_network
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import open_network
 from tests.command import RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks
 from tests.store import Indexed
@@ -65,8 +65,8 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
     import torch
 
-    from retrieval.backbones import build_backbone
-    from retrieval.model import save_bundle
+    from retrieval.model.backbones import build_backbone
+    from retrieval.model.siamese import save_bundle
 
     default = find_bundle("default")
     trunk = build_backbone(default.card.backbone, pretrained=False)
@@ -321,8 +321,8 @@ def test_a_full_disk_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_bundle_that_cannot_be_written(tmp_path: Path) -> None:
-    from retrieval.backbones import build_backbone
-    from retrieval.model import save_bundle
+    from retrieval.model.backbones import build_backbone
+    from retrieval.model.siamese import save_bundle
 
     bundle = find_bundle("default")
     trunk = build_backbone(bundle.card.backbone, pretrained=False)

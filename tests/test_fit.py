@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import logistic, sigmoid
 from retrieval.evaluate import evaluate
 from retrieval.fit import Labelled, fit_head
-from retrieval.head import Array
+from retrieval.model.bundle import find_bundle
+from retrieval.model.head import Array
 from retrieval.pairs import balanced_pairs
 from tests.command import answer, retrieve
 from tests.conftest import blocks

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.focus import focus_box, largest_region
-from retrieval.head import Array
+from retrieval.explain.focus_box import focus_box, largest_region
+from retrieval.model.head import Array
 
 SQUARE = (700, 700)
 CELL = 100 / 8  # pixels of the grid on which regions are found

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.bundle import Bundle, find_bundle
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
 from retrieval.demo import make_gallery
 from retrieval.grid_game import draw_grids, play, right_share
+from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.model.encoder import Comparer
 from retrieval.samples import DataSet, Sample, find_samples
 
 

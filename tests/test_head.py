@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.common.metrics import sigmoid
-from retrieval.head import Array, Head
+from retrieval.model.head import Array, Head
 
 WEIGHT = np.array([[1, 0], [0, 1], [-1, 2]], np.float32)
 BIAS = np.array([0, -1, 0], np.float32)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
-from retrieval.bundle import find_bundle
-from retrieval.network import open_network
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import open_network
 from retrieval.pipeline import BATCH
 from tests.command import RETRIEVE, answer, environment, retrieve_here
 from tests.conftest import blocks

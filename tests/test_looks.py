@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.head import Array
 from retrieval.looks import Corner, border, corner, even_looks, focus_of, looks, shares, spread
+from retrieval.model.head import Array
 
 
 def in_one_place(row: int, column: int, side: int = 7) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.correspond import Correspondence, Match
+from retrieval.explain.correspondence import Correspondence, Match
 from retrieval.matches import side_by_side, with_matches
 
 FOUND = Correspondence(

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.bundle import Bundle
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import Preprocessing
-from retrieval.compare import Comparer
-from retrieval.head import Array
 from retrieval.measure import Measured, Subject, Terms, describe_samples, find_subject, folders_to_measure, measure
-from retrieval.pictures import Pixels
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 from retrieval.samples import find_samples
 from tests.conftest import CLASSES
 from tests.trained import trained_copy

@@ -14,15 +14,15 @@ from PIL import Image
 from pytorch_grad_cam import AblationCAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM, XGradCAM
 from torch import Tensor, nn
 
-from retrieval.bundle import find_bundle
-from retrieval.cam import Asked, Pairs
 from retrieval.common.settings import MethodName
-from retrieval.compare import Comparer
-from retrieval.explain import explain_pairs
-from retrieval.head import Array, Head
-from retrieval.methods import METHODS
-from retrieval.network import Features
-from retrieval.pictures import Pixels, load
+from retrieval.explain.explanation import explain_pairs
+from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.methods import METHODS
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
+from retrieval.model.preprocessing import Pixels, load
 from tests.conftest import blocks
 from tests.test_cam import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
 

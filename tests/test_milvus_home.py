@@ -22,7 +22,7 @@ from indexes.vectors.milvus_index import MilvusIndex
 from indexes.vectors.milvus_storage import MilvusHome
 from indexes.vectors.storage import choose_home, home_of, index_address, leave_former_home
 from retrieval import upkeep
-from retrieval.head import Head
+from retrieval.model.head import Head
 from retrieval.tune import tune
 from retrieval.upkeep import open_index, opened_index
 from tests.milvus import Process, need_milvus, serving

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.bundle import Bundle
-from retrieval.compare import Comparer
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.mistakes import show_mistakes
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
 from retrieval.samples import find_samples
 from retrieval.shown import KINDS, sides
 from retrieval.verdicts import Mistake
@@ -31,7 +32,7 @@ def test_mistakes_are_explained_on_one_scale(tiny_bundle: Bundle, small_gallery:
 
 def test_explanations_are_those_of_the_pair(tiny_bundle: Bundle, small_gallery: Path) -> None:
     samples, comparer = find_samples(small_gallery).samples, Comparer(tiny_bundle)
-    expected = comparer.explain(samples[0].path, samples[5].path)
+    expected = PairExplainer(comparer, comparer.bundle.head).explain(samples[0].path, samples[5].path)
     (found,) = show_mistakes(comparer, samples, [Mistake(0, 5, expected.distance, False)])
     assert found.hit.explanation is not None
     np.testing.assert_array_equal(found.hit.explanation.query.factual, expected.query.factual)

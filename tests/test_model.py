@@ -11,15 +11,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from retrieval.backbones import Backbone
-from retrieval.bundle import Bundle, ModelCard, find_bundle
-from retrieval.cam import signed_maps
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
-from retrieval.head import Head
-from retrieval.model import SiameseNetwork, contrastive_loss, load_model, save_bundle
-from retrieval.network import Features
-from retrieval.pictures import normalise, to_pixels
+from retrieval.explain.gradcam import signed_maps
+from retrieval.model.backbones import Backbone
+from retrieval.model.bundle import Bundle, ModelCard, find_bundle
+from retrieval.model.head import Head
+from retrieval.model.inference import Features
+from retrieval.model.preprocessing import normalise, to_pixels
+from retrieval.model.siamese import SiameseNetwork, contrastive_loss, load_model, save_bundle
 from tests.against import explain_against
 from tests.conftest import blocks
 

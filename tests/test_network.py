@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval import network
-from retrieval.bundle import Bundle
 from retrieval.common.errors import ModelError
-from retrieval.network import PREPARE_STEPS, _TorchNetwork, open_network
+from retrieval.model import inference
+from retrieval.model.bundle import Bundle
+from retrieval.model.inference import PREPARE_STEPS, _TorchNetwork, open_network
 from tests.command import PROJECT, environment
 from tests.conftest import blocks
 
@@ -36,7 +36,7 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
     def fail(*arguments: Any) -> None:
         raise RuntimeError("cannot compile")
 
-    monkeypatch.setattr(network, "_compiled", fail)
+    monkeypatch.setattr(inference, "_compiled", fail)
     with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle anew"):
         open_network(tiny_bundle, "cpu")
 
@@ -80,8 +80,8 @@ def test_a_damaged_prepared_network_is_made_anew(
 _NETWORKS_COME_AND_GO = """
 import gc, signal, subprocess, sys
 import numpy as np
-from retrieval.bundle import find_bundle
-from retrieval.network import open_network
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import open_network
 
 pixels = [np.zeros((224, 224, 3), np.uint8)]
 for _ in range(2):

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.bundle import Bundle
 from retrieval.commands.asking import _source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
+from retrieval.model.bundle import Bundle
 from retrieval.sources.files import open_file
 from retrieval.sources.location import located
 from tests.conftest import blocks

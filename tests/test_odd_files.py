@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.bundle import SHIPPED, Bundle
 from retrieval.engine import Engine
+from retrieval.model.bundle import SHIPPED, Bundle
 from tests.odd_files import BAD, CLOSED, GOOD, build
 from tests.unprivileged import permissions_bind, run_unprivileged
 

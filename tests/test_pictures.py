@@ -21,10 +21,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from retrieval import pictures
 from retrieval.common.errors import PictureError, SettingError
 from retrieval.common.settings import Preprocessing
-from retrieval.pictures import Pixels, Source, load, normalise, read, seen_box, to_pixels
+from retrieval.model import preprocessing
+from retrieval.model.preprocessing import Pixels, Source, load, normalise, read, seen_box, to_pixels
 from retrieval.sources.files import content_hash, is_picture_name, open_file
 from tests.command import PROJECT
 from tests.unprivileged import require_binding_permissions, run_unprivileged
@@ -225,7 +225,7 @@ def test_many_bits_are_converted_in_strips(kind: str, monkeypatch: pytest.Monkey
     values = (values - 1000 * (kind == "negative")).astype(kind if kind in ("uint16", "int32") else "float32")
     values[3, 4] = 0
     whole = pixels_of(Image.fromarray(values))
-    monkeypatch.setattr(pictures, "_STRIP", 10)
+    monkeypatch.setattr(preprocessing, "_STRIP", 10)
     np.testing.assert_array_equal(pixels_of(Image.fromarray(values)), whole)
     assert len(np.unique(whole)) > 90
 
@@ -233,7 +233,7 @@ def test_many_bits_are_converted_in_strips(kind: str, monkeypatch: pytest.Monkey
 def test_many_bits_need_little_more_memory_than_they_hold() -> None:
     values = np.full((2000, 3000), 1000, np.uint16)
     tracemalloc.start()
-    pictures._to_eight_bits(values)
+    preprocessing._to_eight_bits(values)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < values.size + 40e6
@@ -489,7 +489,7 @@ def test_pillows_own_limit_stays_the_hosts(monkeypatch: pytest.MonkeyPatch) -> N
             assert pixels_of(written(corners(), kind)).shape == (48, 64, 3)
         assert reason(written(corners(), "TIFF")) == "has more pixels than Pillow takes of this format: raise its limit"
     assert Image.MAX_IMAGE_PIXELS == 100
-    code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import retrieval, retrieval.pictures, cli;"
+    code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import retrieval, retrieval.model.preprocessing, cli;"
     code += "assert Image.MAX_IMAGE_PIXELS == a"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
@@ -651,7 +651,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(written(corners(), "PNG"))
     file.chmod(0)
-    done = run_unprivileged("import sys\nfrom retrieval.pictures import read\nread(sys.argv[1])", file)
+    done = run_unprivileged("import sys\nfrom retrieval.model.preprocessing import read\nread(sys.argv[1])", file)
     assert done.stderr.splitlines()[-1].endswith(f"{file} cannot be read: Permission denied")
 
 

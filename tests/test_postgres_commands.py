@@ -14,10 +14,10 @@ from PIL import Image
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database_url import FILE_NAME, VARIABLE
 from indexes.errors import StoreError
-from retrieval.bundle import find_bundle
 from retrieval.dataset import describe
 from retrieval.engine import Engine
-from retrieval.network import open_network
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import open_network
 from retrieval.pipeline import BATCH
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.bundle import find_bundle
-from retrieval.network import open_network
+from retrieval.model.bundle import find_bundle
+from retrieval.model.inference import open_network
 from tests.command import answer, retrieve, sentence
 from tests.nodes import Nodes, processes, ray_folder, workers
 from tests.objects import Objects, Web

@@ -19,7 +19,7 @@ from indexes.catalogue.records import Failed
 from retrieval.blocks import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
 from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, GalleryError, ModelError
-from retrieval.pictures import PictureInfo
+from retrieval.model.preprocessing import PictureInfo
 from retrieval.pipeline import Batch
 from retrieval.scan import Scan, Tally
 from retrieval.sources.entries import Found

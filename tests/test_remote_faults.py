@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.bundle import Bundle
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.engine import Engine
+from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store
 from retrieval.sources.files import bytes_at
 from retrieval.sources.object_store import Unreachable

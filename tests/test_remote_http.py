@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.bundle import Bundle
 from retrieval.common.errors import PictureError
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
+from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store, web
 from retrieval.sources.object_store import copied, examined, fetched, listed
 from tests.objects import Web, forget_servers

@@ -14,7 +14,7 @@ from rich.console import Console
 from retrieval.common.settings import Case
 from retrieval.crop import CropReport, CropRules
 from retrieval.cropped import Crop, Whole
-from retrieval.explain import verdict_of
+from retrieval.explain.explanation import verdict_of
 from retrieval.presets import FAST, PAPER
 from retrieval.reproduce_page import reproduced_page
 from retrieval.reproduce_tables import reproduced_lines

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import GalleryError
-from retrieval.pictures import load
+from retrieval.model.preprocessing import load
 from retrieval.samples import find_samples, read_pixels
 from retrieval.sources.local import count_files
 from tests.training import make_set, picture

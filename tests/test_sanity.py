@@ -14,15 +14,15 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from retrieval.backbones import build_backbone
-from retrieval.bundle import Bundle, ModelCard, find_bundle, write_card
-from retrieval.cam import Pairs
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
-from retrieval.head import Array, Head
-from retrieval.methods import METHODS, Named
-from retrieval.model import save_bundle
-from retrieval.pictures import Pixels
+from retrieval.explain.gradcam import Pairs
+from retrieval.explain.methods import METHODS, Named
+from retrieval.model.backbones import build_backbone
+from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import save_bundle
 from retrieval.randomised import Randomised, named_parts
 from retrieval.sanity import (
     Agreement,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import ModelError
-from retrieval.pictures import Pixels, to_pixels
+from retrieval.model.preprocessing import Pixels, to_pixels
 from retrieval.samples import DataSet, Sample, find_samples
 from retrieval.split import TEST, TRAIN, VALIDATION, Split, as_split, near_duplicates, read_split, split
 from tests.training import make_set, picture

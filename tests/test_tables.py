@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, RenderableType
 
-from retrieval.bundle import Bundle
 from retrieval.evaluate import evaluate
-from retrieval.head import Head
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Head
 from retrieval.tables import (
     calibration_lines,
     evaluation_table,

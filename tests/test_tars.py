@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.bundle import Bundle
 from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
 from retrieval.indexing import IndexReport
-from retrieval.network import open_network
+from retrieval.model.bundle import Bundle
+from retrieval.model.inference import open_network
 from retrieval.pipeline import LocalPipeline
 from retrieval.shards import Shard
 from retrieval.sources.entries import Found

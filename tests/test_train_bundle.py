@@ -18,9 +18,9 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 import cli
-from retrieval.backbones import Backbone
-from retrieval.bundle import find_bundle
 from retrieval.common.errors import GalleryError, ModelError, RetrievalError, SettingError
+from retrieval.model.backbones import Backbone
+from retrieval.model.bundle import find_bundle
 from retrieval.presets import Preset
 from retrieval.split import Split, read_split
 from retrieval.train import Epoch, Hooks
@@ -35,7 +35,7 @@ WRITTEN = {"model.json", "weights.safetensors", "split.json", "metrics.jsonl", "
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backbone by the name `tiny`, as if timm had it."""
-    from retrieval import backbones
+    from retrieval.model import backbones
 
     from_timm = backbones._from_timm
 

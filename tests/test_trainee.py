@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.bundle import find_bundle
-from retrieval.head import Head
+from retrieval.model.bundle import find_bundle
+from retrieval.model.head import Head
 from retrieval.pairs import all_pairs
 from retrieval.trainee import Trainee
 from tests.training import BRIEF, CHANNELS, tiny_trunk
@@ -197,7 +197,7 @@ def test_the_head_that_it_began_as_does_not_learn() -> None:
 
 
 def test_the_default_models_head_is_taken_over() -> None:
-    from retrieval.backbones import build_backbone
+    from retrieval.model.backbones import build_backbone
     from retrieval.presets import FAST, adapted
 
     start = find_bundle("default").head

@@ -15,7 +15,7 @@ from indexes.catalogue.records import NewPicture
 from indexes.vectors import faiss_file, sizing
 from indexes.vectors.faiss_index import FaissIndex
 from retrieval import upkeep
-from retrieval.head import Head
+from retrieval.model.head import Head
 from retrieval.tune import tune
 from retrieval.tuning import Tuning, keep_tuning, read_tuning
 from retrieval.upkeep import open_index

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from retrieval.head import Array, Head
-from retrieval.pictures import Pixels
-from retrieval.verify import RANDOM, SHARE, Check, Claims, Hidden, Support, Verification, random_regions, verify
+from retrieval.explain.verification import (
+    RANDOM,
+    SHARE,
+    Check,
+    Claims,
+    Hidden,
+    Support,
+    Verification,
+    random_regions,
+    verify,
+)
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
 from tests.conftest import blocks
 
 SIZE = 35

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from retrieval.bundle import Bundle
+from retrieval.model.bundle import Bundle
 from retrieval.split import Split
 
 

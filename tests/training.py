@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from retrieval.backbones import Backbone
 from retrieval.common.settings import Preprocessing
-from retrieval.pictures import Pixels
+from retrieval.model.backbones import Backbone
+from retrieval.model.preprocessing import Pixels
 from retrieval.presets import Preset
 from retrieval.train import Part
 

@@ -34,7 +34,7 @@ from retrieval.sources.location import is_address
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine
-    from retrieval.pictures import Source
+    from retrieval.model.preprocessing import Source
     from retrieval.queries import Question, Result
     from retrieval.selecting import Selection
     from retrieval.shown import PairFiles, Shown
@@ -213,15 +213,16 @@ def explain(
     """
     check_outputs(folder)
     from retrieval.answers import pair_json
-    from retrieval.bundle import find_bundle
-    from retrieval.compare import Comparer
+    from retrieval.explain.pair_explainer import PairExplainer
+    from retrieval.model.bundle import find_bundle
+    from retrieval.model.encoder import Comparer
     from retrieval.report import write_pair
     from retrieval.watching import prepared_steps
 
     with prepared_steps(err) as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
         comparer.load()
-    explanation = comparer.explain(a, b, How(method, size, verify, correspond))
+    explanation = PairExplainer(comparer, comparer.bundle.head).explain(a, b, How(method, size, verify, correspond))
     files = write_pair(a, b, explanation, folder)
     if as_json:
         print_json(pair_json(a, b, comparer.bundle, explanation, files))

@@ -14,7 +14,7 @@ from retrieval.commands.printing import err, out, print_json
 from retrieval.common.settings import Device
 
 if TYPE_CHECKING:
-    from retrieval.bundle import Bundle
+    from retrieval.model.bundle import Bundle
 
 
 def models(
@@ -25,7 +25,7 @@ def models(
 
     Example: `retrieve models`
     """
-    from retrieval.bundle import find_bundle, shipped_bundles
+    from retrieval.model.bundle import find_bundle, shipped_bundles
 
     _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in folders or ())], as_json)
 

@@ -42,9 +42,9 @@ def crop(
     Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
     """
     check_outputs(None, html)
-    from retrieval.bundle import find_bundle
-    from retrieval.compare import Comparer
     from retrieval.crop import CropRules, check_out, crop_dataset
+    from retrieval.model.bundle import find_bundle
+    from retrieval.model.encoder import Comparer
     from retrieval.tables import crop_lines, left_out_lines
     from retrieval.watching import prepared_steps, read_samples, stage
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import unsure
-from retrieval.explain import Explanation, verdict_of
+from retrieval.explain.explanation import Explanation, verdict_of
+from retrieval.explain.hit import Hit
 from retrieval.page import page
-from retrieval.search import Hit
 from retrieval.serving.holding import Holding, held, place
 from retrieval.serving.schemas import (
     End,

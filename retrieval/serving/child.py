@@ -66,7 +66,7 @@ def _serve(
     opening: Opening, terms: Terms, shared: Common, listening: socket.socket, on_started: Callable[[], None]
 ) -> None:
     from indexes.vectors.storage import is_for_one_process
-    from retrieval.network import limit_threads
+    from retrieval.model.inference import limit_threads
     from retrieval.serving.app import make_app
     from retrieval.serving.running import run
 

@@ -12,13 +12,13 @@ from indexes.catalogue.records import Listed
 from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
-from retrieval.correspond import Cells, Correspondence, standing_out
-from retrieval.explain import Explanation, Heatmaps
-from retrieval.pictures import seen_box
-from retrieval.search import Hit
+from retrieval.explain.correspondence import Cells, Correspondence, standing_out
+from retrieval.explain.explanation import Explanation, Heatmaps
+from retrieval.explain.hit import Hit
+from retrieval.explain.verification import Verification
+from retrieval.model.preprocessing import seen_box
 from retrieval.shown import ALMOST_NONE, IDENTICAL
 from retrieval.sources.location import located
-from retrieval.verify import Verification
 
 Box = Annotated[
     list[float],

@@ -20,11 +20,11 @@ from indexes.catalogue.records import Listed, Selection
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import POOL, SLOW_METHODS, How
 from retrieval.engine import Engine
-from retrieval.explain import Explanation
-from retrieval.head import Array
-from retrieval.pictures import Pixels, load
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.hit import Hit
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels, load
 from retrieval.queries import Question
-from retrieval.search import Hit
 from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrieval.bundle import Bundle
 from retrieval.common.errors import ModelError, RetrievalError
 from retrieval.common.progress import Step
 from retrieval.common.settings import Device, cache_folder
-from retrieval.head import Array
-from retrieval.pictures import Pixels
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 
 DEVICES = tuple(Device)
 _AT_ONCE = 4  # pictures that a stream takes: what it works on then stays in its core's cache
@@ -111,7 +111,7 @@ class _TorchNetwork:
     def __init__(self, bundle: Bundle, device: str) -> None:
         import torch
 
-        from retrieval.model import load_model
+        from retrieval.model.siamese import load_model
 
         self.device = device
         self._turn = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
@@ -258,7 +258,7 @@ def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
     from openvino.preprocess import PrePostProcessor
     from openvino.tools.ovc import convert_model
 
-    from retrieval.model import load_model
+    from retrieval.model.siamese import load_model
 
     class WithDescriptor(torch.nn.Module):
         def __init__(self, trunk: torch.nn.Module) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.cam import Pairs
-from retrieval.closed_form import (
+from retrieval.common.settings import MethodName
+from retrieval.explain.cam_variants import (
     ablation_cam,
     eigen_cam,
     grad_cam,
@@ -17,9 +17,9 @@ from retrieval.closed_form import (
     layer_cam,
     local_cam,
 )
-from retrieval.common.settings import MethodName
-from retrieval.head import TINY, Array
-from retrieval.masked import sbsm, score_cam
+from retrieval.explain.gradcam import Pairs
+from retrieval.explain.perturbation import sbsm, score_cam
+from retrieval.model.head import TINY, Array
 
 Method = Callable[[Pairs], Array]
 """What raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""

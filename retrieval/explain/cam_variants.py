@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.cam import Pairs, both_ways, gradients_against, place_gradients, signed_maps, weighted
-from retrieval.head import Array, Head
+from retrieval.explain.gradcam import Pairs, both_ways, gradients_against, place_gradients, signed_maps, weighted
+from retrieval.model.head import Array, Head
 
 _EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
 _STEPS = 8  # of the path from nothing to the picture; 32 move no map by more than a hundredth

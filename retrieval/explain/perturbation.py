@@ -7,9 +7,9 @@ from itertools import islice
 
 import numpy as np
 
-from retrieval.blur import blurred
-from retrieval.cam import Asked, Pairs, both_ways, weighted
-from retrieval.head import Array
+from retrieval.explain.gradcam import Asked, Pairs, both_ways, weighted
+from retrieval.explain.occlusion import blurred
+from retrieval.model.head import Array
 
 _BATCH = 64
 _WINDOW, _STEPS = 4, 9  # a window's side is a quarter of the picture's; so many positions along each side

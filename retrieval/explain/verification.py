@@ -9,9 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.blur import Mask, blurred, hidden, strongest
-from retrieval.head import Array, Head
-from retrieval.pictures import Pixels
+from retrieval.explain.occlusion import Mask, blurred, hidden, strongest
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
 
 SHARE = 0.2
 """How much of a picture is hidden: a fifth of its area."""

@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.cam import Asked, Pairs
 from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
-from retrieval.correspond import Correspondence
-from retrieval.head import Array, Head
-from retrieval.methods import METHODS
-from retrieval.network import Features
-from retrieval.verify import Claims, Verification
+from retrieval.explain.correspondence import Correspondence
+from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.methods import METHODS
+from retrieval.explain.verification import Claims, Verification
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
 
 Verdict = Literal["similar", "different"]
 

@@ -1,4 +1,4 @@
-"""Compare pictures with a model, without any store: features, distances, explanations."""
+"""Pictures as descriptors and activations, by a model bundle."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.bundle import Bundle, ModelCard
-from retrieval.cam import Asked
 from retrieval.common.errors import PictureError
 from retrieval.common.parallel import ahead
 from retrieval.common.progress import Step
-from retrieval.common.settings import PLAINLY, How
-from retrieval.correspond import correspond
-from retrieval.explain import Explanation, explain_pairs, facing
-from retrieval.head import Array, Head
-from retrieval.network import Features, Network, open_network
-from retrieval.pictures import Pixels, Source, load, normalise
+from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.head import Array
+from retrieval.model.inference import Features, Network, open_network
+from retrieval.model.preprocessing import Pixels, Source, load, normalise
 from retrieval.sources.files import bytes_at
 from retrieval.sources.location import is_address
-from retrieval.verify import verify
 
 _BATCH = 32
 _READERS = 2
@@ -35,7 +29,6 @@ class Comparer:
 
     def __init__(self, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> None:
         self.bundle = bundle
-        self.neuron: tuple[float, float] | None = None  # slope and intercept in the place of the head's own
         self.device = device
         self._on_step = on_step
         self._others: dict[int, Comparer] = {}  # by the size of their pictures
@@ -45,14 +38,6 @@ class Comparer:
     def network(self) -> Network:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
         return open_network(self.bundle, self.device, self._on_step)
-
-    @property
-    def head(self) -> Head:
-        """The bundle's head, with `neuron` where that is given. Raises ModelError."""
-        if self.neuron is None:
-            return self.bundle.head
-        slope, intercept = self.neuron
-        return replace(self.bundle.head, slope=slope, intercept=intercept)
 
     def load(self) -> None:
         """Open the network now, not on first use."""
@@ -107,43 +92,7 @@ class Comparer:
         if size not in self._others:
             bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
             self._others[size] = Comparer(bundle, self.device, self._on_step)
-        self._others[size].neuron = self.neuron
         return self._others[size]
-
-    def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
-        """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        pixels, head = [self.pixels(a), self.pixels(b)], self.head
-        u = head.embed(self.describe(pixels))
-        distance = head.distance(head.separation(u[:1], u[1:]))
-        other = self.at(how.size)
-        return other.explain_known(pixels if other is self else [other.pixels(a), other.pixels(b)], distance, how)[0]
-
-    def explain_known(
-        self, pixels: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
-    ) -> list[Explanation]:
-        """The first picture against each of the others, whose distances (N,) by stored descriptors are known."""
-        sides = facing(self.head, self.activate(pixels), self.asked(pixels))
-        explained = explain_pairs(sides, distances, how.method)
-        if how.correspond:
-            open_ = [place for place, each in enumerate(explained) if not each.identical]
-            found = dict(zip(open_, correspond(*sides, open_), strict=True))
-            explained = [replace(each, correspondence=found.get(place)) for place, each in enumerate(explained)]
-        return self._verified(pixels, explained) if how.verify else explained
-
-    def _verified(self, pixels: Sequence[Pixels], explained: list[Explanation]) -> list[Explanation]:
-        """The same with their heatmaps checked, but for pictures that equal the first."""
-        open_ = [place for place, each in enumerate(explained) if not each.identical]
-        claims = [explained[place].claims for place in open_]
-        pictures = [pixels[0], *(pixels[place + 1] for place in open_)]
-        found = dict(zip(open_, verify(self.head, self.describe, pictures, claims), strict=True))
-        return [replace(each, verification=found.get(place)) for place, each in enumerate(explained)]
-
-    def asked(self, pixels: Sequence[Pixels]) -> Asked:
-        """These pictures for methods that ask the network again."""
-        return Asked(pixels, self.bundle.card.preprocessing.mean, self._describe_changed)
-
-    def _describe_changed(self, pictures: Sequence[NDArray[Any]]) -> Array:
-        return self.describe([each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures])
 
 
 def _near(source: Source) -> Source | PictureError:

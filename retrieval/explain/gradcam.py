@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.head import TINY, Array, Head
-from retrieval.pictures import Pixels
+from retrieval.model.head import TINY, Array, Head
+from retrieval.model.preprocessing import Pixels
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from retrieval.head import Array
-from retrieval.pictures import Pixels
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 
 Mask = NDArray[np.bool_]
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
-from retrieval.head import Head
+from retrieval.model.head import Head
 
 FORMAT = 1
 SHIPPED = Path(__file__).resolve().parent / "bundles"

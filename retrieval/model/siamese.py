@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from retrieval.backbones import Backbone, build_backbone
-from retrieval.bundle import BACKBONE, Bundle, ModelCard, find_bundle, write_card
 from retrieval.common.errors import ModelError
-from retrieval.head import TINY, Head
+from retrieval.model.backbones import Backbone, build_backbone
+from retrieval.model.bundle import BACKBONE, Bundle, ModelCard, find_bundle, write_card
+from retrieval.model.head import TINY, Head
 
 
 class SiameseNetwork(nn.Module):

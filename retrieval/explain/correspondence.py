@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.cam import Pairs
-from retrieval.head import TINY, Array, Head
+from retrieval.explain.gradcam import Pairs
+from retrieval.model.head import TINY, Array, Head
 
 REGIONS = 5
 """How many matches are told of a pair: more than a handful of coloured regions nobody can follow."""

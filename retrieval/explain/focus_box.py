@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.head import Array
-from retrieval.pictures import seen_box
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import seen_box
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as Pillow crops: the last two are outside."""

@@ -1,0 +1,30 @@
+"""A result of a query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retrieval.explain.explanation import Explanation, Verdict
+from retrieval.sources.location import Place
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A result. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
+
+    `explanation` is None where none was asked for, or, with a `note`, where the file could not be read again.
+    """
+
+    rank: int
+    id: int
+    path: Place
+    label: str | None
+    similarity: float
+    distance: float
+    verdict: Verdict
+    index_rank: int
+    index_distance: float
+    width: int
+    height: int
+    explanation: Explanation | None = None
+    note: str | None = None

@@ -1,0 +1,1 @@
+"""The model: backbone, head and bundle, preprocessing, and inference without torch."""
