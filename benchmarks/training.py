@@ -25,12 +25,12 @@ from galleries import GENERATED_CLASSES, generate
 from machine import facts, machine, medians, versions, write
 from torch import Tensor
 
+from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
+from retrieval.datasets.pair_sampling import Codes, random_pairs
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import SiameseNetwork, contrastive_loss
-from retrieval.pairs import Codes, random_pairs
 from retrieval.presets import FAST, Preset
-from retrieval.samples import DataSet, find_samples, read_pixels
 from retrieval.train import Epoch, Hooks, Part, Training
 
 PICTURES = 200

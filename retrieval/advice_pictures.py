@@ -8,7 +8,7 @@ from itertools import islice
 from retrieval.advice_words import counted, listed, repeated
 from retrieval.audited import TEST, Advice, Example, Findings, Kind, Severity
 from retrieval.common.text import percent
-from retrieval.samples import IN_TWO_CLASSES
+from retrieval.datasets.class_folders import IN_TWO_CLASSES
 
 FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair
 MANY_LEAKS = 0.01  # of the test pictures: a point of accuracy is what models are compared by

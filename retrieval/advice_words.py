@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from retrieval.audited import LEAST_PICTURES, Evidence, Example, Repeat
+from retrieval.datasets.class_folders import Sample
 from retrieval.looks import Weights
-from retrieval.samples import Sample
 
 _EXAMPLES = 4
 

@@ -22,7 +22,7 @@ from retrieval.indexing import IndexReport
 from retrieval.measure import Measured, Terms
 from retrieval.model.bundle import Bundle
 from retrieval.queries import Result
-from retrieval.shown import PairFiles
+from retrieval.rendering.presentation import PairFiles
 from retrieval.sources.location import gallery_name, located
 from retrieval.tuning import read_tuning
 from retrieval.under_way import read_under_way

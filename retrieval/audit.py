@@ -21,12 +21,12 @@ from retrieval.audit_pictures import repeats, suspects
 from retrieval.audited import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Track, untracked
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.near_duplicates import small_grey
+from retrieval.datasets.pair_sampling import Codes, makes_pairs, random_pairs
 from retrieval.measure import Subject, describe_samples
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array, Head
-from retrieval.pairs import Codes, makes_pairs, random_pairs
-from retrieval.samples import DataSet
-from retrieval.split import small_grey
 from retrieval.verdicts import Confusions, confusions, pair_figures
 
 PLAIN_TERMS = Terms()

@@ -13,9 +13,9 @@ from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Part
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
 from retrieval.looks import Corner, Looks
-from retrieval.overlay import Kind, display_picture, overlay
-from retrieval.page import document, figure_html, heads_html, legend_html, name_html, table_html
-from retrieval.shown import KINDS
+from retrieval.rendering.html import document, figure_html, heads_html, legend_html, name_html, table_html
+from retrieval.rendering.overlay import Kind, display_picture, overlay
+from retrieval.rendering.presentation import KINDS
 
 _TILE = 240  # pixels of a picture's long side
 _TILES = 8  # pictures of a recommendation; all are listed

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.audited import Repeat, Suspect
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.near_duplicates import look_alikes
+from retrieval.datasets.pair_sampling import Codes
 from retrieval.evaluate import nearest
 from retrieval.model.head import Array, Head
-from retrieval.pairs import Codes
-from retrieval.samples import DataSet
-from retrieval.split import look_alikes
 
 NEIGHBOURS = 10  # asked of a picture's label
 AGREEING = 9  # of them: of 4,300 flowers 24 are told so with the default model, of 855 rooms 2

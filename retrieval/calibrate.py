@@ -17,10 +17,9 @@ from retrieval.calibration import Calibration, Judged, Unseen, keep_calibration
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Bin, calibration_error, logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
-from retrieval.fit import half_of_classes
+from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
-from retrieval.pairs import Codes, Flags, random_pairs
 
 # Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
 # all but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 hardly did better.

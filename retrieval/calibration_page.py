@@ -8,8 +8,8 @@ from retrieval.calibrate import Calibrated
 from retrieval.calibration import Calibration
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import percent, safe_name
-from retrieval.evaluation_page import reliability_html
-from retrieval.page import document, heads_html, name_html, table_html
+from retrieval.rendering.html import document, heads_html, name_html, table_html
+from retrieval.rendering.reliability_diagram import reliability_html
 
 
 def calibration_page(store: Path, calibrated: Calibrated) -> str:

@@ -10,8 +10,8 @@ from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name, told_bytes
 from retrieval.duplicates_tables import total
 from retrieval.groups import Duplicates, Group, Kind, Member
-from retrieval.overlay import display_picture
-from retrieval.page import document, figure_html, name_html
+from retrieval.rendering.html import document, figure_html, name_html
+from retrieval.rendering.overlay import display_picture
 from retrieval.sources.location import Place
 
 GROUPS, MEMBERS = 200, 12

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
+from retrieval.datasets.pair_sampling import makes_pairs, random_pairs
 from retrieval.model.head import Array, Head
-from retrieval.pairs import makes_pairs, random_pairs
 from retrieval.verdicts import Confusions, PairFigures, confusions, pair_figures
 
 _BLOCK = 256  # queries ranked at once

@@ -20,6 +20,8 @@ from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.explain.explanation import verdict_of
 from retrieval.explain.gradcam import Asked, Pairs
 from retrieval.explain.methods import METHODS, Method
@@ -29,8 +31,6 @@ from retrieval.explain.verification import RANDOM, SHARE, random_regions
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import random_pairs
-from retrieval.samples import DataSet
 
 STEPS = 10
 """Of deletion and insertion: a tenth of the picture each."""

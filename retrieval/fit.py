@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Matrix, logistic
+from retrieval.datasets.pair_sampling import Codes, balanced_pairs, half_of_classes
 from retrieval.model.head import Array, Head
-from retrieval.pairs import Codes, balanced_pairs
 
 # Chosen by ranking one of two labelled data sets with a head fitted to the other, among some twenty combinations;
 # a smaller shift ranked as well but cost the skin lesions of the test sets 0.8 points of P@1, which ruled it out.
@@ -105,12 +105,3 @@ def _held_out_pairs(
             separations.append(head.pair_separations(unseen.descriptors, first, second))
             different.append(apart)
     return np.concatenate(separations), np.concatenate(different)
-
-
-def half_of_classes(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Marks every other class (K,) in a random order, those of several pictures first: both halves have some."""
-    order = random.permutation(codes.max() + 1)
-    order = order[np.argsort(np.bincount(codes)[order] < 2, kind="stable")]
-    half = np.zeros(len(order), np.bool_)
-    half[order[::2]] = True
-    return half

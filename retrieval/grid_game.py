@@ -17,6 +17,7 @@ from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
+from retrieval.datasets.class_folders import DataSet
 from retrieval.explain.gradcam import Pairs
 from retrieval.explain.methods import METHODS, Method
 from retrieval.explain.occlusion import enlarged
@@ -24,7 +25,6 @@ from retrieval.explain.pair_explainer import pixel_access
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, load
-from retrieval.samples import DataSet
 
 CHANCE = 0.25
 _TOGETHER = 16  # grids whose activations are held at once

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from retrieval.datasets.pair_sampling import Codes, all_pairs, class_batches, random_batches
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import Codes, all_pairs, class_batches, random_batches
 from retrieval.presets import Preset
 
 _WORKERS = 2

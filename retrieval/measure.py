@@ -12,14 +12,14 @@ import numpy as np
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import Advance, Step
 from retrieval.common.settings import POOL
+from retrieval.datasets.class_folders import DataSet, Sample, read_ahead
+from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
+from retrieval.datasets.split import Split, read_split
 from retrieval.evaluate import Evaluation, evaluate
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, load
-from retrieval.pairs import Codes, Flags, random_pairs
-from retrieval.samples import DataSet, Sample, read_ahead
-from retrieval.split import Split, read_split
 
 _BATCH = 32
 

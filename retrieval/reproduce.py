@@ -15,18 +15,18 @@ from pathlib import Path
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import Step, Track, untracked
 from retrieval.common.settings import Case
-from retrieval.crop import CropReport
-from retrieval.crop_page import drawn_crops
+from retrieval.datasets.class_folders import DataSet, find_samples
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_page import drawn_crops
+from retrieval.datasets.pair_sampling import random_pairs
+from retrieval.datasets.split import Split, read_split
 from retrieval.measure import Measured, Subject, Terms, measure
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer
-from retrieval.pairs import random_pairs
 from retrieval.reproduce_pairs import show_pairs, show_twins
 from retrieval.reproduce_sets import is_cropped, kept_crops
 from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
-from retrieval.samples import DataSet, find_samples
 from retrieval.sources.local import count_files
-from retrieval.split import Split, read_split
 from retrieval.train_bundle import WORK, Recipe, train_bundle
 from retrieval.train_bundle import Watch as TrainingWatch
 

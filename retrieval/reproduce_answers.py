@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.common.settings import release_of
-from retrieval.cropped import Crop
+from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.crop_files import Crop
+from retrieval.rendering.presentation import KINDS, Side, sides
 from retrieval.reproduced import (
     CROPPED,
     ORIGINAL,
@@ -24,8 +26,6 @@ from retrieval.reproduced import (
     Twins,
     study_of_kind,
 )
-from retrieval.samples import Sample
-from retrieval.shown import KINDS, Side, sides
 
 Values = dict[str, Any]
 

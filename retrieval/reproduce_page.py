@@ -11,7 +11,7 @@ from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import safe_name
 from retrieval.evaluate import Evaluation
 from retrieval.evaluation_page import FIGURES, RANKINGS
-from retrieval.page import (
+from retrieval.rendering.html import (
     document,
     facts_html,
     heads_html,
@@ -21,7 +21,8 @@ from retrieval.page import (
     side_html,
     table_html,
 )
-from retrieval.report import write_html
+from retrieval.rendering.output_files import write_html
+from retrieval.rendering.presentation import sides
 from retrieval.reproduce_answers import reproduced_json
 from retrieval.reproduce_table_page import NO_FIGURE, paper_cells, paper_note, settings_html, table_page
 from retrieval.reproduce_words import KINDS, correspondence
@@ -32,7 +33,6 @@ from retrieval.reproduced import (
     TableResult,
     Unseen,
 )
-from retrieval.shown import sides
 
 
 def write_reproduced(result: StudyResult | TableResult) -> tuple[Path, Path]:

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import THRESHOLD, How, MethodName
-from retrieval.crop import CropReport
-from retrieval.cropped import Crop
+from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Crop
+from retrieval.datasets.pair_sampling import Flags
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.measure import Measured, Subject
 from retrieval.model.encoder import Comparer
 from retrieval.model.preprocessing import Source
-from retrieval.pairs import Flags
+from retrieval.rendering.presentation import on_one_scale, prepare_pair
 from retrieval.reproduced import PairKind, ShownPair, Twins
-from retrieval.samples import Sample
-from retrieval.shown import on_one_scale, prepare_pair
 
 _TWINS = 3  # pairs like Figure 6's
 

@@ -14,12 +14,12 @@ import numpy as np
 from retrieval.common.atomic_files import explained, write_whole
 from retrieval.common.errors import ModelError, SettingError
 from retrieval.common.progress import Track
-from retrieval.crop import CropReport, CropRules, crop_dataset
-from retrieval.cropped import Crop, Whole
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.crop import CropReport, CropRules, crop_dataset
+from retrieval.datasets.crop_files import Crop, Whole
+from retrieval.datasets.split import read_split
 from retrieval.model.encoder import Comparer
-from retrieval.samples import DataSet
 from retrieval.sources.files import content_hash, open_file
-from retrieval.split import read_split
 
 
 def is_cropped(out: Path) -> bool:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
-from retrieval.crop_page import crop_html
-from retrieval.overlay import display_picture
-from retrieval.page import document, figure_html, heads_html, name_html, table_html
+from retrieval.datasets.crop_page import crop_html
+from retrieval.rendering.html import document, figure_html, heads_html, name_html, table_html
+from retrieval.rendering.overlay import display_picture
 from retrieval.reproduce_answers import plan_json
 from retrieval.reproduce_words import TITLES, figure, paper_figure, settings, with_spread
 from retrieval.reproduced import (

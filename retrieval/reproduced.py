@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.common.settings import Case
-from retrieval.crop import CropReport
-from retrieval.cropped import Crop
+from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Crop
 from retrieval.evaluate import Evaluation
 from retrieval.presets import Preset
-from retrieval.samples import Sample
-from retrieval.shown import Shown, ShownHit
+from retrieval.rendering.presentation import Shown, ShownHit
 from retrieval.verdicts import PairFigures
 
 PAIRS = 432  # of the paper, of each kind

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.progress import Track, untracked
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
+from retrieval.datasets.class_folders import LeftOut
 from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, opposed
 from retrieval.explain.gradcam import Asked
 from retrieval.model.bundle import Bundle
@@ -28,7 +29,6 @@ from retrieval.model.head import Array
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
 from retrieval.randomised import Randomised
-from retrieval.samples import LeftOut
 from retrieval.sanity_pictures import draw_pairs
 
 STEADY = 0.8

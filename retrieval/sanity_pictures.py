@@ -10,9 +10,9 @@ import numpy as np
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Advance
+from retrieval.datasets.class_folders import LeftOut, decoded, read_ahead
+from retrieval.datasets.pair_sampling import Codes, balanced_pairs, makes_pairs
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import Codes, balanced_pairs, makes_pairs
-from retrieval.samples import LeftOut, decoded, read_ahead
 from retrieval.sources.entries import Unreadable
 from retrieval.sources.local import walk
 

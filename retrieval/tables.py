@@ -17,17 +17,17 @@ from indexes.catalogue.records import Counts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
 from retrieval.calibration import Calibration, in_use, read_calibration
-from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.output_names import CONTACT_SHEET, CURVES, MATCHES
 from retrieval.common.text import percent, safe_name
-from retrieval.crop import CropReport
-from retrieval.cropped import Whole
+from retrieval.datasets.class_folders import LeftOut
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Whole
 from retrieval.evaluate import Evaluation
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.indexing import IndexReport
 from retrieval.model.bundle import Bundle
-from retrieval.samples import LeftOut
+from retrieval.rendering.verification_text import HEADINGS, rows, told
 from retrieval.sources.location import Address, Place, gallery_name, located, told_place
 from retrieval.tuning import Tuning, read_tuning
 from retrieval.under_way import UnderWay, read_under_way

@@ -18,12 +18,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from retrieval.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.common.metrics import logistic, roc_auc
+from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
 from retrieval.loader import Batch, Loader, epoch_batches
 from retrieval.losses import ContrastiveLoss, balanced_log_loss
 from retrieval.model.backbones import Backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import Codes, Flags, random_pairs
 from retrieval.presets import Preset
 from retrieval.trainee import Trainee
 

@@ -18,6 +18,10 @@ from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.output_names import CURVES
 from retrieval.common.progress import Advance
 from retrieval.curves import curves
+from retrieval.datasets.class_folders import DataSet, check_outside, find_samples, read_pixels
+from retrieval.datasets.near_duplicates import near_duplicates
+from retrieval.datasets.pair_sampling import makes_pairs
+from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, as_split, read_split, split
 from retrieval.evaluate import card_figures
 from retrieval.losses import build_loss
 from retrieval.measure import Subject, Terms, measure
@@ -28,22 +32,8 @@ from retrieval.model.head import Head
 from retrieval.model.inference import torch_device
 from retrieval.model.preprocessing import Pixels, normalise
 from retrieval.model.siamese import save_bundle
-from retrieval.pairs import makes_pairs
 from retrieval.presets import Preset
-from retrieval.samples import DataSet, check_outside, find_samples, read_pixels
 from retrieval.sources.local import count_files
-from retrieval.split import (
-    PART_NAMES,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Parts,
-    Split,
-    as_split,
-    near_duplicates,
-    read_split,
-    split,
-)
 from retrieval.train import SILENT, Epoch, Hooks, Part, Training
 
 WORK = "training"

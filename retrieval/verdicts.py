@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from retrieval.common.metrics import Bin, calibration_error, reliability, roc_auc
 from retrieval.common.settings import THRESHOLD
+from retrieval.datasets.pair_sampling import Codes, Flags
 from retrieval.model.head import Array, Head
-from retrieval.pairs import Codes, Flags
 
 _BLOCK = 256  # pictures compared with all at once
 _FEW = 5  # confusions told of each kind

@@ -14,9 +14,9 @@ from rich.console import Console
 from retrieval.common.progress import Step
 from retrieval.common.text import safe_name
 from retrieval.dataset import Described, describe
+from retrieval.datasets.class_folders import DataSet, find_samples
 from retrieval.model.inference import PREPARE_STEPS
 from retrieval.progress import Bar
-from retrieval.samples import DataSet, find_samples
 from retrieval.scan import Advance
 from retrieval.sources.local import count_files
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from retrieval.advice import advise
 from retrieval.audited import ALL, Audit, Confused, Evidence, Example, Findings, Part, Terms
+from retrieval.datasets.class_folders import Sample
 from retrieval.model.head import Array
-from retrieval.samples import Sample
 from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 HEATMAPS = 12  # of a class: more pictures than it takes to say something

@@ -13,7 +13,7 @@ from PIL import Image
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.shown import Shown, prepare
+from retrieval.rendering.presentation import Shown, prepare
 from tests.hits import a_hit, explanation, same
 from tests.objects import objects, s3, web
 from tests.postgres import address_of, postgres

@@ -10,8 +10,8 @@ import pytest
 
 from retrieval.advice import advise
 from retrieval.audited import TEST, TRAIN, Kind, Repeat, Severity, Suspect
+from retrieval.datasets.class_folders import IN_TWO_CLASSES
 from retrieval.looks import Corner
-from retrieval.samples import IN_TWO_CLASSES
 from retrieval.verdicts import Confusion
 from tests.audited import HONEST, a_confusion, a_part, a_sample, evidence, findings, honest, spot, verdicts
 

@@ -19,13 +19,13 @@ from retrieval.audit_pictures import repeats, suspects
 from retrieval.audited import TEST, TRAIN, Audit, Kind, Terms
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
+from retrieval.datasets.class_folders import DataSet, Sample, find_samples
+from retrieval.datasets.near_duplicates import small_grey
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.measure import Subject, describe_samples, find_subject
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Head
-from retrieval.samples import DataSet, Sample, find_samples
-from retrieval.split import small_grey
 from retrieval.verdicts import Confusion
 from tests.cheating import make_cheating_set, train_head
 from tests.command import answer, retrieve, sentence

@@ -14,8 +14,8 @@ from retrieval import calibrate as module
 from retrieval.calibrate import calibrate
 from retrieval.calibration import Calibration, Unseen, read_calibration
 from retrieval.common.errors import GalleryError
+from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.head import Head
-from retrieval.pairs import Codes
 from tests.labelled import CHANNELS, a_bundle, a_catalogue, classes
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 

@@ -12,16 +12,16 @@ from PIL import Image
 from rich.console import Console
 
 from retrieval.answers import pair_json
-from retrieval.checked import rows, told
 from retrieval.common.settings import How, MethodName
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import Support
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
-from retrieval.page import page
-from retrieval.report import write_overlays, write_pair
-from retrieval.shown import PairFiles, Shown, prepare
+from retrieval.rendering.hits_page import page
+from retrieval.rendering.output_files import write_overlays, write_pair
+from retrieval.rendering.presentation import PairFiles, Shown, prepare
+from retrieval.rendering.verification_text import rows, told
 from retrieval.tables import hits_table, pair_lines
 from tests.command import answer, retrieve
 from tests.conftest import blocks

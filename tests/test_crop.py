@@ -17,14 +17,14 @@ from PIL import Image
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Advance
 from retrieval.common.settings import How, MethodName
-from retrieval.crop import CropReport, CropRules, check_out, crop_dataset, draw_partners
-from retrieval.cropped import Whole
+from retrieval.datasets.class_folders import DataSet, find_samples
+from retrieval.datasets.crop import CropReport, CropRules, check_out, crop_dataset, draw_partners
+from retrieval.datasets.crop_files import Whole
+from retrieval.datasets.split import PART_NAMES, Split, read_split
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.preprocessing import read
-from retrieval.samples import DataSet, find_samples
-from retrieval.split import PART_NAMES, Split, read_split
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
 from tests.odd_files import GOOD, JPEG, truncated

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.crop import CropReport, CropRules
-from retrieval.crop_page import boxed, crop_page, drawn_crops
-from retrieval.cropped import Crop
+from retrieval.datasets.crop import CropReport, CropRules
+from retrieval.datasets.crop_files import Crop
+from retrieval.datasets.crop_page import boxed, crop_page, drawn_crops
 from tests.hits import heatmaps
 from tests.test_page import Checker
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
+from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluate import evaluate, nearest
 from retrieval.model.head import Head
-from retrieval.pairs import random_pairs
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
 """e is the first channel, so D = |x1 - x2|, and similar is below 1.5."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.datasets.class_folders import DataSet
 from retrieval.evaluate import Evaluation, evaluate
 from retrieval.evaluation_page import Section, evaluation_page
 from retrieval.measure import Measured, Terms
 from retrieval.mistakes import ShownMistake
 from retrieval.model.head import Head
-from retrieval.samples import DataSet
-from retrieval.shown import Shown
+from retrieval.rendering.presentation import Shown
 from tests.test_page import Checker
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)

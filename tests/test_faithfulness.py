@@ -11,11 +11,11 @@ import pytest
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.settings import MethodName
+from retrieval.datasets.class_folders import find_samples
 from retrieval.faithfulness import STEPS, Faithfulness, Traced, _figures, measure_faithfulness
 from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, shown
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
-from retrieval.samples import find_samples
 from tests.command import answer, retrieve, sentence
 from tests.trained import trained_copy
 

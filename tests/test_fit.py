@@ -10,11 +10,11 @@ from PIL import Image
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import logistic, sigmoid
+from retrieval.datasets.pair_sampling import balanced_pairs
 from retrieval.evaluate import evaluate
 from retrieval.fit import Labelled, fit_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array
-from retrieval.pairs import balanced_pairs
 from tests.command import answer, retrieve
 from tests.conftest import blocks
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from retrieval import loader
+from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.loader import Batch, Loader, epoch_batches
-from retrieval.pairs import all_pairs
 from retrieval.presets import Preset
 from tests.training import BRIEF, make_pixels
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
+from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.losses import ContrastiveLoss, MetricLoss, PairLoss, balanced_log_loss, build_loss
 from retrieval.model.siamese import contrastive_loss
-from retrieval.pairs import all_pairs
 
 NONE = torch.zeros(0)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from retrieval.explain.correspondence import Correspondence, Match
-from retrieval.matches import side_by_side, with_matches
+from retrieval.rendering.correspondence_regions import side_by_side, with_matches
 
 FOUND = Correspondence(
     np.zeros((49, 49), np.float32), (7, 7), (7, 7), (Match(frozenset({(0, 0)}), frozenset({(6, 6), (6, 5)}), 0.4),)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.datasets.class_folders import find_samples
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.mistakes import show_mistakes
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
-from retrieval.samples import find_samples
-from retrieval.shown import KINDS, sides
+from retrieval.rendering.presentation import KINDS, sides
 from retrieval.verdicts import Mistake
 
 

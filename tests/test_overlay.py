@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.errors import PictureError
-from retrieval.overlay import Kind, colour_map, colour_path, display_picture, linear_srgb, overlay
+from retrieval.rendering.overlay import Kind, colour_map, colour_path, display_picture, linear_srgb, overlay
 
 Floats = NDArray[np.float64]
 KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")

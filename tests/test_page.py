@@ -7,9 +7,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from retrieval.page import page
-from retrieval.sheet import contact_sheet
-from retrieval.shown import ALMOST_NONE, IDENTICAL, NO_HITS, Shown, prepare
+from retrieval.rendering.contact_sheet import contact_sheet
+from retrieval.rendering.hits_page import page
+from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, NO_HITS, Shown, prepare
 from tests.hits import a_hit, explanation
 
 VOID = {"meta", "img", "br", "link", "hr"}

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from retrieval.common.errors import GalleryError
-from retrieval.pairs import Codes, all_pairs, balanced_pairs, class_batches, makes_pairs, random_batches, random_pairs
+from retrieval.datasets.pair_sampling import (
+    Codes,
+    all_pairs,
+    balanced_pairs,
+    class_batches,
+    makes_pairs,
+    random_batches,
+    random_pairs,
+)
 
 CODES = np.array([0] * 7 + [1] * 4 + [2] * 9 + [3])
 

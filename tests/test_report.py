@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import RetrievalError
-from retrieval.report import write_overlays, write_page, write_pair
-from retrieval.sheet import pair_sheet
-from retrieval.shown import KINDS, Shown, prepare, prepare_pair
+from retrieval.rendering.contact_sheet import pair_sheet
+from retrieval.rendering.output_files import write_overlays, write_page, write_pair
+from retrieval.rendering.presentation import KINDS, Shown, prepare, prepare_pair
 from tests.hits import a_hit, explanation, same
 
 

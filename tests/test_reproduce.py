@@ -15,15 +15,15 @@ import pytest
 
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.settings import Case
-from retrieval.cropped import Crop
+from retrieval.datasets.class_folders import find_samples
+from retrieval.datasets.crop_files import Crop
+from retrieval.datasets.split import read_split
 from retrieval.presets import FAST, Preset
 from retrieval.reproduce import Watch, reproduce
 from retrieval.reproduce_answers import reproduced_json
 from retrieval.reproduce_page import write_reproduced
 from retrieval.reproduce_pairs import draw_twins, pick
 from retrieval.reproduced import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
-from retrieval.samples import find_samples
-from retrieval.split import read_split
 from retrieval.train_bundle import train_bundle
 from tests.command import retrieve, sentence
 from tests.test_page import Checker

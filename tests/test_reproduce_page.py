@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 
 from retrieval.common.settings import Case
-from retrieval.crop import CropReport, CropRules
-from retrieval.cropped import Crop, Whole
+from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.crop import CropReport, CropRules
+from retrieval.datasets.crop_files import Crop, Whole
 from retrieval.explain.explanation import verdict_of
 from retrieval.presets import FAST, PAPER
+from retrieval.rendering.presentation import Shown
 from retrieval.reproduce_page import reproduced_page
 from retrieval.reproduce_tables import reproduced_lines
 from retrieval.reproduced import (
@@ -30,8 +32,6 @@ from retrieval.reproduced import (
     Twins,
     Unseen,
 )
-from retrieval.samples import Sample
-from retrieval.shown import Shown
 from tests.test_evaluation_page import EVIL, figures
 from tests.test_page import Checker
 

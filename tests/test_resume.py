@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from retrieval.samples import find_samples
-from retrieval.split import Split
+from retrieval.datasets.class_folders import find_samples
+from retrieval.datasets.split import Split
 from tests.command import RETRIEVE, environment
 from tests.training import make_set
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import GalleryError
+from retrieval.datasets.class_folders import find_samples, read_pixels
 from retrieval.model.preprocessing import load
-from retrieval.samples import find_samples, read_pixels
 from retrieval.sources.local import count_files
 from tests.training import make_set, picture
 from tests.unprivileged import require_binding_permissions, run_unprivileged
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from retrieval.samples import find_samples
+from retrieval.datasets.class_folders import find_samples
 for path, reason in find_samples(Path(sys.argv[1])).left_out:
     print(path.name, reason)
 """

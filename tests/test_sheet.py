@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.sheet import _Sheet, contact_sheet
-from retrieval.shown import ALMOST_NONE, Shown, prepare
+from retrieval.rendering.contact_sheet import _Sheet, contact_sheet
+from retrieval.rendering.presentation import ALMOST_NONE, Shown, prepare
 from tests.hits import a_hit, explanation
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.shown import ALMOST_NONE, IDENTICAL, KINDS, Shown, prepare, prepare_pair, sides
+from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, KINDS, Shown, prepare, prepare_pair, sides
 from tests.hits import a_hit, explanation, same
 
 

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import ModelError
+from retrieval.datasets.class_folders import DataSet, Sample, find_samples
+from retrieval.datasets.near_duplicates import near_duplicates
+from retrieval.datasets.split import TEST, TRAIN, VALIDATION, Split, as_split, read_split, split
 from retrieval.model.preprocessing import Pixels, to_pixels
-from retrieval.samples import DataSet, Sample, find_samples
-from retrieval.split import TEST, TRAIN, VALIDATION, Split, as_split, near_duplicates, read_split, split
 from tests.training import make_set, picture
 
 

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval.common.metrics import logistic, sigmoid
+from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.loader import Batch, epoch_batches
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import random_pairs
 from retrieval.presets import FAST, PAPER, Preset
 from retrieval.train import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain, _running_mean
 from retrieval.trainee import Trainee

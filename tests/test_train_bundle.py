@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 import cli
 from retrieval.common.errors import GalleryError, ModelError, RetrievalError, SettingError
+from retrieval.datasets.split import Split, read_split
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import find_bundle
 from retrieval.presets import Preset
-from retrieval.split import Split, read_split
 from retrieval.train import Epoch, Hooks
 from retrieval.train_bundle import Data, Recipe, Trained, Watch, train_bundle
 from tests.training import BRIEF, make_set, tiny_trunk

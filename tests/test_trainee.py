@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Head
-from retrieval.pairs import all_pairs
 from retrieval.trainee import Trainee
 from tests.training import BRIEF, CHANNELS, tiny_trunk
 

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from retrieval.datasets.split import Split
 from retrieval.model.bundle import Bundle
-from retrieval.split import Split
 
 
 def contents(paths: Iterable[Path]) -> tuple[str, ...]:

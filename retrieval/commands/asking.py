@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from retrieval.engine import Engine
     from retrieval.model.preprocessing import Source
     from retrieval.queries import Question, Result
+    from retrieval.rendering.presentation import PairFiles, Shown
     from retrieval.selecting import Selection
-    from retrieval.shown import PairFiles, Shown
 
 _AT_ONCE = 128  # query pictures of one search
 _WIDE = 100  # columns from which a table has room for bars beside the paths
@@ -162,8 +162,8 @@ def _report_query(
     title = "standard input" if name == "-" else name
     started = time.perf_counter()
     if folder or html:
-        from retrieval.report import write_overlays
-        from retrieval.shown import prepare
+        from retrieval.rendering.output_files import write_overlays
+        from retrieval.rendering.presentation import prepare
 
         shown = prepare(source, title, result.hits, confidence)
         files = write_overlays(shown, folder) if folder else {}
@@ -186,7 +186,7 @@ def _report_query(
 
 
 def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
-    from retrieval.report import write_page
+    from retrieval.rendering.output_files import write_page
 
     write_page(shown, file)
     if not quiet:
@@ -216,7 +216,7 @@ def explain(
     from retrieval.explain.pair_explainer import PairExplainer
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Comparer
-    from retrieval.report import write_pair
+    from retrieval.rendering.output_files import write_pair
     from retrieval.watching import prepared_steps
 
     with prepared_steps(err) as on_step:

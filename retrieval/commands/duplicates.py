@@ -53,7 +53,7 @@ def duplicates(
     engine.close()
     if html:
         from retrieval.duplicates_page import duplicates_page
-        from retrieval.report import write_html
+        from retrieval.rendering.output_files import write_html
 
         write_html(duplicates_page(engine.catalogue.folder, found), html)
     if as_json:

@@ -188,7 +188,7 @@ def calibrate(
     engine.close()
     if html:
         from retrieval.calibration_page import calibration_page
-        from retrieval.report import write_html
+        from retrieval.rendering.output_files import write_html
 
         write_html(calibration_page(engine.catalogue.folder, found), html)
     if as_json:

@@ -95,7 +95,7 @@ def audit(
     result = audit_model(found, subject, Terms(pairs, seed, method), partial(stage, err))
     if html:
         from retrieval.audit_page import audit_page
-        from retrieval.report import write_html
+        from retrieval.rendering.output_files import write_html
 
         write_html(audit_page(result), html)
     if as_json:

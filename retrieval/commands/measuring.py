@@ -96,7 +96,7 @@ def _tell_left_out(measured: Measured) -> None:
 def _write_evaluation(file: Path, found: dict[str, Measured], subject: Subject, worst: int, quiet: bool) -> None:
     from retrieval.evaluation_page import Section, evaluation_page
     from retrieval.mistakes import show_mistakes
-    from retrieval.report import write_html
+    from retrieval.rendering.output_files import write_html
     from retrieval.verdicts import worst_mistakes
 
     sections = []

@@ -42,7 +42,7 @@ def crop(
     Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
     """
     check_outputs(None, html)
-    from retrieval.crop import CropRules, check_out, crop_dataset
+    from retrieval.datasets.crop import CropRules, check_out, crop_dataset
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Comparer
     from retrieval.tables import crop_lines, left_out_lines
@@ -57,8 +57,8 @@ def crop(
     report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), partial(stage, err))
     err.print(left_out_lines(report.left_out))
     if html:
-        from retrieval.crop_page import crop_page, drawn_crops
-        from retrieval.report import write_html
+        from retrieval.datasets.crop_page import crop_page, drawn_crops
+        from retrieval.rendering.output_files import write_html
 
         write_html(crop_page(report, drawn_crops(report, show)), html)
     if as_json:

@@ -21,7 +21,8 @@ from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
-from retrieval.overlay import colour_map
+from retrieval.rendering.overlay import colour_map
+from retrieval.rendering.presentation import KINDS
 from retrieval.serving import asking, browsing
 from retrieval.serving.common import Common
 from retrieval.serving.gate import Gate
@@ -34,7 +35,6 @@ from retrieval.serving.schemas import Problem
 from retrieval.serving.service import Service
 from retrieval.serving.terms import Refused, Terms
 from retrieval.serving.uploads import Uploads
-from retrieval.shown import KINDS
 
 _NOTED_SECONDS = 0.5
 

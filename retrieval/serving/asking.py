@@ -18,7 +18,8 @@ from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import unsure
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.hit import Hit
-from retrieval.page import page
+from retrieval.rendering.hits_page import page
+from retrieval.rendering.presentation import prepare
 from retrieval.serving.holding import Holding, held, place
 from retrieval.serving.schemas import (
     End,
@@ -36,7 +37,6 @@ from retrieval.serving.schemas import (
 from retrieval.serving.service import Answer, Ask, Subject, path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import PairWanted, Wanted, WantedOf
-from retrieval.shown import prepare
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(place)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from retrieval.overlay import display_picture, encoded
+from retrieval.rendering.overlay import display_picture, encoded
 from retrieval.sources.location import Place
 
 KEPT_BYTES = 96_000_000

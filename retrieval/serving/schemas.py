@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from indexes.catalogue.records import Listed
-from retrieval.checked import HEADINGS, rows, told
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
 from retrieval.explain.correspondence import Cells, Correspondence, standing_out
@@ -17,7 +16,8 @@ from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
 from retrieval.model.preprocessing import seen_box
-from retrieval.shown import ALMOST_NONE, IDENTICAL
+from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL
+from retrieval.rendering.verification_text import HEADINGS, rows, told
 from retrieval.sources.location import located
 
 Box = Annotated[

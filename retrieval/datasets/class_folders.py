@@ -15,8 +15,8 @@ from retrieval.common.atomic_files import explained
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import ahead
 from retrieval.common.progress import Advance
+from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.preprocessing import Pixels, load
-from retrieval.pairs import Codes
 from retrieval.sources.entries import Found, Unreadable
 from retrieval.sources.files import content_hash, open_file
 from retrieval.sources.local import walk

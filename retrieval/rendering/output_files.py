@@ -11,11 +11,11 @@ from pathlib import Path
 from retrieval.common.atomic_files import explained, write_whole
 from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
 from retrieval.explain.explanation import Explanation
-from retrieval.matches import side_by_side
-from retrieval.overlay import encoded
-from retrieval.page import page
-from retrieval.sheet import contact_sheet, pair_sheet
-from retrieval.shown import KINDS, PairFiles, Shown, ShownHit, Side, matches_of, prepare_pair, sides
+from retrieval.rendering.contact_sheet import contact_sheet, pair_sheet
+from retrieval.rendering.correspondence_regions import side_by_side
+from retrieval.rendering.hits_page import page
+from retrieval.rendering.overlay import encoded
+from retrieval.rendering.presentation import KINDS, PairFiles, Shown, ShownHit, Side, matches_of, prepare_pair, sides
 
 
 def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:

@@ -113,3 +113,12 @@ def all_pairs(count: int) -> tuple[Codes, Codes]:
     """Every two of `count` pictures once, by their places (P,) and (P,)."""
     first, second = np.triu_indices(count, 1)
     return first, second
+
+
+def half_of_classes(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Marks every other class (K,) in a random order, those of several pictures first: both halves have some."""
+    order = random.permutation(codes.max() + 1)
+    order = order[np.argsort(np.bincount(codes)[order] < 2, kind="stable")]
+    half = np.zeros(len(order), np.bool_)
+    half[order[::2]] = True
+    return half

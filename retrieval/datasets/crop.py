@@ -16,15 +16,15 @@ import numpy as np
 from retrieval.common.atomic_files import explained
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Track, untracked
-from retrieval.cropped import Anchor, Crop, Fate, Whole, write_all
+from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
+from retrieval.datasets.crop_files import Anchor, Crop, Fate, Whole, write_all
+from retrieval.datasets.pair_sampling import Codes
+from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
 from retrieval.explain.focus_box import MARGIN, THRESHOLD
 from retrieval.explain.gradcam import signed_maps
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
-from retrieval.pairs import Codes
-from retrieval.samples import DataSet, LeftOut, check_outside, read_pixels
-from retrieval.split import PART_NAMES, TRAIN, Split, read_split
 
 SIMILARITY = 0.8  # of the paper
 _BATCH = 32

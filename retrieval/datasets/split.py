@@ -11,24 +11,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from retrieval.common.atomic_files import write_whole
 from retrieval.common.errors import ModelError
-from retrieval.model.preprocessing import Pixels
-from retrieval.samples import DataSet
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.near_duplicates import Groups
 
 Parts = NDArray[np.int8]
-Groups = NDArray[np.int64]
 
 TRAIN, VALIDATION, TEST = range(3)
 PART_NAMES = ("train", "validation", "test")
 TEST_SHARE = 0.2  # of each class
 VALIDATION_SHARE = 0.1  # of what is left of it
 FILE = "split.json"
-
-_ROWS, _COLUMNS = 16, 17  # of the grey picture whose neighbours are compared
-_NEAR_BITS, _NEAR_LEVELS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -109,36 +104,6 @@ def as_split(dataset: DataSet, parts: Parts, seed: int, given: Split | None = No
     found = {sample.hash: PART_NAMES[part] for sample, part in zip(dataset.samples, parts, strict=True)}
     before = given or Split("", seed, dict.fromkeys(PART_NAMES, ()))
     return before.carried(dataset.folder, found)
-
-
-def near_duplicates(pixels: Pixels) -> Groups:
-    """Groups (N,) of pictures that look the same: one saved anew, resized or slightly cropped.
-
-    Two are near where a difference hash of 256 bits (is a cell brighter than its left neighbour?) differs in at most
-    16, and no cell of 17 x 16 by more than 32 of 255 grey levels: the hash alone says nothing of plain backgrounds.
-    Equal numbers are one group: a picture, whose place names it, and later ones that look like it. The time grows with
-    the square of N.
-    """
-    return look_alikes(np.stack([small_grey(picture) for picture in pixels]))
-
-
-def look_alikes(grey: NDArray[np.int16]) -> Groups:
-    """The same of pictures as `small_grey` gives them, (N, 16, 17)."""
-    hashes = np.packbits((grey[:, :, 1:] > grey[:, :, :-1]).reshape(len(grey), -1), axis=1).view(np.uint64)  # (N, 4)
-    groups = np.arange(len(grey))
-    for one in range(len(grey)):
-        if groups[one] == one:
-            differing = np.bitwise_count(hashes[one + 1 :] ^ hashes[one]).sum(axis=1)
-            near = one + 1 + np.flatnonzero(differing <= _NEAR_BITS)
-            near = near[(groups[near] == near) & (np.abs(grey[near] - grey[one]).max(axis=(1, 2)) <= _NEAR_LEVELS)]
-            groups[near] = one
-    return groups
-
-
-def small_grey(picture: Pixels) -> NDArray[np.int16]:
-    """What near duplicates are told by: grey levels from 0 to 255, (16, 17)."""
-    small = Image.fromarray(picture).convert("L").resize((_COLUMNS, _ROWS), Image.Resampling.BOX)
-    return np.asarray(small).astype(np.int16)
 
 
 def _assign(parts: Parts, groups: list[list[int]], part: int, wanted: int) -> list[list[int]]:

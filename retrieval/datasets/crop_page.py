@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
-from retrieval.crop import CropReport
-from retrieval.cropped import Crop
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Crop
 from retrieval.explain.focus_box import Box
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read
-from retrieval.overlay import display_picture, overlay
-from retrieval.page import document, figure_html, name_html
+from retrieval.rendering.html import document, figure_html, name_html
+from retrieval.rendering.overlay import display_picture, overlay
 
 SHOWN = 12
 _LINE, _EDGE = 3, 1  # pixels of the box's white line, and of the dark ones that keep it visible on white

@@ -14,9 +14,9 @@ from retrieval.common.errors import PictureError
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import safe_name, unsure
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
-from retrieval.matches import with_matches
 from retrieval.model.preprocessing import Source
-from retrieval.overlay import Kind, display_picture, overlay
+from retrieval.rendering.correspondence_regions import with_matches
+from retrieval.rendering.overlay import Kind, display_picture, overlay
 
 if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
     from retrieval.explain.hit import Hit

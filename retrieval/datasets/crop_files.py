@@ -16,11 +16,11 @@ from typing import Any
 
 from retrieval.common.output_names import is_output
 from retrieval.common.progress import Advance
+from retrieval.datasets.class_folders import DataSet, Sample
 from retrieval.explain.focus_box import Box, focus_box
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read
-from retrieval.overlay import encoded
-from retrieval.samples import DataSet, Sample
+from retrieval.rendering.overlay import encoded
 
 _WRITERS = 2
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")

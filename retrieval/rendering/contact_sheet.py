@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent
 from retrieval.explain.explanation import Verdict
-from retrieval.overlay import legend_bar
-from retrieval.shown import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
+from retrieval.rendering.overlay import legend_bar
+from retrieval.rendering.presentation import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
 
 _INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
 _MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 320, 12, 36, 8

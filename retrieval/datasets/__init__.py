@@ -1,0 +1,1 @@
+"""Labelled pictures: class folders, their split, pairs, near-duplicates, crops."""

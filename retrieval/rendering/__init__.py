@@ -1,0 +1,1 @@
+"""How results look: overlays, contact sheets, pages, and the files that hold them."""
