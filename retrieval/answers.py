@@ -13,13 +13,13 @@ from indexes.vectors.storage import index_address
 from retrieval.calibration import in_use, read_calibration
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
 from retrieval.engine import Engine
+from retrieval.evaluation.measure import Measured, Terms
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
 from retrieval.groups import Duplicates, Member
 from retrieval.indexing import IndexReport
-from retrieval.measure import Measured, Terms
 from retrieval.model.bundle import Bundle
 from retrieval.queries import Result
 from retrieval.rendering.presentation import PairFiles

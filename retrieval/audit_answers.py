@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Findings, Part, Repeat, Suspect
-from retrieval.verdicts import Confusion
+from retrieval.evaluation.audit.findings import (
+    Advice,
+    Audit,
+    Confused,
+    Evidence,
+    Example,
+    Findings,
+    Part,
+    Repeat,
+    Suspect,
+)
+from retrieval.evaluation.verdicts import Confusion
 
 Values = dict[str, Any]
 

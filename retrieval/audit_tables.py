@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.advice_words import rounded
-from retrieval.audited import Advice, Audit, Part, Severity
 from retrieval.common.text import percent, safe_name
-from retrieval.looks import Corner, Looks
+from retrieval.evaluation.audit.attention import Corner, Looks
+from retrieval.evaluation.audit.findings import Advice, Audit, Part, Severity
+from retrieval.evaluation.audit.wording import rounded
 
 _STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
 _EXAMPLES = 3  # paths told of each recommendation; --json and --html have all

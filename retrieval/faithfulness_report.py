@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,24 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.baselines import BASELINES
 from retrieval.common.metrics import Interval
 from retrieval.common.text import safe_name
-from retrieval.faithfulness import STEPS, Faithfulness, Figures, MethodFigures
-
-_COLOURS = (
-    "#e08a1e",
-    "#1c9cc4",
-    "#2e8b57",
-    "#c0392b",
-    "#8e5bbf",
-    "#1b1d21",
-    "#b8860b",
-    "#d16ba5",
-    "#5d636d",
-    "#2f4b7c",
-)
-_QUIET = "#a3a9b3"
+from retrieval.evaluation.heatmaps.baselines import BASELINES
+from retrieval.evaluation.heatmaps.faithfulness import Faithfulness, Figures, MethodFigures
 
 
 def faithfulness_lines(name: str, found: Faithfulness, grids: Mapping[str, Interval]) -> RenderableType:
@@ -52,35 +37,6 @@ def faithfulness_json(found: Faithfulness, grids: Mapping[str, Interval], setup:
         "methods": methods,
         "grid_pointing_game": {title: asdict(share) for title, share in grids.items()},
     }
-
-
-def faithfulness_curves(found: Faithfulness) -> bytes:
-    """A PNG: the mean confidence as ever more is hidden, and as ever more is shown, of each factual heatmap."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
-    sides = zip(
-        figure.subplots(1, 2, sharey=True),
-        ("deletion_curve", "insertion_curve"),
-        ("most factual places blurred first (lower is better)", "most factual places shown first (higher is better)"),
-        strict=True,
-    )
-    shares = [100 * step / STEPS for step in range(STEPS + 1)]
-    for axes, curve, title in sides:
-        for number, (name, groups) in enumerate(found.methods.items()):
-            known = name in BASELINES
-            colour = _QUIET if known else _COLOURS[number % len(_COLOURS)]
-            style = {"Random": ":", "Centre": "--", "Edges": "-."}.get(name, "-")
-            axes.plot(shares, getattr(groups["all"].factual, curve), color=colour, linestyle=style, label=name, lw=1.6)
-        axes.set_title(title, loc="left", fontsize=11)
-        axes.set_xlabel("% of the picture")
-        axes.grid(color="#dfe1e5", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("confidence in the verdict")
-    figure.axes[1].legend(frameon=False, fontsize=8, ncols=2)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 _FACTUAL = {"deletion": "deletion ↓", "insertion": "insertion ↑", "drop": "drop ↓", "increase": "increase ↑"}

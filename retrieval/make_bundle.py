@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.dataset import Described
-from retrieval.evaluate import card_figures, evaluate
+from retrieval.datasets.descriptors import Described
+from retrieval.evaluation.ranking import card_figures, evaluate
 from retrieval.fit import Labelled, fit_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard
@@ -18,7 +18,7 @@ from retrieval.model.head import Array, Head
 from retrieval.model.siamese import save_bundle
 
 Describe = Callable[[Path, str], Described]
-"""Embeds a data set with the bundle in a folder, as `retrieval.dataset.describe` does."""
+"""Embeds a data set with the bundle in a folder, as `describe_gallery` does."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_page import drawn_crops
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.datasets.split import Split, read_split
-from retrieval.measure import Measured, Subject, Terms, measure
+from retrieval.evaluation.measure import Measured, Subject, Terms, measure
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.reproduce_pairs import show_pairs, show_twins

@@ -9,8 +9,8 @@ from pathlib import Path
 from retrieval.common.atomic_files import write_whole
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import safe_name
-from retrieval.evaluate import Evaluation
-from retrieval.evaluation_page import FIGURES, RANKINGS
+from retrieval.evaluation.page import FIGURES, RANKINGS
+from retrieval.evaluation.ranking import Evaluation
 from retrieval.rendering.html import (
     document,
     facts_html,

@@ -15,8 +15,8 @@ from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.pair_sampling import Flags
+from retrieval.evaluation.measure import Measured, Subject
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.measure import Measured, Subject
 from retrieval.model.encoder import Comparer
 from retrieval.model.preprocessing import Source
 from retrieval.rendering.presentation import on_one_scale, prepare_pair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.evaluation_page import FIGURES
+from retrieval.evaluation.page import FIGURES
 from retrieval.reproduced import SCORES, PairKind, PaperRow, Plan, Spread, Study, study_of_kind
 
 _TITLES = dict(FIGURES) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}

@@ -13,10 +13,10 @@ from retrieval.common.settings import Case
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
-from retrieval.evaluate import Evaluation
+from retrieval.evaluation.ranking import Evaluation
+from retrieval.evaluation.verdicts import PairFigures
 from retrieval.presets import Preset
 from retrieval.rendering.presentation import Shown, ShownHit
-from retrieval.verdicts import PairFigures
 
 PAIRS = 432  # of the paper, of each kind
 SEEDS = 3

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import safe_name
+from retrieval.evaluation.heatmaps.randomised_model import HEAD
+from retrieval.evaluation.heatmaps.sanity_check import WORDS, Agreement, Dependence, SanityReport, Step
 from retrieval.explain.methods import METHODS
-from retrieval.randomised import HEAD
-from retrieval.sanity import WORDS, Agreement, Dependence, SanityReport, Step
 
 _STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
 

@@ -22,7 +22,8 @@ from retrieval.common.text import percent, safe_name
 from retrieval.datasets.class_folders import LeftOut
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Whole
-from retrieval.evaluate import Evaluation
+from retrieval.evaluation.ranking import Evaluation
+from retrieval.evaluation.verdicts import Confusion, Confusions
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.indexing import IndexReport
@@ -31,7 +32,6 @@ from retrieval.rendering.verification_text import HEADINGS, rows, told
 from retrieval.sources.location import Address, Place, gallery_name, located, told_place
 from retrieval.tuning import Tuning, read_tuning
 from retrieval.under_way import UnderWay, read_under_way
-from retrieval.verdicts import Confusion, Confusions
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
     from retrieval.train_bundle import Data, Trained

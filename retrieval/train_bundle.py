@@ -22,9 +22,9 @@ from retrieval.datasets.class_folders import DataSet, check_outside, find_sample
 from retrieval.datasets.near_duplicates import near_duplicates
 from retrieval.datasets.pair_sampling import makes_pairs
 from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, as_split, read_split, split
-from retrieval.evaluate import card_figures
+from retrieval.evaluation.measure import Subject, Terms, measure
+from retrieval.evaluation.ranking import card_figures
 from retrieval.losses import build_loss
-from retrieval.measure import Subject, Terms, measure
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.bundle import Bundle, ModelCard, find_bundle
 from retrieval.model.encoder import Comparer

@@ -13,11 +13,14 @@ from rich.console import Console
 
 from retrieval.common.progress import Step
 from retrieval.common.text import safe_name
-from retrieval.dataset import Described, describe
 from retrieval.datasets.class_folders import DataSet, find_samples
+from retrieval.datasets.descriptors import Described, describe_gallery
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
 from retrieval.model.inference import PREPARE_STEPS
 from retrieval.progress import Bar
 from retrieval.scan import Advance
+from retrieval.sources.gallery import count_met, resolve_gallery
 from retrieval.sources.local import count_files
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch
@@ -59,14 +62,10 @@ def read_samples(console: Console, dataset: Path) -> DataSet:
 def described(console: Console, dataset: Path, model: str, device: str) -> Described:
     """A data set's descriptors. Raises GalleryError and ModelError."""
     with prepared_steps(console) as on_step, Bar(console, f"Embedding {safe_name(dataset.name)}") as progress:
-        return describe(
-            dataset,
-            model,
-            device,
-            on_step,
-            progress.advance,
-            lambda folders: progress.start(lambda: count_files(folders)),
-        )
+        comparer = Comparer(find_bundle(model), device, on_step)
+        comparer.load()
+        progress.start(lambda: count_met([resolve_gallery(dataset)]))
+        return describe_gallery(dataset, comparer, progress.advance)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.advice import advise
-from retrieval.audited import ALL, Audit, Confused, Evidence, Example, Findings, Part, Terms
 from retrieval.datasets.class_folders import Sample
+from retrieval.evaluation.audit.findings import ALL, Audit, Confused, Evidence, Example, Findings, Part, Terms
+from retrieval.evaluation.audit.recommendations import advise
+from retrieval.evaluation.verdicts import Confusion, Confusions, PairFigures
 from retrieval.model.head import Array
-from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 HEATMAPS = 12  # of a class: more pictures than it takes to say something
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.advice import advise
-from retrieval.audited import TEST, TRAIN, Kind, Repeat, Severity, Suspect
 from retrieval.datasets.class_folders import IN_TWO_CLASSES
-from retrieval.looks import Corner
-from retrieval.verdicts import Confusion
+from retrieval.evaluation.audit.attention import Corner
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Kind, Repeat, Severity, Suspect
+from retrieval.evaluation.audit.recommendations import advise
+from retrieval.evaluation.verdicts import Confusion
 from tests.audited import HONEST, a_confusion, a_part, a_sample, evidence, findings, honest, spot, verdicts
 
 

@@ -13,20 +13,21 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
-from retrieval.audit import audit, part_names
-from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all
-from retrieval.audit_pictures import repeats, suspects
-from retrieval.audited import TEST, TRAIN, Audit, Kind, Terms
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
+from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
+from retrieval.evaluation.audit.doubtful_pictures import repeats, suspects
+from retrieval.evaluation.audit.evidence import Judge, confuse, draw_pairs, explain_all
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, Kind, Terms
+from retrieval.evaluation.audit.run import audit, part_names
+from retrieval.evaluation.measure import Subject, find_subject
+from retrieval.evaluation.verdicts import Confusion
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.measure import Subject, describe_samples, find_subject
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Head
-from retrieval.verdicts import Confusion
 from tests.cheating import make_cheating_set, train_head
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS

@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 from retrieval.audit_answers import audit_json
-from retrieval.audit_page import audit_page, ground_overlay
 from retrieval.audit_tables import audit_lines
-from retrieval.audited import TEST, TRAIN, Audit, Repeat, Suspect
-from retrieval.looks import Corner
-from retrieval.verdicts import Confusion
+from retrieval.evaluation.audit.attention import Corner
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, Repeat, Suspect
+from retrieval.evaluation.audit.page import audit_page, ground_overlay
+from retrieval.evaluation.verdicts import Confusion
 from tests.audited import HEATMAPS, a_confusion, a_part, a_sample, an_audit, evidence, findings, honest, spot, verdicts
 from tests.test_page import Checker
 

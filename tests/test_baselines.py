@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.baselines import BASELINES, centre_map, edge_map, random_map
+from retrieval.evaluation.heatmaps.baselines import BASELINES, centre_map, edge_map, random_map
 from retrieval.explain.gradcam import Asked, Pairs
 from retrieval.model.head import Head
 

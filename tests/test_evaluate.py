@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
 from retrieval.datasets.pair_sampling import random_pairs
-from retrieval.evaluate import evaluate, nearest
+from retrieval.evaluation.ranking import evaluate, nearest
 from retrieval.model.head import Head
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)

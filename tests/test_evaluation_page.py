@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from retrieval.datasets.class_folders import DataSet
-from retrieval.evaluate import Evaluation, evaluate
-from retrieval.evaluation_page import Section, evaluation_page
-from retrieval.measure import Measured, Terms
-from retrieval.mistakes import ShownMistake
+from retrieval.evaluation.measure import Measured, Terms
+from retrieval.evaluation.mistakes import ShownMistake
+from retrieval.evaluation.page import Section, evaluation_page
+from retrieval.evaluation.ranking import Evaluation, evaluate
 from retrieval.model.head import Head
 from retrieval.rendering.presentation import Shown
 from tests.test_page import Checker

@@ -11,7 +11,7 @@ from PIL import Image
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import logistic, sigmoid
 from retrieval.datasets.pair_sampling import balanced_pairs
-from retrieval.evaluate import evaluate
+from retrieval.evaluation.ranking import evaluate
 from retrieval.fit import Labelled, fit_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array

@@ -11,7 +11,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
 from retrieval.demo import make_gallery
-from retrieval.grid_game import draw_grids, play, right_share
+from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play, right_share
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.looks import Corner, border, corner, even_looks, focus_of, looks, shares, spread
+from retrieval.evaluation.audit.attention import Corner, border, corner, even_looks, focus_of, looks, shares, spread
 from retrieval.model.head import Array
 
 

@@ -14,7 +14,15 @@ from PIL import Image
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import Preprocessing
 from retrieval.datasets.class_folders import find_samples
-from retrieval.measure import Measured, Subject, Terms, describe_samples, find_subject, folders_to_measure, measure
+from retrieval.datasets.descriptors import describe_samples
+from retrieval.evaluation.measure import (
+    Measured,
+    Subject,
+    Terms,
+    find_subject,
+    folders_to_measure,
+    measure,
+)
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array

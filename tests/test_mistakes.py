@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from retrieval.datasets.class_folders import find_samples
+from retrieval.evaluation.mistakes import show_mistakes
+from retrieval.evaluation.verdicts import Mistake
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.mistakes import show_mistakes
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from retrieval.rendering.presentation import KINDS, sides
-from retrieval.verdicts import Mistake
 
 
 def test_mistakes_are_explained_on_one_scale(tiny_bundle: Bundle, small_gallery: Path) -> None:

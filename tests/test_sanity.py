@@ -16,15 +16,8 @@ from torch import nn
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
-from retrieval.explain.gradcam import Pairs
-from retrieval.explain.methods import METHODS, Named
-from retrieval.model.backbones import build_backbone
-from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
-from retrieval.model.head import Array, Head
-from retrieval.model.preprocessing import Pixels
-from retrieval.model.siamese import save_bundle
-from retrieval.randomised import Randomised, named_parts
-from retrieval.sanity import (
+from retrieval.evaluation.heatmaps.randomised_model import Randomised, named_parts
+from retrieval.evaluation.heatmaps.sanity_check import (
     Agreement,
     Dependence,
     SanityReport,
@@ -37,7 +30,14 @@ from retrieval.sanity import (
     signed_maps,
     spearman,
 )
-from retrieval.sanity_pictures import draw_pairs
+from retrieval.evaluation.heatmaps.sanity_pairs import draw_pairs
+from retrieval.explain.gradcam import Pairs
+from retrieval.explain.methods import METHODS, Named
+from retrieval.model.backbones import build_backbone
+from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import save_bundle
 from retrieval.sanity_tables import sanity_lines
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, blocks

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, RenderableType
 
-from retrieval.evaluate import evaluate
+from retrieval.evaluation.ranking import evaluate
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from retrieval.tables import (

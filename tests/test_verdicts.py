@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval.common.metrics import sigmoid
+from retrieval.evaluation.verdicts import Confusion, Mistake, confusions, pair_figures, worst_mistakes
 from retrieval.model.head import Head
-from retrieval.verdicts import Confusion, Mistake, confusions, pair_figures, worst_mistakes
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
 """e is the first channel, so D = |x1 - x2|, and similar is below 1.5."""

@@ -11,9 +11,10 @@ from indexes.catalogue.database.dialects import dialect_of, portions
 from indexes.catalogue.database.retry import again
 from indexes.catalogue.database.schema import Archive, Change, Failure, Picture, Root, Setting
 from indexes.catalogue.journal import forget_changes, has_changed, new_generation
+from indexes.catalogue.labels import label_of
 from indexes.catalogue.lookups import Lookups
 from indexes.catalogue.paths import below, holds, inside, parents
-from indexes.catalogue.recording import label_of, record_pictures
+from indexes.catalogue.recording import record_pictures
 from indexes.catalogue.records import Failed, NewPicture, Removed
 
 _SET = text(

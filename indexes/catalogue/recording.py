@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 
 from indexes.catalogue.database.dialects import portions
 from indexes.catalogue.database.schema import Descriptor, Picture
+from indexes.catalogue.labels import label_of
 from indexes.catalogue.records import NewPicture
 
 if TYPE_CHECKING:
@@ -39,12 +39,6 @@ def record_pictures(
         ]
         connection.execute(_DROP, [{"dropped": id_} for id_ in ids.values()])
         connection.execute(insert(Descriptor), rows)
-
-
-def label_of(path: bytes, root: bytes) -> str | None:
-    """The parent folder's name, where the picture lies in a folder of the gallery."""
-    folder = os.path.dirname(path)
-    return os.path.basename(folder).decode("utf-8", "replace") if folder != root else None
 
 
 def _blob(picture: NewPicture) -> bytes:

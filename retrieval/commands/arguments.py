@@ -13,7 +13,7 @@ from retrieval.common.text import safe_name
 from retrieval.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
-    from retrieval.measure import Subject
+    from retrieval.evaluation.measure import Subject
 
 
 def store_folder(chosen: Path | None) -> Path:
@@ -60,7 +60,7 @@ def data_sets(
     given: list[Path], subject: Subject, model: str, wanted: str = "class folders", kept: str = "no data set"
 ) -> list[Path]:
     """The data sets to measure a model on: those given, or those it was trained on. Raises BadParameter: neither."""
-    from retrieval.measure import folders_to_measure
+    from retrieval.evaluation.measure import folders_to_measure
 
     folders = folders_to_measure(given, subject)
     if not folders:

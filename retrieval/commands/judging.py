@@ -15,7 +15,7 @@ from retrieval.common.settings import DEFAULT_METHOD, Device, MethodName
 from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
-    from retrieval.sanity import SanityReport
+    from retrieval.evaluation.heatmaps.sanity_check import SanityReport
 
 
 def sanity(
@@ -37,11 +37,11 @@ def sanity(
 
     Example: `retrieve sanity sets/flowers --method gradcam`
     """
-    from retrieval.measure import find_subject
+    from retrieval.evaluation.measure import find_subject
 
     subject = find_subject(model, device)
     folders = data_sets([dataset] if dataset else [], subject, model, wanted="pictures", kept="none")
-    from retrieval.sanity import SanityTerms, check_sanity
+    from retrieval.evaluation.heatmaps.sanity_check import SanityTerms, check_sanity
     from retrieval.watching import lift_pixel_limit, stage
 
     lift_pixel_limit()
@@ -82,9 +82,9 @@ def audit(
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
-    from retrieval.audit import audit as audit_model
-    from retrieval.audited import Terms
-    from retrieval.measure import find_subject
+    from retrieval.evaluation.audit.findings import Terms
+    from retrieval.evaluation.audit.run import audit as audit_model
+    from retrieval.evaluation.measure import find_subject
     from retrieval.watching import prepared_steps, read_samples, stage
 
     with prepared_steps(err) as on_step:
@@ -94,7 +94,7 @@ def audit(
     found = read_samples(err, folders[0])
     result = audit_model(found, subject, Terms(pairs, seed, method), partial(stage, err))
     if html:
-        from retrieval.audit_page import audit_page
+        from retrieval.evaluation.audit.page import audit_page
         from retrieval.rendering.output_files import write_html
 
         write_html(audit_page(result), html)
@@ -138,10 +138,11 @@ def faithfulness(
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
     from retrieval.common.atomic_files import write_whole
-    from retrieval.faithfulness import measure_faithfulness
-    from retrieval.faithfulness_report import faithfulness_curves, faithfulness_json, faithfulness_lines
-    from retrieval.grid_game import draw_grids, play
-    from retrieval.measure import find_subject, without_learnt
+    from retrieval.evaluation.heatmaps.curves import faithfulness_curves
+    from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness
+    from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play
+    from retrieval.evaluation.measure import find_subject, without_learnt
+    from retrieval.faithfulness_report import faithfulness_json, faithfulness_lines
     from retrieval.watching import prepared_steps, read_samples, stage
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))

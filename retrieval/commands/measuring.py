@@ -15,7 +15,7 @@ from retrieval.common.settings import POOL, Device
 from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
-    from retrieval.measure import Measured, Subject, Terms
+    from retrieval.evaluation.measure import Measured, Subject, Terms
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def evaluate(
     if against == model:
         raise typer.BadParameter("--against: give another model than --model")
     check_outputs(None, html)
-    from retrieval.measure import Terms, find_subject
+    from retrieval.evaluation.measure import Terms, find_subject
     from retrieval.watching import prepared_steps
 
     terms = Terms(pool, seed, pairs, seen)
@@ -73,7 +73,7 @@ def evaluate(
 
 def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
     """What comes of a data set, with progress."""
-    from retrieval.measure import measure
+    from retrieval.evaluation.measure import measure
     from retrieval.watching import read_samples, stage
 
     dataset = read_samples(err, folder)
@@ -94,10 +94,10 @@ def _tell_left_out(measured: Measured) -> None:
 
 
 def _write_evaluation(file: Path, found: dict[str, Measured], subject: Subject, worst: int, quiet: bool) -> None:
-    from retrieval.evaluation_page import Section, evaluation_page
-    from retrieval.mistakes import show_mistakes
+    from retrieval.evaluation.mistakes import show_mistakes
+    from retrieval.evaluation.page import Section, evaluation_page
+    from retrieval.evaluation.verdicts import worst_mistakes
     from retrieval.rendering.output_files import write_html
-    from retrieval.verdicts import worst_mistakes
 
     sections = []
     for name, measured in found.items():

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from retrieval.audited import LEAST_PICTURES, Evidence, Example, Repeat
 from retrieval.datasets.class_folders import Sample
-from retrieval.looks import Weights
+from retrieval.evaluation.audit.attention import Weights
+from retrieval.evaluation.audit.findings import LEAST_PICTURES, Evidence, Example, Repeat
 
 _EXAMPLES = 4
 

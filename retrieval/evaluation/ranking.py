@@ -12,8 +12,8 @@ from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
 from retrieval.datasets.pair_sampling import makes_pairs, random_pairs
+from retrieval.evaluation.verdicts import Confusions, PairFigures, confusions, pair_figures
 from retrieval.model.head import Array, Head
-from retrieval.verdicts import Confusions, PairFigures, confusions, pair_figures
 
 _BLOCK = 256  # queries ranked at once
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.audited import Repeat, Suspect
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.near_duplicates import look_alikes
 from retrieval.datasets.pair_sampling import Codes
-from retrieval.evaluate import nearest
+from retrieval.evaluation.audit.findings import Repeat, Suspect
+from retrieval.evaluation.ranking import nearest
 from retrieval.model.head import Array, Head
 
 NEIGHBOURS = 10  # asked of a picture's label

@@ -6,9 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from retrieval.advice_words import classes_named, distinct, listed, rounded, strongest, with_enough
-from retrieval.audited import LEAST_PICTURES, Advice, Evidence, Example, Findings, Kind, Part, Severity
-from retrieval.looks import Corner, border, corner
+from retrieval.evaluation.audit.attention import Corner, border, corner
+from retrieval.evaluation.audit.findings import (
+    LEAST_PICTURES,
+    Advice,
+    Evidence,
+    Example,
+    Findings,
+    Kind,
+    Part,
+    Severity,
+)
+from retrieval.evaluation.audit.wording import classes_named, distinct, listed, rounded, strongest, with_enough
 
 # Set by looking at the default model on flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes
 # with 30 and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4

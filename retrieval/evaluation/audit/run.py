@@ -15,19 +15,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.advice import advise
-from retrieval.audit_evidence import Judge, confuse, draw_pairs, explain_all, gather
-from retrieval.audit_pictures import repeats, suspects
-from retrieval.audited import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Track, untracked
 from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
 from retrieval.datasets.pair_sampling import Codes, makes_pairs, random_pairs
-from retrieval.measure import Subject, describe_samples
+from retrieval.evaluation.audit.doubtful_pictures import repeats, suspects
+from retrieval.evaluation.audit.evidence import Judge, confuse, draw_pairs, explain_all, gather
+from retrieval.evaluation.audit.findings import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
+from retrieval.evaluation.audit.recommendations import advise
+from retrieval.evaluation.measure import Subject
+from retrieval.evaluation.verdicts import Confusions, confusions, pair_figures
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array, Head
-from retrieval.verdicts import Confusions, confusions, pair_figures
 
 PLAIN_TERMS = Terms()
 CONFUSED = 3  # pairs of classes whose evidence is shown

@@ -13,11 +13,11 @@ import numpy as np
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut, Sample
 from retrieval.datasets.pair_sampling import Flags
+from retrieval.evaluation.audit.attention import Looks, Mask, even_looks, focus_of, looks, shares
+from retrieval.evaluation.verdicts import Confusion, Confusions, PairFigures
 from retrieval.explain.focus_box import focus_box
-from retrieval.looks import Looks, Mask, even_looks, focus_of, looks, shares
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
-from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 PAIRS = 600  # some 200 heatmaps a class of five: a share of a ninth is then known to a hundredth or two
 LEAST_PICTURES = 10  # of a class, of which less is said below: of two pictures a corner had .25 by chance

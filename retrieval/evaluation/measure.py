@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
-from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Advance, Step
 from retrieval.common.settings import POOL
-from retrieval.datasets.class_folders import DataSet, Sample, read_ahead
+from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
 from retrieval.datasets.split import Split, read_split
-from retrieval.evaluate import Evaluation, evaluate
+from retrieval.evaluation.ranking import Evaluation, evaluate
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import Pixels, load
-
-_BATCH = 32
-
-PixelsBySize = dict[int, Pixels]
 
 
 @dataclass(frozen=True)
@@ -114,39 +107,6 @@ def measure(
     return Measured(read, terms, seen, learnt, by_name, results)
 
 
-def describe_samples(
-    dataset: DataSet,
-    comparers: Sequence[Comparer],
-    advance: Advance = lambda files: None,
-    look: Callable[[Pixels], None] = lambda pixels: None,
-) -> tuple[DataSet, list[Array]]:
-    """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
-
-    Pictures are decoded on threads, a bounded number ahead; `look` is shown each one that could be read, in their
-    order, as the first model sees it. Raises GalleryError where none can be read.
-    """
-    sizes = [comparer.bundle.card.preprocessing.size for comparer in comparers]
-    kept: list[Sample] = []
-    left_out = list(dataset.left_out)
-    parts: list[list[Array]] = [[] for _ in comparers]
-    for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
-        advance(len(batch))
-        usable = [pixels for pixels in read if not isinstance(pixels, str)]
-        for sample, pixels in zip(batch, read, strict=True):
-            if isinstance(pixels, str):
-                left_out.append((sample.path, pixels))
-            else:
-                kept.append(sample)
-                look(pixels[sizes[0]])
-        for comparer, size, own in zip(comparers, sizes, parts, strict=True):
-            if usable:
-                own.append(comparer.describe([pixels[size] for pixels in usable]))
-    if not kept:
-        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
-    described = [np.concatenate(own) for own in parts]
-    return replace(dataset, samples=tuple(kept), left_out=tuple(left_out)), described
-
-
 def without_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
     """The data set without contents that a model has learnt from. Raises GalleryError where that leaves none."""
     left = tuple(sample for sample in dataset.samples if sample.hash not in learnt)
@@ -155,21 +115,3 @@ def without_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
             f"{dataset.folder} holds only pictures that the model has learnt from: give others, or say --seen"
         )
     return replace(dataset, samples=left)
-
-
-def _read(sample: Sample, sizes: Sequence[int]) -> PixelsBySize | str:
-    """The picture at each size, or why there is none."""
-    try:
-        return {size: load(sample.path, size)[0] for size in set(sizes)}
-    except PictureError as error:
-        return error.reason
-
-
-def _in_batches(
-    samples: Sequence[Sample], read: Callable[[Sample], PixelsBySize | str]
-) -> Iterator[tuple[Sequence[Sample], list[PixelsBySize | str]]]:
-    """Batches of samples with what was read of them."""
-    pictures = read_ahead(read, samples)
-    for start in range(0, len(samples), _BATCH):
-        batch = samples[start : start + _BATCH]
-        yield batch, list(islice(pictures, len(batch)))

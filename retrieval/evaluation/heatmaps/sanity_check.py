@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from retrieval.common.progress import Track, untracked
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut
+from retrieval.evaluation.heatmaps.randomised_model import Randomised
+from retrieval.evaluation.heatmaps.sanity_pairs import draw_pairs
 from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, opposed
 from retrieval.explain.gradcam import Asked
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
-from retrieval.randomised import Randomised
-from retrieval.sanity_pictures import draw_pairs
 
 STEADY = 0.8
 """Below this the control's maps change too much by themselves to tell anything. Eight methods with the default model on

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from retrieval.advice_looks import background, crop, shortcuts
-from retrieval.advice_pictures import few_pictures, labels, repeats
-from retrieval.advice_words import listed, rounded
-from retrieval.audited import TEST, TRAIN, Advice, Findings, Kind, Part, Severity
+from retrieval.evaluation.audit.attention_advice import background, crop, shortcuts
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Advice, Findings, Kind, Part, Severity
+from retrieval.evaluation.audit.picture_advice import few_pictures, labels, repeats
+from retrieval.evaluation.audit.wording import listed, rounded
 
 GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
 CONFUSED = 0.25  # of the pairs of two classes: half as bad as a coin

@@ -11,12 +11,12 @@ from PIL import Image
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
 from retrieval.datasets.class_folders import Sample
+from retrieval.evaluation.verdicts import Mistake
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Comparer
 from retrieval.rendering.overlay import display_picture
 from retrieval.rendering.presentation import Shown, ShownHit, on_one_scale
-from retrieval.verdicts import Mistake
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.audited import Confused, Evidence, Example
 from retrieval.common.progress import Advance
 from retrieval.common.settings import THRESHOLD, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
+from retrieval.evaluation.audit.findings import Confused, Evidence, Example
+from retrieval.evaluation.verdicts import Confusion
 from retrieval.explain.explanation import Explanation, explain_pairs, opposed
 from retrieval.explain.pair_explainer import pixel_access
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
-from retrieval.verdicts import Confusion
 
 CONFUSED_EXPLAINED = 24  # wrong pairs of two classes: enough for a mean, at a second
 _EXAMPLES = 2

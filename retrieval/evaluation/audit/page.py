@@ -8,11 +8,11 @@ from html import escape
 
 from PIL import Image
 
-from retrieval.advice_words import counted
-from retrieval.audited import Advice, Audit, Confused, Evidence, Example, Part
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
-from retrieval.looks import Corner, Looks
+from retrieval.evaluation.audit.attention import Corner, Looks
+from retrieval.evaluation.audit.findings import Advice, Audit, Confused, Evidence, Example, Part
+from retrieval.evaluation.audit.wording import counted
 from retrieval.rendering.html import document, figure_html, heads_html, legend_html, name_html, table_html
 from retrieval.rendering.overlay import Kind, display_picture, overlay
 from retrieval.rendering.presentation import KINDS

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.baselines import BASELINES
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
+from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
 from retrieval.explain.gradcam import Asked, Pairs
 from retrieval.explain.methods import METHODS, Method

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from retrieval.advice_words import counted, listed, repeated
-from retrieval.audited import TEST, Advice, Example, Findings, Kind, Severity
 from retrieval.common.text import percent
 from retrieval.datasets.class_folders import IN_TWO_CLASSES
+from retrieval.evaluation.audit.findings import TEST, Advice, Example, Findings, Kind, Severity
+from retrieval.evaluation.audit.wording import counted, listed, repeated
 
 FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair
 MANY_LEAKS = 0.01  # of the test pictures: a point of accuracy is what models are compared by

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent, safe_name
-from retrieval.evaluate import Evaluation, Ranking
-from retrieval.measure import Measured
-from retrieval.mistakes import ShownMistake
+from retrieval.evaluation.measure import Measured
+from retrieval.evaluation.mistakes import ShownMistake
+from retrieval.evaluation.ranking import Evaluation, Ranking
+from retrieval.evaluation.verdicts import Confusion, Confusions, PairFigures
 from retrieval.rendering.html import (
     document,
     facts_html,
@@ -22,7 +23,6 @@ from retrieval.rendering.html import (
 )
 from retrieval.rendering.presentation import sides
 from retrieval.rendering.reliability_diagram import reliability_html
-from retrieval.verdicts import Confusion, Confusions, PairFigures
 
 RANKINGS = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
 FIGURES = (

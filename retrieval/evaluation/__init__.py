@@ -1,0 +1,1 @@
+"""How good a model is: rankings, verdicts, mistakes, audits, and whether heatmaps are true."""

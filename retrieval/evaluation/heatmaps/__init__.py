@@ -1,0 +1,1 @@
+"""How true the heatmaps of a method are over a data set."""
