@@ -21,8 +21,8 @@ from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import NONE, VectorIndex
 from retrieval.model.bundle import Bundle, find_bundle
-from retrieval.search import rescored
-from retrieval.upkeep import open_index
+from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.rescoring import rescored
 
 TOP = 10
 

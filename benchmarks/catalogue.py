@@ -31,14 +31,14 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database.postgres import Postgres
 from indexes.catalogue.database_url import place_of
 from indexes.catalogue.records import NewPicture
-from retrieval.indexing import index_galleries
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
-from retrieval.pipeline import BATCH, LocalPipeline
 from retrieval.sources.entries import Found
 from retrieval.sources.files import content_hash, open_file
 from retrieval.sources.local import walk
+from retrieval.store.indexing.pipeline import BATCH, LocalPipeline
+from retrieval.store.indexing.run import index_galleries
 
 FILES = 100_000
 ROWS = (10_000, 100_000, 1_000_000)

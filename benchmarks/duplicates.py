@@ -25,8 +25,8 @@ from copies import KINDS, ORIGINALS, make_copies
 from galleries import gallery
 from machine import facts, in_turn, machine, prepare, samples_told, versions, write
 
-from retrieval.duplicates import NEAR, Rules
 from retrieval.engine import Engine
+from retrieval.store.duplicates.search import NEAR, Rules
 
 PICTURES, COPIED, ROUNDS = 300, 100, 3
 ALIKE = 0.9

@@ -25,7 +25,7 @@ from typing import Any
 from galleries import NOISE, gallery, make_altered, make_large, pictures, warm
 from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
-from retrieval.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH
 
 PICTURES = 400
 COUNT = 200

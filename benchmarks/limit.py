@@ -21,8 +21,8 @@ from machine import timed
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
 from retrieval.model.preprocessing import Pixels, load, read, to_pixels
-from retrieval.pipeline import BATCH
 from retrieval.sources.files import content_hash, open_file
+from retrieval.store.indexing.pipeline import BATCH
 
 AT_MOST = 1024  # pictures, so that their pixels fit into memory
 

@@ -31,7 +31,7 @@ from indexes.catalogue.records import NewPicture, Selection
 from indexes.vectors.base import LabelledIndex, TunedIndex
 from indexes.vectors.storage import choose_home
 from retrieval.common.settings import POOL
-from retrieval.upkeep import open_index
+from retrieval.store.maintenance.index_sync import open_index
 
 PICTURES, QUERIES, NEW, CENTRES, CHANNELS = 20_000, 200, 100, 200, 1280
 MODEL = "0123456789abcdef"

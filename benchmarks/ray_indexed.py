@@ -20,7 +20,7 @@ def main() -> None:
     os.environ["RAY_ADDRESS"] = address
     engine = Engine.create(store, device="cpu", is_here=False)
     started = time.perf_counter()
-    from retrieval.ray_cluster import connected
+    from retrieval.store.indexing.ray.cluster import connected
 
     with connected():
         connecting = time.perf_counter() - started

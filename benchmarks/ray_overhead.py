@@ -25,7 +25,7 @@ from galleries import gallery, pictures, warm
 from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 from ray.cluster_utils import Cluster
 
-from retrieval.blocks import BLOCK
+from retrieval.store.indexing.ray.messages import BLOCK
 
 PICTURES = 5_000
 ROUNDS = 3

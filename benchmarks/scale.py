@@ -41,10 +41,9 @@ from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.sizing import sample_size
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.bundle import Bundle, find_bundle
-from retrieval.search import rescored
-from retrieval.tune import tune
-from retrieval.tuning import keep_tuning
-from retrieval.upkeep import open_index
+from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.maintenance.tuning import keep_tuning, tune
+from retrieval.store.rescoring import rescored
 
 COUNT = 1_000_000
 QUERIES = 200

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.storage import index_address
-from retrieval.calibration import in_use, read_calibration
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
 from retrieval.engine import Engine
 from retrieval.evaluation.measure import Measured, Terms
@@ -18,17 +17,18 @@ from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
-from retrieval.groups import Duplicates, Member
-from retrieval.indexing import IndexReport
 from retrieval.model.bundle import Bundle
-from retrieval.queries import Result
 from retrieval.rendering.presentation import PairFiles
 from retrieval.sources.location import gallery_name, located
-from retrieval.tuning import read_tuning
-from retrieval.under_way import read_under_way
+from retrieval.store.duplicates.groups import Duplicates, Member
+from retrieval.store.indexing.progress import read_under_way
+from retrieval.store.indexing.run import IndexReport
+from retrieval.store.maintenance.calibration import in_use, read_calibration
+from retrieval.store.maintenance.tuning import read_tuning
+from retrieval.store.query import Result
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
-    from retrieval.calibrate import Calibrated
+    from retrieval.store.maintenance.calibration import Calibrated
     from retrieval.train_bundle import Trained
 
 Values = dict[str, Any]

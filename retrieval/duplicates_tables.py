@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import percent, safe_name, told_bytes
-from retrieval.groups import Duplicates, Group, Kind, Member
+from retrieval.store.duplicates.groups import Duplicates, Group, Kind, Member, total
 from retrieval.tables import from_here
 
 _STYLES = {Kind.identical: "green", Kind.near: "green", Kind.alike: "yellow"}
@@ -35,19 +35,6 @@ def duplicates_lines(found: Duplicates) -> RenderableType:
     if len(found.unread) > _UNREAD:
         lines.append(Text(f"  … and {len(found.unread) - _UNREAD} more could not be looked at: --json lists them"))
     return Lines(*lines)
-
-
-def total(found: Duplicates) -> str:
-    """The sums in one line."""
-    alike = sum(group.kind is Kind.alike for group in found.groups)
-    groups, spare = len(found.groups) - alike, found.spare
-    parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {found.pictures:,} pictures"]
-    if spare:
-        parts.append(f"{spare:,} {'picture' if spare == 1 else 'pictures'} more than needed")
-        parts.append(told_bytes(found.spare_bytes))
-    if alike:
-        parts.append(f"beside them {alike:,} {'group' if alike == 1 else 'groups'} of pictures that are alike")
-    return ", ".join(parts)
 
 
 def _cells(group: Group, member: Member) -> tuple[RenderableType, ...]:

@@ -11,19 +11,19 @@ from indexes.vectors.storage import leave_former_home
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Stage
 from retrieval.common.settings import RECALL, RunsOn
-from retrieval.duplicates import ANY, Rules, find_duplicates
-from retrieval.groups import Duplicates
-from retrieval.indexing import IndexReport, index_galleries, outermost, remove
-from retrieval.pipeline import LocalPipeline, Pipeline
-from retrieval.queries import Queries
-from retrieval.scan import Advance
-from retrieval.shards import WHOLE, Shard
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.location import Place, gallery_name, located
-from retrieval.tune import tune
-from retrieval.tuning import Tuning, keep_tuning, read_tuning
-from retrieval.under_way import noted
-from retrieval.upkeep import open_index
+from retrieval.store.duplicates.groups import Duplicates
+from retrieval.store.duplicates.search import ANY, Rules, find_duplicates
+from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
+from retrieval.store.indexing.progress import noted
+from retrieval.store.indexing.run import IndexReport, index_galleries, outermost
+from retrieval.store.indexing.scan import Advance
+from retrieval.store.indexing.shards import WHOLE, Shard
+from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.maintenance.removal import remove
+from retrieval.store.maintenance.tuning import Tuning, keep_tuning, read_tuning, tune
+from retrieval.store.query import Queries
 
 LEFT_ALONE = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
@@ -86,8 +86,8 @@ class Engine(Queries):
     def _pipeline(self, runs_on: RunsOn, workers: int | None) -> Iterator[Pipeline]:
         bundle = self.bundle
         if runs_on is RunsOn.ray:
-            from retrieval.ray_cluster import connected
-            from retrieval.ray_pipeline import RayPipeline
+            from retrieval.store.indexing.ray.cluster import connected
+            from retrieval.store.indexing.ray.pipeline import RayPipeline
 
             with connected(), closing(RayPipeline(self.catalogue, bundle, self._comparer.device, workers)) as pipeline:
                 yield pipeline

@@ -16,7 +16,6 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Counts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.calibration import Calibration, in_use, read_calibration
 from retrieval.common.output_names import CONTACT_SHEET, CURVES, MATCHES
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.class_folders import LeftOut
@@ -26,12 +25,13 @@ from retrieval.evaluation.ranking import Evaluation
 from retrieval.evaluation.verdicts import Confusion, Confusions
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
-from retrieval.indexing import IndexReport
 from retrieval.model.bundle import Bundle
 from retrieval.rendering.verification_text import HEADINGS, rows, told
 from retrieval.sources.location import Address, Place, gallery_name, located, told_place
-from retrieval.tuning import Tuning, read_tuning
-from retrieval.under_way import UnderWay, read_under_way
+from retrieval.store.indexing.progress import UnderWay, read_under_way
+from retrieval.store.indexing.run import IndexReport
+from retrieval.store.maintenance.calibration import Calibration, in_use, read_calibration
+from retrieval.store.maintenance.tuning import Tuning, read_tuning
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
     from retrieval.train_bundle import Data, Trained

@@ -19,9 +19,9 @@ from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.inference import PREPARE_STEPS
 from retrieval.progress import Bar
-from retrieval.scan import Advance
 from retrieval.sources.gallery import count_met, resolve_gallery
 from retrieval.sources.local import count_files
+from retrieval.store.indexing.scan import Advance
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch
     from retrieval.train_bundle import Watch

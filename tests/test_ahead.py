@@ -13,10 +13,10 @@ from retrieval.common import parallel as module
 from retrieval.common.parallel import ahead, threads_for
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
-from retrieval.pipeline import LocalPipeline
 from retrieval.sources import files
 from retrieval.sources.entries import Found
 from retrieval.sources.files import fetch_ahead
+from retrieval.store.indexing.pipeline import LocalPipeline
 from tests.test_object_galleries import png
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from retrieval.alignment import SIZE, agreements, small
+from retrieval.store.duplicates.alignment import SIZE, agreements, small
 from tests.photographs import cropped, halved, photograph
 
 

@@ -10,12 +10,11 @@ import pytest
 
 from indexes.arrays import Vectors
 from indexes.errors import StoreError
-from retrieval import calibrate as module
-from retrieval.calibrate import calibrate
-from retrieval.calibration import Calibration, Unseen, read_calibration
 from retrieval.common.errors import GalleryError
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.head import Head
+from retrieval.store.maintenance import calibration as module
+from retrieval.store.maintenance.calibration import Calibration, Unseen, calibrate, read_calibration
 from tests.labelled import CHANNELS, a_bundle, a_catalogue, classes
 from tests.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -142,7 +141,7 @@ def test_a_store_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     store.chmod(0o500)
     code = (
         "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
-        "from retrieval.calibrate import calibrate\nfrom tests.labelled import a_bundle\n"
+        "from retrieval.store.maintenance.calibration import calibrate\nfrom tests.labelled import a_bundle\n"
         "calibrate(Catalogue(Path(sys.argv[1])), a_bundle())"
     )
     last = run_unprivileged(code, store).stderr.splitlines()[-1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval.calibration import (
+from retrieval.model.bundle import find_bundle
+from retrieval.store.maintenance.calibration import (
     Calibration,
     Judged,
     Unseen,
@@ -13,7 +14,6 @@ from retrieval.calibration import (
     keep_calibration,
     read_calibration,
 )
-from retrieval.model.bundle import find_bundle
 from tests.labelled import a_catalogue
 
 

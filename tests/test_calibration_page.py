@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from retrieval.calibrate import Calibrated, Reliable
-from retrieval.calibration_page import calibration_page
 from retrieval.common.metrics import Bin
+from retrieval.store.maintenance.calibration import Calibrated, Reliable
+from retrieval.store.maintenance.calibration_page import calibration_page
 from tests.test_calibration import a_calibration
 from tests.test_page import Checker
 

@@ -9,11 +9,11 @@ import pytest
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, NewPicture
-from retrieval.blocks import Block, Broken, Brought, packed
-from retrieval.claims import Claims
 from retrieval.model.preprocessing import PictureInfo
-from retrieval.pipeline import Batch
 from retrieval.sources.entries import Found
+from retrieval.store.indexing.pipeline import Batch
+from retrieval.store.indexing.ray.deduplication import Claims
+from retrieval.store.indexing.ray.messages import Block, Broken, Brought, packed
 
 _INFO = PictureInfo(3, 2)
 

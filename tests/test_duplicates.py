@@ -15,14 +15,14 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
 from indexes.vectors import sizing
 from indexes.vectors.faiss_index import FaissIndex
-from retrieval import candidates, glances
-from retrieval.candidates import Contents
-from retrieval.duplicates import Rules, find_duplicates
-from retrieval.duplicates_page import duplicates_page
-from retrieval.groups import Duplicates, Kind
 from retrieval.model.preprocessing import read
-from retrieval.selecting import selection
-from retrieval.upkeep import open_index
+from retrieval.store.duplicates import candidates, thumbnails
+from retrieval.store.duplicates.candidates import Contents
+from retrieval.store.duplicates.groups import Duplicates, Kind
+from retrieval.store.duplicates.page import duplicates_page
+from retrieval.store.duplicates.search import Rules, find_duplicates
+from retrieval.store.filters import selection
+from retrieval.store.maintenance.index_sync import open_index
 from tests.command import answer, retrieve
 from tests.photographs import cropped, halved, photograph
 from tests.test_page import Checker
@@ -127,7 +127,9 @@ def gallery_order(made: Gallery) -> list[str]:
 
 
 def test_only_equal_files_where_no_picture_may_be_looked_at(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.glances.read", lambda *arguments: pytest.fail("a picture was looked at"))
+    monkeypatch.setattr(
+        "retrieval.store.duplicates.thumbnails.read", lambda *arguments: pytest.fail("a picture was looked at")
+    )
     found = gallery.found(Rules(near=None))
     assert sorted(gallery.named(found)) == [["1.jpg", "copies/1-renamed.jpg"], ["2.jpg", "copies/2-renamed.jpg"]]
 
@@ -199,7 +201,7 @@ def test_many_equal_files_do_not_hide_a_copy(tmp_path: Path, monkeypatch: pytest
 
 def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = gallery.found()
-    monkeypatch.setattr(glances, "_IN_MEMORY", 0)
+    monkeypatch.setattr(thumbnails, "_IN_MEMORY", 0)
     in_file = gallery.found()
     assert in_file.groups == in_memory.groups
 

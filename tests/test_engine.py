@@ -20,17 +20,17 @@ from indexes.errors import StoreError
 from indexes.vectors import faiss_file
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
-from retrieval import open_store
-from retrieval.calibration import Calibration, drop_calibration, keep_calibration
 from retrieval.common.errors import GalleryError, ModelError
 from retrieval.common.settings import How
 from retrieval.engine import Engine
-from retrieval.indexing import remove
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
-from retrieval.queries import Question
 from retrieval.sources.gallery import resolve_gallery
-from retrieval.upkeep import open_index, opened_index
+from retrieval.store import opened_store
+from retrieval.store.maintenance.calibration import Calibration, drop_calibration, keep_calibration
+from retrieval.store.maintenance.index_sync import open_index, opened_index
+from retrieval.store.maintenance.removal import remove
+from retrieval.store.query import Question
 from tests.conftest import blocks
 from tests.test_calibration import a_calibration
 from tests.unprivileged import require_binding_permissions, run_unprivileged
@@ -491,8 +491,8 @@ def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch:
         return index, calls[-1]
 
     engine._hold(None)
-    monkeypatch.setattr(open_store, "opened_index", stale_at_first)
-    monkeypatch.setattr(open_store, "_PAUSE", 0.0)
+    monkeypatch.setattr(opened_store, "opened_index", stale_at_first)
+    monkeypatch.setattr(opened_store, "_PAUSE", 0.0)
     for _ in range(5):
         engine._index()
         time.sleep(0.02)

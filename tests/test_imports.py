@@ -56,7 +56,8 @@ def test_a_calibration_and_its_page_load_no_network(tmp_path: Path) -> None:
     a_catalogue(tmp_path / "store", classes(3, 10)).close()
     code = (
         "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
-        "from retrieval.calibrate import calibrate\nfrom retrieval.calibration_page import calibration_page\n"
+        "from retrieval.store.maintenance.calibration import calibrate\n"
+        "from retrieval.store.maintenance.calibration_page import calibration_page\n"
         "from tests.labelled import a_bundle\nstore = Path(sys.argv[1])\n"
         "calibration_page(store, calibrate(Catalogue(store), a_bundle()))\nprint(*sys.modules)"
     )

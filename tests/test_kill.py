@@ -16,7 +16,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
-from retrieval.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH
 from tests.command import RETRIEVE, answer, environment, retrieve_here
 from tests.conftest import blocks
 

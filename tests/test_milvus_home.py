@@ -21,10 +21,10 @@ from indexes.vectors.base import TunedIndex
 from indexes.vectors.milvus_index import MilvusIndex
 from indexes.vectors.milvus_storage import MilvusHome
 from indexes.vectors.storage import choose_home, home_of, index_address, leave_former_home
-from retrieval import upkeep
 from retrieval.model.head import Head
-from retrieval.tune import tune
-from retrieval.upkeep import open_index, opened_index
+from retrieval.store.maintenance import index_sync
+from retrieval.store.maintenance.index_sync import open_index, opened_index
+from retrieval.store.maintenance.tuning import tune
 from tests.milvus import Process, need_milvus, serving
 from tests.test_faiss_index import clustered
 
@@ -117,7 +117,7 @@ def test_an_index_is_made_once_and_follows_changes(
     open_index(catalogue, MODEL, must_save=True, on_stage=lambda title, count: told.append(f"{title} {count}")).close()
     assert told == ["Making the index 600"]
     check(catalogue)
-    monkeypatch.setattr(upkeep, "_built", never)
+    monkeypatch.setattr(index_sync, "_built", never)
     new = clustered(20, seed=3)
     record(catalogue, COUNT, new[:10])
     record(catalogue, 6, new[10:11])  # another content under a known path
@@ -139,7 +139,7 @@ def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pyte
     catalogue.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
     opened(catalogue).close()
     check(catalogue)
-    monkeypatch.setattr(upkeep, "_built", never)
+    monkeypatch.setattr(index_sync, "_built", never)
     before = catalogue.generation
     catalogue.root_of(b"/j")  # the picture gets a label, and nothing else happens
     assert catalogue.generation != before
@@ -183,7 +183,7 @@ def test_what_a_crash_left_half_changed_is_repaired(
             opened(catalogue)
     (properties,) = kept(client).values()
     assert (properties["retrieve.generation"], properties["retrieve.until"]) == (before, catalogue.generation)
-    monkeypatch.setattr(upkeep, "_built", never)
+    monkeypatch.setattr(index_sync, "_built", never)
     opened(catalogue).close()
     check(catalogue)
 
@@ -233,8 +233,8 @@ def test_an_index_that_no_longer_suits_is_made_anew(
     index = opened(catalogue)
     assert index.kind == "Milvus IVF_FLAT 49"
     assert len(client.list_collections()) == 1
-    monkeypatch.setattr("retrieval.tune._LEAST_PROBES", 4)
-    monkeypatch.setattr("retrieval.tune.POOL", 50)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 50)
     weight = np.random.default_rng(3).normal(size=(32, CHANNELS)).astype(np.float32)
     head = Head(weight, np.zeros(32, np.float32), slope=9.0, intercept=-5.0, normalize=True)
     steps = tune(catalogue, index, head, MODEL, 0.9)

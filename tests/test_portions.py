@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from retrieval import portions as module
-from retrieval.portions import portions
+from retrieval.store.indexing.ray import chunks as module
+from retrieval.store.indexing.ray.chunks import portions
 
 
 def test_all_comes_in_order() -> None:

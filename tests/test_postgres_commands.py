@@ -17,7 +17,7 @@ from indexes.errors import StoreError
 from retrieval.engine import Engine
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
-from retrieval.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, sentence
 from tests.conftest import blocks
 from tests.postgres import Server

@@ -175,12 +175,12 @@ def test_objects_are_as_on_one_machine(
 def test_another_program_on_a_worker_is_refused(
     at_nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retrieval import ray_pipeline
     from retrieval.common.errors import ClusterError
     from retrieval.common.settings import RunsOn
     from retrieval.engine import Engine
+    from retrieval.store.indexing.ray import pipeline
 
-    monkeypatch.setattr(ray_pipeline, "program", lambda: "older")
+    monkeypatch.setattr(pipeline, "program", lambda: "older")
     engine = Engine.create(tmp_path / "store", is_here=False)
     gallery = make_gallery(tmp_path / "gallery", 40, 1)
     with pytest.raises(ClusterError, match=r"^a worker on .+ cannot work: its program is not the driver's: install"):
@@ -236,11 +236,11 @@ def test_something_else_that_answers_is_no_cluster(tmp_path: Path, web: Web) -> 
 
 
 def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, nodes: Nodes) -> None:
-    from retrieval import ray_cluster
+    from retrieval.store.indexing.ray import cluster
 
     for last, found in (("127.0.0.1:1", None), (None, None), (nodes.address, nodes.address)):
-        monkeypatch.setattr(ray_cluster, "find_bootstrap_address", lambda folder, last=last: last)
-        assert ray_cluster._running() == found
+        monkeypatch.setattr(cluster, "find_bootstrap_address", lambda folder, last=last: last)
+        assert cluster._running() == found
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:

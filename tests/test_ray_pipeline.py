@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,23 +13,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import retrieval
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed
-from retrieval.blocks import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
-from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, GalleryError, ModelError
 from retrieval.model.preprocessing import PictureInfo
-from retrieval.pipeline import Batch
-from retrieval.scan import Scan, Tally
 from retrieval.sources.entries import Found
 from retrieval.sources.gallery import resolve_gallery
+from retrieval.store.indexing.pipeline import Batch
+from retrieval.store.indexing.ray.deduplication import Claims
+from retrieval.store.indexing.ray.messages import BLOCK, Answer, Block, Broken, Brought, Work, cut, packed, program
+from retrieval.store.indexing.scan import Scan, Tally
 from tests.test_object_galleries import tar_of
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
-from retrieval import ray_cluster, ray_pipeline, ray_worker  # noqa: E402
-from retrieval.ray_cluster import Crew, connected, explained, is_loss  # noqa: E402
-from retrieval.ray_pipeline import RayPipeline  # noqa: E402
-from retrieval.ray_worker import Worker  # noqa: E402
+from retrieval.store.indexing.ray import cluster, pipeline, worker  # noqa: E402
+from retrieval.store.indexing.ray.cluster import Crew, connected, explained, is_loss  # noqa: E402
+from retrieval.store.indexing.ray.pipeline import RayPipeline  # noqa: E402
+from retrieval.store.indexing.ray.worker import Worker  # noqa: E402
 
 _LOST = ray.exceptions.ActorDiedError()
 
@@ -79,7 +79,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pipeline, "_PAUSE", 0.0)
+    monkeypatch.setattr(pipeline, "_PAUSE", 0.0)
 
 
 FILES = [Found(b"/gallery/%03d" % number, 1, 1) for number in range(4 * BLOCK)]
@@ -141,7 +141,7 @@ def test_a_block_that_is_under_way_whenever_a_machine_goes_is_not_blamed(catalog
 def test_no_tar_stays_open_for_the_files_of_a_portion(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_pipeline, "crew", lambda device, workers: Crew(1, "cpu", 2))
+    monkeypatch.setattr(pipeline, "crew", lambda device, workers: Crew(1, "cpu", 2))
 
     class Looking(Alone):
         open = 0
@@ -153,12 +153,12 @@ def test_no_tar_stays_open_for_the_files_of_a_portion(
     for number in range(60):
         (tmp_path / f"{number:02}.tar").write_bytes(tar_of((f"{number}.png", b"")))
     (tmp_path / "list.txt").write_text("\n".join(f"{number:02}.tar" for number in range(60)))
-    pipeline = Looking(catalogue)
+    looking = Looking(catalogue)
     before = len(os.listdir("/proc/self/fd"))
     tally = Tally()
-    Scan(catalogue, pipeline, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, lambda count: None).run()
+    Scan(catalogue, looking, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, lambda count: None).run()
     assert tally.added == 60
-    assert pipeline.open - before < 10
+    assert looking.open - before < 10
 
 
 def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -207,14 +207,14 @@ def test_an_address_that_a_worker_cannot_open_is_a_matter_of_credentials(
         asked.append(found)
         return found.path.endswith(b"/0.jpg") and len(asked) > 4
 
-    monkeypatch.setattr(ray_pipeline, "_is_in_reach", is_in_reach)
+    monkeypatch.setattr(pipeline, "_is_in_reach", is_in_reach)
     files = [Found(b"s3://bucket/%d.jpg" % number, 1, 1, "v") for number in range(9)]
     block = Block(0, packed(files))
     refused = Answer(0, "far", [Broken("Forbidden", is_out_of_reach=True) for _ in files])
-    ray_pipeline._check(refused, block)
+    pipeline._check(refused, block)
     assert asked == files[:4]
     with pytest.raises(ClusterError, match=r"^s3://bucket/0.jpg cannot .* same credentials, and a way there$"):
-        ray_pipeline._check(refused, block)
+        pipeline._check(refused, block)
 
 
 def test_blocks_are_bounded_by_the_bytes_that_a_worker_holds() -> None:
@@ -251,7 +251,7 @@ def test_a_cluster_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.Monk
 
 def test_what_was_set_for_ray_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    monkeypatch.setattr(ray_cluster, "_connect", lambda address: None)
+    monkeypatch.setattr(cluster, "_connect", lambda address: None)
     said, level = ray._private.worker.print_to_stdstream, logging.getLogger("ray").level
     with connected():
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -274,7 +274,7 @@ def test_whatever_a_worker_lacks_is_a_refusal_with_its_name(monkeypatch: pytest.
     def lacking(found: Found) -> None:
         raise GalleryError("s3:// needs what is not installed: pip install 'retrieve-explain[s3]'")
 
-    monkeypatch.setattr(ray_worker, "hashed", lacking)
+    monkeypatch.setattr(worker, "hashed", lacking)
     answer = HereAlone()._answer(7, packed([Found(b"/a.jpg", 1, 1)]))
     name = socket.gethostname()
     assert answer.refusal == f"a worker on {name} cannot work: " + (
@@ -299,7 +299,7 @@ def test_the_program_is_all_of_its_sources(monkeypatch: pytest.MonkeyPatch, tmp_
     for name in ("retrieval/blocks.py", "retrieval/serving/app.py", "indexes/catalogue.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr(sys.modules["retrieval.blocks"], "__file__", str(tmp_path / "retrieval" / "blocks.py"))
+    monkeypatch.setattr(retrieval, "__file__", str(tmp_path / "retrieval" / "__init__.py"))
     digests = set()
     for name in ("retrieval/blocks.py", "retrieval/serving/app.py", "indexes/catalogue.py"):
         (tmp_path / name).write_text("2")
@@ -336,9 +336,9 @@ def test_what_ray_ends_with_is_explained() -> None:
     ],
 )
 def test_as_many_workers_as_there_is_room_for(room: list[tuple[int, int]], device: str, wanted: Crew) -> None:
-    assert ray_cluster._crew(room, device) == wanted
+    assert cluster._crew(room, device) == wanted
 
 
 def test_a_gpu_that_is_not_there_is_missed() -> None:
     with pytest.raises(ModelError, match=r"^the Ray cluster has no GPU: leave --device out"):
-        ray_cluster._crew([(8, 0)], "cuda")
+        cluster._crew([(8, 0)], "cuda")

@@ -13,10 +13,10 @@ import pytest
 
 from retrieval.common.errors import PictureError
 from retrieval.engine import Engine
-from retrieval.indexing import IndexReport
 from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store, web
 from retrieval.sources.object_store import copied, examined, fetched, listed
+from retrieval.store.indexing.run import IndexReport
 from tests.objects import Web, forget_servers
 from tests.test_object_galleries import png, rows
 

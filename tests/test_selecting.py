@@ -8,7 +8,7 @@ import pytest
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, NewPicture, Selection
 from retrieval.common.errors import GalleryError
-from retrieval.selecting import selection
+from retrieval.store.filters import selection
 from tests.postgres import AddressOf
 
 TIMES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.shards import WHOLE, Shard, parse_shard
+from retrieval.store.indexing.shards import WHOLE, Shard, parse_shard
 from tests.command import answer, retrieve
 from tests.postgres import Server
 from tests.test_postgres_commands import begun, contents, make_gallery

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.model.head import Array
-from retrieval.stars import Places, collapsed, components, stars
+from retrieval.store.duplicates.grouping import Places, collapsed, components, stars
 
 LINE = np.array([0.0, 0.05, 0.10, 0.15, 0.20, 1.0, 1.01])  # each near its neighbour, the ends apart
 

@@ -15,14 +15,14 @@ import pytest
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
-from retrieval.indexing import IndexReport
 from retrieval.model.bundle import Bundle
 from retrieval.model.inference import open_network
-from retrieval.pipeline import LocalPipeline
-from retrieval.shards import Shard
 from retrieval.sources.entries import Found
 from retrieval.sources.files import open_file
 from retrieval.sources.location import member_of, member_path, tar_of
+from retrieval.store.indexing.pipeline import LocalPipeline
+from retrieval.store.indexing.run import IndexReport
+from retrieval.store.indexing.shards import Shard
 from tests.test_object_galleries import png, rows
 from tests.test_object_galleries import tar_of as tar_with
 

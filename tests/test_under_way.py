@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval import under_way
-from retrieval.under_way import STALE, noted, read_under_way
+from retrieval.store.indexing import progress
+from retrieval.store.indexing.progress import STALE, noted, read_under_way
 from tests.postgres import AddressOf
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> bytes:
 def test_what_goes_on_can_be_read_by_anybody(
     catalogue: Catalogue, folder: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(under_way, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     other = Catalogue(catalogue.folder)
     assert read_under_way(other) is None
     with noted(catalogue, [folder]) as advance:

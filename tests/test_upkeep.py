@@ -14,11 +14,10 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
 from indexes.vectors import faiss_file, sizing
 from indexes.vectors.faiss_index import FaissIndex
-from retrieval import upkeep
 from retrieval.model.head import Head
-from retrieval.tune import tune
-from retrieval.tuning import Tuning, keep_tuning, read_tuning
-from retrieval.upkeep import open_index
+from retrieval.store.maintenance import index_sync
+from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.maintenance.tuning import Tuning, keep_tuning, read_tuning, tune
 from tests.postgres import AddressOf
 from tests.test_faiss_index import clustered
 
@@ -59,7 +58,7 @@ def test_an_index_is_made_once_then_mapped(catalogue: Catalogue, monkeypatch: py
     assert len(open_index(catalogue, MODEL)) == 50
     (name,) = files(catalogue)
     assert name.startswith(f"{MODEL}-{catalogue.generation}-")
-    monkeypatch.setattr(upkeep, "_built", never)
+    monkeypatch.setattr(index_sync, "_built", never)
     assert open_index(catalogue, MODEL).search(vectors[7:8], 1)[1].tolist() == [[8]]
 
 
@@ -72,7 +71,7 @@ def test_an_index_follows_changes_without_being_made_anew(
     record(catalogue, 0, vectors)
     index = open_index(catalogue, MODEL, must_save=True)
     assert index.is_exact == (count == 100)
-    monkeypatch.setattr(upkeep, "_built", never)
+    monkeypatch.setattr(index_sync, "_built", never)
     new = clustered(20, seed=3)
     record(catalogue, count, new[:10])
     record(catalogue, 5, new[10:11])  # another content under a known path
@@ -143,8 +142,8 @@ def head() -> Head:
 def test_tuning_stops_where_the_recall_is_reached(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.tune.POOL", 50)
-    monkeypatch.setattr("retrieval.tune._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 50)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
     record(catalogue, 0, clustered(3000))
     index = open_index(catalogue, MODEL)
     seen: list[int] = []
@@ -166,8 +165,8 @@ def test_tuning_stops_where_the_recall_is_reached(
 def test_recall_is_what_counting_by_hand_gives(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.tune.POOL", 40)
-    monkeypatch.setattr("retrieval.tune._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 40)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
     told = tune(catalogue, index, head, MODEL, 0.0)[0]

@@ -10,7 +10,7 @@ import typer
 from retrieval.common.errors import RetrievalError
 from retrieval.common.settings import RunsOn, find_store
 from retrieval.common.text import safe_name
-from retrieval.shards import WHOLE, Shard, parse_shard
+from retrieval.store.indexing.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from retrieval.evaluation.measure import Subject
@@ -43,7 +43,7 @@ def chosen_shard(text: str | None) -> Shard:
 def check_engine(runs_on: RunsOn) -> None:
     """Raises ClusterError where what it runs on is not installed."""
     if runs_on is RunsOn.ray:
-        import retrieval.ray_cluster  # noqa: F401
+        import retrieval.store.indexing.ray.cluster  # noqa: F401
 
 
 def check_outputs(folder: Path | None, page: Path | None = None) -> None:

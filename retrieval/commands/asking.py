@@ -35,9 +35,9 @@ from retrieval.sources.location import is_address
 if TYPE_CHECKING:
     from retrieval.engine import Engine
     from retrieval.model.preprocessing import Source
-    from retrieval.queries import Question, Result
     from retrieval.rendering.presentation import PairFiles, Shown
-    from retrieval.selecting import Selection
+    from retrieval.store.filters import Selection
+    from retrieval.store.query import Question, Result
 
 _AT_ONCE = 128  # query pictures of one search
 _WIDE = 100  # columns from which a table has room for bars beside the paths
@@ -78,7 +78,7 @@ def query(
     check_outputs(folder, html)
     how = How(method, size, verify, correspond)
     from retrieval.engine import Engine
-    from retrieval.selecting import selection
+    from retrieval.store.filters import selection
     from retrieval.watching import prepared_steps
 
     among = selection(label, below, since, until)
@@ -136,8 +136,8 @@ def _member(engine: Engine, name: str) -> str | None:
     """Where the member of an indexed tar lies that is shown by this name; None where it is none."""
     if ".tar/" not in name.lower():
         return None
-    from retrieval.indexing import members_shown_as
     from retrieval.sources.location import located
+    from retrieval.store.maintenance.removal import members_shown_as
 
     return next((os.fspath(located(path)) for path in members_shown_as(engine.catalogue, name)), None)
 

@@ -38,10 +38,10 @@ def duplicates(
     if identical and near is not None:
         raise typer.BadParameter("--identical looks at no picture: leave out --near")
     check_outputs(None, html)
-    from retrieval.duplicates import NEAR, Rules
     from retrieval.engine import Engine
     from retrieval.progress import Bar
-    from retrieval.selecting import selection
+    from retrieval.store.duplicates.search import NEAR, Rules
+    from retrieval.store.filters import selection
     from retrieval.watching import lift_pixel_limit
 
     lift_pixel_limit()
@@ -52,8 +52,8 @@ def duplicates(
         found = engine.duplicates(rules, lambda title, count: progress.restart(title, lambda: count), progress.advance)
     engine.close()
     if html:
-        from retrieval.duplicates_page import duplicates_page
         from retrieval.rendering.output_files import write_html
+        from retrieval.store.duplicates.page import duplicates_page
 
         write_html(duplicates_page(engine.catalogue.folder, found), html)
     if as_json:

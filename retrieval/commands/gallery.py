@@ -179,16 +179,16 @@ def calibrate(
         _take_calibration_back(store_folder(store), as_json)
         return
     from retrieval.answers import calibrated_json
-    from retrieval.calibrate import calibrate as fit_neuron
     from retrieval.engine import Engine
+    from retrieval.store.maintenance.calibration import calibrate as fit_neuron
     from retrieval.tables import calibration_lines
 
     engine = Engine.open(store_folder(store))
     found = fit_neuron(engine.catalogue, engine.bundle, seed)
     engine.close()
     if html:
-        from retrieval.calibration_page import calibration_page
         from retrieval.rendering.output_files import write_html
+        from retrieval.store.maintenance.calibration_page import calibration_page
 
         write_html(calibration_page(engine.catalogue.folder, found), html)
     if as_json:
@@ -201,7 +201,7 @@ def calibrate(
 
 def _take_calibration_back(store: Path, as_json: bool) -> None:
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.calibration import drop_calibration
+    from retrieval.store.maintenance.calibration import drop_calibration
 
     catalogue = Catalogue(store)
     was_kept = drop_calibration(catalogue)
@@ -224,7 +224,7 @@ def remove(
     Example: `retrieve remove ~/Pictures/private`
     """
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.indexing import remove as take_out
+    from retrieval.store.maintenance.removal import remove as take_out
 
     catalogue = Catalogue(store_folder(store))
     removed = {path: take_out(catalogue, path) for path in paths}

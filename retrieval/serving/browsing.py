@@ -13,7 +13,6 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
-from retrieval.duplicates import NEAR, Rules
 from retrieval.engine import Engine
 from retrieval.serving.holding import Holding, held, place
 from retrieval.serving.schemas import (
@@ -33,7 +32,8 @@ from retrieval.serving.service import path_of
 from retrieval.serving.terms import Refused
 from retrieval.serving.wanted import Doubled, Id, Looking, Side, UploadName
 from retrieval.sources.location import Place
-from retrieval.under_way import read_under_way
+from retrieval.store.duplicates.search import NEAR, Rules
+from retrieval.store.indexing.progress import read_under_way
 
 router = APIRouter(prefix="/api", tags=["browsing"])
 open_router = APIRouter(tags=["running"])

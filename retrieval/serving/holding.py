@@ -12,7 +12,6 @@ from fastapi import Request
 from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
 from retrieval.common.text import safe_name
-from retrieval.selecting import selection
 from retrieval.serving.gate import Gate
 from retrieval.serving.images import Images
 from retrieval.serving.indexer import Indexer
@@ -20,6 +19,7 @@ from retrieval.serving.service import Service
 from retrieval.serving.terms import Terms
 from retrieval.serving.uploads import Uploads
 from retrieval.serving.wanted import Filters
+from retrieval.store.filters import selection
 
 IMAGES_WAITING = 512
 """Pictures that may be asked for at once: a page asks for a few dozen."""

@@ -24,12 +24,12 @@ from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, load
-from retrieval.queries import Question
 from retrieval.serving.gate import Gate
 from retrieval.serving.lanes import Lane, Worker
 from retrieval.serving.terms import Refused
 from retrieval.sources.location import Place, located
-from retrieval.stars import collapsed
+from retrieval.store.duplicates.grouping import collapsed
+from retrieval.store.query import Question
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import ray
 
-from retrieval.blocks import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
 from retrieval.common.errors import ModelError, PassingError, PictureError, RetrievalError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
@@ -20,6 +19,7 @@ from retrieval.model.preprocessing import PictureInfo, Pixels, load
 from retrieval.sources.entries import Found
 from retrieval.sources.files import File, fetch_ahead, hashed
 from retrieval.sources.object_store import answering
+from retrieval.store.indexing.ray.messages import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
 
 Hashed = tuple[File, bytes]
 """A file, open at its start, and its content's SHA-256."""

@@ -15,13 +15,13 @@ from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.storage import choose_home
-from retrieval.calibration import Calibration, read_calibration
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import Step
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.head import Head
-from retrieval.upkeep import opened_index
+from retrieval.store.maintenance.calibration import Calibration, read_calibration
+from retrieval.store.maintenance.index_sync import opened_index
 
 _LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
 _PAUSE = 1.0  # seconds until one that was not of now is opened anew

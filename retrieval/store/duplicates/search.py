@@ -13,12 +13,12 @@ from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
 from indexes.vectors.base import VectorIndex
-from retrieval.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
-from retrieval.glances import Glances, fault, files_of
-from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.model.head import Array
 from retrieval.sources.location import Place, located
-from retrieval.stars import Places, stars
+from retrieval.store.duplicates.candidates import Contents, Pairs, each_once, exact_cosines, near_pairs
+from retrieval.store.duplicates.grouping import Places, stars
+from retrieval.store.duplicates.groups import Duplicates, Group, Kind, Member
+from retrieval.store.duplicates.thumbnails import Glances, fault, files_of
 
 Stage = Callable[[str, int], None]
 Advance = Callable[[int], None]

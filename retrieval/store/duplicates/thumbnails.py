@@ -12,12 +12,12 @@ import numpy as np
 from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import StoredFile
-from retrieval.alignment import SIDE, SIZE, Smalls, agreements, small
-from retrieval.candidates import Contents, Pairs
 from retrieval.common.errors import PictureError
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read
 from retrieval.sources.location import Address, Place, located
+from retrieval.store.duplicates.alignment import SIDE, SIZE, Smalls, agreements, small
+from retrieval.store.duplicates.candidates import Contents, Pairs
 
 _THREADS = 2
 _IN_MEMORY = 20_000  # 100 MB

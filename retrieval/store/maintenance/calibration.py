@@ -6,19 +6,20 @@ halves, and the pairs of each are judged by a neuron fitted to the pairs of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.calibration import Calibration, Judged, Unseen, keep_calibration
-from retrieval.common.errors import GalleryError
+from retrieval.common.errors import GalleryError, ModelError
 from retrieval.common.metrics import Bin, calibration_error, logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
-from retrieval.model.bundle import Bundle
+from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.head import Head
 
 # Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
@@ -31,6 +32,8 @@ _SPLITS = 5  # into halves
 _PAIRS = 1000  # at least, of each kind, of a half
 
 Floats = NDArray[np.float64]
+
+_SETTING = "calibration"
 
 
 @dataclass(frozen=True)
@@ -180,3 +183,73 @@ def _reliable(head: Head, verdicts: _Verdicts) -> Reliable:
         for distances in (head.distance(verdicts.separations), verdicts.distances)
     )
     return Reliable(before, after)
+
+
+class Unseen(StrEnum):
+    """What a half of the gallery was unseen by: the neuron that judged it was fitted on none of its classes, or none
+    of its pictures."""
+
+    classes = "classes"
+    pictures = "pictures"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts on unseen pairs: the share that is right, and the expected calibration error (0 to 1)."""
+
+    accuracy: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sigmoid neuron fitted to a gallery, for the head of this `digest`: d = sigmoid(slope D + intercept).
+
+    `model` is the head's name. It was fitted to `pairs` pairs of `pictures` pictures in `classes` classes, half of the
+    pairs of one class. `before` and `after` are of pairs that the judging neuron was not fitted on, as `unseen` says;
+    `roc_auc` is the same for both.
+    """
+
+    model: str
+    digest: str
+    slope: float
+    intercept: float
+    pictures: int
+    classes: int
+    pairs: int
+    seed: int
+    unseen: Unseen
+    roc_auc: float
+    before: Judged
+    after: Judged
+
+
+def read_calibration(catalogue: Catalogue) -> Calibration | None:
+    """The calibration that a store keeps, of whatever head. Raises StoreError."""
+    kept = catalogue.setting(_SETTING)
+    if not kept:
+        return None
+    values = json.loads(kept)
+    judged = {name: Judged(**values[name]) for name in ("before", "after")}
+    return Calibration(**values | judged | {"unseen": Unseen(values["unseen"])})
+
+
+def in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
+    """Whether it is for the head that the store's own model has now. Raises StoreError."""
+    try:
+        return find_bundle(catalogue.setting("model") or calibration.model).head.digest == calibration.digest
+    except ModelError:  # the model is gone
+        return False
+
+
+def keep_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
+    """Keep it in the store, whose hits have its similarities from then on. Raises StoreError."""
+    catalogue.set_settings(**{_SETTING: json.dumps(asdict(calibration))})
+
+
+def drop_calibration(catalogue: Catalogue) -> bool:
+    """Take it back: the head's own similarities return. Whether there was one. Raises StoreError."""
+    was_kept = bool(catalogue.setting(_SETTING))
+    if was_kept:
+        catalogue.set_settings(**{_SETTING: ""})
+    return was_kept

@@ -14,19 +14,30 @@ from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.blocks import BLOCK, Answer, Block, Broken, Work, cut, libraries, packed, program, unpacked
-from retrieval.claims import Claims
 from retrieval.common.errors import ClusterError, PictureError
 from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.model.bundle import Bundle
-from retrieval.pipeline import Batch, failed
-from retrieval.portions import portions
-from retrieval.ray_cluster import Crew, crew, explained, first_line, is_loss
-from retrieval.ray_desk import Desk, Question
-from retrieval.ray_worker import Worker
 from retrieval.sources.entries import Found, Unreadable
 from retrieval.sources.files import opened
 from retrieval.sources.location import TAR, is_address, located, told_place
+from retrieval.store.indexing.pipeline import Batch, failed
+from retrieval.store.indexing.ray.chunks import portions
+from retrieval.store.indexing.ray.cluster import Crew, crew, explained, first_line, is_loss
+from retrieval.store.indexing.ray.coordinator import Desk, Question
+from retrieval.store.indexing.ray.deduplication import Claims
+from retrieval.store.indexing.ray.messages import (
+    BLOCK,
+    Answer,
+    Block,
+    Broken,
+    Work,
+    cut,
+    libraries,
+    packed,
+    program,
+    unpacked,
+)
+from retrieval.store.indexing.ray.worker import Worker
 
 _PORTION = 20_000  # files of an execution for each worker: what starting the workers costs is then a small part
 _LARGEST_PORTION = 400_000  # of them all: what the driver holds of them

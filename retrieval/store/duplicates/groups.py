@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from retrieval.common.text import told_bytes
 from retrieval.sources.location import Place
 
 
@@ -72,3 +73,16 @@ class Duplicates:
     def spare_bytes(self) -> int:
         """What they take on the disk."""
         return sum(group.spare_bytes for group in self.groups)
+
+
+def total(found: Duplicates) -> str:
+    """The sums in one line."""
+    alike = sum(group.kind is Kind.alike for group in found.groups)
+    groups, spare = len(found.groups) - alike, found.spare
+    parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {found.pictures:,} pictures"]
+    if spare:
+        parts.append(f"{spare:,} {'picture' if spare == 1 else 'pictures'} more than needed")
+        parts.append(told_bytes(found.spare_bytes))
+    if alike:
+        parts.append(f"beside them {alike:,} {'group' if alike == 1 else 'groups'} of pictures that are alike")
+    return ", ".join(parts)

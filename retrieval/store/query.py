@@ -21,8 +21,8 @@ from retrieval.explain.hit import Hit
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, Source
-from retrieval.open_store import OpenStore
-from retrieval.search import present, rescored
+from retrieval.store.opened_store import OpenStore
+from retrieval.store.rescoring import present, rescored
 
 
 @dataclass(frozen=True)

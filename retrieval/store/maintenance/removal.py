@@ -1,60 +1,22 @@
-"""The flow of `retrieve index`: each gallery scanned; and pictures taken out again."""
+"""Pictures and galleries removed from a store."""
 
 from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.paths import holds
 from indexes.catalogue.records import Removed
 from indexes.errors import StoreError
 from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.pipeline import Pipeline
-from retrieval.scan import Advance, Scan, Tally
-from retrieval.shards import WHOLE, Shard
 from retrieval.sources.gallery import gallery_at
-from retrieval.sources.location import LIST, TAR, Place, is_address, located, told_place
-from retrieval.upkeep import open_index
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What a run did. `added` pictures are new or changed; `reused` of them took a known descriptor.
-
-    `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
-    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, or known
-    ones that were absent, of which nothing was marked missing; `passed_over` counts files that are named like no
-    picture, by the endings of their names; `notes` are sentences on what else was not as it should be.
-    """
-
-    added: int
-    reused: int
-    embedded: int
-    unchanged: int
-    missing: int
-    failures: tuple[tuple[Place, str], ...]
-    kept_roots: tuple[Place, ...]
-    passed_over: dict[str, int]
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> int:
-        return len(self.failures)
-
-
-def outermost(folders: Iterable[bytes]) -> list[bytes]:
-    """Each folder once, without those that a walk of another one comes to."""
-    each = list(dict.fromkeys(folders))
-    return [folder for folder in each if not any(holds(other, folder) for other in each)]
+from retrieval.sources.location import LIST, TAR, is_address, located, told_place
+from retrieval.store.maintenance.index_sync import open_index
 
 
 def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
@@ -117,29 +79,3 @@ def _follow(catalogue: Catalogue) -> None:
         if index_address(catalogue) != FAISS:
             raise StoreError(f"it is out of the store, but not yet out of its index: {error}") from error
         delete_files(catalogue.folder)
-
-
-def index_galleries(
-    catalogue: Catalogue,
-    pipeline: Pipeline,
-    fingerprint: str,
-    galleries: Iterable[bytes],
-    advance: Advance = lambda files: None,
-    shard: Shard = WHOLE,
-) -> IndexReport:
-    """Bring the catalogue up to date with these folders, or a shard of each. A batch is committed as it is done."""
-    started = time.perf_counter()
-    tally = Tally()
-    for gallery in galleries:
-        Scan(catalogue, pipeline, fingerprint, gallery, tally, advance, shard).run()
-    return IndexReport(
-        added=tally.added,
-        reused=tally.reused,
-        embedded=tally.embedded,
-        unchanged=tally.unchanged,
-        missing=tally.missing,
-        failures=tuple((located(failed.path), failed.reason) for failed in tally.failures),
-        kept_roots=tuple(tally.kept_roots),
-        passed_over=dict(tally.passed_over.most_common()),
-        seconds=time.perf_counter() - started,
-    )

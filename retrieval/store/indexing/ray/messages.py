@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import retrieval
 from retrieval.common.settings import release_of
 from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import Found
@@ -116,7 +117,7 @@ def unpacked(data: bytes) -> Any:
 def program() -> str:
     """A digest of this program's sources: workers whose program is another one are refused."""
     digest = hashlib.sha256()
-    above = Path(__file__).parents[1]
+    above = Path(str(retrieval.__file__)).parents[1]
     for file in sorted(file for folder in _SOURCES for file in (above / folder).rglob("*.py")):
         digest.update(file.relative_to(above).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import holds
 from indexes.catalogue.records import Failed, KnownFile
-from retrieval.pipeline import IN_WORK, Batch, Pipeline
-from retrieval.shards import WHOLE, Shard
 from retrieval.sources.entries import Closed, Found, Met, Opened, Unchanged, Unreadable
 from retrieval.sources.gallery import walk_gallery
 from retrieval.sources.location import Place, located, tar_of
-from retrieval.tars_read import TarsRead
+from retrieval.store.indexing.pipeline import IN_WORK, Batch, Pipeline
+from retrieval.store.indexing.shards import WHOLE, Shard
+from retrieval.store.indexing.tar_tracking import TarsRead
 
 Advance = Callable[[int], None]
 """Called with the number of files that were dealt with since the last call."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Failed, Twin
-from retrieval.blocks import Block, Broken, Brought
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import PictureInfo
-from retrieval.pipeline import Batch, Read, info_of
 from retrieval.sources.entries import Found
+from retrieval.store.indexing.pipeline import Batch, Read, info_of
+from retrieval.store.indexing.ray.messages import Block, Broken, Brought
 
 _REMEMBERED = 1024  # contents that came back, and are perhaps not yet in the catalogue
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +15,15 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import TunedIndex
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
-from retrieval.search import rescored
-from retrieval.tuning import Tuning
+from retrieval.store.rescoring import rescored
 
 _TOP = 10
 _QUERIES = 100
 _LEAST_PROBES = 16  # fewer spare nothing, and a hundred queries cannot tell .98 from .99
 
 Advance = Callable[[int], None]
+
+_SETTING = "tuning"
 
 
 def tune(
@@ -95,3 +98,32 @@ def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, advan
             nearest, pools = np.take_along_axis(nearest, kept, 1), np.take_along_axis(pools, kept, 1)
         advance(len(ids))
     return np.take_along_axis(pools, np.argsort(-nearest, axis=1, kind="stable"), 1)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """An index's kind and search parameter, and what was measured with it when the gallery had `pictures`.
+
+    `recall` is the share of the ten best hits of an exact search (after rescoring) that the index has among the
+    candidates that it hands on, over `queries` pictures of the gallery, each asked for the others. `milliseconds` is
+    the median of one search. An exact index has no `recall` to measure.
+    """
+
+    kind: str
+    pictures: int
+    lists: int = 0
+    probes: int = 0
+    recall: float | None = None
+    queries: int = 0
+    milliseconds: float | None = None
+
+
+def read_tuning(catalogue: Catalogue) -> Tuning | None:
+    """What was measured last of the store's index. Raises StoreError."""
+    kept = catalogue.setting(_SETTING)
+    return Tuning(**json.loads(kept)) if kept else None
+
+
+def keep_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
+    """Keep it in the store, whose searches take its parameter from then on. Raises StoreError."""
+    catalogue.set_settings(**{_SETTING: json.dumps(asdict(tuning))})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval.calibrate import Calibrated
-from retrieval.calibration import Calibration
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import percent, safe_name
 from retrieval.rendering.html import document, heads_html, name_html, table_html
 from retrieval.rendering.reliability_diagram import reliability_html
+from retrieval.store.maintenance.calibration import Calibrated, Calibration
 
 
 def calibration_page(store: Path, calibrated: Calibrated) -> str:

@@ -13,7 +13,7 @@ from indexes.vectors.base import IndexHome, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.storage import home_of, index_address
 from retrieval.common.progress import Stage
-from retrieval.tuning import read_tuning
+from retrieval.store.maintenance.tuning import read_tuning
 
 Advance = Callable[[int], None]
 """Called with the number of pictures that were dealt with since the last call."""

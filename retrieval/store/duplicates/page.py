@@ -8,11 +8,10 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name, told_bytes
-from retrieval.duplicates_tables import total
-from retrieval.groups import Duplicates, Group, Kind, Member
 from retrieval.rendering.html import document, figure_html, name_html
 from retrieval.rendering.overlay import display_picture
 from retrieval.sources.location import Place
+from retrieval.store.duplicates.groups import Duplicates, Group, Kind, Member, total
 
 GROUPS, MEMBERS = 200, 12
 """How many groups a page shows, and pictures of each; a picture takes 20 kB."""

@@ -1,0 +1,1 @@
+"""Pictures that a store has more than once."""

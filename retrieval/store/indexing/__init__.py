@@ -1,0 +1,1 @@
+"""From a gallery to descriptors in the catalogue."""

@@ -1,0 +1,72 @@
+"""The flow of `retrieve index`: each gallery scanned; and pictures taken out again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.paths import holds
+from retrieval.sources.location import Place, located
+from retrieval.store.indexing.pipeline import Pipeline
+from retrieval.store.indexing.scan import Advance, Scan, Tally
+from retrieval.store.indexing.shards import WHOLE, Shard
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a run did. `added` pictures are new or changed; `reused` of them took a known descriptor.
+
+    `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
+    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, or known
+    ones that were absent, of which nothing was marked missing; `passed_over` counts files that are named like no
+    picture, by the endings of their names; `notes` are sentences on what else was not as it should be.
+    """
+
+    added: int
+    reused: int
+    embedded: int
+    unchanged: int
+    missing: int
+    failures: tuple[tuple[Place, str], ...]
+    kept_roots: tuple[Place, ...]
+    passed_over: dict[str, int]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        return len(self.failures)
+
+
+def outermost(folders: Iterable[bytes]) -> list[bytes]:
+    """Each folder once, without those that a walk of another one comes to."""
+    each = list(dict.fromkeys(folders))
+    return [folder for folder in each if not any(holds(other, folder) for other in each)]
+
+
+def index_galleries(
+    catalogue: Catalogue,
+    pipeline: Pipeline,
+    fingerprint: str,
+    galleries: Iterable[bytes],
+    advance: Advance = lambda files: None,
+    shard: Shard = WHOLE,
+) -> IndexReport:
+    """Bring the catalogue up to date with these folders, or a shard of each. A batch is committed as it is done."""
+    started = time.perf_counter()
+    tally = Tally()
+    for gallery in galleries:
+        Scan(catalogue, pipeline, fingerprint, gallery, tally, advance, shard).run()
+    return IndexReport(
+        added=tally.added,
+        reused=tally.reused,
+        embedded=tally.embedded,
+        unchanged=tally.unchanged,
+        missing=tally.missing,
+        failures=tuple((located(failed.path), failed.reason) for failed in tally.failures),
+        kept_roots=tuple(tally.kept_roots),
+        passed_over=dict(tally.passed_over.most_common()),
+        seconds=time.perf_counter() - started,
+    )
