@@ -30,8 +30,8 @@ from retrieval.datasets.pair_sampling import Codes, random_pairs
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import SiameseNetwork, contrastive_loss
-from retrieval.presets import FAST, Preset
-from retrieval.train import Epoch, Hooks, Part, Training
+from retrieval.training.presets import FAST, Preset
+from retrieval.training.trainer import Epoch, Hooks, Part, Training
 
 PICTURES = 200
 ROUNDS = 3

@@ -29,7 +29,7 @@ from retrieval.store.query import Result
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
     from retrieval.store.maintenance.calibration import Calibrated
-    from retrieval.train_bundle import Trained
+    from retrieval.training.train_bundle import Trained
 
 Values = dict[str, Any]
 

@@ -34,7 +34,8 @@ from retrieval.store.maintenance.calibration import Calibration, in_use, read_ca
 from retrieval.store.maintenance.tuning import Tuning, read_tuning
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
-    from retrieval.train_bundle import Data, Trained
+    from retrieval.training.prepared_data import Data
+    from retrieval.training.train_bundle import Trained
 
 _BAR = 10  # characters of a full bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"

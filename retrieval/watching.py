@@ -24,7 +24,7 @@ from retrieval.sources.local import count_files
 from retrieval.store.indexing.scan import Advance
 
 if TYPE_CHECKING:  # only a type here, as its module loads torch
-    from retrieval.train_bundle import Watch
+    from retrieval.training.prepared_data import Watch
 
 
 @contextmanager
@@ -71,10 +71,10 @@ def described(console: Console, dataset: Path, model: str, device: str) -> Descr
 @contextmanager
 def training_watch(console: Console, tensorboard: Path | None = None) -> Iterator[Watch]:
     """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
-    from retrieval.events import event_writer
     from retrieval.tables import data_lines
-    from retrieval.train import Epoch, Hooks
-    from retrieval.train_bundle import Watch
+    from retrieval.training.logs import event_writer
+    from retrieval.training.prepared_data import Watch
+    from retrieval.training.trainer import Epoch, Hooks
 
     lift_pixel_limit()
     auc = ""

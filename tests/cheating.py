@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from retrieval.model.preprocessing import Pixels
-from retrieval.presets import FAST, adapted
-from retrieval.train_bundle import Recipe, train_bundle
+from retrieval.training.prepared_data import Recipe
+from retrieval.training.presets import FAST, adapted
+from retrieval.training.train_bundle import train_bundle
 
 SIDE, PATCH = 224, 64
 PATCHES = {"amber": (255, 60, 0), "azure": (0, 60, 255), "plain": None}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.common.errors import ModelError, RetrievalError
+from retrieval.training.checkpoint import read_checkpoint, write_checkpoint
 
 
 class Learning:

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from retrieval.curves import curves
-from retrieval.train import Epoch
+from retrieval.training.logs import curves
+from retrieval.training.trainer import Epoch
 
 
 def history(*auc: float) -> list[Epoch]:

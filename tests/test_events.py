@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.common.errors import SettingError
-from retrieval.events import event_writer
-from retrieval.train import Epoch
+from retrieval.training.logs import event_writer
+from retrieval.training.trainer import Epoch
 
 EPOCHS = [Epoch(1, 1.5, 0.75, 0.5, 1e-3, 2.0), Epoch(2, 0.5, 0.25, 0.875, 1e-4, 3.0)]
 

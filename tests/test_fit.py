@@ -12,9 +12,9 @@ from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import logistic, sigmoid
 from retrieval.datasets.pair_sampling import balanced_pairs
 from retrieval.evaluation.ranking import evaluate
-from retrieval.fit import Labelled, fit_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array
+from retrieval.training.head_fitting import Labelled, fit_head
 from tests.command import answer, retrieve
 from tests.conftest import blocks
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrieval import loader
 from retrieval.datasets.pair_sampling import all_pairs
-from retrieval.loader import Batch, Loader, epoch_batches
-from retrieval.presets import Preset
+from retrieval.training import batches
+from retrieval.training.batches import Batch, Loader, epoch_batches
+from retrieval.training.presets import Preset
 from tests.training import BRIEF, make_pixels
 
 PIXELS, PART = make_pixels()
@@ -34,17 +34,17 @@ def test_the_same_seed_and_epoch_give_the_same_pictures_with_any_workers(monkeyp
     assert with_two.dtype == torch.uint8
     assert with_two.shape == (24, 3, 24, 24)
     for workers in (0, 1):
-        monkeypatch.setattr(loader, "_WORKERS", workers)
+        monkeypatch.setattr(batches, "_WORKERS", workers)
         torch.manual_seed(workers)
         assert torch.equal(joined(loaded(3, 1)), with_two)
-    monkeypatch.setattr(loader, "_WORKERS", 0)
+    monkeypatch.setattr(batches, "_WORKERS", 0)
     for seed, epoch in ((3, 2), (4, 1)):
         others = loaded(seed, epoch)
         assert not torch.equal(joined(others), with_two)
 
 
 def test_the_process_draws_on_as_if_no_picture_had_been_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_WORKERS", 0)
+    monkeypatch.setattr(batches, "_WORKERS", 0)
     drawn = []
     for preset in (AUGMENTED, BRIEF):
         torch.manual_seed(5)
@@ -67,7 +67,7 @@ def test_the_same_workers_load_every_epoch() -> None:
 
 
 def test_a_picture_twice_in_an_epoch_is_augmented_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_WORKERS", 0)
+    monkeypatch.setattr(batches, "_WORKERS", 0)
     batch = Batch(np.array([4, 4]), *all_pairs(2))
     ((_, pictures),) = Loader(PIXELS, PART.rows, AUGMENTED, 0).load([batch], 1)
     assert not torch.equal(pictures[0], pictures[1])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
 from retrieval.datasets.pair_sampling import all_pairs
-from retrieval.losses import ContrastiveLoss, MetricLoss, PairLoss, balanced_log_loss, build_loss
 from retrieval.model.siamese import contrastive_loss
+from retrieval.training.losses import ContrastiveLoss, MetricLoss, PairLoss, balanced_log_loss, build_loss
 
 NONE = torch.zeros(0)
 

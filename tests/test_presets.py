@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from retrieval.common.settings import PresetName
-from retrieval.presets import FAST, PAPER, PRESETS, adapted
+from retrieval.training.presets import FAST, PAPER, PRESETS, adapted
 
 
 def test_the_papers_preset_is_section_4() -> None:

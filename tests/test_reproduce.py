@@ -18,13 +18,13 @@ from retrieval.common.settings import Case
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.split import read_split
-from retrieval.presets import FAST, Preset
-from retrieval.reproduce import Watch, reproduce
-from retrieval.reproduce_answers import reproduced_json
-from retrieval.reproduce_page import write_reproduced
-from retrieval.reproduce_pairs import draw_twins, pick
-from retrieval.reproduced import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
-from retrieval.train_bundle import train_bundle
+from retrieval.training.paper.page import write_reproduced
+from retrieval.training.paper.reproduce import Watch, reproduce
+from retrieval.training.paper.results import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
+from retrieval.training.paper.results_json import reproduced_json
+from retrieval.training.paper.shown_pairs import draw_twins, pick
+from retrieval.training.presets import FAST, Preset
+from retrieval.training.train_bundle import train_bundle
 from tests.command import retrieve, sentence
 from tests.test_page import Checker
 from tests.training import make_set
@@ -76,7 +76,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             begun.append(folder.name)
         return train_bundle(recipe, folder, **rest)
 
-    monkeypatch.setattr("retrieval.reproduce.train_bundle", counted)
+    monkeypatch.setattr("retrieval.training.paper.reproduce.train_bundle", counted)
     return begun
 
 

@@ -16,11 +16,9 @@ from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport, CropRules
 from retrieval.datasets.crop_files import Crop, Whole
 from retrieval.explain.explanation import verdict_of
-from retrieval.presets import FAST, PAPER
 from retrieval.rendering.presentation import Shown
-from retrieval.reproduce_page import reproduced_page
-from retrieval.reproduce_tables import reproduced_lines
-from retrieval.reproduced import (
+from retrieval.training.paper.page import reproduced_page
+from retrieval.training.paper.results import (
     Model,
     PairKind,
     Plan,
@@ -32,6 +30,8 @@ from retrieval.reproduced import (
     Twins,
     Unseen,
 )
+from retrieval.training.paper.terminal import reproduced_lines
+from retrieval.training.presets import FAST, PAPER
 from tests.test_evaluation_page import EVIL, figures
 from tests.test_page import Checker
 

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from retrieval.common.metrics import logistic, sigmoid
 from retrieval.datasets.pair_sampling import random_pairs
-from retrieval.loader import Batch, epoch_batches
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.presets import FAST, PAPER, Preset
-from retrieval.train import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain, _running_mean
-from retrieval.trainee import Trainee
+from retrieval.training.batches import Batch, epoch_batches
+from retrieval.training.learner import Trainee
+from retrieval.training.presets import FAST, PAPER, Preset
+from retrieval.training.trainer import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain, _running_mean
 from tests.training import BRIEF, Counting, make_pixels, tiny_trunk
 
 PIXELS, ALL = make_pixels(classes=4, each=6)
@@ -260,7 +260,7 @@ def test_the_neuron_is_fitted_to_the_validation_part(tmp_path: Path) -> None:
 def test_a_fit_upside_down_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = training(tmp_path, replace(BRIEF, calibrate=True))
     found.run()
-    monkeypatch.setattr("retrieval.train.logistic", lambda *arguments: (-3.0, 1.0))
+    monkeypatch.setattr("retrieval.training.trainer.logistic", lambda *arguments: (-3.0, 1.0))
     head, uncalibrated = found.head(), found.best.head()
     assert (head.slope, head.intercept) == (uncalibrated.slope, uncalibrated.intercept)
     assert head.slope > 0

@@ -22,9 +22,10 @@ from retrieval.common.errors import GalleryError, ModelError, RetrievalError, Se
 from retrieval.datasets.split import Split, read_split
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import find_bundle
-from retrieval.presets import Preset
-from retrieval.train import Epoch, Hooks
-from retrieval.train_bundle import Data, Recipe, Trained, Watch, train_bundle
+from retrieval.training.prepared_data import Data, Recipe, Watch
+from retrieval.training.presets import Preset
+from retrieval.training.train_bundle import Trained, train_bundle
+from retrieval.training.trainer import Epoch, Hooks
 from tests.training import BRIEF, make_set, tiny_trunk
 
 HEAD = replace(BRIEF, frozen=1.0, epochs=2)

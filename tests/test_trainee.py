@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Head
-from retrieval.trainee import Trainee
+from retrieval.training.learner import Trainee
 from tests.training import BRIEF, CHANNELS, tiny_trunk
 
 CLASSES = torch.arange(3).repeat_interleave(4)
@@ -198,7 +198,7 @@ def test_the_head_that_it_began_as_does_not_learn() -> None:
 
 def test_the_default_models_head_is_taken_over() -> None:
     from retrieval.model.backbones import build_backbone
-    from retrieval.presets import FAST, adapted
+    from retrieval.training.presets import FAST, adapted
 
     start = find_bundle("default").head
     preset = adapted(FAST, None, None, None, thaw=True, keep_general=True)

@@ -12,8 +12,8 @@ from torch import nn
 from retrieval.common.settings import Preprocessing
 from retrieval.model.backbones import Backbone
 from retrieval.model.preprocessing import Pixels
-from retrieval.presets import Preset
-from retrieval.train import Part
+from retrieval.training.presets import Preset
+from retrieval.training.trainer import Part
 
 SIDE = 32
 CHANNELS = 12

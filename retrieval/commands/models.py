@@ -50,7 +50,7 @@ def fit(
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     check_outputs(folder)
-    from retrieval.make_bundle import Recipe, make_bundle
+    from retrieval.training.fit_bundle import Recipe, make_bundle
     from retrieval.watching import described
 
     recipe = Recipe(

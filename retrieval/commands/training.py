@@ -103,8 +103,9 @@ def train(
     if keep_general and (backbone or not thaw):
         raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(folder)
-    from retrieval.presets import PRESETS, adapted
-    from retrieval.train_bundle import Recipe, train_bundle
+    from retrieval.training.prepared_data import Recipe
+    from retrieval.training.presets import PRESETS, adapted
+    from retrieval.training.train_bundle import train_bundle
     from retrieval.watching import training_watch
 
     chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
@@ -143,10 +144,10 @@ def reproduce(
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
     check_outputs(folder)
-    from retrieval.presets import PRESETS, adapted
-    from retrieval.reproduce import Watch, reproduce
-    from retrieval.reproduce_page import write_reproduced
-    from retrieval.reproduced import Plan
+    from retrieval.training.paper.page import write_reproduced
+    from retrieval.training.paper.reproduce import Watch, reproduce
+    from retrieval.training.paper.results import Plan
+    from retrieval.training.presets import PRESETS, adapted
     from retrieval.watching import prepared_steps, stage, training_watch
 
     chosen = adapted(PRESETS[preset], epochs, backbone=backbone)
@@ -158,10 +159,10 @@ def reproduce(
     result = reproduce(plan, watch)
     files = write_reproduced(result)
     if as_json:
-        from retrieval.reproduce_answers import reproduced_json
+        from retrieval.training.paper.results_json import reproduced_json
 
         print_json(reproduced_json(result))
         return
-    from retrieval.reproduce_tables import reproduced_lines
+    from retrieval.training.paper.terminal import reproduced_lines
 
     out.print(reproduced_lines(result, files))

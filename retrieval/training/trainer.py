@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from retrieval.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.common.metrics import logistic, roc_auc
 from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
-from retrieval.loader import Batch, Loader, epoch_batches
-from retrieval.losses import ContrastiveLoss, balanced_log_loss
 from retrieval.model.backbones import Backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.presets import Preset
-from retrieval.trainee import Trainee
+from retrieval.training.batches import Batch, Loader, epoch_batches
+from retrieval.training.checkpoint import read_checkpoint, write_checkpoint
+from retrieval.training.learner import Trainee
+from retrieval.training.losses import ContrastiveLoss, balanced_log_loss
+from retrieval.training.presets import Preset
 
 _STEP = 64  # pictures described at once
 _DRAWS = 5  # of random pairs of the validation part, so that one draw's luck does not choose the epoch

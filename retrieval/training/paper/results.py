@@ -15,8 +15,8 @@ from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
 from retrieval.evaluation.verdicts import PairFigures
-from retrieval.presets import Preset
 from retrieval.rendering.presentation import Shown, ShownHit
+from retrieval.training.presets import Preset
 
 PAIRS = 432  # of the paper, of each kind
 SEEDS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.evaluation.page import FIGURES
-from retrieval.reproduced import SCORES, PairKind, PaperRow, Plan, Spread, Study, study_of_kind
+from retrieval.training.paper.results import SCORES, PairKind, PaperRow, Plan, Spread, Study, study_of_kind
 
 _TITLES = dict(FIGURES) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
 TITLES = {name: _TITLES[name] for name in SCORES}

@@ -11,11 +11,11 @@ import numpy as np
 
 from retrieval.datasets.descriptors import Described
 from retrieval.evaluation.ranking import card_figures, evaluate
-from retrieval.fit import Labelled, fit_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Array, Head
 from retrieval.model.siamese import save_bundle
+from retrieval.training.head_fitting import Labelled, fit_head
 
 Describe = Callable[[Path, str], Described]
 """Embeds a data set with the bundle in a folder, as `describe_gallery` does."""
@@ -75,5 +75,5 @@ def _provenance(recipe: Recipe, counts: Sequence[int]) -> dict[str, object]:
         "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",
         "pictures": dict(zip(names, counts, strict=True)),
         "seed": recipe.seed,
-        "recipe": "retrieval/fit.py",
+        "recipe": "retrieval/training/head_fitting.py",
     }

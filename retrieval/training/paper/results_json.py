@@ -11,7 +11,7 @@ from retrieval.common.settings import release_of
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop_files import Crop
 from retrieval.rendering.presentation import KINDS, Side, sides
-from retrieval.reproduced import (
+from retrieval.training.paper.results import (
     CROPPED,
     ORIGINAL,
     TWIN_DISTANCES,

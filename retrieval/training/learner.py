@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval.losses import PairLoss, build_loss
 from retrieval.model.backbones import Backbone, stages
 from retrieval.model.head import Head
 from retrieval.model.siamese import SiameseNetwork
-from retrieval.presets import Preset
+from retrieval.training.losses import PairLoss, build_loss
+from retrieval.training.presets import Preset
 
 _STEEPNESS = 4.0  # of the sigmoid neuron at first: log-odds -4 where D = 0, and 0 at the first batch's mean
 

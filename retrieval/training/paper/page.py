@@ -23,16 +23,10 @@ from retrieval.rendering.html import (
 )
 from retrieval.rendering.output_files import write_html
 from retrieval.rendering.presentation import sides
-from retrieval.reproduce_answers import reproduced_json
-from retrieval.reproduce_table_page import NO_FIGURE, paper_cells, paper_note, settings_html, table_page
-from retrieval.reproduce_words import KINDS, correspondence
-from retrieval.reproduced import (
-    PairKind,
-    ShownPair,
-    StudyResult,
-    TableResult,
-    Unseen,
-)
+from retrieval.training.paper.results import PairKind, ShownPair, StudyResult, TableResult, Unseen
+from retrieval.training.paper.results_json import reproduced_json
+from retrieval.training.paper.table_page import NO_FIGURE, paper_cells, paper_note, settings_html, table_page
+from retrieval.training.paper.wording import KINDS, correspondence
 
 
 def write_reproduced(result: StudyResult | TableResult) -> tuple[Path, Path]:

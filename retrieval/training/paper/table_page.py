@@ -12,9 +12,7 @@ from retrieval.common.text import percent, safe_name
 from retrieval.datasets.crop_page import crop_html
 from retrieval.rendering.html import document, figure_html, heads_html, name_html, table_html
 from retrieval.rendering.overlay import display_picture
-from retrieval.reproduce_answers import plan_json
-from retrieval.reproduce_words import TITLES, figure, paper_figure, settings, with_spread
-from retrieval.reproduced import (
+from retrieval.training.paper.results import (
     CROPPED,
     ORIGINAL,
     SCORES,
@@ -26,6 +24,8 @@ from retrieval.reproduced import (
     TableResult,
     Twins,
 )
+from retrieval.training.paper.results_json import plan_json
+from retrieval.training.paper.wording import TITLES, figure, paper_figure, settings, with_spread
 
 NO_FIGURE = "–"  # the paper gives none
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from retrieval.datasets.pair_sampling import Codes, all_pairs, class_batches, random_batches
 from retrieval.model.preprocessing import Pixels
-from retrieval.presets import Preset
+from retrieval.training.presets import Preset
 
 _WORKERS = 2
 

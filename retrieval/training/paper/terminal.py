@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import percent, safe_name
-from retrieval.reproduce_words import KINDS, TITLES, paper_figure, with_spread
-from retrieval.reproduced import CROPPED, ORIGINAL, StudyResult, TableResult
+from retrieval.training.paper.results import CROPPED, ORIGINAL, StudyResult, TableResult
+from retrieval.training.paper.wording import KINDS, TITLES, paper_figure, with_spread
 
 
 def reproduced_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:

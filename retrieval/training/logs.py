@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from retrieval.train import Epoch
+from retrieval.common.errors import SettingError
+from retrieval.training.trainer import Epoch
 
 _INK, _QUIET, _TRAIN, _VALIDATION = "#1b1d21", "#656b75", "#e08a1e", "#1c9cc4"
 
@@ -50,3 +54,30 @@ def _dress(axes: Axes, title: str) -> None:
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color("#dfe1e5")
+
+
+@contextmanager
+def event_writer(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
+    """A function that writes an epoch's figures into the folder; without a folder, it does nothing.
+
+    Raises SettingError where TensorBoard is not installed.
+    """
+    if folder is None:
+        yield lambda epoch: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingError("--tensorboard needs a package: `pip install tensorboard`, or leave it out") from error
+    writer = SummaryWriter(str(folder))
+    try:
+        yield lambda epoch: _write(writer, epoch)
+    finally:
+        writer.close()
+
+
+def _write(writer: object, epoch: Epoch) -> None:
+    for name, value in asdict(epoch).items():
+        if name != "epoch":
+            writer.add_scalar(name, value, epoch.epoch)  # type: ignore[attr-defined]
+    writer.flush()  # type: ignore[attr-defined]

@@ -23,12 +23,13 @@ from retrieval.datasets.split import Split, read_split
 from retrieval.evaluation.measure import Measured, Subject, Terms, measure
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer
-from retrieval.reproduce_pairs import show_pairs, show_twins
-from retrieval.reproduce_sets import is_cropped, kept_crops
-from retrieval.reproduced import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
 from retrieval.sources.local import count_files
-from retrieval.train_bundle import WORK, Recipe, train_bundle
-from retrieval.train_bundle import Watch as TrainingWatch
+from retrieval.training.paper.cropped_sets import is_cropped, kept_crops
+from retrieval.training.paper.results import Model, Plan, SeedRun, StudyResult, TableResult, Unseen, scores
+from retrieval.training.paper.shown_pairs import show_pairs, show_twins
+from retrieval.training.prepared_data import Recipe
+from retrieval.training.prepared_data import Watch as TrainingWatch
+from retrieval.training.train_bundle import WORK, train_bundle
 
 DEFAULT = "default"
 _CROPS = 4  # shown, as in Figure 5

@@ -20,7 +20,7 @@ from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Comparer
 from retrieval.model.preprocessing import Source
 from retrieval.rendering.presentation import on_one_scale, prepare_pair
-from retrieval.reproduced import PairKind, ShownPair, Twins
+from retrieval.training.paper.results import PairKind, ShownPair, Twins
 
 _TWINS = 3  # pairs like Figure 6's
 

@@ -1,0 +1,1 @@
+"""How a model learns: from class folders, or from the descriptors of a backbone."""

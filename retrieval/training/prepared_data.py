@@ -1,0 +1,147 @@
+"""The data of a training: split, decoded, and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.common.atomic_files import write_whole
+from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.progress import Advance
+from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
+from retrieval.datasets.near_duplicates import near_duplicates
+from retrieval.datasets.pair_sampling import makes_pairs
+from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, read_split, split
+from retrieval.model.preprocessing import Pixels
+from retrieval.sources.local import count_files
+from retrieval.training.presets import Preset
+from retrieval.training.trainer import SILENT, Hooks, Part
+
+_PIXELS, _PLAN, _CHECKPOINT = "pixels.npy", "plan.json", "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on what. `weights` is a file of the backbone's weights."""
+
+    dataset: Path
+    preset: Preset
+    seed: int = 0
+    weights: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, to keep with a training and to compare with."""
+        weights = str(self.weights.resolve()) if self.weights else None
+        preset = json.loads(json.dumps(asdict(self.preset)))
+        return {"dataset": str(self.dataset.resolve()), "preset": preset, "seed": self.seed, "weights": weights}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set to train on: its pixels uint8 (N, size, size, 3) and the part of each sample, (N,).
+
+    Where it is too small for a validation part, epochs are judged by the training part. `given` is the split that the
+    data set came with, which the parts follow.
+    """
+
+    dataset: DataSet
+    pixels: Pixels
+    parts: Parts
+    given: Split | None
+
+    def part(self, *wanted: int) -> Part:
+        """The pictures of these parts."""
+        rows = np.flatnonzero(np.isin(self.parts, wanted))
+        return Part(rows, self.dataset.codes[rows])
+
+    @property
+    def validates(self) -> bool:
+        """Whether the validation part makes pairs of both kinds."""
+        return makes_pairs(self.part(VALIDATION).codes)
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether the test part makes pairs of both kinds."""
+        return makes_pairs(self.part(TEST).codes)
+
+    @property
+    def tested_classes(self) -> set[str]:
+        """The labels that the test part has."""
+        return {self.dataset.samples[row].label for row in self.part(TEST).rows}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures each part has, by its name."""
+        return {name: int(np.sum(self.parts == number)) for number, name in enumerate(PART_NAMES)}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Called on the way: before files are read with a title and their count, after each, with the data, in training."""
+
+    on_files: Callable[[str, Callable[[], int]], None] = lambda title, count: None
+    advance: Advance = lambda files: None
+    on_data: Callable[[Data], None] = lambda data: None
+    hooks: Hooks = SILENT
+
+
+def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
+    """Decode and split the data set; of an unfinished training, what it had."""
+    watch.on_files("Reading", lambda: count_files([os.fsencode(recipe.dataset)]))
+    dataset = find_samples(recipe.dataset, watch.advance)
+    if (work / _PLAN).exists():
+        return _planned(recipe, dataset, work)
+    work.mkdir(parents=True, exist_ok=True)
+    watch.on_files("Decoding", lambda: len(dataset.samples))
+    dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
+    given = read_split(recipe.dataset)
+    parts = given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed)
+    data = Data(dataset, pixels, parts, given)
+    if not data.validates:
+        parts[parts == VALIDATION] = TRAIN
+    _check(data)
+    plan = {
+        "recipe": recipe.as_json(),
+        "samples": [[sample.hash, sample.label] for sample in dataset.samples],
+        "parts": data.parts.tolist(),
+        "left_out": [[str(path), reason] for path, reason in dataset.left_out],
+    }
+    write_whole(work / _PLAN, json.dumps(plan))
+    return data
+
+
+def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
+    try:
+        plan = json.loads((work / _PLAN).read_text("utf-8"))
+        pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(plan["samples"])]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingError(f"{work} is damaged ({error}): remove it, and train anew") from error
+    if plan["recipe"] != recipe.as_json():
+        raise SettingError(f"{work.parent} was begun with other options: resume with those, or give another folder")
+    known = {(sample.hash, sample.label): sample for sample in dataset.samples}
+    wanted = [(content, label) for content, label in plan["samples"]]
+    if lacking := [each for each in wanted if each not in known]:
+        raise GalleryError(
+            f"{recipe.dataset} lacks {len(lacking)} pictures that the training began with: bring them back, or give"
+            " --out another folder"
+        )
+    samples = tuple(known[each] for each in wanted)
+    left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
+    parts = np.array(plan["parts"], np.int8)
+    return Data(DataSet(recipe.dataset, samples, left_out), pixels, parts, read_split(recipe.dataset))
+
+
+def _check(data: Data) -> None:
+    codes = data.part(TRAIN).codes
+    if not makes_pairs(codes):
+        sizes = np.bincount(codes)
+        raise GalleryError(
+            f"{data.dataset.folder} has {np.sum(sizes > 0)} classes to train on and at most {sizes.max(initial=0)}"
+            " pictures in one: give at least two class folders, one of them with two pictures"
+        )
