@@ -16,9 +16,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from retrieval.engine import Engine
-from retrieval.serving.app import make_app
-from retrieval.serving.common import common
-from retrieval.serving.terms import Terms
+from retrieval.server.app import make_app
+from retrieval.server.config import Terms
+from retrieval.server.shared_folders import common
 from tests.command import RETRIEVE, environment
 
 HERE = "http://127.0.0.1:8000"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from retrieval.common.settings import How, MethodName
 from retrieval.engine import Engine
-from retrieval.serving.terms import Terms
+from retrieval.server.config import Terms
 from tests.conftest import CLASSES, blocks
 from tests.served import client_of, lines_of
 from tests.store import Indexed

@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.common.errors import RetrievalError
-from retrieval.serving.guard import COOKIE
-from retrieval.serving.terms import Terms, is_loopback
+from retrieval.server.config import Terms, is_loopback
+from retrieval.server.middleware.security import COOKIE
 from tests.served import HERE, client_of
 from tests.store import Indexed
 
@@ -149,7 +149,7 @@ def test_what_only_this_machine_can_reach(host: str, expected: bool) -> None:
 
 
 def test_the_page_needs_no_other_server() -> None:
-    static = Path(__file__).parent.parent / "retrieval" / "serving" / "static"
+    static = Path(__file__).parent.parent / "retrieval" / "server" / "static"
     for file in static.iterdir():
         text = file.read_text("utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert "http://" not in text

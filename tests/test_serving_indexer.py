@@ -17,8 +17,8 @@ import pytest
 
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
-from retrieval.serving.indexer import Indexer
-from retrieval.serving.terms import Refused
+from retrieval.server.errors import Refused
+from retrieval.server.services.background_indexing import Indexer
 
 
 def until_done(indexer: Indexer) -> None:

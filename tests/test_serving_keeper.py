@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from retrieval.common.errors import RetrievalError
-from retrieval.serving.keeper import Keeper, Patience, Task
+from retrieval.server.processes.supervisor import Keeper, Patience, Task
 
 NO_MORE = os.strerror(errno.EAGAIN)
 QUICK = Patience(most=3, pause=0.01, ending=1.0)

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from retrieval.serving.lanes import Lane, Worker
+from retrieval.server.services.queueing import Lane, Worker
 
 
 class Held:

@@ -16,10 +16,11 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from retrieval.common.errors import RetrievalError
-from retrieval.serving import uploads as module
-from retrieval.serving.common import common
-from retrieval.serving.terms import Refused, Terms
-from retrieval.serving.uploads import Uploads
+from retrieval.server.config import Terms
+from retrieval.server.errors import Refused
+from retrieval.server.services import uploads as module
+from retrieval.server.services.uploads import Uploads
+from retrieval.server.shared_folders import common
 from tests.served import client_of
 from tests.store import Indexed
 

@@ -15,7 +15,7 @@ from retrieval.commands.arguments import store_folder
 from retrieval.commands.options import Model, OnDevice, Store
 from retrieval.commands.printing import complain, err, out
 from retrieval.common.settings import Device
-from retrieval.serving.terms import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
+from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
 
 if TYPE_CHECKING:  # only a type here, as its module loads much
     from retrieval.engine import Engine
@@ -82,11 +82,11 @@ def serve(
             webbrowser.open(address)
 
     if processes > 1:
-        from retrieval.serving.processes import serve_in_processes
+        from retrieval.server.processes.start import serve_in_processes
 
         serve_in_processes(opening, terms, ready, lambda sentence: complain(sentence, "warning"))
         return
-    from retrieval.serving.running import serve as run
+    from retrieval.server.processes.run import serve as run
 
     engine = opening.first()
     run(engine, opening.again, terms, ready)

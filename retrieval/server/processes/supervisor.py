@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from retrieval.common.errors import RetrievalError
-from retrieval.serving.stopping import STOPS, stopped_by
+from retrieval.server.processes.signals import STOPS, stopped_by
 
 Task = Callable[[Connection], None]
 """Told down its line None when it is ready, or one sentence that says why it cannot be."""

@@ -20,8 +20,8 @@ from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.hit import Hit
 from retrieval.rendering.hits_page import page
 from retrieval.rendering.presentation import prepare
-from retrieval.serving.holding import Holding, held, place
-from retrieval.serving.schemas import (
+from retrieval.server.contract.requests import PairWanted, Wanted, WantedOf
+from retrieval.server.contract.responses import (
     End,
     ExplanationOut,
     Found,
@@ -34,9 +34,9 @@ from retrieval.serving.schemas import (
     picture_out,
     seen_share,
 )
-from retrieval.serving.service import Answer, Ask, Subject, path_of
-from retrieval.serving.terms import Refused
-from retrieval.serving.wanted import PairWanted, Wanted, WantedOf
+from retrieval.server.errors import Refused
+from retrieval.server.services.queries import Answer, Ask, Subject, path_of
+from retrieval.server.state import Holding, held, place
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(place)])
 

@@ -12,13 +12,13 @@ from fastapi import Request
 from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
 from retrieval.common.text import safe_name
-from retrieval.serving.gate import Gate
-from retrieval.serving.images import Images
-from retrieval.serving.indexer import Indexer
-from retrieval.serving.service import Service
-from retrieval.serving.terms import Terms
-from retrieval.serving.uploads import Uploads
-from retrieval.serving.wanted import Filters
+from retrieval.server.config import Terms
+from retrieval.server.contract.requests import Filters
+from retrieval.server.services.background_indexing import Indexer
+from retrieval.server.services.queries import Service
+from retrieval.server.services.queueing import Gate
+from retrieval.server.services.thumbnails import Images
+from retrieval.server.services.uploads import Uploads
 from retrieval.store.filters import selection
 
 IMAGES_WAITING = 512

@@ -7,11 +7,11 @@ from functools import partial
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from retrieval.serving.child import Opening, serve_in_child
-from retrieval.serving.common import common
-from retrieval.serving.keeper import Keeper
-from retrieval.serving.listening import address, listen
-from retrieval.serving.terms import Terms
+from retrieval.server.config import Terms
+from retrieval.server.processes.listening import address, listen
+from retrieval.server.processes.supervisor import Keeper
+from retrieval.server.processes.worker import Opening, serve_in_child
+from retrieval.server.shared_folders import common
 
 
 def serve_in_processes(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from http import HTTPStatus
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from retrieval.server.errors import Refused
+
 _CLOSING_SECONDS = 2.0
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+
+RETRY_AFTER = 1
+"""Seconds after which a refused request may come again."""
 
 
 class Lane(Generic[Job, Done]):
@@ -93,3 +100,27 @@ class Worker:
             for lane, taken in batches:
                 if taken:
                     lane.do(taken)
+
+
+class Gate:
+    """Lets so many in at once. Used by one event loop, so it needs no lock."""
+
+    def __init__(self, most: int, retry_after: int = RETRY_AFTER) -> None:
+        self.most = most
+        self._retry_after = retry_after
+        self.inside = 0
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """A place inside, until this ends. Raises Refused where there is none."""
+        if self.inside >= self.most:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{self.most} requests are in work already: ask again in a moment",
+                self._retry_after,
+            )
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1

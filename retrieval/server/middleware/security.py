@@ -21,7 +21,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.serving.terms import Refused, Terms, is_loopback
+from retrieval.server.config import Terms, is_loopback
+from retrieval.server.errors import Refused
 
 COOKIE = "retrieve_token"
 _READ_SECONDS = 30.0  # that a client may take for a part of an answer

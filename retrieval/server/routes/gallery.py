@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
-from retrieval.serving.holding import Holding, held, place
-from retrieval.serving.schemas import (
+from retrieval.server.contract.requests import Doubled, Id, Looking, Side, UploadName
+from retrieval.server.contract.responses import (
     Copies,
     Copy,
     Doubles,
@@ -28,9 +28,9 @@ from retrieval.serving.schemas import (
     picture_out,
     version_of,
 )
-from retrieval.serving.service import path_of
-from retrieval.serving.terms import Refused
-from retrieval.serving.wanted import Doubled, Id, Looking, Side, UploadName
+from retrieval.server.errors import Refused
+from retrieval.server.services.queries import path_of
+from retrieval.server.state import Holding, held, place
 from retrieval.sources.location import Place
 from retrieval.store.duplicates.search import NEAR, Rules
 from retrieval.store.indexing.progress import read_under_way

@@ -6,7 +6,7 @@ import socket
 from urllib.parse import quote
 
 from retrieval.common.errors import RetrievalError
-from retrieval.serving.terms import Terms
+from retrieval.server.config import Terms
 
 _LINES_WAITING = 256  # connections that the system holds until they are taken
 

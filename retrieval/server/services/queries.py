@@ -24,9 +24,8 @@ from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, load
-from retrieval.serving.gate import Gate
-from retrieval.serving.lanes import Lane, Worker
-from retrieval.serving.terms import Refused
+from retrieval.server.errors import Refused
+from retrieval.server.services.queueing import Gate, Lane, Worker
 from retrieval.sources.location import Place, located
 from retrieval.store.duplicates.grouping import collapsed
 from retrieval.store.query import Question

@@ -13,7 +13,7 @@ from threading import Thread
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
 from retrieval.engine import Engine
-from retrieval.serving.terms import Refused
+from retrieval.server.errors import Refused
 
 _BROKEN_OFF = "the indexing was broken off, what was committed is kept: start it again"
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
-from retrieval.serving.common import Common
-from retrieval.serving.listening import SharedSocket
-from retrieval.serving.terms import Terms
+from retrieval.server.config import Terms
+from retrieval.server.processes.listening import SharedSocket
+from retrieval.server.shared_folders import Common
 
 if TYPE_CHECKING:  # imported where the environment is set up for it
     from retrieval.engine import Engine
@@ -67,8 +67,8 @@ def _serve(
 ) -> None:
     from indexes.vectors.storage import is_for_one_process
     from retrieval.model.inference import limit_threads
-    from retrieval.serving.app import make_app
-    from retrieval.serving.running import run
+    from retrieval.server.app import make_app
+    from retrieval.server.processes.run import run
 
     limit_threads(_threads(terms.processes))
     engine = opening.first()

@@ -12,11 +12,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from retrieval.engine import Engine
-from retrieval.serving.app import make_app
-from retrieval.serving.common import common
-from retrieval.serving.listening import address, listen
-from retrieval.serving.stopping import STOPS, stopped_by
-from retrieval.serving.terms import Terms
+from retrieval.server.app import make_app
+from retrieval.server.config import Terms
+from retrieval.server.processes.listening import address, listen
+from retrieval.server.processes.signals import STOPS, stopped_by
+from retrieval.server.shared_folders import common
 
 _IDLE_SECONDS = 30
 _CONNECTIONS = 1000  # and requests; more are told to come again

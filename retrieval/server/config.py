@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 
 from retrieval.common.errors import RetrievalError
@@ -52,15 +51,6 @@ class Terms:
             raise RetrievalError(f"{self.host} is served to others: give a --token")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise RetrievalError("the token has other characters than letters, digits and . _ ~ + / = -: give another")
-
-
-class Refused(RetrievalError):
-    """A request that is not answered: the HTTP status, and one sentence that says why and what to do."""
-
-    def __init__(self, status: HTTPStatus, sentence: str, retry_after: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.retry_after = retry_after
 
 
 def is_loopback(host: str) -> bool:

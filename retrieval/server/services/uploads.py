@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect
 
-from retrieval.serving.terms import UPLOAD_SECONDS, Refused
+from retrieval.server.config import UPLOAD_SECONDS
+from retrieval.server.errors import Refused
 
 KEPT_BYTES = 1_000_000_000
 """How much is kept; links to older uploads then ask for the picture again."""

@@ -23,18 +23,19 @@ from retrieval.common.text import safe_name
 from retrieval.engine import Engine
 from retrieval.rendering.overlay import colour_map
 from retrieval.rendering.presentation import KINDS
-from retrieval.serving import asking, browsing
-from retrieval.serving.common import Common
-from retrieval.serving.gate import Gate
-from retrieval.serving.guard import Guard
-from retrieval.serving.holding import Holding
-from retrieval.serving.images import KEPT_BYTES, Images
-from retrieval.serving.indexer import Indexer
-from retrieval.serving.metrics import CONTENT_TYPE, Measured, Metrics
-from retrieval.serving.schemas import Problem
-from retrieval.serving.service import Service
-from retrieval.serving.terms import Refused, Terms
-from retrieval.serving.uploads import Uploads
+from retrieval.server.config import Terms
+from retrieval.server.contract.responses import Problem
+from retrieval.server.errors import Refused
+from retrieval.server.middleware.metrics import CONTENT_TYPE, Measured, Metrics
+from retrieval.server.middleware.security import Guard
+from retrieval.server.routes import gallery, search
+from retrieval.server.services.background_indexing import Indexer
+from retrieval.server.services.queries import Service
+from retrieval.server.services.queueing import Gate
+from retrieval.server.services.thumbnails import KEPT_BYTES, Images
+from retrieval.server.services.uploads import Uploads
+from retrieval.server.shared_folders import Common
+from retrieval.server.state import Holding
 
 _NOTED_SECONDS = 0.5
 
@@ -96,9 +97,9 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, sh
         engine.catalogue.count,
         shared.metrics if is_one_of_several else None,
     )
-    app.include_router(asking.router)
-    app.include_router(browsing.router)
-    app.include_router(browsing.open_router)
+    app.include_router(search.router)
+    app.include_router(gallery.router)
+    app.include_router(gallery.open_router)
     app.add_api_route(
         "/metrics",
         lambda: Response(metrics.told(), media_type=CONTENT_TYPE),

@@ -1,0 +1,1 @@
+"""What routes call: queries, uploads, thumbnails, indexing."""
