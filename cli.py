@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from indexes.errors import StoreError
-from retrieval.commands import asking, demo, duplicates, gallery, judging, measuring, models, serving, training
-from retrieval.commands.printing import complain
+from retrieval.commands import audit, demo, duplicates, evaluate, models, query, serve, store, train
+from retrieval.commands.shared.console import complain
 from retrieval.common.errors import RetrievalError
 from retrieval.common.text import in_plain_letters
 
@@ -56,24 +56,24 @@ app = typer.Typer(
     help="Find the pictures in your folders that look like this one, and see why.",
 )
 
-app.command()(gallery.index)
-app.command()(asking.query)
-app.command()(asking.explain)
+app.command()(store.index)
+app.command()(query.query)
+app.command()(query.explain)
 app.command()(duplicates.duplicates)
-app.command()(serving.serve)
-app.command()(measuring.evaluate)
-app.command()(judging.sanity)
-app.command()(judging.audit)
-app.command()(gallery.status)
-app.command()(gallery.tune)
-app.command()(gallery.calibrate)
-app.command()(gallery.remove)
+app.command()(serve.serve)
+app.command()(evaluate.evaluate)
+app.command()(audit.sanity)
+app.command()(audit.audit)
+app.command()(store.status)
+app.command()(store.tune)
+app.command()(store.calibrate)
+app.command()(store.remove)
 app.command()(models.models)
 app.command()(models.fit)
-app.command()(training.crop)
-app.command()(training.train)
-app.command()(training.reproduce)
-app.command()(judging.faithfulness)
+app.command()(train.crop)
+app.command()(train.train)
+app.command()(train.reproduce)
+app.command()(audit.faithfulness)
 app.command()(demo.demo)
 
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from retrieval.audit_answers import audit_json
-from retrieval.audit_tables import audit_lines
+from retrieval.commands.output.audit_json import audit_json
+from retrieval.commands.output.audit_table import audit_lines
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, Repeat, Suspect
 from retrieval.evaluation.audit.page import audit_page, ground_overlay

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from retrieval.answers import pair_json
+from retrieval.commands.output.query_table import hits_table, pair_lines
+from retrieval.commands.output.results_json import pair_json
 from retrieval.common.settings import How, MethodName
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.pair_explainer import PairExplainer
@@ -22,7 +23,6 @@ from retrieval.rendering.hits_page import page
 from retrieval.rendering.output_files import write_overlays, write_pair
 from retrieval.rendering.presentation import PairFiles, Shown, prepare
 from retrieval.rendering.verification_text import rows, told
-from retrieval.tables import hits_table, pair_lines
 from tests.command import answer, retrieve
 from tests.conftest import blocks
 from tests.hits import a_hit, correspondence, explanation, verification

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
-from retrieval.commands import gallery
+from retrieval.commands import store
 from retrieval.model.bundle import find_bundle
 from tests.command import PROJECT, RETRIEVE, answer, environment, retrieve, retrieve_here, sentence
 from tests.conftest import CLASSES, PICTURES_A_CLASS, blocks
@@ -425,7 +425,7 @@ def test_only_indexing_says_what_an_interruption_keeps(command: str, monkeypatch
     def interrupt(chosen: Path | None) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery, "store_folder", interrupt)
+    monkeypatch.setattr(store, "store_folder", interrupt)
     done = CliRunner().invoke(cli.app, [command])
     assert done.exit_code == 130
     assert ("the same command goes on from there" in done.stderr) == (command == "index")

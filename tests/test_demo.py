@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from retrieval.commands.demo_gallery import make_gallery
 from retrieval.common.errors import GalleryError
-from retrieval.demo import make_gallery
 from tests.command import answer, retrieve
 from tests.test_page import Checker
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.commands.output.faithfulness_table import faithfulness_json, shown
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import find_samples
 from retrieval.evaluation.heatmaps.curves import faithfulness_curves
 from retrieval.evaluation.heatmaps.faithfulness import STEPS, Faithfulness, Traced, _figures, measure_faithfulness
-from retrieval.faithfulness_report import faithfulness_json, shown
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Comparer
 from tests.command import answer, retrieve, sentence

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.commands.demo_gallery import make_gallery
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
-from retrieval.demo import make_gallery
 from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play, right_share
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Comparer

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.commands.asking import _source
+from retrieval.commands.query import _source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle

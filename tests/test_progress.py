@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from retrieval.progress import Bar
+from retrieval.commands.shared.progress import Bar
 
 
 @pytest.mark.parametrize(("total", "told"), [(None, "3/?"), (7, "3/7")])

@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
+from retrieval.commands.output.sanity_table import sanity_lines
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.evaluation.heatmaps.randomised_model import Randomised, named_parts
@@ -38,7 +39,6 @@ from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import save_bundle
-from retrieval.sanity_tables import sanity_lines
 from tests.command import answer, retrieve, sentence
 from tests.conftest import CLASSES, blocks
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.demo import make_gallery
+from retrieval.commands.demo_gallery import make_gallery
 from tests.command import retrieve
 from tests.served import served
 from tests.store import Indexed

@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, RenderableType
 
+from retrieval.commands.output.evaluation_table import evaluation_table
+from retrieval.commands.output.query_table import hits_table, pair_lines
+from retrieval.commands.output.store_table import calibration_lines, failures_lines
+from retrieval.commands.output.training_table import models_lines
 from retrieval.evaluation.ranking import evaluate
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
-from retrieval.tables import (
-    calibration_lines,
-    evaluation_table,
-    failures_lines,
-    hits_table,
-    models_lines,
-    pair_lines,
-)
 from tests.hits import a_hit, explanation, same
 from tests.test_calibration import a_calibration
 

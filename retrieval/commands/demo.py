@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.asking import query
-from retrieval.commands.gallery import index
-from retrieval.commands.options import OnDevice
-from retrieval.commands.printing import out
+from retrieval.commands.query import query
+from retrieval.commands.shared.console import out
+from retrieval.commands.shared.options import OnDevice
+from retrieval.commands.store import index
 from retrieval.common.settings import Device
 from retrieval.common.text import safe_name
 
@@ -24,7 +24,7 @@ def demo(
 
     Example: `retrieve demo --out demo`
     """
-    from retrieval.demo import make_gallery
+    from retrieval.commands.demo_gallery import make_gallery
 
     gallery, asked = make_gallery(folder)
     out.print(Text(f"A gallery of photographs is in {safe_name(gallery)}; the question is {safe_name(asked)}"))

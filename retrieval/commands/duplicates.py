@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from retrieval.commands.arguments import check_outputs, store_folder
-from retrieval.commands.options import AsJson, Page, Store
-from retrieval.commands.printing import err, out, print_json, tell_file
+from retrieval.commands.shared.arguments import check_outputs, store_folder
+from retrieval.commands.shared.console import err, out, print_json, tell_file
+from retrieval.commands.shared.options import AsJson, Page, Store
 
 
 def duplicates(
@@ -38,11 +38,10 @@ def duplicates(
     if identical and near is not None:
         raise typer.BadParameter("--identical looks at no picture: leave out --near")
     check_outputs(None, html)
+    from retrieval.commands.shared.progress import Bar, lift_pixel_limit
     from retrieval.engine import Engine
-    from retrieval.progress import Bar
     from retrieval.store.duplicates.search import NEAR, Rules
     from retrieval.store.filters import selection
-    from retrieval.watching import lift_pixel_limit
 
     lift_pixel_limit()
     agreement = None if identical else NEAR if near is None else near
@@ -57,11 +56,11 @@ def duplicates(
 
         write_html(duplicates_page(engine.catalogue.folder, found), html)
     if as_json:
-        from retrieval.answers import duplicates_json
+        from retrieval.commands.output.results_json import duplicates_json
 
         print_json(duplicates_json(engine.catalogue, found))
         return
-    from retrieval.duplicates_tables import duplicates_lines
+    from retrieval.commands.output.duplicates_table import duplicates_lines
 
     out.print(duplicates_lines(found))
     if html:

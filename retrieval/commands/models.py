@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.commands.arguments import check_outputs
-from retrieval.commands.options import AsJson, Backbone, OnDevice, Seed, Weights
-from retrieval.commands.printing import err, out, print_json
+from retrieval.commands.shared.arguments import check_outputs
+from retrieval.commands.shared.console import err, out, print_json
+from retrieval.commands.shared.options import AsJson, Backbone, OnDevice, Seed, Weights
 from retrieval.common.settings import Device
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def fit(
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     check_outputs(folder)
+    from retrieval.commands.shared.progress import described
     from retrieval.training.fit_bundle import Recipe, make_bundle
-    from retrieval.watching import described
 
     recipe = Recipe(
         backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
@@ -67,6 +67,6 @@ def _print_models(bundles: list[Bundle], as_json: bool) -> None:
         cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
         print_json({"models": cards})
         return
-    from retrieval.tables import models_lines
+    from retrieval.commands.output.training_table import models_lines
 
     out.print(models_lines(bundles))

@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.commands.output.query_table import from_here
 from retrieval.common.text import percent, safe_name, told_bytes
 from retrieval.store.duplicates.groups import Duplicates, Group, Kind, Member, total
-from retrieval.tables import from_here
 
 _STYLES = {Kind.identical: "green", Kind.near: "green", Kind.alike: "yellow"}
 _UNREAD = 20  # told by name

@@ -10,9 +10,19 @@ from typing import Annotated
 
 import typer
 
-from retrieval.commands.arguments import check_outputs
-from retrieval.commands.options import AsJson, Backbone, Epochs, NamedModel, OnDevice, Page, Preset, Seed, Weights
-from retrieval.commands.printing import complain, err, out, print_json, tell_file
+from retrieval.commands.shared.arguments import check_outputs
+from retrieval.commands.shared.console import complain, err, out, print_json, tell_file
+from retrieval.commands.shared.options import (
+    AsJson,
+    Backbone,
+    Epochs,
+    NamedModel,
+    OnDevice,
+    Page,
+    Preset,
+    Seed,
+    Weights,
+)
 from retrieval.common.settings import Case, Device, PresetName
 
 
@@ -42,11 +52,11 @@ def crop(
     Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
     """
     check_outputs(None, html)
+    from retrieval.commands.output.training_table import crop_lines, left_out_lines
+    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
     from retrieval.datasets.crop import CropRules, check_out, crop_dataset
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Comparer
-    from retrieval.tables import crop_lines, left_out_lines
-    from retrieval.watching import prepared_steps, read_samples, stage
 
     check_out(dataset, folder)
     bundle = find_bundle(model)
@@ -103,20 +113,20 @@ def train(
     if keep_general and (backbone or not thaw):
         raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(folder)
+    from retrieval.commands.shared.progress import training_watch
     from retrieval.training.prepared_data import Recipe
     from retrieval.training.presets import PRESETS, adapted
     from retrieval.training.train_bundle import train_bundle
-    from retrieval.watching import training_watch
 
     chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
     with training_watch(err, tensorboard) as watch:
         trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
     if as_json:
-        from retrieval.answers import trained_json
+        from retrieval.commands.output.results_json import trained_json
 
         print_json(trained_json(trained))
         return
-    from retrieval.tables import trained_lines
+    from retrieval.commands.output.training_table import trained_lines
 
     out.print(trained_lines(trained))
 
@@ -144,11 +154,11 @@ def reproduce(
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
     check_outputs(folder)
+    from retrieval.commands.shared.progress import prepared_steps, stage, training_watch
     from retrieval.training.paper.page import write_reproduced
     from retrieval.training.paper.reproduce import Watch, reproduce
     from retrieval.training.paper.results import Plan
     from retrieval.training.presets import PRESETS, adapted
-    from retrieval.watching import prepared_steps, stage, training_watch
 
     chosen = adapted(PRESETS[preset], epochs, backbone=backbone)
     command = shlex.join(["retrieve", *sys.argv[1:]])

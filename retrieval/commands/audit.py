@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.commands.arguments import check_outputs, data_sets
-from retrieval.commands.options import AsJson, Method, NamedModel, OnDevice, Page, Seed
-from retrieval.commands.printing import err, out, print_json, tell_file
+from retrieval.commands.shared.arguments import check_outputs, data_sets
+from retrieval.commands.shared.console import err, out, print_json, tell_file
+from retrieval.commands.shared.options import AsJson, Method, NamedModel, OnDevice, Page, Seed
 from retrieval.common.settings import DEFAULT_METHOD, Device, MethodName
 from retrieval.common.text import safe_name
 
@@ -41,8 +41,8 @@ def sanity(
 
     subject = find_subject(model, device)
     folders = data_sets([dataset] if dataset else [], subject, model, wanted="pictures", kept="none")
+    from retrieval.commands.shared.progress import lift_pixel_limit, stage
     from retrieval.evaluation.heatmaps.sanity_check import SanityTerms, check_sanity
-    from retrieval.watching import lift_pixel_limit, stage
 
     lift_pixel_limit()
     terms = SanityTerms(pairs, method, seed)
@@ -51,13 +51,13 @@ def sanity(
 
 
 def _tell_checked(model: str, report: SanityReport, as_json: bool) -> None:
-    from retrieval.tables import left_out_lines
+    from retrieval.commands.output.training_table import left_out_lines
 
     err.print(left_out_lines(report.left_out))
     if as_json:
         print_json({"model": model, **report.values()})
         return
-    from retrieval.sanity_tables import sanity_lines
+    from retrieval.commands.output.sanity_table import sanity_lines
 
     out.print(sanity_lines(model, report))
 
@@ -82,10 +82,10 @@ def audit(
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
+    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
     from retrieval.evaluation.audit.findings import Terms
     from retrieval.evaluation.audit.run import audit as audit_model
     from retrieval.evaluation.measure import find_subject
-    from retrieval.watching import prepared_steps, read_samples, stage
 
     with prepared_steps(err) as on_step:
         subject = find_subject(model, device, on_step)
@@ -99,11 +99,11 @@ def audit(
 
         write_html(audit_page(result), html)
     if as_json:
-        from retrieval.audit_answers import audit_json
+        from retrieval.commands.output.audit_json import audit_json
 
         print_json(audit_json(result))
         return
-    from retrieval.audit_tables import audit_lines
+    from retrieval.commands.output.audit_table import audit_lines
 
     out.print(audit_lines(result))
     if html:
@@ -137,13 +137,13 @@ def faithfulness(
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
+    from retrieval.commands.output.faithfulness_table import faithfulness_json, faithfulness_lines
+    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
     from retrieval.common.atomic_files import write_whole
     from retrieval.evaluation.heatmaps.curves import faithfulness_curves
     from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness
     from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play
     from retrieval.evaluation.measure import find_subject, without_learnt
-    from retrieval.faithfulness_report import faithfulness_json, faithfulness_lines
-    from retrieval.watching import prepared_steps, read_samples, stage
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
     with prepared_steps(err) as on_step:

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_engine, check_index, check_outputs, chosen_shard, store_folder
-from retrieval.commands.options import (
+from retrieval.commands.shared.arguments import check_engine, check_index, check_outputs, chosen_shard, store_folder
+from retrieval.commands.shared.console import err, out, print_json, tell_file
+from retrieval.commands.shared.options import (
     AsJson,
     IndexAt,
     Model,
@@ -24,7 +25,6 @@ from retrieval.commands.options import (
     Store,
     Workers,
 )
-from retrieval.commands.printing import err, out, print_json, tell_file
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import RECALL, Device, RunsOn
 
@@ -64,10 +64,9 @@ def index(
     """
     from indexes.catalogue.database_url import VARIABLE
     from indexes.catalogue.open_database import is_store
+    from retrieval.commands.shared.progress import Bar, prepared_steps
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.progress import Bar
     from retrieval.sources.gallery import count_met, resolve_gallery
-    from retrieval.watching import prepared_steps
 
     shard = chosen_shard(shards)
     if workers is not None and runs_on is RunsOn.local:
@@ -99,11 +98,11 @@ def index(
         )
     engine.close()
     if as_json:
-        from retrieval.answers import index_json
+        from retrieval.commands.output.results_json import index_json
 
         print_json(index_json(report))
     else:
-        from retrieval.tables import index_lines
+        from retrieval.commands.output.store_table import index_lines
 
         out.print(index_lines(report))
 
@@ -118,13 +117,13 @@ def status(
     Example: `retrieve status --failures`
     """
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.answers import status_json
+    from retrieval.commands.output.results_json import status_json
 
     catalogue = Catalogue(store_folder(store))
     if as_json:
         print_json(status_json(catalogue))
         return
-    from retrieval.tables import status_lines
+    from retrieval.commands.output.store_table import status_lines
 
     out.print(status_lines(catalogue, most_failures=sys.maxsize if failures else 20))
 
@@ -143,8 +142,8 @@ def tune(
 
     Example: `retrieve tune --recall 0.999`
     """
+    from retrieval.commands.shared.progress import Bar
     from retrieval.engine import Engine
-    from retrieval.progress import Bar
 
     engine = Engine.open(store_folder(store))
     with Bar(err, "Measuring") as progress:
@@ -153,7 +152,7 @@ def tune(
     if as_json:
         print_json({"recall": recall, "steps": [asdict(step) for step in steps]})
         return
-    from retrieval.tables import tuning_lines
+    from retrieval.commands.output.store_table import tuning_lines
 
     out.print(tuning_lines(steps, recall))
 
@@ -178,10 +177,10 @@ def calibrate(
     if reset:
         _take_calibration_back(store_folder(store), as_json)
         return
-    from retrieval.answers import calibrated_json
+    from retrieval.commands.output.results_json import calibrated_json
+    from retrieval.commands.output.store_table import calibration_lines
     from retrieval.engine import Engine
     from retrieval.store.maintenance.calibration import calibrate as fit_neuron
-    from retrieval.tables import calibration_lines
 
     engine = Engine.open(store_folder(store))
     found = fit_neuron(engine.catalogue, engine.bundle, seed)

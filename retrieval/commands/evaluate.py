@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_outputs, data_sets
-from retrieval.commands.options import AsJson, NamedModel, OnDevice, Page, Seed
-from retrieval.commands.printing import err, out, print_json, tell_file
+from retrieval.commands.shared.arguments import check_outputs, data_sets
+from retrieval.commands.shared.console import err, out, print_json, tell_file
+from retrieval.commands.shared.options import AsJson, NamedModel, OnDevice, Page, Seed
 from retrieval.common.settings import POOL, Device
 from retrieval.common.text import safe_name
 
@@ -46,8 +46,8 @@ def evaluate(
     if against == model:
         raise typer.BadParameter("--against: give another model than --model")
     check_outputs(None, html)
+    from retrieval.commands.shared.progress import prepared_steps
     from retrieval.evaluation.measure import Terms, find_subject
-    from retrieval.watching import prepared_steps
 
     terms = Terms(pool, seed, pairs, seen)
     with prepared_steps(err) as on_step:
@@ -59,22 +59,22 @@ def evaluate(
     for folder in folders:
         found[str(folder)] = _measured(folder, subjects, terms)
         if not as_json:
-            from retrieval.tables import evaluation_table
+            from retrieval.commands.output.evaluation_table import evaluation_table
 
             out.print(evaluation_table(safe_name(folder), found[str(folder)].results))
         _tell_left_out(found[str(folder)])
     if html:
         _write_evaluation(html, found, subjects[0], worst, quiet=as_json)
     if as_json:
-        from retrieval.answers import evaluation_json
+        from retrieval.commands.output.results_json import evaluation_json
 
         print_json(evaluation_json(terms, found))
 
 
 def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
     """What comes of a data set, with progress."""
+    from retrieval.commands.shared.progress import read_samples, stage
     from retrieval.evaluation.measure import measure
-    from retrieval.watching import read_samples, stage
 
     dataset = read_samples(err, folder)
     with stage(err, f"Embedding {safe_name(folder.name)}", len(dataset.samples)) as advance:
@@ -82,7 +82,7 @@ def _measured(folder: Path, subjects: list[Subject], terms: Terms) -> Measured:
 
 
 def _tell_left_out(measured: Measured) -> None:
-    from retrieval.tables import left_out_lines
+    from retrieval.commands.output.training_table import left_out_lines
 
     for name, count in measured.learnt.items():
         pictures = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from PIL import Image
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from retrieval.common.progress import Step
 from retrieval.common.text import safe_name
@@ -18,7 +21,6 @@ from retrieval.datasets.descriptors import Described, describe_gallery
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Comparer
 from retrieval.model.inference import PREPARE_STEPS
-from retrieval.progress import Bar
 from retrieval.sources.gallery import count_met, resolve_gallery
 from retrieval.sources.local import count_files
 from retrieval.store.indexing.scan import Advance
@@ -71,7 +73,7 @@ def described(console: Console, dataset: Path, model: str, device: str) -> Descr
 @contextmanager
 def training_watch(console: Console, tensorboard: Path | None = None) -> Iterator[Watch]:
     """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
-    from retrieval.tables import data_lines
+    from retrieval.commands.output.training_table import data_lines
     from retrieval.training.logs import event_writer
     from retrieval.training.prepared_data import Watch
     from retrieval.training.trainer import Epoch, Hooks
@@ -96,3 +98,58 @@ def training_watch(console: Console, tensorboard: Path | None = None) -> Iterato
 def lift_pixel_limit() -> None:
     """In this process our own limit is checked on every header, not Pillow's."""
     Image.MAX_IMAGE_PIXELS = None
+
+
+class Bar:
+    """Shown from `start` to the end of the `with` block."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(title, start=False, total=None, visible=False, words="")
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._progress.tasks[0].visible:
+            self._progress.update(self._task, completed=self._progress.tasks[0].total)
+        self._progress.stop()
+
+    def start(self, count: Callable[[], int | None]) -> None:
+        """Show the bar; `count` gives the total (None: not known) and is called only where somebody looks."""
+        if self._console.is_terminal:
+            self._progress.tasks[0].total = count()  # `update` takes None for no change
+            self._progress.update(self._task, visible=True)
+            self._progress.start_task(self._task)
+            self._progress.start()
+
+    def advance(self, steps: int) -> None:
+        """So many more are done."""
+        self._progress.advance(self._task, steps)
+
+    def restart(self, title: str, count: Callable[[], int | None]) -> None:
+        """Begin anew with another title and total."""
+        self._progress.reset(self._task, start=False, description=title)
+        self.start(count)
+
+    def say(self, words: str) -> None:
+        """What stands behind the bar, such as the loss."""
+        self._progress.update(self._task, words=words)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import check_outputs, store_folder
-from retrieval.commands.options import (
+from retrieval.commands.shared.arguments import check_outputs, store_folder
+from retrieval.commands.shared.console import complain, err, out, print_json, tell_file
+from retrieval.commands.shared.options import (
     AsJson,
     Correspond,
     Method,
@@ -25,7 +26,6 @@ from retrieval.commands.options import (
     Store,
     Verify,
 )
-from retrieval.commands.printing import complain, err, out, print_json, tell_file
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
@@ -77,9 +77,9 @@ def query(
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     check_outputs(folder, html)
     how = How(method, size, verify, correspond)
+    from retrieval.commands.shared.progress import prepared_steps
     from retrieval.engine import Engine
     from retrieval.store.filters import selection
-    from retrieval.watching import prepared_steps
 
     among = selection(label, below, since, until)
     started = time.perf_counter()
@@ -170,11 +170,11 @@ def _report_query(
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
     if as_json:
-        from retrieval.answers import query_json
+        from retrieval.commands.output.results_json import query_json
 
         print_json(query_json(name, engine, result, files, seconds, confidence))
     else:
-        from retrieval.tables import hits_table, seconds_line
+        from retrieval.commands.output.query_table import hits_table, seconds_line
 
         out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE))
         if doubt := unsure([hit.similarity for hit in result.hits], confidence):
@@ -212,12 +212,12 @@ def explain(
     Example: `retrieve explain cat.jpg lynx.jpg --out why`
     """
     check_outputs(folder)
-    from retrieval.answers import pair_json
+    from retrieval.commands.output.results_json import pair_json
+    from retrieval.commands.shared.progress import prepared_steps
     from retrieval.explain.pair_explainer import PairExplainer
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Comparer
     from retrieval.rendering.output_files import write_pair
-    from retrieval.watching import prepared_steps
 
     with prepared_steps(err) as on_step:
         comparer = Comparer(find_bundle(model), device, on_step)
@@ -227,6 +227,6 @@ def explain(
     if as_json:
         print_json(pair_json(a, b, comparer.bundle, explanation, files))
         return
-    from retrieval.tables import pair_lines
+    from retrieval.commands.output.query_table import pair_lines
 
     out.print(pair_lines(explanation, folder))

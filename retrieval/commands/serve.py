@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.arguments import store_folder
-from retrieval.commands.options import Model, OnDevice, Store
-from retrieval.commands.printing import complain, err, out
+from retrieval.commands.shared.arguments import store_folder
+from retrieval.commands.shared.console import complain, err, out
+from retrieval.commands.shared.options import Model, OnDevice, Store
 from retrieval.common.settings import Device
 from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
 
@@ -103,8 +103,8 @@ class _Opening:
 
     def first(self) -> Engine:
         """The one that is asked, its model prepared for this machine."""
+        from retrieval.commands.shared.progress import prepared_steps
         from retrieval.engine import Engine
-        from retrieval.watching import prepared_steps
 
         with prepared_steps(err) as on_step:
             engine = Engine.open(self.store, self.model, self.device, on_step)

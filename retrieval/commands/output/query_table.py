@@ -1,0 +1,103 @@
+"""The hits of a query in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.common.output_names import CONTACT_SHEET, MATCHES
+from retrieval.common.text import percent, safe_name
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.hit import Hit
+from retrieval.rendering.verification_text import HEADINGS, rows, told
+from retrieval.sources.location import Address, Place, told_place
+
+if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
+    pass
+
+_BAR = 10  # characters of a full bar
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
+    """A query's hits: rank, picture, label, similarity (with `bars` or as a number), verdict, rank before rescoring."""
+    title = Text.assemble("Most similar to ", (name, "bold"))
+    if not hits:
+        return Group(title, Text("  nothing found", style="yellow"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("#", justify="right")
+    for column in ("picture", "label"):
+        table.add_column(column, overflow="fold")
+    table.add_column("similarity", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("index rank", justify="right", no_wrap=bars)
+    checked = [hit.explanation.verification if hit.explanation else None for hit in hits]
+    if any(checked):
+        table.add_column("heatmaps", no_wrap=True)
+    for hit, verification in zip(hits, checked, strict=True):
+        style = "green" if hit.verdict == "similar" else "yellow"
+        table.add_row(
+            str(hit.rank),
+            Text.assemble(safe_name(from_here(hit.path)), (f" ({note})" if (note := _note(hit)) else "", "dim")),
+            Text(safe_name(hit.label or "")),
+            Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
+            Text(hit.verdict, style),
+            str(hit.index_rank),
+            *([str(verification.support) if verification else ""] if any(checked) else []),
+        )
+    return Group(title, table)
+
+
+def _note(hit: Hit) -> str | None:
+    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.almost_none else None)
+
+
+def from_here(path: Place) -> Place:
+    """The path as seen from the working folder, where the picture lies below it."""
+    if isinstance(path, Address):
+        return told_place(path)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # deleted under us
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def bar(share: float) -> str:
+    """A bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
+    eighths = math.floor(share * _BAR * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
+
+
+def seconds_line(seconds: dict[str, float]) -> Text:
+    """How long each stage took."""
+    parts = [f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items()]
+    return Text(" · ".join(parts), style="dim")
+
+
+def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
+    """The answer of `retrieve explain`, and where its pictures are."""
+    style = "green" if explanation.verdict == "similar" else "yellow"
+    answer = Text.assemble(f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, style))
+    lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
+    if explanation.identical:
+        lines.insert(1, Text("identical: nothing to explain"))
+    elif explanation.almost_none:
+        lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
+    if explanation.correspondence:
+        matches = f"{safe_name(folder / MATCHES)}" if explanation.correspondence.matches else "none stands out"
+        lines.append(Text(f"correspondences: {matches}"))
+    if explanation.verification is None:
+        return Group(*lines)
+    table = Table(*HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows(explanation.verification, ("A", "B")):
+        table.add_row(*row)
+    return Group(*lines, Text(told(explanation.verification)), table)

@@ -1,0 +1,156 @@
+"""What a terminal shows, as Rich renderables. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import Counts
+from indexes.vectors.index_address import FAISS
+from indexes.vectors.storage import index_address
+from retrieval.common.text import safe_name
+from retrieval.sources.location import gallery_name, located, told_place
+from retrieval.store.indexing.progress import UnderWay, read_under_way
+from retrieval.store.indexing.run import IndexReport
+from retrieval.store.maintenance.calibration import Calibration, in_use, read_calibration
+from retrieval.store.maintenance.tuning import Tuning, read_tuning
+
+if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
+    pass
+
+
+def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
+    """What a store holds."""
+    model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
+    failures = [(safe_name(told_place(located(path))), reason) for path, reason in catalogue.failures()]
+    shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
+    return Group(
+        Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
+        Text(f"catalogue {safe_name(catalogue.address)}") if catalogue.address else Text(end=""),
+        Text(shown),
+        index_line(read_tuning(catalogue), index_address(catalogue)),
+        _calibration_line(catalogue),
+        galleries_table(catalogue.counts()),
+        under_way_line(read_under_way(catalogue)),
+        Text(f"{len(failures)} failed"),
+        failures_lines(failures, most_failures),
+    )
+
+
+def under_way_line(found: UnderWay | None) -> Text:
+    """How far an indexing is; nothing where none goes on."""
+    if found is None:
+        return Text(end="")
+    total = f" of {found.total:,}" if found.total is not None else ""
+    return Text(f"being indexed: {found.done:,}{total} files dealt with")
+
+
+def index_line(tuning: Tuning | None, address: str = FAISS) -> Text:
+    """What the index is and where it is, and how well it was measured to search."""
+    where = "" if address == FAISS else f" at {safe_name(address)}"
+    if tuning is None:
+        return Text(f"no index yet{where}")
+    if tuning.recall is None:
+        return Text(f"index{where}: exact")
+    return Text(
+        f"index{where} {tuning.kind}, looks into {tuning.probes:,} of {tuning.lists:,} lists:"
+        f" recall@10 {tuning.recall:.3f} against exact search, {tuning.milliseconds:.1f} ms a search"
+        f" ({tuning.queries} of {tuning.pictures:,} pictures asked)"
+    )
+
+
+def _calibration_line(catalogue: Catalogue) -> Text:
+    """Whether similarity is calibrated to the gallery, and what that gained."""
+    calibration = read_calibration(catalogue)
+    if calibration is None:
+        return Text("similarity: the model's own, not calibrated to this gallery")
+    if not in_use(calibration, catalogue):
+        return Text(
+            "similarity: the model's own; the calibration kept is of a head that the model does not have now: run"
+            " `retrieve calibrate` again",
+            style="yellow",
+        )
+    before, after = calibration.before.error, calibration.after.error
+    return Text(f"similarity: calibrated to this gallery, calibration error {before:.3f} before and {after:.3f} after")
+
+
+def calibration_lines(calibration: Calibration) -> RenderableType:
+    """What a calibration rests on, and what it gained."""
+    before, after = calibration.before, calibration.after
+    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("before", "after"):
+        table.add_column(column, justify="right")
+    table.add_row("calibration error", f"{before.error:.4f}", f"{after.error:.4f}")
+    table.add_row("accuracy of verdicts", f"{before.accuracy:.4f}", f"{after.accuracy:.4f}")
+    table.add_row("ROC AUC", *[f"{calibration.roc_auc:.4f}"] * 2)
+    fitted = Text(
+        f"similarity is calibrated to {calibration.pictures:,} pictures in {calibration.classes:,} classes; measured on"
+        f" {calibration.unseen} that the fit has not seen"
+    )
+    if after.error < before.error:
+        told = Text("the order of hits stays; `retrieve calibrate --reset` takes it back")
+    else:
+        told = Text("it gained nothing: `retrieve calibrate --reset` takes it back", style="yellow")
+    return Group(fitted, table, told)
+
+
+def tuning_lines(steps: Sequence[Tuning], wanted: float) -> RenderableType:
+    """What a tuning has measured, and what it set."""
+    if steps[-1].recall is None:
+        return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
+    table = Table("lists looked into", "recall@10", "ms a search", box=SIMPLE_HEAD, padding=(0, 1))
+    for step in steps:
+        table.add_row(f"{step.probes:,} of {step.lists:,}", f"{step.recall:.3f}", f"{step.milliseconds:.2f}")
+    reached = (steps[-1].recall or 0) >= wanted
+    told = "set to the last one" if reached else f"no setting reaches {wanted:g}: set to the last one, the best"
+    return Group(table, Text(told, style="" if reached else "yellow"))
+
+
+def index_lines(report: IndexReport) -> RenderableType:
+    """What a run of indexing did."""
+    rate = f", {report.embedded / report.seconds:.0f} pictures/s" if report.embedded else ""
+    lines = [
+        Text(
+            f"{report.added} added ({report.embedded} embedded, {report.reused} reused), {report.unchanged} unchanged,"
+            f" {report.missing} missing, {report.failed} failed in {report.seconds:.1f} s{rate}"
+        )
+    ]
+    for root in report.kept_roots:
+        lines.append(
+            Text(
+                f"{safe_name(root)} is absent or holds no pictures now, so nothing of it was marked missing;"
+                " to take it out: `retrieve remove` and the folder",
+                style="yellow",
+            )
+        )
+    if report.passed_over:
+        endings = ", ".join(
+            f"{count} {safe_name(ending) or 'without one'}" for ending, count in report.passed_over.items()
+        )
+        lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
+    lines += [Text(safe_name(note), style="yellow") for note in report.notes]
+    return Group(*lines, failures_lines([(safe_name(told_place(path)), reason) for path, reason in report.failures]))
+
+
+def failures_lines(failures: Sequence[tuple[str, str]], most: int = 20) -> RenderableType:
+    """The files that failed, each with its reason; the rest are counted."""
+    lines = [Text.assemble("  ", (name, "bold"), f" {safe_name(reason)}") for name, reason in failures[:most]]
+    if len(failures) > most:
+        lines.append(Text(f"  … and {len(failures) - most} more: `retrieve status --failures` lists them"))
+    return Group(*lines)
+
+
+def galleries_table(counts: Sequence[Counts]) -> Table:
+    """Each gallery with its pictures."""
+    table = Table("gallery", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("pictures", justify="right")
+    table.add_column("missing", justify="right")
+    for count in counts:
+        table.add_row(Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
+    return table
