@@ -23,9 +23,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from galleries import pictures
-from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 from PIL import Image
+from support.galleries import pictures
+from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database.postgres import Postgres

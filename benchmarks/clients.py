@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from galleries import gallery, generate, pictures
-from machine import facts, machine, versions, write
-from served import index, server
+from support.galleries import gallery, generate, pictures
+from support.machine import facts, machine, versions, write
+from support.served import index, server
 
 CLIENTS, SECONDS = 64, 60
 ASKED = 40  # different pictures

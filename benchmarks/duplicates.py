@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from copies import KINDS, ORIGINALS, make_copies
-from galleries import gallery
-from machine import facts, in_turn, machine, prepare, samples_told, versions, write
+from support.copies import KINDS, ORIGINALS, make_copies
+from support.galleries import gallery
+from support.machine import facts, in_turn, machine, prepare, samples_told, versions, write
 
 from retrieval.engine import Engine
 from retrieval.store.duplicates.search import NEAR, Rules

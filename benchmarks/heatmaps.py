@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from galleries import gallery, pictures
-from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 from numpy.typing import NDArray
-from plain_maps import RawGradCAM, package_maps
+from support.galleries import gallery, pictures
+from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from support.plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
 from retrieval.common.settings import MethodName

@@ -1,9 +1,9 @@
-"""How long indexing takes, beside a plain loop (plain.py) and beside what the machine could do at most.
+"""How long indexing takes, beside a plain loop (support.plain) and beside what the machine could do at most.
 
 Three galleries: a folder as it is, pictures of 12 megapixels made of its own, and the same with noise as of a sensor,
 whose files are some four times as large: most of their time is entropy decoding, which both sides do alike. Each round
 runs, one after the other, each in a new process: our `engine.index` into a new store, the plain loop into a new flat
-index, and the parts of the limit (limit.py). Both sides are timed from the loaded model to the index on the disk;
+index, and the parts of the limit (support.limit). Both sides are timed from the loaded model to the index on the disk;
 `process` is the whole process. Files are in the page cache, networks prepared before.
 
 The limit is a machine whose cores do nothing but decode and embed, without a gap: 1 / (decode / cores + network)
@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from galleries import NOISE, gallery, make_altered, make_large, pictures, warm
-from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
+from support.galleries import NOISE, gallery, make_altered, make_large, pictures, warm
+from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
 from retrieval.store.indexing.pipeline import BATCH
 
@@ -88,7 +88,7 @@ def measure_memory(folder: Path | None, generated: int, sizes: tuple[int, ...]) 
         for size in sizes:
             with tempfile.TemporaryDirectory() as work:
                 make_altered(pictures(small), Path(work, "gallery"), size)
-                found[str(size)] = child("indexed.py", Path(work, "gallery"), Path(work, "store"))
+                found[str(size)] = child("indexed", Path(work, "gallery"), Path(work, "store"))
     peaks = [taken["peak"] for taken in found.values()]
     return {"machine": machine(), "setup": _setup(folder), "galleries": found, "ratio": peaks[-1] / peaks[0]}
 
@@ -118,7 +118,7 @@ def _compared(place: Path, rounds: int) -> dict[str, Any]:
     """One gallery's samples and what follows from them."""
     size, count = warm(place), len(pictures(place))
     runs = in_turn(
-        {OURS: lambda: _ours(place), PLAIN: lambda: _plain(place), LIMIT: lambda: child("limit.py", place)}, rounds
+        {OURS: lambda: _ours(place), PLAIN: lambda: _plain(place), LIMIT: lambda: child("limit", place)}, rounds
     )
     parts = {name: [run[name] for run in runs[LIMIT]] for name in ("decode", "read", "resize", "hash", "network")}
     sides = {name: runs[name] for name in (OURS, PLAIN)}
@@ -146,12 +146,12 @@ def _compared(place: Path, rounds: int) -> dict[str, Any]:
 
 def _ours(place: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
-        return child("indexed.py", place, Path(work, "store"))
+        return child("indexed", place, Path(work, "store"))
 
 
 def _plain(place: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
-        return child("plain.py", place, Path(work, "flat.faiss"))
+        return child("plain", place, Path(work, "flat.faiss"))
 
 
 def _check(place: Path, count: int, runs: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from machine import machine, versions, write
+from support.machine import machine, versions, write
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""How long a whole query takes, beside `import torch, torchvision` alone and beside a plain script (plain_query.py).
+"""How long a whole query takes, beside `import torch, torchvision` alone and beside a plain script (support/plain_query.py).
 
 Each run is a new process, timed from its start to its end; they run in turn, after a warm-up of each, so that files are
 in the page cache. The store and the plain script's flat index are made before, of the same gallery. With heatmaps, both
@@ -20,9 +20,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from galleries import gallery, pictures
-from machine import (
-    HERE,
+from PIL import Image, ImageOps
+from support.galleries import gallery, pictures
+from support.machine import (
     RETRIEVE,
     child,
     facts,
@@ -31,11 +31,11 @@ from machine import (
     medians,
     prepare,
     process_seconds,
+    python,
     samples_told,
     versions,
     write,
 )
-from PIL import Image, ImageOps
 
 PICTURES = 100
 ROUNDS = 5
@@ -109,8 +109,8 @@ def told(result: dict[str, Any]) -> str:
 def _index(place: Path, work: Path) -> int:
     """Make the store and the flat index; how many pictures both hold."""
     prepare()
-    ours = child("indexed.py", place, work / "store")["pictures"]
-    plain = child("plain.py", place, work / "flat.faiss")["pictures"]
+    ours = child("indexed", place, work / "store")["pictures"]
+    plain = child("plain", place, work / "flat.faiss")["pictures"]
     if ours != plain:
         raise ValueError(f"{place}: the store holds {ours} pictures, the flat index {plain}")
     return int(ours)
@@ -119,12 +119,12 @@ def _index(place: Path, work: Path) -> int:
 def _commands(picture: Path, work: Path) -> dict[str, list[str]]:
     query = [*RETRIEVE, "query", os.fspath(picture), "--top", "5"]
     query += ["--store", os.fspath(work / "store"), "--device", "cpu"]
-    script = [os.fspath(path) for path in (HERE / "plain_query.py", picture, work / "flat.faiss", work / "plain")]
+    script = [os.fspath(path) for path in (picture, work / "flat.faiss", work / "plain")]
     return {
         EXPLAINED: [*query, "--out", os.fspath(work / "ours")],
         BARE: [*query, "--no-explain"],
         TORCH: [sys.executable, "-c", "import torch, torchvision"],
-        PLAIN: [sys.executable, *script],
+        PLAIN: [*python("plain_query"), *script],
     }
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from galleries import gallery, pictures, warm
-from machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 from ray.cluster_utils import Cluster
+from support.galleries import gallery, pictures, warm
+from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
 from retrieval.store.indexing.ray.messages import BLOCK
 
@@ -54,9 +54,9 @@ def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS
         size, count = warm(place), len(pictures(place))
         runs = in_turn(
             {
-                PLAIN: lambda: _indexed("indexed.py", place, None),
-                RUNNING: lambda: _indexed("ray_indexed.py", place, address),
-                STARTED: lambda: _indexed("ray_indexed.py", place, "local"),
+                PLAIN: lambda: _indexed("indexed", place, None),
+                RUNNING: lambda: _indexed("ray_indexed", place, address),
+                STARTED: lambda: _indexed("ray_indexed", place, "local"),
             },
             rounds,
         )

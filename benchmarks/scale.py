@@ -27,11 +27,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from asked import held
-from asked_index import ORIGIN
-from descriptors import CHUNK, Maker, exact_pools, real_descriptors, statistics
-from galleries import gallery
-from machine import HERE, facts, machine, samples_told, timed, versions, write
+from support.asked import held
+from support.asked_index import ORIGIN
+from support.descriptors import CHUNK, Maker, exact_pools, real_descriptors, statistics
+from support.galleries import gallery
+from support.machine import ENVIRONMENT, facts, machine, python, samples_told, timed, versions, write
 
 from indexes.arrays import Ids, Vectors
 from indexes.catalogue.catalogue import Catalogue
@@ -118,7 +118,7 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
     best = [_best(catalogue, bundle, query, pool) for query, pool in zip(queries, pools, strict=True)]
     catalogue.close()
     np.save(folder / "queries.npy", queries)
-    answer = _asked("asked.py", folder, *map(str, POOLS))
+    answer = _asked("asked", folder, *map(str, POOLS))
     true = pools[:, :TOP].tolist()
     return {
         "kind": answer["kind"],
@@ -170,8 +170,8 @@ def _best(catalogue: Catalogue, bundle: Bundle, query: Vectors, pool: Ids) -> li
 def _asked(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """What a process of its own says, on one thread, of the folder and the queries in it."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, os.fspath(HERE / script), os.fspath(folder), os.fspath(folder / "queries.npy")]
-    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, check=True, env=os.environ | single)
+    command = [*python(script), os.fspath(folder), os.fspath(folder / "queries.npy")]
+    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, check=True, env=ENVIRONMENT | single)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -234,7 +234,7 @@ def _large(maker: Maker, count: int, queries: Vectors, pools: Ids) -> dict[str, 
         large["file"] = save(index, Path(folder), *ORIGIN).stat().st_size
         del index
         np.save(Path(folder) / "queries.npy", queries)
-        answer = _asked("asked_index.py", Path(folder), *map(str, _LARGE_PROBES))
+        answer = _asked("asked_index", Path(folder), *map(str, _LARGE_PROBES))
     true = pools[:, :TOP].tolist()
     large["steps"] = {
         f"{step['probes']} of {answer['lists']} lists": {

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from galleries import gallery, pictures
-from machine import facts, machine, versions, write
-from served import served_store
+from support.galleries import gallery, pictures
+from support.machine import facts, machine, versions, write
+from support.served import served_store
 
 RUNS = 200
 WARM_UPS = 20

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions, write
+from support.machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions, write
 
 RUNS = 9
 HELP = "retrieve --help"

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from galleries import GENERATED_CLASSES, generate
-from machine import facts, machine, medians, versions, write
+from support.galleries import GENERATED_CLASSES, generate
+from support.machine import facts, machine, medians, versions, write
 from torch import Tensor
 
 from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels

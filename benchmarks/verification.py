@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from galleries import gallery, pictures
-from machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from support.galleries import gallery, pictures
+from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 
 from retrieval.common.settings import How, MethodName
 from retrieval.engine import Engine

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from machine import cores
 from PIL import Image, ImageOps
 
 from retrieval.sources.files import is_picture_name
+from support.machine import cores
 
 GENERATED_CLASSES = 5
 LARGE = (4000, 3000)

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import faiss
 import torch
-from galleries import pictures
-from machine import peak_bytes
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -29,6 +27,8 @@ from torchvision import transforms
 from retrieval.common.settings import Preprocessing
 from retrieval.model.bundle import find_bundle
 from retrieval.model.siamese import SiameseNetwork, load_model
+from support.galleries import pictures
+from support.machine import peak_bytes
 
 BATCH = 32
 WORKERS = 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from machine import RETRIEVE
+from support.machine import RETRIEVE
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from galleries import pictures
 from PIL import Image
+
+from support.galleries import pictures
 
 ORIGINALS = "originals"
 _QUALITY, _POOR = 90, 40

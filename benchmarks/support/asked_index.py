@@ -13,10 +13,10 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from asked import held
 
 from indexes.vectors.faiss_file import load
 from retrieval.common.settings import POOL
+from support.asked import held
 
 ORIGIN = ("large", "1")
 

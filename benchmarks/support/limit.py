@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from galleries import pictures
-from machine import timed
-
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
 from retrieval.model.preprocessing import Pixels, load, read, to_pixels
 from retrieval.sources.files import content_hash, open_file
 from retrieval.store.indexing.pipeline import BATCH
+from support.galleries import pictures
+from support.machine import timed
 
 AT_MOST = 1024  # pictures, so that their pixels fit into memory
 

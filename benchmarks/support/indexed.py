@@ -10,9 +10,8 @@ import json
 import sys
 import time
 
-from machine import peak_bytes
-
 from retrieval.engine import Engine
+from support.machine import peak_bytes
 
 
 def main() -> None:

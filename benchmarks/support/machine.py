@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-HERE = Path(__file__).resolve().parent
-RETRIEVE = [sys.executable, os.fspath(HERE.parent / "cli.py")]
+BENCHMARKS = Path(__file__).resolve().parents[1]
+RETRIEVE = [sys.executable, os.fspath(BENCHMARKS.parent / "cli.py")]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, (os.fspath(BENCHMARKS), os.getenv("PYTHONPATH"))))
+}
 _PREPARE = """
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Comparer
@@ -67,15 +70,20 @@ def peak_bytes() -> int:
 def process_seconds(command: Sequence[str]) -> float:
     """Of one process, from its start to its end."""
     started = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=ENVIRONMENT)
     return time.perf_counter() - started
 
 
+def python(script: str) -> list[str]:
+    """The command that runs a script of `support`, in `ENVIRONMENT`."""
+    return [sys.executable, "-m", f"support.{script}"]
+
+
 def child(script: str, *arguments: str | Path) -> dict[str, Any]:
-    """What a script beside this one prints as JSON, with `process`: the seconds of its whole process."""
+    """What a script of `support` prints as JSON, with `process`: the seconds of its whole process."""
     started = time.perf_counter()
-    command = [sys.executable, os.fspath(HERE / script), *(os.fspath(each) for each in arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    command = [*python(script), *(os.fspath(each) for each in arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=ENVIRONMENT)
     told: dict[str, Any] = json.loads(done.stdout)
     return told | {"process": time.perf_counter() - started}
 

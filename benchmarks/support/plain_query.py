@@ -13,8 +13,6 @@ import faiss
 import numpy as np
 import torch
 from PIL import Image
-from plain import describe, seen, view_of
-from plain_maps import TARGETS, package_maps
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor
 
@@ -22,6 +20,8 @@ from retrieval.common.settings import Preprocessing
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array
 from retrieval.model.siamese import load_model
+from support.plain import describe, seen, view_of
+from support.plain_maps import TARGETS, package_maps
 
 TOP = 5
 
