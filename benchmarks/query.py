@@ -1,4 +1,4 @@
-"""How long a whole query takes, beside `import torch, torchvision` alone and beside a plain script (support/plain_query.py).
+"""How long a whole query takes, beside `import torch, torchvision` alone and beside a plain script (plain_query).
 
 Each run is a new process, timed from its start to its end; they run in turn, after a warm-up of each, so that files are
 in the page cache. The store and the plain script's flat index are made before, of the same gallery. With heatmaps, both

@@ -12,19 +12,16 @@ from PIL import Image
 
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Head
-from retrieval.model.preprocessing import Pixels
 from retrieval.rendering.presentation import Shown, prepare
-from tests.hits import a_hit, explanation, same
-from tests.objects import objects, s3, web
-from tests.postgres import address_of, postgres
+from tests.support.hits import a_hit, explanation, same
+from tests.support.objects import objects, s3, web
+from tests.support.postgres import address_of, postgres
 
 if TYPE_CHECKING:
-    from tests.store import Indexed
+    from tests.support.store import Indexed
+from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 
 __all__ = ["address_of", "objects", "postgres", "s3", "web"]  # fixtures
-
-CLASSES = ("apples", "boats", "cats")
-PICTURES_A_CLASS = 4
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,14 +30,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETRIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-def blocks(seed: int, width: int = 96, height: int = 96, cells: int = 4) -> Pixels:
-    """uint8 (height, width, 3): a seeded pattern of cells x cells coloured blocks."""
-    colours = np.random.default_rng(seed).integers(0, 256, (cells, cells, 3), np.uint8)
-    rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
-    pattern: Pixels = colours[rows][:, columns]
-    return pattern
 
 
 @pytest.fixture
@@ -86,6 +75,6 @@ def shown(picture: Path) -> Shown:
 @pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     """A store under the default model that no test may change."""
-    from tests.store import make_indexed
+    from tests.support.store import make_indexed
 
     return make_indexed(tmp_path_factory.mktemp("indexed"))

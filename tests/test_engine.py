@@ -31,9 +31,9 @@ from retrieval.store.maintenance.calibration import Calibration, drop_calibratio
 from retrieval.store.maintenance.index_sync import open_index, opened_index
 from retrieval.store.maintenance.removal import remove
 from retrieval.store.query import Question
-from tests.conftest import blocks
-from tests.test_calibration import a_calibration
-from tests.unprivileged import require_binding_permissions, run_unprivileged
+from tests.support.calibrations import a_calibration
+from tests.support.generated import blocks
+from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
 _PICTURES = 240
 

@@ -1,0 +1,79 @@
+"""What a terminal shows: no text from a bundle or a decoder reaches it as a command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console, RenderableType
+
+from retrieval.commands.output.evaluation_table import evaluation_table
+from retrieval.commands.output.query_table import hits_table, pair_lines
+from retrieval.commands.output.store_table import calibration_lines, failures_lines
+from retrieval.commands.output.training_table import models_lines
+from retrieval.evaluation.ranking import evaluate
+from retrieval.model.bundle import Bundle
+from retrieval.model.head import Head
+from tests.support.calibrations import a_calibration
+from tests.support.hits import a_hit, explanation, same
+
+EVIL = "\x1b]0;evil\x07"
+
+
+def printed(renderable: RenderableType) -> str:
+    console = Console(width=300, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_a_bundle_s_words_are_safe(tiny_bundle: Bundle) -> None:
+    card = replace(
+        tiny_bundle.card,
+        name=EVIL,
+        backbone=EVIL,
+        provenance={"trained_on": EVIL},
+        metrics={EVIL: {"p_at_1": 0.5}},
+    )
+    for metrics in (card.metrics, {}):
+        shown = printed(models_lines([Bundle(Path("x"), replace(card, metrics=metrics))]))
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
+        assert shown.count("\\x1b]0;evil\\x07") == 3 + len(metrics)
+
+
+def test_reasons_of_failures_are_safe() -> None:
+    assert printed(failures_lines([("name", f"is {EVIL}")])) == "  name is \\x1b]0;evil\\x07\n"
+
+
+def test_almost_no_evidence_is_said() -> None:
+    hits = [a_hit(1, Path("a.png"), explanation(0.001)), a_hit(2, Path("b.png"), explanation())]
+    shown = printed(hits_table("q", hits))
+    assert "a.png (almost no evidence)" in shown
+    assert shown.count("almost") == 1
+    assert "almost no evidence in either picture" in printed(pair_lines(explanation(0.001), Path("x")))
+    assert "almost" not in printed(pair_lines(explanation(), Path("x"))) + printed(pair_lines(same(), Path("x")))
+
+
+def test_a_calibration_that_gained_nothing_says_so() -> None:
+    assert "the order of hits stays" in printed(calibration_lines(a_calibration()))
+    assert "it gained nothing" in printed(calibration_lines(a_calibration(after=0.3)))
+
+
+def test_two_models_are_shown_side_by_side() -> None:
+    one = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
+    descriptors = np.array([[10, 0], [1, 9], [0.5, 9], [9.5, 5]], np.float32)
+    result = evaluate(one, descriptors, ["a", EVIL, EVIL, "b"], pairs=1)
+    alone, both = (
+        printed(evaluation_table("set", {"m": result})),
+        printed(evaluation_table("set", {"m": result, EVIL: result})),
+    )
+    assert alone.startswith("set: 4 pictures, 3 classes, 2 queries leaving one out")
+    assert [len(line.split()) - 1 for shown in (alone, both) for line in shown.splitlines() if "P@1 " in line] == [3, 6]
+    assert " macro precision " in both
+    assert re.search(r"a and b +1 +100.0 %", both)
+    assert "of one class" not in both  # none of them was said different
+    assert "\\x1b]0;evil\\x07" in both
+    assert "\x1b" not in both

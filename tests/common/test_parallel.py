@@ -1,0 +1,98 @@
+"""Working ahead: in order, bounded by number and by weight; and nothing is begun after the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from threading import Event
+
+import numpy as np
+import pytest
+
+from retrieval.common import parallel as module
+from retrieval.common.parallel import ahead, threads_for
+from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
+from retrieval.sources import files
+from retrieval.sources.entries import Found
+from retrieval.sources.files import fetch_ahead
+from retrieval.store.indexing.pipeline import LocalPipeline
+from tests.support.galleries import png
+
+
+def test_all_comes_in_order() -> None:
+    assert list(ahead(lambda number: number * 2, range(200), 4, 8)) == [number * 2 for number in range(200)]
+
+
+def test_no_more_is_taken_than_may_wait_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HEAVIEST", 10)
+    may_go, taken = Event(), list[int]()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            if number == 5:
+                may_go.set()
+            yield number
+
+    def work(number: int) -> int:
+        may_go.wait(0.5)
+        return number
+
+    stream = ahead(work, items(), 2, 100, weigh=lambda number: 4)
+    assert next(stream) == 0
+    assert taken == [0, 1, 2]  # two at work, and one that is too much
+    assert list(stream) == list(range(1, 20))
+
+
+def test_nothing_is_begun_after_the_end() -> None:
+    begun: list[int] = []
+
+    def slow(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.1)
+
+    with threads_for("test", 1) as pool:
+        for number in range(10):
+            pool.submit(slow, number)
+    assert len(begun) <= 2
+
+
+def remote_files(count: int, size: int) -> list[Found]:
+    return [Found(b"s3://bucket/%03d.png" % number, size, 1, "v") for number in range(count)]
+
+
+def test_files_are_fetched_in_order_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "bytes_at", lambda place, size: place.encode())
+    fetched = list(fetch_ahead(remote_files(100, 1)))
+    assert [file.content() for file in fetched if file.content] == [file.path for file in fetched]
+
+
+def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 256 MB lie here, 128 of them with the readers; not those of what waits to be recorded."""
+    size, held, most = 5_000_000, 0, 0
+
+    class Content(bytes):
+        def __new__(cls, place: str, told: int) -> Content:
+            nonlocal held, most
+            held += size
+            most = max(most, held)
+            return super().__new__(cls, png(int(place[-7:-4])))
+
+        def __del__(self) -> None:
+            nonlocal held
+            held -= size
+
+    class Nobody:
+        def find_twins(self, contents: list[bytes], fingerprint: str) -> dict[bytes, object]:
+            return {}
+
+        def describe(self, pixels: list[Pixels]) -> Array:
+            return np.ones((len(pixels), 4), np.float32)
+
+    monkeypatch.setattr(files, "bytes_at", Content)
+    pipeline = LocalPipeline(Nobody(), Nobody(), "f", 8)  # type: ignore[arg-type]
+    batches = list(pipeline.batches(iter(remote_files(300, size))))
+    assert sum(len(batch.read) for batch in batches) == 300
+    assert most <= 2**28 + 8 * size
+    assert held == 0

@@ -1,0 +1,136 @@
+"""`retrieve train` killed at random moments ends with the weights of a run that nobody disturbed, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from retrieval.datasets.class_folders import find_samples
+from retrieval.datasets.split import Split
+from tests.support.command import RETRIEVE, environment
+from tests.support.training import make_set
+
+_KILLS = 5
+_OPTIONS = {"thawed": ["--epochs", "5"], "head": ["--no-thaw", "--epochs", "12"]}
+
+
+@dataclass(frozen=True)
+class Calm:
+    """An undisturbed run: its command but for --out, its bundle, when it had begun its work and when it ended."""
+
+    command: list[str]
+    bundle: Path
+    begun: float
+    whole: float
+
+    def start(self, out: Path, *options: str) -> subprocess.Popen[bytes]:
+        """The same into another folder, as the leader of its own group of processes, as a terminal has it."""
+        return subprocess.Popen(
+            [*self.command, "--out", os.fspath(out), *options],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def expect(self, out: Path) -> None:
+        """The bundle in this folder is that of the undisturbed run."""
+        assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
+            path.name for path in self.bundle.iterdir()
+        }
+        for name in ("weights.safetensors", "split.json"):
+            assert (out / name).read_bytes() == (self.bundle / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Training of timm's smallest network, its weights from a file, on 48 pictures of four classes."""
+    import timm
+
+    folder = tmp_path_factory.mktemp("resume")
+    dataset = make_set(folder / "set", 4, 12)
+    kept = tuple(sample.hash for sample in find_samples(dataset).samples if int(sample.path.stem) < 3)
+    Split("own", 0, {"train": (), "validation": kept, "test": ()}).write(dataset)  # nothing to measure: that takes time
+    torch.manual_seed(8)
+    weights = folder / "weights.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
+    return [*RETRIEVE, "train", str(dataset), "--backbone", "test_resnet", "--weights", str(weights), "--seed", "3"]
+
+
+@pytest.fixture(scope="module", params=_OPTIONS)
+def calm(request: pytest.FixtureRequest, command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    out = tmp_path_factory.mktemp("calm") / "model"
+    run = Calm([*command, *_OPTIONS[request.param]], out, 0, 0)
+    started = time.perf_counter()
+    process = run.start(out)
+    while process.poll() is None and not (out / "training").exists():
+        time.sleep(0.01)
+    begun = time.perf_counter() - started
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    return Calm(run.command, out, begun, time.perf_counter() - started)
+
+
+def killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill a run after so many seconds; whether it was still at work, else it must have ended well."""
+    try:
+        _, complaint = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return True
+    assert process.returncode == 0, complaint.decode()
+    return False
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(calm: Calm, tmp_path: Path) -> None:
+    chance, whole = random.Random(4), calm.whole
+    kills, number = 0, 0
+    while kills < _KILLS:
+        share, started = chance.uniform(calm.begun / calm.whole, 1), time.perf_counter()
+        if killed(calm.start(tmp_path / str(number), "--resume"), share * whole):
+            kills += 1
+        else:
+            whole = min(whole, time.perf_counter() - started)  # the undisturbed run may have had to wait for others
+            calm.expect(tmp_path / str(number))
+            number += 1
+    process = calm.start(tmp_path / str(number), "--resume")
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    calm.expect(tmp_path / str(number))
+
+
+def test_interrupted_it_says_so_in_one_line_and_goes_on_later(calm: Calm, tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the group: nobody but the command itself may say anything."""
+    for attempt in range(10):  # a run may end before the signal comes to it
+        out = tmp_path / str(attempt)
+        process = calm.start(out)
+        while process.poll() is None and not (out / "metrics.jsonl").exists():
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)
+        told, complaint = process.communicate()
+        if process.returncode != 0:
+            break
+    assert process.returncode == 130, complaint.decode()
+    *about_data, last = complaint.decode().splitlines()
+    assert last.startswith("error: interrupted")
+    first, *others = about_data  # the data set and its parts, and nothing else
+    assert first.endswith(" test pictures"), complaint.decode()
+    assert others == [
+        "the parts are those of the data set's own split.json",
+        "too few pictures to be measured on: c0, c1, c2, c3",
+    ]
+    assert not told
+    process = calm.start(out, "--resume")
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    calm.expect(out)

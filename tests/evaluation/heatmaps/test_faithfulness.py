@@ -1,0 +1,123 @@
+"""Faithfulness over a data set: figures by hand, and methods told from baselines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.commands.output.faithfulness_table import faithfulness_json, shown
+from retrieval.common.errors import GalleryError
+from retrieval.common.metrics import Interval, bootstrap
+from retrieval.common.settings import MethodName
+from retrieval.datasets.class_folders import find_samples
+from retrieval.evaluation.heatmaps.curves import faithfulness_curves
+from retrieval.evaluation.heatmaps.faithfulness import STEPS, Faithfulness, Traced, _figures, measure_faithfulness
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
+from tests.support.command import answer, retrieve, sentence
+from tests.support.trained import trained_copy
+
+
+def traced(deletion: list[float], insertion: list[float], shown_alone: float, fifth: float, random: float) -> Traced:
+    return Traced(np.array(deletion), np.array(insertion), shown_alone, fifth, np.full(8, random))
+
+
+def test_figures_by_hand() -> None:
+    falling = [1 - step / STEPS for step in range(STEPS + 1)]
+    found = _figures(
+        [traced(falling, falling[::-1], 0.75, 0.2, -0.1), traced([1.0] * 11, [0.0] * 10 + [1.0], 1.25, -0.3, 0.1)],
+        seed=0,
+    )
+    assert found.deletion.mean == pytest.approx((0.5 + 1) / 2)
+    assert found.insertion.mean == pytest.approx((0.5 + 0.05) / 2)
+    assert found.drop.mean == pytest.approx((0.25 + 0) / 2)
+    assert found.increase.mean == 0.5
+    assert found.raised.mean == 0.5
+    assert found.raised_by_random.mean == 0.5
+    assert found.deletion_curve[5] == pytest.approx(0.75)
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_values() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 400)
+    few, many = bootstrap(values[:25]), bootstrap(values)
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < (few.high - few.low) / 2
+    assert many.high - many.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert bootstrap(np.empty(0)) == Interval(0.0, 0.0, 0.0)
+    assert shown(Interval(0.5, 0.4, 0.6)) == "0.500 ±0.100"
+
+
+@pytest.fixture(scope="module")
+def found(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Faithfulness:
+    gallery = make_gallery(tmp_path_factory.mktemp("faithful"))
+    methods = [MethodName.gradcam, MethodName.sbsm]
+    return measure_faithfulness(find_samples(gallery), Comparer(tiny_bundle, "cpu"), methods, 8)
+
+
+def make_gallery(folder: Path) -> Path:
+    """Pictures whose one detailed part says which class they are of, on an even ground."""
+    from PIL import Image
+
+    from tests.support.generated import blocks
+
+    for number in range(3):
+        (folder / str(number)).mkdir()
+        for place in range(4):
+            pixels = np.full((224, 224, 3), 120, np.uint8)
+            left = 16 * place
+            pixels[20:116, left : left + 96] = blocks(number, 96, 96, cells=8)
+            Image.fromarray(pixels).save(folder / str(number) / f"{place}.png")
+    return folder
+
+
+def test_every_method_and_baseline_has_figures_of_every_group(found: Faithfulness) -> None:
+    assert list(found.methods) == ["Grad-CAM", "SBSM", "Random", "Centre", "Edges"]
+    assert found.pairs["all"] == 8
+    assert sum(count for group, count in found.pairs.items() if group != "all") == 8
+    for groups in found.methods.values():
+        assert groups.keys() == found.pairs.keys()
+
+
+def test_hiding_what_matters_costs_more_than_hiding_at_random(found: Faithfulness) -> None:
+    sliding, random = (found.methods[name]["all"].factual for name in ("SBSM", "Random"))
+    assert sliding.deletion.mean < random.deletion.mean
+    assert sliding.insertion.mean > random.insertion.mean
+
+
+def test_it_is_told_to_machines_and_as_curves(found: Faithfulness) -> None:
+    told = json.loads(json.dumps(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
+    assert told["methods"]["SBSM"]["all"]["factual"]["deletion"].keys() == {"mean", "low", "high"}
+    assert told["grid_pointing_game"]["Grad-CAM"]["mean"] == 0.7
+    assert faithfulness_curves(found).startswith(b"\x89PNG")
+
+
+def test_more_pairs_than_pictures_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="ask for at most 12"):
+        measure_faithfulness(find_samples(make_gallery(tmp_path)), Comparer(tiny_bundle, "cpu"), [], 1000)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    gallery, curves = make_gallery(tmp_path), tmp_path / "curves.png"
+    arguments: list[str | Path] = ["faithfulness", gallery, "--pairs", "4", "--method", "gradcam", "--curves", curves]
+    told = answer(*arguments)
+    assert list(told["methods"]) == ["Grad-CAM", "Random", "Centre", "Edges"]
+    assert told["grid_pointing_game"] == {}
+    assert curves.read_bytes().startswith(b"\x89PNG")
+    done = retrieve(*arguments)
+    assert done.returncode == 0
+    assert "Grad-CAM" in done.stdout.decode()
+    assert "too few classes" in sentence(retrieve(*arguments, "--grids", "2"))
+    assert retrieve("faithfulness", gallery, "--curves", "curves.jpg").returncode == 2
+
+
+def test_what_a_model_learnt_from_is_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    gallery = make_gallery(tmp_path / "set")
+    learnt = trained_copy(tiny_bundle, tmp_path / "trained", gallery, sorted(gallery.glob("*/0.png")))
+    arguments: list[str | Path] = ["faithfulness", gallery, "--method", "gradcam", "--model", learnt, "--pairs"]
+    done = retrieve(*arguments, "20")
+    assert done.returncode == 1
+    assert "only 9 pictures have another" in done.stderr.decode()

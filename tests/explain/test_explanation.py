@@ -1,0 +1,163 @@
+"""Explanations: which map is for the verdict, one scale for both, and no evidence where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from retrieval.common.metrics import sigmoid
+from retrieval.common.settings import MethodName
+from retrieval.explain.explanation import LEAST_EVIDENCE, Explanation, Heatmaps, verdict_of
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
+from tests.support.against import explain_against
+
+A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
+A2 = np.array([[[[0, 0]], [[8, 0]]]], np.float32)  # g2 = (0, 4)
+DIFFERENT = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=2.0, intercept=0.0, normalize=False)
+SIMILAR = replace(DIFFERENT, intercept=-20.0)
+
+
+def features(activations: Array) -> Features:
+    return Features(activations, activations.mean((2, 3)))
+
+
+def explained(head: Head, first: Array, second: Array) -> Explanation:
+    (explanation,) = explain_against(head, features(first), features(second))
+    return explanation
+
+
+def test_the_verdict_changes_at_one_half() -> None:
+    assert [verdict_of(d) for d in (0.0, 0.4999, 0.5, 1.0)] == ["similar", "similar", "different", "different"]
+
+
+def test_heatmaps_by_hand() -> None:
+    # D = 5, M1 = (2.4, 1.2), M2 = (6.4, 0); d = sigmoid(10).
+    found = explained(DIFFERENT, A1, A2)
+    assert (found.verdict, found.identical) == ("different", False)
+    assert found.distance == pytest.approx(1 / (1 + np.exp(-10)))
+    assert found.similarity == pytest.approx(1 - found.distance)
+    np.testing.assert_allclose(found.query.factual, [[1.0, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(found.hit.factual, [[1.0, 0.0]], rtol=1e-6)
+    assert not found.query.counterfactual.any()
+    assert not found.hit.counterfactual.any()
+    assert [found.query.magnitude, found.hit.magnitude] == pytest.approx([2.4, 6.4])
+
+
+def test_both_maps_of_a_picture_share_one_scale() -> None:
+    signed = np.array([[[[6, 0]], [[0, 4]]]], np.float32)  # g = (3, 2)
+    other = np.array([[[[0, 0]], [[0, 14]]]], np.float32)  # g = (0, 7); D = sqrt(34), r = (3, -5) / D
+    found = explained(DIFFERENT, signed, other)
+    # alpha = (3, -5) / D, so M = (18, -20) / D.
+    np.testing.assert_allclose(found.query.factual, [[0.9, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.query.counterfactual, [[0.0, 1.0]], rtol=1e-6)
+    assert found.query.magnitude == pytest.approx(20 / np.sqrt(34))
+
+
+def test_the_other_verdict_exchanges_factual_and_counterfactual() -> None:
+    different, similar = explained(DIFFERENT, A1, A2), explained(SIMILAR, A1, A2)
+    assert (different.verdict, similar.verdict) == ("different", "similar")
+    for one, other in ((different.query, similar.query), (different.hit, similar.hit)):
+        np.testing.assert_array_equal(one.factual, other.counterfactual)
+        np.testing.assert_array_equal(one.counterfactual, other.factual)
+        assert one.magnitude == other.magnitude
+
+
+def test_exchanging_the_pictures_exchanges_their_heatmaps() -> None:
+    forth, back = explained(DIFFERENT, A1, A2), explained(DIFFERENT, A2, A1)
+    np.testing.assert_array_equal(forth.query.factual, back.hit.factual)
+    np.testing.assert_array_equal(forth.hit.factual, back.query.factual)
+    assert forth.distance == back.distance
+
+
+def test_a_saturated_distance_keeps_its_evidence() -> None:
+    found = explained(replace(DIFFERENT, slope=1000.0), A1, A2)
+    assert found.distance == 1.0
+    np.testing.assert_allclose(found.query.factual, [[1.0, 0.5]], rtol=1e-6)
+
+
+def with_totals(query: float, hit: float, method: MethodName = MethodName.gradcam) -> Explanation:
+    """Evidence of so much in all: for and against the verdict, in each of two places a quarter."""
+    halves = np.array([[1.0, 1.0]], np.float32)
+    one, other = (Heatmaps(halves, halves, total / 4) for total in (query, hit))
+    return Explanation(one, other, distance=0.2, verdict="similar", identical=False, method=method)
+
+
+def test_evidence_that_adds_up_to_less_than_the_least_is_almost_none() -> None:
+    found = with_totals(0.0199, 0.0201)
+    assert [found.query.total, found.hit.total] == pytest.approx([0.0199, 0.0201])
+    assert [found.has_almost_none(side) for side in (found.query, found.hit)] == [True, False]
+    assert not found.almost_none
+    assert with_totals(0.0199, 0.0199).almost_none
+    assert not replace(with_totals(0, 0), identical=True).almost_none
+
+
+def test_methods_of_other_units_are_not_said_to_have_almost_none() -> None:
+    for method in (MethodName.eigencam, MethodName.gradcam_plus_plus, MethodName.local, MethodName.scorecam):
+        assert not with_totals(0.001, 0.001, method).almost_none
+
+
+def test_the_least_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:
+    most = max(abs(sigmoid(np.array(x + LEAST_EVIDENCE)) - sigmoid(np.array(x))) for x in np.linspace(-3, 3, 601))
+    assert 0.0049 < most < 0.005
+
+
+def is_empty(explanation: Explanation) -> bool:
+    heatmaps = (explanation.query, explanation.hit)
+    maps = [each for one in heatmaps for each in (one.factual, one.counterfactual)]
+    return all(one.magnitude == 0 for one in heatmaps) and all((each == 0).all() for each in maps)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("head", [DIFFERENT, SIMILAR])
+def test_identical_pictures_have_no_evidence(head: Head, normalize: bool) -> None:
+    activations = np.random.default_rng(0).random((1, 2, 3, 3), np.float32)
+    with np.errstate(all="raise"):
+        found = explained(replace(head, normalize=normalize), activations, activations)
+    assert found.identical
+    assert is_empty(found)
+    assert found.query.factual.shape == (3, 3)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_rounding_counts_as_identical(normalize: bool) -> None:
+    activations = np.random.default_rng(0).random((1, 2, 3, 3), np.float32) + 1
+    nearly = (activations * np.array([1, 1 + 1e-6]).reshape(1, 2, 1, 1)).astype(np.float32)
+    found = explained(replace(DIFFERENT, normalize=normalize), activations, nearly)
+    assert found.identical
+    assert is_empty(found)
+
+
+def test_a_small_difference_is_none_of_rounding() -> None:
+    found = explained(DIFFERENT, A1, A1 * np.float32(1.01))
+    assert not found.identical
+    assert found.query.magnitude > 0
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_embeddings_of_zero_give_finite_maps(normalize: bool, value: float) -> None:
+    dead = np.full((1, 2, 2, 2), value, np.float32)
+    lively = np.random.default_rng(0).random((1, 2, 2, 2), np.float32)
+    with np.errstate(all="raise"):
+        for pair in ((dead, lively), (lively, dead), (dead, dead)):
+            found = explained(replace(DIFFERENT, normalize=normalize), *pair)
+            assert np.isfinite([found.distance, found.query.magnitude, found.hit.magnitude]).all()
+            assert np.isfinite(found.query.factual).all()
+            assert np.isfinite(found.hit.factual).all()
+    assert found.identical
+
+
+def test_hits_are_explained_in_their_order_as_if_alone() -> None:
+    random = np.random.default_rng(1)
+    query = random.random((1, 2, 2, 2), np.float32)
+    hits = np.concatenate([query, random.random((3, 2, 2, 2), np.float32)])
+    together = explain_against(DIFFERENT, features(query), features(hits))
+    assert [one.identical for one in together] == [True, False, False, False]
+    for place, one in enumerate(together):
+        alone = explained(DIFFERENT, query, hits[place : place + 1])
+        assert one.distance == pytest.approx(alone.distance)
+        np.testing.assert_allclose(one.query.factual, alone.query.factual, atol=1e-5)
+        np.testing.assert_allclose(one.hit.counterfactual, alone.hit.counterfactual, atol=1e-5)

@@ -1,0 +1,310 @@
+"""Methods by hand on two channels, and against the public grad-cam package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pytorch_grad_cam import AblationCAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM, XGradCAM
+from torch import Tensor, nn
+
+from retrieval.common.settings import MethodName
+from retrieval.explain.explanation import explain_pairs
+from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.methods import METHODS
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Comparer
+from retrieval.model.head import Array, Head
+from retrieval.model.inference import Features
+from retrieval.model.preprocessing import Pixels, load
+from tests.support.generated import blocks
+from tests.support.siamese_pairs import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
+
+A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
+G2 = np.array([[0, 4]], np.float32)
+HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=2.0, intercept=0.0, normalize=False)
+PACKAGE: dict[MethodName, Any] = {
+    MethodName.gradcam: GradCAM,
+    MethodName.gradcam_plus_plus: GradCAMPlusPlus,
+    MethodName.xgradcam: XGradCAM,
+    MethodName.hirescam: HiResCAM,
+    MethodName.layercam: LayerCAM,
+}
+CLOSED_FORM = [name for name, method in METHODS.items() if not method.asks]
+NONE = [0.0, 0.0]
+
+
+def by_hand(pairs: Pairs, method: MethodName) -> Array:
+    return METHODS[method].run(pairs)
+
+
+@pytest.mark.parametrize(
+    ("method", "raises", "lowers"),
+    [
+        # D = 5, and the gradient at each place is 2 / 2 * (3/5, 0).
+        (MethodName.gradcam, [2.4, 1.2], NONE),
+        (MethodName.xgradcam, [2.4, 1.2], NONE),
+        (MethodName.hirescam, [2.4, 1.2], NONE),
+        (MethodName.layercam, [2.4, 1.2], NONE),
+        # S = 6: the first channel weighs 2 * 0.6^3 / (2 * 0.6^2 + 6 * 0.6^3) = 0.432 / 2.016 = 3 / 14.
+        (MethodName.gradcam_plus_plus, [6 / 7, 3 / 7], NONE),
+        # On the way g1 is 3 t, D = sqrt(9 t^2 + 16), and the gradient of the first channel 3 t / D: its mean over
+        # t = 1/16, 3/16 ... 15/16 is 0.33357.
+        (MethodName.integrated, [4 * 0.33357, 2 * 0.33357], NONE),
+        # Without the first channel D = 4: the log-odds lose 2 (5 - 4).
+        (MethodName.ablationcam, [8, 4], NONE),
+        # The places are (4, 0) and (2, 0): 1 and -1 along the first channel.
+        (MethodName.eigencam, [1, 0], [1, 0]),
+        # The places alone are sqrt(32) and sqrt(20) from the other picture, on average 5.0645.
+        (MethodName.local, [2 * 0.5924, 0], [0, 2 * 0.5924]),
+        # Of the second place the local match says nothing for the distance, so nothing is left of it.
+        (MethodName.ensemble, [4 * 0.33357, 0], NONE),
+    ],
+)
+def test_by_hand(method: MethodName, raises: list[float], lowers: list[float]) -> None:
+    found = by_hand(Pairs(HEAD, A1, A1.mean((2, 3)), G2), method)
+    np.testing.assert_allclose(found, [[[raises]], [[lowers]]], rtol=2e-4)
+
+
+def test_an_ablated_channel_counts_with_the_root_and_unit_length() -> None:
+    weight = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    head = Head(weight, np.full(5, 0.1, np.float32), 3.0, 0.0, normalize=True, shift=0.5)
+    activations = np.random.default_rng(1).random((1, 3, 2, 2), np.float32)
+    own, other = activations.mean((2, 3)), np.random.default_rng(2).random((1, 3), np.float32)
+
+    def log_odds(g: Array) -> float:
+        return float(3.0 * head.separation(head.embed(g), head.embed(other))[0])
+
+    losses = [log_odds(own) - log_odds(own * (np.arange(3) != channel)) for channel in range(3)]
+    expected = np.einsum("c,chw->hw", losses, activations[0])
+    raises, lowers = by_hand(Pairs(head, activations, own, other), MethodName.ablationcam)
+    np.testing.assert_allclose(raises[0] - lowers[0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", CLOSED_FORM)
+def test_dead_and_equal_pictures_have_finite_maps(method: MethodName) -> None:
+    dead = np.zeros((2, 2, 3, 3), np.float32)
+    pairs = Pairs(HEAD, dead, dead.mean((2, 3)), np.array([[0, 0], [1, 2]], np.float32))
+    with np.errstate(all="raise"):
+        found = by_hand(pairs, method)
+    assert found.shape == (2, 2, 3, 3)
+    assert not found.any()
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "local", "ensemble"])
+def test_equal_pictures_have_no_evidence(method: str) -> None:
+    """But for methods that ask what a change would do, as any change does something, or that ask for no pair."""
+    activations = np.random.default_rng(0).random((2, 2, 3, 3), np.float32)
+    g = activations.mean((2, 3))
+    assert not by_hand(Pairs(HEAD, activations, g, g), MethodName(method)).any()
+
+
+def test_the_ensemble_is_nowhere_more_than_what_it_is_made_of() -> None:
+    activations = np.random.default_rng(3).random((4, 2, 5, 5), np.float32)
+    pairs = Pairs(HEAD, activations, activations.mean((2, 3)), np.random.default_rng(4).random((4, 2), np.float32))
+    ensemble, *others = (by_hand(pairs, MethodName(name)) for name in ("ensemble", "integrated", "local"))
+    for other in others:
+        assert (
+            ensemble / others[0].max((0, 2, 3), keepdims=True) <= other / other.max((0, 2, 3), keepdims=True) + 1e-6
+        ).all()
+    assert ensemble.any()
+
+
+# --- methods that ask the network again
+
+
+class Tiny(nn.Module):
+    """Two filters: activations (N, 2, h / 2, w / 2) of pictures (N, 3, h, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.filters = nn.Conv2d(3, 2, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.filters(x) - 0.2)
+
+
+class TinyPair(nn.Module):
+    """A pair's log-odds against one other picture's descriptor, of pictures (N, 3, h, w)."""
+
+    def __init__(self, trunk: Tiny, other: Tensor) -> None:
+        super().__init__()
+        self.trunk, self.other = trunk, other
+
+    def forward(self, x: Tensor) -> Tensor:
+        log_odds: Tensor = HEAD.slope * torch.linalg.vector_norm(self.trunk(x).mean((2, 3)) - self.other, dim=1)
+        return log_odds[:, None]
+
+
+def small_pair() -> tuple[Tiny, Tensor, Pairs]:
+    trunk, x = Tiny(), torch.from_numpy(np.random.default_rng(6).random((1, 3, 8, 8), np.float32))
+    with torch.no_grad():
+        activations = trunk(x).numpy()
+
+    def describe(changed: Any) -> Any:
+        with torch.no_grad():
+            return trunk(torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2)).mean((2, 3)).numpy()
+
+    asked = Asked(list(x.permute(0, 2, 3, 1).numpy()), (0.0, 0.0, 0.0), describe)
+    return trunk, x, Pairs(HEAD, activations, activations.mean((2, 3)), np.array([[0.1, 0.9]], np.float32), asked)
+
+
+def test_score_cam_equals_the_public_package() -> None:
+    trunk, x, pairs = small_pair()
+    found = by_hand(pairs, MethodName.scorecam)
+    for sign, mine in zip((1, -1), found, strict=True):
+        network = TinyPair(trunk, torch.from_numpy(pairs.other))
+        expected = package_maps(ScoreCAM, network, trunk, x, lambda out, sign=sign: sign * out[0])
+        assert np.abs(scaled(mine) - scaled(np.maximum(expected, 0))).max() < 1e-4
+    assert found.any()
+
+
+def test_a_window_counts_for_what_it_changes() -> None:
+    bright = np.zeros((64, 64, 3), np.uint8)
+    bright[8:24, 40:56] = 255  # a white square in the upper right
+    asked = Asked([bright], (0.0, 0.0, 0.0), lambda some: np.array([[each[8:24, 40:56].mean(), 0] for each in some]))
+    pairs = Pairs(HEAD, A1, np.array([[255, 0]], np.float32), np.array([[300, 0]], np.float32), asked)
+    raises, lowers = by_hand(pairs, MethodName.sbsm)
+    assert raises.shape == (1, 32, 32)
+    assert not raises.any()  # hiding the square takes the pair further apart, so it speaks for similarity
+    row, column = np.unravel_index(lowers[0].argmax(), (32, 32))
+    assert 4 <= row < 12
+    assert 20 <= column < 28
+
+
+def test_who_asks_again_needs_the_pixels() -> None:
+    with pytest.raises(ValueError, match="pixels"):
+        by_hand(Pairs(HEAD, A1, A1.mean((2, 3)), G2), MethodName.sbsm)
+
+
+# --- against the public package on whole backbones
+
+
+@pytest.mark.parametrize("kind", ["paper", "unit"])
+@pytest.mark.parametrize("method", PACKAGE)
+def test_equals_the_public_package(method: MethodName, kind: str) -> None:
+    network, head = siamese("resnet18", kind)
+    activations, g = features("resnet18")
+    count = len(g) // 2
+    places = np.concatenate([np.arange(5), count + np.arange(5)])
+    found = by_hand(Pairs(head, activations[places], g[places], g[np.roll(places, 5)]), method)
+    stage = backbone("resnet18").get_submodule(BACKBONES["resnet18"][0])
+    for sign, mine in zip((1, -1), found, strict=True):
+        expected = package_maps(
+            PACKAGE[method],
+            Pair(network),
+            stage,
+            pictures("resnet18")[places],
+            lambda d, sign=sign: sign * torch.logit(d),
+        )
+        assert expected.max() > 0
+        assert np.abs(scaled(mine) - scaled(expected)).max() < 1e-4
+
+
+def test_ablation_equals_the_public_package() -> None:
+    """It divides by what it starts from, so that must be positive whichever way, and lets 0 be the least activation."""
+    trunk, x, pairs = small_pair()
+    assert pairs.activations.min() == 0
+    network = TinyPair(trunk, torch.from_numpy(pairs.other))
+    for sign, mine in zip((1, -1), by_hand(pairs, MethodName.ablationcam), strict=True):
+        expected = package_maps(AblationCAM, network, trunk, x, lambda out, sign=sign: 100 + sign * out[0])
+        assert np.abs(scaled(mine) - scaled(np.maximum(expected, 0))).max() < 1e-4
+
+
+def test_eigen_equals_the_public_package_up_to_its_sign() -> None:
+    trunk, x, pairs = small_pair()
+    network = TinyPair(trunk, torch.from_numpy(pairs.other))
+    expected = package_maps(EigenCAM, network, trunk, x, lambda out: out[0])
+    (mine,) = by_hand(pairs, MethodName.eigencam)[0]
+    differences = [np.abs(scaled(mine[None]) - scaled(sign * expected)).max() for sign in (1, -1)]
+    assert min(differences) < 1e-4
+
+
+def package_maps(method: Any, network: nn.Module, stage: nn.Module, x: Tensor, target: Any) -> NDArray[np.float32]:
+    """The package's maps of a target, before they are resized and stretched."""
+    kept: list[Array] = []
+
+    class Raw(method):  # type: ignore[misc]
+        def get_cam_image(self, *arguments: object) -> Array:
+            kept.append(super().get_cam_image(*arguments))
+            return kept[-1]
+
+    with Raw(network, [stage]) as cam:
+        cam(x, [target] * (len(x) // 2 or 1))
+    return kept[0]
+
+
+# --- over five hundred pairs of ordinary and odd pictures
+
+
+@cache
+def odd_pictures() -> list[Pixels]:
+    """Patterns, black, white and grey pictures, tiny ones, a copy and a near copy, at the size of the default model."""
+    patterns = [blocks(seed, 60 + 7 * seed, 60, cells=1 + seed) for seed in range(24)]
+    even = [np.full((40, 50, 3), value, np.uint8) for value in (0, 255, 128)]
+    tiny = [blocks(seed, width, height) for seed, (width, height) in enumerate([(1, 1), (2, 3), (1, 40), (5, 1)])]
+    near = patterns[3].copy()
+    near[0, 0] ^= 1
+    return [load(each, 224)[0] for each in (*patterns, *even, *tiny, patterns[5].copy(), near)]
+
+
+@cache
+def odd_features() -> Features:
+    return Comparer(find_bundle("default"), "cpu").activate(odd_pictures())
+
+
+def drawn_pairs(count: int, pictures: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of any two pictures, the first few of each with itself."""
+    first, second = np.random.default_rng(8).integers(0, pictures, (2, count))
+    first[:pictures] = second[:pictures] = np.arange(pictures)
+    return first, second
+
+
+def check_explained(sides: tuple[Pairs, Pairs], distances: NDArray[np.float64], method: MethodName) -> None:
+    for found in explain_pairs(sides, distances, method):
+        for heat in (found.query, found.hit):
+            for each in (heat.factual, heat.counterfactual):
+                assert np.isfinite(each).all()
+                assert each.min() >= 0
+            most = max(heat.factual.max(), heat.counterfactual.max())
+            assert most == pytest.approx(1.0) if heat.magnitude > 0 else most == 0
+            assert heat.magnitude == 0 if found.identical else heat.magnitude < np.inf
+
+
+@pytest.mark.parametrize("method", CLOSED_FORM)
+def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
+    head, features = find_bundle("default").head, odd_features()
+    first, second = drawn_pairs(500, len(features.descriptors))
+    u = head.embed(features.descriptors)
+    distances = head.distance(head.separation(u[first], u[second]))
+    for start in range(0, 500, 50):
+        one, other = first[start : start + 50], second[start : start + 50]
+        a, g = features.activations, features.descriptors
+        with np.errstate(invalid="raise", divide="raise"):
+            sides = Pairs(head, a[one], g[one], g[other]), Pairs(head, a[other], g[other], g[one])
+            check_explained(sides, distances[start : start + 50], method)
+
+
+@pytest.mark.parametrize("method", [MethodName.scorecam, MethodName.sbsm])
+def test_nor_by_a_method_that_asks_again(method: MethodName) -> None:
+    trunk, _, small = small_pair()
+    assert small.asked is not None
+    pixels = [np.asarray(Image.fromarray(each).resize((8, 8))) / np.float32(255) for each in odd_pictures()]
+    with torch.no_grad():
+        activations = trunk(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).numpy()
+    g = activations.mean((2, 3))
+    first, second = drawn_pairs(500, len(g))
+    eight_bits = [np.rint(255 * each).astype(np.uint8) for each in pixels]
+    sides = [
+        Pairs(HEAD, activations[one], g[one], g[other], replace(small.asked, pixels=[eight_bits[i] for i in one]))
+        for one, other in ((first, second), (second, first))
+    ]
+    with np.errstate(invalid="raise", divide="raise"):
+        check_explained((sides[0], sides[1]), HEAD.distance(HEAD.separation(g[first], g[second])), method)

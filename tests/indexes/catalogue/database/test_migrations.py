@@ -1,0 +1,218 @@
+"""Migrations: from a blank file and from the first schema, whole or not at all, never from a newer version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database import migrations
+from indexes.catalogue.database.migrations import MIGRATIONS, migrate, pending
+from indexes.catalogue.database.schema import Base
+from indexes.catalogue.database.sqlite import FILE_NAME, Database
+from indexes.catalogue.records import Counts
+from indexes.errors import StoreError
+from tests.support.unprivileged import require_binding_permissions, run_unprivileged
+
+_FIRST = [
+    "INSERT INTO roots VALUES (1, x'2F67')",
+    "INSERT INTO pictures VALUES (7, 1, x'2F672FFF', 10, 20, x'AA', 30, 40, 'cats', NULL, 1.5, NULL, 0)",
+    "INSERT INTO descriptors VALUES (7, 'f', x'003C0040')",
+    "INSERT INTO failures VALUES (x'2F6762', 'is empty')",
+    "INSERT INTO settings VALUES ('generation', '3')",
+]
+
+
+def _engine(file: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{file}")
+
+    def begin_by_hand(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(engine, "connect", begin_by_hand)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _applied(file: Path) -> list[str]:
+    with sqlite3.connect(file) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM migrations ORDER BY name")]
+
+
+def _tables(file: Path) -> set[str]:
+    with sqlite3.connect(file) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _first_schema(folder: Path) -> Path:
+    """A file as the first version left it, with a row in every table."""
+    engine = _engine(folder / FILE_NAME)
+    with engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("CREATE TABLE migrations (name VARCHAR PRIMARY KEY)")
+        MIGRATIONS[0][1](connection)
+        for statement in ("INSERT INTO migrations VALUES ('0001-first')", *_FIRST):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    return folder / FILE_NAME
+
+
+def test_a_blank_file_gets_every_migration(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    engine = _engine(file)
+    migrate(engine)
+    assert _applied(file) == [name for name, _ in MIGRATIONS]
+    with engine.connect() as connection:
+        assert pending(connection) == []
+
+
+def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    migrate(_engine(file))
+    before = file.read_bytes()
+    migrate(_engine(file))
+    assert file.read_bytes() == before
+
+
+def test_names_are_in_order_and_the_first_is_never_renamed() -> None:
+    names = [name for name, _ in MIGRATIONS]
+    assert names[0] == "0001-first"
+    assert names == sorted(set(names))
+
+
+def test_rows_of_the_first_schema_are_kept(tmp_path: Path) -> None:
+    _first_schema(tmp_path)
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.roots() == [b"/g"]
+    assert catalogue.generation == "3"
+    assert catalogue.failures() == [(b"/gb", "is empty")]
+    ((ids, vectors),) = catalogue.vectors("f")
+    assert (ids.tolist(), vectors.tolist()) == ([7], [[1.0, 2.0]])
+    (candidate,) = catalogue.candidates(ids)
+    assert (candidate.path, candidate.label, candidate.width, candidate.height) == (b"/g/\xff", "cats", 30, 40)
+
+
+def _break_after_a_change(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE pictures ADD COLUMN colour VARCHAR")
+    connection.exec_driver_sql("INSERT INTO roots (id, path) VALUES (9, x'2F39')")
+    connection.exec_driver_sql("THIS IS NO SQL")
+
+
+def test_a_failing_migration_rolls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _first_schema(tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-broken", _break_after_a_change)))
+    with pytest.raises(StoreError, match='cannot be used, as SQLite says: near "THIS": syntax error'):
+        Database(tmp_path)
+    assert "9999-broken" not in _applied(file)
+    with sqlite3.connect(file) as connection:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(pictures)")}
+        roots = connection.execute("SELECT count(*) FROM roots").fetchone()
+    assert "colour" not in columns
+    assert roots == (1,)
+
+
+def test_a_failing_first_migration_leaves_a_blank_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(connection: Connection) -> None:
+        MIGRATIONS[0][1](connection)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", (("0001-first", broken),))
+    with pytest.raises(RuntimeError, match="power cut"):
+        Database(tmp_path, create=True)
+    assert _tables(tmp_path / FILE_NAME) == set()
+
+
+def test_an_added_migration_is_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_column(connection: Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE pictures ADD COLUMN colour VARCHAR DEFAULT 'grey'")
+
+    file = _first_schema(tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-colour", add_column)))
+    for _ in range(2):
+        Database(tmp_path).close()
+    assert _applied(file)[-1] == "9999-colour"
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT id, colour FROM pictures").fetchall() == [(7, "grey")]
+
+
+def test_a_newer_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    file = _first_schema(tmp_path)
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO migrations VALUES ('9998-new'), ('9999-newest')")
+    with pytest.raises(StoreError) as raised:
+        Catalogue(tmp_path)
+    assert str(raised.value) == (
+        f"{file} was written by a newer version (its last change is 9999-newest): upgrade this program"
+    )
+
+
+def test_an_older_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    require_binding_permissions(tmp_path)
+    folder = tmp_path / "store"
+    folder.mkdir()
+    file = folder / FILE_NAME
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE migrations (name VARCHAR PRIMARY KEY)")
+    folder.chmod(0o500)
+    code = "import sys, pathlib, indexes.catalogue.catalogue as c\nc.Catalogue(pathlib.Path(sys.argv[1]))"
+    done = run_unprivileged(code, folder)
+    folder.chmod(0o700)
+    assert done.stderr.splitlines()[-1] == (
+        f"indexes.errors.StoreError: {file} is of an older version and cannot be written: allow writing there once"
+    )
+
+
+def _shape(file: Path) -> dict[str, Any]:
+    """Every table's columns, foreign keys and indexes, as SQLite itself understood them."""
+    with sqlite3.connect(file) as connection:
+
+        def rows(pragma: str, name: str) -> list[Any]:
+            return connection.execute(f"PRAGMA {pragma}('{name}')").fetchall()
+
+        return {
+            table: {
+                # (name, type, whether it may be empty, place in the primary key)
+                "columns": {(row[1], row[2], row[3] == 0 and row[5] == 0, row[5]) for row in rows("table_info", table)},
+                # (table, from, to, on update, on delete)
+                "foreign": {row[2:7] for row in rows("foreign_key_list", table)},
+                # (name where it was given one, unique, origin, columns)
+                "indexes": {
+                    (row[1] if row[3] == "c" else None, row[2], row[3], tuple(c[2] for c in rows("index_info", row[1])))
+                    for row in rows("index_list", table)
+                },
+            }
+            for table in _tables(file)
+        }
+
+
+def test_the_classes_equal_the_migrated_tables(tmp_path: Path) -> None:
+    migrate(_engine(tmp_path / "migrated"))
+    Base.metadata.create_all(_engine(tmp_path / "declared"))
+    shape = _shape(tmp_path / "migrated")
+    assert shape == _shape(tmp_path / "declared")
+    assert (None, 1, "u", ("path",)) in shape["pictures"]["indexes"]
+    assert ("pictures_by_hash", 0, "c", ("hash",)) in shape["pictures"]["indexes"]
+    assert shape["descriptors"]["foreign"] == {("pictures", "picture_id", "id", "NO ACTION", "CASCADE")}
+
+
+def test_the_pictures_of_the_first_schema_are_counted_and_their_index_is_followed(tmp_path: Path) -> None:
+    file = _first_schema(tmp_path)
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO roots VALUES (2, x'2F68')")
+        connection.execute(
+            "INSERT INTO pictures SELECT 8, 1, x'2F6738', size, mtime, hash, width, height, label, NULL, NULL, NULL, 1"
+            " FROM pictures"
+        )
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.counts() == [Counts(b"/g", 1, 1), Counts(b"/h", 0, 0)]
+    assert catalogue.count() == 1
+    catalogue.set_missing([7], True)
+    changes = catalogue.changes_since("3")
+    assert changes is not None
+    assert changes.touched.tolist() == [7]

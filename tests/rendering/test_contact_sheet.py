@@ -1,0 +1,105 @@
+"""Contact sheets: aligned rows, heat where the heatmap has it, any name and shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.rendering.contact_sheet import _Sheet, contact_sheet
+from retrieval.rendering.presentation import ALMOST_NONE, Shown, prepare
+from tests.support.hits import a_hit, explanation
+
+
+def test_the_contact_sheet_has_a_row_a_hit(shown: Shown) -> None:
+    one, two, three = (contact_sheet(replace(shown, hits=shown.hits[:count])) for count in (1, 2, 3))
+    assert one.width == two.width == three.width
+    assert three.height - two.height == two.height - one.height > 149  # the pictures' height in cells of 224
+    assert three.mode == "RGB"
+
+
+def test_the_sheet_s_heat_is_where_the_heatmap_has_it(picture: Path) -> None:
+    sheet = contact_sheet(prepare(picture, "q", [a_hit(1, picture, explanation())]))
+    colour = np.asarray(sheet.convert("HSV"))[220:, :, 1].astype(int)  # below legend and captions
+    warm_cell = colour[:, 276:500]  # the second column: the query's factual overlay
+    row, column = np.unravel_index(int(warm_cell.argmax()), warm_cell.shape)
+    assert 224 / 7 <= column < 2 * 224 / 7
+    assert row < warm_cell.shape[0] / 2
+
+
+def test_a_sheet_of_odd_names_and_shapes_can_be_drawn(tmp_path: Path) -> None:
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (9000, 2), "red").save(strip)
+    gone = tmp_path / ("\udcff\x1b Ü漢字 " + 60 * "long ")
+    hits = [
+        a_hit(1, strip, explanation(verdict="different")),
+        a_hit(2, gone, None, "cannot be explained: it does not exist " + 40 * "and so on "),
+        a_hit(3, gone, explanation()),
+        a_hit(4, strip, None),
+    ]
+    sheet = contact_sheet(prepare(strip, str(gone), hits))
+    assert sheet.width == contact_sheet(prepare(strip, "q", [])).width
+
+
+def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    text = _Sheet.text
+
+    def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
+        written.append(words)
+        return text(sheet, at, words, *arguments, **options)
+
+    monkeypatch.setattr(_Sheet, "text", noted)
+    hits = tuple(replace(shown.hits[0], rank=rank) for rank in range(1, 31))
+    twenty = contact_sheet(replace(shown, hits=hits[:20]))
+    assert not any("more" in words for words in written)
+    assert contact_sheet(replace(shown, hits=hits)).size == twenty.size
+    assert any("20 hits, most similar first, and 10 more" in words for words in written)
+
+
+def test_a_sheet_says_what_is_not_sure(shown: Shown, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    text, place = _Sheet.text, _Sheet.place
+
+    def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
+        written.append(words)
+        return text(sheet, at, words, *arguments, **options)
+
+    def placed(sheet: _Sheet, box: tuple[int, int, int, int], words: str) -> None:
+        written.append(words)
+        place(sheet, box, words)
+
+    monkeypatch.setattr(_Sheet, "text", noted)
+    monkeypatch.setattr(_Sheet, "place", placed)
+    hits = [a_hit(1, picture, explanation(0.001))]
+    sure, unsure = (contact_sheet(prepare(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
+    assert sum("confidently similar" in words for words in written) == 1
+    assert unsure.height > sure.height
+    assert written.count(ALMOST_NONE) == 4
+
+
+def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet, measured = _Sheet(100, 100), 0
+    measure = sheet.measure
+
+    def counted(text: str, size: int) -> int:
+        nonlocal measured
+        measured += 1
+        return measure(text, size)
+
+    monkeypatch.setattr(sheet, "measure", counted)
+    text = "".join(chr(65 + place % 26) for place in range(4000))
+    cut = sheet._cut(text, 15, 300)
+    assert measured < 20
+    head, tail = cut.split("…")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert len(head) - len(tail) in (0, 1)
+    longer = f"{head}{text[len(head)]}…{tail}" if len(head) == len(tail) else f"{head}…{text[-len(tail) - 1]}{tail}"
+    assert measure(cut, 15) <= 300 < measure(longer, 15)
+    assert sheet._cut("short", 15, 300) == "short"
+    assert sheet._cut("short", 15, 1) == "…"

@@ -1,0 +1,151 @@
+"""Verifications and correspondences as people and machines are told of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from retrieval.commands.output.query_table import hits_table, pair_lines
+from retrieval.commands.output.results_json import pair_json
+from retrieval.common.settings import How, MethodName
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.explain.verification import Support
+from retrieval.model.bundle import Bundle
+from retrieval.model.encoder import Comparer
+from retrieval.rendering.hits_page import page
+from retrieval.rendering.output_files import write_overlays, write_pair
+from retrieval.rendering.presentation import PairFiles, Shown, prepare
+from retrieval.rendering.verification_text import rows, told
+from tests.support.command import answer, retrieve
+from tests.support.generated import blocks
+from tests.support.hits import a_hit, correspondence, explanation, verification
+from tests.support.store import Indexed
+
+
+@pytest.fixture
+def checked() -> Explanation:
+    return replace(explanation(), verification=verification(), correspondence=correspondence())
+
+
+@pytest.fixture
+def both(picture: Path, checked: Explanation) -> Shown:
+    """A query with a hit that was checked and matched, and one that was not."""
+    return prepare(picture, "query.png", [a_hit(1, picture, checked), a_hit(2, picture, explanation())])
+
+
+@pytest.mark.parametrize(
+    ("factual", "counterfactual", "support"),
+    [(True, True, Support.faithful), (True, False, Support.weak), (False, False, Support.not_supported)],
+)
+def test_the_verdict_on_heatmaps_is_a_sentence(factual: bool, counterfactual: bool, support: Support) -> None:
+    assert told(verification(factual, counterfactual)).startswith(f"Heatmaps {support}: ")
+
+
+def test_each_region_has_a_row() -> None:
+    found = rows(verification(counterfactual=False), ("A", "B"))
+    assert found[0] == ("A, most factual fifth", "30.0 %", "60.0 %", "yes")
+    assert found[3] == ("B, most counterfactual fifth", "90.0 %", "60.0 %", "no")
+
+
+def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
+    both: Shown, picture: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    written = write_overlays(both, folder)
+    assert written[1].matches == folder / "hit-01-correspondences.png"
+    assert written[2].matches is None
+    with Image.open(folder / "hit-01-correspondences.png") as drawn:
+        assert len(np.unique(np.asarray(drawn.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+    write_overlays(prepare(picture, "query.png", [a_hit(1, picture, explanation())]), folder)
+    assert not (folder / "hit-01-correspondences.png").exists()
+    assert write_pair(picture, picture, both.hits[0].explanation or explanation(), folder).matches is not None
+    assert (folder / "correspondences.png").exists()
+    write_pair(picture, picture, explanation(), folder)
+    assert not (folder / "correspondences.png").exists()
+
+
+def test_the_page_shows_checks_and_matches_of_those_that_have_them(both: Shown) -> None:
+    html = page([both])
+    assert html.count('<details class="checked">') == html.count('class="matches"') == 1
+    assert "Heatmaps faithful" in html
+    assert "<td>30.0 %</td><td>60.0 %</td><td>yes</td>" in html
+    assert "<script" not in html
+
+
+def test_the_terminal_has_a_column_only_where_something_was_checked(picture: Path, checked: Explanation) -> None:
+    def printed(*hits: Explanation) -> str:
+        console = Console(width=160, record=True)
+        console.print(hits_table("query", [a_hit(rank, picture, hit) for rank, hit in enumerate(hits, 1)]))
+        return console.export_text()
+
+    assert "faithful" in printed(checked, explanation())
+    assert "heatmaps" not in printed(explanation())
+
+
+def test_a_pair_is_told_with_its_regions(checked: Explanation) -> None:
+    console = Console(width=120, record=True)
+    console.print(pair_lines(checked, Path("why")))
+    said = console.export_text()
+    assert "correspondences: why/correspondences.png" in said
+    assert "A, most factual fifth" in said
+
+
+def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
+    files = PairFiles(None, None, Path("c.png"))
+    found = json.loads(json.dumps(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
+    assert found["method"] == "ensemble"
+    assert found["verification"]["support"] == "faithful"
+    assert found["verification"]["hit"]["counterfactual"]["as_claimed"] is True
+    assert len(found["verification"]["query"]["factual"]["random"]) == 8
+    assert found["correspondence"]["picture"] == "c.png"
+    assert found["correspondence"]["matches"][1] == {"number": 2, "share": 0.1, "query": [[1, 1]], "hit": [[0, 1]]}
+    assert np.array(found["correspondence"]["table"]).shape == (49, 49)
+
+
+def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> None:
+    comparer = Comparer(tiny_bundle, "cpu")
+    pictures = [comparer.pixels(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
+    same, other = PairExplainer(comparer, comparer.bundle.head).explain_known(
+        pictures, np.array([0.1, 0.6]), How(verify=True, correspond=True)
+    )
+    assert same.identical
+    assert same.verification is None
+    assert same.correspondence is None
+    assert other.verification is not None
+    assert other.correspondence is not None
+    u = tiny_bundle.head.embed(comparer.activate(pictures).descriptors)
+    assert other.correspondence.table.sum() == pytest.approx(float(u[0] @ u[2]), rel=1e-3)
+    (plain,) = PairExplainer(comparer, comparer.bundle.head).explain_known(
+        pictures[::2], np.array([0.6]), How(MethodName.gradcam)
+    )
+    assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
+
+
+def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
+    comparer = Comparer(tiny_bundle, "cpu")
+    found = PairExplainer(comparer, comparer.bundle.head).explain(
+        blocks(1, 300, 300), blocks(2, 300, 300), How(size=320)
+    )
+    assert found.query.factual.shape == (10, 10)
+    assert comparer.at(320) is comparer.at(320)
+    assert comparer.at(224) is comparer.at(None) is comparer
+
+
+def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:
+    asked = ["--verify", "--correspond", "--method", "gradcam"]
+    found = answer("query", indexed.picture, "--store", indexed.store, "--top", "3", "--out", tmp_path, *asked)
+    checked = [hit["explanation"]["verification"] for hit in found["hits"]]
+    assert checked[0] is None  # the picture itself
+    assert {each["support"] for each in checked[1:]} <= set(Support)
+    assert Path(found["hits"][1]["explanation"]["correspondence"]["picture"]).exists()
+    pair = indexed.gallery / "boats" / "1.png"
+    done = retrieve("explain", indexed.picture, pair, "--out", tmp_path / "why", *asked)
+    assert "most factual fifth" in done.stdout.decode()
+    assert retrieve("query", indexed.picture, "--method", "none").returncode == 2

@@ -1,0 +1,45 @@
+"""Whatever the OpenAPI document allows, and much that it does not, gets an answer that it describes; none is a 5xx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.support.served import served
+from tests.support.store import Indexed
+
+HEALTH = list(HealthCheck)  # how fast cases are drawn is not what is tested
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def address(indexed: Indexed) -> Iterator[str]:
+    with served(indexed.store) as address:
+        yield address.rstrip("/")
+
+
+def test_no_request_breaks_the_server(address: str) -> None:
+    document = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    operations = [found.ok() for found in document.get_all_operations() if isinstance(found, Ok)]
+    assert len(operations) > 12
+    for operation in operations:
+        right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+
+        @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
+        @given(case=right | wrong)
+        def asked(case: Case[Any]) -> None:
+            case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
+
+        asked()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.common.errors import RetrievalError
+from retrieval.server.config import Terms, is_loopback
+from retrieval.server.middleware.security import COOKIE
+from tests.support.command import PROJECT
+from tests.support.served import HERE, client_of
+from tests.support.store import Indexed
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def client(indexed: Indexed) -> Any:
+    with client_of(indexed.store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def locked(indexed: Indexed) -> Any:
+    terms = Terms(host="0.0.0.0", token=TOKEN, hosts=("photos.example",))
+    with client_of(indexed.store, terms, "http://192.0.2.7:8000") as client:
+        yield client
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
+def test_another_name_is_not_answered(client: TestClient, host: str) -> None:
+    answer = client.get("/api/status", headers={"host": host})
+    assert answer.status_code == 421
+    assert "--allow-host" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000"])
+def test_the_names_of_this_machine_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/api/status", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://["},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_of_another_site_is_not_answered(client: TestClient, method: str, headers: Mapping[str, str]) -> None:
+    assert client.request(method, "/api/status", headers=headers).status_code == 403
+
+
+def test_a_link_from_another_site_may_be_followed(client: TestClient) -> None:
+    follow = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/?picture=1", headers=follow).status_code == 200
+    assert client.post("/api/index", headers=follow).status_code == 403
+    own = {"origin": HERE, "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
+    assert client.get("/api/status", headers=own).status_code == 200
+
+
+def test_no_other_site_may_put_an_answer_into_its_page(client: TestClient) -> None:
+    framed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    assert client.get("/", headers=framed).status_code == 403
+    link = framed | {"sec-fetch-dest": "document"}
+    assert client.get("/", headers=link).status_code == 200
+    assert client.get("/api/export?picture=1", headers=link).status_code == 403
+
+
+@pytest.mark.parametrize("terms", [{"host": "0.0.0.0"}, {"hosts": ("a.example",)}, {"token": "a b"}, {"token": ""}])
+def test_others_are_never_served_without_a_token(terms: dict[str, Any]) -> None:
+    with pytest.raises(RetrievalError, match="token"):
+        Terms(**terms)
+
+
+def test_no_other_site_is_let_in_unless_asked(client: TestClient, indexed: Indexed) -> None:
+    assert not any(name.startswith("access-control") for name in client.get("/api/status").headers)
+    origin = "https://photos.example"
+    with client_of(indexed.store, Terms(origins=(origin,))) as open_:
+        answer = open_.get("/api/status", headers={"origin": origin, "sec-fetch-site": "cross-site"})
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert open_.get("/api/status", headers={"origin": "https://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/static/main.js", "/docs", "/api/status", "/nothing", "/api/pictures/1/image"])
+def test_every_answer_says_what_a_browser_may_do(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/static/main.js", "/docs", "/openapi.json", "/metrics"])
+def test_without_the_token_nothing_is_told(locked: TestClient, path: str) -> None:
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}, {"cookie": f"{COOKIE}=wrong"}):
+        answer = locked.get(path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert list(answer.json()) == ["error"]
+    assert locked.get(f"{path}?token=wrong").status_code == 401
+    assert locked.get(f"{path}?token=").status_code == 401
+
+
+def test_the_token_is_taken_as_a_header_and_from_the_address_into_a_cookie(locked: TestClient) -> None:
+    assert locked.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    welcome = locked.get(f"/?picture=3&token={TOKEN}&view=factual")
+    assert welcome.status_code == 303
+    assert welcome.headers["location"] == "/?picture=3&view=factual"
+    cookie = welcome.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert locked.get("/api/status").status_code == 200  # the client keeps the cookie
+    locked.cookies.clear()
+    assert locked.get(f"{locked.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
+    locked.cookies.clear()
+    address = f"{locked.base_url}/%09/evil.example?token={TOKEN}"
+    assert locked.get(address).headers["location"] == "/%09/evil.example"
+
+
+def test_health_needs_no_token(locked: TestClient) -> None:
+    locked.cookies.clear()
+    assert locked.get("/health").json() == {"status": "ok"}
+
+
+def test_with_a_token_any_address_of_the_machine_will_do_but_no_other_name(locked: TestClient) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    for host, status in (("10.1.2.3", 200), ("photos.example:80", 200), ("evil.example", 421)):
+        assert locked.get("/api/status", headers=headers | {"host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "192.168.0.1", "::", "example.org")),
+    ],
+)
+def test_what_only_this_machine_can_reach(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_the_page_needs_no_other_server() -> None:
+    static = PROJECT / "retrieval" / "server" / "static"
+    for file in static.iterdir():
+        text = file.read_text("utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert "http://" not in text
+        assert "https://" not in text
+        assert "innerHTML" not in text

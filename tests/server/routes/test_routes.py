@@ -1,0 +1,400 @@
+"""The API by what it answers: the engine's own hits, and one sentence for whatever cannot be used."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from retrieval.common.settings import How, MethodName
+from retrieval.engine import Engine
+from retrieval.server.config import Terms
+from tests.support.generated import CLASSES, blocks
+from tests.support.html_checker import Checker
+from tests.support.served import client_of, lines_of
+from tests.support.store import Indexed
+
+
+@pytest.fixture(scope="module")
+def client(indexed: Indexed) -> Iterator[TestClient]:
+    with client_of(indexed.store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def engine(indexed: Indexed) -> Iterator[Engine]:
+    engine = Engine.open(indexed.store)
+    yield engine
+    engine.close()
+
+
+def sentence(answer: Any, status: int) -> str:
+    """The error of an answer, which must be one sentence."""
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    said = answer.json()["error"]
+    assert isinstance(said, str)
+    assert "\n" not in said
+    assert "Traceback" not in said
+    return said
+
+
+def by_name(client: TestClient, **wanted: Any) -> dict[str, dict[str, Any]]:
+    pictures = client.get("/api/pictures", params=wanted).json()["pictures"]
+    return {f"{each['label']}/{each['name']}": each for each in pictures}
+
+
+# Asking
+
+
+def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
+    client: TestClient, engine: Engine, indexed: Indexed
+) -> None:
+    found = client.post("/api/query?top=3&correspond=true&verify=true", content=indexed.picture.read_bytes()).json()
+    wanted = engine.query(indexed.picture, top=3, how=How(verify=True, correspond=True))
+    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in wanted]
+    for told, hit, explained in zip(found["hits"], wanted, found["explanations"], strict=True):
+        assert told["similarity"] == hit.similarity
+        assert (told["rank"], told["index_rank"], told["verdict"]) == (hit.rank, hit.index_rank, hit.verdict)
+        assert told["picture"]["label"] == hit.label
+        assert hit.explanation is not None
+        assert explained["rank"] == hit.rank
+        assert explained["identical"] == hit.explanation.identical
+        for side in ("query", "hit"):
+            maps = getattr(hit.explanation, side)
+            np.testing.assert_allclose(explained[side]["factual"], maps.factual, atol=2e-3)
+            np.testing.assert_allclose(explained[side]["counterfactual"], maps.counterfactual, atol=2e-3)
+        if not hit.explanation.identical:
+            assert np.shape(explained["matches"]["table"]) == (49, 49)
+            assert len(explained["verification"]["rows"]) == 4
+    assert found["seconds"].keys() == {"hits", "total"}
+
+
+def test_a_link_to_an_upload_answers_the_same(client: TestClient, indexed: Indexed) -> None:
+    found = client.post("/api/query?explain=false", content=indexed.picture.read_bytes()).json()
+    again = client.get("/api/query", params={"upload": found["query"]["upload"], "explain": False}).json()
+    assert again["hits"] == found["hits"]
+    assert again["explanations"] == []
+    image = client.get("/" + found["query"]["image"])
+    assert Image.open(io.BytesIO(image.content)).format == "JPEG"
+
+
+def test_an_indexed_picture_is_no_hit_of_itself(client: TestClient, engine: Engine, indexed: Indexed) -> None:
+    own = by_name(client)[f"{CLASSES[0]}/0.png"]
+    found = client.get("/api/query", params={"picture": own["id"], "top": 4, "explain": False}).json()
+    wanted = engine.query(indexed.picture, top=5, explain=False)
+    assert own["id"] == wanted[0].id
+    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in wanted[1:]]
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
+    assert found["query"] == own
+
+
+def test_a_stream_has_the_hits_first_then_each_explanation_then_the_end(client: TestClient, indexed: Indexed) -> None:
+    path = "/api/query?top=6&stream=true"
+    answer = client.post(path, content=indexed.picture.read_bytes())
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    lines = lines_of(answer.text)
+    assert [line["type"] for line in lines] == ["hits", *["explanation"] * 6, "end"]
+    assert [line["rank"] for line in lines[1:-1]] == [1, 2, 3, 4, 5, 6]
+    whole = client.post(path.replace("stream=true", ""), content=indexed.picture.read_bytes()).json()
+    assert whole["explanations"] == lines[1:-1]
+    assert whole["hits"] == lines[0]["hits"]
+
+
+def test_filters_leave_what_they_say(client: TestClient, indexed: Indexed) -> None:
+    def labels(**wanted: Any) -> set[str]:
+        found = client.post("/api/query", params={"explain": False, **wanted}, content=indexed.picture.read_bytes())
+        return {hit["picture"]["label"] for hit in found.json()["hits"]}
+
+    assert labels(label="boats") == {"boats"}
+    assert labels(folder=str(indexed.gallery / "cats")) == {"cats"}
+    assert labels(folder=str(indexed.gallery)) >= {*CLASSES, "odd"}
+    assert labels(since="1990") == set()
+    similar = client.post("/api/query?explain=false&min_similarity=0.9", content=indexed.picture.read_bytes()).json()
+    assert similar["hits"]
+    assert all(hit["similarity"] >= 0.9 for hit in similar["hits"])
+
+
+def test_no_confident_hit_is_said(client: TestClient) -> None:
+    strange = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)).save(strange, "PNG")
+    found = client.post("/api/query?explain=false&confidence=1", content=strange.getvalue()).json()
+    assert found["confident"] is False
+    assert found["doubt"].startswith("Nothing in this gallery is confidently similar")
+
+
+def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, indexed: Indexed) -> None:
+    pictures = by_name(client)
+    a, b = pictures[f"{CLASSES[0]}/0.png"], pictures[f"{CLASSES[1]}/1.png"]
+    for method in ("gradcam", "local"):
+        params = {"picture": a["id"], "hit": b["id"], "method": method}
+        found = client.get("/api/explain", params=params).json()
+        wanted = engine.explain(indexed.picture, indexed.gallery / CLASSES[1] / "1.png", How(MethodName(method)))
+        assert found["method"] == method
+        assert np.shape(found["hit"]["factual"]) == (7, 7)
+        assert found["distance"] == pytest.approx(wanted.distance, abs=1e-6)
+        np.testing.assert_allclose(found["hit"]["factual"], wanted.hit.factual, atol=5e-3)
+
+
+def test_a_result_is_exported_as_a_page_that_is_whole_in_itself(client: TestClient, indexed: Indexed) -> None:
+    name = client.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
+    answer = client.get("/api/export", params={"upload": name, "top": 2, "verify": True})
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "article" in Checker(answer.text).tags
+    assert "default-src 'none'" in answer.text
+    assert answer.text.count("<article>") == 2
+    assert "<script" not in answer.text
+
+
+# Looking
+
+
+def test_the_gallery_is_looked_through_in_parts(client: TestClient) -> None:
+    whole = client.get("/api/pictures?most=200").json()
+    assert whole["next"] is None
+    assert whole["total"] == len(whole["pictures"])
+    parts, after = [], ""
+    while after is not None:
+        part = client.get("/api/pictures", params={"most": 5, "after": after}).json()
+        parts += part["pictures"]
+        after = part["next"]
+    assert parts == whole["pictures"]
+
+
+def test_odd_names_are_told_in_plain_letters(client: TestClient, indexed: Indexed) -> None:
+    odd = client.get("/api/pictures", params={"label": "odd"}).json()["pictures"]
+    assert {each["name"] for each in odd} >= {"caf\\xe9 \\xff.png", "two\\x0alines.png", "[red]<b>&.png"}
+    for each in odd:
+        assert client.get("/" + each["image"]).status_code == 200
+        hits = client.get("/api/query", params={"picture": each["id"], "top": 2})
+        assert hits.status_code == 200
+        assert client.get("/api/export", params={"picture": each["id"], "top": 1}).text.count("<b>&.png") == 0
+
+
+def test_pictures_are_sent_small_and_kept_by_the_browser(client: TestClient, indexed: Indexed) -> None:
+    picture = by_name(client)[f"{CLASSES[0]}/0.png"]
+    assert (picture["width"], picture["height"]) == (160, 100)
+    answer = client.get("/" + picture["image"] + "&side=224")
+    assert Image.open(io.BytesIO(answer.content)).size == (224, 140)
+    assert "immutable" in answer.headers["cache-control"]
+    assert client.get(f"/api/pictures/{picture['id']}/image?side=10000").status_code == 422
+    assert client.get(f"/api/pictures/{picture['id']}").json() == picture
+
+
+def test_a_picture_is_kept_by_the_browser_only_as_the_version_that_it_is(client: TestClient) -> None:
+    for query in ("", "?version=0123456789abcdef", "?side=1024"):
+        assert client.get(f"/api/pictures/2/image{query}").headers["cache-control"] == "no-store"
+
+
+def test_near_duplicates_of_a_hit_do_not_take_the_places_of_others(indexed: Indexed, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    for number in range(30):  # more of one than are looked through at once
+        Image.fromarray(blocks(0)).save(gallery / f"burst-{number:02}.png", compress_level=number % 10)
+    for number in range(1, 5):
+        Image.fromarray(blocks(number)).save(gallery / f"other-{number}.png")
+    engine = Engine.create(tmp_path / "store")
+    engine.index(gallery)
+    engine.close()
+    with client_of(tmp_path / "store") as client:
+        asked = (gallery / "burst-00.png").read_bytes()
+        hits = client.post("/api/query?top=4&collapse=true&explain=false", content=asked).json()["hits"]
+    assert len(hits) > 1
+    assert len(hits[0]["copies"]) >= 29
+    assert sum(1 + len(hit["copies"]) for hit in hits) == 34  # each is there, as a hit or under one
+
+
+def test_status_tells_what_the_store_holds(client: TestClient, indexed: Indexed) -> None:
+    status = client.get("/api/status").json()
+    assert set(status["labels"]) >= {*CLASSES, "odd"}
+    assert status["galleries"][0]["folder"] == str(indexed.gallery)
+    assert status["failed"] == 2
+    assert status["indexing"] is None
+    assert set(client.get("/api/folders").json()) >= {str(indexed.gallery / name) for name in (*CLASSES, "odd")}
+
+
+def test_metrics_are_counted_by_route(client: TestClient) -> None:
+    client.get("/api/pictures/1/image")
+    client.get("/no-such-thing")
+    told = client.get("/metrics").text
+    assert 'retrieve_requests_total{method="GET",route="/api/pictures/{picture}/image",status="200"}' in told
+    assert "no-such-thing" not in told
+    assert "retrieve_pictures 16.0" in told
+    assert "retrieve_requests_in_work 0.0" in told
+
+
+def test_the_documentation_comes_from_this_machine(client: TestClient) -> None:
+    assert "swagger/swagger-ui-bundle.js" in client.get("/docs").text
+    for path in ("/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css", "/static/docs.js", "/favicon.ico"):
+        assert client.get(path).status_code == 200
+    document = client.get("/openapi.json").json()
+    assert {"/api/query", "/api/explain", "/api/pictures", "/health", "/metrics"} <= document["paths"].keys()
+    assert all(verb["responses"]["422"] for path in document["paths"].values() for verb in path.values())
+
+
+def test_a_store_is_brought_up_to_date_from_the_page(indexed: Indexed, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    Image.fromarray(blocks(1)).save(gallery / "a.png")
+    engine = Engine.create(tmp_path / "store")
+    engine.index(gallery)
+    engine.close()
+    with client_of(tmp_path / "store") as client:
+        Image.fromarray(blocks(2)).save(gallery / "b.png")
+        assert client.get("/api/status").json()["pictures"] == 1
+        assert client.post("/api/index").status_code == 202
+        waited = time.monotonic() + 60
+        while client.get("/api/status").json()["indexing"] is not None:
+            assert time.monotonic() < waited
+            time.sleep(0.05)
+        assert client.get("/api/status").json()["pictures"] == 2
+        query = client.post("/api/query?explain=false", content=(gallery / "b.png").read_bytes()).json()
+        assert query["hits"][0]["picture"]["name"] == "b.png"
+        os.unlink(gallery / "a.png")
+        hits = client.post("/api/query?explain=false", content=(gallery / "b.png").read_bytes()).json()["hits"]
+        assert [hit["picture"]["name"] for hit in hits] == ["b.png"]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/swagger/../../../../../../etc/passwd",
+        "/api/pictures/..%2f..%2fetc%2fpasswd/image",
+        "/api/uploads/..%2f..%2fetc%2fpasswd/image",
+        "/api/uploads/" + "0" * 64 + "/image",
+        "/api/pictures/999999/image",
+        "/api/pictures/0/image",
+        "/api/pictures/99999999999999999999/image",
+        "/no-such-thing",
+    ],
+)
+def test_no_path_leads_to_a_file(client: TestClient, path: str) -> None:
+    answer = client.get(f"{client.base_url}{path}")
+    assert answer.status_code in (404, 422)
+    assert "root:" not in answer.text
+    assert "import" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no picture came"),
+        (b"no picture", "not a picture in a known format"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 50, "not a picture"),
+    ],
+)
+def test_what_is_no_picture_is_told_in_one_sentence(client: TestClient, content: bytes, said: str) -> None:
+    answer = client.post("/api/query", content=content)
+    assert said in sentence(answer, 422 if content else 400)
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG whose header says so many pixels."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in (header, *chunks, (b"IEND", b""))
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_huge_pixels_are_refused_before_they_are_decoded(client: TestClient) -> None:
+    bomb = png(60_000, 60_000, (b"IDAT", zlib.compress(bytes(1000))))
+    assert "megapixels" in sentence(client.post("/api/query", content=bomb), 422)
+
+
+def test_what_unpacks_to_much_more_is_refused(client: TestClient) -> None:
+    zeros = zlib.compress(bytes(50_000_000))
+    text = png(10, 10, (b"zTXt", b"Comment\0\0" + zeros), (b"IDAT", zlib.compress(bytes(10 * 31))))
+    answer = client.post("/api/query?explain=false", content=text)
+    assert answer.status_code in (200, 422)  # the text is passed over, or the picture refused; not unpacked at length
+    packed = client.post("/api/query", content=zeros, headers={"content-encoding": "deflate"})
+    assert "compressed" in sentence(packed, 415)
+
+
+def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
+    with client_of(indexed.store, Terms(max_upload=1000)) as client:
+        assert "--max-upload" in sentence(client.post("/api/query", content=bytes(1001)), 413)
+        assert "--max-upload" in sentence(client.post("/api/uploads", content=iter([bytes(600)] * 2)), 413)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "picture or upload"),
+        ("picture=1&upload=" + "0" * 64, "picture or upload"),
+        ("picture=999999", "no picture 999999"),
+        ("picture=x", "picture"),
+        ("picture=1&top=0", "top"),
+        ("picture=1&top=101", "top"),
+        ("picture=1&since=yesterday", "no date"),
+        ("picture=1&folder=/etc", "no folder of the gallery"),
+        ("picture=1&method=magic", "method"),
+        ("picture=1&nonsense=1", "nonsense"),
+        ("picture=1&detail=448", "/api/explain"),
+        ("picture=1&detail=447&explain=false", "detail"),
+        ("picture=1&method=scorecam", "/api/explain"),
+        ("picture=1&verify=true&top=25", "/api/explain"),
+        ("upload=" + "0" * 64, "no longer kept"),
+    ],
+)
+def test_a_wrong_question_is_told_in_one_sentence(client: TestClient, query: str, said: str) -> None:
+    answer = client.get(f"/api/query?{query}")
+    assert said in sentence(answer, 404 if "no picture" in said or "no longer" in said else 422)
+
+
+def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
+    with client_of(indexed.store, Terms(queue=0)) as client:
+        answer = client.post("/api/query", content=indexed.picture.read_bytes())
+        assert "ask again" in sentence(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/api/status").status_code == 200
+
+
+def test_a_place_in_the_queue_is_given_back_whatever_happens(indexed: Indexed) -> None:
+    with client_of(indexed.store, Terms(queue=1)) as client:
+        for content in (b"no picture", indexed.picture.read_bytes(), b"", indexed.picture.read_bytes()):
+            answer = client.post("/api/query?top=2&stream=true", content=content)
+            assert answer.status_code != 503
+        assert "retrieve_requests_in_work 0.0" in client.get("/metrics").text
+
+
+def test_a_hit_whose_file_is_broken_now_is_told(indexed: Indexed, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    for number in range(3):
+        Image.fromarray(blocks(number)).save(gallery / f"{number}.png")
+    engine = Engine.create(tmp_path / "store")
+    engine.index(gallery)
+    engine.close()
+    asked = (gallery / "0.png").read_bytes()
+    (gallery / "1.png").write_bytes(b"broken")
+    with client_of(tmp_path / "store") as client:
+        found = client.post("/api/query", content=asked).json()
+        kinds = {hit["picture"]["name"]: each for hit, each in zip(found["hits"], found["explanations"], strict=True)}
+        assert kinds["1.png"]["type"] == "unexplained"
+        assert "not a picture" in kinds["1.png"]["error"]
+        assert kinds["2.png"]["type"] == "explanation"
+        broken = next(hit["picture"] for hit in found["hits"] if hit["picture"]["name"] == "1.png")
+        assert "not a picture" in sentence(client.get("/" + broken["image"]), 422)
+        assert client.get("/api/export", params={"picture": found["hits"][0]["picture"]["id"]}).status_code == 200
+        told = client.get("/api/query", params={"picture": broken["id"]}).json()
+        assert {each["type"] for each in told["explanations"]} == {"unexplained"}

@@ -1,0 +1,430 @@
+"""Galleries on an object store: indexed, known again, changed, and asked, as folders are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from indexes.catalogue.catalogue import Catalogue
+from retrieval.commands.query import _source
+from retrieval.common.errors import GalleryError
+from retrieval.engine import Engine
+from retrieval.model.bundle import Bundle
+from retrieval.sources.files import open_file
+from retrieval.sources.location import located
+from tests.support.galleries import png, rows, tar_of
+from tests.support.generated import blocks
+from tests.support.objects import Objects
+
+
+@pytest.fixture
+def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    yield engine
+    engine.close()
+
+
+def gets(objects: Objects, ending: str = "") -> list[str]:
+    """The objects that were read since this was asked last."""
+    found = [path for method, path in objects.asked if method == "GET" and "list-type" not in path]
+    objects.asked.clear()
+    return [path for path in found if path.partition("?")[0].endswith(ending)]
+
+
+ODD = ("k e y+1.png", "#half?.png", "50%.png", "ü/日本 é.png", "a%20b.png", "[red]'\"&.png")
+
+
+def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tmp_path: Path) -> None:
+    keys = ("b/2.png", "b/1.png", "a.png", "b.png", "b-c/1.png", *ODD)
+    for number, key in enumerate(keys):
+        objects.put(f"g/{key}", png(number))
+        (tmp_path / "g" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "g" / key).write_bytes(png(number))
+    for passed in ("g/notes.md", "g/.hidden/1.png", "g/.1.png", "g/hit-01-query-factual.jpg", "gg/1.png"):
+        objects.put(passed, b"x")
+    report = engine.index(f"{objects.address}/g/")
+    assert (report.added, report.embedded, report.failed, report.passed_over) == (len(keys), len(keys), 0, {".md": 1})
+    found = rows(engine)
+    engine.index(tmp_path / "g")
+    local = {path: label for path, label in rows(engine).items() if path.startswith("/")}
+    assert found == {path.replace(str(tmp_path), objects.address): label for path, label in local.items()}
+    assert engine.catalogue.roots() == [os.fsencode(tmp_path / "g"), os.fsencode(f"{objects.address}/g")]
+
+
+def test_only_what_changed_is_read(engine: Engine, objects: Objects) -> None:
+    for number in range(6):
+        objects.put(f"g/{number}.png", png(number))
+    engine.index(f"{objects.address}/g")
+    assert len(gets(objects)) == 6
+    report = engine.index()
+    assert (report.unchanged, report.added, gets(objects)) == (6, 0, [])
+    objects.put("g/1.png", png(100))
+    objects.put("g/7.png", png(3))  # a copy
+    objects.delete("g/2.png")
+    gets(objects)
+    report = engine.index()
+    assert (report.added, report.embedded, report.reused, report.missing, report.unchanged) == (2, 1, 1, 1, 4)
+    assert sorted(path.rpartition("/")[2] for path in gets(objects)) == ["1.png", "7.png"]
+    objects.put("g/2.png", png(2))
+    assert engine.index().reused == 1
+
+
+def test_a_broken_object_fails_itself(engine: Engine, objects: Objects) -> None:
+    objects.put("g/good.png", png(1))
+    objects.put("g/empty.png", b"")
+    objects.put("g/text.jpg", b"no picture")
+    report = engine.index(f"{objects.address}/g")
+    assert report.added == 1
+    assert dict(report.failures) == {
+        f"{objects.address}/g/empty.png": "is empty",
+        f"{objects.address}/g/text.jpg": "is not a picture in a known format",
+    }
+
+
+def test_an_emptied_bucket_loses_nothing(engine: Engine, objects: Objects) -> None:
+    objects.put("g/1.png", png(1))
+    objects.put("g/notes.md", b"x")
+    engine.index(f"{objects.address}/g")
+    objects.delete("g/1.png")
+    report = engine.index()
+    assert (report.missing, [str(root) for root in report.kept_roots]) == (0, [f"{objects.address}/g"])
+
+
+@pytest.mark.parametrize("place", ["nothing", "nothing.tar", "nothing.txt"])
+def test_what_is_not_there_makes_no_gallery(engine: Engine, objects: Objects, place: str) -> None:
+    with pytest.raises(GalleryError, match=f"{place} does not exist, so nothing was marked missing"):
+        engine.index(f"{objects.address}/{place}")
+    assert engine.catalogue.roots() == []
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("foo://x/y", r"foo:// is no kind of address that is known here"),
+        ("s3://b/x.tar.gz", r"is packed, and its pictures cannot be read one by one: give a plain \.tar"),
+    ],
+)
+def test_no_such_gallery(engine: Engine, address: str, said: str) -> None:
+    with pytest.raises(GalleryError, match=said):
+        engine.index(address)
+
+
+# Tars
+
+SHARD = (
+    ("b/1.png", png(1)),
+    ("./b/0.png", png(0)),
+    ("0001.cls", b"7\n"),
+    ("0001.png", png(2)),
+    ("0002.jpg", b"no picture"),
+    (".hidden.png", png(3)),
+    ("0003.json", b"{}"),
+)
+
+
+def members(engine: Engine) -> dict[str, str | None]:
+    return {path.partition("#")[0].rpartition(".tar/")[2]: label for path, label in rows(engine).items()}
+
+
+def test_a_tar_is_entered_as_a_folder_is(engine: Engine, objects: Objects) -> None:
+    address = objects.put("g/a.tar", tar_of(*SHARD))
+    objects.put("g/a.png", png(9))
+    report = engine.index(f"{objects.address}/g")
+    assert (report.added, report.passed_over) == (4, {".json": 1})
+    assert [reason for _, reason in report.failures] == ["is not a picture in a known format"]
+    assert members(engine) == {"b/0.png": "b", "b/1.png": "b", "0001.png": "7", f"{objects.address}/g/a.png": None}
+    assert gets(objects, ".tar") == [f"/{objects.bucket}/g/a.tar"]  # once, whole
+    report = engine.index()
+    assert (report.unchanged, report.failed, gets(objects)) == (4, 0, [])
+    assert len(engine.catalogue.failures()) == 1
+    for path in rows(engine):
+        with open_file(path) as file:
+            assert file.read() in [content for _, content in (*SHARD, ("", png(9)))]
+    assert engine.remove(address) == 3
+    assert engine.index().added == 3
+
+
+def test_a_changed_tar_is_read_again(engine: Engine, objects: Objects) -> None:
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address)
+    objects.put("a.tar", tar_of(*SHARD[1:3], ("4.png", png(4)), *SHARD[3:5]))
+    report = engine.index()
+    assert (report.embedded, report.missing) == (1, 2)  # one lies elsewhere now, with a content that is known
+    assert sorted(members(engine)) == ["0001.png", "4.png", "b/0.png"]
+    (hit,) = engine.query(blocks(4), top=1)
+    assert hit.path.name == "4.png"
+    assert hit.explanation is not None
+
+
+def test_a_picture_taken_out_of_a_tar_comes_back(engine: Engine, objects: Objects) -> None:
+    engine.index(objects.put("a.tar", tar_of(*SHARD)))
+    assert engine.remove(next(path for path in rows(engine) if "0001.png" in path)) == 1
+    report = engine.index()
+    assert (report.added, report.unchanged) == (1, 2)
+
+
+def test_a_tar_that_was_not_read_to_its_end_is_read_again(
+    engine: Engine, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = objects.put("a.tar", tar_of(*((f"{number:03}.png", png(number)) for number in range(80))))
+    record = Catalogue.record
+    calls = []
+
+    def fail_later(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        record(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogue, "record", fail_later)
+        with pytest.raises(KeyboardInterrupt):
+            engine.index(address)
+    assert engine.catalogue.archives(os.fsencode(address)) == {}
+    report = engine.index()
+    assert report.unchanged in (32, 48)  # what had been read beside the batch that failed is there too
+    assert report.embedded == 80 - report.unchanged
+    assert list(engine.catalogue.archives(os.fsencode(address))) == [os.fsencode(address)]
+
+
+@pytest.mark.parametrize("cut", [600, 3000])
+def test_a_damaged_tar_keeps_what_was_known(engine: Engine, objects: Objects, cut: int) -> None:
+    whole = tar_of(*((f"{number}.png", png(number)) for number in range(9)))
+    address = objects.put("a.tar", whole)
+    engine.index(address)
+    objects.put("a.tar", whole[:cut])
+    report = engine.index()
+    assert report.missing == 0
+    assert any("damaged or not a tar" in reason for _, reason in report.failures)
+    objects.put("a.tar", whole)
+    report = engine.index()
+    assert (report.missing, report.failed, len(rows(engine))) == (0, 0, 9)
+
+
+def test_a_tar_of_this_machine_is_no_part_of_its_folder(engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "g"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(png(1))
+    (folder / "a.tar").write_bytes(tar_of(*SHARD))
+    report = engine.index(folder, folder / "a.tar")
+    assert (report.added, report.passed_over) == (4, {".tar": 1, ".json": 1})
+    assert engine.index().unchanged == 4
+    (hit,) = engine.query(blocks(2), top=1)
+    assert str(hit.path).startswith(f"tar:{folder}/a.tar/0001.png#")
+    assert (hit.path.name, hit.label) == ("0001.png", "7")
+    assert hit.explanation is not None
+    assert engine.remove(folder / "a.tar") == 3
+    assert engine.catalogue.roots() == [os.fsencode(folder)]
+
+
+# Lists
+
+
+def test_a_list_of_objects(engine: Engine, objects: Objects) -> None:
+    objects.put("g/1.png", png(1))
+    objects.put("g/2.png", png(2))
+    objects.put("g/a.tar", tar_of(*SHARD))
+    lines = (f"{objects.address}/g/1.png\tapples", "# a comment", "", "g/2.png\r", "g/a.tar", "g/nothing.png")
+    address = objects.put("list.txt", "\n".join(lines).encode())
+    report = engine.index(address)
+    assert report.added == 5
+    assert (f"{objects.address}/g/nothing.png", "does not exist") in report.failures
+    assert sorted(rows(engine).values(), key=str) == ["7", "apples", "b", "b", "g"]
+    assert engine.index().unchanged == 5
+    objects.put("list.txt", lines[0].encode())
+    report = engine.index()
+    assert (report.unchanged, report.missing) == (1, 4)
+    (hit,) = engine.query(png(1), top=1)
+    assert hit.path == f"{objects.address}/g/1.png"
+    assert engine.remove(address) == 5
+
+
+_NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
+_NO_STORE = "is of an object store, which only a list of that store may name"
+_NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("/etc/hostname.png", _NO_FILE),
+        ("file:///etc/hostname.png", _NO_FILE),
+        ("local:///etc/x.png", _NO_FILE),
+        ("tar:/etc/x.tar", _NO_FILE),
+        ("gs://bucket/x.png", _NO_STORE),
+        ("memory://x.png", _NO_STORE),
+        ("http://127.0.0.1/x.png", _NO_NEIGHBOUR),
+        ("http://169.254.169.254/latest/x.png", _NO_NEIGHBOUR),
+        ("http://127.1/x.png", _NO_NEIGHBOUR),
+    ],
+)
+def test_a_list_from_elsewhere_leads_only_elsewhere(
+    engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = objects.put("list.txt", line.encode())
+    monkeypatch.setattr("retrieval.sources.picture_list.examined", lambda place: pytest.fail(f"{place} was asked for"))
+    monkeypatch.setattr("retrieval.sources.picture_list._of_file", lambda line: pytest.fail(f"{line} was opened"))
+    report = engine.index(address)
+    assert report.added == 0
+    assert [reason for _, reason in report.failures] == [reason]
+
+
+def test_what_one_line_of_a_list_has_wrong_is_its_own(
+    engine: Engine, tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = objects.put("1.png", png(1))
+    lines = [
+        (good.encode() + b"\tcaf\xe9", None),
+        (b"caf\xe9/x.png", "does not exist"),
+        (b"http://[bad/x.png", "is no address"),
+        (b"foo://b/x.png", "is no kind of address"),
+        (b"s3://Impossible_Bucket!/x.png", 'Invalid bucket name "Impossible_Bucket!"'),
+        (b"https://ada:SECRET@pictures.example/x.png", "has a password"),
+        (b"https://pictures.example/x.png?X-Amz-Signature=SECRET", "is signed"),
+        (b"http://127.0.0.1:9\xff/x.png", "is no address"),
+        (b"http://caf\xe9/x.png", "idna"),
+        (b"http://a..b/x.png", "idna"),
+    ]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
+    monkeypatch.setattr(
+        "retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("one was asked for again")
+    )
+    report = engine.index(tmp_path / "list.txt")
+    assert (report.added, report.failed) == (1, len(lines) - 1)
+    assert sorted(rows(engine).values(), key=str) == ["caf\ufffd"]
+    reasons = sorted(reason for _, reason in report.failures)
+    for _, told in lines:
+        assert told is None or any(told in reason for reason in reasons), (told, reasons)
+    assert "SECRET" not in str(report)
+    engine.catalogue.close()
+    assert b"SECRET" not in b"".join(file.read_bytes() for file in (tmp_path / "store").iterdir() if file.is_file())
+
+
+def test_a_list_names_what_lies_beside_it(engine: Engine, objects: Objects) -> None:
+    for number, key in enumerate(("g/1.png", "g/l/2.png", "g/x.tar.png", "g/x.tar-1.png")):
+        objects.put(key, png(number))
+    objects.put("g/x.tar", tar_of(*SHARD))
+    lines = b"../1.png\n./2.png\n../x.tar\n../x.tar.png\n../x.tar-1.png"
+    gallery = objects.put("g/l/list.txt", lines)
+    assert engine.index(gallery).added == 7
+    objects.put("g/x.tar", tar_of(*SHARD[:-1]))  # of another version
+    report = engine.index()
+    assert (report.missing, len(rows(engine))) == (0, 7)
+
+
+def test_a_picture_is_no_gallery(engine: Engine, objects: Objects) -> None:
+    with pytest.raises(GalleryError, match="is a file: give the folder that holds the pictures"):
+        engine.index(objects.put("1.png", png(1)))
+    assert engine.catalogue.roots() == []
+
+
+def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(tar_of(*SHARD))
+    (tmp_path / "a.tar").symlink_to("blob")
+    assert engine.index(tmp_path / "a.tar").added == 3
+    (hit,) = engine.query(blocks(2), top=1)
+    assert hit.explanation is not None
+    assert engine.remove(f"tar:{tmp_path}/a.tar/0001.png") == 1
+    assert engine.remove(f"{tmp_path}/a.tar") == 2
+    (tmp_path / "0001.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "latest").symlink_to("0001.tar")
+    assert engine.index(tmp_path / "latest").added == 3
+    assert engine.catalogue.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
+
+
+def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").write_bytes(tar_of(("c/9.png", png(9))))
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address, tmp_path / "b.tar")
+    for name, content in ((f"{address}/0001.png", png(2)), (f"{tmp_path}/b.tar/c/9.png", png(9))):
+        (hit,) = engine.query(_source(engine, name), top=1)
+        assert (hit.path.name, hit.similarity > 0.99) == (name.rpartition("/")[2], True)
+        assert _source(engine, name) == content
+    assert _source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
+
+
+def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:
+    address = objects.put("a.tar", tar_of(*SHARD))
+    engine.index(address)
+    assert engine.remove(f"{address}/0001.png") == 1
+    assert engine.remove(f"{address}/nothing.png") == 0
+    assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+
+
+def test_what_a_list_names_is_removed_by_the_name_that_is_shown(
+    engine: Engine, tmp_path: Path, objects: Objects
+) -> None:
+    address = objects.put("g/1.png", png(8))
+    (tmp_path / "2.png").write_bytes(png(9))
+    (tmp_path / "a.tar").write_bytes(tar_of(*SHARD))
+    (tmp_path / "list.txt").write_text(f"{address}\n2.png\na.tar\n")
+    assert engine.index(tmp_path / "list.txt").added == 5
+    assert engine.remove(address) == 1
+    assert engine.remove(tmp_path / "2.png") == 1
+    assert engine.remove(f"{tmp_path}/a.tar/0001.png") == 1
+    assert engine.remove(tmp_path / "a") == 0
+    assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
+    assert engine.remove(tmp_path / "a.tar") == 2
+
+
+def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects) -> None:
+    (tmp_path / "g").mkdir()
+    names: Sequence[bytes] = (b"1.png", b"caf\xe9.png")
+    for number, name in enumerate(names):
+        Path(os.fsdecode(os.fsencode(tmp_path / "g") + b"/" + name)).write_bytes(png(number))
+    (tmp_path / "a.tar").write_bytes(tar_of(*SHARD))
+    address = objects.put("3.png", png(3))
+    lines = (b"g/1.png", os.fsencode(tmp_path) + b"/g/caf\xe9.png\tcoffee", b"a.tar", os.fsencode(address))
+    (tmp_path / "list.txt").write_bytes(b"\n".join(lines))
+    report = engine.index(tmp_path / "list.txt")
+    assert report.added == 6
+    assert sorted(map(str, rows(engine).values())) == ["7", "None", "b", "b", "coffee", "g"]
+    assert engine.index().unchanged == 6
+    assert {hit.path for hit in engine.query(blocks(0), top=2)} == {
+        tmp_path / "g" / "1.png",
+        next(path for path in map(located, map(os.fsencode, rows(engine))) if path.name == "0.png"),
+    }
+
+
+def test_two_lists_may_name_one_picture(engine: Engine, objects: Objects) -> None:
+    objects.put("1.png", png(1))
+    lists = [objects.put(f"{name}.txt", b"1.png") for name in "ab"]
+    assert engine.index(*lists).added == 2
+    assert engine.index().unchanged == 2
+    assert engine.remove(lists[0]) == 1
+    assert engine.index().unchanged == 1
+
+
+def test_hits_are_fetched_side_by_side(engine: Engine, objects: Objects) -> None:
+    for number in range(8):
+        objects.put(f"g/{number}.png", png(number))
+    engine.index(f"{objects.address}/g")
+    together = threading.Barrier(4)
+
+    def fault(method: str, path: str) -> None:
+        if method == "HEAD":  # comes before a picture is fetched
+            together.wait(10)
+
+    objects.fault = fault
+    hits = engine.query(png(0), top=8)
+    assert not together.broken
+    assert all(hit.explanation for hit in hits)
+    assert hits[0].path == f"{objects.address}/g/0.png"
+
+
+def test_a_hit_that_cannot_be_fetched_says_why(engine: Engine, objects: Objects) -> None:
+    for number in range(3):
+        objects.put(f"g/{number}.png", png(number))
+    engine.index(f"{objects.address}/g")
+    objects.delete("g/1.png")
+    objects.put("g/2.png", b"no picture")
+    notes = {hit.path: hit.note for hit in engine.query(png(0), top=3)}
+    assert notes == {
+        f"{objects.address}/g/0.png": None,
+        f"{objects.address}/g/1.png": "cannot be explained: the file does not exist",
+        f"{objects.address}/g/2.png": "cannot be explained: the file is not a picture in a known format",
+    }

@@ -1,0 +1,314 @@
+"""Duplicates of a store: kinds, which is kept, what is left out; as table, JSON and page."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import NewPicture
+from indexes.vectors import sizing
+from indexes.vectors.faiss_index import FaissIndex
+from retrieval.model.preprocessing import read
+from retrieval.store.duplicates import candidates, thumbnails
+from retrieval.store.duplicates.candidates import Contents
+from retrieval.store.duplicates.groups import Duplicates, Kind
+from retrieval.store.duplicates.page import duplicates_page
+from retrieval.store.duplicates.search import Rules, find_duplicates
+from retrieval.store.filters import selection
+from retrieval.store.maintenance.index_sync import open_index
+from tests.support.command import answer, retrieve
+from tests.support.html_checker import Checker
+from tests.support.photographs import cropped, halved, photograph
+
+MODEL = "0123456789abcdef"
+CHANNELS = 48
+
+
+class Gallery:
+    """Photographs on the disk, recorded with descriptors near to those of what they are copies of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "gallery"
+        self.catalogue = Catalogue(folder / "store", create=True)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def save(self, seed: int, name: str, change: Callable[..., object] | None = None, quality: int = 90) -> Path:
+        """A photograph, or a changed one, as a file."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = photograph(seed)
+        (change(image) if change else image).save(path, quality=quality)  # type: ignore[attr-defined]
+        return path
+
+    def copy(self, name: str, other: str) -> Path:
+        self.path(other).parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(self.path(name), self.path(other)))
+
+    def record(self, **seeds: int) -> None:
+        """Record all files; `seeds` say of what a file is, else its name does."""
+        pictures = []
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            content, now = path.read_bytes(), path.stat()
+            seed = seeds.get(path.stem, int(path.stem.split("-")[0]) if path.stem[0].isdigit() else 0)
+            vector = np.random.default_rng(seed).normal(size=CHANNELS)
+            vector += 0.1 * np.random.default_rng(len(content)).normal(size=CHANNELS)
+            width, height = read(path)[0].size
+            digest = hashlib.sha256(content).digest()
+            found = (os.fsencode(path), now.st_size, now.st_mtime_ns, digest)
+            pictures.append(NewPicture(*found, vector.astype(np.float32), width, height))
+        self.catalogue.record(os.fsencode(self.folder), MODEL, pictures)
+
+    def found(self, rules: Rules | None = None) -> Duplicates:
+        return find_duplicates(self.catalogue, open_index(self.catalogue, MODEL), MODEL, rules or Rules())
+
+    def named(self, found: Duplicates) -> list[list[str]]:
+        """The groups by their files' names."""
+        return [[os.path.relpath(member.path, self.folder) for member in group.members] for group in found.groups]
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    """Six photographs, of which 1 has every kind of copy and 2 an equal one."""
+    made = Gallery(tmp_path)
+    for seed in range(1, 7):
+        made.save(seed, f"{seed}.jpg")
+    made.copy("1.jpg", "copies/1-renamed.jpg")
+    made.save(1, "copies/1-half.jpg", halved)
+    made.save(1, "copies/1-poor.jpg", quality=30)
+    made.save(1, "copies/1-cropped.jpg", lambda image: cropped(image, 0.05, 0.05, 0.05, 0.05))
+    made.copy("2.jpg", "copies/2-renamed.jpg")
+    made.record()
+    return made
+
+
+def test_every_kind_of_copy_is_in_one_group(gallery: Gallery) -> None:
+    found = gallery.found()
+    one, two = found.groups
+    assert [member.path.name for member in one.members[:2]] == ["1.jpg", "1-renamed.jpg"]
+    assert {member.path.name: member.kind for member in one.members} == {
+        "1.jpg": None,
+        "1-renamed.jpg": Kind.identical,
+        "1-half.jpg": Kind.near,
+        "1-poor.jpg": Kind.near,
+        "1-cropped.jpg": Kind.near,
+    }
+    assert (one.kind, two.kind) == (Kind.near, Kind.identical)
+    assert gallery.named(found)[1] == ["2.jpg", "copies/2-renamed.jpg"]
+    assert [member.similarity for member in two.members] == [1, 1]
+    assert all(0.9 <= member.similarity <= 1 for member in one.members)
+    assert (found.pictures, found.unread) == (11, ())
+    assert found.spare == 5
+    assert found.spare_bytes == sum(member.size_bytes for group in found.groups for member in group.members[1:])
+    assert [(member.width, member.height) for member in one.members if "half" in member.path.name] == [(120, 90)]
+
+
+def test_the_most_pixels_then_the_largest_then_the_oldest_is_kept(tmp_path: Path) -> None:
+    made = Gallery(tmp_path)
+    made.save(1, "a/1.jpg", halved)
+    made.save(1, "b/1.jpg", quality=50)
+    made.save(1, "c/1.jpg", quality=90)
+    os.utime(made.copy("c/1.jpg", "d/1.jpg"), ns=(0, 10**18))
+    made.record()
+    assert gallery_order(made) == ["d/1.jpg", "c/1.jpg", "b/1.jpg", "a/1.jpg"]
+
+
+def gallery_order(made: Gallery) -> list[str]:
+    (names,) = made.named(made.found())
+    return [*names[:2], *sorted(names[2:], reverse=True)]
+
+
+def test_only_equal_files_where_no_picture_may_be_looked_at(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "retrieval.store.duplicates.thumbnails.read", lambda *arguments: pytest.fail("a picture was looked at")
+    )
+    found = gallery.found(Rules(near=None))
+    assert sorted(gallery.named(found)) == [["1.jpg", "copies/1-renamed.jpg"], ["2.jpg", "copies/2-renamed.jpg"]]
+
+
+def test_a_threshold_of_one_leaves_only_equal_files(gallery: Gallery) -> None:
+    assert {group.kind for group in gallery.found(Rules(near=1.0)).groups} == {Kind.identical}
+
+
+def test_pictures_with_equal_descriptors_are_no_duplicates_if_they_look_different(tmp_path: Path) -> None:
+    made = Gallery(tmp_path)
+    made.save(1, "a.jpg")
+    made.save(2, "b.jpg")
+    made.record(a=5, b=5)
+    assert made.found().groups == ()
+    (group,) = made.found(Rules(alike=0.9)).groups
+    assert group.kind is Kind.alike
+    assert [member.kind for member in group.members] == [None, Kind.alike]
+    assert 0.9 <= group.members[1].similarity < 1
+    assert (group.spare, group.spare_bytes) == (0, 0)
+
+
+def test_those_alike_are_told_once_without_their_copies(gallery: Gallery) -> None:
+    gallery.save(7, "1-other.jpg")
+    gallery.record()
+    found = gallery.found(Rules(alike=0.9))
+    *_, alike = found.groups
+    assert alike.kind is Kind.alike
+    assert {member.path.name for member in alike.members} == {"1.jpg", "1-other.jpg"}
+
+
+def test_only_a_selection_is_searched(gallery: Gallery) -> None:
+    found = gallery.found(Rules(among=selection(folder=gallery.path("copies"))))
+    (names,) = gallery.named(found)
+    assert {Path(name).name for name in names} == {"1-renamed.jpg", "1-half.jpg", "1-poor.jpg", "1-cropped.jpg"}
+    assert found.pictures == 5
+
+
+def test_files_that_are_gone_broken_or_changed_are_told_and_left_out(gallery: Gallery) -> None:
+    gallery.path("copies/1-half.jpg").unlink()
+    gallery.path("copies/2-renamed.jpg").unlink()
+    gallery.path("copies/1-poor.jpg").write_bytes(b"\xff\xd8 no picture")
+    poor = gallery.path("1.jpg")
+    now = poor.stat()
+    poor.write_bytes(b"x" * now.st_size)
+    os.utime(poor, ns=(now.st_atime_ns, now.st_mtime_ns))  # broken, and looks as it was
+    found = gallery.found()
+    (names,) = gallery.named(found)
+    assert sorted(names) == ["copies/1-cropped.jpg", "copies/1-renamed.jpg"]
+    reasons = {path.name: reason for path, reason in found.unread}
+    assert reasons.keys() >= {"1.jpg", "1-half.jpg", "1-poor.jpg", "2-renamed.jpg"}
+    assert reasons["1-half.jpg"] == "does not exist"
+    assert "has changed since it was indexed" in reasons["1-poor.jpg"]
+
+
+def test_many_equal_files_do_not_hide_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "_FIRST_ASKED", 4)
+    made = Gallery(tmp_path)
+    made.save(1, "1.jpg")
+    for number in range(20):
+        made.copy("1.jpg", f"equal/1-{number}.jpg")
+    made.save(1, "1-half.jpg", halved)
+    for seed in range(2, 5):
+        made.save(seed, f"{seed}.jpg")
+    made.record()
+    (group,) = made.found().groups
+    assert len(group.members) == 22
+    assert {member.path.name for member in group.members if member.kind is Kind.near} == {"1-half.jpg"}
+
+
+def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = gallery.found()
+    monkeypatch.setattr(thumbnails, "_IN_MEMORY", 0)
+    in_file = gallery.found()
+    assert in_file.groups == in_memory.groups
+
+
+def test_an_approximate_index_finds_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "MOST_EXACT", 50)
+    made = Gallery(tmp_path)
+    for seed in range(1, 61):
+        made.save(seed, f"{seed}.jpg", halved)
+    for seed in range(1, 6):
+        made.save(seed, f"copies/{seed}-poor.jpg", halved, quality=40)
+    made.record()
+    index = open_index(made.catalogue, MODEL)
+    assert not index.is_exact
+    assert len(made.found().groups) == 5
+
+
+def test_a_store_without_pictures_has_no_duplicates(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "store", create=True)
+    found = find_duplicates(catalogue, FaissIndex.empty(CHANNELS), MODEL)
+    assert (found.groups, found.pictures) == ((), 0)
+
+
+def test_contents_are_numbered_as_they_come(gallery: Gallery) -> None:
+    contents = Contents.of(gallery.catalogue)
+    assert len(contents) == 9
+    assert contents.firsts.tolist() == sorted(contents.firsts)
+    assert contents.number_of(contents.ids).tolist() == contents.numbers.tolist()
+    assert contents.number_of(np.array([-1, 10**6])).tolist() == [-1, -1]
+    assert sorted(len(ids) for ids in contents.pictures(np.arange(9))) == [1] * 7 + [2, 2]
+
+
+def test_the_page_is_whole_and_no_name_can_harm_it(tmp_path: Path) -> None:
+    made = Gallery(tmp_path)
+    made.save(1, "1-<b>&.jpg")
+    made.copy("1-<b>&.jpg", "1-<script>.jpg")
+    made.save(2, "2.jpg")
+    made.copy("2.jpg", "2-gone.jpg")
+    made.record()
+    found = made.found()
+    made.path("2-gone.jpg").unlink()
+    text = duplicates_page(made.catalogue.folder, found)
+    checked = Checker(text)
+    assert not {"b>&", "script"} & set(checked.tags)
+    assert "1-<b>&.jpg" in checked.text
+    assert "1-<script>.jpg" in checked.text
+    assert "cannot be shown" in checked.text
+    assert "2 groups among 4 pictures, 2 pictures more than needed" in checked.text
+    sources = [value for _, name, value in checked.attributes if name == "src"]
+    assert len(sources) == 3
+    assert all(value and value.startswith("data:image/jpeg") for value in sources)
+
+
+# As a person runs it
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two photographs with halves of them, and an equal file with an odd name."""
+    folder = tmp_path_factory.mktemp("duplicates")
+    for number, name in enumerate(("rooms", "views")):
+        (folder / name).mkdir()
+        photograph(number, 600, 450).save(folder / name / "large.jpg")
+        halved(photograph(number, 600, 450)).save(folder / name / "half.jpg")
+    odd = os.path.join(os.fsencode(folder), b"views", b"[red]<b>&\xff.jpg")
+    shutil.copy(os.fsencode(folder / "rooms" / "large.jpg"), odd)
+    done = retrieve("index", folder, "--store", folder / ".retrieve")
+    assert done.returncode == 0, done.stderr.decode()
+    return folder / ".retrieve"
+
+
+def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = retrieve("duplicates", "--store", store, "--html", page, cwd=store.parent)
+    said = done.stdout.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "\x1b" not in said
+    assert "2 groups among 5 pictures, 3 pictures more than needed" in said
+    assert "views/[red]<b>&\\xff.jpg" in said
+    rows = [line.split() for line in said.splitlines()]
+    assert ["1", "keep", "rooms/large.jpg", "600", "x", "450"] in [row[:6] for row in rows]
+    assert {row[0] for row in rows if row} >= {"near-identical", "identical"}
+    assert "Near-identical" in Checker(page.read_text("utf-8")).text
+
+
+def test_json_has_stable_keys(store: Path) -> None:
+    told = answer("duplicates", "--store", store)
+    assert told.keys() == {"store", "pictures", "groups", "spare", "spare_bytes", "unread", "seconds"}
+    group = told["groups"][0]
+    assert group.keys() == {"kind", "spare", "spare_bytes", "pictures"}
+    keys = {"id", "path", "label", "width", "height", "bytes", "kind", "similarity", "kept"}
+    assert all(member.keys() == keys for member in group["pictures"])
+    assert [member["kept"] for member in group["pictures"]] == [True, False, False]
+    assert told["spare"] == 3
+
+
+def test_a_label_and_only_equal_files(store: Path) -> None:
+    (group,) = answer("duplicates", "--store", store, "--label", "rooms")["groups"]
+    assert {Path(member["path"]).name for member in group["pictures"]} == {"large.jpg", "half.jpg"}
+    (group,) = answer("duplicates", "--store", store, "--identical")["groups"]
+    assert group["kind"] == "identical"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--near", "0.2"], ["--alike", "0.5"], ["--near", "0.9", "--identical"]], ids=" ".join
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], store: Path) -> None:
+    done = retrieve("duplicates", "--store", store, *arguments)
+    assert done.returncode == 2
+    assert b"Usage: " in done.stderr

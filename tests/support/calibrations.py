@@ -1,0 +1,26 @@
+"""A calibration of a store."""
+
+from __future__ import annotations
+
+from retrieval.store.maintenance.calibration import (
+    Calibration,
+    Judged,
+    Unseen,
+)
+
+
+def a_calibration(digest: str = "d", after: float = 0.02) -> Calibration:
+    return Calibration(
+        model="default",
+        digest=digest,
+        slope=3.5,
+        intercept=-2.25,
+        pictures=1200,
+        classes=3,
+        pairs=2400,
+        seed=7,
+        unseen=Unseen.pictures,
+        roc_auc=0.75,
+        before=Judged(0.6, 0.27),
+        after=Judged(0.7, after),
+    )

@@ -1,0 +1,31 @@
+"""The packages that a command loads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.command import PROJECT, environment
+
+_DRIVER = """
+import sys
+import cli
+try:
+    cli.app(sys.argv[1:], standalone_mode=False)
+finally:
+    sys.stderr.write(" ".join({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded(*arguments: str | Path) -> set[str]:
+    """The packages in memory after a command that ended well."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER, *(str(argument) for argument in arguments)],
+        env=environment({"PYTHONPATH": os.fspath(PROJECT)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())

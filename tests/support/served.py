@@ -1,0 +1,89 @@
+"""A server over the tests' own store: in the test's process, or as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from retrieval.engine import Engine
+from retrieval.server.app import make_app
+from retrieval.server.config import Terms
+from retrieval.server.shared_folders import common
+from tests.support.command import RETRIEVE, environment
+
+HERE = "http://127.0.0.1:8000"
+
+
+@contextmanager
+def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> Iterator[TestClient]:
+    """A client of a server in this process."""
+    engine, terms = Engine.open(store), terms or Terms()
+    with common(terms.uploads) as shared:
+        app = make_app(engine, lambda: Engine.open(store), terms, shared)
+        with TestClient(app, base_url=base_url, follow_redirects=False) as client:
+            yield client
+    engine.close()
+
+
+@contextmanager
+def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
+    """`retrieve serve` as a process of its own, on a free port; its address. It must end well when it is stopped."""
+    with started(store, *options) as (address, process):
+        assert process.stderr is not None
+        try:
+            yield address
+        finally:
+            begun = time.monotonic()
+            process.send_signal(stop)
+            process.wait(timeout=30)
+        assert process.returncode == 0, process.stderr.read().decode()
+        assert time.monotonic() - begun < 15
+
+
+@contextmanager
+def started(
+    store: Path, *options: str | Path, ignored: Sequence[signal.Signals] = ()
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed.
+
+    It begins with these signals ignored, and no others, whatever those of the tests are.
+    """
+    command = [*RETRIEVE, "serve", "--port", "0", "--store", store, *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        preexec_fn=partial(_ignore, ignored),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            line = process.stdout.readline().decode()
+            found = re.search(r"http://\S+", line)
+            assert found, process.stderr.read().decode()
+            yield found[0], process
+        finally:
+            process.kill()
+
+
+def _ignore(ignored: Sequence[signal.Signals]) -> None:
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """The objects of a stream."""
+    return [json.loads(line) for line in text.splitlines()]

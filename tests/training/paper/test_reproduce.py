@@ -1,0 +1,319 @@
+"""The paper's section 4 again: what is trained, reused, measured and chosen; means and changes by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.settings import Case
+from retrieval.datasets.class_folders import find_samples
+from retrieval.datasets.crop_files import Crop
+from retrieval.datasets.split import read_split
+from retrieval.training.paper.page import write_reproduced
+from retrieval.training.paper.reproduce import Watch, reproduce
+from retrieval.training.paper.results import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
+from retrieval.training.paper.results_json import reproduced_json
+from retrieval.training.paper.shown_pairs import draw_twins, pick
+from retrieval.training.presets import FAST, Preset
+from retrieval.training.train_bundle import train_bundle
+from tests.support.command import retrieve, sentence
+from tests.support.html_checker import Checker
+from tests.support.training import make_set
+
+HEAD_ONLY = replace(FAST, input_size=128, epochs=1, warm_up=3, frozen=1.0, augment=False, average=0.0, batch=20)
+COMMON_KEYS = {"case", "command", "dataset", "preset", "weights", "seeds", "pairs_wanted", "device", "versions"}
+PAIR_KEYS = {"kind", "paper", "first", "second", "distance", "similarity", "verdict"}
+SCORE_KEYS = {
+    *("accuracy", "thresholded_auc", "macro_precision", "macro_recall", "roc_auc", "precision", "recall"),
+    *("best_epoch", "epochs"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_set(folder / "flowers", classes=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all the tests of this module reproduce, so that a later one uses what is finished."""
+    return tmp_path_factory.mktemp("out") / "reproduced"
+
+
+@pytest.fixture(scope="module")
+def flowers(data: Path, out: Path) -> StudyResult:
+    result = reproduce(Plan(Case.flowers, data, out, HEAD_ONLY, seed=1, pairs=5, command="retrieve reproduce flowers"))
+    assert isinstance(result, StudyResult)
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(data: Path, out: Path, flowers: StudyResult) -> TableResult:
+    """Two seeds, the first of which is the flowers'."""
+    result = reproduce(Plan(Case.table1, data, out, HEAD_ONLY, seed=1, seeds=2))
+    assert isinstance(result, TableResult)
+    return result
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The data sets that the wrapped training was really asked to learn."""
+    begun: list[str] = []
+
+    def counted(recipe: Any, folder: Path, **rest: Any) -> Any:
+        if not (folder / "model.json").exists():
+            begun.append(folder.name)
+        return train_bundle(recipe, folder, **rest)
+
+    monkeypatch.setattr("retrieval.training.paper.reproduce.train_bundle", counted)
+    return begun
+
+
+def test_a_data_set_s_case_says_everything(flowers: StudyResult, out: Path) -> None:
+    values = json.loads(json.dumps(reproduced_json(flowers)))
+    assert values.keys() == COMMON_KEYS | {"paper", "model", "unseen", "figures", "pairs"}
+    assert (values["case"], values["command"], values["seeds"]) == ("flowers", "retrieve reproduce flowers", [1])
+    assert values["preset"]["input_size"] == 128
+    assert values["versions"].keys() == {"retrieve-explain", "torch"}
+    assert (values["paper"]["figure"], values["paper"]["distance"]) == (2, 0.24)
+    assert values["paper"]["figures"]["accuracy"] == 0.8715
+    assert values["model"]["folder"] == "models/flowers-1"
+    assert values["unseen"] == {"pictures": 6, "classes": 3, "pairs": 5}
+    assert list(values["figures"]) == ["flowers-1", "default"]
+    assert all(each["pairs"]["similar"] == 5 for each in values["figures"].values())
+    assert all(pair.keys() == PAIR_KEYS for pair in values["pairs"])
+    assert all((out / values["pairs"][0][side]["path"]).is_file() for side in ("first", "second"))
+
+
+def test_pairs_are_of_unseen_pictures_and_of_their_kinds(flowers: StudyResult, out: Path) -> None:
+    split = read_split(out / "models" / "flowers-1")
+    assert split is not None
+    assert flowers.pairs
+    for pair in flowers.pairs:
+        first, second = pair.samples
+        assert {first.hash, second.hash} <= set(split.parts["test"])
+        assert (first.label == second.label) is (pair.kind is PairKind.similar)
+        assert pair.hit.verdict == ("similar" if pair.distance < 0.5 else "different")
+        assert pair.kind is PairKind.borderline or pair.kind == pair.hit.verdict
+        explanation = pair.hit.explanation
+        assert explanation is not None
+        assert explanation.distance == pair.distance
+    assert len({pair.shown.scale for pair in flowers.pairs}) == 1
+    order = [pair.kind for pair in flowers.pairs]
+    assert order == [kind for kind in PairKind if kind in order]
+
+
+def test_the_first_that_fits_is_picked_and_the_nearest_to_the_threshold() -> None:
+    distances = np.array([0.1, 0.2, 0.9, 0.7, 0.45, 0.52])
+    similar = np.array([True, True, False, False, False, True])
+    found = [pick(distances, similar, seed) for seed in range(40)]
+    assert {each[PairKind.similar] for each in found} == {0, 1}
+    assert {each[PairKind.different] for each in found} == {2, 3}
+    assert {each[PairKind.borderline] for each in found} == {4}
+    assert pick(distances, similar, 3) == pick(distances, similar, 3)
+    order = np.random.default_rng(5).permutation(6).tolist()
+    assert found[5][PairKind.similar] == min((0, 1), key=order.index)
+
+
+def test_a_kind_that_is_not_there_is_left_out() -> None:
+    assert pick(np.array([0.7, 0.8]), np.array([True, True]), 0) == {}
+
+
+def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, out: Path) -> None:
+    values = json.loads(json.dumps(reproduced_json(table)))
+    assert values.keys() == COMMON_KEYS | {"paper", "figures", "runs", "figure_5", "figure_6"}
+    assert values["figures"].keys() == SCORE_KEYS
+    assert values["figures"]["accuracy"].keys() == {"original", "cropped", "change"}
+    assert [run["seed"] for run in values["runs"]] == values["seeds"] == [1, 2]
+    for run, each in zip(values["runs"], table.runs, strict=True):
+        seed = each.seed
+        assert run["original"]["model"]["folder"] == f"models/flowers-{seed}"
+        assert run["cropped"]["model"]["folder"] == f"models/flowers-cropped-{seed}"
+        assert run["crops"]["folder"] == f"sets/flowers-cropped-{seed}"
+        assert run["cropped"]["model"]["parts"] == run["original"]["model"]["parts"]
+        assert run["crops"]["share_of_training"] == run["crops"]["cropped"] / run["original"]["model"]["parts"]["train"]
+        splits = [read_split(out / "models" / f"{name}-{seed}") for name in ("flowers", "flowers-cropped")]
+        first, second = [split for split in splits if split]
+        assert set(first.parts["test"]) == set(second.parts["test"])
+        assert set(first.parts["validation"]) == set(second.parts["validation"])
+        assert each.unseen.pictures == len(first.parts["test"])
+        cropped = read_split(out / "sets" / f"flowers-cropped-{seed}")
+        assert cropped is not None
+        assert cropped.dataset == str((out / "sets" / f"flowers-cropped-{seed}").resolve())
+
+
+def test_crops_and_their_pairs_are_of_the_first_seed(table: TableResult) -> None:
+    assert table.runs[0].crops.crops, "the tests need crops"
+    known = {crop.source for crop in table.runs[0].crops.crops}
+    assert {crop.source for crop in table.crops} <= known
+    assert len({twins.label for twins in table.twins}) == len(table.twins) > 0
+    for twins in table.twins:
+        one, other = twins.crops
+        assert one.source != other.source
+        assert one.source.parent == other.source.parent
+        assert {one.source, other.source} <= known
+        assert 0 < twins.original < 1
+        assert 0 < twins.cropped < 1
+
+
+def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Path) -> None:
+    for result in (flowers, table):
+        page, values = write_reproduced(result)
+        assert (page, values) == (out / f"{result.plan.case}.html", out / f"{result.plan.case}.json")
+        assert json.loads(values.read_text("utf-8")) == json.loads(json.dumps(reproduced_json(result)))
+        assert "of the paper again" in Checker(page.read_text("utf-8")).text
+
+
+def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Path, trainings: list[str]) -> None:
+    said: list[str] = []
+    stages: list[str] = []
+
+    def track(stage: str, pictures: int) -> Any:
+        stages.append(stage)
+        return nullcontext(lambda done: None)
+
+    plan = replace(table.plan, seeds=2)
+    again = reproduce(plan, Watch(track=track, say=said.append))
+    assert isinstance(again, TableResult)
+    assert trainings == []
+    assert set(stages) == {"Reading flowers", "Embedding flowers"}
+    assert [sentence for sentence in said if sentence.endswith("used again")] == [
+        f"{out / folder / name} is {done} already, and used again"
+        for seed in (1, 2)
+        for folder, name, done in (
+            ("models", f"flowers-{seed}", "trained"),
+            ("sets", f"flowers-cropped-{seed}", "cropped"),
+            ("models", f"flowers-cropped-{seed}", "trained"),
+        )
+    ]
+    assert again.contrasts == table.contrasts
+    one, other = (result.runs[0].crops for result in (table, again))
+    assert replace(one, crops=(), dataset=data) == replace(other, crops=(), dataset=data)
+    for before, after in zip(one.crops, other.crops, strict=True):
+        assert before.values() == after.values()
+        np.testing.assert_allclose(before.heatmap, after.heatmap, atol=1e-4)
+
+
+def test_table_1_trains_only_what_is_lacking(
+    flowers: StudyResult, data: Path, tmp_path: Path, trainings: list[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(flowers.plan.out / "models" / "flowers-1", out / "models" / "flowers-1")
+    left_over = out / "sets" / "flowers-cropped-1.part"
+    left_over.mkdir(parents=True)
+    (left_over / "half.png").write_bytes(b"x")
+    reproduce(Plan(Case.table1, data, out, HEAD_ONLY, seed=1, seeds=1))
+    assert trainings == ["flowers-cropped-1"]
+    assert not left_over.exists()
+
+
+def test_another_preset_does_not_take_the_model_for_its_own(flowers: StudyResult) -> None:
+    with pytest.raises(SettingError, match=r"flowers-1 was trained with another epochs: give that, or another folder"):
+        reproduce(replace(flowers.plan, preset=replace(HEAD_ONLY, epochs=2)))
+
+
+def test_crops_of_another_model_are_refused(table: TableResult) -> None:
+    record = table.runs[0].crops.out.with_suffix(".json")
+    kept = record.read_text("utf-8")
+    record.write_text(json.dumps(json.loads(kept) | {"model": "other"}), "utf-8")
+    with pytest.raises(SettingError, match="flowers-cropped-1 was cropped by another model"):
+        reproduce(replace(table.plan, seeds=1))
+    record.write_text(kept, "utf-8")
+
+
+def test_a_data_set_without_unseen_pairs_is_refused(flowers: StudyResult, data: Path, tmp_path: Path) -> None:
+    make_set(tmp_path / "flowers", classes=3, each=2)
+    with pytest.raises(GalleryError, match="leaves 0 pictures unseen"):
+        reproduce(replace(flowers.plan, data=tmp_path, out=tmp_path / "out"))
+    assert len(find_samples(data / "flowers").samples) == 36
+
+
+def some_scores(accuracy: float, best_epoch: int) -> Scores:
+    return Scores(accuracy, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, best_epoch, 10)
+
+
+def means(found: Spread) -> list[float | None]:
+    return [found.mean, found.sd]
+
+
+def test_means_deviations_and_changes_by_hand() -> None:
+    runs = [
+        (some_scores(0.8, 4), some_scores(0.9, 3)),
+        (some_scores(0.7, 6), some_scores(0.7, 8)),
+        (some_scores(0.6, 5), some_scores(0.8, 4)),
+    ]
+    found = contrasts(runs)
+    accuracy, epoch = found["accuracy"], found["best_epoch"]
+    assert means(accuracy.original) == pytest.approx([0.7, 0.1])
+    assert means(accuracy.cropped) == pytest.approx([0.8, 0.1])
+    assert accuracy.change.values == pytest.approx((0.1, 0.0, 0.2))
+    assert means(accuracy.change) == pytest.approx([0.1, 0.1])
+    assert epoch.change.values == (-1, 2, -1)
+    assert means(epoch.change) == pytest.approx([0, 3**0.5])
+    assert found["roc_auc"].change.sd == 0
+
+
+def test_a_single_seed_has_no_deviation() -> None:
+    assert (spread([0.5]).mean, spread([0.5]).sd) == (0.5, None)
+
+
+def test_twins_are_of_one_class_each_and_drawn_by_the_seed() -> None:
+    crops: list[Crop] = [
+        SimpleNamespace(source=Path(f"set/{label}/{number}.png"))  # type: ignore[misc]
+        for label, count in (("a", 4), ("b", 1), ("c", 2), ("d", 3), ("e", 2))
+        for number in range(count)
+    ]
+    drawn = [draw_twins(crops, seed) for seed in range(20)]
+    for pairs in drawn:
+        labels = [one.source.parent.name for one, _ in pairs]
+        assert len(labels) == len(set(labels)) == 3
+        assert "b" not in labels
+        assert all(one.source.parent == other.source.parent and one is not other for one, other in pairs)
+    assert draw_twins(crops, 4) == drawn[4]
+    assert any(pairs != drawn[0] for pairs in drawn)
+
+
+def test_a_data_set_that_is_missing_is_named(data: Path, tmp_path: Path) -> None:
+    done = retrieve("reproduce", "skin", "--data", data, cwd=tmp_path)
+    assert sentence(done) == f"{data / 'skin_cancer'} is not a folder: give --data the folder that holds skin_cancer"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_page_and_json_and_says_so(flowers: StudyResult, tmp_path: Path) -> None:
+    make_set(tmp_path / "airbnb", classes=2, each=8)
+    done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    values = json.loads(done.stdout)
+    assert values["command"] == "retrieve reproduce airbnb --data . --epochs 1 --out r --json"
+    assert values["paper"]["labels"] == ["bedroom", "living-room"]
+    assert values["dataset"] == "../airbnb"
+    assert values == json.loads((tmp_path / "r" / "airbnb.json").read_text("utf-8"))
+    assert "the unseen part makes only" in done.stderr.decode()
+    done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "models/airbnb-0 is trained already, and used again" in done.stderr.decode()
+    shown = done.stdout.decode()
+    assert all(said in shown for said in ("Accuracy", "default", "page: r/airbnb.html", "JSON: r/airbnb.json"))
+
+
+def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
+    for arguments in (["roses", "--data", "."], ["flowers"], ["table1", "--data", ".", "--seeds", "0"]):
+        done = retrieve("reproduce", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert b"Usage: " in done.stderr
+
+
+def test_the_preset_is_handed_on(flowers: StudyResult) -> None:
+    preset: Preset = flowers.plan.preset
+    assert flowers.model.epochs == preset.epochs == 1
