@@ -14,41 +14,41 @@ from typer.core import TyperGroup
 
 from indexes.errors import StoreError
 from retrieval.commands import audit, demo, duplicates, evaluate, models, query, serve, store, train
-from retrieval.commands.shared.console import complain
+from retrieval.commands.shared.console import print_message
 from retrieval.common.errors import RetrievalError
-from retrieval.common.text import in_plain_letters
+from retrieval.common.text import ascii_fallback
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
 
-_KEPT = {  # by command, what an interruption leaves
+_AFTER_INTERRUPT = {  # by command, what an interruption leaves
     "index": "; what was committed is kept, and the same command goes on from there",
     "train": "; whole epochs are kept, and the same command with --resume goes on from there",
     "reproduce": "; what is finished is kept, and the same command goes on from there",
 }
 
 
-class _Commands(TyperGroup):
+class _CommandGroup(TyperGroup):
     """Turns the project's errors into one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (RetrievalError, StoreError) as error:
-            complain(str(error))
+            print_message(str(error))
             raise typer.Exit(1) from error
         except BrokenPipeError:  # whoever read the output has enough of it
             raise
         except OSError as error:
-            _give_up_output()
-            complain(_sentence(error))
+            _discard_stdout()
+            print_message(_describe_os_error(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            complain(f"interrupted{_KEPT.get(ctx.invoked_subcommand, '')}")
+            print_message(f"interrupted{_AFTER_INTERRUPT.get(ctx.invoked_subcommand, '')}")
             raise typer.Exit(130) from error
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=_CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,14 +79,14 @@ app.command()(demo.demo)
 
 def main() -> None:
     """The entry point `retrieve`."""
-    codecs.register_error("in_plain_letters", in_plain_letters)
+    codecs.register_error("in_plain_letters", ascii_fallback)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed
             stream.reconfigure(errors="in_plain_letters")
     app()
 
 
-def _sentence(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
     if isinstance(error, FileNotFoundError):  # only the working folder is looked for without a name
@@ -94,7 +94,7 @@ def _sentence(error: OSError) -> str:
     return f"the answer cannot be written: {error.strerror or error}"
 
 
-def _give_up_output() -> None:
+def _discard_stdout() -> None:
     """What an output has not taken, Python would offer it once more at the end, and complain."""
     try:
         sys.stdout.flush()

@@ -28,16 +28,16 @@ from support.galleries import pictures
 from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.database.postgres import Postgres
-from indexes.catalogue.database_url import place_of
+from indexes.catalogue.database.postgres import PostgresDatabase
+from indexes.catalogue.database_url import parse_url
 from indexes.catalogue.records import NewPicture
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
-from retrieval.sources.entries import Found
+from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import content_hash, open_file
 from retrieval.sources.local import walk
-from retrieval.store.indexing.pipeline import BATCH, LocalPipeline
+from retrieval.store.indexing.pipeline import BATCH_SIZE, LocalPipeline
 from retrieval.store.indexing.run import index_galleries
 
 FILES = 100_000
@@ -52,7 +52,7 @@ SCAN = "scan of the unchanged gallery"
 FROM_DISK, FROM_MEMORY = "reading every file from the disk", "reading every file from memory"
 HASHING = "hashing every file from memory"
 STATUS, FETCH = "status", f"fetch of {POOL} candidates"
-SETTLE = f"recording of {BATCH} new pictures"
+SETTLE = f"recording of {BATCH_SIZE} new pictures"
 _FOLDER = 500  # files of a folder
 _LABELS = 20  # of a catalogue
 _BATCH = 5000  # rows of a transaction
@@ -131,7 +131,7 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
     gallery = work / "gallery"
     _copy(_sources(work / "sources", source), gallery, files)
     folder = os.fsencode(os.path.realpath(gallery))
-    found = [entry for entry in walk(folder) if isinstance(entry, Found)]
+    found = [entry for entry in walk(folder) if isinstance(entry, PictureFile)]
     catalogue = Catalogue(work / "store", create=True)
     vector = np.ones(CHANNELS, np.float32)
     for start in range(0, len(found), _BATCH):
@@ -180,11 +180,11 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
 
 def _asked_there(rows: int, address: str) -> dict[str, Any]:
     """The same in a schema of its own on PostgreSQL, which is dropped afterwards."""
-    place = place_of(f"{address}{'&' if '?' in address else '?'}schema=benchmark_{os.urandom(4).hex()}")
+    place = parse_url(f"{address}{'&' if '?' in address else '?'}schema=benchmark_{os.urandom(4).hex()}")
     try:
         return _questions(rows, str(place))
     finally:
-        database = Postgres(place)
+        database = PostgresDatabase(place)
         with database.write() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {place.schema} CASCADE")
         database.close()
@@ -197,7 +197,7 @@ def _questions(rows: int, address: str | None = None) -> dict[str, Any]:
         random = np.random.default_rng(0)
         recorded = timed(lambda: _fill(catalogue, rows, random))
         runs: dict[str, Callable[[], float]] = {
-            STATUS: lambda: timed(lambda: (catalogue.counts(), catalogue.labels(), catalogue.failures())),
+            STATUS: lambda: timed(lambda: (catalogue.root_counts(), catalogue.labels(), catalogue.failures())),
             FETCH: lambda: _fetch(catalogue, random.integers(1, rows + 1, POOL)),
         }
         in_turn(runs, 1)
@@ -212,7 +212,7 @@ def _fetch(catalogue: Catalogue, ids: Any) -> float:
 
 
 def _settle(catalogue: Catalogue, random: np.random.Generator) -> float:
-    vectors = random.standard_normal((BATCH, CHANNELS), np.float32)
+    vectors = random.standard_normal((BATCH_SIZE, CHANNELS), np.float32)
     names = (b"/g/new/" + os.urandom(8).hex().encode() for _ in vectors)
     some = [NewPicture(name, 1, 1, name, vector, 1, 1) for name, vector in zip(names, vectors, strict=True)]
     return timed(lambda: catalogue.record(b"/g", FINGERPRINT, some))

@@ -26,7 +26,7 @@ from support.galleries import gallery
 from support.machine import facts, in_turn, machine, prepare, samples_told, versions, write
 
 from retrieval.engine import Engine
-from retrieval.store.duplicates.search import NEAR, Rules
+from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
 
 PICTURES, COPIED, ROUNDS = 300, 100, 3
 ALIKE = 0.9
@@ -69,8 +69,8 @@ def measure(
         files = engine.index(place).added
         indexing = time.perf_counter() - started
         ways: dict[str, Callable[[], Pairs]] = {
-            OURS: lambda: found_by(engine, Rules()),
-            DESCRIPTORS: lambda: found_by(engine, Rules(near=None, alike=ALIKE)),
+            OURS: lambda: found_by(engine, DuplicateRules()),
+            DESCRIPTORS: lambda: found_by(engine, DuplicateRules(near=None, alike=ALIKE)),
         }
         if with_imagededup:
             ways |= {name: hashed(name, place) for name in HASHES}
@@ -85,7 +85,7 @@ def measure(
             "originals": len(sources),
             "copied": min(copied, len(sources)),
             "files": files,
-            "near": NEAR,
+            "near": MIN_AGREEMENT,
             "rounds": rounds,
             "order": "in turn",
         },
@@ -95,7 +95,7 @@ def measure(
     }
 
 
-def found_by(engine: Engine, rules: Rules) -> Pairs:
+def found_by(engine: Engine, rules: DuplicateRules) -> Pairs:
     """Ours, of a gallery that is indexed already: each picture of a group with its first."""
     groups = [[Path(member.path) for member in group.members] for group in engine.duplicates(rules).groups]
     return [(first, other) for first, *others in groups for other in others]

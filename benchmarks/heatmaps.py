@@ -27,9 +27,9 @@ from support.plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
 from retrieval.common.settings import MethodName
-from retrieval.explain.explanation import Explanation, explain_pairs, facing
+from retrieval.explain.explanation import Explanation, explain_pairs, query_pair_inputs
 from retrieval.model.bundle import find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, normalise
 from retrieval.model.siamese import load_model
@@ -56,13 +56,15 @@ def main() -> None:
 
 def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, warm_ups: int = 1) -> dict[str, Any]:
     """The machine, the set-up, every sample in seconds, the medians, the ratios, and how far the maps differ."""
-    comparer = Comparer(find_bundle("default"), "cpu")
+    comparer = Encoder(find_bundle("default"), "cpu")
     with gallery(folder, count) as place:
-        chosen, distances = _hits(comparer, [comparer.pixels(path) for path in pictures(place)[:count]])
+        chosen, distances = _hits(comparer, [comparer.decode(path) for path in pictures(place)[:count]])
     siamese, x = load_model("default"), _inputs(comparer, chosen)
 
     def ours() -> list[Explanation]:
-        return explain_pairs(facing(comparer.bundle.head, comparer.activate(chosen)), distances, MethodName.gradcam)
+        return explain_pairs(
+            query_pair_inputs(comparer.bundle.head, comparer.activate(chosen)), distances, MethodName.gradcam
+        )
 
     def package(batch: int) -> Callable[[], Array]:
         return lambda: package_maps(siamese, x[:1], x[1:], batch)
@@ -110,7 +112,7 @@ def largest_difference(explanations: list[Explanation], maps: Array) -> float:
     return float(max(differences))
 
 
-def _hits(comparer: Comparer, pixels: list[Pixels]) -> tuple[list[Pixels], NDArray[np.float64]]:
+def _hits(comparer: Encoder, pixels: list[Pixels]) -> tuple[list[Pixels], NDArray[np.float64]]:
     """The first picture and its hits among the others that are not the same, with the distances (TOP,)."""
     head = comparer.bundle.head
     u = head.embed(comparer.describe(pixels))
@@ -119,7 +121,7 @@ def _hits(comparer: Comparer, pixels: list[Pixels]) -> tuple[list[Pixels], NDArr
     return [pixels[0], *(pixels[place] for place in order)], head.distance(separations[order])
 
 
-def _inputs(comparer: Comparer, pixels: list[Pixels]) -> Tensor:
+def _inputs(comparer: Encoder, pixels: list[Pixels]) -> Tensor:
     """Float32 (B, 3, H, W), as torch's network wants them."""
     return torch.from_numpy(np.stack([normalise(each, comparer.bundle.card.preprocessing) for each in pixels]))
 

@@ -25,7 +25,7 @@ from typing import Any
 from support.galleries import NOISE, gallery, make_altered, make_large, pictures, warm
 from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
-from retrieval.store.indexing.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH_SIZE
 
 PICTURES = 400
 COUNT = 200
@@ -72,7 +72,7 @@ def measure(
         places = {AS_IT_IS: small, LARGE: work / "large", NOISY: work / "noisy"}
         found = {name: _compared(place, rounds) for name, place in places.items()}
     setup = _setup(folder) | {
-        OURS: f"batches of {BATCH}, default model, CPU",
+        OURS: f"batches of {BATCH_SIZE}, default model, CPU",
         PLAIN: "batches of 32, 2 workers, eager float32 torch, flat index",
         "rounds": rounds,
         "order": "in turn, each in a new process",

@@ -29,7 +29,7 @@ from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture, Selection
 from indexes.vectors.base import LabelledIndex, TunedIndex
-from indexes.vectors.storage import choose_home
+from indexes.vectors.storage import set_storage
 from retrieval.common.settings import POOL
 from retrieval.store.maintenance.index_sync import open_index
 
@@ -67,7 +67,7 @@ def measure(pictures: int = PICTURES, queries: int = QUERIES) -> dict[str, Any]:
         places = {"faiss": catalogue.folder, "milvus:./index.db": catalogue.folder / "index.db"}
         places[address] = Path(temporary, "server")
         for place, folder in places.items():
-            choose_home(catalogue, MODEL, place)
+            set_storage(catalogue, MODEL, place)
             name = "milvus-lite as a server" if place == address else place
             found[name] = _measured(catalogue, asked, lambda: drawn(NEW))
             files = folder.glob("*.faiss") if place == "faiss" else folder.rglob("*")
@@ -122,7 +122,7 @@ def _measured(catalogue: Catalogue, queries: Vectors, new: Callable[[], Vectors]
 def _labelled(catalogue: Catalogue, index: TunedIndex, query: Vectors, label: str) -> object:
     if isinstance(index, LabelledIndex):
         return index.search_label(query[None], POOL, label)
-    return index.search(query[None], POOL, catalogue.selected(Selection(label)))
+    return index.search(query[None], POOL, catalogue.select_ids(Selection(label)))
 
 
 def _record(catalogue: Catalogue, start: int, vectors: Vectors) -> None:

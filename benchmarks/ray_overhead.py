@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 from support.galleries import gallery, pictures, warm
 from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
 
-from retrieval.store.indexing.ray.messages import BLOCK
+from retrieval.store.indexing.ray.messages import BLOCK_SIZE
 
 PICTURES = 5_000
 ROUNDS = 3
@@ -68,7 +68,7 @@ def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS
         "pictures": count,
         "bytes a picture": size // count,
         "embedded": {name: [run["embedded"] for run in taken] for name, taken in runs.items()},
-        "one worker": f"{cores()} cores, {BLOCK} files a block",
+        "one worker": f"{cores()} cores, {BLOCK_SIZE} files a block",
         "rounds": rounds,
         "order": "in turn, each in a new process",
         "load before": load,

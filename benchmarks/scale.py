@@ -42,8 +42,8 @@ from indexes.vectors.sizing import sample_size
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.maintenance.tuning import keep_tuning, tune
-from retrieval.store.rescoring import rescored
+from retrieval.store.maintenance.tuning import save_tuning, tune
+from retrieval.store.rescoring import rescore
 
 COUNT = 1_000_000
 QUERIES = 200
@@ -114,7 +114,7 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
     seconds["make the index"] = time.perf_counter() - started
     said("tuning")
     steps = tune(catalogue, index, bundle.head, bundle.fingerprint, RECALL)
-    keep_tuning(catalogue, steps[-1])
+    save_tuning(catalogue, steps[-1])
     best = [_best(catalogue, bundle, query, pool) for query, pool in zip(queries, pools, strict=True)]
     catalogue.close()
     np.save(folder / "queries.npy", queries)
@@ -163,7 +163,7 @@ def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) ->
 
 def _best(catalogue: Catalogue, bundle: Bundle, query: Vectors, pool: Ids) -> list[int]:
     """The ten best of an exact pool after rescoring."""
-    best: list[int] = rescored(catalogue, bundle.head, bundle.fingerprint, query, pool).ids[:TOP].tolist()
+    best: list[int] = rescore(catalogue, bundle.head, bundle.fingerprint, query, pool).ids[:TOP].tolist()
     return best
 
 
@@ -222,7 +222,7 @@ def _large(maker: Maker, count: int, queries: Vectors, pools: Ids) -> dict[str, 
     sample = np.concatenate(
         [maker.made(min(CHUNK, size - start), 2 * 10**9 + start) for start in range(0, size, CHUNK)]
     )
-    index = FaissIndex.trained(sample, count)
+    index = FaissIndex.train(sample, count)
     del sample
     seconds = {"learn": time.perf_counter() - started}
     for ids, vectors in maker.chunks(count):

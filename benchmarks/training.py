@@ -31,7 +31,7 @@ from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import SiameseNetwork, contrastive_loss
 from retrieval.training.presets import FAST, Preset
-from retrieval.training.trainer import Epoch, Hooks, Part, Training
+from retrieval.training.trainer import Epoch, Hooks, Subset, Trainer
 
 PICTURES = 200
 ROUNDS = 3
@@ -99,7 +99,7 @@ def told(result: dict[str, Any]) -> str:
 
 
 def _in_turn(
-    trunk: Backbone, preset: Preset, pixels: tuple[Pixels, Pixels], parts: tuple[Part, Part], checkpoint: Path
+    trunk: Backbone, preset: Preset, pixels: tuple[Pixels, Pixels], parts: tuple[Subset, Subset], checkpoint: Path
 ) -> dict[str, list[float]]:
     """Seconds of each epoch: one of the paper's after each of the training's."""
     samples: dict[str, list[float]] = {OURS: [], PAPERS: []}
@@ -111,11 +111,11 @@ def _in_turn(
 
     pre = replace(trunk.preprocessing, size=pixels[0].shape[1])
     ours = replace(trunk, preprocessing=pre)
-    Training(ours, preset, pixels[0], parts, 0, checkpoint, hooks=Hooks(on_epoch=on_epoch)).run()
+    Trainer(ours, preset, pixels[0], parts, 0, checkpoint, hooks=Hooks(on_epoch=on_epoch)).run()
     return samples
 
 
-def _papers_epochs(pixels: Pixels, part: Part) -> Iterator[float]:
+def _papers_epochs(pixels: Pixels, part: Subset) -> Iterator[float]:
     """Seconds of one epoch after another of the paper's scheme."""
     trunk = build_backbone(FAST.backbone)
     pre = trunk.preprocessing
@@ -143,10 +143,10 @@ def _papers_epochs(pixels: Pixels, part: Part) -> Iterator[float]:
         epoch += 1
 
 
-def _parts(codes: Codes, pictures: int) -> tuple[Part, Part]:
+def _parts(codes: Codes, pictures: int) -> tuple[Subset, Subset]:
     """So many to train on, and the rest to validate with."""
     rows = np.arange(len(codes))
-    return Part(rows[:pictures], codes[:pictures]), Part(rows[pictures:], codes[pictures:])
+    return Subset(rows[:pictures], codes[:pictures]), Subset(rows[pictures:], codes[pictures:])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from support.galleries import gallery, pictures
 from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
 
-from retrieval.common.settings import How, MethodName
+from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.engine import Engine
 
 PICTURES = 100
@@ -24,10 +24,10 @@ TOP = 5
 PLAIN, GRADCAM = "explained", "explained by Grad-CAM"
 VERIFIED, MATCHED = "explained and verified", "explained, with correspondences"
 ANSWERS = {
-    GRADCAM: How(MethodName.gradcam),
-    PLAIN: How(),
-    VERIFIED: How(verify=True),
-    MATCHED: How(correspond=True),
+    GRADCAM: ExplainOptions(MethodName.gradcam),
+    PLAIN: ExplainOptions(),
+    VERIFIED: ExplainOptions(verify=True),
+    MATCHED: ExplainOptions(correspond=True),
 }
 
 
@@ -52,10 +52,10 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
         turns = {name: iter(asked) for name in ANSWERS}
 
         def run(name: str) -> Callable[[], float]:
-            return lambda: timed(lambda: engine.search(next(turns[name]), TOP + 1, how=ANSWERS[name]))
+            return lambda: timed(lambda: engine.search(next(turns[name]), TOP + 1, options=ANSWERS[name]))
 
         for how in ANSWERS.values():
-            engine.search(asked[0], TOP + 1, how=how)
+            engine.search(asked[0], TOP + 1, options=how)
         samples = in_turn({name: run(name) for name in ANSWERS}, len(asked))
         engine.close()
     middle = medians(samples)

@@ -5,9 +5,9 @@ class StoreError(Exception):
     """A store that cannot be read or written: one sentence that names the file and the remedy."""
 
 
-class LostError(StoreError):
+class ConnectionLostError(StoreError):
     """A server that does not answer, or not any more, `since` a time of the monotonic clock."""
 
-    def __init__(self, said: str, since: float) -> None:
-        super().__init__(said)
-        self.since = since
+    def __init__(self, message: str, lost_at: float) -> None:
+        super().__init__(message)
+        self.lost_at = lost_at

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from indexes.vectors.storage import leave_former_home
+from indexes.vectors.storage import clear_old_storages
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Stage
-from retrieval.common.settings import RECALL, RunsOn
+from retrieval.common.settings import RECALL, IndexingBackend
 from retrieval.sources.gallery import resolve_gallery
-from retrieval.sources.location import Place, gallery_name, located
+from retrieval.sources.location import PictureLocation, gallery_name, parse_location
 from retrieval.store.duplicates.groups import Duplicates
-from retrieval.store.duplicates.search import ANY, Rules, find_duplicates
+from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
 from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
-from retrieval.store.indexing.progress import noted
+from retrieval.store.indexing.progress import recorded_progress
 from retrieval.store.indexing.run import IndexReport, index_galleries, outermost
 from retrieval.store.indexing.scan import Advance
 from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.maintenance.removal import remove
-from retrieval.store.maintenance.tuning import Tuning, keep_tuning, read_tuning, tune
+from retrieval.store.maintenance.removal import remove_path
+from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from retrieval.store.query import Queries
 
-LEFT_ALONE = "the index was left alone: it follows at the next query or `retrieve index`"
+INDEX_DEFERRED = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
 
@@ -42,7 +42,7 @@ class Engine(Queries):
         on_folders: Callable[[list[bytes]], None] = lambda folders: None,
         on_stage: Stage = lambda title, pictures: None,
         shard: Shard = WHOLE,
-        runs_on: RunsOn = RunsOn.local,
+        backend: IndexingBackend = IndexingBackend.local,
         workers: int | None = None,
     ) -> IndexReport:
         """Bring these galleries (all known ones where none is given) up to date in the store.
@@ -54,28 +54,30 @@ class Engine(Queries):
         On Ray, files are read and embedded by the `workers` of a cluster (None: all that it has room for). A shard
         of the galleries' files leaves the index as it is, for a run without one or a query to follow.
         """
-        absent: list[Place] = []
+        absent: list[PictureLocation] = []
         if galleries:
             folders = outermost([resolve_gallery(gallery) for gallery in galleries])
         else:
-            folders, absent = _present_roots(self.catalogue.roots())
+            folders, absent = _reachable_roots(self.catalogue.roots())
         if not folders:
             raise GalleryError(NO_GALLERY)
         on_folders(folders)
         fingerprint = self.bundle.fingerprint
-        with noted(self.catalogue, folders) as note, self._pipeline(runs_on, workers) as pipeline:
+        with recorded_progress(self.catalogue, folders) as note, self._pipeline(backend, workers) as pipeline:
 
             def advanced(files: int) -> None:
                 advance(files)
                 note(files)
 
             report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced, shard)
-        self._comparer.unload()  # its memory is the index's now
+        self.encoder.unload()  # its memory is the index's now
         if not shard.is_all:
-            return replace(report, kept_roots=(*absent, *report.kept_roots), notes=(f"{shard} is done; {LEFT_ALONE}",))
+            return replace(
+                report, kept_roots=(*absent, *report.kept_roots), notes=(f"{shard} is done; {INDEX_DEFERRED}",)
+            )
         index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
-        self._hold((self.catalogue.generation, index))
-        left = leave_former_home(self.catalogue, fingerprint)
+        self.use_index((self.catalogue.generation, index))
+        left = clear_old_storages(self.catalogue, fingerprint)
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
             self.tune(on_stage=on_stage, advance=advance)
@@ -83,17 +85,20 @@ class Engine(Queries):
         return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
 
     @contextmanager
-    def _pipeline(self, runs_on: RunsOn, workers: int | None) -> Iterator[Pipeline]:
+    def _pipeline(self, backend: IndexingBackend, workers: int | None) -> Iterator[Pipeline]:
         bundle = self.bundle
-        if runs_on is RunsOn.ray:
-            from retrieval.store.indexing.ray.cluster import connected
+        if backend is IndexingBackend.ray:
+            from retrieval.store.indexing.ray.cluster import cluster_connection
             from retrieval.store.indexing.ray.pipeline import RayPipeline
 
-            with connected(), closing(RayPipeline(self.catalogue, bundle, self._comparer.device, workers)) as pipeline:
+            with (
+                cluster_connection(),
+                closing(RayPipeline(self.catalogue, bundle, self.encoder.device, workers)) as pipeline,
+            ):
                 yield pipeline
         else:
             size = bundle.card.preprocessing.size
-            yield LocalPipeline(self.catalogue, self._comparer.network, bundle.fingerprint, size)
+            yield LocalPipeline(self.catalogue, self.encoder.network, bundle.fingerprint, size)
 
     def tune(
         self,
@@ -102,39 +107,39 @@ class Engine(Queries):
         advance: Advance = lambda pictures: None,
     ) -> list[Tuning]:
         """Search no further than this recall@10 takes, as measured on the gallery: each step, the last one kept."""
-        index = self._index()
+        index = self.current_index()
         if not index.is_exact:
             on_stage("Measuring the index", len(index))
         steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, advance)
-        keep_tuning(self.catalogue, steps[-1])
+        save_tuning(self.catalogue, steps[-1])
         return steps
 
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
-        return sum(remove(self.catalogue, path).pictures for path in paths)
+        return sum(remove_path(self.catalogue, path).pictures for path in paths)
 
     def duplicates(
         self,
-        rules: Rules = ANY,
+        rules: DuplicateRules = DEFAULT_RULES,
         on_stage: Stage = lambda title, pictures: None,
         advance: Advance = lambda pictures: None,
     ) -> Duplicates:
         """Groups of pictures that are the same, or alike, by these rules; nothing is deleted."""
-        return find_duplicates(self.catalogue, self._index(), self.bundle.fingerprint, rules, on_stage, advance)
+        return find_duplicates(self.catalogue, self.current_index(), self.bundle.fingerprint, rules, on_stage, advance)
 
 
-def _present_roots(roots: list[bytes]) -> tuple[list[bytes], list[Place]]:
+def _reachable_roots(roots: list[bytes]) -> tuple[list[bytes], list[PictureLocation]]:
     """The known galleries that are there, and those that are not: one unmounted disk does not hold up the rest.
 
     Raises GalleryError where none is there.
     """
     folders: list[bytes] = []
-    absent: list[Place] = []
+    absent: list[PictureLocation] = []
     for root in roots:
         try:
             folders.append(resolve_gallery(gallery_name(root)))
         except GalleryError:
-            absent.append(located(root))
+            absent.append(parse_location(root))
             if len(absent) == len(roots):
                 raise
     return folders, absent

@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Head
-from retrieval.rendering.presentation import Shown, prepare
+from retrieval.rendering.presentation import ResultView, build_result_view
 from tests.support.hits import a_hit, explanation, same
 from tests.support.objects import objects, s3, web
 from tests.support.postgres import address_of, postgres
@@ -66,10 +66,10 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shown(picture: Path) -> Shown:
+def shown(picture: Path) -> ResultView:
     """A query with three hits: the picture itself, strong evidence, faint evidence."""
     hits = [a_hit(1, picture, same()), a_hit(2, picture, explanation()), a_hit(3, picture, explanation(0.1))]
-    return prepare(picture, "query.png", hits)
+    return build_result_view(picture, "query.png", hits)
 
 
 @pytest.fixture(scope="session")

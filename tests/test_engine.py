@@ -15,22 +15,22 @@ import pytest
 from PIL import Image
 
 from indexes.arrays import Vectors
-from indexes.catalogue.records import Removed
+from indexes.catalogue.records import RemovedCounts
 from indexes.errors import StoreError
 from indexes.vectors import faiss_file
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from retrieval.common.errors import GalleryError, ModelError
-from retrieval.common.settings import How
+from retrieval.common.settings import ExplainOptions
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.store import opened_store
-from retrieval.store.maintenance.calibration import Calibration, drop_calibration, keep_calibration
-from retrieval.store.maintenance.index_sync import open_index, opened_index
-from retrieval.store.maintenance.removal import remove
-from retrieval.store.query import Question
+from retrieval.store.maintenance.calibration import Calibration, delete_calibration, save_calibration
+from retrieval.store.maintenance.index_sync import open_index, open_index_state
+from retrieval.store.maintenance.removal import remove_path
+from retrieval.store.query import PreparedQuery
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -72,7 +72,7 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     changed = 0
     for number in range(100):
         asked = blocks(number, width=80, height=70)
-        descriptor = engine._comparer.describe([engine._comparer.pixels(asked)])[0]
+        descriptor = engine.encoder.describe([engine.encoder.decode(asked)])[0]
         hits = engine.search(asked, top=60, pool=60, explain=False).hits
         places = np.array([place_of[os.fsencode(hit.path)] for hit in hits])
 
@@ -293,12 +293,12 @@ def test_a_batch_of_queries_is_one_search(engine: Engine, monkeypatch: pytest.Mo
         return search(self, queries, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FaissIndex, "search", counted)
-    found = engine.find([blocks(0), "no such.png", blocks(1), blocks(2)])
+    found = engine.prepare([blocks(0), "no such.png", blocks(1), blocks(2)])
     assert asked == [3]
     assert str(found.pop(1)) == "no such.png does not exist"
-    questions = [question for question in found if isinstance(question, Question)]
-    assert [engine.answer(question, top=3, explain=False).hits for question in questions] == single
-    assert str(engine.find([b""])[0]) == "is empty"
+    questions = [question for question in found if isinstance(question, PreparedQuery)]
+    assert [engine.finish(question, top=3, explain=False).hits for question in questions] == single
+    assert str(engine.prepare([b""])[0]) == "is empty"
 
 
 # What is removed
@@ -335,9 +335,9 @@ def test_a_failed_file_and_an_empty_gallery_are_removed(tmp_path: Path, tiny_bun
     (tmp_path / "g" / "broken.jpg").write_text("no picture")
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(tmp_path / "g")
-    assert remove(engine.catalogue, tmp_path / "g" / "broken.jpg") == Removed(failures=1)
-    assert remove(engine.catalogue, tmp_path / "g") == Removed(roots=1)
-    assert not remove(engine.catalogue, tmp_path / "g")
+    assert remove_path(engine.catalogue, tmp_path / "g" / "broken.jpg") == RemovedCounts(failures=1)
+    assert remove_path(engine.catalogue, tmp_path / "g") == RemovedCounts(roots=1)
+    assert not remove_path(engine.catalogue, tmp_path / "g")
 
 
 # Which galleries
@@ -379,7 +379,7 @@ def test_a_hidden_gallery_within_another_loses_nothing(
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     for name in (*order, *order):
         assert engine.index(small_gallery / name).missing == 0
-    assert [(count.pictures, count.missing) for count in engine.catalogue.counts()] == [(8, 0), (4, 0)]
+    assert [(count.pictures, count.missing) for count in engine.catalogue.root_counts()] == [(8, 0), (4, 0)]
     assert [path for path, _ in engine.catalogue.failures()] == [bytes(hidden / "broken.jpg")]
 
 
@@ -447,7 +447,7 @@ def test_a_calibrated_store_changes_numbers_and_not_the_order(
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
     plain, pair = engine.query(blocks(50), top=12), engine.explain(blocks(50), blocks(51))
-    keep_calibration(engine.catalogue, calibrated(tiny_bundle.head.digest))  # as another process may
+    save_calibration(engine.catalogue, calibrated(tiny_bundle.head.digest))  # as another process may
     assert engine.calibration is not None
     found, found_pair = engine.query(blocks(50), top=12), engine.explain(blocks(50), blocks(51))
     assert [hit.path for hit in found] == [hit.path for hit in plain]
@@ -461,9 +461,9 @@ def test_a_calibrated_store_changes_numbers_and_not_the_order(
         assert one.query.magnitude == pytest.approx(other.query.magnitude / 10, rel=1e-3)
     assert [hit.similarity for hit in found] == [hit.explanation.similarity for hit in found if hit.explanation]
     assert found_pair.distance != pair.distance
-    larger = engine.explain(blocks(50), blocks(51), How(size=256))
+    larger = engine.explain(blocks(50), blocks(51), ExplainOptions(size=256))
     assert larger.distance == pytest.approx(found_pair.distance)
-    drop_calibration(engine.catalogue)
+    delete_calibration(engine.catalogue)
     assert engine.query(blocks(50), top=12, explain=False) == [replace(hit, explanation=None) for hit in plain]
 
 
@@ -471,7 +471,7 @@ def test_a_calibration_of_another_head_is_not_used(small_gallery: Path, tmp_path
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
     plain = engine.query(blocks(50), explain=False)
-    keep_calibration(engine.catalogue, calibrated(replace(tiny_bundle.head, slope=11.0).digest))
+    save_calibration(engine.catalogue, calibrated(replace(tiny_bundle.head, slope=11.0).digest))
     assert engine.calibration is None
     assert engine.query(blocks(50), explain=False) == plain
 
@@ -482,7 +482,7 @@ def test_too_large_a_top_is_refused(engine: Engine) -> None:
 
 
 def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = opened_index
+    opened = open_index_state
     calls: list[bool] = []
 
     def stale_at_first(*given: Any) -> tuple[TunedIndex, bool]:
@@ -490,10 +490,10 @@ def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch:
         calls.append(len(calls) > 1)
         return index, calls[-1]
 
-    engine._hold(None)
-    monkeypatch.setattr(opened_store, "opened_index", stale_at_first)
-    monkeypatch.setattr(opened_store, "_PAUSE", 0.0)
+    engine.use_index(None)
+    monkeypatch.setattr(opened_store, "open_index_state", stale_at_first)
+    monkeypatch.setattr(opened_store, "_RETRY_SECONDS", 0.0)
     for _ in range(5):
-        engine._index()
+        engine.current_index()
         time.sleep(0.02)
     assert calls == [False, False, True]

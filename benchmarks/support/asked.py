@@ -19,10 +19,10 @@ import numpy as np
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
-from indexes.vectors.base import NONE, VectorIndex
+from indexes.vectors.base import NO_ID, VectorIndex
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.rescoring import rescored
+from retrieval.store.rescoring import rescore
 
 TOP = 10
 
@@ -46,7 +46,7 @@ def _asked(catalogue: Catalogue, index: VectorIndex, bundle: Bundle, queries: Ve
         started = time.perf_counter()
         ids = index.search(query[None], pool)[1][0]
         searched = time.perf_counter()
-        ranking = rescored(catalogue, bundle.head, bundle.fingerprint, query, ids[ids != NONE])
+        ranking = rescore(catalogue, bundle.head, bundle.fingerprint, query, ids[ids != NO_ID])
         hits = list(islice(ranking.hits(catalogue), TOP))
         done = time.perf_counter()
         for name, taken in (("search", searched - started), ("rescore", done - searched), ("both", done - started)):

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
-from retrieval.model.preprocessing import Pixels, load, read, to_pixels
+from retrieval.model.preprocessing import Pixels, read_at_size, read_image, to_pixels
 from retrieval.sources.files import content_hash, open_file
-from retrieval.store.indexing.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH_SIZE
 from support.galleries import pictures
 from support.machine import timed
 
@@ -33,7 +33,7 @@ def main() -> None:
     bundle = find_bundle("default")
     network, size = open_network(bundle, "cpu"), bundle.card.preprocessing.size
     pixels: list[Pixels] = []
-    parts = {"decode": timed(lambda: pixels.extend(load(path, size)[0] for path in files))}
+    parts = {"decode": timed(lambda: pixels.extend(read_at_size(path, size)[0] for path in files))}
     parts |= _split(files, size) | {"hash": timed(lambda: _drain(_hash, files))}
     parts["network"] = _described(network, pixels)
     print(json.dumps({name: seconds / len(files) for name, seconds in parts.items()}))
@@ -44,7 +44,7 @@ def _split(files: list[Path], size: int) -> dict[str, float]:
     seconds = {"read": 0.0, "resize": 0.0}
     for path in files:
         started = time.perf_counter()
-        image, _ = read(path, size)
+        image, _ = read_image(path, size)
         decoded = time.perf_counter()
         to_pixels(image, size)
         seconds["read"] += decoded - started
@@ -54,7 +54,7 @@ def _split(files: list[Path], size: int) -> dict[str, float]:
 
 def _described(network: Network, pixels: list[Pixels]) -> float:
     """Seconds for all at once, after some."""
-    network.describe(pixels[:BATCH])
+    network.describe(pixels[:BATCH_SIZE])
     return timed(lambda: network.describe(pixels))
 
 

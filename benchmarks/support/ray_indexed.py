@@ -11,20 +11,20 @@ import os
 import sys
 import time
 
-from retrieval.common.settings import RunsOn
+from retrieval.common.settings import IndexingBackend
 from retrieval.engine import Engine
 
 
 def main() -> None:
     place, store, address = sys.argv[1:]
     os.environ["RAY_ADDRESS"] = address
-    engine = Engine.create(store, device="cpu", is_here=False)
+    engine = Engine.create(store, device="cpu", embeds_locally=False)
     started = time.perf_counter()
-    from retrieval.store.indexing.ray.cluster import connected
+    from retrieval.store.indexing.ray.cluster import cluster_connection
 
-    with connected():
+    with cluster_connection():
         connecting = time.perf_counter() - started
-        report = engine.index(place, runs_on=RunsOn.ray, workers=1)
+        report = engine.index(place, backend=IndexingBackend.ray, workers=1)
         seconds = time.perf_counter() - started - connecting
     engine.close()
     counts = {"pictures": report.added, "embedded": report.embedded}

@@ -17,19 +17,19 @@ from sqlalchemy.exc import ArgumentError
 
 from indexes.errors import StoreError
 
-FILE_NAME = "store.toml"
-VARIABLE = "RETRIEVE_CATALOGUE"
+CONFIG_FILE = "store.toml"
+URL_VARIABLE = "RETRIEVE_CATALOGUE"
 """Holds an address with its password, which is not kept in the file."""
 
 _PUBLIC = "public"
 _DRIVERS = ("postgresql+psycopg", "postgresql", "postgres")
 _SECRETS = ["password", "sslpassword", "oauth_client_secret"]  # of libpq
 _LONGEST_NAME = 63  # bytes that PostgreSQL keeps of one
-_AS = "write it as postgresql://user@host/database"
+_HINT = "write it as postgresql://user@host/database"
 
 
 @dataclass(frozen=True)
-class Place:
+class DatabaseUrl:
     """A catalogue's address, with the password where one was given, and the schema of its tables."""
 
     url: URL
@@ -45,7 +45,7 @@ class Place:
         return self.url.password is not None or not self.url.query.keys().isdisjoint(_SECRETS)
 
     @property
-    def plain(self) -> str:
+    def base_url(self) -> str:
         """The address without its secrets and schema."""
         shown = self.url.difference_update_query(_SECRETS)._replace(password=None, drivername="postgresql")
         return shown.render_as_string(hide_password=False)
@@ -53,64 +53,68 @@ class Place:
     def __str__(self) -> str:
         """The address without its password, as it can be given again."""
         if self.schema == _PUBLIC:
-            return self.plain
-        return f"{self.plain}{'&' if self.url.query else '?'}schema={self.schema}"
+            return self.base_url
+        return f"{self.base_url}{'&' if self.url.query else '?'}schema={self.schema}"
 
-    def is_at(self, other: Place) -> bool:
+    def matches(self, other: DatabaseUrl) -> bool:
         """Whether this names that place, perhaps without its schema."""
         same_schema = self.named_schema is None or self.schema == other.schema
-        return same_schema and _without_port(self.plain) == _without_port(other.plain)
+        return same_schema and _without_port(self.base_url) == _without_port(other.base_url)
 
 
-def place_of(address: str, source: str = "the catalogue's address") -> Place:
+def parse_url(address: str, source: str = "the catalogue's address") -> DatabaseUrl:
     """What an address such as `postgresql://user@host/database?schema=name` names. Raises StoreError."""
     try:
         url = make_url(address)
     except (ArgumentError, ValueError) as error:  # it is not shown, as it may hold a password
-        raise StoreError(f"{source} cannot be read: {_AS}") from error
+        raise StoreError(f"{source} cannot be read: {_HINT}") from error
     if url.drivername not in _DRIVERS:
-        raise StoreError(f"{source} is one of {url.drivername}, and a catalogue lies on PostgreSQL: {_AS}")
+        raise StoreError(f"{source} is one of {url.drivername}, and a catalogue lies on PostgreSQL: {_HINT}")
     schema = url.query.get("schema")
     if not isinstance(schema, str | None):
         raise StoreError(f"{source} names two schemas: name one")
     if len((schema or "").encode()) > _LONGEST_NAME:
         raise StoreError(f"{source} names a schema of more than {_LONGEST_NAME} bytes: give a shorter one")
-    return Place(url.difference_update_query(["schema"]).set(drivername=_DRIVERS[0]), schema)
+    return DatabaseUrl(url.difference_update_query(["schema"]).set(drivername=_DRIVERS[0]), schema)
 
 
-def kept_place(folder: Path) -> Place | None:
+def read_url(folder: Path) -> DatabaseUrl | None:
     """The place that a store keeps, with the password from the environment; None where it has none.
 
     Raises StoreError where the environment names another place.
     """
-    file = folder / FILE_NAME
-    values = _values(file)
+    file = folder / CONFIG_FILE
+    values = _read_config(file)
     if values is None or "catalogue" not in values:
         return None
     address, schema = values["catalogue"], values.get("schema")
     if not isinstance(address, str) or not isinstance(schema, str | None):
-        raise StoreError(f"{file} has a catalogue or schema that is no text: {_AS}")
-    place = place_of(address, str(file))
+        raise StoreError(f"{file} has a catalogue or schema that is no text: {_HINT}")
+    place = parse_url(address, str(file))
     place = replace(place, named_schema=schema or place.named_schema)
-    told = os.environ.get(VARIABLE)
-    return _agreed(place, place_of(told, VARIABLE), f"{file} says {place}, and {VARIABLE} another") if told else place
+    told = os.environ.get(URL_VARIABLE)
+    return (
+        _reconcile(place, parse_url(told, URL_VARIABLE), f"{file} says {place}, and {URL_VARIABLE} another")
+        if told
+        else place
+    )
 
 
-def agreed(folder: Path, kept: Place | None, address: str) -> Place:
+def reconcile_url(folder: Path, stored: DatabaseUrl | None, address: str) -> DatabaseUrl:
     """The place that an address names, which must be the one that is kept, if any. Raises StoreError."""
-    given = place_of(address)
-    return given if kept is None else _agreed(kept, given, f"{folder} has its catalogue at {kept}, not there")
+    given = parse_url(address)
+    return given if stored is None else _reconcile(stored, given, f"{folder} has its catalogue at {stored}, not there")
 
 
-def keep_place(folder: Path, place: Place) -> None:
+def write_url(folder: Path, url: DatabaseUrl) -> None:
     """Write where the catalogue lies, without a password, above what the file may hold; once. Raises StoreError."""
-    file = folder / FILE_NAME
-    lines = f"catalogue = {json.dumps(place.plain)}\nschema = {json.dumps(place.schema)}\n"
+    file = folder / CONFIG_FILE
+    lines = f"catalogue = {json.dumps(url.base_url)}\nschema = {json.dumps(url.schema)}\n"
     try:
         with _locked(folder):
-            kept = kept_place(folder)
+            kept = read_url(folder)
             if kept is not None:  # another process came first
-                _agreed(kept, place, f"{folder} has its catalogue at {kept}, not there")
+                _reconcile(kept, url, f"{folder} has its catalogue at {kept}, not there")
                 return
             held = file.read_text("utf-8") if file.exists() else ""
             with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".toml", delete=False, encoding="utf-8") as out:
@@ -132,13 +136,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _agreed(kept: Place, given: Place, otherwise: str) -> Place:
-    if not given.is_at(kept):
+def _reconcile(stored: DatabaseUrl, given: DatabaseUrl, otherwise: str) -> DatabaseUrl:
+    if not given.matches(stored):
         raise StoreError(f"{otherwise}: leave that out, or choose another store with --store")
-    return replace(given if given.has_secret else kept, named_schema=kept.schema)
+    return replace(given if given.has_secret else stored, named_schema=stored.schema)
 
 
-def _values(file: Path) -> dict[str, object] | None:
+def _read_config(file: Path) -> dict[str, object] | None:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):

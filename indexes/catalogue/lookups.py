@@ -12,26 +12,35 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, false, func, select
 
 from indexes.arrays import Ids, Vectors
-from indexes.catalogue.database.dialects import portions
-from indexes.catalogue.database.retry import again
+from indexes.catalogue.database.dialects import chunked
+from indexes.catalogue.database.retry import retry_lost
 from indexes.catalogue.database.schema import Archive, Failure, Picture, Root, Setting
 from indexes.catalogue.journal import changes_since
 from indexes.catalogue.open_database import open_database
-from indexes.catalogue.paths import below, span
-from indexes.catalogue.records import Candidate, Changes, Counts, KnownFile, Listed, Selection, StoredFile, Twin
+from indexes.catalogue.paths import is_below, path_range
+from indexes.catalogue.records import (
+    Candidate,
+    Changes,
+    KnownContent,
+    KnownFile,
+    PictureDetails,
+    RootCounts,
+    Selection,
+    StoredFile,
+)
 
 _PAGE = 2000  # rows a query of a scan brings at once
 _CHUNK = 256  # descriptors read at once of all, as an index is built of them: what stays in a core's cache
 _SOME = 1024  # of those that are asked for, such as a query's candidates
 _DRAWS = 4  # of a sample, until it is large enough
 
-_LISTED = (
+_DETAILS = (
     *(Picture.id, Picture.path, Picture.label, Picture.width, Picture.height),
     *(Picture.taken_at, Picture.size, Picture.hash),
 )
 
 
-class Lookups:
+class CatalogueReader:
     """A catalogue that is opened and looked through. Every method is one transaction; each raises StoreError.
 
     It lies in the store's folder, or at the address on PostgreSQL that the folder keeps. With `create` a store is made,
@@ -69,7 +78,7 @@ class Lookups:
         """A token that is new with every change that an index must follow; empty before the first."""
         return self.setting("generation") or ""
 
-    @again
+    @retry_lost
     def changes_since(self, generation: str) -> Changes | None:
         """What has changed since a generation; None where that is not known: forgotten, or of another store."""
         with self._database.read() as connection:
@@ -78,16 +87,16 @@ class Lookups:
 
     # --- galleries
 
-    @again
+    @retry_lost
     def roots(self) -> list[bytes]:
         """The galleries' folders."""
         with self._database.read() as connection:
             return list(connection.scalars(select(Root.path).order_by(Root.path)))
 
-    @again
-    def archives(self, folder: bytes) -> dict[bytes, str]:
+    @retry_lost
+    def finished_archives(self, folder: bytes) -> dict[bytes, str]:
         """The tars at or below a folder that were read to their ends, with their versions."""
-        inside = (Archive.path == folder) | below(Archive.path, folder)
+        inside = (Archive.path == folder) | is_below(Archive.path, folder)
         with self._database.read() as connection:
             rows = connection.execute(select(Archive.path, Archive.version).where(inside))
             return {path: version for path, version in rows}  # noqa: C416
@@ -96,16 +105,20 @@ class Lookups:
 
     def known_files(self, folder: bytes) -> Iterator[KnownFile]:
         """Every file recorded below a folder, in the order of its path's bytes, read a page at a time."""
-        start, end = span(folder)
-        while page := self._database.fetch(self._dialect.known, (start, end, _PAGE)):
+        start, end = path_range(folder)
+        while page := self._database.fetch(self._dialect.known_files, (start, end, _PAGE)):
             for id_, path, size, mtime, version, missing, label in page:
                 yield KnownFile(id_, path, size, mtime, version, missing != 0, label)
             start = path
 
-    def find_twins(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, Twin]:
+    def find_by_content(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:
         """By content hash, what is known of a picture of that content, with its descriptor of this model."""
-        rows = (row for content in contents for row in self._database.fetch(self._dialect.twin, (content, fingerprint)))
-        return {content: Twin(_matrix([vector])[0], *values) for content, vector, *values in rows}
+        rows = (
+            row
+            for content in contents
+            for row in self._database.fetch(self._dialect.known_content, (content, fingerprint))
+        )
+        return {content: KnownContent(_decode_vectors([vector])[0], *values) for content, vector, *values in rows}
 
     # --- search
 
@@ -117,19 +130,19 @@ class Lookups:
             if not rows:
                 return
             last = rows[-1][0]
-            yield _with_ids(rows)
+            yield _decode_rows(rows)
 
     def vectors_of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
         """The same of those of these pictures that are not missing, in the order of `ids`."""
         for start in range(0, len(ids), _SOME):
-            wanted = self._dialect.many(ids[start : start + _SOME].tolist())
-            rows = self._database.fetch(self._dialect.some_vectors, (wanted, fingerprint))
+            wanted = self._dialect.encode_ids(ids[start : start + _SOME].tolist())
+            rows = self._database.fetch(self._dialect.vectors_by_id, (wanted, fingerprint))
             if rows:
-                yield _with_ids(rows)
+                yield _decode_rows(rows)
 
     def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
         """About so many of all pictures that are not missing, drawn by chance: ids (N,) and descriptors (N, C)."""
-        ids = np.arange(*self._span_of_ids())
+        ids = np.arange(*self._id_range())
         if not len(ids) or most < 1:
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
         drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
@@ -142,13 +155,13 @@ class Lookups:
         found, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True)) if chunks else (ids[:0], None)
         return found[:most], np.empty((0, 0), np.float32) if vectors is None else vectors[:most]
 
-    @again
-    def _span_of_ids(self) -> tuple[int, int]:
+    @retry_lost
+    def _id_range(self) -> tuple[int, int]:
         with self._database.read() as connection:
             least, greatest = connection.execute(select(func.min(Picture.id), func.max(Picture.id))).one()
         return (0, 0) if least is None or greatest is None else (least, greatest + 1)
 
-    @again
+    @retry_lost
     def count(self) -> int:
         """How many pictures are not missing, each of which has a descriptor."""
         with self._database.read() as connection:
@@ -158,72 +171,79 @@ class Lookups:
         """Those of these pictures that are not missing, in the order of `ids`."""
         return [
             Candidate(*row)
-            for row in self._database.fetch(self._dialect.candidates, [self._dialect.many(ids.tolist())])
+            for row in self._database.fetch(self._dialect.candidates, [self._dialect.encode_ids(ids.tolist())])
         ]
 
-    def contents(self) -> tuple[Ids, NDArray[np.bytes_]]:
+    def content_hashes(self) -> tuple[Ids, NDArray[np.bytes_]]:
         """The ids (N,) of all pictures that are not missing, rising, and the hashes (N,) of their contents."""
         ids, hashes = [np.empty(0, np.int64)], [np.empty(0, "S1")]
-        while rows := self._database.fetch(self._dialect.contents, (int(ids[-1][-1]) if len(ids) > 1 else -1, _PAGE)):
+        while rows := self._database.fetch(
+            self._dialect.content_hashes, (int(ids[-1][-1]) if len(ids) > 1 else -1, _PAGE)
+        ):
             ids.append(np.array([row[0] for row in rows], np.int64))
             hashes.append(np.array([row[1] for row in rows], np.bytes_))
         return np.concatenate(ids), np.concatenate(hashes)
 
-    @again
+    @retry_lost
     def files(self, ids: Ids) -> list[StoredFile]:
         """What is known of those of these pictures' files that are not missing, by id."""
         columns = (getattr(Picture, name) for name in StoredFile._fields)
         found = select(*columns).where(~Picture.missing).order_by(Picture.id)
         with self._database.read() as connection:
-            parts = (connection.execute(found.where(Picture.id.in_(some))) for some in portions(ids.tolist()))
+            parts = (connection.execute(found.where(Picture.id.in_(some))) for some in chunked(ids.tolist()))
             return [StoredFile(*row) for rows in parts for row in rows]
 
-    @again
-    def selected(self, selection: Selection) -> Ids:
+    @retry_lost
+    def select_ids(self, selection: Selection) -> Ids:
         """The ids of the pictures of a selection that are not missing."""
         with self._database.read() as connection:
-            return np.array(list(connection.scalars(select(Picture.id).where(*_chosen(selection)))), np.int64)
+            return np.array(list(connection.scalars(select(Picture.id).where(*_conditions(selection)))), np.int64)
 
-    @again
+    @retry_lost
     def count_selected(self, selection: Selection) -> int:
         """How many pictures of a selection are not missing."""
         if selection.is_all:
             return self.count()
         with self._database.read() as connection:
-            return connection.scalar(select(func.count()).select_from(Picture).where(*_chosen(selection))) or 0
+            return connection.scalar(select(func.count()).select_from(Picture).where(*_conditions(selection))) or 0
 
-    @again
-    def listed(self, selection: Selection, after: bytes, most: int) -> list[Listed]:
+    @retry_lost
+    def list_pictures(self, selection: Selection, after: bytes, most: int) -> list[PictureDetails]:
         """The next pictures of a selection in the order of their paths' bytes, after a path; `b""` comes first."""
         with self._database.read() as connection:
-            found = select(*_LISTED).where(Picture.path > after, *_chosen(selection)).order_by(Picture.path).limit(most)
-            return [Listed(*row) for row in connection.execute(found)]
+            found = (
+                select(*_DETAILS)
+                .where(Picture.path > after, *_conditions(selection))
+                .order_by(Picture.path)
+                .limit(most)
+            )
+            return [PictureDetails(*row) for row in connection.execute(found)]
 
-    @again
-    def picture(self, id_: int) -> Listed | None:
+    @retry_lost
+    def picture(self, id_: int) -> PictureDetails | None:
         """One picture, where it is not missing."""
         with self._database.read() as connection:
-            row = connection.execute(select(*_LISTED).where(Picture.id == id_, ~Picture.missing)).one_or_none()
-            return Listed(*row) if row else None
+            row = connection.execute(select(*_DETAILS).where(Picture.id == id_, ~Picture.missing)).one_or_none()
+            return PictureDetails(*row) if row else None
 
-    @again
-    def pictures(self, ids: Sequence[int]) -> dict[int, Listed]:
+    @retry_lost
+    def pictures(self, ids: Sequence[int]) -> dict[int, PictureDetails]:
         """By id, those of these pictures that are not missing."""
         with self._database.read() as connection:
             parts = (
-                connection.execute(select(*_LISTED).where(~Picture.missing, Picture.id.in_(some)))
-                for some in portions(ids)
+                connection.execute(select(*_DETAILS).where(~Picture.missing, Picture.id.in_(some)))
+                for some in chunked(ids)
             )
-            return {row[0]: Listed(*row) for rows in parts for row in rows}
+            return {row[0]: PictureDetails(*row) for rows in parts for row in rows}
 
-    @again
+    @retry_lost
     def folders(self) -> list[bytes]:
         """Every folder that holds pictures that are not missing, directly."""
         with self._database.read() as connection:
             paths = connection.scalars(select(Picture.path).where(~Picture.missing))
             return sorted({path.rpartition(b"/")[0] or b"/" for path in paths})
 
-    @again
+    @retry_lost
     def labels(self) -> list[str]:
         """Every label of pictures that are not missing."""
         with self._database.read() as connection:
@@ -231,14 +251,14 @@ class Lookups:
 
     # --- status
 
-    @again
-    def counts(self) -> list[Counts]:
+    @retry_lost
+    def root_counts(self) -> list[RootCounts]:
         """Pictures by gallery."""
         with self._database.read() as connection:
             rows = connection.execute(select(Root.path, Root.pictures, Root.missing).order_by(Root.path))
-            return [Counts(*row) for row in rows]
+            return [RootCounts(*row) for row in rows]
 
-    @again
+    @retry_lost
     def failures(self) -> list[tuple[bytes, str]]:
         """The files that could not be indexed, and why."""
         with self._database.read() as connection:
@@ -246,24 +266,24 @@ class Lookups:
             return [(path, reason) for path, reason in rows]
 
 
-def _with_ids(rows: Sequence[Any]) -> tuple[Ids, Vectors]:
-    return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
+def _decode_rows(rows: Sequence[Any]) -> tuple[Ids, Vectors]:
+    return np.array([row[0] for row in rows], np.int64), _decode_vectors([row[1] for row in rows])
 
 
-def _matrix(blobs: list[bytes]) -> Vectors:
+def _decode_vectors(blobs: list[bytes]) -> Vectors:
     if not blobs:
         return np.empty((0, 0), np.float32)
     return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)
 
 
-def _chosen(selection: Selection) -> list[ColumnElement[bool]]:
+def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     """What holds of a selection's pictures."""
     chosen: list[ColumnElement[bool]] = [~Picture.missing]
     if selection.label is not None:
         label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `label_of` takes it from a folder's name
         chosen.append(Picture.label == label if "\0" not in label else false())  # which PostgreSQL's text cannot hold
     if selection.folder is not None:
-        chosen.append(below(Picture.path, selection.folder))
+        chosen.append(is_below(Picture.path, selection.folder))
     if selection.since is not None:
         chosen.append(Picture.taken_at >= selection.since)
     if selection.until is not None:

@@ -5,36 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexes.catalogue.database import sqlite
-from indexes.catalogue.database.dialects import Transactions
-from indexes.catalogue.database.sqlite import Database, has_file, make_folder
-from indexes.catalogue.database_url import agreed, keep_place, kept_place
+from indexes.catalogue.database.dialects import CatalogueDatabase
+from indexes.catalogue.database.sqlite import SqliteDatabase, has_catalogue, make_folder
+from indexes.catalogue.database_url import read_url, reconcile_url, write_url
 from indexes.errors import StoreError
 
 
 def is_store(folder: Path) -> bool:
     """Whether this folder is a store. Raises StoreError where that cannot be seen."""
-    return has_file(folder) or kept_place(folder) is not None
+    return has_catalogue(folder) or read_url(folder) is not None
 
 
-def open_database(folder: Path, create: bool = False, address: str | None = None) -> Transactions:
+def open_database(folder: Path, create: bool = False, address: str | None = None) -> CatalogueDatabase:
     """The database of a store's catalogue. With `create`, a store is made that keeps `address`. Raises StoreError."""
-    place = kept_place(folder)
+    place = read_url(folder)
     if address is not None:
-        if place is None and has_file(folder):
+        if place is None and has_catalogue(folder):
             raise StoreError(
-                f"{folder} has its catalogue in {sqlite.FILE_NAME}: leave out --catalogue, or choose another store"
+                f"{folder} has its catalogue in {sqlite.CATALOGUE_FILE}: leave out --catalogue, or choose another store"
                 " with --store"
             )
-        place, kept = agreed(folder, place, address), place
-        from indexes.catalogue.database.postgres import Postgres
+        place, kept = reconcile_url(folder, place, address), place
+        from indexes.catalogue.database.postgres import PostgresDatabase
 
-        opened = Postgres(place)
+        opened = PostgresDatabase(place)
         if create and kept is None:
             make_folder(folder)
-            keep_place(folder, place)
+            write_url(folder, place)
         return opened
     if place is None:
-        return Database(folder, create)
-    from indexes.catalogue.database.postgres import Postgres
+        return SqliteDatabase(folder, create)
+    from indexes.catalogue.database.postgres import PostgresDatabase
 
-    return Postgres(place)
+    return PostgresDatabase(place)

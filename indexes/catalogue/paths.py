@@ -8,29 +8,29 @@ from sqlalchemy.orm import InstrumentedAttribute
 _LIST = b"list:"  # before the path of a list of pictures
 
 
-def holds(folder: bytes, path: bytes) -> bool:
+def contains(folder: bytes, path: bytes) -> bool:
     """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot.
 
     What a list names may have any name.
     """
-    start = inside(folder)
+    start = folder_prefix(folder)
     return path.startswith(start) and (folder.startswith(_LIST) or b"/." not in path[len(start) - 1 :])
 
 
-def inside(folder: bytes) -> bytes:
+def folder_prefix(folder: bytes) -> bytes:
     """A folder with the slash that all paths below it have."""
     return folder if folder.endswith(b"/") else folder + b"/"
 
 
-def span(folder: bytes) -> tuple[bytes, bytes]:
+def path_range(folder: bytes) -> tuple[bytes, bytes]:
     """All paths below a folder lie between these two, as `0` follows `/` in ASCII."""
-    start = inside(folder)
+    start = folder_prefix(folder)
     return start, start[:-1] + b"0"
 
 
-def below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
+def is_below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
     """What a column of paths must hold to lie below a folder."""
-    start, end = span(folder)
+    start, end = path_range(folder)
     return and_(column > start, column < end)
 
 

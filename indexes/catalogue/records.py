@@ -43,12 +43,12 @@ class NewPicture:
     label: str | None = None
 
 
-class Failed(NamedTuple):
+class FailedFile(NamedTuple):
     """A file that could not be indexed, and why. Where that `passes`, what is known of its picture stands."""
 
     path: bytes
     reason: str
-    passes: bool = False
+    is_transient: bool = False
 
 
 class Candidate(NamedTuple):
@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
     height: int
 
 
-class Listed(NamedTuple):
+class PictureDetails(NamedTuple):
     """A picture as a gallery is looked through: `taken_at` is EXIF's local time in ISO 8601, `size` in bytes."""
 
     id: int
@@ -116,7 +116,7 @@ class StoredFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Twin:
+class KnownContent:
     """What is known of an indexed picture of the same content; `vector` (C,) is its descriptor."""
 
     vector: NDArray[np.float32]
@@ -128,7 +128,7 @@ class Twin:
 
 
 @dataclass(frozen=True)
-class Counts:
+class RootCounts:
     """How many pictures a gallery's folder has in the catalogue, present and missing."""
 
     root: bytes
@@ -145,7 +145,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Removed:
+class RemovedCounts:
     """How much was taken out of the catalogue."""
 
     pictures: int = 0

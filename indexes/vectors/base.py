@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors
 
-NONE = -1
+NO_ID = -1
 """What fills up a row of ids where fewer were found than asked for."""
 
 
@@ -81,37 +81,37 @@ class LabelledIndex(Protocol):
         ...
 
 
-class IndexHome(Protocol):
+class IndexStorage(Protocol):
     """The place where a store's index for one model is kept. Every method raises StoreError.
 
     An index there is of a generation of the catalogue, or, where its change was cut short, on the way from one to
     another.
     """
 
-    in_place: bool
+    updates_in_place: bool
     """Whether an index is changed where it lies; otherwise in memory, and `keep` writes it anew."""
 
     def load(self, generation: str) -> TunedIndex | None:
         """The index of this generation; None where there is none."""
         ...
 
-    def as_it_is(self) -> TunedIndex | None:
+    def load_any(self) -> TunedIndex | None:
         """An index of whatever generation, for a reader that may not change it; None where there is none."""
         ...
 
-    def earlier(self) -> list[tuple[str, str]]:
+    def list_generations(self) -> list[tuple[str, str]]:
         """Of each index, the generation that it was of, and the one that it may have come to in part."""
         ...
 
-    def change(self, generation: str, until: str) -> TunedIndex | None:
+    def open_for_update(self, generation: str, target: str) -> TunedIndex | None:
         """The index that was of one generation, to be brought to another; None where that cannot be."""
         ...
 
-    def new(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> TunedIndex:
+    def create(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> TunedIndex:
         """An empty index for `count` descriptors, which may learn from a sample of any number of them."""
         ...
 
-    def keep(self, index: Any, generation: str) -> None:
+    def save(self, index: Any, generation: str) -> None:
         """Keep an index of this place as that of a generation, and no other."""
         ...
 
@@ -119,7 +119,7 @@ class IndexHome(Protocol):
         """Leave nothing there of what the store held."""
         ...
 
-    def turn(self, must_wait: bool) -> AbstractContextManager[bool]:
+    def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
         """While it is held no other process changes the index.
 
         False where another does, and `must_wait` is not asked for, and there is an index to search meanwhile.

@@ -55,7 +55,7 @@ def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> 
 _REMEDY = "make room or allow writing there"
 
 
-def load(folder: Path, fingerprint: str, generation: str, changeable: bool = False) -> FaissIndex | None:
+def load(folder: Path, fingerprint: str, generation: str, writable: bool = False) -> FaissIndex | None:
     """The index of this origin, or None where its file is missing, is not what was written, or has codes of old.
 
     It is mapped into memory, so that a search reads only what it looks at, and cannot be changed; unless
@@ -66,15 +66,15 @@ def load(folder: Path, fingerprint: str, generation: str, changeable: bool = Fal
             with open(file, "rb") as opened:
                 if file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
                     with _readable_name(os.fspath(file), opened.fileno()) as plain:
-                        index = FaissIndex(faiss.read_index(plain, 0 if changeable else faiss.IO_FLAG_MMAP_IFC))
-                    if index.has_known_codes:
+                        index = FaissIndex(faiss.read_index(plain, 0 if writable else faiss.IO_FLAG_MMAP_IFC))
+                    if index.is_supported:
                         return index
         except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
             continue
     return None
 
 
-def generations(folder: Path, fingerprint: str) -> list[str]:
+def list_generations(folder: Path, fingerprint: str) -> list[str]:
     """The generations of which there are index files of this model."""
     names = (file.name.split("-") for file in folder.glob(f"{_origin(fingerprint, '')}*{_SUFFIX}"))
     return [parts[1] for parts in names if len(parts) == 3]
@@ -115,9 +115,9 @@ def _readable_name(name: str, descriptor: int) -> Iterator[str]:
         yield f"/dev/fd/{descriptor}"
 
 
-def _delete_others(folder: Path, kept: Path | None) -> None:
+def _delete_others(folder: Path, keep: Path | None) -> None:
     for file in folder.glob(f"*{_SUFFIX}"):
-        if file != kept and _OURS.fullmatch(file.name) and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
+        if file != keep and _OURS.fullmatch(file.name) and not (file.name.startswith(_UNFINISHED) and _is_recent(file)):
             file.unlink(missing_ok=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors, unit
-from indexes.vectors.base import NONE
+from indexes.vectors.base import NO_ID
 from indexes.vectors.sizing import FIRST_PROBES, list_count, still_suits
 
 EXACT = "IDMap,Flat"
@@ -29,7 +29,7 @@ class FaissIndex:
     def __init__(self, index: faiss.Index) -> None:
         self.faiss = index
         found = faiss.try_extract_index_ivf(index)
-        self._lists: Any = None if found is None else faiss.downcast_index(found)
+        self._ivf: Any = None if found is None else faiss.downcast_index(found)
 
     @classmethod
     def empty(cls, dimension: int, count: int = 0) -> FaissIndex:
@@ -41,43 +41,43 @@ class FaissIndex:
         return cls(made)
 
     @classmethod
-    def trained(cls, sample: Vectors, count: int) -> FaissIndex:
+    def train(cls, sample: Vectors, count: int) -> FaissIndex:
         """An empty approximate index for `count` descriptors, its lists learnt from a sample (N, C)."""
         channels = sample.shape[1]
-        made = cls(faiss.index_factory(channels, _kind(channels, list_count(count)), faiss.METRIC_L2))
-        made._lists.cp.niter = _ROUNDS
+        made = cls(faiss.index_factory(channels, _factory_string(channels, list_count(count)), faiss.METRIC_L2))
+        made._ivf.cp.niter = _ROUNDS
         made.faiss.train(unit(sample))
         made.probes = FIRST_PROBES
         return made
 
     @property
     def is_exact(self) -> bool:
-        return self._lists is None
+        return self._ivf is None
 
     @property
-    def has_known_codes(self) -> bool:
+    def is_supported(self) -> bool:
         """Whether it is of a kind that is made here; an index file of an earlier version may not be."""
-        return self._lists is None or isinstance(self._lists, faiss.IndexIVFRaBitQ)
+        return self._ivf is None or isinstance(self._ivf, faiss.IndexIVFRaBitQ)
 
     @property
     def kind(self) -> str:
         """What it is in the words of FAISS's index factory."""
-        return EXACT if self._lists is None else _kind(self.faiss.d, self.lists)
+        return EXACT if self._ivf is None else _factory_string(self.faiss.d, self.lists)
 
     @property
     def lists(self) -> int:
         """How many lists there are; 0 for an exact index."""
-        return 0 if self._lists is None else int(self._lists.nlist)
+        return 0 if self._ivf is None else int(self._ivf.nlist)
 
     @property
     def probes(self) -> int:
         """How many lists a search looks into; 0 for an exact index."""
-        return 0 if self._lists is None else int(self._lists.nprobe)
+        return 0 if self._ivf is None else int(self._ivf.nprobe)
 
     @probes.setter
     def probes(self, lists: int) -> None:
-        if self._lists is not None:
-            self._lists.nprobe = min(max(lists, 1), self.lists)
+        if self._ivf is not None:
+            self._ivf.nprobe = min(max(lists, 1), self.lists)
 
     def suits(self, count: int) -> bool:
         """Whether so many descriptors still want an index of this kind and size."""
@@ -100,12 +100,12 @@ class FaissIndex:
         found = min(k, len(self) if among is None else len(among))
         if found == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        values, ids = self.faiss.search(unit(queries), found, params=self._parameters(among))
-        there = (ids != NONE).any(axis=0)  # fewer than asked for: `among` names others, or the lists hold no more
+        values, ids = self.faiss.search(unit(queries), found, params=self._search_params(among))
+        there = (ids != NO_ID).any(axis=0)  # fewer than asked for: `among` names others, or the lists hold no more
         distances = 1 - values if self.is_exact else values / 2
-        return np.where(ids == NONE, np.float32(2), distances)[:, there], ids[:, there]
+        return np.where(ids == NO_ID, np.float32(2), distances)[:, there], ids[:, there]
 
-    def _parameters(self, among: Ids | None) -> Any:
+    def _search_params(self, among: Ids | None) -> Any:
         """With `among`, every list is looked into, as the wanted ones may lie in any."""
         if among is None:
             return None
@@ -116,6 +116,6 @@ class FaissIndex:
         return faiss.SearchParametersPreTransform(index_params=inner)  # type: ignore[call-arg]
 
 
-def _kind(channels: int, lists: int) -> str:
+def _factory_string(channels: int, lists: int) -> str:
     graph = "_HNSW32" if lists > _FLAT_LISTS else ""
     return f"RR{channels},IVF{lists}{graph},RaBitQ4"

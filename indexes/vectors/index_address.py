@@ -16,37 +16,37 @@ _FILE = re.compile(r"milvus:(?P<file>(?!//)[^\0]*[^/\0]\.db)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Address:
+class MilvusAddress:
     """A Milvus: `uri` of a server, or `file` of milvus-lite, relative to the store; `name` begins its collections'.
 
     `written` is how people write it, and how the store keeps it. There is no token in it.
     """
 
-    written: str
+    text: str
     name: str
     uri: str | None = None
     file: str | None = None
 
-    def is_place(self, other: Address, folder: Path) -> bool:
+    def is_same_place(self, other: MilvusAddress, folder: Path) -> bool:
         """Whether both lead to one place by their words, as a store in this folder reads them."""
-        return self._place(folder) == other._place(folder)
+        return self._identity(folder) == other._identity(folder)
 
-    def _place(self, folder: Path) -> tuple[str, str]:
+    def _identity(self, folder: Path) -> tuple[str, str]:
         return (self.uri or "").lower(), self.name if self.file is None else os.path.realpath(folder / self.file)
 
 
-def parse(written: str) -> Address | None:
+def parse_address(text: str) -> MilvusAddress | None:
     """The address of a Milvus; None for FAISS. Raises ValueError with a sentence."""
-    if written == FAISS:
+    if text == FAISS:
         return None
-    if found := _SERVER.fullmatch(written):
+    if found := _SERVER.fullmatch(text):
         scheme = "https" if found["tls"] else "http"
-        return Address(written, found["name"], uri=f"{scheme}://{found['host']}:{found['port'] or 19530}")
-    if found := _FILE.fullmatch(written):
-        return Address(written, _NAME, file=found["file"])
-    if "@" in written:
+        return MilvusAddress(text, found["name"], uri=f"{scheme}://{found['host']}:{found['port'] or 19530}")
+    if found := _FILE.fullmatch(text):
+        return MilvusAddress(text, _NAME, file=found["file"])
+    if "@" in text:
         raise ValueError("an address holds no user or token: put it into RETRIEVE_MILVUS_TOKEN")
     raise ValueError(
-        f"{written!r} is no place for an index: give faiss, milvus://HOST:PORT/NAME, milvus+tls://HOST:PORT/NAME,"
+        f"{text!r} is no place for an index: give faiss, milvus://HOST:PORT/NAME, milvus+tls://HOST:PORT/NAME,"
         " or milvus:FILE.db"
     )

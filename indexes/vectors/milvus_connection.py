@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from indexes.errors import StoreError
-from indexes.vectors.index_address import Address
+from indexes.vectors.index_address import MilvusAddress
 
 T = TypeVar("T")
 
-TOKEN = "RETRIEVE_MILVUS_TOKEN"
+TOKEN_VARIABLE = "RETRIEVE_MILVUS_TOKEN"
 MISSING = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
 
 _PATIENCE = 30.0  # seconds in which something is tried again
 _FIRST_PATIENCE = 3.0  # of an address that is given for the first time, and may be a wrong one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0  # seconds
 _CONNECT = 5.0  # seconds
-LONG = 900.0
+LONG_TIMEOUT = 900.0
 """Seconds of a call in which the server works through a whole collection."""
 
-_SHORT, _LONG = "60s", f"{LONG:.0f}s"  # of other calls; of those
+_SHORT, _LONG = "60s", f"{LONG_TIMEOUT:.0f}s"  # of other calls; of those
 _LONG_CALLS = ("CreateIndex", "Flush", "LoadCollection")
 _SERVICE = "milvus.proto.milvus.MilvusService"
 _OPTIONS = {
@@ -51,14 +51,14 @@ _UNAVAILABLE, _TOO_MANY, _RATE = 2, 4, 8
 NOT_FOUND, NOT_LOADED = 100, 101
 
 
-class _Taken(Exception):
+class _FileInUse(Exception):
     """The file is open in another process, which may soon have done with it."""
 
 
-class Server:
+class MilvusConnection:
     """One connection for all of a process that ask the same Milvus; the last to `release` it ends it."""
 
-    def __init__(self, address: Address, folder: Path) -> None:
+    def __init__(self, address: MilvusAddress, folder: Path) -> None:
         self.address = address
         self.key = _key(address, folder)
         self.users = 0
@@ -73,18 +73,18 @@ class Server:
         for patience. Pauses double and are drawn by chance, so that many who wait do not come back at once. Raises
         StoreError.
         """
-        self._import()
+        self._check_packages()
         deadline: float | None = None  # from the first failure on
         again = False
         for pause in _pauses():
             try:
-                return work(self._connected(), again)
+                return work(self._get_client(), again)
             except StoreError:
                 raise
             except Exception as error:
                 deadline = deadline or time.monotonic() + (_PATIENCE if patience is None else patience)
-                if not _may_pass(error) or time.monotonic() + pause > deadline:
-                    raise self._explained(error) from error
+                if not _is_transient(error) or time.monotonic() + pause > deadline:
+                    raise self._to_store_error(error) from error
             time.sleep(pause)
             again = True
         raise AssertionError("pauses do not end")
@@ -94,7 +94,7 @@ class Server:
         if self._file is None:
             self.run(lambda client, again: client.list_collections(), _FIRST_PATIENCE)
         else:
-            self._import()
+            self._check_packages()
 
     def release(self) -> None:
         """One user less."""
@@ -105,27 +105,27 @@ class Server:
             _REGISTRY.pop(self.key, None)
         self._disconnect()
 
-    def _import(self) -> None:
+    def _check_packages(self) -> None:
         try:
             import pymilvus  # noqa: F401
 
             if self._file is not None:
                 import milvus_lite  # noqa: F401
         except ImportError as error:
-            raise StoreError(f"{self.address.written}: {MISSING}") from error
+            raise StoreError(f"{self.address.text}: {MISSING}") from error
         for name in ("pymilvus", "milvus_lite"):  # both print what is told here in one sentence
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
-    def _connected(self) -> _Once:
+    def _get_client(self) -> _SingleAttempt:
         with self._lock:
             if self._client is None:
                 self._client = self._connect() if self._file is None else self._open(self._file)
-            return _Once(self._client)
+            return _SingleAttempt(self._client)
 
     def _connect(self) -> Any:
         from pymilvus import MilvusClient
 
-        token = os.environ.get(TOKEN, "")
+        token = os.environ.get(TOKEN_VARIABLE, "")
         return MilvusClient(self.address.uri, token=token, timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
 
     def _open(self, file: Path) -> Any:
@@ -137,7 +137,7 @@ class Server:
         except OSError as error:
             raise StoreError(f"{file} cannot be made ({error.strerror}): {_OTHER_PLACE}") from error
         for left in reversed(range(_TRIES)):
-            _check_free(file)
+            _check_unlocked(file)
             try:
                 return MilvusClient(os.fspath(file), timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
             except ConnectionConfigException as error:  # all that milvus-lite says of whatever it was
@@ -156,18 +156,18 @@ class Server:
 
                     server_manager_instance.release_server(os.fspath(self._file))
 
-    def _explained(self, error: Exception) -> StoreError:
-        where = self.address.written
-        if isinstance(error, _Taken):
+    def _to_store_error(self, error: Exception) -> StoreError:
+        where = self.address.text
+        if isinstance(error, _FileInUse):
             return StoreError(
                 f"{where} is open in another process: try again when that has finished, or run a server, which many"
                 " can ask (docs/SCALING.md)"
             )
-        codes = _codes(error)
+        codes = _grpc_codes(error)
         if codes & {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
-            return StoreError(f"{where} refuses the token: set {TOKEN} to one that it knows, as user:password")
+            return StoreError(f"{where} refuses the token: set {TOKEN_VARIABLE} to one that it knows, as user:password")
         said = " ".join(str(getattr(error, "message", None) or error).split()) or type(error).__name__
-        if _may_pass(error):
+        if _is_transient(error):
             slow = "does not answer in time" if "DEADLINE_EXCEEDED" in codes else "cannot be reached"
             return StoreError(f"{where} {slow}: see that it runs there, then run the command again; nothing is lost")
         return StoreError(f"{where} fails, as Milvus says: {said[:300]}")
@@ -178,7 +178,7 @@ _DAMAGED = "it cannot be written or is damaged; allow writing there, or delete i
 _TRIES = 3
 
 
-class _Once:
+class _SingleAttempt:
     """A client of which each call is one attempt: it is done again by who knows what may be done again."""
 
     def __init__(self, client: Any) -> None:
@@ -188,30 +188,30 @@ class _Once:
         return partial(getattr(self._client, name), retry_times=0)
 
 
-_REGISTRY: dict[tuple[str, str], Server] = {}
+_REGISTRY: dict[tuple[str, str], MilvusConnection] = {}
 _REGISTRY_LOCK = threading.Lock()
 
 
-def server_at(address: Address, folder: Path) -> Server:
+def shared_connection(address: MilvusAddress, folder: Path) -> MilvusConnection:
     """The process's connection to an address, to be released in the end; `folder` is the store's."""
     with _REGISTRY_LOCK:
-        server = _REGISTRY.setdefault(_key(address, folder), Server(address, folder))
+        server = _REGISTRY.setdefault(_key(address, folder), MilvusConnection(address, folder))
         server.users += 1
         return server
 
 
-def _check_free(file: Path) -> None:
+def _check_unlocked(file: Path) -> None:
     """Raises _Taken where another process has the file open; of that milvus-lite says no more than that it failed."""
     with contextlib.suppress(OSError), open(file / "LOCK", "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _Taken from error
+            raise _FileInUse from error
 
 
-def _key(address: Address, folder: Path) -> tuple[str, str]:
+def _key(address: MilvusAddress, folder: Path) -> tuple[str, str]:
     place = address.uri if address.file is None else os.path.abspath(folder / address.file)
-    return str(place), os.environ.get(TOKEN, "")
+    return str(place), os.environ.get(TOKEN_VARIABLE, "")
 
 
 def _pauses() -> Iterator[float]:
@@ -221,13 +221,13 @@ def _pauses() -> Iterator[float]:
         longest = min(2 * longest, _LONGEST_PAUSE)
 
 
-def code_of(error: BaseException) -> int | None:
+def error_code(error: BaseException) -> int | None:
     """Milvus's own code of an error, where it has one."""
     code = getattr(error, "code", None)
     return code if isinstance(code, int) else None
 
 
-def _codes(error: BaseException) -> set[str]:
+def _grpc_codes(error: BaseException) -> set[str]:
     """The names of gRPC's codes of an error and of what it came of."""
     names: set[str] = set()
     seen: list[BaseException] = []
@@ -241,15 +241,15 @@ def _codes(error: BaseException) -> set[str]:
     return names
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
-    if isinstance(error, _Taken):
+    if isinstance(error, _FileInUse):
         return True
-    names = _codes(error)
+    names = _grpc_codes(error)
     if names & {"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED"}:
         return False
     if names & {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}:
         return True
     if "RESOURCE_EXHAUSTED" in names:  # asked for too often, or with too large a message
         return "larger than max" not in str(error)
-    return code_of(error) in (_UNAVAILABLE, _TOO_MANY, _RATE) or getattr(error, "retriable", False) is True
+    return error_code(error) in (_UNAVAILABLE, _TOO_MANY, _RATE) or getattr(error, "retriable", False) is True

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors, unit
 from indexes.errors import StoreError
-from indexes.vectors.base import NONE
-from indexes.vectors.milvus_connection import LONG, NOT_FOUND, NOT_LOADED, Server, code_of
+from indexes.vectors.base import NO_ID
+from indexes.vectors.milvus_connection import LONG_TIMEOUT, NOT_FOUND, NOT_LOADED, MilvusConnection, error_code
 from indexes.vectors.sizing import FIRST_PROBES, still_suits
 
-Labels = Callable[[Ids], dict[int, str]]
+LabelLookup = Callable[[Ids], dict[int, str]]
 """The labels of pictures by their ids; a picture that has none is not in it."""
 
-Found = tuple[NDArray[np.float32], Ids]
+Neighbours = tuple[NDArray[np.float32], Ids]
 
-_ROWS = 8 << 20  # bytes of vectors in a message; Milvus takes 64 MB
+_MAX_BATCH_BYTES = 8 << 20  # bytes of vectors in a message; Milvus takes 64 MB
 _IDS = 10_000  # in one expression
 _ANSWERS = 200_000  # of all queries of a message
 _MOST_HITS = 16_384  # that Milvus gives of a query
 
 
 @dataclass(frozen=True)
-class Collection:
+class MilvusCollection:
     """What a collection is: its name, how many channels its vectors have, and its lists; 0 where it is exact."""
 
     name: str
@@ -48,17 +48,17 @@ class MilvusIndex:
 
     def __init__(
         self,
-        server: Server,
-        collection: Collection,
-        labels: Labels,
-        where: Callable[[], Collection | None],
-        begin: Callable[[], None] = lambda: None,
+        server: MilvusConnection,
+        collection: MilvusCollection,
+        labels: LabelLookup,
+        find_collection: Callable[[], MilvusCollection | None],
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         server.users += 1
         self._server = server
         self._labels = labels
-        self._where = where
-        self._begin: Callable[[], None] | None = begin
+        self._find_collection = find_collection
+        self._before_change: Callable[[], None] | None = before_change
         self._probes = min(FIRST_PROBES, collection.lists)
         self.collection = collection
 
@@ -96,10 +96,10 @@ class MilvusIndex:
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """In messages that Milvus takes. A message that may have come through is sent again so that it doubles none."""
-        self._change()
+        self._start_change()
         labels = self._labels(ids)
         units = unit(vectors)
-        for some in _spans(len(ids), max(1, _ROWS // (4 * max(1, units.shape[1])))):
+        for some in _slices(len(ids), max(1, _MAX_BATCH_BYTES // (4 * max(1, units.shape[1])))):
             rows = [
                 {"id": id_, "vector": vector, "label": labels.get(id_, "")}
                 for id_, vector in zip(ids[some].tolist(), units[some], strict=True)
@@ -109,47 +109,49 @@ class MilvusIndex:
     def remove(self, ids: Ids) -> None:
         if not len(ids):
             return
-        self._change()
-        for some in _spans(len(ids), _IDS):
-            self._run(partial(self._delete, named=_named(ids[some])))
+        self._start_change()
+        for some in _slices(len(ids), _IDS):
+            self._run(partial(self._delete, named=_id_filter(ids[some])))
 
-    def search(self, queries: Vectors, k: int, among: Ids | None = None) -> Found:
+    def search(self, queries: Vectors, k: int, among: Ids | None = None) -> Neighbours:
         """Pictures that `among` names are asked for in portions, in every list, as the wanted ones may lie in any."""
         if among is None:
-            return self._found(queries, k, "", self._probes)
-        parts = [self._found(queries, k, _named(among[some]), self.lists) for some in _spans(len(among), _IDS)]
-        return _nearest(parts, k) if parts else _nothing(len(queries))
+            return self._search_where(queries, k, "", self._probes)
+        parts = [
+            self._search_where(queries, k, _id_filter(among[some]), self.lists) for some in _slices(len(among), _IDS)
+        ]
+        return _merge_nearest(parts, k) if parts else _empty_result(len(queries))
 
-    def search_label(self, queries: Vectors, k: int, label: str) -> Found:
+    def search_label(self, queries: Vectors, k: int, label: str) -> Neighbours:
         if not label:  # as those are kept that have none
-            return _nothing(len(queries))
-        return self._found(queries, k, f"label == {quoted(label)}", self.lists)
+            return _empty_result(len(queries))
+        return self._search_where(queries, k, f"label == {quote(label)}", self.lists)
 
-    def _found(self, queries: Vectors, k: int, chosen: str, probes: int) -> Found:
+    def _search_where(self, queries: Vectors, k: int, condition: str, probes: int) -> Neighbours:
         if queries.shape[1] != self.collection.channels:
             if len(self):
                 raise StoreError(
-                    f"{self._server.address.written} holds descriptors of {self.collection.channels} channels, not of"
+                    f"{self._server.address.text} holds descriptors of {self.collection.channels} channels, not of"
                     f" {queries.shape[1]}: run `retrieve index`"
                 )
-            return _nothing(len(queries))
+            return _empty_result(len(queries))
         k = min(k, _MOST_HITS)
         units = unit(queries)
-        most = max(1, min(_ANSWERS // max(1, k), _ROWS // (4 * units.shape[1])))
-        parts = [self._asked(units[some], k, chosen, probes) for some in _spans(len(units), most)]
-        return _rows([row for part in parts for row in part])
+        most = max(1, min(_ANSWERS // max(1, k), _MAX_BATCH_BYTES // (4 * units.shape[1])))
+        parts = [self._search_batch(units[some], k, condition, probes) for some in _slices(len(units), most)]
+        return _to_arrays([row for part in parts for row in part])
 
-    def _asked(self, units: Vectors, k: int, chosen: str, probes: int) -> list[list[tuple[float, int]]]:
+    def _search_batch(self, units: Vectors, k: int, condition: str, probes: int) -> list[list[tuple[float, int]]]:
         answer = self._run(
             lambda client, again: client.search(
                 self._name,
                 data=list(units),
                 anns_field="vector",
                 limit=k,
-                filter=chosen,
+                filter=condition,
                 output_fields=["id"],
                 search_params={"metric_type": "COSINE", "params": {"nprobe": probes} if probes else {}},
-                consistency_level="Bounded" if self._begin else "Strong",
+                consistency_level="Bounded" if self._before_change else "Strong",
             )
         )
         return [[(hit["distance"], hit["id"]) for hit in hits] for hits in answer]
@@ -164,10 +166,10 @@ class MilvusIndex:
     def _delete(self, client: Any, again: bool, named: str) -> None:
         client.delete(self._name, filter=named)
 
-    def _change(self) -> None:
-        if self._begin is not None:
-            self._begin()
-            self._begin = None
+    def _start_change(self) -> None:
+        if self._before_change is not None:
+            self._before_change()
+            self._before_change = None
 
     def _run(self, work: Callable[[Any, bool], Any]) -> Any:
         """The same as `Server.run`, also after a server has begun anew, or another process has made the index anew."""
@@ -176,16 +178,18 @@ class MilvusIndex:
             try:
                 return work(client, again)
             except Exception as error:
-                if code_of(error) == NOT_LOADED:
-                    client.load_collection(self._name, timeout=LONG)
-                elif code_of(error) != NOT_FOUND or not self._found_anew():
+                if error_code(error) == NOT_LOADED:
+                    client.load_collection(self._name, timeout=LONG_TIMEOUT)
+                elif error_code(error) != NOT_FOUND or not self._relocate():
                     raise
             return work(client, True)
 
         return self._server.run(prepared)
 
-    def _found_anew(self) -> bool:
-        found = self._where() if self._begin else None  # what was changed by halves is not gone on with elsewhere
+    def _relocate(self) -> bool:
+        found = (
+            self._find_collection() if self._before_change else None
+        )  # what was changed by halves is not gone on with elsewhere
         if found is None or found == self.collection:
             return False
         self.collection = found
@@ -193,30 +197,30 @@ class MilvusIndex:
         return True
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text as Milvus's expressions have it."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
         text = text.replace(plain, escaped)
     return f'"{text}"'
 
 
-def _named(ids: Ids) -> str:
+def _id_filter(ids: Ids) -> str:
     return f"id in [{','.join(map(str, ids.tolist()))}]"
 
 
-def _spans(count: int, size: int) -> Iterator[slice]:
+def _slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def _nothing(queries: int) -> Found:
+def _empty_result(queries: int) -> Neighbours:
     return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
 
 
-def _rows(hits: Sequence[Sequence[tuple[float, int]]]) -> Found:
+def _to_arrays(hits: Sequence[Sequence[tuple[float, int]]]) -> Neighbours:
     """Hits of different numbers as rows, filled up; Milvus tells the cosine, the distance is 1 less that."""
     longest = max(map(len, hits), default=0)
     distances = np.full((len(hits), longest), 2, np.float32)
-    ids = np.full((len(hits), longest), NONE, np.int64)
+    ids = np.full((len(hits), longest), NO_ID, np.int64)
     for row, found in enumerate(hits):
         if found:
             cosines, near = zip(*found, strict=True)
@@ -225,7 +229,7 @@ def _rows(hits: Sequence[Sequence[tuple[float, int]]]) -> Found:
     return distances, ids
 
 
-def _nearest(parts: Sequence[Found], k: int) -> Found:
+def _merge_nearest(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """The k nearest of what was found in portions."""
     distances, ids = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]

@@ -11,47 +11,49 @@ from typing import Any
 from indexes.arrays import Vectors
 from indexes.errors import StoreError
 from indexes.vectors import sizing
-from indexes.vectors.milvus_connection import LONG, NOT_FOUND, Server, code_of
-from indexes.vectors.milvus_index import Collection, Labels, MilvusIndex
+from indexes.vectors.milvus_connection import LONG_TIMEOUT, NOT_FOUND, MilvusConnection, error_code
+from indexes.vectors.milvus_index import LabelLookup, MilvusCollection, MilvusIndex
 from indexes.vectors.sizing import list_count
 
-_STORE, _LISTS, _GENERATION, _UNTIL, _SIGN = (
+_STORE, _LISTS, _GENERATION, _TARGET, _MARKER = (
     f"retrieve.{name}" for name in ("store", "lists", "generation", "until", "sign")
 )
 _FIELDS = {"id", "vector", "label"}
 _LONGEST_LABEL = 4096  # bytes: a folder's name has 255, of which each may have become a character of three
 
-Turn = Callable[[bool], AbstractContextManager[bool]]
+IndexLock = Callable[[bool], AbstractContextManager[bool]]
 """A turn to change the index, as `Catalogue.turn` gives it."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredCollection:
     """A collection of the store: the generation that it was of, and the one that it may have come to in part."""
 
-    collection: Collection
+    collection: MilvusCollection
     generation: str
-    until: str
-    sign: str = ""
+    target: str
+    marker: str = ""
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it was ever finished."""
         return bool(self.generation)
 
 
-class MilvusHome:
+class MilvusStorage:
     """One index of a store and a model in one of two collections; made anew it is in the other, then the first goes.
 
     They are named by the address's name and the model's fingerprint, and marked in their properties by the store, so
     that none is written or dropped that the store did not make.
     """
 
-    in_place = True
+    updates_in_place = True
 
-    def __init__(self, server: Server, turn: Turn, store: str, fingerprint: str, labels: Labels) -> None:
+    def __init__(
+        self, server: MilvusConnection, index_lock: IndexLock, store: str, fingerprint: str, labels: LabelLookup
+    ) -> None:
         self._server = server
-        self._turn = turn
+        self._index_lock = index_lock
         self._store = store
         self._labels = labels
         begin = f"{server.address.name}_{fingerprint[:16]}"
@@ -59,100 +61,106 @@ class MilvusHome:
 
     def check(self) -> None:
         """Raises StoreError where the server cannot be asked, or holds another's collections under these names."""
-        self._all()
+        self._list_collections()
 
     def load(self, generation: str) -> MilvusIndex | None:
-        kept = next((kept for kept in self._all() if (kept.generation, kept.until) == (generation, "")), None)
-        return self._index(kept.collection) if kept is not None and generation else None
+        kept = next(
+            (kept for kept in self._list_collections() if (kept.generation, kept.target) == (generation, "")), None
+        )
+        return self._open_index(kept.collection) if kept is not None and generation else None
 
-    def as_it_is(self) -> MilvusIndex | None:
-        collection = self._whole()
-        return None if collection is None else self._index(collection)
+    def load_any(self) -> MilvusIndex | None:
+        collection = self._find_complete()
+        return None if collection is None else self._open_index(collection)
 
-    def earlier(self) -> list[tuple[str, str]]:
-        return [(kept.generation, kept.until or kept.generation) for kept in self._all() if kept.is_whole]
+    def list_generations(self) -> list[tuple[str, str]]:
+        return [
+            (kept.generation, kept.target or kept.generation) for kept in self._list_collections() if kept.is_complete
+        ]
 
-    def change(self, generation: str, until: str) -> MilvusIndex | None:
+    def open_for_update(self, generation: str, target: str) -> MilvusIndex | None:
         """Before the first change it is marked as on its way: if that is cut short, it is of no generation."""
-        kept = next((kept for kept in self._all() if kept.generation == generation), None)
+        kept = next((kept for kept in self._list_collections() if kept.generation == generation), None)
         if kept is None:
             return None
         name = kept.collection.name
-        return self._index(kept.collection, lambda: self._mark(name, {_UNTIL: until}))
+        return self._open_index(kept.collection, lambda: self._set_properties(name, {_TARGET: target}))
 
-    def new(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> MilvusIndex:
+    def create(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> MilvusIndex:
         """The server learns its lists by itself, of its own sample."""
-        whole = self._whole()
+        whole = self._find_complete()
         free = next(name for name in self._names if whole is None or name != whole.name)
         lists = list_count(count) if count > sizing.MOST_EXACT else 0
-        collection = Collection(free, channels, lists)
+        collection = MilvusCollection(free, channels, lists)
 
         def make(client: Any, again: bool) -> None:
-            if self._described(client, free) is not None:  # not finished, or of an earlier attempt
+            if self._describe(client, free) is not None:  # not finished, or of an earlier attempt
                 client.drop_collection(free)
             self._create(client, collection)
 
         self._server.run(make)
-        return self._index(collection)
+        return self._open_index(collection)
 
-    def keep(self, index: MilvusIndex, generation: str) -> None:
+    def save(self, index: MilvusIndex, generation: str) -> None:
         """What is written down last is the generation: a crash before that leaves the index as of the earlier one."""
-        kept = self._run(lambda client: self._described(client, index.collection.name))
+        kept = self._run(lambda client: self._describe(client, index.collection.name))
         if kept is None or not kept.is_whole:
-            self._run(lambda client: client.flush(index.collection.name, timeout=LONG))
-        self._mark(index.collection.name, {_GENERATION: generation, _UNTIL: ""})
+            self._run(lambda client: client.flush(index.collection.name, timeout=LONG_TIMEOUT))
+        self._set_properties(index.collection.name, {_GENERATION: generation, _TARGET: ""})
         self._drop([name for name in self._names if name != index.collection.name])
 
     def clear(self) -> None:
         self._drop(self._names)
 
     @contextmanager
-    def turn(self, must_wait: bool) -> Iterator[bool]:
+    def index_lock(self, blocking: bool) -> Iterator[bool]:
         """As the catalogue gives turns, to all machines that share it."""
         with ExitStack() as held:
             try:
-                granted = held.enter_context(self._turn(False))
+                granted = held.enter_context(self._index_lock(False))
             except StoreError:
-                if must_wait or self._whole() is None:
+                if blocking or self._find_complete() is None:
                     raise
                 granted = False
-            if not granted and (must_wait or self._whole() is None):
-                granted = held.enter_context(self._turn(True))
+            if not granted and (blocking or self._find_complete() is None):
+                granted = held.enter_context(self._index_lock(True))
             yield granted
 
-    def is_same(self, other: MilvusHome) -> bool:
+    def is_same_place(self, other: MilvusStorage) -> bool:
         """Whether what is here is also there, as a server may have several names: found out by a sign that is left."""
-        names = [kept.collection.name for kept in self._all()]
+        names = [kept.collection.name for kept in self._list_collections()]
         sign = secrets.token_hex(8)
         for name in names:
-            self._mark(name, {_SIGN: sign})
+            self._set_properties(name, {_MARKER: sign})
         try:
-            return any(kept.sign == sign for kept in other._all())
+            return any(kept.marker == sign for kept in other._list_collections())
         finally:
             for name in names:
-                self._mark(name, {_SIGN: ""})
+                self._set_properties(name, {_MARKER: ""})
 
     def close(self) -> None:
         self._server.release()
 
-    def _index(self, collection: Collection, begin: Callable[[], None] = lambda: None) -> MilvusIndex:
-        self._run(lambda client: client.load_collection(collection.name, timeout=LONG))
-        return MilvusIndex(self._server, collection, self._labels, self._whole, begin)
+    def _open_index(
+        self, collection: MilvusCollection, before_change: Callable[[], None] = lambda: None
+    ) -> MilvusIndex:
+        self._run(lambda client: client.load_collection(collection.name, timeout=LONG_TIMEOUT))
+        return MilvusIndex(self._server, collection, self._labels, self._find_complete, before_change)
 
-    def _whole(self) -> Collection | None:
+    def _find_complete(self) -> MilvusCollection | None:
         """A collection that was finished once, though it may be of an earlier generation."""
-        return next((kept.collection for kept in self._all() if kept.is_whole), None)
+        return next((kept.collection for kept in self._list_collections() if kept.is_complete), None)
 
-    def _all(self) -> list[_Kept]:
-        found = self._run(lambda client: [self._described(client, name) for name in self._names])
+    def _list_collections(self) -> list[_StoredCollection]:
+        found = self._run(lambda client: [self._describe(client, name) for name in self._names])
         return [kept for kept in found if kept is not None]
 
     def _run(self, work: Callable[[Any], Any]) -> Any:
         return self._server.run(lambda client, again: work(client))
 
-    def _mark(self, name: str, properties: dict[str, str]) -> None:
+    def _set_properties(self, name: str, properties: dict[str, str]) -> None:
         def mark(client: Any) -> None:
-            self._described(client, name)
+            self._describe(client, name)
             client.alter_collection_properties(name, properties)
 
         self._run(mark)
@@ -160,20 +168,20 @@ class MilvusHome:
     def _drop(self, names: tuple[str, ...] | list[str]) -> None:
         def drop(client: Any) -> None:
             for name in names:
-                if self._described(client, name) is not None:
+                if self._describe(client, name) is not None:
                     client.drop_collection(name)
 
         self._run(drop)
 
-    def _described(self, client: Any, name: str) -> _Kept | None:
+    def _describe(self, client: Any, name: str) -> _StoredCollection | None:
         """None where there is no such collection. Raises StoreError where the store did not make it."""
         try:
             told = client.describe_collection(name)
         except Exception as error:
-            if code_of(error) == NOT_FOUND:
+            if error_code(error) == NOT_FOUND:
                 return None
             raise
-        where, properties = self._server.address.written, dict(told.get("properties") or {})
+        where, properties = self._server.address.text, dict(told.get("properties") or {})
         fields = {field["name"]: field for field in told["fields"]}
         if properties.get(_STORE) != self._store:
             whose = "of another store" if _STORE in properties else "that `retrieve` did not make"
@@ -185,10 +193,10 @@ class MilvusHome:
                 f"{where} has a collection {name} with other fields than it was made with: drop it by hand"
             )
         channels = int(fields["vector"]["params"]["dim"])
-        collection = Collection(name, channels, int(properties.get(_LISTS, 0)))
-        return _Kept(collection, *(properties.get(name, "") for name in (_GENERATION, _UNTIL, _SIGN)))
+        collection = MilvusCollection(name, channels, int(properties.get(_LISTS, 0)))
+        return _StoredCollection(collection, *(properties.get(name, "") for name in (_GENERATION, _TARGET, _MARKER)))
 
-    def _create(self, client: Any, collection: Collection) -> None:
+    def _create(self, client: Any, collection: MilvusCollection) -> None:
         from pymilvus import DataType, MilvusClient
 
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.commands.shared.arguments import check_outputs, data_sets
-from retrieval.commands.shared.console import err, out, print_json, tell_file
-from retrieval.commands.shared.options import AsJson, Method, NamedModel, OnDevice, Page, Seed
+from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
+from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.options import (
+    DeviceOption,
+    HtmlOption,
+    JsonOption,
+    MethodOption,
+    NamedModelOption,
+    SeedOption,
+)
 from retrieval.common.settings import DEFAULT_METHOD, Device, MethodName
 from retrieval.common.text import safe_name
 
@@ -23,12 +30,12 @@ def sanity(
         Path | None,
         typer.Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False),
     ] = None,
-    model: NamedModel = "default",
-    method: Method = DEFAULT_METHOD,
+    model: NamedModelOption = "default",
+    method: MethodOption = DEFAULT_METHOD,
     pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs of pictures are explained.")] = 24,
-    seed: Seed = 0,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Check that heatmaps depend on what a model has learnt: its weights are randomised, and they must change.
 
@@ -37,42 +44,42 @@ def sanity(
 
     Example: `retrieve sanity sets/flowers --method gradcam`
     """
-    from retrieval.evaluation.measure import find_subject
+    from retrieval.evaluation.measure import find_model
 
-    subject = find_subject(model, device)
-    folders = data_sets([dataset] if dataset else [], subject, model, wanted="pictures", kept="none")
-    from retrieval.commands.shared.progress import lift_pixel_limit, stage
-    from retrieval.evaluation.heatmaps.sanity_check import SanityTerms, check_sanity
+    subject = find_model(model, device)
+    folders = resolve_datasets([dataset] if dataset else [], subject, model, contents="pictures", absence="none")
+    from retrieval.commands.shared.progress import lift_pixel_limit, track_progress
+    from retrieval.evaluation.heatmaps.sanity_check import SanityOptions, check_sanity
 
     lift_pixel_limit()
-    terms = SanityTerms(pairs, method, seed)
-    report = check_sanity(folders[0], subject.comparer.bundle, terms, device, partial(stage, err))
-    _tell_checked(model, report, as_json)
+    terms = SanityOptions(pairs, method, seed)
+    report = check_sanity(folders[0], subject.encoder.bundle, terms, device, partial(track_progress, stderr))
+    _report_sanity(model, report, as_json)
 
 
-def _tell_checked(model: str, report: SanityReport, as_json: bool) -> None:
+def _report_sanity(model: str, report: SanityReport, as_json: bool) -> None:
     from retrieval.commands.output.training_table import left_out_lines
 
-    err.print(left_out_lines(report.left_out))
+    stderr.print(left_out_lines(report.left_out))
     if as_json:
         print_json({"model": model, **report.values()})
         return
     from retrieval.commands.output.sanity_table import sanity_lines
 
-    out.print(sanity_lines(model, report))
+    stdout.print(sanity_lines(model, report))
 
 
 def audit(
     dataset: Annotated[
         Path | None, typer.Argument(help="A folder of class folders. [default: what the model was trained on]")
     ] = None,
-    model: NamedModel = "default",
-    method: Method = DEFAULT_METHOD,
+    model: NamedModelOption = "default",
+    method: MethodOption = DEFAULT_METHOD,
     pairs: Annotated[int, typer.Option(min=4, help="How many pairs are explained at most.")] = 600,
-    seed: Seed = 0,
-    html: Page = None,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    seed: SeedOption = 0,
+    html: HtmlOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Say where a model looks in labelled pictures, what it confuses, and what to do about it.
 
@@ -82,17 +89,17 @@ def audit(
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
-    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
-    from retrieval.evaluation.audit.findings import Terms
-    from retrieval.evaluation.audit.run import audit as audit_model
-    from retrieval.evaluation.measure import find_subject
+    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.evaluation.audit.findings import AuditOptions
+    from retrieval.evaluation.audit.run import audit_model as audit_model
+    from retrieval.evaluation.measure import find_model
 
-    with prepared_steps(err) as on_step:
-        subject = find_subject(model, device, on_step)
-        folders = data_sets([dataset] if dataset else [], subject, model)
-        subject.comparer.load()
-    found = read_samples(err, folders[0])
-    result = audit_model(found, subject, Terms(pairs, seed, method), partial(stage, err))
+    with preparation_progress(stderr) as on_step:
+        subject = find_model(model, device, on_step)
+        folders = resolve_datasets([dataset] if dataset else [], subject, model)
+        subject.encoder.load()
+    found = read_samples(stderr, folders[0])
+    result = audit_model(found, subject, AuditOptions(pairs, seed, method), partial(track_progress, stderr))
     if html:
         from retrieval.evaluation.audit.page import audit_page
         from retrieval.rendering.output_files import write_html
@@ -105,9 +112,9 @@ def audit(
         return
     from retrieval.commands.output.audit_table import audit_lines
 
-    out.print(audit_lines(result))
+    stdout.print(audit_lines(result))
     if html:
-        tell_file("page", html)
+        print_saved("page", html)
 
 
 def faithfulness(
@@ -122,10 +129,10 @@ def faithfulness(
         int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
     ] = None,
     curves: Annotated[Path | None, typer.Option("--curves", help="A PNG for deletion and insertion curves.")] = None,
-    model: NamedModel = "default",
-    seed: Seed = 0,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    model: NamedModelOption = "default",
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure how true heatmaps are: hide, or show alone, what they name, and see what the model says then.
 
@@ -138,31 +145,31 @@ def faithfulness(
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
     from retrieval.commands.output.faithfulness_table import faithfulness_json, faithfulness_lines
-    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
-    from retrieval.common.atomic_files import write_whole
+    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.common.atomic_files import write_atomically
     from retrieval.evaluation.heatmaps.curves import faithfulness_curves
     from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness
-    from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play
-    from retrieval.evaluation.measure import find_subject, without_learnt
+    from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game
+    from retrieval.evaluation.measure import exclude_learnt, find_model
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
-    with prepared_steps(err) as on_step:
-        subject = find_subject(model, device, on_step)
-        comparer = subject.comparer
+    with preparation_progress(stderr) as on_step:
+        subject = find_model(model, device, on_step)
+        comparer = subject.encoder
         comparer.load()
-        comparer.at(size).load()
-    found = without_learnt(read_samples(err, dataset), subject.learnt)
+        comparer.at_size(size).load()
+    found = exclude_learnt(read_samples(stderr, dataset), subject.learnt)
     drawn = draw_grids(found, grids, seed) if grids else []
-    with stage(err, "Hiding and showing", pairs) as advance:
+    with track_progress(stderr, "Hiding and showing", pairs) as advance:
         measured = measure_faithfulness(found, comparer, chosen, pairs, seed, advance)
-    with stage(err, "Pointing", grids) as advance:
-        shares = play(drawn, comparer, chosen, size, seed, advance)
+    with track_progress(stderr, "Pointing", grids) as advance:
+        shares = play_pointing_game(drawn, comparer, chosen, size, seed, advance)
     if curves is not None:
-        write_whole(curves, faithfulness_curves(measured))
+        write_atomically(curves, faithfulness_curves(measured))
     if as_json:
         setup = {"dataset": str(dataset), "model": model, "seed": seed, "grids": grids, "size": size}
         print_json(faithfulness_json(measured, shares if grids else {}, setup))
         return
-    out.print(faithfulness_lines(str(dataset), measured, shares if grids else {}))
+    stdout.print(faithfulness_lines(str(dataset), measured, shares if grids else {}))
     if curves is not None:
-        tell_file("curves", curves)
+        print_saved("curves", curves)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 from retrieval.common.errors import GalleryError
-from retrieval.model.preprocessing import read
+from retrieval.model.preprocessing import read_image
 
 _PHOTOGRAPHS = {
     "astronaut": ("skimage.data", "astronaut.png"),
@@ -33,7 +33,7 @@ _VIEWS = (
     (0.20, 0.20, 1.00, 1.00, 1.3, 1.0),
     (0.15, 0.10, 0.85, 0.90, 0.6, 0.9),
 )
-_ASKED, _ASKED_VIEW = "coffee", (0.08, 0.05, 0.92, 0.95, 0.85, 1.15)
+_QUERY_NAME, _QUERY_VIEW = "coffee", (0.08, 0.05, 0.92, 0.95, 0.85, 1.15)
 
 
 def make_gallery(folder: Path) -> tuple[Path, Path]:
@@ -47,8 +47,8 @@ def make_gallery(folder: Path) -> tuple[Path, Path]:
             photograph = _photograph(name)
             (gallery / name).mkdir(parents=True, exist_ok=True)
             for number, view in enumerate(_VIEWS, 1):
-                _seen(photograph, view).save(gallery / name / f"view-{number}.jpg", quality=90)
-        ImageOps.mirror(_seen(_photograph(_ASKED), _ASKED_VIEW)).save(question, quality=90)
+                _apply_view(photograph, view).save(gallery / name / f"view-{number}.jpg", quality=90)
+        ImageOps.mirror(_apply_view(_photograph(_QUERY_NAME), _QUERY_VIEW)).save(question, quality=90)
     except OSError as error:
         raise GalleryError(
             f"{folder} cannot be written ({error.strerror}): choose another folder with --out"
@@ -59,14 +59,14 @@ def make_gallery(folder: Path) -> tuple[Path, Path]:
 def _photograph(name: str) -> Image.Image:
     package, file = _PHOTOGRAPHS[name]
     try:
-        return read((files(package) / file).read_bytes())[0]
+        return read_image((files(package) / file).read_bytes())[0]
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise GalleryError(
             "the demo's photographs are not installed: run `pip install 'retrieve-explain[demo]'`"
         ) from error
 
 
-def _seen(photograph: Image.Image, view: tuple[float, float, float, float, float, float]) -> Image.Image:
+def _apply_view(photograph: Image.Image, view: tuple[float, float, float, float, float, float]) -> Image.Image:
     left, top, right, bottom, brightness, contrast = view
     width, height = photograph.size
     crop = photograph.crop((int(left * width), int(top * height), int(right * width), int(bottom * height)))

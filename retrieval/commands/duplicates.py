@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs, store_folder
-from retrieval.commands.shared.console import err, out, print_json, tell_file
-from retrieval.commands.shared.options import AsJson, Page, Store
+from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.options import HtmlOption, JsonOption, StoreOption
 
 
 def duplicates(
@@ -21,12 +21,12 @@ def duplicates(
         float | None, typer.Option(min=0.7, max=1, help="Also groups that the model finds so alike, such as 0.9.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only pictures with this label.")] = None,
-    below: Annotated[str | None, typer.Option("--folder", help="Only pictures below this folder.")] = None,
+    folder: Annotated[str | None, typer.Option("--folder", help="Only pictures below this folder.")] = None,
     since: Annotated[str | None, typer.Option(help="Only pictures taken from this day on, such as 2024-05.")] = None,
     until: Annotated[str | None, typer.Option(help="Only pictures taken until the end of this day.")] = None,
-    html: Page = None,
-    store: Store = None,
-    as_json: AsJson = False,
+    html: HtmlOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Find indexed pictures that are there more than once: equal files, and the same photograph saved anew.
 
@@ -38,16 +38,16 @@ def duplicates(
     if identical and near is not None:
         raise typer.BadParameter("--identical looks at no picture: leave out --near")
     check_outputs(None, html)
-    from retrieval.commands.shared.progress import Bar, lift_pixel_limit
+    from retrieval.commands.shared.progress import ProgressBar, lift_pixel_limit
     from retrieval.engine import Engine
-    from retrieval.store.duplicates.search import NEAR, Rules
-    from retrieval.store.filters import selection
+    from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
+    from retrieval.store.filters import make_selection
 
     lift_pixel_limit()
-    agreement = None if identical else NEAR if near is None else near
-    rules = Rules(agreement, alike, selection(label, below, since, until))
+    agreement = None if identical else MIN_AGREEMENT if near is None else near
+    rules = DuplicateRules(agreement, alike, make_selection(label, folder, since, until))
     engine = Engine.open(store_folder(store))
-    with Bar(err, "Searching") as progress:
+    with ProgressBar(stderr, "Searching") as progress:
         found = engine.duplicates(rules, lambda title, count: progress.restart(title, lambda: count), progress.advance)
     engine.close()
     if html:
@@ -62,6 +62,6 @@ def duplicates(
         return
     from retrieval.commands.output.duplicates_table import duplicates_lines
 
-    out.print(duplicates_lines(found))
+    stdout.print(duplicates_lines(found))
     if html:
-        tell_file("page", html)
+        print_saved("page", html)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import err, out, print_json
-from retrieval.commands.shared.options import AsJson, Backbone, OnDevice, Seed, Weights
+from retrieval.commands.shared.console import print_json, stderr, stdout
+from retrieval.commands.shared.options import BackboneOption, DeviceOption, JsonOption, SeedOption, WeightsOption
 from retrieval.common.settings import Device
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def models(
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE…", help="Folders of more bundles.")] = None,
-    as_json: AsJson = False,
+    bundles: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE…", help="Folders of more bundles.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the models: input size, what they were trained on, and their measured quality.
 
@@ -27,20 +27,20 @@ def models(
     """
     from retrieval.model.bundle import find_bundle, shipped_bundles
 
-    _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in folders or ())], as_json)
+    _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in bundles or ())], as_json)
 
 
 def fit(
     datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
-    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
     unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of other pictures of all kinds.")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="Class folders to measure the model on.")] = None,
-    backbone: Backbone = None,
-    weights: Weights = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
     name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
-    seed: Seed = 0,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a model bundle: a head for general retrieval on any backbone, fitted in minutes.
 
@@ -49,15 +49,15 @@ def fit(
     names = [dataset.name for dataset in test or ()]
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
-    check_outputs(folder)
-    from retrieval.commands.shared.progress import described
-    from retrieval.training.fit_bundle import Recipe, make_bundle
+    check_outputs(out)
+    from retrieval.commands.shared.progress import describe_dataset
+    from retrieval.training.fit_bundle import FitRecipe, fit_bundle
 
-    recipe = Recipe(
+    recipe = FitRecipe(
         backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
     )
-    bundle = make_bundle(
-        recipe, name or folder.resolve().name, folder, lambda dataset, model: described(err, dataset, model, device)
+    bundle = fit_bundle(
+        recipe, name or out.resolve().name, out, lambda dataset, model: describe_dataset(stderr, dataset, model, device)
     )
     _print_models([bundle], as_json)
 
@@ -69,4 +69,4 @@ def _print_models(bundles: list[Bundle], as_json: bool) -> None:
         return
     from retrieval.commands.output.training_table import models_lines
 
-    out.print(models_lines(bundles))
+    stdout.print(models_lines(bundles))

@@ -13,33 +13,33 @@ import typer
 from rich.text import Text
 
 from retrieval.commands.shared.arguments import check_outputs, store_folder
-from retrieval.commands.shared.console import complain, err, out, print_json, tell_file
+from retrieval.commands.shared.console import print_json, print_message, print_saved, stderr, stdout
 from retrieval.commands.shared.options import (
-    AsJson,
-    Correspond,
-    Method,
-    Model,
-    NamedModel,
-    OnDevice,
-    Page,
-    Size,
-    Store,
-    Verify,
+    CorrespondOption,
+    DeviceOption,
+    HtmlOption,
+    JsonOption,
+    MethodOption,
+    ModelOption,
+    NamedModelOption,
+    SizeOption,
+    StoreOption,
+    VerifyOption,
 )
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
-from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, How
-from retrieval.common.text import safe_name, unsure
+from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, ExplainOptions
+from retrieval.common.text import low_confidence_note, safe_name
 from retrieval.sources.location import is_address
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine
     from retrieval.model.preprocessing import Source
-    from retrieval.rendering.presentation import PairFiles, Shown
+    from retrieval.rendering.presentation import PairFiles, ResultView
     from retrieval.store.filters import Selection
-    from retrieval.store.query import Question, Result
+    from retrieval.store.query import PreparedQuery, QueryResult
 
-_AT_ONCE = 128  # query pictures of one search
+_QUERY_BATCH = 128  # query pictures of one search
 _WIDE = 100  # columns from which a table has room for bars beside the paths
 
 
@@ -47,7 +47,7 @@ def query(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE…", help="Pictures to ask with; - reads one.")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
     label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
-    below: Annotated[str | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
+    folder: Annotated[str | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
     since: Annotated[str | None, typer.Option(help="Only hits taken from this day on, such as 2024-05.")] = None,
     until: Annotated[str | None, typer.Option(help="Only hits taken until the end of this day.")] = None,
     min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
@@ -55,17 +55,17 @@ def query(
         float, typer.Option(min=0, max=1, help="Say so where no hit is at least this similar.")
     ] = CONFIDENCE,
     explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
-    folder: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
-    html: Page = None,
-    method: Method = DEFAULT_METHOD,
-    size: Size = None,
-    verify: Verify = False,
-    correspond: Correspond = False,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
+    html: HtmlOption = None,
+    method: MethodOption = DEFAULT_METHOD,
+    size: SizeOption = None,
+    verify: VerifyOption = False,
+    correspond: CorrespondOption = False,
     pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
-    store: Store = None,
-    model: Model = None,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    store: StoreOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the indexed pictures that are most similar to a picture, and why.
 
@@ -73,33 +73,33 @@ def query(
     """
     if top > pool:
         raise typer.BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
-    if not explain and (folder or html):
+    if not explain and (out or html):
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
-    check_outputs(folder, html)
-    how = How(method, size, verify, correspond)
-    from retrieval.commands.shared.progress import prepared_steps
+    check_outputs(out, html)
+    how = ExplainOptions(method, size, verify, correspond)
+    from retrieval.commands.shared.progress import preparation_progress
     from retrieval.engine import Engine
-    from retrieval.store.filters import selection
+    from retrieval.store.filters import make_selection
 
-    among = selection(label, below, since, until)
+    among = make_selection(label, folder, since, until)
     started = time.perf_counter()
-    with prepared_steps(err) as on_step:
+    with preparation_progress(stderr) as on_step:
         engine = Engine.open(store_folder(store), model, device, on_step)
         engine.load()
     load = time.perf_counter() - started
     if label is not None and label not in (labels := engine.catalogue.labels()):
-        err.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
-    shown: list[Shown] = []
+        stderr.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
+    shown: list[ResultView] = []
     failed = False
-    for number, (name, source, question) in enumerate(_questions(engine, pictures, pool, among), 1):
+    for number, (name, source, question) in enumerate(_batched_queries(engine, pictures, pool, among), 1):
         if isinstance(question, PictureError):
-            complain(str(question.named("standard input") if name == "-" else question))
+            print_message(str(question.with_name("standard input") if name == "-" else question))
             failed = True
             continue
-        result = engine.answer(question, top, min_similarity, explain, how)
+        result = engine.finish(question, top, min_similarity, explain, how)
         result.seconds["load"] += load
         load = 0.0  # told with the first answer
-        place = folder / f"{number:02}" if folder and len(pictures) > 1 else folder
+        place = out / f"{number:02}" if out and len(pictures) > 1 else out
         seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
         shown += [seen] if seen else []
     if html and shown:
@@ -109,63 +109,63 @@ def query(
         raise typer.Exit(1)
 
 
-def _questions(
-    engine: Engine, names: list[str], pool: int, among: Selection
-) -> Iterator[tuple[str, Source, Question | PictureError]]:
+def _batched_queries(
+    engine: Engine, names: list[str], pool: int, selection: Selection
+) -> Iterator[tuple[str, Source, PreparedQuery | PictureError]]:
     """The pictures with their candidates, many at once, as one search is quicker than one for each."""
-    for start in range(0, len(names), _AT_ONCE):
-        some = names[start : start + _AT_ONCE]
-        sources = [_source(engine, name) for name in some]
-        yield from zip(some, sources, engine.find(sources, pool, among), strict=True)
+    for start in range(0, len(names), _QUERY_BATCH):
+        some = names[start : start + _QUERY_BATCH]
+        sources = [_fetch_source(engine, name) for name in some]
+        yield from zip(some, sources, engine.prepare(sources, pool, selection), strict=True)
 
 
-def _source(engine: Engine, name: str) -> Source:
+def _fetch_source(engine: Engine, name: str) -> Source:
     """What a picture is read from; one from elsewhere is fetched once."""
     if name == "-":
-        return _standard_input()
+        return _read_stdin()
     from retrieval.sources.files import bytes_at
 
-    place = _member(engine, name) or name
+    place = _find_tar_member(engine, name) or name
     try:
         return bytes_at(place) if is_address(place) else place
     except PictureError:
         return place  # and is told where it is read
 
 
-def _member(engine: Engine, name: str) -> str | None:
+def _find_tar_member(engine: Engine, name: str) -> str | None:
     """Where the member of an indexed tar lies that is shown by this name; None where it is none."""
     if ".tar/" not in name.lower():
         return None
-    from retrieval.sources.location import located
-    from retrieval.store.maintenance.removal import members_shown_as
+    from retrieval.sources.location import parse_location
+    from retrieval.store.maintenance.removal import tar_members_named
 
-    return next((os.fspath(located(path)) for path in members_shown_as(engine.catalogue, name)), None)
+    return next((os.fspath(parse_location(path)) for path in tar_members_named(engine.catalogue, name)), None)
 
 
-def _standard_input() -> bytes:
+def _read_stdin() -> bytes:
     return sys.stdin.buffer.read() if sys.stdin else b""  # Python has none where it was closed
 
 
 def _report_query(
     name: str,
     source: Source,
-    result: Result,
+    result: QueryResult,
     engine: Engine,
     confidence: float,
     folder: Path | None,
     html: bool,
     as_json: bool,
-) -> Shown | None:
+) -> ResultView | None:
     """Write a query's files, then print its answer; what the page needs of it."""
-    shown: Shown | None = None
+    shown: ResultView | None = None
     files: dict[int, PairFiles] = {}
     title = "standard input" if name == "-" else name
     started = time.perf_counter()
     if folder or html:
         from retrieval.rendering.output_files import write_overlays
-        from retrieval.rendering.presentation import prepare
+        from retrieval.rendering.presentation import build_result_view
 
-        shown = prepare(source, title, result.hits, confidence)
+        shown = build_result_view(source, title, result.hits, confidence)
         files = write_overlays(shown, folder) if folder else {}
     seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
     seconds["total"] = sum(seconds.values())
@@ -176,57 +176,59 @@ def _report_query(
     else:
         from retrieval.commands.output.query_table import hits_table, seconds_line
 
-        out.print(hits_table(safe_name(title), result.hits, bars=out.width >= _WIDE))
-        if doubt := unsure([hit.similarity for hit in result.hits], confidence):
-            out.print(Text(doubt, style="yellow"))
-        out.print(seconds_line(seconds))
+        stdout.print(hits_table(safe_name(title), result.hits, bars=stdout.width >= _WIDE))
+        if doubt := low_confidence_note([hit.similarity for hit in result.hits], confidence):
+            stdout.print(Text(doubt, style="yellow"))
+        stdout.print(seconds_line(seconds))
         if folder:
-            tell_file("contact sheet", folder / CONTACT_SHEET)
+            print_saved("contact sheet", folder / CONTACT_SHEET)
     return shown
 
 
-def _write_page(file: Path, shown: list[Shown], quiet: bool) -> None:
-    from retrieval.rendering.output_files import write_page
+def _write_page(file: Path, views: list[ResultView], quiet: bool) -> None:
+    from retrieval.rendering.output_files import write_hits_page
 
-    write_page(shown, file)
+    write_hits_page(views, file)
     if not quiet:
-        tell_file("page", file)
+        print_saved("page", file)
 
 
 def explain(
     a: Annotated[str, typer.Argument(help="A picture.")],
     b: Annotated[str, typer.Argument(help="The picture to compare it with.")],
-    folder: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
         "explanation"
     ),
-    method: Method = DEFAULT_METHOD,
-    size: Size = None,
-    verify: Verify = False,
-    correspond: Correspond = False,
-    model: NamedModel = "default",
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    method: MethodOption = DEFAULT_METHOD,
+    size: SizeOption = None,
+    verify: VerifyOption = False,
+    correspond: CorrespondOption = False,
+    model: NamedModelOption = "default",
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Say how similar two pictures are, and show why. Needs no store.
 
     Example: `retrieve explain cat.jpg lynx.jpg --out why`
     """
-    check_outputs(folder)
+    check_outputs(out)
     from retrieval.commands.output.results_json import pair_json
-    from retrieval.commands.shared.progress import prepared_steps
+    from retrieval.commands.shared.progress import preparation_progress
     from retrieval.explain.pair_explainer import PairExplainer
     from retrieval.model.bundle import find_bundle
-    from retrieval.model.encoder import Comparer
+    from retrieval.model.encoder import Encoder
     from retrieval.rendering.output_files import write_pair
 
-    with prepared_steps(err) as on_step:
-        comparer = Comparer(find_bundle(model), device, on_step)
+    with preparation_progress(stderr) as on_step:
+        comparer = Encoder(find_bundle(model), device, on_step)
         comparer.load()
-    explanation = PairExplainer(comparer, comparer.bundle.head).explain(a, b, How(method, size, verify, correspond))
-    files = write_pair(a, b, explanation, folder)
+    explanation = PairExplainer(comparer, comparer.bundle.head).explain(
+        a, b, ExplainOptions(method, size, verify, correspond)
+    )
+    files = write_pair(a, b, explanation, out)
     if as_json:
         print_json(pair_json(a, b, comparer.bundle, explanation, files))
         return
     from retrieval.commands.output.query_table import pair_lines
 
-    out.print(pair_lines(explanation, folder))
+    stdout.print(pair_lines(explanation, out))

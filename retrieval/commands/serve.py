@@ -12,10 +12,10 @@ import typer
 from rich.text import Text
 
 from retrieval.commands.shared.arguments import store_folder
-from retrieval.commands.shared.console import complain, err, out
-from retrieval.commands.shared.options import Model, OnDevice, Store
+from retrieval.commands.shared.console import print_message, stderr, stdout
+from retrieval.commands.shared.options import DeviceOption, ModelOption, StoreOption
 from retrieval.common.settings import Device
-from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, Terms, is_loopback
+from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, ServerConfig, is_loopback
 
 if TYPE_CHECKING:  # only a type here, as its module loads much
     from retrieval.engine import Engine
@@ -50,10 +50,10 @@ def serve(
     processes: Annotated[
         int, typer.Option(min=1, max=256, help="Processes that share the requests, each with a model of its own.")
     ] = 1,
-    browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    store: Store = None,
-    model: Model = None,
-    device: OnDevice = Device.auto,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    store: StoreOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.auto,
 ) -> None:
     """Serve the page to look at the gallery and to search it from, and an API, documented under /docs.
 
@@ -61,10 +61,10 @@ def serve(
 
     Example: `retrieve serve --open`
     """
-    opening = _Opening(store_folder(store), model, device)
+    opening = _EngineFactory(store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
-    terms = Terms(
+    terms = ServerConfig(
         host,
         port,
         token or None,
@@ -77,41 +77,41 @@ def serve(
     )
 
     def ready(address: str) -> None:
-        out.print(Text(f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."))
-        if browser:
+        stdout.print(Text(f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."))
+        if open_browser:
             webbrowser.open(address)
 
     if processes > 1:
         from retrieval.server.processes.start import serve_in_processes
 
-        serve_in_processes(opening, terms, ready, lambda sentence: complain(sentence, "warning"))
+        serve_in_processes(opening, terms, ready, lambda sentence: print_message(sentence, "warning"))
         return
     from retrieval.server.processes.run import serve as run
 
-    engine = opening.first()
-    run(engine, opening.again, terms, ready)
+    engine = opening.open_prepared()
+    run(engine, opening.open_another, terms, ready)
     engine.close()
 
 
 @dataclass(frozen=True)
-class _Opening:
+class _EngineFactory:
     """Opens engines on a store, also in another process."""
 
     store: Path
     model: str | None
     device: Device
 
-    def first(self) -> Engine:
+    def open_prepared(self) -> Engine:
         """The one that is asked, its model prepared for this machine."""
-        from retrieval.commands.shared.progress import prepared_steps
+        from retrieval.commands.shared.progress import preparation_progress
         from retrieval.engine import Engine
 
-        with prepared_steps(err) as on_step:
+        with preparation_progress(stderr) as on_step:
             engine = Engine.open(self.store, self.model, self.device, on_step)
             engine.load()
         return engine
 
-    def again(self) -> Engine:
+    def open_another(self) -> Engine:
         """A further one, for indexing."""
         from retrieval.engine import Engine
 

@@ -11,22 +11,28 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from retrieval.commands.shared.arguments import check_engine, check_index, check_outputs, chosen_shard, store_folder
-from retrieval.commands.shared.console import err, out, print_json, tell_file
+from retrieval.commands.shared.arguments import (
+    check_index_address,
+    check_outputs,
+    check_ray_installed,
+    parse_shard_option,
+    store_folder,
+)
+from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
 from retrieval.commands.shared.options import (
-    AsJson,
-    IndexAt,
-    Model,
-    OnDevice,
-    OnEngine,
-    Page,
-    Seed,
-    Shards,
-    Store,
-    Workers,
+    DeviceOption,
+    EngineOption,
+    HtmlOption,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    ShardsOption,
+    StoreOption,
+    WorkersOption,
 )
 from retrieval.common.errors import GalleryError
-from retrieval.common.settings import RECALL, Device, RunsOn
+from retrieval.common.settings import RECALL, Device, IndexingBackend
 
 
 def index(
@@ -37,7 +43,7 @@ def index(
             help="Folders of pictures, tars, .txt lists; also as s3://, gs://, https://. [default: all that are known]",
         ),
     ] = None,
-    store: Store = None,
+    store: StoreOption = None,
     catalogue: Annotated[
         str | None,
         typer.Option(
@@ -47,13 +53,13 @@ def index(
             show_default=False,
         ),
     ] = None,
-    model: Model = None,
-    device: OnDevice = Device.auto,
-    index_at: IndexAt = None,
-    runs_on: OnEngine = RunsOn.local,
-    workers: Workers = None,
-    shards: Shards = None,
-    as_json: AsJson = False,
+    model: ModelOption = None,
+    device: DeviceOption = Device.auto,
+    index_at: IndexOption = None,
+    runs_on: EngineOption = IndexingBackend.local,
+    workers: WorkersOption = None,
+    shards: ShardsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take folders of pictures into the store, or bring it up to date with them.
 
@@ -62,38 +68,38 @@ def index(
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
-    from indexes.catalogue.database_url import VARIABLE
+    from indexes.catalogue.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
-    from retrieval.commands.shared.progress import Bar, prepared_steps
+    from retrieval.commands.shared.progress import ProgressBar, preparation_progress
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.sources.gallery import count_met, resolve_gallery
+    from retrieval.sources.gallery import count_gallery_files, resolve_gallery
 
-    shard = chosen_shard(shards)
-    if workers is not None and runs_on is RunsOn.local:
+    shard = parse_shard_option(shards)
+    if workers is not None and runs_on is IndexingBackend.local:
         raise typer.BadParameter("--workers is for --engine ray: leave it out, or give that")
     place = store_folder(store)
     if not galleries and not is_store(place):
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
-    check_engine(runs_on)
-    check_index(index_at, place)  # neither does an index that cannot be reached
-    address = catalogue or (None if is_store(place) else os.environ.get(VARIABLE))
-    with prepared_steps(err) as on_step:
-        is_here = runs_on is RunsOn.local
+    check_ray_installed(runs_on)
+    check_index_address(index_at, place)  # neither does an index that cannot be reached
+    address = catalogue or (None if is_store(place) else os.environ.get(URL_VARIABLE))
+    with preparation_progress(stderr) as on_step:
+        is_here = runs_on is IndexingBackend.local
         engine = Engine.create(place, model, device, on_step, address, is_here)
         if index_at is not None:
-            engine.keep_index_at(index_at)
+            engine.set_index_address(index_at)
         if is_here:
             engine.load()
-    with Bar(err, "Indexing") as progress:
+    with ProgressBar(stderr, "Indexing") as progress:
         report = engine.index(
             *(galleries or ()),
             advance=progress.advance,
-            on_folders=lambda folders: progress.start(lambda: count_met(folders)),
+            on_folders=lambda folders: progress.start(lambda: count_gallery_files(folders)),
             on_stage=lambda title, count: progress.restart(title, lambda: count or None),
             shard=shard,
-            runs_on=runs_on,
+            backend=runs_on,
             workers=workers,
         )
     engine.close()
@@ -104,13 +110,13 @@ def index(
     else:
         from retrieval.commands.output.store_table import index_lines
 
-        out.print(index_lines(report))
+        stdout.print(index_lines(report))
 
 
 def status(
     failures: Annotated[bool, typer.Option("--failures", help="List every file that failed.")] = False,
-    store: Store = None,
-    as_json: AsJson = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what the store holds: galleries, pictures, files that failed and why, and its model.
 
@@ -125,15 +131,15 @@ def status(
         return
     from retrieval.commands.output.store_table import status_lines
 
-    out.print(status_lines(catalogue, most_failures=sys.maxsize if failures else 20))
+    stdout.print(status_lines(catalogue, max_failures=sys.maxsize if failures else 20))
 
 
 def tune(
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits that must be found.")
     ] = RECALL,
-    store: Store = None,
-    as_json: AsJson = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Set how far searches look, for the recall that you want, as measured on your own pictures.
 
@@ -142,11 +148,11 @@ def tune(
 
     Example: `retrieve tune --recall 0.999`
     """
-    from retrieval.commands.shared.progress import Bar
+    from retrieval.commands.shared.progress import ProgressBar
     from retrieval.engine import Engine
 
     engine = Engine.open(store_folder(store))
-    with Bar(err, "Measuring") as progress:
+    with ProgressBar(stderr, "Measuring") as progress:
         steps = engine.tune(recall, lambda title, count: progress.restart(title, lambda: count), progress.advance)
     engine.close()
     if as_json:
@@ -154,15 +160,15 @@ def tune(
         return
     from retrieval.commands.output.store_table import tuning_lines
 
-    out.print(tuning_lines(steps, recall))
+    stdout.print(tuning_lines(steps, recall))
 
 
 def calibrate(
     reset: Annotated[bool, typer.Option("--reset", help="Take it back: the model's own similarities return.")] = False,
-    seed: Seed = 0,
-    html: Page = None,
-    store: Store = None,
-    as_json: AsJson = False,
+    seed: SeedOption = 0,
+    html: HtmlOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make similarity a probability for your own pictures: fit it to the store's class folders.
 
@@ -175,9 +181,9 @@ def calibrate(
         raise typer.BadParameter("--reset measures nothing: leave out --html")
     check_outputs(None, html)
     if reset:
-        _take_calibration_back(store_folder(store), as_json)
+        _reset_calibration(store_folder(store), as_json)
         return
-    from retrieval.commands.output.results_json import calibrated_json
+    from retrieval.commands.output.results_json import calibration_json
     from retrieval.commands.output.store_table import calibration_lines
     from retrieval.engine import Engine
     from retrieval.store.maintenance.calibration import calibrate as fit_neuron
@@ -191,30 +197,30 @@ def calibrate(
 
         write_html(calibration_page(engine.catalogue.folder, found), html)
     if as_json:
-        print_json(calibrated_json(engine.catalogue, found))
+        print_json(calibration_json(engine.catalogue, found))
         return
-    out.print(calibration_lines(found.calibration))
+    stdout.print(calibration_lines(found.calibration))
     if html:
-        tell_file("page", html)
+        print_saved("page", html)
 
 
-def _take_calibration_back(store: Path, as_json: bool) -> None:
+def _reset_calibration(store: Path, as_json: bool) -> None:
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.store.maintenance.calibration import drop_calibration
+    from retrieval.store.maintenance.calibration import delete_calibration
 
     catalogue = Catalogue(store)
-    was_kept = drop_calibration(catalogue)
+    was_kept = delete_calibration(catalogue)
     catalogue.close()
     if as_json:
         print_json({"store": str(store), "calibration": None, "reset": was_kept})
     else:
-        out.print(Text("similarity is the model's own again" if was_kept else "similarity was not calibrated"))
+        stdout.print(Text("similarity is the model's own again" if was_kept else "similarity was not calibrated"))
 
 
 def remove(
     paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Pictures or folders; may be gone already.")],
-    store: Store = None,
-    as_json: AsJson = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take pictures or whole folders out of the store. The files themselves stay.
 
@@ -223,7 +229,7 @@ def remove(
     Example: `retrieve remove ~/Pictures/private`
     """
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.store.maintenance.removal import remove as take_out
+    from retrieval.store.maintenance.removal import remove_path as take_out
 
     catalogue = Catalogue(store_folder(store))
     removed = {path: take_out(catalogue, path) for path in paths}
@@ -231,7 +237,7 @@ def remove(
     if as_json:
         print_json({"removed": {path: each.pictures for path, each in removed.items()}})
     else:
-        out.print(Text(f"{sum(each.pictures for each in removed.values())} pictures removed from the store"))
+        stdout.print(Text(f"{sum(each.pictures for each in removed.values())} pictures removed from the store"))
     absent = [path for path, each in removed.items() if not each]
     if absent:
         raise GalleryError(f"{absent[0]} is not in the store: `retrieve status` shows what is")

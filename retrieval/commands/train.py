@@ -11,25 +11,25 @@ from typing import Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import complain, err, out, print_json, tell_file
+from retrieval.commands.shared.console import print_json, print_message, print_saved, stderr, stdout
 from retrieval.commands.shared.options import (
-    AsJson,
-    Backbone,
-    Epochs,
-    NamedModel,
-    OnDevice,
-    Page,
-    Preset,
-    Seed,
-    Weights,
+    BackboneOption,
+    DeviceOption,
+    EpochsOption,
+    HtmlOption,
+    JsonOption,
+    NamedModelOption,
+    PresetOption,
+    SeedOption,
+    WeightsOption,
 )
-from retrieval.common.settings import Case, Device, PresetName
+from retrieval.common.settings import Device, PaperCase, PresetName
 
 
 def crop(
     dataset: Annotated[Path, typer.Argument(help="A folder of class folders.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
-    model: NamedModel = "default",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
+    model: NamedModelOption = "default",
     similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
@@ -39,10 +39,10 @@ def crop(
         int | None,
         typer.Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]"),
     ] = None,
-    html: Page = None,
+    html: HtmlOption = None,
     show: Annotated[int, typer.Option(min=1, help="How many crops the page shows.")] = 12,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a data set with its training pictures cropped to what the model looks at, to train on anew.
 
@@ -53,44 +53,46 @@ def crop(
     """
     check_outputs(None, html)
     from retrieval.commands.output.training_table import crop_lines, left_out_lines
-    from retrieval.commands.shared.progress import prepared_steps, read_samples, stage
-    from retrieval.datasets.crop import CropRules, check_out, crop_dataset
+    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.datasets.crop import CropRules, check_new_folder, crop_dataset
     from retrieval.model.bundle import find_bundle
-    from retrieval.model.encoder import Comparer
+    from retrieval.model.encoder import Encoder
 
-    check_out(dataset, folder)
+    check_new_folder(dataset, out)
     bundle = find_bundle(model)
-    found = read_samples(err, dataset)
-    with prepared_steps(err) as on_step:
-        comparer = Comparer(bundle, device, on_step)
+    found = read_samples(stderr, dataset)
+    with preparation_progress(stderr) as on_step:
+        comparer = Encoder(bundle, device, on_step)
         comparer.load()
-    report = crop_dataset(found, folder, comparer, CropRules(similarity, threshold, margin, seed), partial(stage, err))
-    err.print(left_out_lines(report.left_out))
+    report = crop_dataset(
+        found, out, comparer, CropRules(similarity, threshold, margin, seed), partial(track_progress, stderr)
+    )
+    stderr.print(left_out_lines(report.left_out))
     if html:
-        from retrieval.datasets.crop_page import crop_page, drawn_crops
+        from retrieval.datasets.crop_page import crop_page, sample_crops
         from retrieval.rendering.output_files import write_html
 
-        write_html(crop_page(report, drawn_crops(report, show)), html)
+        write_html(crop_page(report, sample_crops(report, show)), html)
     if as_json:
         print_json({"model": model, **report.values()})
         return
-    out.print(crop_lines(report))
+    stdout.print(crop_lines(report))
     if html:
-        tell_file("page", html)
+        print_saved("page", html)
 
 
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
-    folder: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
-    preset: Preset = PresetName.fast,
-    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
+    preset: PresetOption = PresetName.fast,
+    seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
-    epochs: Epochs = None,
+    epochs: EpochsOption = None,
     loss: Annotated[
         str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
     ] = None,
-    backbone: Backbone = None,
-    weights: Weights = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
     hardest: Annotated[
         float, typer.Option(min=0, max=1, help="In the second half, let only this share of the pairs count.")
     ] = 1.0,
@@ -101,8 +103,8 @@ def train(
         bool, typer.Option("--keep-general", help="Train the default model's head on, and hold what it knows.")
     ] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's event files.")] = None,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a model on your own class folders, and measure it on a part of them that it has not seen.
 
@@ -112,40 +114,40 @@ def train(
     """
     if keep_general and (backbone or not thaw):
         raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
-    check_outputs(folder)
-    from retrieval.commands.shared.progress import training_watch
+    check_outputs(out)
+    from retrieval.commands.shared.progress import training_progress
     from retrieval.training.prepared_data import Recipe
-    from retrieval.training.presets import PRESETS, adapted
+    from retrieval.training.presets import PRESETS, adapt_preset
     from retrieval.training.train_bundle import train_bundle
 
-    chosen = adapted(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
-    with training_watch(err, tensorboard) as watch:
-        trained = train_bundle(Recipe(dataset, chosen, seed, weights), folder, resume, device, watch)
+    chosen = adapt_preset(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
+    with training_progress(stderr, tensorboard) as watch:
+        trained = train_bundle(Recipe(dataset, chosen, seed, weights), out, resume, device, watch)
     if as_json:
-        from retrieval.commands.output.results_json import trained_json
+        from retrieval.commands.output.results_json import training_json
 
-        print_json(trained_json(trained))
+        print_json(training_json(trained))
         return
     from retrieval.commands.output.training_table import trained_lines
 
-    out.print(trained_lines(trained))
+    stdout.print(trained_lines(trained))
 
 
 def reproduce(
-    case: Annotated[Case, typer.Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
+    case: Annotated[PaperCase, typer.Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
     data: Annotated[Path, typer.Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
-    folder: Annotated[Path, typer.Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
         "reproduced"
     ),
-    preset: Preset = PresetName.fast,
-    seed: Seed = 0,
+    preset: PresetOption = PresetName.fast,
+    seed: SeedOption = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = 3,
     pairs: Annotated[int, typer.Option(min=1, help="At most so many similar and so many different pairs.")] = 432,
-    epochs: Epochs = None,
-    backbone: Backbone = None,
-    weights: Weights = None,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
+    epochs: EpochsOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
     """Do the paper's section 4 again, as a page and JSON: figures beside the paper's, explained pairs, Table 1.
 
@@ -153,26 +155,29 @@ def reproduce(
 
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
-    check_outputs(folder)
-    from retrieval.commands.shared.progress import prepared_steps, stage, training_watch
-    from retrieval.training.paper.page import write_reproduced
-    from retrieval.training.paper.reproduce import Watch, reproduce
+    check_outputs(out)
+    from retrieval.commands.shared.progress import preparation_progress, track_progress, training_progress
+    from retrieval.training.paper.page import write_results
+    from retrieval.training.paper.reproduce import Watch, reproduce_case
     from retrieval.training.paper.results import Plan
-    from retrieval.training.presets import PRESETS, adapted
+    from retrieval.training.presets import PRESETS, adapt_preset
 
-    chosen = adapted(PRESETS[preset], epochs, backbone=backbone)
+    chosen = adapt_preset(PRESETS[preset], epochs, backbone=backbone)
     command = shlex.join(["retrieve", *sys.argv[1:]])
-    plan = Plan(case, data, folder, chosen, seed, seeds, pairs, weights, device, command)
+    plan = Plan(case, data, out, chosen, seed, seeds, pairs, weights, device, command)
     watch = Watch(
-        partial(training_watch, err), partial(prepared_steps, err), partial(stage, err), partial(complain, kind="note")
+        partial(training_progress, stderr),
+        partial(preparation_progress, stderr),
+        partial(track_progress, stderr),
+        partial(print_message, level="note"),
     )
-    result = reproduce(plan, watch)
-    files = write_reproduced(result)
+    result = reproduce_case(plan, watch)
+    files = write_results(result)
     if as_json:
-        from retrieval.training.paper.results_json import reproduced_json
+        from retrieval.training.paper.results_json import results_json
 
-        print_json(reproduced_json(result))
+        print_json(results_json(result))
         return
-    from retrieval.training.paper.terminal import reproduced_lines
+    from retrieval.training.paper.terminal import results_lines
 
-    out.print(reproduced_lines(result, files))
+    stdout.print(results_lines(result, files))

@@ -11,10 +11,10 @@ from retrieval.common.errors import RetrievalError
 from retrieval.common.text import safe_name
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str) -> None:
     """Write beside the place, then rename into it; folders are made. Raises RetrievalError."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with explained(path):
+    with explain_write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -27,7 +27,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turns an error of the file system into a sentence about this path."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_TRANSIENT_ERRNOS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class RetrievalError(Exception):
@@ -18,18 +18,18 @@ class PictureError(RetrievalError):
         super().__init__(f"{name} {reason}" if name else reason)
         self.reason = reason
 
-    def named(self, name: str) -> PictureError:
+    def with_name(self, name: str) -> PictureError:
         """The same error of the picture with this name."""
         return PictureError(self.reason, name)
 
 
-class PassingError(PictureError):
+class TransientPictureError(PictureError):
     """A picture that cannot be read now, as its server or its disk fails: nothing is said of the picture itself."""
 
 
-def cannot_read(error: OSError) -> PictureError:
+def read_error(error: OSError) -> PictureError:
     """What the system says of a file, as an error of the picture or of its disk."""
-    kind = PassingError if error.errno in _PASSING else PictureError
+    kind = TransientPictureError if error.errno in _TRANSIENT_ERRNOS else PictureError
     return kind(f"cannot be read: {error.strerror or error}")
 
 

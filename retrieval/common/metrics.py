@@ -91,7 +91,7 @@ def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def logistic(x: Matrix, y: NDArray[np.bool_], pictures: int | None = None) -> tuple[float, float]:
+def fit_logistic(x: Matrix, y: NDArray[np.bool_], pictures: int | None = None) -> tuple[float, float]:
     """(w, b) of sigmoid(w x + b), the chance of y, at the greatest likelihood; by Newton's method.
 
     Where few `pictures` make many pairs, the targets 0 and 1 are softened to 1 / (n + 2) and (n + 1) / (n + 2), as

@@ -16,7 +16,7 @@ _HEAVIEST = 2**27  # bytes
 
 
 @contextmanager
-def threads_for(name: str, threads: int = _THREADS) -> Iterator[ThreadPoolExecutor]:
+def thread_pool(name: str, threads: int = _THREADS) -> Iterator[ThreadPoolExecutor]:
     """Threads that begin nothing more once the block is left; what they are at is waited for."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
@@ -25,12 +25,12 @@ def threads_for(name: str, threads: int = _THREADS) -> Iterator[ThreadPoolExecut
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ahead(
+def parallel_map(
     function: Callable[[T], U],
     items: Iterable[T],
     threads: int = _THREADS,
     most: int = _MOST,
-    weigh: Callable[[T], int] | None = None,
+    item_bytes: Callable[[T], int] | None = None,
 ) -> Iterator[U]:
     """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place.
 
@@ -38,15 +38,15 @@ def ahead(
     busy than are 128 MB together.
     """
     waiting: deque[tuple[Future[U], int]] = deque()
-    with threads_for("ahead", threads) as pool:
+    with thread_pool("ahead", threads) as pool:
         for item in items:
-            waiting.append((pool.submit(function, item), weigh(item) if weigh else 0))
-            while len(waiting) >= most or (weigh and _is_heavy(waiting, threads)):
+            waiting.append((pool.submit(function, item), item_bytes(item) if item_bytes else 0))
+            while len(waiting) >= most or (item_bytes and _exceeds_memory(waiting, threads)):
                 yield waiting.popleft()[0].result()
         while waiting:
             yield waiting.popleft()[0].result()
 
 
-def _is_heavy(waiting: Iterable[tuple[Future[U], int]], threads: int) -> bool:
+def _exceeds_memory(waiting: Iterable[tuple[Future[U], int]], threads: int) -> bool:
     held: Sequence[int] = [weight for future, weight in waiting if not future.done()]
     return len(held) > threads and sum(held) > _HEAVIEST

@@ -39,7 +39,7 @@ class Device(StrEnum):
     mps = "mps"
 
 
-class RunsOn(StrEnum):
+class IndexingBackend(StrEnum):
     """Where galleries are read and embedded: on this machine, or on a Ray cluster."""
 
     local = "local"
@@ -71,7 +71,7 @@ DEFAULT_METHOD = MethodName.ensemble
 
 
 @dataclass(frozen=True)
-class How:
+class ExplainOptions:
     """How pairs are explained: by which method, and at which picture size (None: the model's own).
 
     `verify` checks each heatmap by hiding what it names, `correspond` tells which parts of both pictures match.
@@ -83,7 +83,7 @@ class How:
     correspond: bool = False
 
 
-PLAINLY = How()
+DEFAULT_EXPLAIN = ExplainOptions()
 
 
 class PresetName(StrEnum):
@@ -93,7 +93,7 @@ class PresetName(StrEnum):
     paper = "paper"
 
 
-class Case(StrEnum):
+class PaperCase(StrEnum):
     """What is done again of the paper's section 4: a data set with its figure, or Table 1 with Figures 5 and 6."""
 
     flowers = "flowers"
@@ -139,7 +139,7 @@ def find_store(start: Path) -> Path:
     return start / STORE_NAME
 
 
-def release_of(package: str) -> str:
+def installed_version(package: str) -> str:
     """The installed version of a package; `unknown` where it is run from its source."""
     try:
         return version(package)

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 
-_PLAIN = str.maketrans(
+_ASCII_LOOKALIKES = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
     | {"·": "-", "…": "...", "“": '"', "”": '"', "’": "'", "×": "x", "━": "-", "╸": "-", "╺": " "}
 )
@@ -23,11 +23,11 @@ def safe_name(name: str | bytes | os.PathLike[str]) -> str:
     return "".join(_safe(character) for character in os.fsdecode(name))
 
 
-def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
     """An error handler for encodings: what they lack as ASCII that looks alike, else as \\uNNNN."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end].translate(_PLAIN)
+    lacking = error.object[error.start : error.end].translate(_ASCII_LOOKALIKES)
     return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
@@ -37,7 +37,7 @@ def percent(share: float) -> str:
     return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
 
 
-def told_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes as people say it, such as "14.2 MB"."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -47,7 +47,7 @@ def told_bytes(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def unsure(similarities: Sequence[float], confidence: float) -> str | None:
+def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
     """That no hit is as similar as `confidence`, in a sentence; None where one is, or where there are no hits."""
     best = max(similarities, default=confidence)
     if best >= confidence:

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from retrieval.common.atomic_files import explained
+from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import GalleryError, PictureError
-from retrieval.common.parallel import ahead
+from retrieval.common.parallel import parallel_map
 from retrieval.common.progress import Advance
 from retrieval.datasets.pair_sampling import Codes
-from retrieval.model.preprocessing import Pixels, load
-from retrieval.sources.entries import Found, Unreadable
+from retrieval.model.preprocessing import Pixels, read_at_size
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import content_hash, open_file
 from retrieval.sources.local import walk
 
@@ -70,7 +70,7 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
         raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
     found: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
-    for entry in read_ahead(_hashed, walk(os.fsencode(os.path.abspath(folder)))):
+    for entry in map_ahead(_hash_file, walk(os.fsencode(os.path.abspath(folder)))):
         advance(1)
         if isinstance(entry, Unreadable):
             left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
@@ -82,7 +82,7 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
     for name in sorted(os.listdir(folder)):
         if (folder / name).is_dir() and not name.startswith(".") and name not in held:
             left_out.append((Path(os.path.abspath(folder)) / name, "holds no picture that can be used"))
-    kept = _once(found, left_out)
+    kept = _drop_repeats(found, left_out)
     if not kept:
         first = f" ({left_out[0][0].name} {left_out[0][1]})" if left_out else ""
         raise GalleryError(
@@ -107,13 +107,13 @@ def read_pixels(
     it has no room.
     """
     part = out.with_name(out.name + ".part")
-    with explained(out):
+    with explain_write_errors(out):
         pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset.samples), size, size, 3))
-        _take_room(part)
+        _allocate(part)
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
     for sample, result in zip(
-        dataset.samples, read_ahead(lambda sample: decoded(sample.path, size), dataset.samples), strict=True
+        dataset.samples, map_ahead(lambda sample: decode_or_reason(sample.path, size), dataset.samples), strict=True
     ):
         advance(1)
         if isinstance(result, str):
@@ -129,14 +129,14 @@ def read_pixels(
     return DataSet(dataset.folder, tuple(kept), tuple(left_out)), np.load(out, mmap_mode="r")[: len(kept)]
 
 
-def _take_room(file: Path) -> None:
+def _allocate(file: Path) -> None:
     """Give a sparse file its place on the disk now: a full disk is an error here, but a crash when it is mapped."""
     if hasattr(os, "posix_fallocate"):
         with open(file, "r+b") as opened:
             os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
 
 
-def _once(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
+def _drop_repeats(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
     by_hash: dict[str, list[Sample]] = defaultdict(list)
     for sample in found:
         by_hash[sample.hash].append(sample)
@@ -152,7 +152,7 @@ def _once(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]
     return kept
 
 
-def _hashed(entry: Found | Unreadable) -> Sample | Unreadable:
+def _hash_file(entry: PictureFile | Unreadable) -> Sample | Unreadable:
     if isinstance(entry, Unreadable):
         return entry
     path = Path(os.fsdecode(entry.path))
@@ -164,14 +164,14 @@ def _hashed(entry: Found | Unreadable) -> Sample | Unreadable:
         return Unreadable(entry.path, error.reason)
 
 
-def decoded(path: Path, size: int) -> Pixels | str:
+def decode_or_reason(path: Path, size: int) -> Pixels | str:
     """The pixels, uint8 (size, size, 3), or why there are none."""
     try:
-        return load(path, size)[0]
+        return read_at_size(path, size)[0]
     except PictureError as error:
         return error.reason
 
 
-def read_ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+def map_ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """Map on threads, a bounded number ahead of what is asked for, in order."""
-    return ahead(work, items, _READERS, _AHEAD)
+    return parallel_map(work, items, _READERS, _AHEAD)

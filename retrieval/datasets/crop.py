@@ -13,31 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.common.atomic_files import explained
+from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Track, untracked
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
-from retrieval.datasets.crop_files import Anchor, Crop, Fate, Whole, write_all
+from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
-from retrieval.explain.focus_box import MARGIN, THRESHOLD
+from retrieval.explain.focus_box import FOCUS_MARGIN, FOCUS_THRESHOLD
 from retrieval.explain.gradcam import signed_maps
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
-SIMILARITY = 0.8  # of the paper
+MIN_SIMILARITY = 0.8  # of the paper
 _BATCH = 32
-_SAME = 1e-3  # descriptors closer than this share of their length differ by their rounding to float16
+_IDENTICAL_TOLERANCE = 1e-3  # descriptors closer than this share of their length differ by their rounding to float16
 
 
 @dataclass(frozen=True)
 class CropRules:
     """Which training pictures are cropped, and to what. `seed` draws the partners; None takes the split's, or 0."""
 
-    similarity: float = SIMILARITY
-    threshold: float = THRESHOLD
-    margin: float = MARGIN
+    similarity: float = MIN_SIMILARITY
+    threshold: float = FOCUS_THRESHOLD
+    margin: float = FOCUS_MARGIN
     seed: int | None = None
 
 
@@ -49,15 +49,15 @@ class CropReport:
     out: Path
     rules: CropRules
     crops: tuple[Crop, ...]
-    whole: dict[Whole, int]
+    uncropped: dict[UncroppedReason, int]
     left_out: LeftOut
     has_split: bool
     seconds: float
 
     @property
-    def pictures(self) -> int:
+    def picture_count(self) -> int:
         """How many pictures were written."""
-        return len(self.crops) + sum(self.whole.values())
+        return len(self.crops) + sum(self.uncropped.values())
 
     @property
     def median_share(self) -> float | None:
@@ -70,9 +70,9 @@ class CropReport:
             "dataset": str(self.dataset),
             "out": str(self.out),
             **asdict(self.rules),
-            "pictures": self.pictures,
+            "pictures": self.picture_count,
             "cropped": len(self.crops),
-            **{str(why): count for why, count in self.whole.items()},
+            **{str(why): count for why, count in self.uncropped.items()},
             "left_out": [{"path": str(path), "reason": reason} for path, reason in self.left_out],
             "median_share": self.median_share,
             "split": self.has_split,
@@ -81,7 +81,7 @@ class CropReport:
         }
 
 
-def check_out(dataset: Path, out: Path) -> Path:
+def check_new_folder(dataset: Path, out: Path) -> Path:
     """The folder to write, resolved. Raises RetrievalError where it holds something or lies in the data set."""
     place = out.resolve()
     check_outside(dataset, out)
@@ -91,7 +91,7 @@ def check_out(dataset: Path, out: Path) -> Path:
 
 
 def crop_dataset(
-    dataset: DataSet, out: Path, comparer: Comparer, rules: CropRules | None = None, track: Track = untracked
+    dataset: DataSet, out: Path, encoder: Encoder, rules: CropRules | None = None, track: Track = untracked
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
@@ -100,29 +100,29 @@ def crop_dataset(
     byte. The split goes along in `split.json`. The folder appears when it is whole. Raises RetrievalError.
     """
     started, rules = time.perf_counter(), rules or CropRules()
-    place = check_out(dataset.folder, out)
-    split = read_split(comparer.bundle.folder)
-    _parts(dataset, split)  # a wrong data set is told before the work
+    place = check_new_folder(dataset.folder, out)
+    split = read_split(encoder.bundle.folder)
+    _part_names(dataset, split)  # a wrong data set is told before the work
     if rules.seed is None:
         rules = replace(rules, seed=split.seed if split else 0)
-    with _beside(place) as work:
+    with _work_folder(place) as work:
         with track("Decoding", len(dataset.samples)) as advance:
-            size = comparer.bundle.card.preprocessing.size
+            size = encoder.bundle.card.preprocessing.size
             dataset, pixels = read_pixels(dataset, size, work / "pixels.npy", advance)
-        parts = _parts(dataset, split)
-        fates = _fates(dataset, parts, pixels, comparer, rules, track)
+        parts = _part_names(dataset, split)
+        fates = _decide(dataset, parts, pixels, encoder, rules, track)
         new = work / "data"
         new.mkdir()
         with track("Writing", len(dataset.samples)) as advance:
-            hashes, results = write_all(dataset, fates, new, rules.threshold, rules.margin, advance)
+            hashes, results = write_pictures(dataset, fates, new, rules.threshold, rules.margin, advance)
         if split:
             # What a crop was cut from stays in its part too: no model that learnt the crop is measured on it.
-            split.carried(place, dict(zip(hashes, parts, strict=True))).write(new)
+            split.for_folder(place, dict(zip(hashes, parts, strict=True))).write(new)
         if place.exists():
             place.rmdir()  # empty, and in the way on some systems
         os.rename(new, place)
     crops = [result for result in results if isinstance(result, Crop)]
-    whole = {why: results.count(why) for why in Whole}
+    whole = {why: results.count(why) for why in UncroppedReason}
     seconds = time.perf_counter() - started
     return CropReport(dataset.folder, out, rules, tuple(crops), whole, dataset.left_out, split is not None, seconds)
 
@@ -140,15 +140,15 @@ def draw_partners(codes: Codes, seed: int) -> Codes:
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
+def _work_folder(place: Path) -> Iterator[Path]:
     """A folder on the same disk to work in, which does not outlive the work. Raises RetrievalError."""
-    with explained(place):
+    with explain_write_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".crop-", dir=place.parent, ignore_cleanup_errors=True) as work:
             yield Path(work)
 
 
-def _parts(dataset: DataSet, split: Split | None) -> list[str]:
+def _part_names(dataset: DataSet, split: Split | None) -> list[str]:
     """The part of each sample, empty where the split does not know it. Raises RetrievalError where it knows none."""
     if split is None:
         return [PART_NAMES[TRAIN]] * len(dataset.samples)
@@ -162,52 +162,58 @@ def _parts(dataset: DataSet, split: Split | None) -> list[str]:
     return parts
 
 
-def _fates(
-    dataset: DataSet, parts: list[str], pixels: Pixels, comparer: Comparer, rules: CropRules, track: Track
-) -> list[Fate]:
+def _decide(
+    dataset: DataSet, parts: list[str], pixels: Pixels, encoder: Encoder, rules: CropRules, track: Track
+) -> list[CropDecision]:
     """What is to become of each sample."""
-    fates: list[Fate] = [Whole.held_out if part else Whole.unknown for part in parts]
+    fates: list[CropDecision] = [UncroppedReason.held_out if part else UncroppedReason.unknown for part in parts]
     train = np.flatnonzero([part == PART_NAMES[TRAIN] for part in parts])
     if not len(train):
         return fates
-    head = comparer.bundle.head
-    descriptors = _described(pixels, train, comparer, track)
+    head = encoder.bundle.head
+    descriptors = _describe_rows(pixels, train, encoder, track)
     partners = draw_partners(dataset.codes[train], rules.seed or 0)
     embeddings = head.embed(descriptors)
     similarity = 1 - head.distance(head.separation(embeddings, embeddings[partners]))
     lengths = np.linalg.norm(descriptors, axis=1)
-    apart = np.linalg.norm(descriptors - descriptors[partners], axis=1) > _SAME * lengths
+    apart = np.linalg.norm(descriptors - descriptors[partners], axis=1) > _IDENTICAL_TOLERANCE * lengths
     for place, partner, value in zip(train, partners, similarity, strict=True):
-        fates[place] = Whole.alone if partner < 0 else Whole.no_focus if value > rules.similarity else Whole.below
+        fates[place] = (
+            UncroppedReason.alone
+            if partner < 0
+            else UncroppedReason.no_focus
+            if value > rules.similarity
+            else UncroppedReason.below_similarity
+        )
     chosen = np.flatnonzero((partners >= 0) & (similarity > rules.similarity) & apart)
     with track("Explaining", len(chosen)) as advance:
         for batch in _batches(chosen):
             first, second = train[batch], train[partners[batch]]
-            maps = _evidence(comparer, list(pixels[first]), list(pixels[second]))
+            maps = _similarity_evidence(encoder, list(pixels[first]), list(pixels[second]))
             for anchor, other, value, evidence in zip(first, second, similarity[batch], maps, strict=True):
                 if evidence.max() > 0:
                     path = dataset.samples[other].path
-                    fates[anchor] = Anchor(path, float(value), evidence / evidence.max())
+                    fates[anchor] = CropGuide(path, float(value), evidence / evidence.max())
             advance(len(batch))
     return fates
 
 
-def _evidence(comparer: Comparer, anchors: list[Pixels], partners: list[Pixels]) -> Array:
+def _similarity_evidence(encoder: Encoder, anchors: list[Pixels], partners: list[Pixels]) -> Array:
     """What makes each anchor similar to its partner, at least 0, float32 (N, h, w).
 
     The partners are activated too: their descriptors as `describe` gives them would move the maps.
     """
-    features, others = comparer.activate(anchors), comparer.activate(partners).descriptors
-    maps = signed_maps(comparer.bundle.head, features.activations, features.descriptors, others)
+    features, others = encoder.activate(anchors), encoder.activate(partners).descriptors
+    maps = signed_maps(encoder.bundle.head, features.activations, features.descriptors, others)
     return np.maximum(-maps, 0)
 
 
-def _described(pixels: Pixels, places: Codes, comparer: Comparer, track: Track) -> Array:
+def _describe_rows(pixels: Pixels, places: Codes, encoder: Encoder, track: Track) -> Array:
     """Descriptors (N, C) of the pictures at these places."""
     parts = []
     with track("Embedding", len(places)) as advance:
         for batch in _batches(places):
-            parts.append(comparer.describe(list(pixels[batch])))
+            parts.append(encoder.describe(list(pixels[batch])))
             advance(len(batch))
     return np.concatenate(parts)
 

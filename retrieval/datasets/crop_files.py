@@ -17,20 +17,20 @@ from typing import Any
 from retrieval.common.output_names import is_output
 from retrieval.common.progress import Advance
 from retrieval.datasets.class_folders import DataSet, Sample
-from retrieval.explain.focus_box import Box, focus_box
+from retrieval.explain.focus_box import PixelBox, focus_box
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import read
-from retrieval.rendering.overlay import encoded
+from retrieval.model.preprocessing import read_image
+from retrieval.rendering.overlay import encode_image
 
 _WRITERS = 2
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _QUALITY = 95
 
 
-class Whole(StrEnum):
+class UncroppedReason(StrEnum):
     """Why a picture is kept whole."""
 
-    below = "below_similarity"
+    below_similarity = "below_similarity"
     held_out = "held_out"  # in the split's validation or test
     unknown = "unknown"  # to the split
     alone = "alone"  # no other picture of its class is trained on
@@ -47,7 +47,7 @@ class Crop:
     partner: Path
     similarity: float
     size: tuple[int, int]
-    box: Box
+    box: PixelBox
     heatmap: Array
 
     @property
@@ -70,7 +70,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Anchor:
+class CropGuide:
     """What a picture is to be cropped by: its heatmap (h, w) in [0, 1] and the partner that it comes from."""
 
     partner: Path
@@ -78,12 +78,12 @@ class Anchor:
     heatmap: Array
 
 
-Fate = Anchor | Whole
+CropDecision = CropGuide | UncroppedReason
 
 
-def write_all(
-    dataset: DataSet, fates: Sequence[Fate], folder: Path, threshold: float, margin: float, advance: Advance
-) -> tuple[list[str], list[Crop | Whole]]:
+def write_pictures(
+    dataset: DataSet, decisions: Sequence[CropDecision], folder: Path, threshold: float, margin: float, advance: Advance
+) -> tuple[list[str], list[Crop | UncroppedReason]]:
     """Write every picture into a new folder: the hashes of the written files, and what became of each.
 
     Crops keep their names and, where these are of JPEG files, their format; else they are PNG. All other files are
@@ -93,13 +93,13 @@ def write_all(
     relative = [sample.path.relative_to(start) for sample in dataset.samples]
     taken = {os.fspath(name).casefold() for name in relative}
     names = [
-        _crop_name(name, taken) if isinstance(fate, Anchor) else name
-        for name, fate in zip(relative, fates, strict=True)
+        _crop_name(name, taken) if isinstance(fate, CropGuide) else name
+        for name, fate in zip(relative, decisions, strict=True)
     ]
     hashes, results = [], []
     with ThreadPoolExecutor(_WRITERS) as threads:
         write = partial(_write, folder=folder, threshold=threshold, margin=margin)
-        for content, result in threads.map(write, dataset.samples, fates, relative, names):
+        for content, result in threads.map(write, dataset.samples, decisions, relative, names):
             hashes.append(content)
             results.append(result)
             advance(1)
@@ -119,25 +119,27 @@ def _crop_name(name: Path, taken: set[str]) -> Path:
 
 def _write(
     sample: Sample,
-    fate: Fate,
+    decision: CropDecision,
     whole_name: Path,
     crop_name: Path,
     folder: Path,
     threshold: float,
     margin: float,
-) -> tuple[str, Crop | Whole]:
+) -> tuple[str, Crop | UncroppedReason]:
     """Write a picture, cropped or whole: the written file's hash, and what became of it."""
     target = folder / crop_name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(fate, Anchor):
-        image = read(sample.path)[0]
-        box = focus_box(fate.heatmap, image.size, threshold, margin)
+    if isinstance(decision, CropGuide):
+        image = read_image(sample.path)[0]
+        box = focus_box(decision.heatmap, image.size, threshold, margin)
         if box != (0, 0, *image.size):
             kind = "JPEG" if crop_name.suffix.lower() in _JPEG else "PNG"
-            content = encoded(image.crop(box), kind, _QUALITY)
+            content = encode_image(image.crop(box), kind, _QUALITY)
             target.write_bytes(content)
-            crop = Crop(sample.path, crop_name, fate.partner, fate.similarity, image.size, box, fate.heatmap)
+            crop = Crop(
+                sample.path, crop_name, decision.partner, decision.similarity, image.size, box, decision.heatmap
+            )
             return hashlib.sha256(content).hexdigest(), crop
-        fate = Whole.no_focus
+        decision = UncroppedReason.no_focus
     shutil.copyfile(sample.path, folder / whole_name)
-    return sample.hash, fate
+    return sample.hash, decision

@@ -11,17 +11,17 @@ from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
-from retrieval.explain.focus_box import Box
+from retrieval.explain.focus_box import PixelBox
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import read
-from retrieval.rendering.html import document, figure_html, name_html
+from retrieval.model.preprocessing import read_image
+from retrieval.rendering.html import figure_html, name_html, render_document
 from retrieval.rendering.overlay import display_picture, overlay
 
-SHOWN = 12
+MAX_SHOWN = 12
 _LINE, _EDGE = 3, 1  # pixels of the box's white line, and of the dark ones that keep it visible on white
 
 
-def drawn_crops(report: CropReport, count: int = SHOWN) -> list[Crop]:
+def sample_crops(report: CropReport, count: int = MAX_SHOWN) -> list[Crop]:
     """At most `count` of the crops, drawn by the report's seed, in their order."""
     random = np.random.default_rng(report.rules.seed or 0)
     drawn = random.choice(len(report.crops), min(count, len(report.crops)), replace=False)
@@ -35,10 +35,10 @@ def crop_page(report: CropReport, crops: Sequence[Crop]) -> str:
         "\n".join(crop_html(rank, crop) for rank, crop in enumerate(crops, 1)) or "<p>No picture was cropped.</p>"
     )
     header = f"<h1>What the model looks at in {name_html(name)}</h1>\n{_reading_html(report, len(crops))}"
-    return document(f"The crops of {name}", header, articles)
+    return render_document(f"The crops of {name}", header, articles)
 
 
-def boxed(picture: Image.Image, heatmap: Array, size: tuple[int, int], box: Box) -> Image.Image:
+def draw_box(picture: Image.Image, heatmap: Array, size: tuple[int, int], box: PixelBox) -> Image.Image:
     """A display picture with its heatmap and a box drawn over it; `box` is in pixels of a picture of `size`."""
     image = overlay(picture, heatmap, "factual")
     across, down = image.width / size[0], image.height / size[1]
@@ -68,9 +68,9 @@ not seen by the model; and what it looks at need not be what the picture is of.<
 def crop_html(rank: int, crop: Crop) -> str:
     """A picture as it is, with the box of its focus, and its crop; a note where it cannot be read any more."""
     try:
-        image = read(crop.source)[0]
+        image = read_image(crop.source)[0]
         picture = display_picture(image)
-        pictures = picture, boxed(picture, crop.heatmap, crop.size, crop.box), display_picture(image.crop(crop.box))
+        pictures = picture, draw_box(picture, crop.heatmap, crop.size, crop.box), display_picture(image.crop(crop.box))
     except PictureError:  # gone or changed since
         return f'<article>{_head_html(rank, crop)}<p class="missing">cannot be shown any more</p></article>'
     name = safe_name(crop.source.name)

@@ -10,17 +10,17 @@ from itertools import islice
 
 import numpy as np
 
-from indexes.catalogue.labels import label_of
+from indexes.catalogue.labels import folder_label
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import Advance
-from retrieval.datasets.class_folders import DataSet, Sample, read_ahead
-from retrieval.model.encoder import Comparer
+from retrieval.datasets.class_folders import DataSet, Sample, map_ahead
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import Pixels, load
-from retrieval.sources.entries import Found
-from retrieval.sources.files import fetch_ahead, opened
+from retrieval.model.preprocessing import Pixels, read_at_size
+from retrieval.sources.entries import PictureFile
+from retrieval.sources.files import open_picture, prefetch
 from retrieval.sources.gallery import resolve_gallery, walk_gallery
-from retrieval.sources.object_store import answering
+from retrieval.sources.object_store import abort_if_unreachable
 
 _BATCH = 32
 
@@ -28,7 +28,7 @@ PixelsBySize = dict[int, Pixels]
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedGallery:
     """Descriptors (N, C) and labels (N,); None for a picture outside class folders."""
 
     descriptors: Array
@@ -41,30 +41,30 @@ class Described:
 
 
 def describe_gallery(
-    gallery: str | os.PathLike[str], comparer: Comparer, advance: Advance = lambda files: None
-) -> Described:
+    gallery: str | os.PathLike[str], encoder: Encoder, advance: Advance = lambda files: None
+) -> DescribedGallery:
     """Embed the pictures of a gallery, those that cannot be read left out.
 
     Raises GalleryError if it holds no picture that can be read.
     """
-    root, size = resolve_gallery(gallery), comparer.bundle.card.preprocessing.size
+    root, size = resolve_gallery(gallery), encoder.bundle.card.preprocessing.size
 
-    def read(file: Found) -> Pixels | None:
+    def read(file: PictureFile) -> Pixels | None:
         try:
-            with answering(), opened(file) as content:
-                return load(content, size)[0]
+            with abort_if_unreachable(), open_picture(file) as content:
+                return read_at_size(content, size)[0]
         except PictureError:
             return None
 
-    def labelled(files: Iterator[Found]) -> Iterator[Found]:
+    def labelled(files: Iterator[PictureFile]) -> Iterator[PictureFile]:
         for file in files:
-            labels.append((file.label or None) if file.label is not None else label_of(file.path, root))
+            labels.append((file.label or None) if file.label is not None else folder_label(file.path, root))
             yield file
 
     labels: list[str | None] = []
     entries = walk_gallery(root, Counter(), lambda tar, version: False)
-    files = labelled(entry for entry in entries if isinstance(entry, Found))
-    pictures = read_ahead(read, fetch_ahead(files))
+    files = labelled(entry for entry in entries if isinstance(entry, PictureFile))
+    pictures = map_ahead(read, prefetch(files))
     descriptors: list[Array] = []
     kept: list[str | None] = []
     while batch := list(islice(pictures, _BATCH)):
@@ -73,28 +73,28 @@ def describe_gallery(
         del labels[: len(batch)]
         usable = [(pixels, label) for pixels, label in zip(batch, own, strict=True) if pixels is not None]
         if usable:
-            descriptors.append(comparer.describe([pixels for pixels, _ in usable]))
+            descriptors.append(encoder.describe([pixels for pixels, _ in usable]))
             kept += [label for _, label in usable]
     if not kept:
         raise GalleryError(f"{gallery} holds no picture that can be read: give a folder of class folders")
-    return Described(np.concatenate(descriptors), kept)
+    return DescribedGallery(np.concatenate(descriptors), kept)
 
 
 def describe_samples(
     dataset: DataSet,
-    comparers: Sequence[Comparer],
+    encoders: Sequence[Encoder],
     advance: Advance = lambda files: None,
-    look: Callable[[Pixels], None] = lambda pixels: None,
+    on_pixels: Callable[[Pixels], None] = lambda pixels: None,
 ) -> tuple[DataSet, list[Array]]:
     """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
 
     Pictures are decoded on threads, a bounded number ahead; `look` is shown each one that could be read, in their
     order, as the first model sees it. Raises GalleryError where none can be read.
     """
-    sizes = [comparer.bundle.card.preprocessing.size for comparer in comparers]
+    sizes = [comparer.bundle.card.preprocessing.size for comparer in encoders]
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
-    parts: list[list[Array]] = [[] for _ in comparers]
+    parts: list[list[Array]] = [[] for _ in encoders]
     for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
         advance(len(batch))
         usable = [pixels for pixels in read if not isinstance(pixels, str)]
@@ -103,8 +103,8 @@ def describe_samples(
                 left_out.append((sample.path, pixels))
             else:
                 kept.append(sample)
-                look(pixels[sizes[0]])
-        for comparer, size, own in zip(comparers, sizes, parts, strict=True):
+                on_pixels(pixels[sizes[0]])
+        for comparer, size, own in zip(encoders, sizes, parts, strict=True):
             if usable:
                 own.append(comparer.describe([pixels[size] for pixels in usable]))
     if not kept:
@@ -116,7 +116,7 @@ def describe_samples(
 def _read(sample: Sample, sizes: Sequence[int]) -> PixelsBySize | str:
     """The picture at each size, or why there is none."""
     try:
-        return {size: load(sample.path, size)[0] for size in set(sizes)}
+        return {size: read_at_size(sample.path, size)[0] for size in set(sizes)}
     except PictureError as error:
         return error.reason
 
@@ -125,7 +125,7 @@ def _in_batches(
     samples: Sequence[Sample], read: Callable[[Sample], PixelsBySize | str]
 ) -> Iterator[tuple[Sequence[Sample], list[PixelsBySize | str]]]:
     """Batches of samples with what was read of them."""
-    pictures = read_ahead(read, samples)
+    pictures = map_ahead(read, samples)
     for start in range(0, len(samples), _BATCH):
         batch = samples[start : start + _BATCH]
         yield batch, list(islice(pictures, len(batch)))

@@ -22,10 +22,10 @@ def near_duplicates(pixels: Pixels) -> Groups:
     Equal numbers are one group: a picture, whose place names it, and later ones that look like it. The time grows with
     the square of N.
     """
-    return look_alikes(np.stack([small_grey(picture) for picture in pixels]))
+    return grey_near_duplicates(np.stack([small_grey(picture) for picture in pixels]))
 
 
-def look_alikes(grey: NDArray[np.int16]) -> Groups:
+def grey_near_duplicates(grey: NDArray[np.int16]) -> Groups:
     """The same of pictures as `small_grey` gives them, (N, 16, 17)."""
     hashes = np.packbits((grey[:, :, 1:] > grey[:, :, :-1]).reshape(len(grey), -1), axis=1).view(np.uint64)  # (N, 4)
     groups = np.arange(len(grey))

@@ -34,16 +34,18 @@ def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Cod
             second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
             similar += [True, False]
     pairs = np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
-    return pairs if count is None else _some(pairs, count, random)
+    return pairs if count is None else _sample_pairs(pairs, count, random)
 
 
-def makes_pairs(codes: Codes) -> bool:
+def can_make_pairs(codes: Codes) -> bool:
     """Whether there are pairs of both kinds: two classes, and two pictures in one of them."""
     sizes = np.bincount(codes)
     return bool(np.sum(sizes > 0) > 1 and sizes.max() > 1)
 
 
-def _some(pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator) -> tuple[Codes, Codes, Flags]:
+def _sample_pairs(
+    pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator
+) -> tuple[Codes, Codes, Flags]:
     first, second, similar = pairs
     possible = int(similar.sum())
     if count > possible:
@@ -72,7 +74,7 @@ def balanced_pairs(codes: Codes, count: int, random: np.random.Generator) -> tup
     return pairs[:, 0], pairs[:, 1], np.arange(2 * count) >= count
 
 
-def class_batches(codes: Codes, pictures: int, size: int, random: np.random.Generator) -> Iterator[Codes]:
+def class_batches(codes: Codes, per_class: int, size: int, random: np.random.Generator) -> Iterator[Codes]:
     """An epoch of batches of at most `size` places, made of chunks of `pictures` pictures of one class.
 
     Every place comes once; the last chunk of a class is filled up with others of it, so that each chunk makes pairs.
@@ -81,12 +83,12 @@ def class_batches(codes: Codes, pictures: int, size: int, random: np.random.Gene
     chunks: list[tuple[float, Codes]] = []
     for code in range(int(codes.max(initial=-1)) + 1):
         members = random.permutation(np.flatnonzero(codes == code))
-        count = -(-len(members) // pictures)
-        filled = np.resize(members, count * pictures).reshape(count, pictures)
+        count = -(-len(members) // per_class)
+        filled = np.resize(members, count * per_class).reshape(count, per_class)
         positions = (np.arange(count) + random.random(count)) / max(count, 1)
         chunks += list(zip(positions, filled, strict=True))
     order = [chunk for _, chunk in sorted(chunks, key=lambda each: each[0])]
-    a_batch = max(size // pictures, 2)
+    a_batch = max(size // per_class, 2)
     for start in range(0, len(order), a_batch):
         yield np.concatenate(order[start : start + a_batch])
 

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
-from retrieval.datasets.pair_sampling import makes_pairs, random_pairs
-from retrieval.evaluation.verdicts import Confusions, PairFigures, confusions, pair_figures
+from retrieval.datasets.pair_sampling import can_make_pairs, random_pairs
+from retrieval.evaluation.verdicts import Confusions, PairMetrics, find_confusions, pair_metrics
 from retrieval.model.head import Array, Head
 
 _BLOCK = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankingMetrics:
     """Means over all queries whose class has another picture."""
 
     p_at_1: float
@@ -35,13 +35,13 @@ class Evaluation:
     pictures: int
     classes: int
     queries: int
-    index: Ranking
-    rescored: Ranking
-    pairs: PairFigures
+    index: RankingMetrics
+    rescored: RankingMetrics
+    pairs: PairMetrics
     confusions: Confusions
 
 
-def evaluate(
+def evaluate_head(
     head: Head,
     descriptors: Array,
     labels: Sequence[str],
@@ -56,7 +56,7 @@ def evaluate(
     """
     classes, codes = np.unique(np.array(labels), return_inverse=True)
     sizes = np.bincount(codes)
-    if not makes_pairs(codes):
+    if not can_make_pairs(codes):
         raise GalleryError(
             f"the data set has {len(classes)} class folders and at most {sizes.max(initial=0)} pictures in one:"
             " give at least two classes, one of them with two pictures"
@@ -70,12 +70,12 @@ def evaluate(
         queries=len(queries),
         index=index,
         rescored=rescored,
-        pairs=pair_figures(head, descriptors, *drawn),
-        confusions=confusions(head, descriptors, labels),
+        pairs=pair_metrics(head, descriptors, *drawn),
+        confusions=find_confusions(head, descriptors, labels),
     )
 
 
-def card_figures(result: Evaluation) -> dict[str, float]:
+def card_metrics(result: Evaluation) -> dict[str, float]:
     """What a model card keeps of an evaluation, by name."""
     figures = {
         "p_at_1": result.rescored.p_at_1,
@@ -91,7 +91,7 @@ def card_figures(result: Evaluation) -> dict[str, float]:
 
 def _rankings(
     head: Head, descriptors: Array, codes: NDArray[np.int64], queries: NDArray[np.int64], pool: int
-) -> tuple[Ranking, Ranking]:
+) -> tuple[RankingMetrics, RankingMetrics]:
     g = descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-12)
     u = head.embed(descriptors)
     lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
@@ -108,7 +108,7 @@ def _rankings(
         rescored = np.take_along_axis(candidates, order, axis=1)
         by_index += _figures(codes, block, candidates, sizes)
         by_head += _figures(codes, block, rescored, sizes)
-    return Ranking(*np.mean(by_index, axis=0).tolist()), Ranking(*np.mean(by_head, axis=0).tolist())
+    return RankingMetrics(*np.mean(by_index, axis=0).tolist()), RankingMetrics(*np.mean(by_head, axis=0).tolist())
 
 
 def nearest(distances: Array, count: int) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ _MOST_COMPARED = 5000  # pictures: what is kept for their classes and pairs grow
 
 
 @dataclass(frozen=True)
-class PairFigures:
+class PairMetrics:
     """On as many similar as different pairs; precision and recall of the verdict `similar`.
 
     `thresholded_auc` is the ROC AUC of the verdicts, 0 or 1, as the paper has it, `roc_auc` that of the distances.
@@ -77,7 +77,7 @@ class Mistake:
     similar: bool
 
 
-def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, similar: Flags) -> PairFigures:
+def pair_metrics(head: Head, descriptors: Array, first: Codes, second: Codes, similar: Flags) -> PairMetrics:
     """The figures of the verdicts on these pairs, (M,) each: places among descriptors (N, C), and the truth."""
     separations = head.pair_separations(descriptors, first, second)
     distances = head.distance(separations)
@@ -86,7 +86,7 @@ def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, si
     true_similar, false_similar, true_different, false_different = (int(kind.sum()) for kind in kinds)
     precision = _share(true_similar, false_similar), _share(true_different, false_different)
     recall = _share(true_similar, false_different), _share(true_different, false_similar)
-    return PairFigures(
+    return PairMetrics(
         similar=int(similar.sum()),
         different=int((~similar).sum()),
         accuracy=float(np.mean(said == similar)),
@@ -105,7 +105,7 @@ def pair_figures(head: Head, descriptors: Array, first: Codes, second: Codes, si
     )
 
 
-def confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusions:
+def find_confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusions:
     """The classes whose verdicts are wrong most often, over all pairs of descriptors (N, C) with labels (N,).
 
     Of more than 5,000 pictures it is over the pairs of as many, drawn at random.
@@ -114,7 +114,7 @@ def confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusi
         drawn = np.sort(np.random.default_rng(0).choice(len(labels), _MOST_COMPARED, replace=False))
         descriptors, labels = descriptors[drawn], [labels[place] for place in drawn]
     classes, codes = np.unique(np.array(labels), return_inverse=True)
-    said = _said_similar(head, descriptors, codes)
+    said = _count_said_similar(head, descriptors, codes)
     sizes = np.bincount(codes)
     rows, columns = np.triu_indices(len(classes), 1)
     places = np.arange(len(classes))
@@ -139,8 +139,8 @@ def worst_mistakes(
         Mistake(int(first[place]), int(second[place]), float(distances[place]), bool(similar[place]))
         for place in np.flatnonzero(said != similar)
     ]
-    said_similar = _once(sorted((each for each in made if not each.similar), key=lambda each: each.distance))
-    said_different = _once(sorted((each for each in made if each.similar), key=lambda each: -each.distance))
+    said_similar = _unique_pairs(sorted((each for each in made if not each.similar), key=lambda each: each.distance))
+    said_different = _unique_pairs(sorted((each for each in made if each.similar), key=lambda each: -each.distance))
     taken = said_similar[: max((count + 1) // 2, count - len(said_different))]
     return (*taken, *said_different[: count - len(taken)])
 
@@ -149,7 +149,7 @@ def _share(these: int, others: int) -> float:
     return these / max(these + others, 1)
 
 
-def _said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray[np.int64]:
+def _count_said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray[np.int64]:
     """How many pairs of each two classes are said similar, (K, K); those within a class are counted twice."""
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
@@ -183,7 +183,7 @@ def _most(
     )
 
 
-def _once(mistakes: list[Mistake]) -> list[Mistake]:
+def _unique_pairs(mistakes: list[Mistake]) -> list[Mistake]:
     """Without the same pair the other way round."""
     pairs: dict[frozenset[int], Mistake] = {}
     for each in mistakes:

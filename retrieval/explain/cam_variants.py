@@ -10,42 +10,51 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.explain.gradcam import Pairs, both_ways, gradients_against, place_gradients, signed_maps, weighted
+from retrieval.explain.gradcam import (
+    PairInputs,
+    channel_gradients,
+    gradients_to_embedding,
+    signed_maps,
+    split_signs,
+    weighted_sum,
+)
 from retrieval.model.head import Array, Head
 
 _EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
 _STEPS = 8  # of the path from nothing to the picture; 32 move no map by more than a hundredth
 
 
-def grad_cam(pairs: Pairs) -> Array:
+def grad_cam(pairs: PairInputs) -> Array:
     """Grad-CAM: Selvaraju et al. (2017), as in the paper."""
-    return both_ways(signed_maps(pairs.head, pairs.activations, pairs.own, pairs.other))
+    return split_signs(signed_maps(pairs.head, pairs.activations, pairs.own, pairs.other))
 
 
-def grad_cam_plus_plus(pairs: Pairs) -> Array:
+def grad_cam_plus_plus(pairs: PairInputs) -> Array:
     """Grad-CAM++: Chattopadhay et al. (2018), equation (19), with the log-odds as what the exponential is taken of.
 
     With gradient G and S the sum of a channel's activations, which must not be negative, a channel weighs
     Z relu(G) G^2 / (2 G^2 + S G^3).
     """
     activations = pairs.activations
-    gradients = place_gradients(pairs.head, activations, pairs.own, pairs.other)
+    gradients = channel_gradients(pairs.head, activations, pairs.own, pairs.other)
     sums, places = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
 
     def towards(gradient: Array) -> Array:
         up = np.maximum(gradient, 0)
-        return weighted(places * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
+        return weighted_sum(places * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
 
     return np.maximum(np.stack([towards(gradients), towards(-gradients)]), 0)
 
 
-def layer_cam(pairs: Pairs) -> Array:
+def layer_cam(pairs: PairInputs) -> Array:
     """LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
-    gradients = place_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
-    return np.maximum(np.stack([weighted(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]), 0)
+    gradients = channel_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
+    return np.maximum(
+        np.stack([weighted_sum(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]), 0
+    )
 
 
-def integrated_cam(pairs: Pairs) -> Array:
+def integrated_cam(pairs: PairInputs) -> Array:
     """Integrated Grad-CAM: Sattarzadeh et al. (2021): the mean of the gradients on the way from no activations.
 
     On a straight way all activations grow together, and the descriptor with them.
@@ -53,30 +62,30 @@ def integrated_cam(pairs: Pairs) -> Array:
     shares = np.asarray((np.arange(_STEPS) + 0.5) / _STEPS, np.float32)
     own = (shares[:, None, None] * pairs.own).reshape(-1, pairs.own.shape[1])  # all steps at once: W is read once
     u2 = np.concatenate([pairs.head.embed(pairs.other)] * _STEPS)
-    steps = gradients_against(pairs.head, pairs.activations.shape[2] * pairs.activations.shape[3], own, u2)
-    return both_ways(weighted(steps.reshape(_STEPS, *pairs.own.shape).mean(axis=0), pairs.activations))
+    steps = gradients_to_embedding(pairs.head, pairs.activations.shape[2] * pairs.activations.shape[3], own, u2)
+    return split_signs(weighted_sum(steps.reshape(_STEPS, *pairs.own.shape).mean(axis=0), pairs.activations))
 
 
-def ablation_cam(pairs: Pairs) -> Array:
+def ablation_cam(pairs: PairInputs) -> Array:
     """Ablation-CAM: Desai and Ramaswamy (2020): a channel weighs what the log-odds lose when it is set to 0.
 
     That is a change of rank one to what the dense layer gives, so no further forward pass is needed.
     """
-    weights = np.stack([_losses(pairs.head, one, two) for one, two in zip(pairs.own, pairs.other, strict=True)])
-    return both_ways(weighted(weights, pairs.activations))
+    weights = np.stack([_ablation_drops(pairs.head, one, two) for one, two in zip(pairs.own, pairs.other, strict=True)])
+    return split_signs(weighted_sum(weights, pairs.activations))
 
 
-def eigen_cam(pairs: Pairs) -> Array:
+def eigen_cam(pairs: PairInputs) -> Array:
     """Eigen-CAM: Muhammad and Yeasin (2020): the first principal component of the places, of whatever pair.
 
     Its sign is that in which it goes with the sum of the activations. It says what is there, not what speaks for or
     against: both ways it is the same.
     """
-    maps = np.stack([_first_component(each) for each in pairs.activations])
+    maps = np.stack([_principal_map(each) for each in pairs.activations])
     return np.stack([maps, maps])
 
 
-def local_cam(pairs: Pairs) -> Array:
+def local_cam(pairs: PairInputs) -> Array:
     """Local match: how near each place by itself is to the other picture, beside the mean of all places.
 
     A place's activations are taken for the descriptor of a picture that is that place alone. What raises the distance
@@ -91,19 +100,19 @@ def local_cam(pairs: Pairs) -> Array:
     separations = np.stack([head.separation(embedded[own], other) for own, other in zip(which, others, strict=True)])
     signed = head.slope * (separations - separations.mean(axis=1, keepdims=True))
     apart = head.separation(head.embed(pairs.own), others) > 0
-    return both_ways((signed * apart[:, None]).reshape(count, rows, columns).astype(np.float32))
+    return split_signs((signed * apart[:, None]).reshape(count, rows, columns).astype(np.float32))
 
 
-def _losses(head: Head, own: Array, other: Array) -> Array:
+def _ablation_drops(head: Head, own: Array, other: Array) -> Array:
     """By how much the log-odds of one pair fall, float32 (C,), when each channel of `own` (C,) is set to 0."""
     u2 = head.embed(other)
-    lost = head.shaped(own) - head.shaped(np.zeros_like(own))
+    lost = head.apply_root(own) - head.apply_root(np.zeros_like(own))
     e = np.maximum(head.project(own) - lost[:, None] * head.weight.T, 0)  # (C, E): each row without a channel
-    before, after = head.separation(head.embed(own), u2), head.separation(head.compared(e), u2)
+    before, after = head.separation(head.embed(own), u2), head.separation(head.apply_normalize(e), u2)
     return np.asarray(head.slope * (before - after), np.float32)
 
 
-def _first_component(activations: Array) -> Array:
+def _principal_map(activations: Array) -> Array:
     channels, *shape = activations.shape
     places = activations.reshape(channels, -1).T
     centred = places - places.mean(axis=0)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.explain.gradcam import Pairs
+from retrieval.explain.gradcam import PairInputs
 from retrieval.model.head import TINY, Array, Head
 
-REGIONS = 5
+MAX_MATCHES = 5
 """How many matches are told of a pair: more than a handful of coloured regions nobody can follow."""
 
 _CANDIDATES = 60  # pairs of places of a grid of 7 x 7 that regions are made of
@@ -47,7 +47,7 @@ class Correspondence:
     matches: tuple[Match, ...]
 
 
-def correspond(side: Pairs, other: Pairs, places: Sequence[int]) -> list[Correspondence]:
+def correspond(side: PairInputs, other: PairInputs, places: Sequence[int]) -> list[Correspondence]:
     """What corresponds in the pairs at these places: `side` has first pictures against second, `other` the reverse.
 
     With the ReLU's mask m fixed, an embedding is a sum over places, as is all that comes before it: with Z places,
@@ -58,49 +58,49 @@ def correspond(side: Pairs, other: Pairs, places: Sequence[int]) -> list[Corresp
     shape, other_shape = (
         (int(rows), int(columns)) for rows, columns in (each.activations.shape[2:] for each in (side, other))
     )
-    embedded = [_embedded_places(each, places) for each in (side, other)]
+    embedded = [_embed_cells(each, places) for each in (side, other)]
     found = []
     for first, second in zip(*embedded, strict=True):
         lengths = (np.linalg.norm(each.sum(0)) for each in (first, second))
         scale = math.prod(map(float, lengths)) if side.head.normalize else 1.0
         table = np.asarray(first @ second.T / max(scale, TINY), np.float32)
-        found.append(Correspondence(table, shape, other_shape, matches_of(table, shape, other_shape)))
+        found.append(Correspondence(table, shape, other_shape, find_matches(table, shape, other_shape)))
     return found
 
 
-def _embedded_places(side: Pairs, places: Sequence[int]) -> list[Array]:
+def _embed_cells(side: PairInputs, places: Sequence[int]) -> list[Array]:
     """What each place of these pictures gives to their embeddings, float32 (Z, E); of each picture worked out once."""
     firsts, which = side.distinct
     wanted = which[list(places)].tolist()
-    known = {own: _embedded_places_of(side, int(firsts[own])) for own in dict.fromkeys(wanted)}
+    known = {own: _embed_cells_of(side, int(firsts[own])) for own in dict.fromkeys(wanted)}
     return [known[own] for own in wanted]
 
 
-def _embedded_places_of(side: Pairs, place: int) -> Array:
+def _embed_cells_of(side: PairInputs, place: int) -> Array:
     """What each place gives to the embedding: float32 (Z, E)."""
     head, g = side.head, side.own[place]
     activations = side.activations[place].reshape(len(g), -1).T  # (Z, C)
     count = len(activations)
-    embedded = _shares(head, activations, g) @ head.weight.T + head.bias / np.float32(count)
+    embedded = _cell_shares(head, activations, g) @ head.weight.T + head.bias / np.float32(count)
     return np.asarray(embedded * (head.project(g) > 0), np.float32)
 
 
-def _shares(head: Head, activations: Array, g: Array) -> Array:
+def _cell_shares(head: Head, activations: Array, g: Array) -> Array:
     """What each place gives to f(g): float32 (Z, C), in proportion to what it gives to g + shift."""
     count = np.float32(len(activations))
     if head.shift is None:
         return np.asarray(activations / count, np.float32)
-    whole = head.shaped(g)
+    whole = head.apply_root(g)
     out = np.zeros_like(activations)
     return np.asarray(np.divide(activations + head.shift, count * whole, out=out, where=whole > 0), np.float32)
 
 
-def standing_out(table: Array) -> Array:
+def double_centre(table: Array) -> Array:
     """How much each pair of places gives beyond what the two give on average: float32 (h1 * w1, h2 * w2)."""
     return np.asarray(table - table.mean(0) - table.mean(1, keepdims=True) + table.mean(), np.float32)
 
 
-def matches_of(table: Array, shape: tuple[int, int], other_shape: tuple[int, int]) -> tuple[Match, ...]:
+def find_matches(table: Array, shape: tuple[int, int], other_shape: tuple[int, int]) -> tuple[Match, ...]:
     """The regions that stand out of a table (h1 * w1, h2 * w2).
 
     Places that go with everything, such as the brightest, are strong in every row; so pairs are compared by how far
@@ -108,7 +108,7 @@ def matches_of(table: Array, shape: tuple[int, int], other_shape: tuple[int, int
     no region is larger than a few places, and no place is in two. On known crops of photographs 81 % of the five
     strongest pairs lie within a place of the truth.
     """
-    beyond = standing_out(table)
+    beyond = double_centre(table)
     total = float(table.sum())
     if total <= 0 or not beyond.max() > 0:
         return ()
@@ -116,8 +116,8 @@ def matches_of(table: Array, shape: tuple[int, int], other_shape: tuple[int, int
     for flat in np.argsort(-beyond, axis=None, kind="stable")[: _CANDIDATES * max(1, len(table) // 49)]:
         first, second = (int(place) for place in np.unravel_index(flat, table.shape))
         if beyond[first, second] > 0:
-            _take(regions, divmod(first, shape[1]), divmod(second, other_shape[1]), (shape, other_shape))
-    return tuple(_match(region, table, total, shape[1], other_shape[1]) for region in regions[:REGIONS])
+            _add_to_region(regions, divmod(first, shape[1]), divmod(second, other_shape[1]), (shape, other_shape))
+    return tuple(_make_match(region, table, total, shape[1], other_shape[1]) for region in regions[:MAX_MATCHES])
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Region:
     first: set[tuple[int, int]]
     second: set[tuple[int, int]]
 
-    def takes(self, one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> bool:
+    def accepts(self, one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> bool:
         """Whether a pair touches the region in both pictures, and leaves it small."""
         return all(
             any(abs(row - place[0]) <= 1 and abs(column - place[1]) <= 1 for row, column in cells)
@@ -136,11 +136,11 @@ class _Region:
         )
 
 
-def _take(
+def _add_to_region(
     regions: list[_Region], one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]
 ) -> None:
     """Put a pair of places into the first region that takes it, or into a new one."""
-    own = next((region for region in regions if region.takes(one, other, shapes)), None)
+    own = next((region for region in regions if region.accepts(one, other, shapes)), None)
     if any(region is not own and (one in region.first or other in region.second) for region in regions):
         return
     if own is None:
@@ -158,7 +158,7 @@ def _is_small(cells: set[tuple[int, int]], shape: tuple[int, int]) -> bool:
     )
 
 
-def _match(region: _Region, table: Array, total: float, width: int, other_width: int) -> Match:
+def _make_match(region: _Region, table: Array, total: float, width: int, other_width: int) -> Match:
     rows, columns = (
         [row * wide + column for row, column in sorted(cells)]
         for cells, wide in ((region.first, width), (region.second, other_width))

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 from retrieval.explain.correspondence import Correspondence
-from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods import METHODS
-from retrieval.explain.verification import Claims, Verification
+from retrieval.explain.verification import HeatmapClaims, Verification
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 
 Verdict = Literal["similar", "different"]
 
-LEAST_EVIDENCE = 0.02
+MIN_EVIDENCE = 0.02
 """In log-odds: a picture has almost no evidence where all of it, for and against, adds up to less.
 
 That moves a similarity by less than half a percentage point, as p (1 - p) is at most 1/4. Pairs of flowers, rooms,
@@ -28,7 +28,7 @@ default model; fewer than one picture in a hundred has less than this. Where a s
 similarity tells little about, the slope is lower, and more have: of the skin lesions, one in seventeen.
 """
 
-_IDENTICAL = 1e-4  # descriptors closer than this share of their length differ by rounding
+_IDENTICAL_TOLERANCE = 1e-4  # descriptors closer than this share of their length differ by rounding
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Explanation:
     verification: Verification | None = None
 
     @property
-    def claims(self) -> Claims:
+    def claims(self) -> HeatmapClaims:
         """What a verification checks."""
         query, hit = ((each.factual, each.counterfactual) for each in (self.query, self.hit))
-        return Claims(query, hit, self.verdict == "different")
+        return HeatmapClaims(query, hit, self.verdict == "different")
 
     @property
     def similarity(self) -> float:
@@ -77,13 +77,13 @@ class Explanation:
         return 1 - self.distance
 
     @property
-    def almost_none(self) -> bool:
+    def has_little_evidence(self) -> bool:
         """Whether neither picture has more than almost no evidence, though they differ."""
-        return not self.identical and self.has_almost_none(self.query) and self.has_almost_none(self.hit)
+        return not self.identical and self.is_nearly_empty(self.query) and self.is_nearly_empty(self.hit)
 
-    def has_almost_none(self, heatmaps: Heatmaps) -> bool:
+    def is_nearly_empty(self, heatmaps: Heatmaps) -> bool:
         """Whether one of the pictures has less than LEAST_EVIDENCE; no, where the method has other units."""
-        return METHODS[self.method].adds_up and heatmaps.total < LEAST_EVIDENCE
+        return METHODS[self.method].is_additive and heatmaps.total < MIN_EVIDENCE
 
 
 def verdict_of(distance: float) -> Verdict:
@@ -91,40 +91,46 @@ def verdict_of(distance: float) -> Verdict:
     return "similar" if distance < THRESHOLD else "different"
 
 
-def facing(head: Head, features: Features, asked: Asked | None = None) -> tuple[Pairs, Pairs]:
+def query_pair_inputs(
+    head: Head, features: Features, access: PixelAccess | None = None
+) -> tuple[PairInputs, PairInputs]:
     """The first picture of a batch, the query, against each of the others, and each of those against it.
 
     `asked` has the pixels of the same batch, for methods that ask the network again.
     """
     others = range(1, len(features.descriptors))
-    return opposed(head, features, [0] * len(others), others, asked)
+    return pair_inputs(head, features, [0] * len(others), others, access)
 
 
-def opposed(
-    head: Head, features: Features, first: Sequence[int], second: Sequence[int], asked: Asked | None = None
-) -> tuple[Pairs, Pairs]:
+def pair_inputs(
+    head: Head, features: Features, first: Sequence[int], second: Sequence[int], access: PixelAccess | None = None
+) -> tuple[PairInputs, PairInputs]:
     """Pictures of a batch, by their places (N,), against others of it (N,), and those against them."""
-    one, other = (_against(head, features, *places, asked) for places in ((first, second), (second, first)))
+    one, other = (_one_direction(head, features, *places, access) for places in ((first, second), (second, first)))
     return one, other
 
 
-def _against(head: Head, features: Features, own: Sequence[int], other: Sequence[int], asked: Asked | None) -> Pairs:
+def _one_direction(
+    head: Head, features: Features, own: Sequence[int], other: Sequence[int], access: PixelAccess | None
+) -> PairInputs:
     places, others = list(own), list(other)
     descriptors = features.descriptors
-    pixels = asked and asked.only(places)
-    return Pairs(head, features.activations[places], descriptors[places], descriptors[others], pixels, tuple(places))
+    pixels = access and access.select(places)
+    return PairInputs(
+        head, features.activations[places], descriptors[places], descriptors[others], pixels, tuple(places)
+    )
 
 
 def explain_pairs(
-    sides: tuple[Pairs, Pairs], distances: NDArray[np.float64], method: MethodName = DEFAULT_METHOD
+    inputs: tuple[PairInputs, PairInputs], distances: NDArray[np.float64], method: MethodName = DEFAULT_METHOD
 ) -> list[Explanation]:
     """The explanations of N pairs, given as their first pictures against the second ones, and the other way round.
 
     `distances` (N,) are those that the verdicts rest on, from the descriptors that the store keeps.
     """
-    own, others = sides[0].own, sides[0].other
-    identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL * np.linalg.norm(own, axis=1)
-    queries, hits = (METHODS[method].run(side) for side in sides)
+    own, others = inputs[0].own, inputs[0].other
+    identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL_TOLERANCE * np.linalg.norm(own, axis=1)
+    queries, hits = (METHODS[method].run(side) for side in inputs)
     return [
         Explanation(
             query=_heatmaps(queries[:, place], verdict_of(distance), same),

@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import seen_box
+from retrieval.model.preprocessing import input_box
 
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as Pillow crops: the last two are outside."""
 
-THRESHOLD, MARGIN = 0.2, 0.1  # chosen by eye on flowers: less heat takes in the background, more cuts blossoms in two
-_FINE = 8  # cells a side of a heatmap's place, in which regions are found
+FOCUS_THRESHOLD, FOCUS_MARGIN = (
+    0.2,
+    0.1,
+)  # chosen by eye on flowers: less heat takes in the background, more cuts blossoms in two
+_SUBDIVISIONS = 8  # cells a side of a heatmap's place, in which regions are found
 _ROUNDING = 1e-6  # of a pixel, so that a box that ends between two does not take in the next
-_LEAST_PLACES = 2  # a place says no more than that something is near it, so a box of one would claim too much
+_MIN_CELLS = 2  # a place says no more than that something is near it, so a box of one would claim too much
 
 
-def focus_box(heatmap: Array, size: tuple[int, int], threshold: float = THRESHOLD, margin: float = MARGIN) -> Box:
+def focus_box(
+    heatmap: Array, size: tuple[int, int], threshold: float = FOCUS_THRESHOLD, margin: float = FOCUS_MARGIN
+) -> PixelBox:
     """The box (left, top, right, bottom) around the focus of a heatmap, in pixels of an upright picture of `size`.
 
     The heatmap, float32 (h, w), at least 0, is enlarged to the part of the picture that the network sees, as an
@@ -33,10 +38,12 @@ def focus_box(heatmap: Array, size: tuple[int, int], threshold: float = THRESHOL
         return 0, 0, *size
     rows, columns = heatmap.shape
     enlarged = np.asarray(
-        Image.fromarray(heatmap.astype(np.float32)).resize((columns * _FINE, rows * _FINE), Image.Resampling.BICUBIC)
+        Image.fromarray(heatmap.astype(np.float32)).resize(
+            (columns * _SUBDIVISIONS, rows * _SUBDIVISIONS), Image.Resampling.BICUBIC
+        )
     )
     region = largest_region(enlarged, threshold)
-    seen = seen_box(*size)
+    seen = input_box(*size)
     left, right = _span(np.any(region, axis=0), seen[0], seen[2], columns, size[0], margin)
     top, bottom = _span(np.any(region, axis=1), seen[1], seen[3], rows, size[1], margin)
     return left, top, right, bottom
@@ -48,13 +55,13 @@ def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:
     Cells are connected by their sides; of regions of one size it is that of more evidence.
     """
     hot: NDArray[np.bool_] = (values >= threshold * float(values.max())) & (values > 0)
-    numbers = _numbered(hot)
+    numbers = _label_regions(hot)
     count = np.bincount(numbers[hot])
     evidence = np.bincount(numbers[hot], values[hot])
     return np.asarray(numbers == np.lexsort((evidence, count))[-1])
 
 
-def _numbered(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _label_regions(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The number of each cell's region, (H, W): the smallest of its cells, handed on until none changes."""
     height, width = hot.shape
     beyond = height * width
@@ -78,7 +85,7 @@ def _span(inside: NDArray[np.bool_], start: int, end: int, places: int, limit: i
     low, high = start + first * cell, start + (last + 1) * cell
     grown = margin * (high - low)
     low, high = max(0.0, low - grown), min(float(limit), high + grown)
-    least = _LEAST_PLACES * (end - start) / places
+    least = _MIN_CELLS * (end - start) / places
     if high - low < least:
         low = min(max(0.0, (low + high - least) / 2), limit - least)
         high = low + least

@@ -19,7 +19,7 @@ from retrieval.model.preprocessing import Pixels
 
 
 @dataclass(frozen=True)
-class Asked:
+class PixelAccess:
     """Pictures for methods that ask the network again about changed ones.
 
     `pixels` are B pictures, uint8 (size, size, 3); `blank` is the colour that is 0 to the network; `describe` gives
@@ -30,13 +30,13 @@ class Asked:
     blank: tuple[float, float, float]
     describe: Callable[[Sequence[NDArray[Any]]], Array]
 
-    def only(self, places: Iterable[int]) -> Asked:
+    def select(self, rows: Iterable[int]) -> PixelAccess:
         """The pictures at these places."""
-        return replace(self, pixels=[self.pixels[place] for place in places])
+        return replace(self, pixels=[self.pixels[place] for place in rows])
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairInputs:
     """N pictures, each against another one: what a method explains.
 
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C), against the descriptors `other` g2 (N, C).
@@ -48,15 +48,15 @@ class Pairs:
     activations: Array
     own: Array
     other: Array
-    asked: Asked | None = None
-    pictures: tuple[int, ...] | None = None
+    pixel_access: PixelAccess | None = None
+    picture_ids: tuple[int, ...] | None = None
 
     @property
     def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places (M,) of each picture once, and for each of the N (N,) the one among these."""
-        if self.pictures is None:
+        if self.picture_ids is None:
             return np.arange(len(self.own)), np.arange(len(self.own))
-        _, firsts, which = np.unique(self.pictures, return_index=True, return_inverse=True)
+        _, firsts, which = np.unique(self.picture_ids, return_index=True, return_inverse=True)
         return firsts, which
 
 
@@ -67,38 +67,38 @@ def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Arr
     M = sum_k alpha_k A_k with alpha the gradient of the log-odds at each place. Where D = 0 there is no evidence
     either way, and M is zero.
     """
-    return weighted(place_gradients(head, activations, own, other), activations)
+    return weighted_sum(channel_gradients(head, activations, own, other), activations)
 
 
-def place_gradients(head: Head, activations: Array, own: Array, other: Array) -> Array:
+def channel_gradients(head: Head, activations: Array, own: Array, other: Array) -> Array:
     """alpha float32 (N, C), the gradient of the log-odds by each activation: the same at all Z places of a channel.
 
     r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
     alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
     """
-    return gradients_against(head, activations.shape[2] * activations.shape[3], own, head.embed(other))
+    return gradients_to_embedding(head, activations.shape[2] * activations.shape[3], own, head.embed(other))
 
 
-def gradients_against(head: Head, places: int, own: Array, u2: Array) -> Array:
+def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Array:
     """The same of maps with so many places, against embeddings u2 (N, E) that are known."""
-    e1 = head.activate(own)
-    u1 = head.compared(e1)
+    e1 = head.raw_embedding(own)
+    u1 = head.apply_normalize(e1)
     difference = (u1 - u2).astype(np.float64)
     separation = np.linalg.norm(difference, axis=1, keepdims=True)
     r: NDArray[np.float64] = np.divide(difference, separation, out=np.zeros_like(difference), where=separation > 0)
     if head.normalize:
         length = np.maximum(np.linalg.norm(e1, axis=1, keepdims=True), TINY)
         r = (r - u1 * np.sum(u1 * r, axis=1, keepdims=True)) / length
-    alpha = (head.slope / places) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_slope(own)
+    alpha = (head.slope / cells) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_derivative(own)
     return np.asarray(alpha, np.float32)
 
 
-def weighted(weights: Array, activations: Array) -> Array:
+def weighted_sum(weights: Array, activations: Array) -> Array:
     """The sum of the channels (N, C, h, w) by their weights (N, C): float32 (N, h, w)."""
     maps: Array = np.einsum("nc,nchw->nhw", weights, activations, optimize=True)
     return maps
 
 
-def both_ways(signed: Array) -> Array:
+def split_signs(signed: Array) -> Array:
     """Signed maps (N, h, w) as what raises the distance and what lowers it, (2, N, h, w), at least 0."""
     return np.asarray(np.maximum(np.stack([signed, -signed]), 0), np.float32)

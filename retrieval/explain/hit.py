@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieval.explain.explanation import Explanation, Verdict
-from retrieval.sources.location import Place
+from retrieval.sources.location import PictureLocation
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Hit:
 
     rank: int
     id: int
-    path: Place
+    path: PictureLocation
     label: str | None
     similarity: float
     distance: float

@@ -17,15 +17,15 @@ from retrieval.explain.cam_variants import (
     layer_cam,
     local_cam,
 )
-from retrieval.explain.gradcam import Pairs
+from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.perturbation import sbsm, score_cam
 from retrieval.model.head import TINY, Array
 
-Method = Callable[[Pairs], Array]
+Method = Callable[[PairInputs], Array]
 """What raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""
 
 
-def ensemble(pairs: Pairs) -> Array:
+def ensemble(pairs: PairInputs) -> Array:
     """Integrated Grad-CAM's evidence, as far as the local match finds it too: in each place the lesser of the two.
 
     The local match is brought to the other's scale by the strongest place of a pair.
@@ -40,7 +40,7 @@ def _strongest(maps: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Named:
+class MethodInfo:
     """A method under the name that people know. `asks` tells whether it asks the network again, and often.
 
     Where a method `adds_up`, its places are parts of the pair's log-odds, whose sum does not depend on how many they
@@ -49,21 +49,21 @@ class Named:
 
     title: str
     run: Method
-    asks: bool = False
-    adds_up: bool = False
+    is_slow: bool = False
+    is_additive: bool = False
 
 
-METHODS: dict[MethodName, Named] = {
-    MethodName.ensemble: Named("Ensemble", ensemble, adds_up=True),
-    MethodName.gradcam: Named("Grad-CAM", grad_cam, adds_up=True),
-    MethodName.gradcam_plus_plus: Named("Grad-CAM++", grad_cam_plus_plus),
-    MethodName.xgradcam: Named("XGrad-CAM", grad_cam, adds_up=True),
-    MethodName.hirescam: Named("HiResCAM", grad_cam, adds_up=True),
-    MethodName.layercam: Named("LayerCAM", layer_cam, adds_up=True),
-    MethodName.integrated: Named("Integrated Grad-CAM", integrated_cam, adds_up=True),
-    MethodName.ablationcam: Named("Ablation-CAM", ablation_cam),
-    MethodName.eigencam: Named("Eigen-CAM", eigen_cam),
-    MethodName.local: Named("Local match", local_cam),
-    MethodName.scorecam: Named("Score-CAM", score_cam, asks=True),
-    MethodName.sbsm: Named("SBSM", sbsm, asks=True),
+METHODS: dict[MethodName, MethodInfo] = {
+    MethodName.ensemble: MethodInfo("Ensemble", ensemble, is_additive=True),
+    MethodName.gradcam: MethodInfo("Grad-CAM", grad_cam, is_additive=True),
+    MethodName.gradcam_plus_plus: MethodInfo("Grad-CAM++", grad_cam_plus_plus),
+    MethodName.xgradcam: MethodInfo("XGrad-CAM", grad_cam, is_additive=True),
+    MethodName.hirescam: MethodInfo("HiResCAM", grad_cam, is_additive=True),
+    MethodName.layercam: MethodInfo("LayerCAM", layer_cam, is_additive=True),
+    MethodName.integrated: MethodInfo("Integrated Grad-CAM", integrated_cam, is_additive=True),
+    MethodName.ablationcam: MethodInfo("Ablation-CAM", ablation_cam),
+    MethodName.eigencam: MethodInfo("Eigen-CAM", eigen_cam),
+    MethodName.local: MethodInfo("Local match", local_cam),
+    MethodName.scorecam: MethodInfo("Score-CAM", score_cam, is_slow=True),
+    MethodName.sbsm: MethodInfo("SBSM", sbsm, is_slow=True),
 }

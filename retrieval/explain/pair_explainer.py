@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.common.settings import PLAINLY, How
+from retrieval.common.settings import DEFAULT_EXPLAIN, ExplainOptions
 from retrieval.explain.correspondence import correspond
-from retrieval.explain.explanation import Explanation, explain_pairs, facing
-from retrieval.explain.gradcam import Asked
+from retrieval.explain.explanation import Explanation, explain_pairs, query_pair_inputs
+from retrieval.explain.gradcam import PixelAccess
 from retrieval.explain.verification import verify
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
 
@@ -23,34 +23,34 @@ from retrieval.model.preprocessing import Pixels, Source
 class PairExplainer:
     """Explain pairs of pictures by an encoder and a head, which may be calibrated."""
 
-    encoder: Comparer
+    encoder: Encoder
     head: Head
 
-    def explain(self, a: Source, b: Source, how: How = PLAINLY) -> Explanation:
+    def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
         """Explain why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        pixels = [self.encoder.pixels(a), self.encoder.pixels(b)]
+        pixels = [self.encoder.decode(a), self.encoder.decode(b)]
         u = self.head.embed(self.encoder.describe(pixels))
         distance = self.head.distance(self.head.separation(u[:1], u[1:]))
-        sized = self.encoder.at(how.size)
-        return self.explain_known(
-            pixels if sized is self.encoder else [sized.pixels(a), sized.pixels(b)], distance, how
+        sized = self.encoder.at_size(options.size)
+        return self.explain_pixels(
+            pixels if sized is self.encoder else [sized.decode(a), sized.decode(b)], distance, options
         )[0]
 
-    def explain_known(
-        self, pixels: Sequence[Pixels], distances: NDArray[np.float64], how: How = PLAINLY
+    def explain_pixels(
+        self, pixels: Sequence[Pixels], distances: NDArray[np.float64], options: ExplainOptions = DEFAULT_EXPLAIN
     ) -> list[Explanation]:
         """Explain the first picture against each of the others, whose distances (N,) by stored descriptors are known.
 
         The pictures have the size that `how` gives; None: the model's own.
         """
-        encoder = self.encoder.at(how.size)
-        sides = facing(self.head, encoder.activate(pixels), pixel_access(encoder, pixels))
-        explained = explain_pairs(sides, distances, how.method)
+        encoder = self.encoder.at_size(options.size)
+        sides = query_pair_inputs(self.head, encoder.activate(pixels), pixel_access(encoder, pixels))
+        explained = explain_pairs(sides, distances, options.method)
         unlike = [row for row, each in enumerate(explained) if not each.identical]
-        if how.correspond:
+        if options.correspond:
             correspondences = dict(zip(unlike, correspond(*sides, unlike), strict=True))
             explained = [replace(each, correspondence=correspondences.get(row)) for row, each in enumerate(explained)]
-        if how.verify:
+        if options.verify:
             pictures = [pixels[0], *(pixels[row + 1] for row in unlike)]
             claims = [explained[row].claims for row in unlike]
             checks = dict(zip(unlike, verify(self.head, encoder.describe, pictures, claims), strict=True))
@@ -58,7 +58,7 @@ class PairExplainer:
         return explained
 
 
-def pixel_access(encoder: Comparer, pixels: Sequence[Pixels]) -> Asked:
+def pixel_access(encoder: Encoder, pixels: Sequence[Pixels]) -> PixelAccess:
     """Give methods that run the network again access to these pictures."""
 
     def describe_changed(pictures: Sequence[NDArray[Any]]) -> Array:
@@ -66,4 +66,4 @@ def pixel_access(encoder: Comparer, pixels: Sequence[Pixels]) -> Asked:
             [each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures]
         )
 
-    return Asked(pixels, encoder.bundle.card.preprocessing.mean, describe_changed)
+    return PixelAccess(pixels, encoder.bundle.card.preprocessing.mean, describe_changed)

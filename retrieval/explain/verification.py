@@ -9,14 +9,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.explain.occlusion import Mask, blurred, hidden, strongest
+from retrieval.explain.occlusion import PixelMask, blur, hide, top_mask
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
-SHARE = 0.2
+HIDDEN_SHARE = 0.2
 """How much of a picture is hidden: a fifth of its area."""
 
-RANDOM = 8
+RANDOM_REGIONS = 8
 """How many random regions of the same area and shape each is held against."""
 
 
@@ -29,7 +29,7 @@ class Support(StrEnum):
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenRegion:
     """The similarity once a region is blurred, and once random regions of the same area and shape are (8,)."""
 
     similarity: float
@@ -43,17 +43,17 @@ class Hidden:
         return float(np.mean(self.random))
 
     @property
-    def holds(self) -> bool:
+    def as_claimed(self) -> bool:
         """Whether the region did what the heatmap claims, beyond what chance explains."""
         return self.margin > self.error
 
 
 @dataclass(frozen=True)
-class Check:
+class PictureCheck:
     """One picture's heatmaps checked: its most factual fifth is hidden, then its most counterfactual fifth."""
 
-    factual: Hidden
-    counterfactual: Hidden
+    factual: HiddenRegion
+    counterfactual: HiddenRegion
 
 
 @dataclass(frozen=True)
@@ -61,30 +61,30 @@ class Verification:
     """A pair's heatmaps checked in both pictures. `similarity` is that of the pictures as they are."""
 
     similarity: float
-    query: Check
-    hit: Check
+    query: PictureCheck
+    hit: PictureCheck
 
     @property
     def support(self) -> Support:
         """Faithful where all four claims hold; weak where both factual ones or any three do."""
-        factual = [self.query.factual.holds, self.hit.factual.holds]
-        held = sum(factual) + self.query.counterfactual.holds + self.hit.counterfactual.holds
+        factual = [self.query.factual.as_claimed, self.hit.factual.as_claimed]
+        held = sum(factual) + self.query.counterfactual.as_claimed + self.hit.counterfactual.as_claimed
         if held == 4:
             return Support.faithful
         return Support.weak if all(factual) or held == 3 else Support.not_supported
 
 
 @dataclass(frozen=True)
-class Claims:
+class HeatmapClaims:
     """What is claimed of a pair: the factual and the counterfactual heatmap of both pictures, for a verdict."""
 
     query: tuple[Array, Array]
     hit: tuple[Array, Array]
-    different: bool
+    is_different: bool
 
 
 def verify(
-    head: Head, describe: Callable[[Sequence[Pixels]], Array], pixels: Sequence[Pixels], claims: Sequence[Claims]
+    head: Head, describe: Callable[[Sequence[Pixels]], Array], pixels: Sequence[Pixels], claims: Sequence[HeatmapClaims]
 ) -> list[Verification]:
     """Check the heatmaps of the first picture, the query, against each of the others, uint8 (size, size, 3).
 
@@ -93,28 +93,28 @@ def verify(
     """
     if not claims:
         return []
-    blank = [blurred(each) for each in pixels]
+    blank = [blur(each) for each in pixels]
     changed = [
         picture
         for place, claim in enumerate(claims, 1)
         for own, maps in ((0, claim.query), (place, claim.hit))
-        for picture in _changed(pixels[own], blank[own], maps, place)
+        for picture in _hide_regions(pixels[own], blank[own], maps, place)
     ]
     u = head.embed(describe([*pixels, *changed]))
-    plain, after = u[: len(pixels)], u[len(pixels) :].reshape(len(claims), 2, 2, 1 + RANDOM, -1)
+    plain, after = u[: len(pixels)], u[len(pixels) :].reshape(len(claims), 2, 2, 1 + RANDOM_REGIONS, -1)
     found = []
     for place, claim in enumerate(claims):
         query, hit = plain[0], plain[place + 1]
         before = head.separation(query, hit)
         checks = [
-            _check(head, claim.different, before, head.separation(own, other))
+            _check_picture(head, claim.is_different, before, head.separation(own, other))
             for own, other in zip(after[place], (hit, query), strict=True)
         ]
         found.append(Verification(float(1 - head.distance(before)), *checks))
     return found
 
 
-def random_regions(mask: Mask, count: int, seed: int) -> list[Mask]:
+def random_regions(mask: PixelMask, count: int, seed: int) -> list[PixelMask]:
     """Regions of the same area and shape (size, size): the mask, perhaps mirrored, moved at random, round the edges."""
     random = np.random.default_rng(seed)
     size = mask.shape[0]
@@ -125,24 +125,26 @@ def random_regions(mask: Mask, count: int, seed: int) -> list[Mask]:
     return regions
 
 
-def _changed(pixels: Pixels, blank: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
+def _hide_regions(pixels: Pixels, blank: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
     """The picture without its factual fifth, without random regions like it, and the same of its counterfactual one."""
-    masks = [strongest(*pair, pixels.shape[0], SHARE) for pair in (maps, maps[::-1])]
-    regions = [region for mask in masks for region in (mask, *random_regions(mask, RANDOM, seed))]
-    return [hidden(pixels, blank, region) for region in regions]
+    masks = [top_mask(*pair, pixels.shape[0], HIDDEN_SHARE) for pair in (maps, maps[::-1])]
+    regions = [region for mask in masks for region in (mask, *random_regions(mask, RANDOM_REGIONS, seed))]
+    return [hide(pixels, blank, region) for region in regions]
 
 
-def _check(head: Head, different: bool, before: NDArray[np.float64], after: NDArray[np.float64]) -> Check:
+def _check_picture(
+    head: Head, different: bool, before: NDArray[np.float64], after: NDArray[np.float64]
+) -> PictureCheck:
     """Of the separation before, and those after (2, 1 + RANDOM): factual and counterfactual, the region's own first."""
     confidence = head.slope * (after - before) * (1 if different else -1)  # what the log-odds of the verdict gain
     similarities = 1 - head.distance(after)
     factual, counterfactual = (
-        Hidden(
+        HiddenRegion(
             similarity=float(similar[0]),
             random=tuple(similar[1:].tolist()),
             margin=float(sign * (gained[0] - gained[1:].mean())),
-            error=float(gained[1:].std(ddof=1) / np.sqrt(RANDOM)),
+            error=float(gained[1:].std(ddof=1) / np.sqrt(RANDOM_REGIONS)),
         )
         for sign, similar, gained in zip((-1, 1), similarities, confidence, strict=True)
     )
-    return Check(factual, counterfactual)
+    return PictureCheck(factual, counterfactual)

@@ -43,16 +43,16 @@ def build_backbone(name: str, pretrained: bool = True, weights: Path | None = No
     else:
         backbone = _from_timm(name, pretrained and weights is None)
     if weights is not None:
-        _fill(backbone.module, _read_weights(weights), weights)
+        _load_weights(backbone.module, _read_weights(weights), weights)
     elif pretrained and name == "resnet50":
-        _fill(backbone.module, _resnet50_weights(), Path("torchvision's weights"))
+        _load_weights(backbone.module, _resnet50_weights(), Path("torchvision's weights"))
     elif pretrained and name == "efficientnet_lite0":
-        _fill(backbone.module, _lite0_weights(backbone.module), Path("the package's weights"))
+        _load_weights(backbone.module, _lite0_weights(backbone.module), Path("the package's weights"))
     backbone.module.eval()
     return backbone
 
 
-def stages(module: nn.Module) -> list[nn.Module]:
+def weighted_layers(module: nn.Module) -> list[nn.Module]:
     """A trunk's parts that have weights, from the input on: its children, sequences of them one by one."""
     children = [
         part
@@ -129,7 +129,7 @@ def _read_weights(file: Path) -> StateDict:
         raise ModelError(f"{file} cannot be read as weights: {error}") from error
 
 
-def _fill(module: nn.Module, tensors: StateDict, source: Path) -> None:
+def _load_weights(module: nn.Module, tensors: StateDict, source: Path) -> None:
     """Load what the trunk has; a classifier's tensors are left over, but none of the trunk's may lack."""
     wanted = module.state_dict()
     lacking = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]

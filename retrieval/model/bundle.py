@@ -20,7 +20,7 @@ from retrieval.model.head import Head
 
 FORMAT = 1
 SHIPPED = Path(__file__).resolve().parent / "bundles"
-BACKBONE = "backbone."
+BACKBONE_PREFIX = "backbone."
 
 Value = TypeVar("Value")
 
@@ -67,8 +67,8 @@ class Bundle:
         digest = hashlib.sha256(
             json.dumps([self.card.backbone, "half-crop-bicubic", pre.size, pre.mean, pre.std]).encode()
         )
-        with _opened(self.weights_file) as tensors:
-            for name in sorted(name for name in tensors.keys() if name.startswith(BACKBONE)):  # noqa: SIM118
+        with _open_weights(self.weights_file) as tensors:
+            for name in sorted(name for name in tensors.keys() if name.startswith(BACKBONE_PREFIX)):  # noqa: SIM118
                 tensor: NDArray[Any] = np.ascontiguousarray(tensors.get_tensor(name))
                 digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
                 digest.update(tensor.data)
@@ -77,7 +77,7 @@ class Bundle:
     @cached_property
     def head(self) -> Head:
         """The head, in NumPy. Raises ModelError where the file lacks a part of it."""
-        with _opened(self.weights_file) as tensors:
+        with _open_weights(self.weights_file) as tensors:
             try:
                 weight, bias, slope, intercept = (
                     tensors.get_tensor(name).astype(np.float32)
@@ -133,56 +133,58 @@ def _has_card(folder: Path) -> bool:
         raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
 
 
-def _typed(value: object, kind: type[Value]) -> Value:
+def _check_type(value: object, kind: type[Value]) -> Value:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{value!r} is not of the type {kind.__name__}")
     return value
 
 
-def _count(value: object) -> int:
-    count = _typed(value, int)
+def _positive_int(value: object) -> int:
+    count = _check_type(value, int)
     if count < 1:
         raise ValueError(f"{count} is less than 1")
     return count
 
 
-def _channels(values: object) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in _typed(values, list))
+def _parse_channels(values: object) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in _check_type(values, list))
     return red, green, blue
 
 
-def _figure(value: object) -> float:
-    return float(value) if isinstance(value, int) else _typed(value, float)
+def _as_float(value: object) -> float:
+    return float(value) if isinstance(value, int) else _check_type(value, float)
 
 
-def _metrics(values: object) -> dict[str, dict[str, float]]:
+def _parse_metrics(values: object) -> dict[str, dict[str, float]]:
     return {
-        name: {figure: _figure(value) for figure, value in _typed(figures, dict).items()}
-        for name, figures in _typed(values, dict).items()
+        name: {figure: _as_float(value) for figure, value in _check_type(figures, dict).items()}
+        for name, figures in _check_type(values, dict).items()
     }
 
 
 def _read_card(file: Path) -> ModelCard:
     try:
         values = json.loads(file.read_text("utf-8"))
-        if _typed(values, dict)["format"] > FORMAT:
+        if _check_type(values, dict)["format"] > FORMAT:
             raise ModelError(f"{file} was written by a newer version: upgrade with `pip install -U`")
         pre = values["preprocessing"]
         return ModelCard(
-            name=_typed(values["name"], str),
-            backbone=_typed(values["backbone"], str),
-            preprocessing=Preprocessing(_count(pre["size"]), _channels(pre["mean"]), _channels(pre["std"])),
-            units=_count(values["units"]),
-            normalize=_typed(values["normalize"], bool),
+            name=_check_type(values["name"], str),
+            backbone=_check_type(values["backbone"], str),
+            preprocessing=Preprocessing(
+                _positive_int(pre["size"]), _parse_channels(pre["mean"]), _parse_channels(pre["std"])
+            ),
+            units=_positive_int(values["units"]),
+            normalize=_check_type(values["normalize"], bool),
             shift=None if values["shift"] is None else float(values["shift"]),
-            provenance=_typed(values["provenance"], dict),
-            metrics=_metrics(values["metrics"]),
+            provenance=_check_type(values["provenance"], dict),
+            metrics=_parse_metrics(values["metrics"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a model card ({error!r}): give another bundle") from error
 
 
-def _opened(file: Path) -> Any:
+def _open_weights(file: Path) -> Any:
     try:
         return safe_open(file, framework="numpy")
     except (OSError, SafetensorError) as error:

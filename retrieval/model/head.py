@@ -42,31 +42,31 @@ class Head:
             digest.update(np.ascontiguousarray(part, np.float32).data)
         return digest.hexdigest()
 
-    def activate(self, descriptors: Array) -> Array:
+    def raw_embedding(self, descriptors: Array) -> Array:
         """The embeddings e, float32 (..., E), of descriptors (..., C)."""
         return np.maximum(self.project(descriptors), 0)
 
     def project(self, descriptors: Array) -> Array:
         """What the dense layer gives before its ReLU, W f(g) + c, float32 (..., E)."""
-        projected: Array = self.shaped(descriptors) @ self.weight.T + self.bias
+        projected: Array = self.apply_root(descriptors) @ self.weight.T + self.bias
         return projected
 
-    def shaped(self, descriptors: Array) -> Array:
+    def apply_root(self, descriptors: Array) -> Array:
         """f(g), float32 (..., C): what the dense layer takes."""
         return descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
 
     def embed(self, descriptors: Array) -> Array:
         """What is compared, u, float32 (..., E), of descriptors (..., C)."""
-        return self.compared(self.activate(descriptors))
+        return self.apply_normalize(self.raw_embedding(descriptors))
 
-    def compared(self, e: Array) -> Array:
+    def apply_normalize(self, e: Array) -> Array:
         """u, float32 (..., E), of embeddings e (..., E)."""
         if not self.normalize:
             return e
         unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)
         return unit
 
-    def root_slope(self, descriptors: Array) -> Array:
+    def root_derivative(self, descriptors: Array) -> Array:
         """f'(g), float32 (..., C): 1 where there is no root, 0 where g + shift is not positive."""
         if self.shift is None:
             return np.ones_like(descriptors)

@@ -27,7 +27,7 @@ from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 DEVICES = tuple(Device)
-_AT_ONCE = 4  # pictures that a stream takes: what it works on then stays in its core's cache
+_STREAM_BATCH = 4  # pictures that a stream takes: what it works on then stays in its core's cache
 _CONVERTER = "openvino.tools.ovc"
 PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
 
@@ -84,7 +84,7 @@ def limit_threads(most: int) -> None:
     _core().set_property("CPU", {"INFERENCE_NUM_THREADS": most})
 
 
-def rounded(descriptors: Array) -> Array:
+def round_to_float16(descriptors: Array) -> Array:
     """Descriptors as float16 holds them (its range is +-65504), float32."""
     return np.clip(descriptors, -65504, 65504).astype(np.float16).astype(np.float32)
 
@@ -95,16 +95,16 @@ def _may_have_gpu() -> bool:
     return apple or Path("/dev/nvidiactl").exists()
 
 
-def torch_device(wanted: str) -> str:
+def torch_device(requested: str) -> str:
     """The device that torch is to run on; `auto` takes a GPU where there is one. Raises ModelError."""
     import torch
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
+    if requested == "auto":
         return next(name for name, here in present.items() if here)
-    if not present[wanted]:
-        raise ModelError(f"this machine has no {wanted} device: leave --device out, or give --device cpu")
-    return wanted
+    if not present[requested]:
+        raise ModelError(f"this machine has no {requested} device: leave --device out, or give --device cpu")
+    return requested
 
 
 class _TorchNetwork:
@@ -114,18 +114,18 @@ class _TorchNetwork:
         from retrieval.model.siamese import load_model
 
         self.device = device
-        self._turn = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
+        self._lock = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
         self._trunk = load_model(str(bundle.folder)).backbone.to(device)
         pre = bundle.card.preprocessing
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        return rounded(self.activate(pixels).descriptors)
+        return round_to_float16(self.activate(pixels).descriptors)
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
         import torch
 
-        with self._turn, torch.inference_mode():
+        with self._lock, torch.inference_mode():
             x = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
             activations = self._trunk((x - self._mean) / self._std).float()
             return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
@@ -140,52 +140,52 @@ class _OpenVinoNetwork:
         self._bundle = bundle
         self._on_step = on_step
         self._limit = {} if cores is None else {"INFERENCE_NUM_THREADS": str(cores)}
-        fast = self._compiled({"PERFORMANCE_HINT": "THROUGHPUT"})
+        fast = self._compile({"PERFORMANCE_HINT": "THROUGHPUT"})
         count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._streams = ThreadPoolExecutor(count, thread_name_prefix="stream")
-        self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._idle_requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(count):
-            self._idle.put(fast.create_infer_request())
+            self._idle_requests.put(fast.create_infer_request())
 
-        self._turn = Lock()  # the exact network has one request
+        self._exact_lock = Lock()  # the exact network has one request
 
     @cached_property
     def _exact(self) -> Any:
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        return self._compiled(options).create_infer_request()
+        return self._compile(options).create_infer_request()
 
-    def _compiled(self, options: dict[str, str]) -> Any:
+    def _compile(self, options: dict[str, str]) -> Any:
         options = options | self._limit
-        folder = _prepared(self._bundle, self._on_step)
+        folder = _prepare(self._bundle, self._on_step)
         try:
-            return _compiled(folder, options)
+            return _compile_network(folder, options)
         except RuntimeError:  # a damaged cache: made anew, once
             shutil.rmtree(folder, ignore_errors=True)
-            folder = _prepared(self._bundle, self._on_step)
+            folder = _prepare(self._bundle, self._on_step)
         try:
-            return _compiled(folder, options)
+            return _compile_network(folder, options)
         except RuntimeError as error:
-            raise _unfit(self._bundle, error) from error
+            raise _preparation_error(self._bundle, error) from error
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        parts = [pixels[start : start + _AT_ONCE] for start in range(0, len(pixels), _AT_ONCE)]
-        return rounded(np.concatenate(list(self._streams.map(self._describe, parts))))
+        parts = [pixels[start : start + _STREAM_BATCH] for start in range(0, len(pixels), _STREAM_BATCH)]
+        return round_to_float16(np.concatenate(list(self._streams.map(self._describe, parts))))
 
     def _describe(self, pixels: Sequence[Pixels]) -> Array:
-        request = self._idle.get()
+        request = self._idle_requests.get()
         try:
             found = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
             return np.array(found[1])  # of the activations no copy is made
         finally:
-            self._idle.put(request)
+            self._idle_requests.put(request)
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
-        with self._turn:
+        with self._exact_lock:
             result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
             return Features(np.array(result[0]), np.array(result[1]))
 
 
-def _compiled(folder: Path, options: dict[str, str]) -> Any:
+def _compile_network(folder: Path, options: dict[str, str]) -> Any:
     return _core().compile_model(folder / "network.xml", "CPU", {"CACHE_DIR": str(folder)} | options)
 
 
@@ -196,14 +196,14 @@ def _core() -> Any:
     Each core gives the thread a stack for signals, and takes it away when it is dropped. Of two cores the first to go
     leaves the thread with a stack that is no more, on which the next signal, Ctrl-C or a child's end, would crash.
     """
-    openvino = _runtime()
+    openvino = _import_openvino()
     # The first array that a process gives OpenVINO makes it look for NumPy; two threads at once would wait for ever,
     # one for Python's lock and the other for that look's.
     openvino.Tensor(np.empty(1, np.uint8), shared_memory=True)
     return openvino.Core()
 
 
-def _runtime() -> Any:
+def _import_openvino() -> Any:
     """OpenVINO without its converter, which tells its makers of each import, and takes most of the import's time."""
     is_new = _CONVERTER not in sys.modules
     if is_new:
@@ -216,7 +216,7 @@ def _runtime() -> Any:
     return openvino
 
 
-def _prepared(bundle: Bundle, on_step: Step) -> Path:
+def _prepare(bundle: Bundle, on_step: Step) -> Path:
     """The folder of the converted network, made on first use: built beside its place, then renamed into it."""
     from importlib.metadata import version
 
@@ -232,7 +232,7 @@ def _prepared(bundle: Bundle, on_step: Step) -> Path:
         except (OSError, RetrievalError):
             raise
         except Exception as error:  # torch and OpenVINO raise many kinds on a network that they cannot take
-            raise _unfit(bundle, error) from error
+            raise _preparation_error(bundle, error) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -245,7 +245,7 @@ def _prepared(bundle: Bundle, on_step: Step) -> Path:
     return folder
 
 
-def _unfit(bundle: Bundle, error: Exception) -> ModelError:
+def _preparation_error(bundle: Bundle, error: Exception) -> ModelError:
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle anew")
 
@@ -253,7 +253,7 @@ def _unfit(bundle: Bundle, error: Exception) -> ModelError:
 def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
     steps = iter(PREPARE_STEPS)
     on_step(next(steps))
-    openvino = _runtime()
+    openvino = _import_openvino()
     import torch
     from openvino.preprocess import PrePostProcessor
     from openvino.tools.ovc import convert_model

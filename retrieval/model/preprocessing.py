@@ -23,7 +23,7 @@ from PIL import (
 
 from retrieval.common.errors import PictureError, RetrievalError
 from retrieval.common.settings import Preprocessing, max_pixels
-from retrieval.sources.files import File, open_file
+from retrieval.sources.files import BinaryFile, open_file
 
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | Image.Image | Pixels
@@ -54,7 +54,7 @@ class PictureInfo:
     longitude: float | None = None
 
 
-def read(source: Source | File, least_side: int | None = None) -> tuple[Image.Image, PictureInfo]:
+def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tuple[Image.Image, PictureInfo]:
     """Decode a picture: first frame, upright, RGB.
 
     With `least_side` a JPEG may come back smaller than it is, with both sides at least that long
@@ -63,23 +63,23 @@ def read(source: Source | File, least_side: int | None = None) -> tuple[Image.Im
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if isinstance(source, Image.Image):
-        return _decoded(source, None)
+        return _decode(source, None)
     if isinstance(source, bytes):
-        return _decoded(io.BytesIO(source), least_side)
+        return _decode(io.BytesIO(source), min_side)
     if isinstance(source, str | os.PathLike):
         try:
             with open_file(source) as file:
-                return _decoded(file, least_side)
+                return _decode(file, min_side)
         except PictureError as error:
-            raise error.named(os.fspath(source)) from error
+            raise error.with_name(os.fspath(source)) from error
     if not hasattr(source, "read"):
         raise PictureError(
             f"a picture must be a path, bytes, a PIL image or an (H, W, 3) uint8 array, not {type(source).__name__}"
         )
-    return _decoded(source, least_side)
+    return _decode(source, min_side)
 
 
-def seen_box(width: int, height: int) -> tuple[int, int, int, int]:
+def input_box(width: int, height: int) -> tuple[int, int, int, int]:
     """The part of an upright picture that the network sees: left, top, right, bottom.
 
     The longer side is cropped, centred, to the root of width times height: half-way, in proportion, between the
@@ -94,7 +94,7 @@ def seen_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
     """What the network sees of an RGB picture, squashed to uint8 (size, size, 3)."""
-    box = seen_box(*image.size)
+    box = input_box(*image.size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
 
@@ -105,9 +105,9 @@ def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float3
     return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(2, 0, 1))
 
 
-def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.Image, PictureInfo]:
+def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Image.Image, PictureInfo]:
     try:
-        image = source if isinstance(source, Image.Image) else _opened(source)
+        image = source if isinstance(source, Image.Image) else _open_image(source)
         width, height = image.size
         if width < 1 or height < 1:
             raise PictureError("has no pixels")
@@ -116,10 +116,10 @@ def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.
                 f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
                 " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
             )
-        if least_side is not None:
-            image.draft("RGB", (least_side, least_side))
+        if min_side is not None:
+            image.draft("RGB", (min_side, min_side))
         image.load()  # not first by `_exif`, which for PNG would load it and forgive what fails
-        exif = _exif(image)
+        exif = _read_exif(image)
         upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
     except RetrievalError:
         raise
@@ -128,10 +128,10 @@ def _decoded(source: File | Image.Image, least_side: int | None) -> tuple[Image.
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
     size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
-    return upright, _info(size, exif)
+    return upright, _picture_info(size, exif)
 
 
-def _opened(file: File) -> Image.Image:
+def _open_image(file: BinaryFile) -> Image.Image:
     """As Image.open does, but without its limit: ours is checked on the header, and Pillow's is the host's to set."""
     head = file.read(16)
     if not head:
@@ -205,15 +205,15 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
     return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _read_exif(image: Image.Image) -> Image.Exif:
     try:
         return image.getexif()
     except Exception:  # broken metadata must not cost the picture
         return Image.Exif()
 
 
-def _info(size: tuple[int, int], exif: Image.Exif) -> PictureInfo:
-    latitude, longitude = _place(exif)
+def _picture_info(size: tuple[int, int], exif: Image.Exif) -> PictureInfo:
+    latitude, longitude = _gps_position(exif)
     return PictureInfo(*size, _taken_at(exif), latitude, longitude)
 
 
@@ -229,7 +229,7 @@ def _taken_at(exif: Image.Exif) -> str | None:
         return None
 
 
-def _place(exif: Image.Exif) -> tuple[float | None, float | None]:
+def _gps_position(exif: Image.Exif) -> tuple[float | None, float | None]:
     try:
         tags = exif.get_ifd(_GPS_IFD)
         latitude = _degrees(tags[2], str(tags[1]) == "S")
@@ -249,7 +249,7 @@ def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
     return -value if negative else value
 
 
-def load(source: Source | File, size: int) -> tuple[Pixels, PictureInfo]:
+def read_at_size(source: Source | BinaryFile, size: int) -> tuple[Pixels, PictureInfo]:
     """Read a picture and bring it to the network's size: uint8 (size, size, 3) and what is known of it."""
-    image, info = read(source, size)
+    image, info = read_image(source, size)
     return to_pixels(image, size), info

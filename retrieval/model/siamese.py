@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
 from retrieval.model.backbones import Backbone, build_backbone
-from retrieval.model.bundle import BACKBONE, Bundle, ModelCard, find_bundle, write_card
+from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, find_bundle, write_card
 from retrieval.model.head import TINY, Head
 
 
@@ -40,13 +40,13 @@ class SiameseNetwork(nn.Module):
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """Descriptors (B, C) to what is compared, u (B, E)."""
-        return self.project(self.shaped(descriptors))
+        return self.apply_dense(self.apply_root(descriptors))
 
-    def shaped(self, descriptors: Tensor) -> Tensor:
+    def apply_root(self, descriptors: Tensor) -> Tensor:
         """What the dense layer takes (B, C): the descriptors, or the root of their sum with the shift."""
         return descriptors if self.shift is None else (descriptors + self.shift).clamp_min(0).sqrt()
 
-    def project(self, x: Tensor) -> Tensor:
+    def apply_dense(self, x: Tensor) -> Tensor:
         """What the dense layer takes (B, C) to what is compared, u (B, E)."""
         e = torch.relu(self.dense(x))
         if not self.normalize:
@@ -95,7 +95,7 @@ def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> B
     Vectors (normalisation's statistics, biases) and the sigmoid neuron stay float32. Raises ModelError.
     """
     tensors = {
-        BACKBONE + name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
+        BACKBONE_PREFIX + name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
         for name, tensor in trunk.module.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }

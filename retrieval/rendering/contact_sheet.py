@@ -14,54 +14,62 @@ from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent
 from retrieval.explain.explanation import Verdict
 from retrieval.rendering.overlay import legend_bar
-from retrieval.rendering.presentation import KINDS, MEANING, NO_HITS, Shown, ShownHit, Side, sides
+from retrieval.rendering.presentation import (
+    HEATMAP_KINDS,
+    KIND_MEANINGS,
+    NO_HITS,
+    HitView,
+    ResultView,
+    SideView,
+    side_views,
+)
 
-_INK, _GREY, _LINE, _PAPER, _PLACE = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
-_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _LEAST = 40, 224, 320, 12, 36, 8
+_INK, _GREY, _LINE, _PAPER, _PLACEHOLDER_COLOUR = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
+_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _MIN_SIDE = 40, 224, 320, 12, 36, 8
 _TOP, _ROW = 150, 94  # where rows begin; a row's height besides its pictures
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
-_MOST_HITS = 20  # a sheet grows by a megapixel every few hits
-_SMOOTH = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
+_MAX_HITS = 20  # a sheet grows by a megapixel every few hits
+_SUPERSAMPLING = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
 _FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
 
 
-def contact_sheet(shown: Shown) -> Image.Image:
+def draw_contact_sheet(view: ResultView) -> Image.Image:
     """A row a hit: the query as it is, factual, counterfactual, and the hit likewise, with a legend above. RGB."""
     lefts = [_MARGIN + i * (_CELL + _GAP) + (i > 2) * (_GROUP_GAP - _GAP) for i in range(6)]
     width = lefts[-1] + _CELL + _MARGIN
-    hits, more = shown.hits[:_MOST_HITS], len(shown.hits) - _MOST_HITS
-    rows = [_row_height(sides(shown, hit), _CELL) for hit in hits] or [_CELL]
-    top = _TOP + (_DOUBT if shown.doubt else 0)
+    hits, more = view.hits[:_MAX_HITS], len(view.hits) - _MAX_HITS
+    rows = [_row_height(side_views(view, hit), _CELL) for hit in hits] or [_CELL]
+    top = _TOP + (_DOUBT if view.doubt else 0)
     sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + 16)
     count = f"{len(hits)} {'hit' if len(hits) == 1 else 'hits'}, most similar first"
     count += f", and {more} more" if more > 0 else ""
-    _header(sheet, f"Query: {shown.name}", f"{count} · one scale of evidence for all" if shown.hits else NO_HITS)
-    if shown.doubt:
-        sheet.text((_MARGIN, _TOP - 6), shown.doubt, 16, bold=True, most=width - 2 * _MARGIN)
-    if not shown.hits and shown.picture:
-        sheet.picture(shown.picture, _MARGIN, top, _CELL)
+    _header(sheet, f"Query: {view.name}", f"{count} · one scale of evidence for all" if view.hits else NO_HITS)
+    if view.doubt:
+        sheet.text((_MARGIN, _TOP - 6), view.doubt, 16, bold=True, max_width=width - 2 * _MARGIN)
+    if not view.hits and view.picture:
+        sheet.picture(view.picture, _MARGIN, top, _CELL)
     for hit, height in zip(hits, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)
-        for side, own in zip(sides(shown, hit), (lefts[:3], lefts[3:]), strict=True):
+        for side, own in zip(side_views(view, hit), (lefts[:3], lefts[3:]), strict=True):
             _side_cells(sheet, side, own, top + 52, _CELL, height)
         top += _ROW + height
     return sheet.image
 
 
-def pair_sheet(shown: Shown) -> Image.Image:
+def draw_pair_sheet(view: ResultView) -> Image.Image:
     """Two rows, picture A and B: each as it is, factual, counterfactual; similarity and verdict above. RGB."""
-    hit = shown.hits[0]
-    both = sides(shown, hit, ("A", "B"))
+    hit = view.hits[0]
+    both = side_views(view, hit, ("A", "B"))
     lefts = [_MARGIN + i * (_PAIR_CELL + _GAP) for i in range(3)]
     rows = [_row_height((side,), _PAIR_CELL) for side in both]
     sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, _TOP + 64 + sum(_ROW - 16 + height for height in rows) + 16)
-    _header(sheet, "How similar, and why", f"A: {_name_of(shown.name)} · B: {_name_of(hit.name)}")
+    _header(sheet, "How similar, and why", f"A: {_name_of(view.name)} · B: {_name_of(hit.name)}")
     sheet.line(_TOP)
-    sheet.similarity(_MARGIN, _TOP + 20, hit)
+    sheet.similarity_bar(_MARGIN, _TOP + 20, hit)
     top = _TOP + 64
     for side, height in zip(both, rows, strict=True):
-        sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, most=3 * _PAIR_CELL)
+        sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, max_width=3 * _PAIR_CELL)
         _side_cells(sheet, side, lefts, top + 28, _PAIR_CELL, height)
         top += _ROW - 16 + height
     return sheet.image
@@ -72,54 +80,54 @@ def _name_of(name: str) -> str:
 
 
 def _header(sheet: _Sheet, title: str, subtitle: str) -> None:
-    sheet.text((_MARGIN, 32), title, 25, bold=True, most=sheet.width - 2 * _MARGIN)
+    sheet.text((_MARGIN, 32), title, 25, bold=True, max_width=sheet.width - 2 * _MARGIN)
     subtitle = f"{subtitle} · dark edges were not seen by the model"
-    sheet.text((_MARGIN, 68), subtitle, 15, _GREY, most=sheet.width - 2 * _MARGIN)
-    for kind, left in zip(KINDS, (_MARGIN, _MARGIN + 490), strict=True):
-        used = sheet.text((left, 106), f"{kind.capitalize()}: {MEANING[kind]}", 14)
+    sheet.text((_MARGIN, 68), subtitle, 15, _GREY, max_width=sheet.width - 2 * _MARGIN)
+    for kind, left in zip(HEATMAP_KINDS, (_MARGIN, _MARGIN + 490), strict=True):
+        used = sheet.text((left, 106), f"{kind.capitalize()}: {KIND_MEANINGS[kind]}", 14)
         used += 14 + sheet.text((left + used + 14, 107), "faint", 12, _GREY)
         sheet.image.paste(legend_bar(kind, 120, 14), (left + used + 7, 107))
         sheet.text((left + used + 134, 107), "strong", 12, _GREY)
 
 
-def _hit_line(sheet: _Sheet, hit: ShownHit, top: int, lefts: list[int]) -> None:
+def _hit_line(sheet: _Sheet, hit: HitView, top: int, lefts: list[int]) -> None:
     room = lefts[3] - _GROUP_GAP - _MARGIN
     used = sheet.text((_MARGIN, top), f"{hit.rank}", 18, bold=True) + 12
     label = f"label {hit.label}" if hit.label else ""
     label_room = min(200, sheet.measure(label, 14)) + 16 if label else 0
-    used += sheet.text((_MARGIN + used, top), hit.name, 18, bold=True, most=room - used - label_room) + 14
-    sheet.text((_MARGIN + used, top + 3), label, 14, _GREY, most=200)
-    sheet.similarity(lefts[3], top, hit)
+    used += sheet.text((_MARGIN + used, top), hit.name, 18, bold=True, max_width=room - used - label_room) + 14
+    sheet.text((_MARGIN + used, top + 3), label, 14, _GREY, max_width=200)
+    sheet.similarity_bar(lefts[3], top, hit)
 
 
-def _side_cells(sheet: _Sheet, side: Side, lefts: list[int], top: int, cell: int, height: int) -> None:
+def _side_cells(sheet: _Sheet, side: SideView, lefts: list[int], top: int, cell: int, height: int) -> None:
     """One picture as it is and its two overlays, each under its caption."""
     sheet.text((lefts[0], top), f"{side.title}, as it is", 13, _GREY)
     below = top + 22
     if side.picture is None:
-        sheet.place((lefts[0], below, lefts[0] + cell, below + height), "cannot be shown")
+        sheet.placeholder((lefts[0], below, lefts[0] + cell, below + height), "cannot be shown")
     else:
         sheet.picture(side.picture, lefts[0], below, cell)
     if side.heatmaps is None or side.picture is None:
-        sheet.place((lefts[1], below, lefts[2] + cell, below + height), side.missing)
+        sheet.placeholder((lefts[1], below, lefts[2] + cell, below + height), side.placeholder)
         return
-    for kind, left in zip(KINDS, lefts[1:], strict=True):
+    for kind, left in zip(HEATMAP_KINDS, lefts[1:], strict=True):
         sheet.image.paste(legend_bar(kind, 12, 12, least=0.75), (left, top + 1))
         used = sheet.text((left + 18, top), side.caption(kind), 13)
-        sheet.text((left + 18 + used, top), f": {side.evidence(kind)}", 13, _GREY)
-        overlaid = side.overlaid(kind)
+        sheet.text((left + 18 + used, top), f": {side.strength_word(kind)}", 13, _GREY)
+        overlaid = side.draw_overlay(kind)
         if overlaid is not None:
             sheet.picture(overlaid, left, below, cell)
 
 
-def _fitted(size: tuple[int, int], cell: int) -> tuple[int, int]:
+def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:
     scale = cell / max(size)
-    width, height = (max(_LEAST, round(side * scale)) for side in size)
+    width, height = (max(_MIN_SIDE, round(side * scale)) for side in size)
     return width, height
 
 
-def _row_height(sides: Sequence[Side], cell: int) -> int:
-    tallest = max((_fitted(side.picture.size, cell)[1] for side in sides if side.picture), default=0)
+def _row_height(sides: Sequence[SideView], cell: int) -> int:
+    tallest = max((_fit(side.picture.size, cell)[1] for side in sides if side.picture), default=0)
     return max(tallest, 64)
 
 
@@ -136,11 +144,17 @@ class _Sheet:
         return round(font.getlength(shown))
 
     def text(
-        self, at: tuple[int, int], text: str, size: int, colour: str = _INK, bold: bool = False, most: int | None = None
+        self,
+        at: tuple[int, int],
+        text: str,
+        size: int,
+        colour: str = _INK,
+        bold: bool = False,
+        max_width: int | None = None,
     ) -> int:
         """Draw a line, shortened in its middle to `most` pixels; the width that it took."""
-        if most is not None:
-            text = self._cut(text, size, most)
+        if max_width is not None:
+            text = self._truncate(text, size, max_width)
         shown, font = _typeset(text, size)
         self._draw.text(at, shown, colour, font, stroke_width=0.35 if bold else 0)
         return round(font.getlength(shown))
@@ -148,10 +162,10 @@ class _Sheet:
     def line(self, top: int) -> None:
         self._draw.line((_MARGIN, top, self.width - _MARGIN, top), _LINE)
 
-    def place(self, box: tuple[int, int, int, int], words: str) -> None:
+    def placeholder(self, box: tuple[int, int, int, int], words: str) -> None:
         """A quiet field where a picture cannot be, with the reason in its middle."""
-        self.rounded(box, 6, _PLACE)
-        lines = list(_wrapped(words, 15, box[2] - box[0] - 24))[: max(1, (box[3] - box[1]) // 22)]
+        self.rounded_box(box, 6, _PLACEHOLDER_COLOUR)
+        lines = list(_wrap(words, 15, box[2] - box[0] - 24))[: max(1, (box[3] - box[1]) // 22)]
         top = (box[1] + box[3]) / 2 - 11 * (len(lines) - 1)
         for number, line in enumerate(lines):
             shown, font = _typeset(line, 15)
@@ -159,20 +173,20 @@ class _Sheet:
 
     def picture(self, image: Image.Image, left: int, top: int, cell: int) -> None:
         """The whole picture in its proportions, under its caption."""
-        self.image.paste(image.resize(_fitted(image.size, cell), Image.Resampling.LANCZOS), (left, top))
+        self.image.paste(image.resize(_fit(image.size, cell), Image.Resampling.LANCZOS), (left, top))
 
-    def rounded(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
+    def rounded_box(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
         """A filled box (left, top, right, bottom) with smooth round corners."""
         size = box[2] - box[0], box[3] - box[1]
-        mask = Image.new("L", (size[0] * _SMOOTH, size[1] * _SMOOTH))
+        mask = Image.new("L", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING))
         corner = (mask.width - 1, mask.height - 1)
-        ImageDraw.Draw(mask).rounded_rectangle((0, 0, *corner), radius * _SMOOTH, 255)
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, *corner), radius * _SUPERSAMPLING, 255)
         self.image.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
 
-    def similarity(self, left: int, top: int, hit: ShownHit) -> None:
+    def similarity_bar(self, left: int, top: int, hit: HitView) -> None:
         """A bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
-        self.rounded((left, top + 5, left + 160, top + 15), 5, _LINE)
-        self.rounded((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
+        self.rounded_box((left, top + 5, left + 160, top + 15), 5, _LINE)
+        self.rounded_box((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
         mark = left + round(160 * (1 - THRESHOLD))
         self._draw.line((mark, top + 1, mark, top + 19), _GREY)
         end = left + 172 + self.text((left + 172, top), percent(hit.similarity), 18, bold=True)
@@ -183,30 +197,30 @@ class _Sheet:
     def _pill(self, left: int, top: int, verdict: Verdict) -> int:
         """The verdict: filled for similar, an outline for different; its width."""
         width = self.measure(verdict, 14) + 22
-        self.rounded((left, top - 2, left + width, top + 22), 12, _INK)
+        self.rounded_box((left, top - 2, left + width, top + 22), 12, _INK)
         if verdict == "different":
-            self.rounded((left + 1, top - 1, left + width - 1, top + 21), 11, _PAPER)
+            self.rounded_box((left + 1, top - 1, left + width - 1, top + 21), 11, _PAPER)
         ink = _PAPER if verdict == "similar" else _INK
         self.text((left + 11, top + 2), verdict, 14, ink)
         return width
 
-    def _cut(self, text: str, size: int, most: int) -> str:
+    def _truncate(self, text: str, size: int, max_width: int) -> str:
         """The text, or as many letters of its beginning and its end as `most` pixels hold."""
-        if self.measure(text, size) <= most:
+        if self.measure(text, size) <= max_width:
             return text
 
         def cut(kept: int) -> str:
             return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
 
-        too_many = bisect_left(range(len(text)), True, key=lambda kept: self.measure(cut(kept), size) > most)
+        too_many = bisect_left(range(len(text)), True, key=lambda kept: self.measure(cut(kept), size) > max_width)
         return cut(max(too_many - 1, 0))
 
 
-def _wrapped(text: str, size: int, most: int) -> Iterator[str]:
+def _wrap(text: str, size: int, max_width: int) -> Iterator[str]:
     line = ""
     for word in text.split():
         joined = f"{line} {word}".strip()
-        if line and _typeset(joined, size)[1].getlength(joined) > most:
+        if line and _typeset(joined, size)[1].getlength(joined) > max_width:
             yield line
             line = word
         else:
@@ -216,8 +230,8 @@ def _wrapped(text: str, size: int, most: int) -> Iterator[str]:
 
 def _typeset(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     """The text with a font that has its letters; letters that no font has are written as \\uNNNN."""
-    font = min(_fonts(size), key=lambda each: len(_lacking(text, each)))
-    lacking = _lacking(text, font)
+    font = min(_fonts(size), key=lambda each: len(_missing_glyphs(text, each)))
+    lacking = _missing_glyphs(text, font)
     return "".join(f"\\u{ord(each):04x}" if each in lacking else each for each in text), font
 
 
@@ -231,11 +245,13 @@ def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
     return tuple(font for font in found if isinstance(font, ImageFont.FreeTypeFont))
 
 
-def _lacking(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
-    return {each for each in set(text) if not each.isspace() and _drawn(each, font) == _drawn("\uffff", font)}
+def _missing_glyphs(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
+    return {
+        each for each in set(text) if not each.isspace() and _glyph_bitmap(each, font) == _glyph_bitmap("\uffff", font)
+    }
 
 
 @cache
-def _drawn(character: str, font: ImageFont.FreeTypeFont) -> bytes:
+def _glyph_bitmap(character: str, font: ImageFont.FreeTypeFont) -> bytes:
     """The letter's dots; of what a font lacks, those of an empty box."""
     return bytes(font.getmask(character))

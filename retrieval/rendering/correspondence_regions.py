@@ -7,31 +7,31 @@ from collections.abc import Iterator
 from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.explain.correspondence import Cells, Correspondence
-from retrieval.model.preprocessing import seen_box
+from retrieval.model.preprocessing import input_box
 
-COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
+MATCH_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
 """One a match, which people who see no red, no green or no blue can tell apart too (after Okabe and Ito)."""
 
-Box = tuple[float, float, float, float]
+Rectangle = tuple[float, float, float, float]
 
 _GAP = 16  # pixels between pictures
 _FILL = 64  # of 255: the picture stays visible below a region
 _LINE = 3
-_SMOOTH = 2  # Pillow draws hard edges: draw larger, then reduce
+_SUPERSAMPLING = 2  # Pillow draws hard edges: draw larger, then reduce
 _DISC = 11  # radius of the disc that a number is on
 
 
-def with_matches(image: Image.Image, correspondence: Correspondence, second: bool) -> Image.Image:
+def draw_matches(image: Image.Image, correspondence: Correspondence, second: bool) -> Image.Image:
     """The first picture of a pair, or the `second`, RGB, with its regions; those of one number match."""
     shape = correspondence.other_shape if second else correspondence.shape
-    size = image.width * _SMOOTH, image.height * _SMOOTH
+    size = image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING
     drawn = image.convert("RGB").resize(size).convert("RGBA")
     regions = [match.second if second else match.first for match in correspondence.matches]
-    for number, (cells, colour) in reversed(list(enumerate(zip(regions, COLOURS, strict=False), 1))):
+    for number, (cells, colour) in reversed(list(enumerate(zip(regions, MATCH_COLOURS, strict=False), 1))):
         layer = Image.new("RGBA", size)
         _draw_region(ImageDraw.Draw(layer), list(_boxes(cells, shape, image.size)), cells, colour)
         drawn = Image.alpha_composite(drawn, layer)
-        _draw_number(ImageDraw.Draw(drawn), number, _middle(cells, shape, image.size), colour)
+        _draw_number(ImageDraw.Draw(drawn), number, _label_position(cells, shape, image.size), colour)
     return drawn.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
 
 
@@ -44,17 +44,17 @@ def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
     return sheet
 
 
-def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Box]]:
+def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Rectangle]]:
     """Each cell with its left, top, right and bottom on the enlarged picture."""
-    left, top, right, bottom = seen_box(*size)
-    width, height = (_SMOOTH * (right - left) / shape[1], _SMOOTH * (bottom - top) / shape[0])
+    left, top, right, bottom = input_box(*size)
+    width, height = (_SUPERSAMPLING * (right - left) / shape[1], _SUPERSAMPLING * (bottom - top) / shape[0])
     for row, column in sorted(cells):
-        x, y = _SMOOTH * left + column * width, _SMOOTH * top + row * height
+        x, y = _SUPERSAMPLING * left + column * width, _SUPERSAMPLING * top + row * height
         yield (row, column), (x, y, x + width, y + height)
 
 
 def _draw_region(
-    draw: ImageDraw.ImageDraw, boxes: list[tuple[tuple[int, int], Box]], cells: Cells, colour: str
+    draw: ImageDraw.ImageDraw, boxes: list[tuple[tuple[int, int], Rectangle]], cells: Cells, colour: str
 ) -> None:
     """Cells filled lightly, with a line only where the region ends."""
     for (row, column), (left, top, right, bottom) in boxes:
@@ -67,10 +67,10 @@ def _draw_region(
         }
         for neighbour, line in sides.items():
             if neighbour not in cells:
-                draw.line(line, (*_rgb(colour), 255), _LINE * _SMOOTH)
+                draw.line(line, (*_rgb(colour), 255), _LINE * _SUPERSAMPLING)
 
 
-def _middle(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+def _label_position(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
     """The middle of the cell that is nearest to the region's centre, so that the number lies in the region."""
     row, column = (sum(each) / len(cells) for each in zip(*cells, strict=True))
     nearest = min(sorted(cells), key=lambda cell: (cell[0] - row) ** 2 + (cell[1] - column) ** 2)
@@ -79,10 +79,10 @@ def _middle(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tupl
 
 
 def _draw_number(draw: ImageDraw.ImageDraw, number: int, at: tuple[float, float], colour: str) -> None:
-    radius = _DISC * _SMOOTH
+    radius = _DISC * _SUPERSAMPLING
     box = (at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius)
-    draw.ellipse(box, fill=colour, outline="#1b1d21", width=_SMOOTH)
-    draw.text(at, str(number), "#1b1d21", ImageFont.load_default(14 * _SMOOTH), anchor="mm")
+    draw.ellipse(box, fill=colour, outline="#1b1d21", width=_SUPERSAMPLING)
+    draw.text(at, str(number), "#1b1d21", ImageFont.load_default(14 * _SUPERSAMPLING), anchor="mm")
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

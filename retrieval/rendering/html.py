@@ -10,11 +10,11 @@ from importlib.resources import files
 from PIL import Image
 
 from retrieval.common.text import percent
-from retrieval.rendering.overlay import encoded, legend_bar
-from retrieval.rendering.presentation import KINDS, MEANING, Shown, ShownHit, Side
+from retrieval.rendering.overlay import encode_image, legend_bar
+from retrieval.rendering.presentation import HEATMAP_KINDS, KIND_MEANINGS, HitView, ResultView, SideView
 
 
-def document(title: str, header: str, main: str) -> str:
+def render_document(title: str, header: str, main: str) -> str:
     """The frame of every page: `title` as plain text, `header` and `main` as HTML."""
     style = files("retrieval.rendering").joinpath("page.css").read_text("utf-8")
     return f"""<!DOCTYPE html>
@@ -43,15 +43,15 @@ def document(title: str, header: str, main: str) -> str:
 def legend_html() -> str:
     """A list of the two colours of evidence, with what they speak for."""
     bars = "".join(
-        f'<li><b>{kind.capitalize()}</b> {MEANING[kind]}<span class="scale"><span>faint</span>'
+        f'<li><b>{kind.capitalize()}</b> {KIND_MEANINGS[kind]}<span class="scale"><span>faint</span>'
         f'<img src="{_data_uri(legend_bar(kind, 256, 16), "PNG")}" alt="from grey to bright: faint to strong">'
         "<span>strong</span></span></li>"
-        for kind in KINDS
+        for kind in HEATMAP_KINDS
     )
     return f'<ul class="legend">{bars}</ul>'
 
 
-def limits_html(results: Sequence[Shown]) -> str:
+def limits_html(results: Sequence[ResultView]) -> str:
     """What heatmaps cannot say, as a paragraph."""
     return f"""<p>The limits: {_places(results)}, so their edges are not the edges of
 things, and the dark edges of an oblong picture were not seen by the model. They show what the model’s verdict rests
@@ -59,7 +59,7 @@ on: they say where, the similarity says how much. They prove nothing about the p
 for the wrong reasons.</p>"""
 
 
-def _places(results: Sequence[Shown]) -> str:
+def _places(results: Sequence[ResultView]) -> str:
     for explanation in (hit.explanation for shown in results for hit in shown.hits):
         if explanation:
             rows, columns = explanation.query.factual.shape
@@ -67,25 +67,25 @@ def _places(results: Sequence[Shown]) -> str:
     return "heatmaps are a few places, enlarged"
 
 
-def facts_html(hit: ShownHit, more: str = "") -> str:
+def facts_html(hit: HitView, more: str = "") -> str:
     """The similarity, as a bar and a number, and the verdict; then `more` (HTML)."""
     bar = f'<span class="bar" aria-hidden="true"><i style="width:{100 * hit.similarity:.1f}%"></i></span>'
     return f"""<p class="facts">{bar}
 <b class="percent">{percent(hit.similarity)}</b><b class="verdict {hit.verdict}">{hit.verdict}</b>{more}</p>"""
 
 
-def side_html(side: Side) -> str:
+def side_html(side: SideView) -> str:
     """A picture as it is, then with its heatmaps, or why there are none."""
     plain = figure_html(side.picture, f"{side.title}, as it is", f"The {side.title} {side.name}")
     if side.heatmaps is None or side.picture is None:
-        return f'<div class="side">{plain}<p class="missing">{escape(side.missing)}</p></div>'
+        return f'<div class="side">{plain}<p class="missing">{escape(side.placeholder)}</p></div>'
     overlaid = "".join(
         figure_html(
-            side.overlaid(kind),
-            f'<i class="{kind}"></i>{escape(side.caption(kind))}: {side.evidence(kind)}',
-            f"The {side.title} with its {kind} heatmap, {side.caption(kind)}: {side.evidence(kind)}",
+            side.draw_overlay(kind),
+            f'<i class="{kind}"></i>{escape(side.caption(kind))}: {side.strength_word(kind)}',
+            f"The {side.title} with its {kind} heatmap, {side.caption(kind)}: {side.strength_word(kind)}",
         )
-        for kind in KINDS
+        for kind in HEATMAP_KINDS
     )
     return f'<div class="side">{plain}{overlaid}</div>'
 
@@ -125,4 +125,4 @@ def heads_html(*names: str, span: int = 1) -> list[str]:
 
 
 def _data_uri(image: Image.Image, format_: str) -> str:
-    return f"data:image/{format_.lower()};base64,{base64.b64encode(encoded(image, format_)).decode('ascii')}"
+    return f"data:image/{format_.lower()};base64,{base64.b64encode(encode_image(image, format_)).decode('ascii')}"

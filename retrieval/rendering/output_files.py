@@ -8,75 +8,86 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from retrieval.common.atomic_files import explained, write_whole
+from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
 from retrieval.explain.explanation import Explanation
-from retrieval.rendering.contact_sheet import contact_sheet, pair_sheet
+from retrieval.rendering.contact_sheet import draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
-from retrieval.rendering.hits_page import page
-from retrieval.rendering.overlay import encoded
-from retrieval.rendering.presentation import KINDS, PairFiles, Shown, ShownHit, Side, matches_of, prepare_pair, sides
+from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.overlay import encode_image
+from retrieval.rendering.presentation import (
+    HEATMAP_KINDS,
+    HitView,
+    PairFiles,
+    ResultView,
+    SideView,
+    build_pair_view,
+    draw_pair_matches,
+    side_views,
+)
 
 
-def write_overlays(shown: Shown, folder: Path) -> dict[int, PairFiles]:
+def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
     """Write each hit's overlays and `contact-sheet.png`; the files by the hit's rank.
 
     Overlays of an earlier query that this one has not written again are deleted. Raises RetrievalError.
     """
     with ThreadPoolExecutor(2) as threads:
-        sheet = threads.submit(lambda: encoded(contact_sheet(shown), "PNG"))
-        written = list(threads.map(lambda hit: _write_hit(shown, hit, folder, *_names(hit.rank, folder)), shown.hits))
-    write_whole(folder / CONTACT_SHEET, sheet.result())
+        sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
+        written = list(
+            threads.map(lambda hit: _write_hit(view, hit, folder, *_hit_file_names(hit.rank, folder)), view.hits)
+        )
+    write_atomically(folder / CONTACT_SHEET, sheet.result())
     _delete_stale(folder, (HIT_OVERLAY, HIT_MATCHES), written)
-    return {hit.rank: paths for hit, paths in zip(shown.hits, written, strict=True)}
+    return {hit.rank: paths for hit, paths in zip(view.hits, written, strict=True)}
 
 
 def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: Path) -> PairFiles:
     """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
-    shown = prepare_pair(a, os.fspath(a), b, os.fspath(b), explanation)
+    shown = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
     written = _write_hit(shown, shown.hits[0], folder, ("a", "b"), folder / MATCHES)
-    write_whole(folder / CONTACT_SHEET, encoded(pair_sheet(shown), "PNG"))
+    write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(shown), "PNG"))
     _delete_stale(folder, (PAIR_OVERLAY, re.compile(re.escape(MATCHES))), [written])
     return written
 
 
-def write_page(results: Sequence[Shown], file: Path) -> None:
+def write_hits_page(results: Sequence[ResultView], file: Path) -> None:
     """Write `page` to a file. Raises RetrievalError."""
-    write_html(page(results), file)
+    write_html(render_hits_page(results), file)
 
 
 def write_html(html: str, file: Path) -> None:
     """Write a page that is made already to a file. Raises RetrievalError."""
-    write_whole(file, html.encode("utf-8"))
+    write_atomically(file, html.encode("utf-8"))
 
 
-def _names(rank: int, folder: Path) -> tuple[tuple[str, str], Path]:
+def _hit_file_names(rank: int, folder: Path) -> tuple[tuple[str, str], Path]:
     return (f"hit-{rank:02}-query", f"hit-{rank:02}-hit"), folder / f"hit-{rank:02}-{MATCHES}"
 
 
-def _write_hit(shown: Shown, hit: ShownHit, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
-    first, second = (_write_side(side, folder, stem) for side, stem in zip(sides(shown, hit), stems, strict=True))
-    drawn = matches_of(shown, hit)
+def _write_hit(view: ResultView, hit: HitView, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
+    first, second = (_write_side(side, folder, stem) for side, stem in zip(side_views(view, hit), stems, strict=True))
+    drawn = draw_pair_matches(view, hit)
     if drawn is None:
         return PairFiles(first, second)
-    write_whole(matches, encoded(side_by_side(*drawn), "PNG"))
+    write_atomically(matches, encode_image(side_by_side(*drawn), "PNG"))
     return PairFiles(first, second, matches)
 
 
-def _write_side(side: Side, folder: Path, stem: str) -> tuple[Path, Path] | None:
+def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | None:
     paths = folder / f"{stem}-factual.jpg", folder / f"{stem}-counterfactual.jpg"
-    for kind, path in zip(KINDS, paths, strict=True):
-        image = side.overlaid(kind)
+    for kind, path in zip(HEATMAP_KINDS, paths, strict=True):
+        image = side.draw_overlay(kind)
         if image is None:
             return None
-        write_whole(path, encoded(image, "JPEG", quality=92))
+        write_atomically(path, encode_image(image, "JPEG", quality=92))
     return paths
 
 
 def _delete_stale(folder: Path, patterns: Sequence[re.Pattern[str]], written: Iterable[PairFiles]) -> None:
     """Delete the overlays in a folder that are of an earlier run: named as this one names them, but not written."""
-    kept = {path for pair in written for path in pair.all}
+    kept = {path for pair in written for path in pair.paths}
     for path in folder.iterdir():
         if path not in kept and any(pattern.fullmatch(path.name) for pattern in patterns):
-            with explained(path):
+            with explain_write_errors(path):
                 path.unlink(missing_ok=True)

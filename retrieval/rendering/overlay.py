@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import Source, read, seen_box
+from retrieval.model.preprocessing import Source, input_box, read_image
 
-Kind = Literal["factual", "counterfactual"]
+HeatmapKind = Literal["factual", "counterfactual"]
 Colours = NDArray[np.uint8]
 
 LONG_SIDE = 448
 """The longest side of a display picture in pixels."""
 
-_LEAST_LONG_SIDE, _LEAST_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
+_MIN_LONG_SIDE, _MIN_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
 _LEVELS = 256
 
 # What heat does to the picture: chosen by eye on photographs of rooms, flowers and skin.
@@ -55,53 +55,53 @@ class _Ramp:
     chromas: tuple[float, ...]
 
 
-_RAMPS: dict[Kind, _Ramp] = {
+_RAMPS: dict[HeatmapKind, _Ramp] = {
     "factual": _Ramp((0.32, 0.92), (350, 385, 412, 440, 458), (0.13, 0.19, 0.19, 0.17, 0.13)),
     "counterfactual": _Ramp((0.32, 0.93), (272, 258, 232, 205, 190), (0.15, 0.15, 0.13, 0.12, 0.09)),
 }
 
 
-def linear_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+def oklab_to_linear_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     """OKLab (..., 3) to linear sRGB (..., 3); values outside 0 to 1 lie outside the gamut."""
     return np.asarray((lab @ _TO_LMS.T) ** 3 @ _LMS_TO_LINEAR.T)
 
 
-def colour_path(kind: Kind) -> NDArray[np.float64]:
+def oklab_colour_map(kind: HeatmapKind) -> NDArray[np.float64]:
     """The colour map in OKLab, float64 (256, 3): lightness in equal steps, all of it within sRGB."""
     ramp = _RAMPS[kind]
     value = np.linspace(0, 1, _LEVELS)
     points = np.linspace(0, 1, len(ramp.hues))
     hue = np.radians(_smooth(value, points, ramp.hues))
     lightness = np.linspace(*ramp.lightness, _LEVELS)
-    return _lab(lightness, _within_gamut(lightness, _smooth(value, points, ramp.chromas), hue), hue)
+    return _lab(lightness, _clip_chroma(lightness, _smooth(value, points, ramp.chromas), hue), hue)
 
 
 @cache
-def colour_map(kind: Kind) -> Colours:
+def colour_map(kind: HeatmapKind) -> Colours:
     """The colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only."""
-    linear = np.clip(linear_srgb(colour_path(kind)), 0, 1)  # of rounding only
+    linear = np.clip(oklab_to_linear_srgb(oklab_colour_map(kind)), 0, 1)  # of rounding only
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     colours = np.round(255 * encoded).astype(np.uint8)
     colours.flags.writeable = False
     return colours
 
 
-def overlay(image: Image.Image, heatmap: Array, kind: Kind, strength: float = 1.0) -> Image.Image:
+def overlay(image: Image.Image, heatmap: Array, kind: HeatmapKind, strength: float = 1.0) -> Image.Image:
     """The RGB picture with a heatmap, float32 (h, w) in [0, 1], drawn over it; RGB of the picture's size.
 
     `strength`, 0 to 1, is the heatmap's magnitude over the largest of its query, so that faint evidence looks
     faint. Heat is colour and opacity: where there is none the picture shows, dimmed and nearly grey. The edges of
     an oblong picture, which the network does not see, are darker still.
     """
-    box = seen_box(*image.size)
+    box = input_box(*image.size)
     seen = image.crop(box)
-    heat = _enlarged(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), seen.size)
+    heat = _upscale(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), seen.size)
     whole = _subdued(image).point([round(_UNSEEN * value) for value in range(256)] * 3)
-    whole.paste(_drawn(seen, heat, kind), box)
+    whole.paste(_blend_heat(seen, heat, kind), box)
     return whole
 
 
-def _drawn(image: Image.Image, heat: Image.Image, kind: Kind) -> Image.Image:
+def _blend_heat(image: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Image.Image:
     colours = heat.copy()
     colours.putpalette(colour_map(kind).tobytes())
     return Image.composite(colours.convert("RGB"), _subdued(image), heat.point(_opacities()))
@@ -112,27 +112,27 @@ def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
 
     A side is at least 8 pixels, however thin the picture. Raises PictureError.
     """
-    image = read(source, long_side)[0]
+    image = read_image(source, long_side)[0]
     longest = max(image.size)
-    scale = min(max(longest, _LEAST_LONG_SIDE), long_side) / longest
-    width, height = (max(_LEAST_SIDE, round(side * scale)) for side in image.size)
+    scale = min(max(longest, _MIN_LONG_SIDE), long_side) / longest
+    width, height = (max(_MIN_SIDE, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def legend_bar(kind: Kind, width: int, height: int, least: float = 0.0) -> Image.Image:
+def legend_bar(kind: HeatmapKind, width: int, height: int, least: float = 0.0) -> Image.Image:
     """Evidence from `least` (0: none) to the strongest, drawn over mid grey as an overlay draws it: RGB."""
     ramp = np.repeat(np.linspace(least, 1, width, dtype=np.float32)[None], height, axis=0)
-    return _drawn(Image.new("RGB", (width, height), (150, 150, 150)), _enlarged(ramp, (width, height)), kind)
+    return _blend_heat(Image.new("RGB", (width, height), (150, 150, 150)), _upscale(ramp, (width, height)), kind)
 
 
-def encoded(image: Image.Image, format_: str, quality: int = 85) -> bytes:
+def encode_image(image: Image.Image, format_: str, quality: int = 85) -> bytes:
     """The bytes of a picture file, such as JPEG or PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format_, quality=quality, subsampling=0, compress_level=4)
     return buffer.getvalue()
 
 
-def _enlarged(heat: Array, size: tuple[int, int]) -> Image.Image:
+def _upscale(heat: Array, size: tuple[int, int]) -> Image.Image:
     """(h, w) in [0, 1] as a grey picture of `size`; each place covers its share of the picture."""
     large = Image.fromarray(heat.astype(np.float32) * 255).resize(size, Image.Resampling.BICUBIC)
     return Image.fromarray(np.clip(np.round(np.asarray(large)), 0, 255).astype(np.uint8))
@@ -160,14 +160,14 @@ def _lab(lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArr
     return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
 
 
-def _within_gamut(
+def _clip_chroma(
     lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The chroma, or the most that sRGB can show of it at that lightness and hue (by halving)."""
     least, most = np.zeros_like(chroma), chroma.copy()
     for _ in range(24):
         middle = (least + most) / 2
-        linear = linear_srgb(_lab(lightness, middle, hue))
+        linear = oklab_to_linear_srgb(_lab(lightness, middle, hue))
         inside = np.all((linear >= 0) & (linear <= 1), axis=-1)
         least, most = np.where(inside, middle, least), np.where(inside, most, middle)
     return least

@@ -12,25 +12,28 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import CONFIDENCE
-from retrieval.common.text import safe_name, unsure
+from retrieval.common.text import low_confidence_note, safe_name
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.model.preprocessing import Source
-from retrieval.rendering.correspondence_regions import with_matches
-from retrieval.rendering.overlay import Kind, display_picture, overlay
+from retrieval.rendering.correspondence_regions import draw_matches
+from retrieval.rendering.overlay import HeatmapKind, display_picture, overlay
 
 if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
     from retrieval.explain.hit import Hit
 
-KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")
+HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
 ALMOST_NONE = "almost no evidence: all of it would move the similarity by less than half a percentage point"
 NO_HITS = "No hits: nothing in the index answers this query."
-MEANING: dict[Kind, str] = {"factual": "speaks for the verdict", "counterfactual": "speaks against the verdict"}
+KIND_MEANINGS: dict[HeatmapKind, str] = {
+    "factual": "speaks for the verdict",
+    "counterfactual": "speaks against the verdict",
+}
 _STRENGTHS = ((0.02, "none"), (0.25, "faint"), (0.6, "moderate"))  # below these shares of the strongest; else strong
 
 
 @dataclass(frozen=True)
-class ShownHit:
+class HitView:
     """A hit with all that is shown of it; names are safe to show. `picture` is None where it cannot be read."""
 
     rank: int
@@ -46,7 +49,7 @@ class ShownHit:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ResultView:
     """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps.
 
     `doubt` says that no hit is confidently similar, where none is.
@@ -54,7 +57,7 @@ class Shown:
 
     name: str
     picture: Image.Image | None
-    hits: tuple[ShownHit, ...]
+    hits: tuple[HitView, ...]
     scale: float
     doubt: str | None = None
 
@@ -71,14 +74,14 @@ class PairFiles:
     matches: Path | None = None
 
     @property
-    def all(self) -> set[Path]:
+    def paths(self) -> set[Path]:
         """Every file of the pair."""
         matches = (self.matches,) if self.matches else ()
         return {*(self.query or ()), *(self.hit or ()), *matches}
 
 
 @dataclass(frozen=True)
-class Side:
+class SideView:
     """One picture of a pair, its heatmaps on the query's scale: `strength`, 0 to 1, is of the largest magnitude."""
 
     title: str
@@ -87,40 +90,40 @@ class Side:
     heatmaps: Heatmaps | None
     strength: float
     verdict: Verdict
-    missing: str  # what stands in the place of heatmaps that are None
+    placeholder: str  # what stands in the place of heatmaps that are None
 
-    def overlaid(self, kind: Kind) -> Image.Image | None:
+    def draw_overlay(self, kind: HeatmapKind) -> Image.Image | None:
         """The picture with a heatmap; None where one of the two is missing."""
         if self.picture is None or self.heatmaps is None:
             return None
         return overlay(self.picture, getattr(self.heatmaps, kind), kind, self.strength)
 
-    def caption(self, kind: Kind) -> str:
+    def caption(self, kind: HeatmapKind) -> str:
         """What the heatmap speaks for or against."""
         return f"{'for' if kind == 'factual' else 'against'} “{self.verdict}”"
 
-    def evidence(self, kind: Kind) -> str:
+    def strength_word(self, kind: HeatmapKind) -> str:
         """How strong the strongest place is, in a word."""
         peak = self.strength * float(getattr(self.heatmaps, kind).max()) if self.heatmaps else 0.0
         return next((word for limit, word in _STRENGTHS if peak < limit), "strong")
 
 
-def prepare(query: Source, name: str, hits: Sequence[Hit], confidence: float = CONFIDENCE) -> Shown:
+def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence: float = CONFIDENCE) -> ResultView:
     """Read the display pictures of a query and its hits. What cannot be read is listed with a note.
 
     Where no hit is at least as similar as `confidence` (0 to 1), that is said.
     """
     with ThreadPoolExecutor(2) as threads:
-        pictures = list(threads.map(_display, [query, *(hit.path for hit in hits)]))
-    shown = tuple(_shown_hit(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
-    doubt = unsure([hit.similarity for hit in hits], confidence)
-    return Shown(safe_name(name), pictures[0][0], shown, _scale([hit.explanation for hit in hits]), doubt)
+        pictures = list(threads.map(_read_display, [query, *(hit.path for hit in hits)]))
+    shown = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
+    doubt = low_confidence_note([hit.similarity for hit in hits], confidence)
+    return ResultView(safe_name(name), pictures[0][0], shown, _scale([hit.explanation for hit in hits]), doubt)
 
 
-def prepare_pair(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> Shown:
+def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> ResultView:
     """The same of two pictures without an index: `b` as the only hit of `a`."""
-    (first, _), (second, note) = _display(a), _display(b)
-    hit = ShownHit(
+    (first, _), (second, note) = _read_display(a), _read_display(b)
+    hit = HitView(
         rank=1,
         name=safe_name(b_name),
         folder="",
@@ -132,33 +135,33 @@ def prepare_pair(a: Source, a_name: str, b: Source, b_name: str, explanation: Ex
         explanation=explanation,
         note=note,
     )
-    return Shown(safe_name(a_name), first, (hit,), _scale([explanation]))
+    return ResultView(safe_name(a_name), first, (hit,), _scale([explanation]))
 
 
-def on_one_scale(results: Sequence[Shown]) -> list[Shown]:
+def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
     """The same with heatmaps on the largest of their scales, so that they can be told apart across results."""
     scale = max((shown.scale for shown in results), default=0.0)
     return [replace(shown, scale=scale) for shown in results]
 
 
-def sides(shown: Shown, hit: ShownHit, titles: tuple[str, str] = ("query", "hit")) -> tuple[Side, Side]:
+def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query", "hit")) -> tuple[SideView, SideView]:
     """The query and one of its hits, as sheets, pages and files show them."""
     first, second = (hit.explanation.query, hit.explanation.hit) if hit.explanation else (None, None)
     return (
-        _side(shown, hit, titles[0], shown.name, shown.picture, first),
-        _side(shown, hit, titles[1], hit.name, hit.picture, second),
+        _side_view(view, hit, titles[0], view.name, view.picture, first),
+        _side_view(view, hit, titles[1], hit.name, hit.picture, second),
     )
 
 
-def matches_of(shown: Shown, hit: ShownHit) -> tuple[Image.Image, Image.Image] | None:
+def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Image.Image] | None:
     """The query and a hit with what corresponds in them; None where that was not asked for, or nothing does."""
     found = hit.explanation.correspondence if hit.explanation else None
-    if found is None or not found.matches or shown.picture is None or hit.picture is None:
+    if found is None or not found.matches or view.picture is None or hit.picture is None:
         return None
-    return with_matches(shown.picture, found, second=False), with_matches(hit.picture, found, second=True)
+    return draw_matches(view.picture, found, second=False), draw_matches(hit.picture, found, second=True)
 
 
-def _display(source: Source) -> tuple[Image.Image | None, str | None]:
+def _read_display(source: Source) -> tuple[Image.Image | None, str | None]:
     """The display picture, or None and why."""
     try:
         return display_picture(source), None
@@ -166,9 +169,9 @@ def _display(source: Source) -> tuple[Image.Image | None, str | None]:
         return None, f"cannot be shown: it {error.reason}"
 
 
-def _shown_hit(hit: Hit, picture: Image.Image | None, note: str | None) -> ShownHit:
+def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitView:
     found = hit.note or note
-    return ShownHit(
+    return HitView(
         rank=hit.rank,
         name=safe_name(hit.path.name),
         folder=safe_name(hit.path.parent),
@@ -187,12 +190,12 @@ def _scale(explanations: Sequence[Explanation | None]) -> float:
     return max((max(each.query.magnitude, each.hit.magnitude) for each in found), default=0.0)
 
 
-def _side(
-    shown: Shown, hit: ShownHit, title: str, name: str, picture: Image.Image | None, heatmaps: Heatmaps | None
-) -> Side:
+def _side_view(
+    view: ResultView, hit: HitView, title: str, name: str, picture: Image.Image | None, heatmaps: Heatmaps | None
+) -> SideView:
     identical = hit.explanation is not None and hit.explanation.identical
-    strength = heatmaps.magnitude / shown.scale if heatmaps and shown.scale > 0 else 0.0
+    strength = heatmaps.magnitude / view.scale if heatmaps and view.scale > 0 else 0.0
     missing = IDENTICAL if identical else hit.note or "no explanation"
-    if heatmaps and hit.explanation and not identical and hit.explanation.has_almost_none(heatmaps):
+    if heatmaps and hit.explanation and not identical and hit.explanation.is_nearly_empty(heatmaps):
         heatmaps, missing = None, ALMOST_NONE
-    return Side(title, name, picture, None if identical else heatmaps, strength, hit.verdict, missing)
+    return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, missing)

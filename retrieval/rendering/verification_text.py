@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from retrieval.common.text import percent
-from retrieval.explain.verification import Hidden, Support, Verification
+from retrieval.explain.verification import HiddenRegion, Support, Verification
 
-MEANING: dict[Support, str] = {
+SUPPORT_MEANINGS: dict[Support, str] = {
     Support.faithful: "hiding what they name did what they claim, in both pictures",
     Support.weak: "hiding what they name did only in part what they claim",
     Support.not_supported: "hiding what they name did not do what they claim: do not rely on them",
 }
-HEADINGS = ("blurred", "similarity then", "random regions", "as claimed")
+VERIFICATION_HEADINGS = ("blurred", "similarity then", "random regions", "as claimed")
 
 
-def told(verification: Verification) -> str:
+def describe_support(verification: Verification) -> str:
     """The verdict on a pair's heatmaps, in a sentence."""
     support = verification.support
-    return f"Heatmaps {support}: {MEANING[support]}."
+    return f"Heatmaps {support}: {SUPPORT_MEANINGS[support]}."
 
 
-def rows(verification: Verification, titles: tuple[str, str]) -> list[tuple[str, str, str, str]]:
+def verification_rows(verification: Verification, titles: tuple[str, str]) -> list[tuple[str, str, str, str]]:
     """Under HEADINGS, each region that was blurred; `titles` are what both pictures are called."""
     query, hit = verification.query, verification.hit
-    hidden: list[tuple[str, Hidden]] = [
+    hidden: list[tuple[str, HiddenRegion]] = [
         (f"{titles[0]}, most factual fifth", query.factual),
         (f"{titles[1]}, most factual fifth", hit.factual),
         (f"{titles[0]}, most counterfactual fifth", query.counterfactual),
         (f"{titles[1]}, most counterfactual fifth", hit.counterfactual),
     ]
     return [
-        (name, percent(each.similarity), percent(each.random_similarity), "yes" if each.holds else "no")
+        (name, percent(each.similarity), percent(each.random_similarity), "yes" if each.as_claimed else "no")
         for name, each in hidden
     ]

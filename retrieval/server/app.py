@@ -22,22 +22,22 @@ from retrieval.common.errors import RetrievalError
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
 from retrieval.rendering.overlay import colour_map
-from retrieval.rendering.presentation import KINDS
-from retrieval.server.config import Terms
+from retrieval.rendering.presentation import HEATMAP_KINDS
+from retrieval.server.config import ServerConfig
 from retrieval.server.contract.responses import Problem
-from retrieval.server.errors import Refused
-from retrieval.server.middleware.metrics import CONTENT_TYPE, Measured, Metrics
-from retrieval.server.middleware.security import Guard
+from retrieval.server.errors import RequestRefused
+from retrieval.server.middleware.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from retrieval.server.middleware.security import SecurityMiddleware
 from retrieval.server.routes import gallery, search
-from retrieval.server.services.background_indexing import Indexer
-from retrieval.server.services.queries import Service
-from retrieval.server.services.queueing import Gate
-from retrieval.server.services.thumbnails import KEPT_BYTES, Images
+from retrieval.server.services.background_indexing import BackgroundIndexer
+from retrieval.server.services.queries import QueryService
+from retrieval.server.services.queueing import ConcurrencyLimit
+from retrieval.server.services.thumbnails import CACHE_BYTES, ThumbnailCache
 from retrieval.server.services.uploads import Uploads
-from retrieval.server.shared_folders import Common
-from retrieval.server.state import Holding
+from retrieval.server.shared_folders import SharedFolders
+from retrieval.server.state import ServerState
 
-_NOTED_SECONDS = 0.5
+_PUBLISH_SECONDS = 0.5
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
@@ -56,25 +56,25 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, shared: Common) -> ASGIApp:
+def make_app(engine: Engine, open_engine: Callable[[], Engine], config: ServerConfig, shared: SharedFolders) -> ASGIApp:
     """The application over an engine that nothing else uses; `open_engine` gives indexing one of its own.
 
     `shared` are the server's folders, which its other processes have too where there are several.
     """
-    is_one_of_several = terms.processes > 1
+    is_one_of_several = config.processes > 1
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        holding = Holding(
-            terms,
-            Service(engine),
-            Uploads(shared.uploads, terms.max_upload),
-            Indexer(open_engine, shared.indexing),
-            Gate(terms.places),
-            Images(KEPT_BYTES // terms.processes),
+        holding = ServerState(
+            config,
+            QueryService(engine),
+            Uploads(shared.uploads, config.max_upload),
+            BackgroundIndexer(open_engine, shared.indexing),
+            ConcurrencyLimit(config.slots),
+            ThumbnailCache(CACHE_BYTES // config.processes),
         )
         app.state.holding = holding
-        noting = asyncio.create_task(_noting(metrics)) if is_one_of_several else None
+        noting = asyncio.create_task(_publish_metrics(metrics)) if is_one_of_several else None
         try:
             yield
         finally:
@@ -99,10 +99,10 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, sh
     )
     app.include_router(search.router)
     app.include_router(gallery.router)
-    app.include_router(gallery.open_router)
+    app.include_router(gallery.public_router)
     app.add_api_route(
         "/metrics",
-        lambda: Response(metrics.told(), media_type=CONTENT_TYPE),
+        lambda: Response(metrics.render(), media_type=CONTENT_TYPE),
         tags=["running"],
         summary="Figures for Prometheus",
         response_class=Response,
@@ -111,24 +111,24 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], terms: Terms, sh
     _serve_files(app)
     _explain_errors(app)
     guarded: ASGIApp = app
-    if terms.origins:
+    if config.origins:
         guarded = CORSMiddleware(
-            app, allow_origins=terms.origins, allow_methods=["GET", "POST"], allow_headers=["authorization"]
+            app, allow_origins=config.origins, allow_methods=["GET", "POST"], allow_headers=["authorization"]
         )
-    return Guard(Measured(guarded, metrics), terms)
+    return SecurityMiddleware(MetricsMiddleware(guarded, metrics), config)
 
 
-async def _noting(metrics: Metrics) -> None:
+async def _publish_metrics(metrics: Metrics) -> None:
     """Tell the other processes again and again what is in work in this one."""
     while True:
-        metrics.note()
-        await asyncio.sleep(_NOTED_SECONDS)
+        metrics.publish()
+        await asyncio.sleep(_PUBLISH_SECONDS)
 
 
 def _serve_files(app: FastAPI) -> None:
     """The page, the colours of its heatmaps, and the API's documentation, all from files of this machine."""
     static = Path(__file__).parent / "static"
-    colours = {kind: colour_map(kind).tolist() for kind in KINDS}
+    colours = {kind: colour_map(kind).tolist() for kind in HEATMAP_KINDS}
     app.mount("/static", StaticFiles(directory=static))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
 
@@ -144,8 +144,8 @@ def _serve_files(app: FastAPI) -> None:
 def _explain_errors(app: FastAPI) -> None:
     """Every error as one sentence under `error`."""
 
-    @app.exception_handler(Refused)
-    def refused(request: Request, error: Refused) -> Response:
+    @app.exception_handler(RequestRefused)
+    def refused(request: Request, error: RequestRefused) -> Response:
         headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else None
         return _problem(error.status, str(error), headers)
 

@@ -22,7 +22,7 @@ UPLOAD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Terms:
+class ServerConfig:
     """Where a server listens and what it allows.
 
     `token` is what every request must bring, None where none is needed. `hosts` are further names under which the
@@ -41,7 +41,7 @@ class Terms:
     processes: int = 1
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """Requests that may be in work at once in one process."""
         return -(-self.queue // self.processes)
 

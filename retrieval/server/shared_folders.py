@@ -22,7 +22,7 @@ _ALIVE = "alive"
 
 
 @dataclass(frozen=True)
-class Common:
+class SharedFolders:
     """`folder` is the server's own, deleted in the end; `uploads` is in it, or in the user's."""
 
     folder: Path
@@ -44,17 +44,17 @@ class Common:
 
 
 @contextmanager
-def common(uploads: Path | None = None) -> Iterator[Common]:
+def shared_folders(uploads: Path | None = None) -> Iterator[SharedFolders]:
     """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError.
 
     Those of servers that were killed are deleted.
     """
-    with _told_of_temporary_files():
-        _delete_left(Path(tempfile.gettempdir()))
-    made = _made(uploads)
+    with _explain_disk_errors():
+        _delete_orphaned(Path(tempfile.gettempdir()))
+    made = _create_folders(uploads)
     try:
-        with _told_of_temporary_files():
-            alive = _held(made.folder)
+        with _explain_disk_errors():
+            alive = _lock_alive_file(made.folder)
         try:
             yield made
         finally:
@@ -63,9 +63,9 @@ def common(uploads: Path | None = None) -> Iterator[Common]:
         made.delete()
 
 
-def _delete_left(place: Path) -> None:
+def _delete_orphaned(temporary_folder: Path) -> None:
     """Delete the folders there that servers of this user have left which were killed: nobody holds their file."""
-    for folder in place.glob(f"{_PREFIX}*"):
+    for folder in temporary_folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # held, gone, or without such a file, as that of a server that begins
             if not _is_own(folder):
                 continue
@@ -82,7 +82,7 @@ def _is_own(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
-def _held(folder: Path) -> int:
+def _lock_alive_file(folder: Path) -> int:
     """The folder's file, which this process holds until it ends, however that is; it is there once it is held."""
     coming = folder / f"{_ALIVE}.coming"
     alive = os.open(coming, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -95,14 +95,14 @@ def _held(folder: Path) -> int:
     return alive
 
 
-def _made(uploads: Path | None) -> Common:
+def _create_folders(uploads: Path | None) -> SharedFolders:
     folder = _own_folder()
-    made = Common(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
+    made = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
     try:
-        with _told_of_temporary_files():
+        with _explain_disk_errors():
             for each in (made.metrics, made.indexing):
                 each.mkdir()
-        _make(made.uploads)
+        _create_uploads(made.uploads)
     except BaseException:
         made.delete()
         raise
@@ -110,12 +110,12 @@ def _made(uploads: Path | None) -> Common:
 
 
 def _own_folder() -> Path:
-    with _told_of_temporary_files():
+    with _explain_disk_errors():
         return Path(tempfile.mkdtemp(prefix=_PREFIX))
 
 
 @contextmanager
-def _told_of_temporary_files() -> Iterator[None]:
+def _explain_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -125,7 +125,7 @@ def _told_of_temporary_files() -> Iterator[None]:
         ) from error
 
 
-def _make(uploads: Path) -> None:
+def _create_uploads(uploads: Path) -> None:
     try:
         uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=uploads):

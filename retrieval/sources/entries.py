@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from retrieval.common.errors import PassingError, PictureError
+from retrieval.common.errors import PictureError, TransientPictureError
 
 
-class Found(NamedTuple):
+class PictureFile(NamedTuple):
     """A picture's file, by its path in the catalogue; size in bytes, mtime in nanoseconds.
 
     What is no local file has a `version` (empty where its server tells none), may have a `label`, which is empty where
@@ -34,23 +34,23 @@ class Unreadable:
     path: bytes
     reason: str
     is_folder: bool = False
-    passes: bool = False
+    is_transient: bool = False
 
 
-def unreadable(path: bytes, error: PictureError, is_folder: bool = False) -> Unreadable:
+def unreadable_entry(path: bytes, error: PictureError, is_folder: bool = False) -> Unreadable:
     """What an error says of the entry with this path."""
-    return Unreadable(path, error.reason, is_folder, isinstance(error, PassingError))
+    return Unreadable(path, error.reason, is_folder, isinstance(error, TransientPictureError))
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class UnchangedTar:
     """A tar that is as it was when it was read to its end: what is known below its path stands."""
 
     path: bytes
 
 
 @dataclass(frozen=True)
-class Opened:
+class TarStart:
     """A tar of this version whose members follow, until it is `Closed`."""
 
     path: bytes
@@ -58,12 +58,12 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Closed:
+class TarEnd:
     """The end of a tar: all its members have been given, unless it is damaged (not `is_whole`)."""
 
     path: bytes
-    is_whole: bool = True
+    is_complete: bool = True
 
 
-Met = Found | Unreadable | Unchanged | Opened | Closed
+WalkEvent = PictureFile | Unreadable | UnchangedTar | TarStart | TarEnd
 """What a pass over a gallery meets, in the order of its paths."""

@@ -12,46 +12,46 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from retrieval.common.errors import PictureError, cannot_read
-from retrieval.common.parallel import threads_for
-from retrieval.sources.entries import Found, Unreadable
-from retrieval.sources.location import is_address, located, member_of
+from retrieval.common.errors import PictureError, read_error
+from retrieval.common.parallel import thread_pool
+from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.location import is_address, parse_location, parse_member
 
-_UNTOLD = 2**22  # bytes of a file whose server does not tell them
-File = io.BufferedReader | io.BytesIO
+_UNKNOWN_SIZE = 2**22  # bytes of a file whose server does not tell them
+BinaryFile = io.BufferedReader | io.BytesIO
 
 _ENDINGS = (
     "jpg jpeg jpe jfif mpo png apng webp gif avif heic heif hif tif tiff bmp dib jp2 j2k jpf jpx j2c ppm pgm pbm pnm"
 )
 SUFFIXES = frozenset("." + ending for ending in _ENDINGS.split())
 
-_MOST = 64  # files
-_MOST_BYTES = 2**27
+_PREFETCH_FILES = 64  # files
+_PREFETCH_BYTES = 2**27
 
-F = TypeVar("F", bound=Found | Unreadable)
+F = TypeVar("F", bound=PictureFile | Unreadable)
 
 
-def bytes_held(file: Found | Unreadable) -> int:
+def memory_bytes(file: PictureFile | Unreadable) -> int:
     """How much memory a file takes while it is read: none where it lies on this machine, by itself."""
     if isinstance(file, Unreadable) or file.version is None:
         return 0
-    return file.size or _UNTOLD
+    return file.size or _UNKNOWN_SIZE
 
 
 @contextmanager
-def opened(found: Found) -> Iterator[File]:
+def open_picture(picture: PictureFile) -> Iterator[BinaryFile]:
     """What was found, opened for reading. Raises PictureError."""
-    if found.content is not None:
-        yield io.BytesIO(found.content())
+    if picture.content is not None:
+        yield io.BytesIO(picture.content())
     else:
-        with open_file(located(found.path)) as file:
+        with open_file(parse_location(picture.path)) as file:
             yield file
 
 
 @contextmanager
-def hashed(found: Found) -> Iterator[tuple[File, bytes]]:
+def open_and_hash(picture: PictureFile) -> Iterator[tuple[BinaryFile, bytes]]:
     """The file, open at its start, and its content's SHA-256. Raises PictureError."""
-    with opened(found) as file:
+    with open_picture(picture) as file:
         yield file, content_hash(file)
 
 
@@ -65,22 +65,22 @@ def bytes_at(address: str, size: int | None = None) -> bytes:
 
     Where its size is not known, it is asked for before: what is too large is not fetched.
     """
-    member = member_of(address)
+    member = parse_member(address)
     if member is None:
-        from retrieval.sources.object_store import fetched
+        from retrieval.sources.object_store import fetch_remote
 
-        return fetched(address, size)
+        return fetch_remote(address, size)
     if is_address(member.tar):
-        from retrieval.sources.object_store import fetched
+        from retrieval.sources.object_store import fetch_remote
 
-        return fetched(member.tar, member.size, member.start)
+        return fetch_remote(member.tar, member.size, member.offset)
     with open_file(member.tar) as tar:
-        tar.seek(member.start)
+        tar.seek(member.offset)
         return tar.read(member.size)
 
 
 @contextmanager
-def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
+def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryFile]:
     """A regular file opened for reading, or what lies at an address; anything else raises PictureError."""
     address = os.fspath(path)
     if isinstance(address, str) and is_address(address):
@@ -97,43 +97,43 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[File]:
     except ValueError as error:
         raise PictureError("has a name that no file can have") from error
     except OSError as error:
-        raise cannot_read(error) from error
+        raise read_error(error) from error
 
 
-def content_hash(file: File) -> bytes:
+def content_hash(file: BinaryFile) -> bytes:
     """SHA-256 of the whole file (32 bytes); the file is left at its start."""
     digest = hashlib.file_digest(file, "sha256").digest()
     file.seek(0)
     return digest
 
 
-def fetch_ahead(files: Iterable[F]) -> Iterator[F]:
+def prefetch(files: Iterable[F]) -> Iterator[F]:
     """The same in the same order; the content of those that lie elsewhere is on its way here, at most 128 MB of it.
 
     It is held for as long as what was given here is.
     """
     waiting: deque[F] = deque()
     held = 0
-    with threads_for("fetcher") as pool:
+    with thread_pool("fetcher") as pool:
         for file in files:
-            begun = _begun(file, pool)
+            begun = _start_fetch(file, pool)
             if not waiting and begun is file:
                 yield file
                 continue
             waiting.append(begun)
-            held += bytes_held(file)
-            while len(waiting) > _MOST or held > _MOST_BYTES:
-                held -= bytes_held(waiting[0])
+            held += memory_bytes(file)
+            while len(waiting) > _PREFETCH_FILES or held > _PREFETCH_BYTES:
+                held -= memory_bytes(waiting[0])
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
         pool.shutdown()  # what was given last may still be on its way
 
 
-def _begun(file: F, pool: ThreadPoolExecutor) -> F:
+def _start_fetch(file: F, pool: ThreadPoolExecutor) -> F:
     if isinstance(file, Unreadable) or file.content is not None:
         return file
-    place = os.fspath(located(file.path))
+    place = os.fspath(parse_location(file.path))
     if not is_address(place):
         return file
     return cast(F, file._replace(content=pool.submit(bytes_at, place, file.size or None).result))

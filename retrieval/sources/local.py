@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from retrieval.common.errors import cannot_read
+from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
-from retrieval.sources.entries import Found, Unreadable, unreadable
+from retrieval.sources.entries import PictureFile, Unreadable, unreadable_entry
 from retrieval.sources.files import is_picture_name
 
 
-def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Found | Unreadable]:
+def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[PictureFile | Unreadable]:
     """Pictures below a folder, by the bytes of their paths; links are followed, each folder entered once.
 
     Names that begin with a dot are left out, as `.retrieve`, `.git` and the `._` files of macOS are, and so are
@@ -25,12 +25,12 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Fou
     while ahead:
         nearest = ahead.pop()
         if not isinstance(nearest, bytes):
-            yield _examined(nearest)
+            yield _stat_entry(nearest)
             continue
         try:
-            ahead += reversed(_listed(nearest, entered, Counter() if passed_over is None else passed_over))
+            ahead += reversed(_list_folder(nearest, entered, Counter() if passed_over is None else passed_over))
         except OSError as error:
-            yield unreadable(nearest, cannot_read(error), is_folder=True)
+            yield unreadable_entry(nearest, read_error(error), is_folder=True)
 
 
 def count_files(folders: Iterable[bytes]) -> int:
@@ -38,7 +38,7 @@ def count_files(folders: Iterable[bytes]) -> int:
     return sum(1 for folder in folders for _ in walk(folder))
 
 
-def _listed(
+def _list_folder(
     folder: bytes, entered: set[tuple[int, int]], passed_over: Counter[str]
 ) -> list[bytes | os.DirEntry[bytes]]:
     """The folders, as paths, and pictures in a folder, in order; none where it was entered before."""
@@ -52,22 +52,22 @@ def _listed(
     for key in sorted(named):
         if key.endswith(b"/"):
             listed.append(named[key].path)
-        elif is_wanted(key, passed_over):
+        elif is_gallery_picture(key, passed_over):
             listed.append(named[key])
     return listed
 
 
-def is_wanted(name: bytes, passed_over: Counter[str]) -> bool:
+def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
     """Whether a file of this name is a picture of a gallery; others are counted."""
     start = name.rfind(b".")
-    ending, is_picture = _kind(name[start:] if start > 0 else b"")
+    ending, is_picture = _classify_suffix(name[start:] if start > 0 else b"")
     if not is_picture:
         passed_over[ending] += 1
     return is_picture and not is_output(os.fsdecode(name))
 
 
 @lru_cache(maxsize=1024)
-def _kind(ending: bytes) -> tuple[str, bool]:
+def _classify_suffix(ending: bytes) -> tuple[str, bool]:
     """A name's ending in small letters, and whether it is a picture's: worked out once, not with each file."""
     name = "name" + os.fsdecode(ending)
     return os.path.splitext(name)[1].lower(), is_picture_name(name)
@@ -81,13 +81,13 @@ def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
         return entry.name
 
 
-def _examined(entry: os.DirEntry[bytes]) -> Found | Unreadable:
+def _stat_entry(entry: os.DirEntry[bytes]) -> PictureFile | Unreadable:
     try:
         status = entry.stat()
     except FileNotFoundError:
         return Unreadable(entry.path, "is a link to nothing")
     except OSError as error:
-        return unreadable(entry.path, cannot_read(error))
+        return unreadable_entry(entry.path, read_error(error))
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(entry.path, "is not a regular file")
-    return Found(entry.path, status.st_size, status.st_mtime_ns)
+    return PictureFile(entry.path, status.st_size, status.st_mtime_ns)

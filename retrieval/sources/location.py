@@ -9,17 +9,17 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from retrieval.common.errors import GalleryError
-from retrieval.sources.url_safety import _CREDENTIALS, _host, _is_signed, without_secrets
+from retrieval.sources.url_safety import CREDENTIALS, host_of, is_signed, redact
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE)
-_LISTED = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
-TAR, LIST = "tar:", "list:"
+_LIST_ENTRY = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
+TAR_PREFIX, LIST_PREFIX = "tar:", "list:"
 """Before a local tar, and before a list, that is a gallery of its own: no folder's gallery holds it."""
 
 
-class Address(str):
+class PictureAddress(str):
     """Where something lies that is no local file; text, so that nothing of it is lost, with a name and a parent."""
 
     __slots__ = ()
@@ -27,7 +27,7 @@ class Address(str):
     @property
     def name(self) -> str:
         """What follows the last slash; a member of a tar is named as in the tar."""
-        return _told(self).rpartition("/")[2]
+        return _without_offsets(self).rpartition("/")[2]
 
     @property
     def stem(self) -> str:
@@ -35,27 +35,27 @@ class Address(str):
         return self.name.rpartition(".")[0] or self.name
 
     @property
-    def parent(self) -> Address:
+    def parent(self) -> PictureAddress:
         """What is before the last slash."""
-        return Address(_told(self).rpartition("/")[0])
+        return PictureAddress(_without_offsets(self).rpartition("/")[0])
 
 
-Place = Path | Address
+PictureLocation = Path | PictureAddress
 """Where a picture lies."""
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A file within a tar: where the tar lies, its name there, where its bytes begin, and how many they are."""
 
     tar: str
     name: str
-    start: int
+    offset: int
     size: int
 
 
 def is_address(text: str) -> bool:
     """Whether this names something that is no local file."""
-    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR}/")
+    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR_PREFIX}/")
 
 
 def canonical(address: str) -> str:
@@ -64,69 +64,67 @@ def canonical(address: str) -> str:
     if found is None:  # a local tar
         return address
     scheme = found[1].lower()
-    if _CREDENTIALS.search(address):
+    if CREDENTIALS.search(address):
+        raise GalleryError(f"{redact(address)} has a password, which a store does not keep: give it by the environment")
+    if is_signed(address):
         raise GalleryError(
-            f"{without_secrets(address)} has a password, which a store does not keep: give it by the environment"
-        )
-    if _is_signed(address):
-        raise GalleryError(
-            f"{without_secrets(address)} is signed, for a while, and a store would keep the signature: give the address"
+            f"{redact(address)} is signed, for a while, and a store would keep the signature: give the address"
             " without it, and credentials by the environment"
         )
     kept = _ALIASES.get(scheme, scheme)
-    _host(f"{kept}://{address[found.end() :]}")
+    host_of(f"{kept}://{address[found.end() :]}")
     return f"{kept}://{address[found.end() :].rstrip('/')}"
 
 
-def told_text(told: str) -> str:
+def storable_text(text: str) -> str:
     """What a server, a list or a tar tells, as a catalogue can keep it: UTF-8 without zero bytes."""
-    return os.fsencode(told).decode("utf-8", "replace").replace("\0", " ")
+    return os.fsencode(text).decode("utf-8", "replace").replace("\0", " ")
 
 
-def located(path: bytes) -> Place:
+def parse_location(path: bytes) -> PictureLocation:
     """Where a path of the catalogue leads: a local file, or an address that can be opened."""
     text = os.fsdecode(path)
-    if text.startswith(LIST):
-        text = text.removeprefix(LIST)
-        entry = _LISTED.match(text)
+    if text.startswith(LIST_PREFIX):
+        text = text.removeprefix(LIST_PREFIX)
+        entry = _LIST_ENTRY.match(text)
         text = text[entry.end() :] if entry else text
-    return Address(text) if is_address(text) else Path(text)
+    return PictureAddress(text) if is_address(text) else Path(text)
 
 
-def told_place(place: Place) -> Place:
+def display_location(location: PictureLocation) -> PictureLocation:
     """A place as people are told of it: of a tar's member, without where its bytes are."""
-    return Address(_told(place)) if isinstance(place, Address) else place
+    return PictureAddress(_without_offsets(location)) if isinstance(location, PictureAddress) else location
 
 
 def gallery_name(root: bytes) -> str:
     """A gallery as it is given to `retrieve index`."""
-    return os.fsdecode(root).removeprefix(LIST).removeprefix(TAR)
+    return os.fsdecode(root).removeprefix(LIST_PREFIX).removeprefix(TAR_PREFIX)
 
 
-def member_of(text: str) -> Member | None:
+def parse_member(text: str) -> TarMember | None:
     """What part of a tar an address names; None where it names a whole file."""
-    found = _MEMBER.fullmatch(text.removeprefix(TAR)) if is_address(text) else None
+    found = _MEMBER.fullmatch(text.removeprefix(TAR_PREFIX)) if is_address(text) else None
     if found is None:
         return None
     tar, name, start, size, length = found.groups()
     if length is not None:
-        tar, name = _parted(f"{tar}/{name}", int(length))
-    return Member(tar, name, int(start), int(size))
+        tar, name = _split_member(f"{tar}/{name}", int(length))
+    return TarMember(tar, name, int(start), int(size))
 
 
-def _parted(text: str, length: int) -> tuple[str, str]:
+def _split_member(text: str, length: int) -> tuple[str, str]:
     """A tar, and the name of so many characters in it."""
     return text[: max(0, len(text) - length - 1)], text[len(text) - length :]
 
 
-def _told(address: str) -> str:
-    member = member_of(address)
+def _without_offsets(address: str) -> str:
+    member = parse_member(address)
     return f"{member.tar}/{member.name}" if member else address
 
 
 def tar_of(path: bytes) -> bytes | None:
     """The path of the tar that a path of the catalogue lies in; None where it lies in none."""
-    member = member_of(str(located(path))) if b".tar/" in path.lower() else None
+    member = parse_member(str(parse_location(path))) if b".tar/" in path.lower() else None
     return path[: path.rindex(os.fsencode(f"/{member.name}#"))] if member else None
 
 

@@ -13,26 +13,26 @@ from functools import cache
 from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
-from retrieval.common.errors import GalleryError, PassingError, PictureError
-from retrieval.sources.location import told_text
+from retrieval.common.errors import GalleryError, PictureError, TransientPictureError
+from retrieval.sources.location import storable_text
 
 T = TypeVar("T")
 
-PATIENCE = 15.0
+RETRY_SECONDS = 15.0
 """Seconds for which a call is repeated that a server did not answer, or answered with an error of its own."""
 
 MOST_BYTES = 2**30
 """A picture's file with more is not fetched: it would be held in memory."""
 
-_TOLD = 120  # characters of a server's own words
-_HUNG = 10.0  # seconds after which a first call that failed was waited for long enough
-_SILENCE = 5.0  # seconds for which a server that was given up is not asked
-_PAUSES = 0.25, 4.0  # seconds between two calls: at first, at most
+_MAX_MESSAGE = 120  # characters of a server's own words
+_SLOW_CALL = 10.0  # seconds after which a first call that failed was waited for long enough
+_COOLDOWN = 5.0  # seconds for which a server that was given up is not asked
+_BACKOFF = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
-_DEFINITE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
-_CREDENTIALS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
-_REFUSALS = (
-    *_CREDENTIALS,
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
+_CREDENTIAL_ERRORS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
+_PERMANENT_NAMES = (
+    *_CREDENTIAL_ERRORS,
     "HttpError",
     "InvalidURL",
     "InvalidUrlClientError",
@@ -44,31 +44,31 @@ _REFUSALS = (
 _URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")  # which may have secrets, and is told beside
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
 _LATEST = 2**63 / 10**9  # seconds
-_BEGINNING, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "modified")
 
 
-class Unreachable(PassingError):
+class UnreachableError(TransientPictureError):
     """What lies at an address cannot be had, as its server does not answer; `server` says which."""
 
     def __init__(self, server: str, reason: str) -> None:
-        server = told_text(server)
+        server = storable_text(server)
         super().__init__(f"cannot be read: {server} does not answer ({reason})")
         self.server = server
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def abort_if_unreachable() -> Iterator[None]:
     """Ends what is done in it with a GalleryError where a server does not answer: not one picture is at fault."""
     try:
         yield
-    except Unreachable as error:
+    except UnreachableError as error:
         reason = error.reason.removeprefix("cannot be read: ")
         remedy = "what was indexed stays, and the same command goes on where this one stopped"
         raise GalleryError(f"{reason}: {remedy}") from error
 
 
-class Entry(NamedTuple):
+class RemoteEntry(NamedTuple):
     """A file or folder: its address, size in bytes (None: not told), mtime in nanoseconds (0: not told).
 
     `version` tells contents apart, such as an ETag; None where none was told.
@@ -81,74 +81,74 @@ class Entry(NamedTuple):
     version: str | None
 
 
-def listed(folder: str) -> list[Entry]:
+def list_remote(folder: str) -> list[RemoteEntry]:
     """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(folder))
     if is_web(folder):
         from retrieval.sources.web import links
 
-        found = [_linked(address) for address in _asked(folder, lambda: links(system, folder))]
+        found = [_link_entry(address) for address in _retry(folder, lambda: links(system, folder))]
     else:
-        found = [_entry(system, each) for each in _asked(folder, lambda: system.ls(f"{folder}/", detail=True))]
+        found = [_parse_entry(system, each) for each in _retry(folder, lambda: system.ls(f"{folder}/", detail=True))]
     unique = {entry.address: entry for entry in found}
     return [entry for entry in unique.values() if _lies_in(folder, entry.address)]
 
 
-def examined(address: str) -> Entry:
+def stat_remote(address: str) -> RemoteEntry:
     """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
     system = file_system(_scheme(address))
-    return _entry(system, _asked(address, lambda: _info(system, address)))._replace(address=address)
+    return _parse_entry(system, _retry(address, lambda: _info(system, address)))._replace(address=address)
 
 
 def _info(system: Any, address: str) -> dict[str, Any]:
     if is_web(address):
-        from retrieval.sources.web import told
+        from retrieval.sources.web import read_info
 
-        return told(system, address)
+        return read_info(system, address)
     found: dict[str, Any] = system.info(address)
     return found
 
 
-def fetched(address: str, size: int | None = None, start: int | None = None) -> bytes:
+def fetch_remote(address: str, size: int | None = None, start: int | None = None) -> bytes:
     """A file's bytes, of which there are `size` (None: it is asked), or so many from `start` on.
 
     Raises PictureError, Unreachable among them.
     """
     system = file_system(_scheme(address))
     if size is None:
-        size = examined(address).size
+        size = stat_remote(address).size
     if size is not None and size > MOST_BYTES:
         raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
     if start is not None and size == 0:
         return b""  # of which no range can be asked for
     if is_web(address):
-        from retrieval.sources.web import body
+        from retrieval.sources.web import read_body
 
-        return _asked(address, lambda: body(system, address, MOST_BYTES, start, size))
+        return _retry(address, lambda: read_body(system, address, MOST_BYTES, start, size))
     if start is None:
-        whole: bytes = _asked(address, lambda: system.cat_file(address))
+        whole: bytes = _retry(address, lambda: system.cat_file(address))
         return whole
     assert size is not None
-    part: bytes = _asked(address, lambda: system.cat_file(address, start=start, end=start + size))
+    part: bytes = _retry(address, lambda: system.cat_file(address, start=start, end=start + size))
     return part
 
 
-def copied(address: str, file: str, is_over: Event) -> None:
+def download(address: str, file: str, cancelled: Event) -> None:
     """Write a file's bytes into a local one, until nobody waits for it. Raises PictureError, Unreachable among them."""
     from fsspec.callbacks import Callback
 
     class Watch(Callback):  # type: ignore[misc]
         def relative_update(self, inc: int = 1) -> None:
-            if is_over.is_set():
+            if cancelled.is_set():
                 raise PictureError("is not waited for any more")
 
     system = file_system(_scheme(address))
     if is_web(address):
-        from retrieval.sources.web import copy
+        from retrieval.sources.web import download_http
 
-        _asked(address, lambda: copy(system, address, file, is_over))
+        _retry(address, lambda: download_http(system, address, file, cancelled))
     else:
-        _asked(address, lambda: system.get_file(address, file, callback=Watch()))
+        _retry(address, lambda: system.get_file(address, file, callback=Watch()))
 
 
 def is_web(address: str) -> bool:
@@ -197,16 +197,16 @@ def _settings(scheme: str) -> dict[str, Any]:
 # --- answers, and none
 
 _lock = Lock()
-_silent: dict[str, tuple[float, str]] = {}
+_unreachable: dict[str, tuple[float, str]] = {}
 """Servers that were given up: until when nobody asks them anew, and why."""
 
 
-def _asked(address: str, call: Callable[[], T]) -> T:
+def _retry(address: str, call: Callable[[], T]) -> T:
     """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
     server = "/".join(address.split("/")[:3]).partition("?")[0]
-    silent_until, why = _silent.get(server, (0.0, ""))
+    silent_until, why = _unreachable.get(server, (0.0, ""))
     if time.monotonic() < silent_until:
-        raise Unreachable(server, why)
+        raise UnreachableError(server, why)
     started, until = time.monotonic(), 0.0
     pauses = _pauses()
     while True:
@@ -216,21 +216,21 @@ def _asked(address: str, call: Callable[[], T]) -> T:
             raise
         except Exception as error:
             cause = _cause(error)
-            if _is_definite(cause):
-                raise PictureError(_told(cause)) from error
+            if _is_permanent(cause):
+                raise PictureError(_describe_error(cause)) from error
             pause, now = next(pauses), time.monotonic()
-            until = until or now + (PATIENCE if now - started < _HUNG else 0.0)
-            if now + pause > until or server in _silent:
+            until = until or now + (RETRY_SECONDS if now - started < _SLOW_CALL else 0.0)
+            if now + pause > until or server in _unreachable:
                 _give_up(server, address, cause)
             time.sleep(pause)
         else:
             with _lock:
-                _silent.pop(server, None)
+                _unreachable.pop(server, None)
             return answer
 
 
 def _pauses() -> Iterator[float]:
-    pause, most = _PAUSES
+    pause, most = _BACKOFF
     while True:
         yield pause * random.uniform(0.5, 1)
         pause = min(2 * pause, most)
@@ -243,12 +243,12 @@ def _give_up(server: str, address: str, cause: BaseException) -> None:
         _info(file_system(_scheme(address)), folder)
         answers = True
     except Exception as error:
-        answers = _is_definite(_cause(error))
+        answers = _is_permanent(_cause(error))
     if answers:
-        raise PassingError(f"cannot be read: {_told(cause)}") from cause
+        raise TransientPictureError(f"cannot be read: {_describe_error(cause)}") from cause
     with _lock:
-        _silent[server] = time.monotonic() + _SILENCE, _told(cause)
-    raise Unreachable(server, _told(cause)) from cause
+        _unreachable[server] = time.monotonic() + _COOLDOWN, _describe_error(cause)
+    raise UnreachableError(server, _describe_error(cause)) from cause
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -272,55 +272,57 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _is_definite(error: BaseException) -> bool:
+def _is_permanent(error: BaseException) -> bool:
     """Whether asking again would change nothing."""
     status = _status(error)
     if status is not None:
         return status < 500 and status not in (408, 425, 429)
-    return isinstance(error, _DEFINITE) or type(error).__name__ in _REFUSALS
+    return isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES
 
 
-def _told(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return "does not exist"
     words = _URL.sub("", str(getattr(error, "strerror", None) or error)).split()
-    if type(error).__name__ in _CREDENTIALS:
+    if type(error).__name__ in _CREDENTIAL_ERRORS:
         words = ["cannot", "be", "read", "without", "credentials:", *words]
-    return told_text(" ".join(words) if words else type(error).__name__)[:_TOLD]
+    return storable_text(" ".join(words) if words else type(error).__name__)[:_MAX_MESSAGE]
 
 
 # --- what is told of files
 
 
-def _entry(system: Any, told: dict[str, Any]) -> Entry:
-    name = system.unstrip_protocol(told["name"])
-    is_folder = told["type"] == "directory"
-    version = next((told_text(str(told[key])) for key in _VERSIONS if told.get(key)), None)
-    time_told = next((told[key] for key in _TIMES if told.get(key)), None)
-    return Entry(name.rstrip("/") if is_folder else name, is_folder, told.get("size"), _nanoseconds(time_told), version)
+def _parse_entry(system: Any, info: dict[str, Any]) -> RemoteEntry:
+    name = system.unstrip_protocol(info["name"])
+    is_folder = info["type"] == "directory"
+    version = next((storable_text(str(info[key])) for key in _VERSIONS if info.get(key)), None)
+    time_told = next((info[key] for key in _TIMES if info.get(key)), None)
+    return RemoteEntry(
+        name.rstrip("/") if is_folder else name, is_folder, info.get("size"), _parse_mtime(time_told), version
+    )
 
 
-def _nanoseconds(told: object) -> int:
-    if isinstance(told, str):
+def _parse_mtime(value: object) -> int:
+    if isinstance(value, str):
         try:
-            told = datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
+            value = datetime.fromisoformat(value) if value[:1].isdigit() else parsedate_to_datetime(value)
         except (ValueError, OverflowError):
             return 0
-    if isinstance(told, datetime):
-        moment = told if told.tzinfo else told.replace(tzinfo=UTC)
-        since = (moment - _BEGINNING) // _MICROSECOND * 1000
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        since = (moment - _EPOCH) // _MICROSECOND * 1000
         return since if abs(since) < 2**63 else 0
-    return nanoseconds(told) if isinstance(told, int | float) else 0
+    return to_nanoseconds(value) if isinstance(value, int | float) else 0
 
 
-def nanoseconds(seconds: float) -> int:
+def to_nanoseconds(seconds: float) -> int:
     """A time that may be any, as the catalogue can keep it: 0 where it is none."""
     return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
 
 
-def _linked(address: str) -> Entry:
+def _link_entry(address: str) -> RemoteEntry:
     """What a page leads to."""
-    return Entry(address.rstrip("/"), address.endswith("/"), None, 0, None)
+    return RemoteEntry(address.rstrip("/"), address.endswith("/"), None, 0, None)
 
 
 def _lies_in(folder: str, address: str) -> bool:

@@ -10,19 +10,27 @@ from posixpath import normpath
 from urllib.parse import urljoin, urlsplit
 
 from retrieval.common.errors import GalleryError, PictureError
-from retrieval.common.parallel import ahead
-from retrieval.sources.entries import Met, Unreadable, unreadable
+from retrieval.common.parallel import parallel_map
+from retrieval.sources.entries import Unreadable, WalkEvent, unreadable_entry
 from retrieval.sources.files import open_file
-from retrieval.sources.location import LIST, TAR, canonical, folder_name, is_address, is_tar, told_text
-from retrieval.sources.object_store import Unreachable, answering, examined
-from retrieval.sources.tar import IsRead, Seen, opened_tars, order, seen_at
-from retrieval.sources.url_safety import is_private, without_secrets
+from retrieval.sources.location import (
+    LIST_PREFIX,
+    TAR_PREFIX,
+    canonical,
+    folder_name,
+    is_address,
+    is_tar,
+    storable_text,
+)
+from retrieval.sources.object_store import UnreachableError, abort_if_unreachable, stat_remote
+from retrieval.sources.tar import SkipTar, SourceFile, expand_tars, path_sort_key, remote_file
+from retrieval.sources.url_safety import is_private, redact
 
 _LONGEST_LABEL = 200  # characters
 _BOM = b"\xef\xbb\xbf"
-_NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
-_NO_STORE = "is of an object store, which only a list of that store may name"
-_NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
+_LOCAL_FORBIDDEN = "is a path of this machine, which a list from elsewhere may not name"
+_STORE_FORBIDDEN = "is of an object store, which only a list of that store may name"
+_PRIVATE_FORBIDDEN = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
 @dataclass(frozen=True)
@@ -30,31 +38,31 @@ class _Line:
     """What a line names, its path in the catalogue, and its label."""
 
     path: bytes
-    place: str
+    location: str
     label: str
 
 
-def walk_list(root: bytes, passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
+def walk_list(root: bytes, passed_over: Counter[str], skip_tar: SkipTar) -> Iterator[WalkEvent]:
     """The pictures and tars that a list names, in the order of their paths, which lie below the list's own.
 
     A line is an address, or a path as seen from the list, and after a tab perhaps a label. A list from elsewhere names
     no file of this machine. A server that does not answer has the lines fail that lead to it, and what is known of
     them stands. Raises GalleryError where the list cannot be read, or no server that it names answers.
     """
-    return opened_tars(_answered(ahead(_examined, _lines(root))), passed_over, is_read)
+    return expand_tars(_require_any_server(parallel_map(_examine_line, _parse_list(root))), passed_over, skip_tar)
 
 
 def count_list(root: bytes) -> int | None:
     """How many pictures a list names; None where it names tars, of which that is not known before."""
-    lines = _lines(root)
-    return None if any(isinstance(line, _Line) and is_tar(line.place) for line in lines) else len(lines)
+    lines = _parse_list(root)
+    return None if any(isinstance(line, _Line) and is_tar(line.location) for line in lines) else len(lines)
 
 
-def _lines(root: bytes) -> list[_Line | Unreadable]:
+def _parse_list(root: bytes) -> list[_Line | Unreadable]:
     """What a list names, each once, by the catalogue's paths."""
-    name = os.fsdecode(root).removeprefix(LIST)
+    name = os.fsdecode(root).removeprefix(LIST_PREFIX)
     try:
-        with answering(), open_file(name) as file:
+        with abort_if_unreachable(), open_file(name) as file:
             written = file.read().removeprefix(_BOM).splitlines()
     except PictureError as error:
         raise GalleryError(f"{name} {error.reason}, so nothing was marked missing: check it") from error
@@ -62,97 +70,99 @@ def _lines(root: bytes) -> list[_Line | Unreadable]:
     for each in written:
         if each.strip() and not each.startswith(b"#"):
             place, _, label = os.fsdecode(each).partition("\t")
-            line = _line(root, name, place.strip(), label.strip())
-            lines[order(line.path, isinstance(line, _Line) and is_tar(line.place))] = line
+            line = _parse_line(root, name, place.strip(), label.strip())
+            lines[path_sort_key(line.path, isinstance(line, _Line) and is_tar(line.location))] = line
     return [line for _, line in sorted(lines.items())]
 
 
-def _line(root: bytes, name: str, written: str, label: str) -> _Line | Unreadable:
+def _parse_line(root: bytes, name: str, text: str, label: str) -> _Line | Unreadable:
     try:
-        place = _place(name, written)
+        place = _resolve_line(name, text)
     except GalleryError as error:
-        shown = without_secrets(written)
-        return Unreadable(root + b"/" + os.fsencode(shown), told_text(str(error)).removeprefix(f"{shown} "))
-    return _Line(root + b"/" + os.fsencode(place), place, told_text(label or folder_name(place))[:_LONGEST_LABEL])
+        shown = redact(text)
+        return Unreadable(root + b"/" + os.fsencode(shown), storable_text(str(error)).removeprefix(f"{shown} "))
+    return _Line(root + b"/" + os.fsencode(place), place, storable_text(label or folder_name(place))[:_LONGEST_LABEL])
 
 
-def _place(name: str, written: str) -> str:
+def _resolve_line(name: str, text: str) -> str:
     """Where a line of a list leads. Raises GalleryError."""
     if not is_address(name):
-        if is_address(written):
-            return canonical(written)
-        path = os.path.normpath(os.path.join(os.path.dirname(name), written))
-        return TAR + path if is_tar(path) else path
-    place = canonical(written if is_address(written) else _beside(name, written))
+        if is_address(text):
+            return canonical(text)
+        path = os.path.normpath(os.path.join(os.path.dirname(name), text))
+        return TAR_PREFIX + path if is_tar(path) else path
+    place = canonical(text if is_address(text) else _resolve_relative(name, text))
     _check(name, place)
     return place
 
 
-def _beside(name: str, written: str) -> str:
+def _resolve_relative(name: str, text: str) -> str:
     """A path as seen from a list that lies elsewhere."""
     if name.startswith("http"):
         try:
-            return urljoin(name, written)
+            return urljoin(name, text)
         except ValueError as error:
             raise GalleryError(f"is no address: {error}") from error
-    if written.startswith("/"):
-        raise GalleryError(_NO_FILE)
+    if text.startswith("/"):
+        raise GalleryError(_LOCAL_FORBIDDEN)
     scheme, _, key = name.partition("://")
     server, _, rest = key.partition("/")
-    inside = normpath(f"/{os.path.dirname(rest)}/{written}").lstrip("/")
+    inside = normpath(f"/{os.path.dirname(rest)}/{text}").lstrip("/")
     return f"{scheme}://{server}/{inside}"
 
 
-def _check(name: str, place: str) -> None:
+def _check(name: str, location: str) -> None:
     """Whether a list that lies elsewhere may name this: a stranger's list must not lead into one's own network."""
-    own, scheme = name.partition("://")[0], place.partition("://")[0]
+    own, scheme = name.partition("://")[0], location.partition("://")[0]
     if scheme not in ("http", "https", own):
-        raise GalleryError(_NO_FILE if scheme in ("file", "local") or place.startswith(TAR) else _NO_STORE)
+        raise GalleryError(
+            _LOCAL_FORBIDDEN if scheme in ("file", "local") or location.startswith(TAR_PREFIX) else _STORE_FORBIDDEN
+        )
     if scheme.startswith("http"):
-        is_own = own.startswith("http") and urlsplit(place).hostname == urlsplit(name).hostname
-        if is_private(place) and not is_own:
-            raise GalleryError(_NO_NEIGHBOUR)
+        is_own = own.startswith("http") and urlsplit(location).hostname == urlsplit(name).hostname
+        if is_private(location) and not is_own:
+            raise GalleryError(_PRIVATE_FORBIDDEN)
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _LineResult:
     """What came of a line, and of whom it was asked: nobody, where the line is at fault; one who is `silent`."""
 
-    met: Seen | Unreadable
-    was_asked: bool = True
-    silent: Unreachable | None = None
+    entry: SourceFile | Unreadable
+    was_contacted: bool = True
+    unreachable: UnreachableError | None = None
 
 
-def _examined(line: _Line | Unreadable) -> _Answer:
+def _examine_line(line: _Line | Unreadable) -> _LineResult:
     if isinstance(line, Unreadable):
-        return _Answer(line, was_asked=False)
+        return _LineResult(line, was_contacted=False)
     try:
-        if not is_address(line.place) or line.place.startswith(TAR):
-            return _Answer(_of_file(line))
-        return _Answer(seen_at(line.path, examined(line.place), line.label))
-    except Unreachable as error:
-        return _Answer(unreadable(line.path, error), silent=error)
+        if not is_address(line.location) or line.location.startswith(TAR_PREFIX):
+            return _LineResult(_stat_local(line))
+        return _LineResult(remote_file(line.path, stat_remote(line.location), line.label))
+    except UnreachableError as error:
+        return _LineResult(unreadable_entry(line.path, error), unreachable=error)
     except PictureError as error:
-        return _Answer(unreadable(line.path, error))
+        return _LineResult(unreadable_entry(line.path, error))
     except GalleryError as error:
-        return _Answer(Unreadable(line.path, str(error)), was_asked=False)
+        return _LineResult(Unreadable(line.path, str(error)), was_contacted=False)
 
 
-def _answered(answers: Iterator[_Answer]) -> Iterator[Seen | Unreadable]:
+def _require_any_server(results: Iterator[_LineResult]) -> Iterator[SourceFile | Unreadable]:
     """One silent server does not hold up the others; raises GalleryError at the end where all are silent."""
-    silent: Unreachable | None = None
+    silent: UnreachableError | None = None
     is_answered = False
-    for answer in answers:
-        silent = answer.silent or silent
-        is_answered |= answer.was_asked and answer.silent is None
-        yield answer.met
+    for answer in results:
+        silent = answer.unreachable or silent
+        is_answered |= answer.was_contacted and answer.unreachable is None
+        yield answer.entry
     if silent is not None and not is_answered:
-        with answering():
+        with abort_if_unreachable():
             raise silent
 
 
-def _of_file(line: _Line) -> Seen | Unreadable:
-    file = line.place.removeprefix(TAR)
+def _stat_local(line: _Line) -> SourceFile | Unreadable:
+    file = line.location.removeprefix(TAR_PREFIX)
     with open_file(file) as opened:
         told = os.fstat(opened.fileno())
-    return Seen(line.path, file, told.st_size, told.st_mtime_ns, None, line.label)
+    return SourceFile(line.path, file, told.st_size, told.st_mtime_ns, None, line.label)

@@ -15,14 +15,22 @@ from itertools import chain, repeat
 from threading import Event
 from typing import BinaryIO
 
-from retrieval.common.errors import PictureError, cannot_read
-from retrieval.common.parallel import threads_for
-from retrieval.sources.entries import Closed, Found, Met, Opened, Unchanged, Unreadable, unreadable
-from retrieval.sources.local import is_wanted
-from retrieval.sources.location import is_address, is_tar, member_path, told_text
-from retrieval.sources.object_store import MOST_BYTES, Entry, answering, copied, nanoseconds
+from retrieval.common.errors import PictureError, read_error
+from retrieval.common.parallel import thread_pool
+from retrieval.sources.entries import (
+    PictureFile,
+    TarEnd,
+    TarStart,
+    UnchangedTar,
+    Unreadable,
+    WalkEvent,
+    unreadable_entry,
+)
+from retrieval.sources.local import is_gallery_picture
+from retrieval.sources.location import is_address, is_tar, member_path, storable_text
+from retrieval.sources.object_store import MOST_BYTES, RemoteEntry, abort_if_unreachable, download, to_nanoseconds
 
-IsRead = Callable[[bytes, str], bool]
+SkipTar = Callable[[bytes, str], bool]
 """Whether the tar with this path and version need not be read."""
 
 _LABEL = b".cls"  # as WebDataset calls a class
@@ -32,7 +40,7 @@ _AHEAD = 64  # files met before they are given
 _COPIES = 2  # tars on this disk at once, and the one that is read
 
 
-def tar_file(tar: str, is_over: Event) -> BinaryIO:
+def open_tar(tar: str, cancelled: Event) -> BinaryIO:
     """A tar opened for reading: a local one, or a copy of a remote one, which nobody else sees.
 
     Raises PictureError, also where nobody waits for it any more.
@@ -41,21 +49,21 @@ def tar_file(tar: str, is_over: Event) -> BinaryIO:
         if not is_address(tar):
             return open(tar, "rb")
         with tempfile.NamedTemporaryFile(prefix="retrieve-", suffix=".tar") as copy:
-            copied(tar, copy.name, is_over)
+            download(tar, copy.name, cancelled)
             return open(copy.name, "rb")  # it is gone when nobody reads it any more
     except OSError as error:
-        raise cannot_read(error) from error
+        raise read_error(error) from error
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceFile:
     """A file that was met: its path in the catalogue, where it lies, its size in bytes, its mtime in nanoseconds.
 
     `version` is None for a local file, and empty where a server tells nothing by which a file is known again.
     """
 
     path: bytes
-    place: str
+    location: str
     size: int
     mtime: int
     version: str | None
@@ -63,7 +71,7 @@ class Seen:
 
     @property
     def is_tar(self) -> bool:
-        return is_tar(self.place)
+        return is_tar(self.location)
 
     @property
     def tar_version(self) -> str:
@@ -71,37 +79,39 @@ class Seen:
         return f"{self.size}-{self.mtime}" if self.version is None else self.version
 
     @property
-    def found(self) -> Found:
+    def picture_file(self) -> PictureFile:
         """The same as a picture."""
-        return Found(self.path, self.size, self.mtime, self.version, self.label)
+        return PictureFile(self.path, self.size, self.mtime, self.version, self.label)
 
 
-def seen_at(path: bytes, entry: Entry, label: str | None = None) -> Seen:
+def remote_file(path: bytes, entry: RemoteEntry, label: str | None = None) -> SourceFile:
     """A file of a server, as the catalogue is to know it."""
     size, untold = entry.size or 0, f"{entry.size}-{entry.mtime}" if entry.mtime else ""
-    return Seen(path, entry.address, size, entry.mtime, entry.version or untold, label)
+    return SourceFile(path, entry.address, size, entry.mtime, entry.version or untold, label)
 
 
-def order(path: bytes, is_entered: bool) -> bytes:
+def path_sort_key(path: bytes, is_container: bool) -> bytes:
     """What a path is sorted by: what is entered with the slash that follows its name in the paths of what is in it."""
-    return path + b"/" if is_entered else path
+    return path + b"/" if is_container else path
 
 
-def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is_read: IsRead) -> Iterator[Met]:
+def expand_tars(
+    files: Iterator[SourceFile | Unreadable], passed_over: Counter[str], skip_tar: SkipTar
+) -> Iterator[WalkEvent]:
     """The same with each tar's members in its place; one that need not be read again is `Unchanged`.
 
     While one is read the next is fetched.
     """
-    waiting: deque[tuple[Seen | Unreadable, Future[BinaryIO] | None]] = deque()
+    waiting: deque[tuple[SourceFile | Unreadable, Future[BinaryIO] | None]] = deque()
     fetching = 0
     is_over = Event()
-    with threads_for("tars", 1) as pool, ExitStack() as ending:
+    with thread_pool("tars", 1) as pool, ExitStack() as ending:
         ending.callback(is_over.set)
-        for each in chain(seen, repeat(None)):
+        for each in chain(files, repeat(None)):
             if each is not None:
-                wanted = isinstance(each, Seen) and each.is_tar and not is_read(each.path, each.tar_version)
-                place = each.place if isinstance(each, Seen) else ""
-                waiting.append((each, pool.submit(tar_file, place, is_over) if wanted else None))
+                wanted = isinstance(each, SourceFile) and each.is_tar and not skip_tar(each.path, each.tar_version)
+                place = each.location if isinstance(each, SourceFile) else ""
+                waiting.append((each, pool.submit(open_tar, place, is_over) if wanted else None))
                 fetching += wanted
                 if fetching < _COPIES and len(waiting) < _AHEAD:
                     continue
@@ -109,38 +119,40 @@ def opened_tars(seen: Iterator[Seen | Unreadable], passed_over: Counter[str], is
                 return
             next_one, file = waiting.popleft()
             fetching -= file is not None
-            yield from _met(next_one, file, passed_over)
+            yield from _expand(next_one, file, passed_over)
 
 
-def _met(each: Seen | Unreadable, file: Future[BinaryIO] | None, passed_over: Counter[str]) -> Iterator[Met]:
-    if isinstance(each, Unreadable):
-        yield each
-    elif not each.is_tar:
-        yield each.found
+def _expand(
+    source: SourceFile | Unreadable, file: Future[BinaryIO] | None, passed_over: Counter[str]
+) -> Iterator[WalkEvent]:
+    if isinstance(source, Unreadable):
+        yield source
+    elif not source.is_tar:
+        yield source.picture_file
     elif file is None:
-        yield Unchanged(each.path)
+        yield UnchangedTar(source.path)
     else:
         try:
-            with answering():
+            with abort_if_unreachable():
                 opened = file.result()
         except PictureError as error:
-            yield unreadable(each.path, error, is_folder=True)
+            yield unreadable_entry(source.path, error, is_folder=True)
         else:
-            yield from tar_members(each.path, each.tar_version, opened, passed_over)
+            yield from tar_members(source.path, source.tar_version, opened, passed_over)
 
 
-def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[str]) -> Iterator[Met]:
+def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[str]) -> Iterator[WalkEvent]:
     """A tar and its members in the order of their paths; where it is damaged, first the reason, then those before.
 
     A member's label is what the tar says in a `.cls` of the same name, else the name of its folder in the tar.
     """
-    yield Opened(path, version)
+    yield TarStart(path, version)
     contents = _Contents(path, version, file, passed_over)
     damage = contents.read()
     if damage is not None:
         yield Unreadable(path, f"is damaged or not a tar: {damage}", is_folder=True)
     yield from contents.pictures()
-    yield Closed(path, is_whole=damage is None)
+    yield TarEnd(path, is_complete=damage is None)
 
 
 class _Contents:
@@ -152,13 +164,13 @@ class _Contents:
         self._file = file
         self._passed_over = passed_over
         self._end = os.fstat(file.fileno()).st_size
-        self._found: list[Found] = []
+        self._pictures: list[PictureFile] = []
         self._labels: dict[bytes, str] = {}
 
-    def pictures(self) -> Iterator[Found]:
+    def pictures(self) -> Iterator[PictureFile]:
         """In the order of their paths."""
-        for each in sorted(self._found, key=lambda one: one.path):
-            label = self._labels.get(_key(each.path[len(self._path) + 1 :]), each.label)
+        for each in sorted(self._pictures, key=lambda one: one.path):
+            label = self._labels.get(_sample_key(each.path[len(self._path) + 1 :]), each.label)
             yield each._replace(label=label)
 
     def read(self) -> str | None:
@@ -169,39 +181,41 @@ class _Contents:
                     if member.isreg() and not member.issparse():
                         if not 0 <= member.size <= self._end - member.offset_data:
                             return "a member lies beyond its end"
-                        self._take(member)
+                        self._add_member(member)
                     tar.members = []  # type: ignore[attr-defined]  # of which it keeps all
-                return None if self._is_end(tar.offset) else "it breaks off"  # which tarfile takes for its end
+                return None if self._has_end_block(tar.offset) else "it breaks off"  # which tarfile takes for its end
         except _DAMAGE as error:
             return str(error) or type(error).__name__
 
-    def _is_end(self, offset: int) -> bool:
+    def _has_end_block(self, offset: int) -> bool:
         """Whether the block of zeros that ends a tar is there."""
         return os.pread(self._file.fileno(), tarfile.BLOCKSIZE, offset) == bytes(tarfile.BLOCKSIZE)
 
-    def _take(self, member: tarfile.TarInfo) -> None:
+    def _add_member(self, member: tarfile.TarInfo) -> None:
         name = os.fsencode(member.name).removeprefix(b"./")
-        read = partial(_part, self._file, member.offset_data, member.size)
+        read = partial(_read_range, self._file, member.offset_data, member.size)
         if name.endswith(_LABEL):
             if member.size <= _LONGEST:
-                self._labels[_key(name)] = told_text(os.fsdecode(read())).strip()
-        elif b"/." not in b"/" + name and is_wanted(os.path.basename(name), self._passed_over):
+                self._labels[_sample_key(name)] = storable_text(os.fsdecode(read())).strip()
+        elif b"/." not in b"/" + name and is_gallery_picture(os.path.basename(name), self._passed_over):
             place = member_path(self._path, name, member.offset_data, member.size)
-            label = told_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
-            self._found.append(Found(place, member.size, nanoseconds(member.mtime), self._version, label, read))
+            label = storable_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
+            self._pictures.append(
+                PictureFile(place, member.size, to_nanoseconds(member.mtime), self._version, label, read)
+            )
 
 
-def _part(file: BinaryIO, start: int, size: int) -> bytes:
+def _read_range(file: BinaryIO, start: int, size: int) -> bytes:
     """Bytes of a file, whoever else reads it. Raises PictureError."""
     if size > MOST_BYTES:
         raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are read")
     try:
         return os.pread(file.fileno(), size, start)
     except OSError as error:
-        raise cannot_read(error) from error
+        raise read_error(error) from error
 
 
-def _key(name: bytes) -> bytes:
+def _sample_key(name: bytes) -> bytes:
     """What the files of one sample have in common: all up to the first dot of the last part."""
     folder, slash, last = name.rpartition(b"/")
     return folder + slash + last.partition(b".")[0]

@@ -15,62 +15,62 @@ from fsspec.asyn import sync
 from retrieval.common.errors import PictureError
 
 _PAGE_BYTES = 2**28
-_SLOWEST, _PATIENCE = 20_000, 60.0  # bytes a second, and the seconds that any answer may take beside
+_MIN_RATE, _BASE_TIMEOUT = 20_000, 60.0  # bytes a second, and the seconds that any answer may take beside
 _CHUNK = 2**16
 
 
-def told(system: Any, address: str) -> dict[str, Any]:
+def read_info(system: Any, address: str) -> dict[str, Any]:
     """What fsspec makes of the headers that a server sends for an address. Raises what aiohttp and fsspec raise."""
-    found: dict[str, Any] = sync(system.loop, _info, system, address)
+    found: dict[str, Any] = sync(system.loop, _read_info, system, address)
     return found
 
 
-async def _info(system: Any, address: str) -> Any:
-    async with asyncio.timeout(_PATIENCE):
+async def _read_info(system: Any, address: str) -> Any:
+    async with asyncio.timeout(_BASE_TIMEOUT):
         return await system._info(address)
 
 
-def body(system: Any, address: str, most: int, start: int | None = None, size: int | None = None) -> bytes:
+def read_body(system: Any, address: str, most: int, start: int | None = None, size: int | None = None) -> bytes:
     """What lies at an address, or `size` bytes of it from `start` on, where no more than `most` come.
 
     A server may send the whole of a file of which a part was asked for. Raises PictureError, and what aiohttp raises.
     """
-    answer: bytes = sync(system.loop, _body, system, address, most, start, size)
+    answer: bytes = sync(system.loop, _read_body, system, address, most, start, size)
     return answer
 
 
-async def _body(system: Any, address: str, most: int, start: int | None, size: int | None) -> bytes:
+async def _read_body(system: Any, address: str, most: int, start: int | None, size: int | None) -> bytes:
     if start is None or size is None:
-        async with _answered(system, address) as (_, chunks):
-            return await _received(chunks, most)
-    async with _answered(system, address, Range=f"bytes={start}-{start + size - 1}") as (status, chunks):
+        async with _open_response(system, address) as (_, chunks):
+            return await _collect(chunks, most)
+    async with _open_response(system, address, Range=f"bytes={start}-{start + size - 1}") as (status, chunks):
         if status == 206:
-            return await _received(chunks, size)
-        whole = await _received(chunks, most, start + size)
+            return await _collect(chunks, size)
+        whole = await _collect(chunks, most, start + size)
         return whole[start:]
 
 
-def copy(system: Any, address: str, file: str, is_over: Event) -> None:
+def download_http(system: Any, address: str, file: str, cancelled: Event) -> None:
     """Write what lies at an address into a file. Raises as `body` does, and PictureError once `is_over` is set."""
-    sync(system.loop, _copy, system, address, file, is_over)
+    sync(system.loop, _download, system, address, file, cancelled)
 
 
-async def _copy(system: Any, address: str, file: str, is_over: Event) -> None:
+async def _download(system: Any, address: str, file: str, cancelled: Event) -> None:
     with open(file, "wb") as copied:
-        async with _answered(system, address) as (_, chunks):
+        async with _open_response(system, address) as (_, chunks):
             async for chunk in chunks:
-                if is_over.is_set():
+                if cancelled.is_set():
                     raise PictureError("is not waited for any more")
                 copied.write(chunk)
 
 
 @asynccontextmanager
-async def _answered(system: Any, address: str, **headers: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+async def _open_response(system: Any, address: str, **headers: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
     """An answer's status, and what it brings, which must not come slower than the slowest that is waited for."""
     headers["Accept-Encoding"] = "identity"  # what is packed may be of any size
     session = await system.set_session()
     async with (
-        asyncio.timeout(_PATIENCE) as deadline,
+        asyncio.timeout(_BASE_TIMEOUT) as deadline,
         session.get(system.encode_url(address), headers=headers) as response,
     ):
         if response.status in (404, 410):
@@ -83,18 +83,18 @@ async def _chunks(response: Any, deadline: asyncio.Timeout) -> AsyncIterator[byt
     until = deadline.when()
     assert until is not None
     async for chunk in response.content.iter_chunked(_CHUNK):
-        until += len(chunk) / _SLOWEST
+        until += len(chunk) / _MIN_RATE
         deadline.reschedule(until)
         yield chunk
 
 
-async def _received(chunks: AsyncIterator[bytes], most: int, wanted: int | None = None) -> bytes:
+async def _collect(chunks: AsyncIterator[bytes], most: int, prefix_size: int | None = None) -> bytes:
     """All of an answer, or what is `wanted` of its beginning. Raises PictureError where that is more than `most`."""
     received = bytearray()
     async for chunk in chunks:
         received += chunk
-        if wanted is not None and len(received) >= wanted:
-            return bytes(received[:wanted])
+        if prefix_size is not None and len(received) >= prefix_size:
+            return bytes(received[:prefix_size])
         if len(received) > most:
             raise PictureError(f"is more than the {most / 1e9:.1f} GB that are fetched")
     return bytes(received)
@@ -102,15 +102,15 @@ async def _received(chunks: AsyncIterator[bytes], most: int, wanted: int | None 
 
 def links(system: Any, folder: str) -> list[str]:
     """The addresses that a folder's page leads to. Raises as `body` does."""
-    page = _Links()
-    page.feed(body(system, f"{folder}/", _PAGE_BYTES).decode("utf-8", "surrogateescape"))
-    return [address for link in page.found if (address := _joined(f"{folder}/", link))]
+    page = _LinkParser()
+    page.feed(read_body(system, f"{folder}/", _PAGE_BYTES).decode("utf-8", "surrogateescape"))
+    return [address for link in page.hrefs if (address := _join(f"{folder}/", link))]
 
 
-class _Links(HTMLParser):
+class _LinkParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.hrefs: list[str] = []
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
         """Reads on after `<![if …]>`, at which the standard library gives up, as after a comment."""
@@ -118,10 +118,10 @@ class _Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
-            self.found += [value.strip() for name, value in attrs if name == "href" and value]
+            self.hrefs += [value.strip() for name, value in attrs if name == "href" and value]
 
 
-def _joined(page: str, link: str) -> str:
+def _join(page: str, link: str) -> str:
     try:
         return urljoin(page, link)
     except ValueError:  # no address

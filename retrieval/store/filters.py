@@ -14,7 +14,7 @@ _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after whatever may follow a time that is cut short
 
 
-def selection(
+def make_selection(
     label: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     since: str | None = None,
@@ -26,18 +26,18 @@ def selection(
     """
     return Selection(
         label=label,
-        folder=_folder(folder) if folder is not None else None,
-        since=None if since is None else _time(since),
-        until=None if until is None else _time(until) + _AFTER_ALL,
+        folder=_folder_path(folder) if folder is not None else None,
+        since=None if since is None else _check_time(since),
+        until=None if until is None else _check_time(until) + _AFTER_ALL,
     )
 
 
-def _folder(folder: str | os.PathLike[str]) -> bytes:
+def _folder_path(folder: str | os.PathLike[str]) -> bytes:
     text = os.fspath(folder)
     return os.fsencode(canonical(text) if is_address(text) else Path(text).absolute())
 
 
-def _time(written: str) -> str:
-    if not _TIME.fullmatch(written):
-        raise GalleryError(f"{written!r} is no date: give one such as 2024, 2024-05 or 2024-05-17")
-    return written
+def _check_time(text: str) -> str:
+    if not _TIME.fullmatch(text):
+        raise GalleryError(f"{text!r} is no date: give one such as 2024, 2024-05 or 2024-05-17")
+    return text

@@ -14,28 +14,28 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
-from indexes.vectors.storage import choose_home
+from indexes.vectors.storage import set_storage
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import Step
 from retrieval.model.bundle import Bundle, find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
-from retrieval.store.maintenance.index_sync import opened_index
+from retrieval.store.maintenance.index_sync import open_index_state
 
-_LONG, _PATIENCE = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
-_PAUSE = 1.0  # seconds until one that was not of now is opened anew
+_LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
+_RETRY_SECONDS = 1.0  # seconds until one that was not of now is opened anew
 
 
-class OpenStore:
+class OpenedStore:
     """Opened with `open` or `create`. Raises StoreError, ModelError."""
 
-    def __init__(self, catalogue: Catalogue, comparer: Comparer) -> None:
+    def __init__(self, catalogue: Catalogue, encoder: Encoder) -> None:
         self.catalogue = catalogue
-        self.bundle = comparer.bundle
-        self._comparer = comparer
-        self._opened: tuple[str, TunedIndex] | None = None  # the index, with its generation
-        self._keep_until = 0.0
+        self.bundle = encoder.bundle
+        self.encoder = encoder
+        self._open_index: tuple[str, TunedIndex] | None = None  # the index, with its generation
+        self._recheck_at = 0.0
 
     @classmethod
     def open(
@@ -56,7 +56,7 @@ class OpenStore:
         device: str = "auto",
         on_step: Step = lambda step: None,
         address: str | None = None,
-        is_here: bool = True,
+        embeds_locally: bool = True,
     ) -> Self:
         """The engine of a new store, with the model `default` where none is named; an existing one is opened.
 
@@ -65,56 +65,58 @@ class OpenStore:
         With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
         another store; an existing store's must lie there already.
         """
-        if _is_begun(Path(store), address):
+        if _is_initialized(Path(store), address):
             return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
-        comparer = Comparer(find_bundle(model or "default"), device, on_step)
-        name = _name_in_store(comparer.bundle, model or "default")
-        if is_here:
+        comparer = Encoder(find_bundle(model or "default"), device, on_step)
+        name = _stored_name(comparer.bundle, model or "default")
+        if embeds_locally:
             comparer.load()  # a model that cannot run leaves no store behind
         catalogue = Catalogue(Path(store), create=True, address=address)
-        with _closed_if_it_fails(catalogue):
-            catalogue.settle(model=name, fingerprint=comparer.bundle.fingerprint)
+        with _close_on_error(catalogue):
+            catalogue.set_defaults(model=name, fingerprint=comparer.bundle.fingerprint)
             _check_model(catalogue, comparer.bundle)
         return cls(catalogue, comparer)
 
     @classmethod
     def _of(cls, catalogue: Catalogue, model: str | None, device: str, on_step: Step) -> Self:
-        with _closed_if_it_fails(catalogue):
+        with _close_on_error(catalogue):
             kept = catalogue.setting("model")
             if kept is None:
                 raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
             bundle = find_bundle(model or kept)
             _check_model(catalogue, bundle)
-        return cls(catalogue, Comparer(bundle, device, on_step))
+        return cls(catalogue, Encoder(bundle, device, on_step))
 
-    def keep_index_at(self, address: str) -> None:
+    def set_index_address(self, address: str) -> None:
         """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.
 
         Raises StoreError where it cannot be kept there.
         """
-        choose_home(self.catalogue, self.bundle.fingerprint, address)
-        self._hold(None)
+        set_storage(self.catalogue, self.bundle.fingerprint, address)
+        self.use_index(None)
 
-    def _hold(self, opened: tuple[str, TunedIndex] | None) -> None:
+    def use_index(self, opened: tuple[str, TunedIndex] | None) -> None:
         """Search this index from now on, and give back the one before."""
-        before, self._opened = self._opened, opened
+        before, self._open_index = self._open_index, opened
         if before is not None:
             before[1].close()
 
-    def _index(self) -> TunedIndex:
+    def current_index(self) -> TunedIndex:
         """The index of the catalogue as it is now; another process may have changed it since the last call.
 
         Where it takes long to follow, as that of a large gallery that is being indexed, it is followed now and then.
         """
         generation = self.catalogue.generation
-        if self._opened is None or (self._opened[0] != generation and time.monotonic() >= self._keep_until):
+        if self._open_index is None or (self._open_index[0] != generation and time.monotonic() >= self._recheck_at):
             started = time.monotonic()
-            index, is_now = opened_index(self.catalogue, self.bundle.fingerprint)
-            self._hold((generation if is_now else "", index))
+            index, is_now = open_index_state(self.catalogue, self.bundle.fingerprint)
+            self.use_index((generation if is_now else "", index))
             took = time.monotonic() - started
-            self._keep_until = started + took * (_PATIENCE if took > _LONG else 1) + (0.0 if is_now else _PAUSE)
-        assert self._opened is not None
-        return self._opened[1]
+            self._recheck_at = (
+                started + took * (_REUSE_FACTOR if took > _LONG else 1) + (0.0 if is_now else _RETRY_SECONDS)
+            )
+        assert self._open_index is not None
+        return self._open_index[1]
 
     @property
     def calibration(self) -> Calibration | None:
@@ -132,16 +134,16 @@ class OpenStore:
 
     def load(self) -> None:
         """Open the network now, not on first use."""
-        self._comparer.load()
+        self.encoder.load()
 
     def close(self) -> None:
         """Give back the store's files, and its index."""
-        self._hold(None)
+        self.use_index(None)
         self.catalogue.close()
 
 
 @contextmanager
-def _closed_if_it_fails(catalogue: Catalogue) -> Iterator[None]:
+def _close_on_error(catalogue: Catalogue) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -149,7 +151,7 @@ def _closed_if_it_fails(catalogue: Catalogue) -> Iterator[None]:
         raise
 
 
-def _is_begun(store: Path, address: str | None) -> bool:
+def _is_initialized(store: Path, address: str | None) -> bool:
     if address is None and not is_store(store):
         return False
     catalogue = Catalogue(store, address=address)
@@ -168,7 +170,7 @@ def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
         )
 
 
-def _name_in_store(bundle: Bundle, name: str) -> str:
+def _stored_name(bundle: Bundle, name: str) -> str:
     """By what a store finds its model again: its name, or its folder where it does not come with the package."""
     kept = name if bundle.is_shipped else str(bundle.folder)
     try:

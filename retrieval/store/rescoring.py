@@ -15,11 +15,11 @@ from indexes.catalogue.records import Candidate
 from retrieval.explain.explanation import verdict_of
 from retrieval.explain.hit import Hit
 from retrieval.model.head import Array, Head
-from retrieval.sources.location import Address, Place, located
+from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
 
-ABSENT = "the file is not there now: is its disk mounted?"
+FILE_ABSENT = "the file is not there now: is its disk mounted?"
 
-_PAGE = 16  # hits read at once from the catalogue: few more than are mostly asked for
+_PAGE_SIZE = 16  # hits read at once from the catalogue: few more than are mostly asked for
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,32 @@ class Ranking:
     def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
         """Each as a result, read from the catalogue as it is asked for; what is gone from there is none."""
         rank = 1
-        for start in range(0, len(self), _PAGE):
-            ids = self.ids[start : start + _PAGE]
+        for start in range(0, len(self), _PAGE_SIZE):
+            ids = self.ids[start : start + _PAGE_SIZE]
             found = {candidate.id: candidate for candidate in catalogue.candidates(ids)}
             for place, id_ in enumerate(ids.tolist(), start):
                 if id_ in found:
                     yield self._hit(rank, place, found[id_])
                     rank += 1
 
-    def _hit(self, rank: int, place: int, picture: Candidate) -> Hit:
-        distance = float(self.distances[place])
+    def _hit(self, rank: int, row: int, picture: Candidate) -> Hit:
+        distance = float(self.distances[row])
         return Hit(
             rank=rank,
             id=picture.id,
-            path=located(picture.path),
+            path=parse_location(picture.path),
             label=picture.label,
             similarity=1 - distance,
             distance=distance,
             verdict=verdict_of(distance),
-            index_rank=int(self.index_ranks[place]),
-            index_distance=float(self.index_distances[place]),
+            index_rank=int(self.index_ranks[row]),
+            index_distance=float(self.index_distances[row]),
             width=picture.width,
             height=picture.height,
         )
 
 
-def rescored(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> Ranking:
+def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> Ranking:
     """The pool of a query's descriptor (C,), in the head's order; `ids` (N,) as the index ranked them.
 
     The index's ranks and distances are told as they are by the stored descriptors, to which codes only come near.
@@ -91,22 +91,22 @@ def _ranks(order: Ids) -> Ids:
     return ranks
 
 
-def present(ranked: Iterable[Hit]) -> Iterator[Hit]:
+def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
     """Those whose files are there, ranked anew; a file deleted since it was indexed is no result."""
     rank = 1
     for hit in ranked:
-        if not _deleted(hit.path):
-            absent = not isinstance(hit.path, Address) and not os.path.lexists(hit.path)
-            yield replace(hit, rank=rank, note=ABSENT if absent else None)
+        if not _is_deleted(hit.path):
+            absent = not isinstance(hit.path, PictureAddress) and not os.path.lexists(hit.path)
+            yield replace(hit, rank=rank, note=FILE_ABSENT if absent else None)
             rank += 1
 
 
-def _deleted(path: Place) -> bool:
+def _is_deleted(path: PictureLocation) -> bool:
     """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
 
     A server is not asked: what it lacks is told where it is to be explained.
     """
-    if isinstance(path, Address):
+    if isinstance(path, PictureAddress):
         return False
     try:
         path.lstat()

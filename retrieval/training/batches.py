@@ -23,20 +23,20 @@ _Item = tuple[int, int, int]  # of a picture: the epoch, its number in it, and i
 
 
 @dataclass(frozen=True)
-class Batch:
+class PairBatch:
     """Places (B,) of pictures among those to train on; `first` and `second` (P,) pair them by their place in it."""
 
-    places: Codes
+    indices: Codes
     first: Codes
     second: Codes
 
 
-def epoch_batches(preset: Preset, codes: Codes, seed: int, epoch: int) -> list[Batch]:
+def epoch_batches(preset: Preset, codes: Codes, seed: int, epoch: int) -> list[PairBatch]:
     """The batches of an epoch, as the preset pairs pictures."""
     random = np.random.default_rng([seed, epoch])
     if preset.pairing == "random":
-        return [Batch(*each) for each in random_batches(codes, preset.batch, random)]
-    return [Batch(each, *all_pairs(len(each))) for each in class_batches(codes, preset.chunk, preset.batch, random)]
+        return [PairBatch(*each) for each in random_batches(codes, preset.batch, random)]
+    return [PairBatch(each, *all_pairs(len(each))) for each in class_batches(codes, preset.chunk, preset.batch, random)]
 
 
 def augmentation(size: int) -> v2.Transform:
@@ -59,15 +59,15 @@ class Loader:
 
     def __init__(self, pixels: Pixels, rows: Codes, preset: Preset, seed: int) -> None:
         augment = augmentation(preset.size or pixels.shape[1]) if preset.augment else None
-        self._pictures = _Pictures(pixels, rows, augment, seed)
+        self._pictures = _PictureDataset(pixels, rows, augment, seed)
         self._items: list[list[_Item]] = []  # of the epoch, by batch
         self._loader: DataLoader[Tensor] | None = None
 
-    def load(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
+    def load(self, batches: Sequence[PairBatch], epoch: int) -> Iterator[tuple[PairBatch, Tensor]]:
         """Each batch of an epoch with its pictures, uint8 (B, 3, size, size)."""
-        starts = np.cumsum([0, *(len(batch.places) for batch in batches)])
+        starts = np.cumsum([0, *(len(batch.indices) for batch in batches)])
         self._items[:] = [
-            [(epoch, number, int(place)) for number, place in enumerate(batch.places, start)]
+            [(epoch, number, int(place)) for number, place in enumerate(batch.indices, start)]
             for batch, start in zip(batches, starts, strict=False)
         ]
         if self._loader is None:
@@ -86,7 +86,7 @@ class Loader:
         self._loader = None
 
 
-class _Pictures(Dataset[Tensor]):
+class _PictureDataset(Dataset[Tensor]):
     """Pictures by epoch, number in it and place: what is drawn for one depends on nothing else."""
 
     def __init__(self, pixels: Pixels, rows: Codes, augment: v2.Transform | None, seed: int) -> None:

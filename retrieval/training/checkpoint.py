@@ -11,13 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from retrieval.common.atomic_files import write_whole
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import ModelError
 
 _KEY = "training"
 
 
-def write_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, plain: Any) -> None:
+def write_checkpoint(
+    file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, metadata: Any
+) -> None:
     """Write the state of modules and optimizer, and `plain` (JSON values). Raises RetrievalError."""
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
@@ -26,7 +28,7 @@ def write_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch
     }
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
-    write_whole(file, save(tensors, {_KEY: json.dumps(plain)}))
+    write_atomically(file, save(tensors, {_KEY: json.dumps(metadata)}))
 
 
 def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> Any:
@@ -36,9 +38,9 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
             plain = json.loads(opened.metadata()[_KEY])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         for name, module in modules.items():
-            module.load_state_dict(_below(tensors, name))
+            module.load_state_dict(_with_prefix(tensors, name))
         states: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _below(tensors, "optimizer").items():
+        for key, tensor in _with_prefix(tensors, "optimizer").items():
             number, _, name = key.partition(".")
             states.setdefault(int(number), {})[name] = tensor
         optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
@@ -56,5 +58,5 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
     return plain
 
 
-def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}

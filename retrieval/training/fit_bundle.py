@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.datasets.descriptors import Described
-from retrieval.evaluation.ranking import card_figures, evaluate
+from retrieval.datasets.descriptors import DescribedGallery
+from retrieval.evaluation.ranking import card_metrics, evaluate_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Array, Head
 from retrieval.model.siamese import save_bundle
-from retrieval.training.head_fitting import Labelled, fit_head
+from retrieval.training.head_fitting import LabelledDescriptors, fit_head
 
-Describe = Callable[[Path, str], Described]
+Describe = Callable[[Path, str], DescribedGallery]
 """Embeds a data set with the bundle in a folder, as `describe_gallery` does."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitRecipe:
     """What a bundle is made of. `labelled` are folders of class folders, `unlabelled` folders of any pictures.
 
     `tests` are class folders to measure the model on; nothing is fitted to them.
@@ -36,7 +36,7 @@ class Recipe:
     seed: int
 
 
-def make_bundle(recipe: Recipe, name: str, folder: Path, describe: Describe) -> Bundle:
+def fit_bundle(recipe: FitRecipe, name: str, folder: Path, describe: Describe) -> Bundle:
     """Fit, measure and write the bundle. Raises ModelError and GalleryError."""
     trunk = build_backbone(recipe.backbone, weights=recipe.weights)
     card = ModelCard(name, trunk.name, trunk.preprocessing, 1, False, {}, {})
@@ -46,7 +46,7 @@ def make_bundle(recipe: Recipe, name: str, folder: Path, describe: Describe) -> 
         unlabelled = [describe(dataset, headless) for dataset in recipe.unlabelled]
         tests = {dataset.name: describe(dataset, headless) for dataset in recipe.tests}
     head = fit_head([_labelled(data) for data in labelled], _pooled(unlabelled or labelled), recipe.seed)
-    metrics = {test: card_figures(evaluate(head, *data.labelled())) for test, data in tests.items()}
+    metrics = {test: card_metrics(evaluate_head(head, *data.labelled())) for test, data in tests.items()}
     provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])
     card = replace(card, units=len(head.bias), normalize=True, shift=head.shift, provenance=provenance, metrics=metrics)
     return save_bundle(trunk, head, card, folder)
@@ -57,16 +57,16 @@ def _no_head(channels: int) -> Head:
     return Head(np.zeros((1, channels), np.float32), np.zeros(1, np.float32), 1.0, 0.0, normalize=False)
 
 
-def _labelled(data: Described) -> Labelled:
+def _labelled(data: DescribedGallery) -> LabelledDescriptors:
     descriptors, labels = data.labelled()
-    return Labelled(descriptors, np.unique(np.array(labels), return_inverse=True)[1])
+    return LabelledDescriptors(descriptors, np.unique(np.array(labels), return_inverse=True)[1])
 
 
-def _pooled(sets: Sequence[Described]) -> Array:
+def _pooled(sets: Sequence[DescribedGallery]) -> Array:
     return np.concatenate([data.descriptors for data in sets])
 
 
-def _provenance(recipe: Recipe, counts: Sequence[int]) -> dict[str, object]:
+def _provenance(recipe: FitRecipe, counts: Sequence[int]) -> dict[str, object]:
     names = [dataset.name for dataset in (*recipe.labelled, *recipe.unlabelled)]
     labels = " + ".join(dataset.name for dataset in recipe.labelled)
     others = " + ".join(dataset.name for dataset in recipe.unlabelled)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval.model.backbones import Backbone, stages
+from retrieval.model.backbones import Backbone, weighted_layers
 from retrieval.model.head import Head
 from retrieval.model.siamese import SiameseNetwork
 from retrieval.training.losses import PairLoss, build_loss
@@ -15,7 +15,7 @@ from retrieval.training.presets import Preset
 _STEEPNESS = 4.0  # of the sigmoid neuron at first: log-odds -4 where D = 0, and 0 at the first batch's mean
 
 
-class Trainee(nn.Module):
+class Learner(nn.Module):
     """A network with its loss.
 
     The dense layer sees x' = (x - m) / s of the shaped descriptors x (B, C), with m (C,) and s () those of the
@@ -25,30 +25,30 @@ class Trainee(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, trunk: Backbone, preset: Preset, classes: int, start: Head | None = None) -> None:
+    def __init__(self, backbone: Backbone, preset: Preset, class_count: int, initial_head: Head | None = None) -> None:
         super().__init__()
-        units = len(start.bias) if start else preset.units
+        units = len(initial_head.bias) if initial_head else preset.units
         self.preset = preset
-        self.network = SiameseNetwork(trunk.module, trunk.channels, units, preset.normalize, preset.shift)
-        self.loss = build_loss(preset.loss, classes, units)
-        self.register_buffer("mean", torch.zeros(trunk.channels))
+        self.network = SiameseNetwork(backbone.module, backbone.channels, units, preset.normalize, preset.shift)
+        self.loss = build_loss(preset.loss, class_count, units)
+        self.register_buffer("mean", torch.zeros(backbone.channels))
         self.register_buffer("spread", torch.ones(()))
-        parts = stages(trunk.module)
+        parts = weighted_layers(backbone.module)
         self._frozen = tuple(parts[: round(preset.frozen * len(parts))])
         for part in self._frozen:
             part.requires_grad_(False)
         self.began_as: nn.Linear | None = None
-        if start:
-            self.began_as = nn.Linear(trunk.channels, units).requires_grad_(False)
-            self.began_as.weight.copy_(torch.from_numpy(start.weight))
-            self.began_as.bias.copy_(torch.from_numpy(start.bias))
+        if initial_head:
+            self.began_as = nn.Linear(backbone.channels, units).requires_grad_(False)
+            self.began_as.weight.copy_(torch.from_numpy(initial_head.weight))
+            self.began_as.bias.copy_(torch.from_numpy(initial_head.bias))
 
     @property
     def is_thawed(self) -> bool:
         """Whether anything of the backbone learns."""
         return any(parameter.requires_grad for parameter in self.network.backbone.parameters())
 
-    def train(self, mode: bool = True) -> Trainee:
+    def train(self, mode: bool = True) -> Learner:
         """Batch normalisation keeps its statistics in stages that stay as they are, or everywhere."""
         super().train(mode)
         for part in (self.network.backbone,) if self.preset.frozen_statistics else self._frozen:
@@ -58,7 +58,7 @@ class Trainee(nn.Module):
     @torch.no_grad()
     def standardize(self, descriptors: Tensor) -> None:
         """Take m and s from descriptors (N, C); the head to begin with is written in their terms."""
-        x = self.network.shaped(descriptors)
+        x = self.network.apply_root(descriptors)
         if self.preset.standardize:
             self.mean.copy_(x.mean(0))
             self.spread.copy_((x - self.mean).square().mean().sqrt().clamp_min(1e-6))
@@ -67,7 +67,7 @@ class Trainee(nn.Module):
             self.network.dense.weight.copy_(weight * self.spread)
             self.network.dense.bias.copy_(bias + weight @ self.mean)
 
-    def set_neuron(self, descriptors: Tensor) -> None:
+    def init_calibration(self, descriptors: Tensor) -> None:
         """Start the sigmoid neuron so that it does not saturate: half-way at the mean separation."""
         with torch.no_grad():
             u = self.embed(descriptors)
@@ -76,10 +76,10 @@ class Trainee(nn.Module):
             self.network.output.weight.fill_(_STEEPNESS / float(mean))
             self.network.output.bias.fill_(-_STEEPNESS)
 
-    def use_hardest(self, share: float) -> None:
+    def set_hardest_share(self, share: float) -> None:
         """Of a batch's pairs of each kind, let only this share count from now on, where the loss can."""
         if isinstance(self.loss, PairLoss):
-            self.loss.hardest = share
+            self.loss.hardest_share = share
 
     def describe(self, pictures: Tensor) -> Tensor:
         """Descriptors (B, C) of normalised pictures (B, 3, H, W)."""
@@ -88,8 +88,8 @@ class Trainee(nn.Module):
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """What is compared, u (B, E), of descriptors (B, C)."""
-        x = (self.network.shaped(descriptors) - self.mean) / self.spread
-        return self.network.project(functional.dropout(x, self.preset.dropout, self.training))
+        x = (self.network.apply_root(descriptors) - self.mean) / self.spread
+        return self.network.apply_dense(functional.dropout(x, self.preset.dropout, self.training))
 
     def batch_loss(self, descriptors: Tensor, classes: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """The loss of a batch's descriptors (B, C) and of its pairs, given by the places of their pictures (P,)."""
@@ -101,15 +101,15 @@ class Trainee(nn.Module):
             loss = loss + self.preset.keep_general * self._drift(self.began_as, descriptors, u)
         return loss
 
-    def _drift(self, began_as: nn.Module, descriptors: Tensor, u: Tensor) -> Tensor:
+    def _drift(self, initial_dense: nn.Module, descriptors: Tensor, u: Tensor) -> Tensor:
         """How far the cosines of a batch have moved from those of the head that it began with: mean square."""
         with torch.no_grad():
-            e = torch.relu(began_as(self.network.shaped(descriptors)))
+            e = torch.relu(initial_dense(self.network.apply_root(descriptors)))
             before = functional.normalize(e, dim=1)
         return (functional.normalize(u, dim=1) @ functional.normalize(u, dim=1).T - before @ before.T).square().mean()
 
     @torch.no_grad()
-    def head(self) -> Head:
+    def export_head(self) -> Head:
         """The head in NumPy, with m and s folded into it."""
         dense, output = self.network.dense, self.network.output
         weight = dense.weight / self.spread

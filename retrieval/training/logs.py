@@ -18,7 +18,7 @@ from retrieval.training.trainer import Epoch
 _INK, _QUIET, _TRAIN, _VALIDATION = "#1b1d21", "#656b75", "#e08a1e", "#1c9cc4"
 
 
-def curves(history: Sequence[Epoch]) -> bytes:
+def plot_curves(history: Sequence[Epoch]) -> bytes:
     """A PNG: losses of both parts and the validation part's ROC AUC over the epochs, the best one marked."""
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
     losses, auc = figure.subplots(1, 2)
@@ -38,13 +38,13 @@ def curves(history: Sequence[Epoch]) -> bytes:
         color=_INK,
     )
     for axes, title in ((losses, "loss"), (auc, "ROC AUC on pairs of the validation part")):
-        _dress(axes, title)
+        _style_axes(axes, title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel("epoch", color=_QUIET)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

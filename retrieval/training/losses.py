@@ -17,32 +17,34 @@ from torch.nn import functional
 from retrieval.common.errors import ModelError
 from retrieval.model.siamese import contrastive_loss
 
-OURS = ("pairs", "contrastive")
+OWN_LOSSES = ("pairs", "contrastive")
 
 
-def build_loss(name: str, classes: int, units: int) -> nn.Module:
+def build_loss(name: str, class_count: int, units: int) -> nn.Module:
     """The loss of this name; its parameters, where it has some, are trained along. Raises ModelError."""
     if name == "pairs":
-        return PairLoss(classes, units)
+        return PairLoss(class_count, units)
     if name == "contrastive":
         return ContrastiveLoss()
     from pytorch_metric_learning import losses
 
     known: dict[str, Any] = {key: value for key, value in vars(losses).items() if key.endswith("Loss")}
     if name not in known:
-        raise ModelError(f"{name} is not a loss: give one of {', '.join([*OURS, *sorted(known)])}")
+        raise ModelError(f"{name} is not a loss: give one of {', '.join([*OWN_LOSSES, *sorted(known)])}")
     wanted = {name for each in known[name].__mro__ for name in inspect.signature(each.__init__).parameters}
-    given = {key: value for key, value in {"num_classes": classes, "embedding_size": units}.items() if key in wanted}
+    given = {
+        key: value for key, value in {"num_classes": class_count, "embedding_size": units}.items() if key in wanted
+    }
     try:
         loss = known[name](**given)
-        _try(copy.deepcopy(loss), units)
+        _check_loss(copy.deepcopy(loss), units)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"the loss {name} needs more than pictures and classes ({reason}): give another") from error
     return MetricLoss(loss)
 
 
-def _try(loss: nn.Module, units: int) -> None:
+def _check_loss(loss: nn.Module, units: int) -> None:
     """Two batches with classes of unequal sizes: some losses say only then that they cannot take such."""
     for _ in range(2):
         loss(torch.randn(5, units, requires_grad=True), torch.tensor([0, 0, 0, 1, 1])).backward()
@@ -51,8 +53,10 @@ def _try(loss: nn.Module, units: int) -> None:
 class ContrastiveLoss(nn.Module):
     """The paper's loss of the distances d. Pairs of both kinds weigh the same, however many there are."""
 
-    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
-        d = torch.sigmoid(neuron(separations)).squeeze(1)
+    def forward(
+        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
+    ) -> Tensor:
+        d = torch.sigmoid(calibration(separations)).squeeze(1)
         kinds = [(d[different == kind], float(kind)) for kind in (False, True)]
         present = [contrastive_loss(of_kind, torch.full_like(of_kind, y)) for of_kind, y in kinds if len(of_kind)]
         return torch.stack(present).mean()
@@ -66,17 +70,19 @@ class PairLoss(nn.Module):
     counts, which a training lowers from 1 as most pairs become easy.
     """
 
-    def __init__(self, classes: int, units: int, scale: float = 10.0, smoothing: float = 0.1) -> None:
+    def __init__(self, class_count: int, units: int, scale: float = 10.0, smoothing: float = 0.1) -> None:
         super().__init__()
-        self.hardest = 1.0
-        self.directions = nn.Parameter(0.05 * torch.randn(classes, units))
+        self.hardest_share = 1.0
+        self.directions = nn.Parameter(0.05 * torch.randn(class_count, units))
         self.scale = scale
         self.smoothing = smoothing
 
-    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+    def forward(
+        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
+    ) -> Tensor:
         cosines = functional.normalize(u, dim=1) @ functional.normalize(self.directions, dim=1).T
         of_classes = functional.cross_entropy(self.scale * cosines, classes, label_smoothing=self.smoothing)
-        return balanced_log_loss(neuron(separations), different, self.hardest) + of_classes
+        return balanced_log_loss(calibration(separations), different, self.hardest_share) + of_classes
 
 
 class MetricLoss(nn.Module):
@@ -86,19 +92,21 @@ class MetricLoss(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+    def forward(
+        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
+    ) -> Tensor:
         of_embeddings: Tensor = self.loss(u, classes)
-        return of_embeddings + balanced_log_loss(neuron(separations.detach()), different)
+        return of_embeddings + balanced_log_loss(calibration(separations.detach()), different)
 
 
-def balanced_log_loss(logits: Tensor, different: Tensor, hardest: float = 1.0) -> Tensor:
+def balanced_log_loss(logits: Tensor, different: Tensor, hardest_share: float = 1.0) -> Tensor:
     """-log of the chance that logits (P, 1) give each pair's label (P,): the mean over both kinds of their means.
 
     The mean of a kind is that of the `hardest` share of its pairs, at least one.
     """
     losses = functional.binary_cross_entropy_with_logits(logits.squeeze(1), different.float(), reduction="none")
     kinds = [losses[different == kind] for kind in (False, True)]
-    return torch.stack([_hardest(kind, hardest) for kind in kinds if len(kind)]).mean()
+    return torch.stack([_hardest(kind, hardest_share) for kind in kinds if len(kind)]).mean()
 
 
 def _hardest(losses: Tensor, share: float) -> Tensor:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.common.atomic_files import write_whole
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import Advance
 from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
 from retrieval.datasets.near_duplicates import near_duplicates
-from retrieval.datasets.pair_sampling import makes_pairs
-from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, read_split, split
+from retrieval.datasets.pair_sampling import can_make_pairs
+from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, read_split
 from retrieval.model.preprocessing import Pixels
 from retrieval.sources.local import count_files
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import SILENT, Hooks, Part
+from retrieval.training.trainer import SILENT_HOOKS, Hooks, Subset
 
 _PIXELS, _PLAN, _CHECKPOINT = "pixels.npy", "plan.json", "checkpoint.safetensors"
 
@@ -43,7 +43,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Data:
+class PreparedData:
     """A data set to train on: its pixels uint8 (N, size, size, 3) and the part of each sample, (N,).
 
     Where it is too small for a validation part, epochs are judged by the training part. `given` is the split that the
@@ -53,27 +53,27 @@ class Data:
     dataset: DataSet
     pixels: Pixels
     parts: Parts
-    given: Split | None
+    given_split: Split | None
 
-    def part(self, *wanted: int) -> Part:
+    def subset(self, *parts: int) -> Subset:
         """The pictures of these parts."""
-        rows = np.flatnonzero(np.isin(self.parts, wanted))
-        return Part(rows, self.dataset.codes[rows])
+        rows = np.flatnonzero(np.isin(self.parts, parts))
+        return Subset(rows, self.dataset.codes[rows])
 
     @property
-    def validates(self) -> bool:
+    def can_validate(self) -> bool:
         """Whether the validation part makes pairs of both kinds."""
-        return makes_pairs(self.part(VALIDATION).codes)
+        return can_make_pairs(self.subset(VALIDATION).codes)
 
     @property
     def can_measure(self) -> bool:
         """Whether the test part makes pairs of both kinds."""
-        return makes_pairs(self.part(TEST).codes)
+        return can_make_pairs(self.subset(TEST).codes)
 
     @property
     def tested_classes(self) -> set[str]:
         """The labels that the test part has."""
-        return {self.dataset.samples[row].label for row in self.part(TEST).rows}
+        return {self.dataset.samples[row].label for row in self.subset(TEST).rows}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,36 +87,36 @@ class Watch:
 
     on_files: Callable[[str, Callable[[], int]], None] = lambda title, count: None
     advance: Advance = lambda files: None
-    on_data: Callable[[Data], None] = lambda data: None
-    hooks: Hooks = SILENT
+    on_data: Callable[[PreparedData], None] = lambda data: None
+    hooks: Hooks = SILENT_HOOKS
 
 
-def _data(recipe: Recipe, work: Path, size: int, watch: Watch) -> Data:
+def prepare_data(recipe: Recipe, work: Path, size: int, watch: Watch) -> PreparedData:
     """Decode and split the data set; of an unfinished training, what it had."""
     watch.on_files("Reading", lambda: count_files([os.fsencode(recipe.dataset)]))
     dataset = find_samples(recipe.dataset, watch.advance)
     if (work / _PLAN).exists():
-        return _planned(recipe, dataset, work)
+        return _resume_data(recipe, dataset, work)
     work.mkdir(parents=True, exist_ok=True)
     watch.on_files("Decoding", lambda: len(dataset.samples))
     dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
     given = read_split(recipe.dataset)
-    parts = given.of(dataset) if given else split(dataset, near_duplicates(pixels), recipe.seed)
-    data = Data(dataset, pixels, parts, given)
-    if not data.validates:
+    parts = given.parts_of(dataset) if given else assign_parts(dataset, near_duplicates(pixels), recipe.seed)
+    data = PreparedData(dataset, pixels, parts, given)
+    if not data.can_validate:
         parts[parts == VALIDATION] = TRAIN
-    _check(data)
+    _check_classes(data)
     plan = {
         "recipe": recipe.as_json(),
         "samples": [[sample.hash, sample.label] for sample in dataset.samples],
         "parts": data.parts.tolist(),
         "left_out": [[str(path), reason] for path, reason in dataset.left_out],
     }
-    write_whole(work / _PLAN, json.dumps(plan))
+    write_atomically(work / _PLAN, json.dumps(plan))
     return data
 
 
-def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
+def _resume_data(recipe: Recipe, dataset: DataSet, work: Path) -> PreparedData:
     try:
         plan = json.loads((work / _PLAN).read_text("utf-8"))
         pixels = np.load(work / _PIXELS, mmap_mode="r")[: len(plan["samples"])]
@@ -134,12 +134,12 @@ def _planned(recipe: Recipe, dataset: DataSet, work: Path) -> Data:
     samples = tuple(known[each] for each in wanted)
     left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
     parts = np.array(plan["parts"], np.int8)
-    return Data(DataSet(recipe.dataset, samples, left_out), pixels, parts, read_split(recipe.dataset))
+    return PreparedData(DataSet(recipe.dataset, samples, left_out), pixels, parts, read_split(recipe.dataset))
 
 
-def _check(data: Data) -> None:
-    codes = data.part(TRAIN).codes
-    if not makes_pairs(codes):
+def _check_classes(data: PreparedData) -> None:
+    codes = data.subset(TRAIN).codes
+    if not can_make_pairs(codes):
         sizes = np.bincount(codes)
         raise GalleryError(
             f"{data.dataset.folder} has {np.sum(sizes > 0)} classes to train on and at most {sizes.max(initial=0)}"

@@ -81,7 +81,7 @@ FAST = Preset(
 PRESETS = {PresetName.fast: FAST, PresetName.paper: PAPER}
 
 
-def adapted(
+def adapt_preset(
     preset: Preset,
     epochs: int | None = None,
     loss: str | None = None,

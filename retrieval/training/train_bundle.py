@@ -12,35 +12,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval.common.atomic_files import write_whole
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import SettingError
 from retrieval.common.output_names import CURVES
 from retrieval.datasets.class_folders import check_outside
-from retrieval.datasets.split import TEST, TRAIN, VALIDATION, as_split
-from retrieval.evaluation.measure import Subject, Terms, measure
-from retrieval.evaluation.ranking import card_figures
+from retrieval.datasets.split import TEST, TRAIN, VALIDATION, record_split
+from retrieval.evaluation.measure import EvaluatedModel, EvaluationOptions, evaluate_models
+from retrieval.evaluation.ranking import card_metrics
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.bundle import Bundle, ModelCard, find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.model.inference import torch_device
 from retrieval.model.preprocessing import Pixels, normalise
 from retrieval.model.siamese import save_bundle
-from retrieval.training.logs import curves
+from retrieval.training.logs import plot_curves
 from retrieval.training.losses import build_loss
-from retrieval.training.prepared_data import _CHECKPOINT, _PLAN, Data, Recipe, Watch, _data
+from retrieval.training.prepared_data import _CHECKPOINT, _PLAN, PreparedData, Recipe, Watch, prepare_data
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import Epoch, Hooks, Training
+from retrieval.training.trainer import Epoch, Hooks, Trainer
 
 WORK = "training"
 METRICS = "metrics.jsonl"
-START = "default"  # the model whose head is kept general
+DEFAULT_MODEL = "default"  # the model whose head is kept general
 
-_LOOKED_AT = 8  # pictures, to see whether descriptors can be negative
+_SHIFT_SAMPLE = 8  # pictures, to see whether descriptors can be negative
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedBundle:
     """A trained bundle, its epochs and the number of the one that it holds."""
 
     bundle: Bundle
@@ -53,7 +53,7 @@ UNWATCHED = Watch()
 
 def train_bundle(
     recipe: Recipe, folder: Path, resume: bool = False, device: str = "auto", watch: Watch = UNWATCHED
-) -> Trained:
+) -> TrainedBundle:
     """Train, and write the bundle: `model.json`, `weights.safetensors`, `split.json`, `metrics.jsonl`, `curves.png`.
 
     What an unfinished training needs is in the folder's `training`. With `resume` it is gone on with; a finished one
@@ -61,41 +61,41 @@ def train_bundle(
     """
     check_outside(recipe.dataset, folder)
     if (folder / "model.json").exists():
-        return _finished(recipe, folder, resume)
+        return _load_finished(recipe, folder, resume)
     work = folder / WORK
     if (work / _PLAN).exists() and not resume:
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
-    build_loss(recipe.preset.loss, classes=2, units=2)  # a wrong name is told before pictures are read
-    trunk = _trunk(recipe)
-    start = _start(recipe.preset)
-    data = _data(recipe, work, trunk.preprocessing.size, watch)
+    build_loss(recipe.preset.loss, class_count=2, units=2)  # a wrong name is told before pictures are read
+    trunk = _sized_backbone(recipe)
+    start = _initial_head(recipe.preset)
+    data = prepare_data(recipe, work, trunk.preprocessing.size, watch)
     watch.on_data(data)
-    parts = data.part(TRAIN), data.part(VALIDATION if data.validates else TRAIN)
+    parts = data.subset(TRAIN), data.subset(VALIDATION if data.can_validate else TRAIN)
     hooks = replace(watch.hooks, on_epoch=lambda history: _report(history, folder, watch.hooks))
-    preset = replace(recipe.preset, shift=_shift(recipe.preset, trunk, data.pixels))
-    training = Training(
+    preset = replace(recipe.preset, shift=_usable_shift(recipe.preset, trunk, data.pixels))
+    training = Trainer(
         trunk, preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
     )
     training.run()
     bundle = _write(recipe, data, trunk, training, folder, watch, device)
     shutil.rmtree(work, ignore_errors=True)
-    return Trained(bundle, training.history, training.best_epoch)
+    return TrainedBundle(bundle, training.history, training.best_epoch)
 
 
-def _finished(recipe: Recipe, folder: Path, resume: bool) -> Trained:
+def _load_finished(recipe: Recipe, folder: Path, resume: bool) -> TrainedBundle:
     if not resume or not (folder / METRICS).exists():
         raise SettingError(f"{folder} holds a model already: give another folder, or remove that one")
     bundle = find_bundle(os.path.abspath(folder))
-    if other := _differing(recipe, bundle.card.provenance.get("recipe", {})):
+    if other := _changed_settings(recipe, bundle.card.provenance.get("recipe", {})):
         raise SettingError(
             f"{folder} was trained with another {' and another '.join(other)}: give that, or another folder"
         )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-    return Trained(bundle, history, int(bundle.card.provenance["best_epoch"]))
+    return TrainedBundle(bundle, history, int(bundle.card.provenance["best_epoch"]))
 
 
-def _differing(recipe: Recipe, known: dict[str, Any]) -> list[str]:
+def _changed_settings(recipe: Recipe, known: dict[str, Any]) -> list[str]:
     """The names of what a finished training had otherwise; settings that it did not know yet are not compared."""
     asked = recipe.as_json()
     preset, had = asked.pop("preset"), known.get("preset", {})
@@ -103,69 +103,69 @@ def _differing(recipe: Recipe, known: dict[str, Any]) -> list[str]:
     return others + [name for name, value in preset.items() if had.get(name, value) != value]
 
 
-def _trunk(recipe: Recipe) -> Backbone:
+def _sized_backbone(recipe: Recipe) -> Backbone:
     trunk = build_backbone(recipe.preset.backbone, weights=recipe.weights)
     size = recipe.preset.input_size or trunk.preprocessing.size
     return replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
 
 
-def _shift(preset: Preset, trunk: Backbone, pixels: Pixels) -> float | None:
+def _usable_shift(preset: Preset, backbone: Backbone, pixels: Pixels) -> float | None:
     """The preset's, but for a backbone without ReLU at its end: of negative descriptors there is no root."""
     if preset.shift is None:
         return None
-    pre = trunk.preprocessing
+    pre = backbone.preprocessing
     with torch.inference_mode():
-        x = torch.from_numpy(np.stack([normalise(picture, pre) for picture in pixels[:_LOOKED_AT]]))
-        return preset.shift if trunk.module(x).mean((2, 3)).min() >= 0 else None
+        x = torch.from_numpy(np.stack([normalise(picture, pre) for picture in pixels[:_SHIFT_SAMPLE]]))
+        return preset.shift if backbone.module(x).mean((2, 3)).min() >= 0 else None
 
 
-def _start(preset: Preset) -> Head | None:
+def _initial_head(preset: Preset) -> Head | None:
     if not preset.keep_general:
         return None
-    bundle = find_bundle(START)
+    bundle = find_bundle(DEFAULT_MODEL)
     if bundle.card.backbone != preset.backbone:
         raise SettingError(f"--keep-general begins with the head of {bundle.card.backbone}: leave --backbone out")
     return bundle.head
 
 
 def _report(history: list[Epoch], folder: Path, hooks: Hooks) -> None:
-    write_whole(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
-    write_whole(folder / CURVES, curves(history))
+    write_atomically(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+    write_atomically(folder / CURVES, plot_curves(history))
     hooks.on_epoch(history)
 
 
 def _write(
-    recipe: Recipe, data: Data, trunk: Backbone, training: Training, folder: Path, watch: Watch, device: str
+    recipe: Recipe, data: PreparedData, backbone: Backbone, training: Trainer, folder: Path, watch: Watch, device: str
 ) -> Bundle:
     """The best epoch as a bundle, measured; `model.json` comes last, as it says that the bundle is there."""
-    head = training.head()
+    head = training.export_head()
     card = ModelCard(
         name=folder.resolve().name,
-        backbone=trunk.name,
-        preprocessing=trunk.preprocessing,
+        backbone=backbone.name,
+        preprocessing=backbone.preprocessing,
         units=len(head.bias),
         normalize=head.normalize,
         shift=head.shift,
         provenance=_provenance(recipe, data, training),
         metrics={},
     )
-    best = replace(trunk, module=training.best.network.backbone)
+    best = replace(backbone, module=training.best.network.backbone)
     unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
     name = f"{recipe.dataset.resolve().name}, unseen part"
-    metrics = {name: _measured(unmeasured, data, watch, device)} if data.can_measure else {}
-    as_split(data.dataset, data.parts, recipe.seed, data.given).write(folder)
+    metrics = {name: _measure_test_set(unmeasured, data, watch, device)} if data.can_measure else {}
+    record_split(data.dataset, data.parts, recipe.seed, data.given_split).write(folder)
     return save_bundle(best, head, replace(card, metrics=metrics), folder)
 
 
-def _measured(bundle: Bundle, data: Data, watch: Watch, device: str) -> dict[str, float]:
-    rows = data.part(TEST).rows
+def _measure_test_set(bundle: Bundle, data: PreparedData, watch: Watch, device: str) -> dict[str, float]:
+    rows = data.subset(TEST).rows
     unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in rows))
     watch.on_files("Measuring", lambda: len(rows))
-    subject = Subject(bundle.card.name, Comparer(bundle, device), None)
-    return card_figures(measure(unseen, [subject], Terms(), watch.advance).results[subject.name])
+    subject = EvaluatedModel(bundle.card.name, Encoder(bundle, device), None)
+    return card_metrics(evaluate_models(unseen, [subject], EvaluationOptions(), watch.advance).results[subject.name])
 
 
-def _provenance(recipe: Recipe, data: Data, training: Training) -> dict[str, Any]:
+def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[str, Any]:
     return {
         "trained_on": recipe.dataset.resolve().name,
         "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",

@@ -16,26 +16,30 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from retrieval.common.metrics import logistic, roc_auc
+from retrieval.common.metrics import fit_logistic, roc_auc
 from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
 from retrieval.model.backbones import Backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.training.batches import Batch, Loader, epoch_batches
+from retrieval.training.batches import Loader, PairBatch, epoch_batches
 from retrieval.training.checkpoint import read_checkpoint, write_checkpoint
-from retrieval.training.learner import Trainee
+from retrieval.training.learner import Learner
 from retrieval.training.losses import ContrastiveLoss, balanced_log_loss
 from retrieval.training.presets import Preset
 
 _STEP = 64  # pictures described at once
 _DRAWS = 5  # of random pairs of the validation part, so that one draw's luck does not choose the epoch
-_NEURON_RATE = 10  # times the head's
-_RISE, _LEAST = 0.15, 0.2  # share of the steps in which the cosine schedule's rate rises, and where it ends
-_WAIT, _FACTOR, _PATIENCE = 2, 0.2, 6  # plateau: epochs without a better loss until the rate is lowered, and the end
+_CALIBRATION_RATE = 10  # times the head's
+_RISE_SHARE, _FINAL_SHARE = 0.15, 0.2  # share of the steps in which the cosine schedule's rate rises, and where it ends
+_DECAY_PATIENCE, _DECAY_FACTOR, _STOP_PATIENCE = (
+    2,
+    0.2,
+    6,
+)  # plateau: epochs without a better loss until the rate is lowered, and the end
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Pictures to train on or to validate with: their rows of the pixels, and their classes, (N,) each."""
 
     rows: Codes
@@ -63,42 +67,42 @@ class Hooks:
     on_epoch: Callable[[list[Epoch]], None] = lambda history: None
 
 
-SILENT = Hooks()
+SILENT_HOOKS = Hooks()
 
 
-class Training:
+class Trainer:
     """One training. Its state is written to `checkpoint` after each epoch; where that exists, it is gone on from."""
 
     def __init__(
         self,
-        trunk: Backbone,
+        backbone: Backbone,
         preset: Preset,
         pixels: Pixels,
-        parts: tuple[Part, Part],
+        subsets: tuple[Subset, Subset],
         seed: int,
         checkpoint: Path,
-        start: Head | None = None,
+        initial_head: Head | None = None,
         device: str = "cpu",
-        hooks: Hooks = SILENT,
+        hooks: Hooks = SILENT_HOOKS,
     ) -> None:
         """`parts` are those to train on and to validate with; `start` is a head to begin with. Raises ModelError."""
         torch.manual_seed(seed)
         self.preset = preset
         self.pixels = pixels
-        self.part, self.validation = parts
+        self.training_set, self.validation_set = subsets
         self.seed = seed
         self.checkpoint = checkpoint
         self.hooks = hooks
         self.device = device
-        pre = trunk.preprocessing
+        pre = backbone.preprocessing
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (pre.mean, pre.std))
-        trainee = Trainee(trunk, preset, int(self.part.codes.max()) + 1, start)
-        self.trainee = trainee.to(device).to(memory_format=torch.channels_last)
-        self.best = copy.deepcopy(self.trainee)
-        self.average = AveragedModel(self.trainee, avg_fn=_running_mean(preset.average), use_buffers=True)
+        trainee = Learner(backbone, preset, int(self.training_set.codes.max()) + 1, initial_head)
+        self.learner = trainee.to(device).to(memory_format=torch.channels_last)
+        self.best = copy.deepcopy(self.learner)
+        self.average = AveragedModel(self.learner, avg_fn=_running_mean(preset.average), use_buffers=True)
         self.optimizer = self._optimizer(preset.rate, preset.head_rate)
         self.history: list[Epoch] = []
-        self._loader = Loader(pixels, self.part.rows, preset, seed)
+        self._loader = Loader(pixels, self.training_set.rows, preset, seed)
         self._descriptors: tuple[Tensor, Tensor] | None = None  # of both parts, where the backbone stays as it is
 
     def run(self) -> None:
@@ -112,43 +116,43 @@ class Training:
                 self._begin()
                 self._save()
             while not self._is_over():
-                self._epoch(len(self.history) + 1)
+                self._run_epoch(len(self.history) + 1)
                 self._save()
                 self.hooks.on_epoch(self.history)
             self._loader.close()
 
     @property
-    def kept(self) -> Trainee:
+    def evaluated(self) -> Learner:
         """The weights that are validated: the running mean where the preset has one."""
-        average: Trainee = self.average.module  # type: ignore[assignment]
-        return average if self.preset.average else self.trainee
+        average: Learner = self.average.module  # type: ignore[assignment]
+        return average if self.preset.average else self.learner
 
     @property
     def best_epoch(self) -> int:
         """The epoch with the greatest validation AUC, the first of equal ones; 0 before the first."""
         return max(self.history, key=lambda each: (each.validation_auc, -each.epoch)).epoch if self.history else 0
 
-    def head(self) -> Head:
+    def export_head(self) -> Head:
         """The best epoch's head, its sigmoid neuron fitted to the validation part where the preset says so."""
-        head = self.best.head()
+        head = self.best.export_head()
         if not self.preset.calibrate:
             return head
-        known = None if self.trainee.is_thawed else self._known()[1].cpu()
-        descriptors = (self._described(self.best, self.validation) if known is None else known).numpy()
-        first, second, different = _drawn(self.validation.codes, self.seed)
+        known = None if self.learner.is_thawed else self._cached_descriptors()[1].cpu()
+        descriptors = (self._describe(self.best, self.validation_set) if known is None else known).numpy()
+        first, second, different = _validation_pairs(self.validation_set.codes, self.seed)
         separations = head.pair_separations(descriptors, first, second)
-        slope, intercept = logistic(separations, different, len(descriptors))
+        slope, intercept = fit_logistic(separations, different, len(descriptors))
         return replace(head, slope=slope, intercept=intercept) if slope > 0 else head
 
     def _optimizer(self, rate: float, head_rate: float) -> torch.optim.Optimizer:
-        network, loss = self.trainee.network, self.trainee.loss
+        network, loss = self.learner.network, self.learner.loss
         backbone = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
         head = [*network.dense.parameters(), *loss.parameters()]
         decay = self.preset.weight_decay
         groups = [
             {"params": backbone, "lr": rate, "weight_decay": decay},
             {"params": head, "lr": head_rate, "weight_decay": decay},
-            {"params": [*network.output.parameters()], "lr": _NEURON_RATE * head_rate, "weight_decay": 0.0},
+            {"params": [*network.output.parameters()], "lr": _CALIBRATION_RATE * head_rate, "weight_decay": 0.0},
         ]
         for group in groups:
             group["most"] = group["lr"]
@@ -156,72 +160,72 @@ class Training:
 
     def _begin(self) -> None:
         descriptors = self._first_descriptors()
-        self.trainee.standardize(descriptors)
-        self.trainee.eval()
+        self.learner.standardize(descriptors)
+        self.learner.eval()
         some = np.random.default_rng(self.seed).permutation(len(descriptors))[:_STEP]  # of all classes
-        self.trainee.set_neuron(descriptors[some])
+        self.learner.init_calibration(descriptors[some])
         if self.preset.warm_up:
             self._warm_up(descriptors)
-        self.average.module.load_state_dict(self.trainee.state_dict())
+        self.average.module.load_state_dict(self.learner.state_dict())
 
     def _first_descriptors(self) -> Tensor:
         """Descriptors to begin with: of the training part, or of some of it where no more are needed."""
-        if not self.trainee.is_thawed:
-            return self._known()[0]
-        some = self.part
+        if not self.learner.is_thawed:
+            return self._cached_descriptors()[0]
+        some = self.training_set
         if not self.preset.warm_up:
             places = np.random.default_rng(self.seed).permutation(len(some.rows))[:_STEP]
-            some = Part(some.rows[places], some.codes[places])
-        return self._described(self.trainee, some, "Describing the training part").to(self.device)
+            some = Subset(some.rows[places], some.codes[places])
+        return self._describe(self.learner, some, "Describing the training part").to(self.device)
 
     def _warm_up(self, descriptors: Tensor) -> None:
         """The head alone, on descriptors of whole pictures, so that the backbone is not thawed under a random one."""
         optimizer = self._optimizer(0.0, self.preset.head_rate)
-        self.trainee.train()
+        self.learner.train()
         numbers = (self.preset.epochs + 1 + number for number in range(self.preset.warm_up))  # that no epoch has
-        epochs = [epoch_batches(self.preset, self.part.codes, self.seed, number) for number in numbers]
+        epochs = [epoch_batches(self.preset, self.training_set.codes, self.seed, number) for number in numbers]
         batches = [batch for epoch in epochs for batch in epoch]
         self.hooks.on_stage("Warming up the head", len(batches))
         for step, batch in enumerate(batches):
-            self._set_rates(optimizer, _cosine(step / len(batches)))
-            self._learn(optimizer, descriptors[batch.places], batch)
+            self._set_rates(optimizer, _cosine_factor(step / len(batches)))
+            self._train_step(optimizer, descriptors[batch.indices], batch)
 
-    def _epoch(self, epoch: int) -> None:
+    def _run_epoch(self, epoch: int) -> None:
         started = time.perf_counter()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
-        batches = epoch_batches(self.preset, self.part.codes, self.seed, epoch)
+        batches = epoch_batches(self.preset, self.training_set.codes, self.seed, epoch)
         self.hooks.on_stage(f"Epoch {epoch} of {self.preset.epochs}", len(batches))
-        self.trainee.train()
-        self.trainee.use_hardest(self.preset.hardest if 2 * epoch > self.preset.epochs else 1.0)
+        self.learner.train()
+        self.learner.set_hardest_share(self.preset.hardest if 2 * epoch > self.preset.epochs else 1.0)
         losses = []
-        for step, (batch, descriptors) in enumerate(self._descriptors_of(batches, epoch)):
+        for step, (batch, descriptors) in enumerate(self._iter_descriptors(batches, epoch)):
             self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
-            losses.append(self._learn(self.optimizer, descriptors, batch))
+            losses.append(self._train_step(self.optimizer, descriptors, batch))
             if self.preset.average:
-                self.average.update_parameters(self.trainee)
+                self.average.update_parameters(self.learner)
         loss, auc = self._validate()
         rate, seconds = self.optimizer.param_groups[1]["lr"], time.perf_counter() - started
         self.history.append(Epoch(epoch, float(np.mean(losses)), loss, auc, rate, seconds))
         if self.best_epoch == epoch:
-            self.best.load_state_dict(self.kept.state_dict())
+            self.best.load_state_dict(self.evaluated.state_dict())
 
-    def _descriptors_of(self, batches: list[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
+    def _iter_descriptors(self, batches: list[PairBatch], epoch: int) -> Iterator[tuple[PairBatch, Tensor]]:
         """Each batch with its descriptors: of augmented pictures, or those known where the backbone stays as it is."""
-        if not self.trainee.is_thawed:
-            known = self._known()[0]
-            yield from ((batch, known[batch.places]) for batch in batches)
+        if not self.learner.is_thawed:
+            known = self._cached_descriptors()[0]
+            yield from ((batch, known[batch.indices]) for batch in batches)
             return
         for batch, pictures in self._loader.load(batches, epoch):
             with self._autocast():
-                descriptors = self.trainee.describe(self._normalised(pictures))
+                descriptors = self.learner.describe(self._normalise(pictures))
             yield batch, descriptors
 
-    def _learn(self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: Batch) -> float:
+    def _train_step(self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: PairBatch) -> float:
         classes, first, second = (
             torch.from_numpy(each).to(self.device)
-            for each in (self.part.codes[batch.places], batch.first, batch.second)
+            for each in (self.training_set.codes[batch.indices], batch.first, batch.second)
         )
-        loss = self.trainee.batch_loss(descriptors, classes, first, second)
+        loss = self.learner.batch_loss(descriptors, classes, first, second)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -234,21 +238,27 @@ class Training:
 
     def _rate_share(self, epochs: float) -> float:
         if self.preset.schedule == "cosine":
-            return _cosine(epochs / self.preset.epochs)
-        return float(_FACTOR ** (_epochs_without_gain(self.history)[1]))
+            return _cosine_factor(epochs / self.preset.epochs)
+        return float(_DECAY_FACTOR ** (_plateau_state(self.history)[1]))
 
     def _is_over(self) -> bool:
         if len(self.history) >= self.preset.epochs:
             return True
-        return self.preset.schedule == "plateau" and _epochs_without_gain(self.history)[0] >= _PATIENCE
+        return self.preset.schedule == "plateau" and _plateau_state(self.history)[0] >= _STOP_PATIENCE
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """Loss and ROC AUC on random pairs of the validation part."""
-        descriptors = self._described(self.kept, self.validation) if self.trainee.is_thawed else self._known()[1]
-        kept = self.kept.eval()
+        descriptors = (
+            self._describe(self.evaluated, self.validation_set)
+            if self.learner.is_thawed
+            else self._cached_descriptors()[1]
+        )
+        kept = self.evaluated.eval()
         u = kept.embed(descriptors.to(self.device))
-        first, second, different = (torch.from_numpy(each) for each in _drawn(self.validation.codes, self.seed))
+        first, second, different = (
+            torch.from_numpy(each) for each in _validation_pairs(self.validation_set.codes, self.seed)
+        )
         separations = torch.linalg.vector_norm(u[first] - u[second], dim=1, keepdim=True)
         different = different.to(self.device)
         if isinstance(kept.loss, ContrastiveLoss):
@@ -258,34 +268,34 @@ class Training:
         auc = roc_auc(separations.squeeze(1).cpu().double().numpy(), different.cpu().numpy())
         return loss.item(), auc
 
-    def _known(self) -> tuple[Tensor, Tensor]:
+    def _cached_descriptors(self) -> tuple[Tensor, Tensor]:
         if self._descriptors is None:
-            parts = (self.part, "training"), (self.validation, "validation")
+            parts = (self.training_set, "training"), (self.validation_set, "validation")
             train, validation = (
-                self._described(self.trainee, part, f"Describing the {name} part") for part, name in parts
+                self._describe(self.learner, part, f"Describing the {name} part") for part, name in parts
             )
             self._descriptors = train.to(self.device), validation.to(self.device)
         return self._descriptors
 
     @torch.no_grad()
-    def _described(self, trainee: Trainee, part: Part, title: str = "") -> Tensor:
+    def _describe(self, learner: Learner, subset: Subset, title: str = "") -> Tensor:
         """Descriptors (N, C) of whole pictures, on the CPU."""
-        was_training = trainee.training
-        trainee.eval()
-        steps = range(0, len(part.rows), _STEP)
+        was_training = learner.training
+        learner.eval()
+        steps = range(0, len(subset.rows), _STEP)
         if title:
             self.hooks.on_stage(title, len(steps))
         found = []
         for start in steps:
-            pictures = torch.from_numpy(self.pixels[part.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
+            pictures = torch.from_numpy(self.pixels[subset.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
             with self._autocast():
-                found.append(trainee.describe(self._normalised(pictures)).cpu())
+                found.append(learner.describe(self._normalise(pictures)).cpu())
             if title:
                 self.hooks.on_step(None)
-        trainee.train(was_training)
+        learner.train(was_training)
         return torch.cat(found)
 
-    def _normalised(self, pictures: Tensor) -> Tensor:
+    def _normalise(self, pictures: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the network takes it."""
         x = pictures.to(self.device).float()
         return ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
@@ -296,7 +306,7 @@ class Training:
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         average = {"average": self.average} if self.preset.average else {}
-        return {"trainee": self.trainee, "best": self.best, **average}
+        return {"trainee": self.learner, "best": self.best, **average}
 
     def _save(self) -> None:
         write_checkpoint(self.checkpoint, self._modules(), self.optimizer, [asdict(each) for each in self.history])
@@ -306,7 +316,7 @@ class Training:
         self.history = [Epoch(**each) for each in history]
 
 
-def _drawn(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
+def _validation_pairs(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
     """Several draws of random pairs, (P,) each: first, second, whether they are different."""
     draws = [random_pairs(codes, seed + draw) for draw in range(_DRAWS)]
     first, second, similar = (np.concatenate(each) for each in zip(*draws, strict=True))
@@ -323,18 +333,18 @@ def _running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tens
     return averaged
 
 
-def _cosine(done: float) -> float:
+def _cosine_factor(done: float) -> float:
     """The share of the greatest rate after this share of the steps: up in a line, down to a fifth as a cosine.
 
     It does not go down to 0: the running mean of the weights does what that is for, and a last phase of small steps
     learns the mistakes of the labels.
     """
-    if done < _RISE:
-        return max(done, 0.01 * _RISE) / _RISE
-    return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
+    if done < _RISE_SHARE:
+        return max(done, 0.01 * _RISE_SHARE) / _RISE_SHARE
+    return _FINAL_SHARE + (1 - _FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * (done - _RISE_SHARE) / (1 - _RISE_SHARE)))
 
 
-def _epochs_without_gain(history: list[Epoch]) -> tuple[int, int]:
+def _plateau_state(history: list[Epoch]) -> tuple[int, int]:
     """Epochs since the validation loss was least, and how often the rate was lowered as it got no better."""
     least, since, waited, lowered = math.inf, 0, 0, 0
     for epoch in history:
@@ -342,7 +352,7 @@ def _epochs_without_gain(history: list[Epoch]) -> tuple[int, int]:
             least, since, waited = epoch.validation_loss, 0, 0
         else:
             since, waited = since + 1, waited + 1
-            if waited > _WAIT:
+            if waited > _DECAY_PATIENCE:
                 waited, lowered = 0, lowered + 1
     return since, lowered
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from retrieval.common import parallel as module
-from retrieval.common.parallel import ahead, threads_for
+from retrieval.common.parallel import parallel_map, thread_pool
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 from retrieval.sources import files
-from retrieval.sources.entries import Found
-from retrieval.sources.files import fetch_ahead
+from retrieval.sources.entries import PictureFile
+from retrieval.sources.files import prefetch
 from retrieval.store.indexing.pipeline import LocalPipeline
 from tests.support.galleries import png
 
 
 def test_all_comes_in_order() -> None:
-    assert list(ahead(lambda number: number * 2, range(200), 4, 8)) == [number * 2 for number in range(200)]
+    assert list(parallel_map(lambda number: number * 2, range(200), 4, 8)) == [number * 2 for number in range(200)]
 
 
 def test_no_more_is_taken_than_may_wait_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_no_more_is_taken_than_may_wait_by_weight(monkeypatch: pytest.MonkeyPatc
         may_go.wait(0.5)
         return number
 
-    stream = ahead(work, items(), 2, 100, weigh=lambda number: 4)
+    stream = parallel_map(work, items(), 2, 100, item_bytes=lambda number: 4)
     assert next(stream) == 0
     assert taken == [0, 1, 2]  # two at work, and one that is too much
     assert list(stream) == list(range(1, 20))
@@ -52,19 +52,19 @@ def test_nothing_is_begun_after_the_end() -> None:
         begun.append(number)
         time.sleep(0.1)
 
-    with threads_for("test", 1) as pool:
+    with thread_pool("test", 1) as pool:
         for number in range(10):
             pool.submit(slow, number)
     assert len(begun) <= 2
 
 
-def remote_files(count: int, size: int) -> list[Found]:
-    return [Found(b"s3://bucket/%03d.png" % number, size, 1, "v") for number in range(count)]
+def remote_files(count: int, size: int) -> list[PictureFile]:
+    return [PictureFile(b"s3://bucket/%03d.png" % number, size, 1, "v") for number in range(count)]
 
 
 def test_files_are_fetched_in_order_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "bytes_at", lambda place, size: place.encode())
-    fetched = list(fetch_ahead(remote_files(100, 1)))
+    fetched = list(prefetch(remote_files(100, 1)))
     assert [file.content() for file in fetched if file.content] == [file.path for file in fetched]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.common.text import in_plain_letters, percent, safe_name, told_bytes
+from retrieval.common.text import ascii_fallback, format_bytes, percent, safe_name
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_percent(share: float, text: str) -> None:
     ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (45_460, "45.5 kB"), (999_960, "1.0 MB"), (3e12, "3.0 TB")]
 )
 def test_bytes_as_people_say_them(count: int, text: str) -> None:
-    assert told_bytes(count) == text
+    assert format_bytes(count) == text
 
 
 def test_what_an_encoding_lacks_looks_alike_in_ascii() -> None:
-    codecs.register_error("plainly", in_plain_letters)
+    codecs.register_error("plainly", ascii_fallback)
     assert "██▌▏ 79 % · … 漢 é".encode("ascii", "plainly") == b"###  79 % - ... \\u6f22 \\xe9"
     assert "é█".encode("latin-1", "plainly") == b"\xe9#"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrieval.common.errors import GalleryError
 from retrieval.datasets.class_folders import find_samples, read_pixels
-from retrieval.model.preprocessing import load
+from retrieval.model.preprocessing import read_at_size
 from retrieval.sources.local import count_files
 from tests.support.training import make_set, picture
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -132,7 +132,7 @@ def test_pixels_are_what_the_network_sees_in_the_order_of_the_samples(tmp_path: 
     assert pixels.dtype == np.uint8
     assert pixels.shape == (6, 32, 32, 3)
     for sample, row in zip(kept.samples, pixels, strict=True):
-        np.testing.assert_array_equal(row, load(sample.path, 32)[0])
+        np.testing.assert_array_equal(row, read_at_size(sample.path, 32)[0])
     assert advanced == [1] * 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels.npy", "set"]
 
@@ -152,7 +152,7 @@ def test_broken_and_empty_files_are_dropped_with_their_reason_and_rows_still_mat
         "c1/02.png",
     ]
     for sample, row in zip(kept.samples, pixels, strict=True):
-        np.testing.assert_array_equal(row, load(sample.path, 16)[0])
+        np.testing.assert_array_equal(row, read_at_size(sample.path, 16)[0])
     reasons = {path.relative_to(folder).as_posix(): reason for path, reason in kept.left_out}
     assert set(reasons) == {"c0/00.png", "c0/02.png", "c1/01.png"}
     assert reasons["c0/00.png"] == "is not a picture in a known format"

@@ -16,15 +16,15 @@ from PIL import Image
 
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Advance
-from retrieval.common.settings import How, MethodName
+from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.datasets.class_folders import DataSet, find_samples
-from retrieval.datasets.crop import CropReport, CropRules, check_out, crop_dataset, draw_partners
-from retrieval.datasets.crop_files import Whole
+from retrieval.datasets.crop import CropReport, CropRules, check_new_folder, crop_dataset, draw_partners
+from retrieval.datasets.crop_files import UncroppedReason
 from retrieval.datasets.split import PART_NAMES, Split, read_split
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
-from retrieval.model.preprocessing import read
+from retrieval.model.encoder import Encoder
+from retrieval.model.preprocessing import read_image
 from tests.support.command import answer, retrieve, sentence
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.odd_files import GOOD, JPEG, truncated
@@ -34,8 +34,8 @@ ALL = CropRules(similarity=0.0, threshold=0.6, margin=0.0)
 
 
 @pytest.fixture
-def comparer(tiny_bundle: Bundle) -> Comparer:
-    return Comparer(tiny_bundle, "cpu")
+def comparer(tiny_bundle: Bundle) -> Encoder:
+    return Encoder(tiny_bundle, "cpu")
 
 
 @pytest.fixture
@@ -54,19 +54,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {os.fspath(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def crop(folder: Path, out: Path, comparer: Comparer, rules: CropRules = ALL) -> CropReport:
+def crop(folder: Path, out: Path, comparer: Encoder, rules: CropRules = ALL) -> CropReport:
     return crop_dataset(find_samples(folder), out, comparer, rules)
 
 
-def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     report = crop(small_gallery, tmp_path / "out", comparer)
-    assert len(report.crops) == report.pictures == len(CLASSES) * PICTURES_A_CLASS
+    assert len(report.crops) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
     assert contents(tmp_path / "out").keys() == contents(small_gallery).keys()
     for each in report.crops:
         left, top, right, bottom = each.box
         with Image.open(tmp_path / "out" / each.written) as image:
             assert image.size == (right - left, bottom - top) != each.size
-            assert np.array_equal(np.asarray(image), np.asarray(read(each.source)[0].crop(each.box)))
+            assert np.array_equal(np.asarray(image), np.asarray(read_image(each.source)[0].crop(each.box)))
         assert each.partner.parent == each.source.parent
         assert each.partner != each.source
         assert each.heatmap.max() == 1
@@ -74,27 +74,29 @@ def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Pat
     assert report.median_share == np.median([each.share for each in report.crops])
 
 
-def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     """The heatmap is that of `explain --method gradcam`, the paper's, but for its scale."""
     for each in crop(small_gallery, tmp_path / "out", comparer).crops[:3]:
-        why = PairExplainer(comparer, comparer.bundle.head).explain(each.source, each.partner, How(MethodName.gradcam))
+        why = PairExplainer(comparer, comparer.bundle.head).explain(
+            each.source, each.partner, ExplainOptions(MethodName.gradcam)
+        )
         shown = why.query.factual if why.verdict == "similar" else why.query.counterfactual
         assert each.similarity == pytest.approx(why.similarity, abs=1e-6)
         assert np.allclose(shown / shown.max(), each.heatmap, atol=1e-3)
 
 
-def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     similarities = sorted(each.similarity for each in crop(small_gallery, tmp_path / "all", comparer).crops)
     limit = similarities[5]
     report = crop(small_gallery, tmp_path / "some", comparer, replace(ALL, similarity=limit))
     assert sorted(each.similarity for each in report.crops) == similarities[6:]
-    assert report.whole == {why: 6 if why == Whole.below else 0 for why in Whole}
+    assert report.uncropped == {why: 6 if why == UncroppedReason.below_similarity else 0 for why in UncroppedReason}
     cropped, before = contents(tmp_path / "some"), contents(small_gallery)
     written = {os.fspath(each.written) for each in report.crops}
     assert {name for name in before if cropped[name] != before[name]} == written
 
 
-def test_the_seed_decides_the_partners(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_the_seed_decides_the_partners(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", None), ("d", 1)):
         crop(small_gallery, tmp_path / name, comparer, replace(ALL, seed=seed))
     first, again, default, other = (contents(tmp_path / name) for name in "abcd")
@@ -115,11 +117,15 @@ def test_partners_are_others_of_the_class() -> None:
 
 def test_a_split_goes_along(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     Image.fromarray(blocks(999)).save(small_gallery / CLASSES[0] / "new.png")
-    report = crop(small_gallery, tmp_path / "out", Comparer(trained, "cpu"))
+    report = crop(small_gallery, tmp_path / "out", Encoder(trained, "cpu"))
     assert {each.source.stem for each in report.crops} == {"0", "1"}
     assert all(each.partner.stem in "01" for each in report.crops)
     held = 2 * len(CLASSES)
-    assert (len(report.crops), report.whole[Whole.held_out], report.whole[Whole.unknown]) == (held, held, 1)
+    assert (
+        len(report.crops),
+        report.uncropped[UncroppedReason.held_out],
+        report.uncropped[UncroppedReason.unknown],
+    ) == (held, held, 1)
     assert (report.has_split, report.rules.seed) == (True, 3)
     split = read_split(tmp_path / "out")
     assert split is not None
@@ -139,7 +145,7 @@ def test_a_split_goes_along(trained: Bundle, small_gallery: Path, tmp_path: Path
     assert all(before[name] == after[name] for name in before if Path(name).stem in ("2", "3", "new"))
 
 
-def test_without_a_split_none_is_written(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_without_a_split_none_is_written(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     assert not crop(small_gallery, tmp_path / "out", comparer).has_split
     assert not (tmp_path / "out" / "split.json").exists()
 
@@ -148,36 +154,36 @@ def test_another_data_set_than_the_model_s_is_refused(trained: Bundle, tmp_path:
     (tmp_path / "other" / "a").mkdir(parents=True)
     Image.fromarray(blocks(5)).save(tmp_path / "other" / "a" / "a.png")
     with pytest.raises(RetrievalError, match=r"holds no picture that the model knows .* elsewhere"):
-        crop(tmp_path / "other", tmp_path / "out", Comparer(trained, "cpu"))
+        crop(tmp_path / "other", tmp_path / "out", Encoder(trained, "cpu"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_of_one_is_kept_whole(tmp_path: Path, comparer: Comparer) -> None:
+def test_a_class_of_one_is_kept_whole(tmp_path: Path, comparer: Encoder) -> None:
     for label, count in (("many", 2), ("one", 1)):
         (tmp_path / "set" / label).mkdir(parents=True)
         for place in range(count):
             Image.fromarray(blocks(10 * count + place)).save(tmp_path / "set" / label / f"{place}.png")
     report = crop(tmp_path / "set", tmp_path / "out", comparer)
-    assert (len(report.crops), report.whole[Whole.alone]) == (2, 1)
+    assert (len(report.crops), report.uncropped[UncroppedReason.alone]) == (2, 1)
     assert (tmp_path / "out" / "one" / "0.png").read_bytes() == (tmp_path / "set" / "one" / "0.png").read_bytes()
 
 
-def test_pictures_that_look_the_same_have_no_focus(tmp_path: Path, comparer: Comparer) -> None:
+def test_pictures_that_look_the_same_have_no_focus(tmp_path: Path, comparer: Encoder) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     for ending in ("png", "bmp"):
         Image.fromarray(blocks(1)).save(tmp_path / "set" / "a" / f"same.{ending}")
     report = crop(tmp_path / "set", tmp_path / "out", comparer)
-    assert (report.crops, report.whole[Whole.no_focus], report.median_share) == ((), 2, None)
+    assert (report.crops, report.uncropped[UncroppedReason.no_focus], report.median_share) == ((), 2, None)
     assert contents(tmp_path / "out") == contents(tmp_path / "set")
 
 
-def test_a_focus_that_is_everything_leaves_the_file(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_a_focus_that_is_everything_leaves_the_file(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     report = crop(small_gallery, tmp_path / "out", comparer, replace(ALL, margin=9))
-    assert report.whole[Whole.no_focus] == report.pictures
+    assert report.uncropped[UncroppedReason.no_focus] == report.picture_count
     assert contents(tmp_path / "out") == contents(small_gallery)
 
 
-def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Comparer) -> None:
+def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Encoder) -> None:
     folder = tmp_path / "set"
     (folder / "class \udcff").mkdir(parents=True)
     for seed, (name, make) in enumerate(GOOD.items()):
@@ -186,7 +192,7 @@ def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Comp
     report = crop(folder, tmp_path / "out", comparer)
     written = {each.source.name: each.written.name for each in report.crops}
     assert len(written) > 25
-    assert report.pictures == len(list((tmp_path / "out" / "class \udcff").iterdir()))
+    assert report.picture_count == len(list((tmp_path / "out" / "class \udcff").iterdir()))
     for before, after in written.items():
         if before.lower().endswith((".jpg", ".jpeg", ".png")):
             assert after == before
@@ -199,10 +205,10 @@ def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Comp
         with Image.open(file) as image:
             assert image.mode == "RGB"
             assert image.format == ("PNG" if file.suffix == ".png" else "JPEG")
-        assert read(file)[0].size == (each.box[2] - each.box[0], each.box[3] - each.box[1])
+        assert read_image(file)[0].size == (each.box[2] - each.box[0], each.box[3] - each.box[1])
 
 
-def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, comparer: Comparer) -> None:
+def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, comparer: Encoder) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -211,13 +217,13 @@ def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, comparer: Comparer
         picture.save(tmp_path / "set" / "a" / f"{place}.jpg", exif=exif, quality=95)
     for each in crop(tmp_path / "set", tmp_path / "out", comparer).crops:
         assert each.size == (80, 160)
-        expected = read(each.source)[0].crop(each.box)
-        found = read(tmp_path / "out" / each.written)[0]
+        expected = read_image(each.source)[0].crop(each.box)
+        found = read_image(tmp_path / "out" / each.written)[0]
         assert found.size == expected.size
         assert np.abs(np.asarray(found, np.float32) - np.asarray(expected)).mean() < 4
 
 
-def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, comparer: Comparer) -> None:
+def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, comparer: Encoder) -> None:
     names = ("x.bmp", "x.png", "X-2.png", "contact-sheet.bmp", "x.tif")
     (tmp_path / "set" / "a").mkdir(parents=True)
     for seed, name in enumerate(names):
@@ -229,17 +235,17 @@ def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, comparer: Comp
     assert len(find_samples(tmp_path / "out").samples) == len(names)
 
 
-def test_what_is_left_out_is_not_copied(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_what_is_left_out_is_not_copied(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     first = small_gallery / CLASSES[0]
     (first / "broken.jpg").write_bytes(truncated(blocks(0)))
     (first / "copy.png").write_bytes((first / "0.png").read_bytes())
     (small_gallery / "loose.jpg").write_bytes(JPEG(blocks(77)))
     report = crop(small_gallery, tmp_path / "out", comparer)
     assert {path.name for path, _ in report.left_out} == {"broken.jpg", "copy.png", "loose.jpg"}
-    assert len(contents(tmp_path / "out")) == report.pictures == len(CLASSES) * PICTURES_A_CLASS
+    assert len(contents(tmp_path / "out")) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
 
 
-def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     (tmp_path / "out").mkdir()
     crop(small_gallery, tmp_path / "out", comparer)
     with pytest.raises(RetrievalError, match="out is there already: give a new or an empty folder"):
@@ -247,13 +253,13 @@ def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path
     (tmp_path / "file").touch()
     for taken in (tmp_path / "file", small_gallery.parent):
         with pytest.raises(RetrievalError, match="is there already"):
-            check_out(small_gallery, taken)
+            check_new_folder(small_gallery, taken)
     for within in (small_gallery, small_gallery / "new"):
         with pytest.raises(RetrievalError, match="lies in"):
-            check_out(small_gallery, within)
+            check_new_folder(small_gallery, within)
 
 
-def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     @contextmanager
     def track(stage: str, pictures: int) -> Iterator[Advance]:
         if stage == "Writing":
@@ -267,7 +273,7 @@ def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, com
 
 
 def test_a_full_disk_is_one_sentence(
-    small_gallery: Path, tmp_path: Path, comparer: Comparer, monkeypatch: pytest.MonkeyPatch
+    small_gallery: Path, tmp_path: Path, comparer: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -278,7 +284,7 @@ def test_a_full_disk_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
 
 
-def test_progress_is_told(small_gallery: Path, tmp_path: Path, comparer: Comparer) -> None:
+def test_progress_is_told(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
     told: dict[str, list[int]] = {}
 
     @contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 
 from retrieval.datasets.crop import CropReport, CropRules
 from retrieval.datasets.crop_files import Crop
-from retrieval.datasets.crop_page import boxed, crop_page, drawn_crops
+from retrieval.datasets.crop_page import crop_page, draw_box, sample_crops
 from tests.support.hits import heatmaps
 from tests.support.html_checker import Checker
 
@@ -56,23 +56,23 @@ def test_no_crops_are_said() -> None:
 
 def test_the_crops_shown_are_drawn_by_the_seed(picture: Path) -> None:
     report = a_report(*(a_crop(picture.with_name(f"{number:02}.png")) for number in range(30)))
-    drawn = drawn_crops(report, 12)
+    drawn = sample_crops(report, 12)
     assert len(drawn) == 12
     assert [crop.source.name for crop in drawn] == sorted({crop.source.name for crop in drawn})
-    assert drawn == drawn_crops(report, 12)
+    assert drawn == sample_crops(report, 12)
     other = replace(report, rules=CropRules(seed=1))
-    assert [crop.source for crop in drawn_crops(other, 12)] != [crop.source for crop in drawn]
-    assert len(drawn_crops(report, 99)) == 30
-    assert drawn_crops(a_report()) == []
+    assert [crop.source for crop in sample_crops(other, 12)] != [crop.source for crop in drawn]
+    assert len(sample_crops(report, 99)) == 30
+    assert sample_crops(a_report()) == []
 
 
 def test_a_box_is_drawn_where_it_lies() -> None:
     picture = Image.new("RGB", (150, 100), (120, 120, 120))
-    drawn = np.asarray(boxed(picture, heatmaps(1, 1, 1.0).factual, (300, 200), (20, 10, 120, 90)))
+    drawn = np.asarray(draw_box(picture, heatmaps(1, 1, 1.0).factual, (300, 200), (20, 10, 120, 90)))
     white = np.argwhere((drawn == 255).all(axis=2))
     assert white.min(axis=0).tolist() == [6, 11]  # the box is (10, 5, 60, 45) here, with a dark line around
     assert white.max(axis=0).tolist() == [43, 58]
 
 
 def test_a_box_of_a_pixel_can_be_drawn() -> None:
-    boxed(Image.new("RGB", (8, 448)), heatmaps(1, 1, 1.0).factual, (1, 3000), (0, 0, 1, 1))
+    draw_box(Image.new("RGB", (8, 448)), heatmaps(1, 1, 1.0).factual, (1, 3000), (0, 0, 1, 1))

@@ -12,8 +12,8 @@ from retrieval.datasets.pair_sampling import (
     Codes,
     all_pairs,
     balanced_pairs,
+    can_make_pairs,
     class_batches,
-    makes_pairs,
     random_batches,
     random_pairs,
 )
@@ -116,4 +116,4 @@ def test_balanced_pairs_draw_classes_evenly() -> None:
 @pytest.mark.parametrize("codes", [[], [0], [0, 1], [0, 0], [0, 0, 1], [2, 2, 5], [1, 3, 4]])
 def test_whether_there_are_pairs_of_both_kinds_is_told_as_they_are_drawn(codes: list[int]) -> None:
     both = np.array(codes, np.int64)
-    assert makes_pairs(both) == (len(random_pairs(both, 0)[0]) > 0)
+    assert can_make_pairs(both) == (len(random_pairs(both, 0)[0]) > 0)

@@ -14,7 +14,7 @@ from PIL import Image
 from retrieval.common.errors import ModelError
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
 from retrieval.datasets.near_duplicates import near_duplicates
-from retrieval.datasets.split import TEST, TRAIN, VALIDATION, Split, as_split, read_split, split
+from retrieval.datasets.split import TEST, TRAIN, VALIDATION, Split, assign_parts, read_split, record_split
 from retrieval.model.preprocessing import Pixels, to_pixels
 from tests.support.training import make_set, picture
 
@@ -31,7 +31,7 @@ def dataset(*sizes: int, prefix: str = "") -> DataSet:
 
 def apart(data: DataSet, seed: int = 0) -> dict[int, list[int]]:
     """How many of each class are trained on, validated with, and tested."""
-    parts = split(data, np.arange(len(data.samples)), seed)
+    parts = assign_parts(data, np.arange(len(data.samples)), seed)
     return {code: [int(np.sum(parts[data.codes == code] == part)) for part in range(3)] for code in set(data.codes)}
 
 
@@ -49,16 +49,16 @@ def test_the_seed_decides_and_names_do_not() -> None:
     one, renamed = dataset(40, 40), dataset(40, 40, prefix="other ")
     backwards = DataSet(one.folder, one.samples[::-1], ())
     groups = np.arange(80)
-    np.testing.assert_array_equal(split(one, groups, 3), split(renamed, groups, 3))
-    np.testing.assert_array_equal(split(one, groups, 3), split(backwards, groups, 3)[::-1])
-    assert not np.array_equal(split(one, groups, 3), split(one, groups, 4))
+    np.testing.assert_array_equal(assign_parts(one, groups, 3), assign_parts(renamed, groups, 3))
+    np.testing.assert_array_equal(assign_parts(one, groups, 3), assign_parts(backwards, groups, 3)[::-1])
+    assert not np.array_equal(assign_parts(one, groups, 3), assign_parts(one, groups, 4))
 
 
 def test_a_group_is_never_divided() -> None:
     data = dataset(60, 60)
     groups = np.arange(120) // 4 * 4  # fours of one class each
     groups[[59, 61]] = 56, 56  # but for one with a picture of both
-    parts = split(data, groups, 0)
+    parts = assign_parts(data, groups, 0)
     for group in set(groups.tolist()):
         assert len(set(parts[groups == group])) == 1
     assert Counter(parts.tolist())[TEST] == pytest.approx(24, abs=4)
@@ -67,7 +67,7 @@ def test_a_group_is_never_divided() -> None:
 
 def test_a_group_larger_than_a_part_is_trained_on() -> None:
     groups = np.zeros(10, np.int64)
-    assert split(dataset(10), groups, 0).tolist() == [TRAIN] * 10
+    assert assign_parts(dataset(10), groups, 0).tolist() == [TRAIN] * 10
 
 
 def resaved(pixels: Pixels, side: int, quality: int) -> Pixels:
@@ -108,7 +108,7 @@ def test_near_duplicates_of_two_classes_come_to_one_part(tmp_path: Path) -> None
         copy.resize((60, 60), Image.Resampling.BICUBIC).save(folder / "c1" / f"again {number}.jpg", quality=80)
     data = find_samples(folder)
     pixels = np.stack([to_pixels(Image.open(sample.path).convert("RGB"), 64) for sample in data.samples])
-    parts = split(data, near_duplicates(pixels), 1)
+    parts = assign_parts(data, near_duplicates(pixels), 1)
     part_of = {sample.path.name: part for sample, part in zip(data.samples, parts, strict=True) if sample.label == "c0"}
     for sample, part in zip(data.samples, parts, strict=True):
         if sample.path.name.startswith("again"):
@@ -119,13 +119,13 @@ def test_near_duplicates_of_two_classes_come_to_one_part(tmp_path: Path) -> None
 
 def test_a_split_comes_back_as_it_was_written(tmp_path: Path) -> None:
     data = dataset(10, 10)
-    parts = split(data, np.arange(20), 5)
-    written = as_split(data, parts, 5)
+    parts = assign_parts(data, np.arange(20), 5)
+    written = record_split(data, parts, 5)
     written.write(tmp_path)
     read = read_split(tmp_path)
     assert read == written
     assert read is not None
-    np.testing.assert_array_equal(read.of(data), parts)
+    np.testing.assert_array_equal(read.parts_of(data), parts)
     learnt = {sample.hash for sample, part in zip(data.samples, parts, strict=True) if part != TEST}
     assert read.learnt == learnt
     assert len(learnt) == 16
@@ -133,7 +133,7 @@ def test_a_split_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_contents_that_a_split_does_not_name_are_trained_on() -> None:
     given = Split("set", 0, {"train": (), "validation": ("0-1",), "test": ("0-0", "gone")})
-    assert given.of(dataset(4)).tolist() == [TEST, VALIDATION, TRAIN, TRAIN]
+    assert given.parts_of(dataset(4)).tolist() == [TEST, VALIDATION, TRAIN, TRAIN]
 
 
 def test_a_folder_without_a_split_has_none(tmp_path: Path) -> None:

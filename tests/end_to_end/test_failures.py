@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from indexes.catalogue.database.sqlite import FILE_NAME
+from indexes.catalogue.database.sqlite import CATALOGUE_FILE
 from retrieval.common.errors import ModelError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
@@ -90,7 +90,7 @@ def test_a_store_of_a_newer_schema(indexed: Indexed, tmp_path: Path) -> None:
     change(store, "INSERT INTO migrations VALUES ('9999-from-the-future')")
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)], ["status"], ["remove", "x"]):
         assert sentence(retrieve(*command, "--store", store)) == (
-            f"{store / FILE_NAME} was written by a newer version (its last change is 9999-from-the-future):"
+            f"{store / CATALOGUE_FILE} was written by a newer version (its last change is 9999-from-the-future):"
             " upgrade this program"
         )
 
@@ -117,7 +117,7 @@ def overwritten(start: int) -> Callable[[bytes], bytes]:
 )
 def test_a_damaged_catalogue(damage: Callable[[bytes], bytes], indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
-    file = store / FILE_NAME
+    file = store / CATALOGUE_FILE
     file.write_bytes(damage(file.read_bytes()))
     damaged = file.read_bytes()
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
@@ -130,11 +130,11 @@ def test_a_damaged_catalogue(damage: Callable[[bytes], bytes], indexed: Indexed,
 def test_any_damaged_page_is_said_or_does_not_matter(indexed: Indexed, tmp_path: Path) -> None:
     """Wherever in the file the damage lies: the same hits, or one sentence."""
     expected = hits(indexed.store, indexed.picture)
-    whole = (indexed.store / FILE_NAME).read_bytes()
+    whole = (indexed.store / CATALOGUE_FILE).read_bytes()
     pages = len(whole) // _PAGE
     for page in {pages // 3, pages // 2, pages - 1}:
         store = indexed.copy(tmp_path / f"store-{page}")
-        (store / FILE_NAME).write_bytes(overwritten(page * _PAGE)(whole))
+        (store / CATALOGUE_FILE).write_bytes(overwritten(page * _PAGE)(whole))
         done = retrieve("query", indexed.picture, "--top", "5", "--no-explain", "--json", "--store", store)
         if done.returncode == 0:
             assert json.loads(done.stdout)["hits"] == expected
@@ -155,7 +155,7 @@ def test_a_store_that_cannot_be_written(indexed: Indexed, tmp_path: Path) -> Non
         assert run_unprivileged(_RUN, "status", "--store", store).returncode == 0
         for command in (["index", str(indexed.gallery)], ["remove", str(indexed.picture)]):
             said = sentence(run_unprivileged(_RUN, *command, "--store", store))
-            assert said.startswith(f"{store / FILE_NAME} cannot be written: allow writing there, or ")
+            assert said.startswith(f"{store / CATALOGUE_FILE} cannot be written: allow writing there, or ")
     file.unlink()
     with read_only(store):  # the index is built in memory, each time
         done = run_unprivileged(_RUN, *query)
@@ -171,7 +171,7 @@ def test_a_store_that_cannot_be_written(indexed: Indexed, tmp_path: Path) -> Non
 
 def change(store: Path, statement: str) -> None:
     """Change a catalogue from outside."""
-    connection = sqlite3.connect(store / FILE_NAME)
+    connection = sqlite3.connect(store / CATALOGUE_FILE)
     with connection:
         connection.execute(statement)
     connection.close()

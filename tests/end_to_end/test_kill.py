@@ -16,7 +16,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
-from retrieval.store.indexing.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH_SIZE
 from tests.support.command import RETRIEVE, answer, environment, retrieve_here
 from tests.support.generated import blocks
 
@@ -117,15 +117,15 @@ def test_interrupt_leaves_a_usable_store(tmp_path: Path, batches: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    while process.poll() is None and _committed(store) < batches * BATCH:
+    while process.poll() is None and _committed(store) < batches * BATCH_SIZE:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate()
     assert process.returncode == 130
     assert complaint.decode().startswith("error: interrupted")
     assert len(complaint.decode().splitlines()) == 1
-    assert batches * BATCH <= _committed(store) <= 24 * _PICTURES_A_ROUND
-    assert answer("index", gallery, "--store", store)["unchanged"] >= batches * BATCH
+    assert batches * BATCH_SIZE <= _committed(store) <= 24 * _PICTURES_A_ROUND
+    assert answer("index", gallery, "--store", store)["unchanged"] >= batches * BATCH_SIZE
     answer("index", gallery, "--store", tmp_path / "calm")
     assert _contents(store) == _contents(tmp_path / "calm")
 
@@ -133,6 +133,6 @@ def test_interrupt_leaves_a_usable_store(tmp_path: Path, batches: int) -> None:
 def _committed(store: Path) -> int:
     """How many pictures a store has, also while it is being made."""
     try:
-        return sum(count.pictures for count in Catalogue(store).counts())
+        return sum(count.pictures for count in Catalogue(store).root_counts())
     except StoreError:
         return 0

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue.database_url import FILE_NAME, VARIABLE
+from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE
 from retrieval.engine import Engine
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
-from retrieval.store.indexing.pipeline import BATCH
+from retrieval.store.indexing.pipeline import BATCH_SIZE
 from tests.support.begun import begun, committed
 from tests.support.command import answer, retrieve, sentence
 from tests.support.galleries import _PICTURES, contents, make_gallery
@@ -55,7 +55,7 @@ def test_the_commands_answer_as_on_sqlite(address: str, tmp_path: Path) -> None:
     status = answer("status", "--store", store)
     assert (status["catalogue"], status["galleries"]) == (address, [])
     assert f"catalogue {address}\n" in retrieve("status", "--store", store).stdout.decode()
-    assert sorted(file.name for file in store.iterdir()) == [FILE_NAME]
+    assert sorted(file.name for file in store.iterdir()) == [CONFIG_FILE]
 
 
 def test_another_address_than_the_stores_is_refused(
@@ -80,7 +80,7 @@ def test_a_new_store_takes_its_address_from_the_environment(
     postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = make_gallery(tmp_path / "gallery", 1, count=3)
-    monkeypatch.setenv(VARIABLE, postgres.address(tmp_path))
+    monkeypatch.setenv(URL_VARIABLE, postgres.address(tmp_path))
     answer("index", gallery, "--store", tmp_path / "store")
     told = answer("status", "--store", tmp_path / "store")
     assert told["catalogue"] == postgres.address(tmp_path, password=False)
@@ -127,17 +127,17 @@ def test_several_processes_at_once_lose_and_double_nothing(address: str, tmp_pat
 def test_a_crash_of_the_server_during_indexing_loses_and_doubles_nothing(
     postgres: Server, address: str, tmp_path: Path
 ) -> None:
-    gallery, store = make_gallery(tmp_path / "gallery", 1, 12 * BATCH), tmp_path / "store"
+    gallery, store = make_gallery(tmp_path / "gallery", 1, 12 * BATCH_SIZE), tmp_path / "store"
     index = ("index", gallery, "--store", store, "--catalogue", address)
     process = begun(*index)
     for batches in (1, 4):
-        while process.poll() is None and committed(store) < batches * BATCH:
+        while process.poll() is None and committed(store) < batches * BATCH_SIZE:
             time.sleep(0.005)
         assert process.poll() is None
         postgres.restart()
     _, complaint = process.communicate()
     assert (process.returncode, complaint) == (0, b"")
-    assert answer(*index)["unchanged"] == 12 * BATCH + 1
+    assert answer(*index)["unchanged"] == 12 * BATCH_SIZE + 1
     answer("index", gallery, "--store", tmp_path / "calm")
     assert contents(store) == contents(tmp_path / "calm")
 
@@ -145,10 +145,10 @@ def test_a_crash_of_the_server_during_indexing_loses_and_doubles_nothing(
 def test_a_server_that_stays_away_ends_indexing_and_the_same_command_goes_on(
     postgres: Server, address: str, tmp_path: Path
 ) -> None:
-    gallery, store = make_gallery(tmp_path / "gallery", 1, 40 * BATCH), tmp_path / "store"
+    gallery, store = make_gallery(tmp_path / "gallery", 1, 40 * BATCH_SIZE), tmp_path / "store"
     index = ("index", gallery, "--store", store, "--catalogue", address)
     process = begun(*index, impatient=True)
-    while process.poll() is None and committed(store) < BATCH:
+    while process.poll() is None and committed(store) < BATCH_SIZE:
         time.sleep(0.005)
     assert process.poll() is None
     postgres.control("stop", "-m", "immediate")
@@ -160,7 +160,7 @@ def test_a_server_that_stays_away_ends_indexing_and_the_same_command_goes_on(
     said = complaint.decode().splitlines()[-1]
     assert "cannot be reached (Connection refused): start the server, or check the address" in said
     kept = committed(store)
-    assert kept >= BATCH
+    assert kept >= BATCH_SIZE
     assert answer(*index)["unchanged"] >= kept
     answer("index", gallery, "--store", tmp_path / "calm")
     assert contents(store) == contents(tmp_path / "calm")

@@ -175,15 +175,15 @@ def test_another_program_on_a_worker_is_refused(
     at_nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from retrieval.common.errors import ClusterError
-    from retrieval.common.settings import RunsOn
+    from retrieval.common.settings import IndexingBackend
     from retrieval.engine import Engine
     from retrieval.store.indexing.ray import pipeline
 
-    monkeypatch.setattr(pipeline, "program", lambda: "older")
-    engine = Engine.create(tmp_path / "store", is_here=False)
+    monkeypatch.setattr(pipeline, "program_digest", lambda: "older")
+    engine = Engine.create(tmp_path / "store", embeds_locally=False)
     gallery = make_gallery(tmp_path / "gallery", 40, 1)
     with pytest.raises(ClusterError, match=r"^a worker on .+ cannot work: its program is not the driver's: install"):
-        engine.index(gallery, runs_on=RunsOn.ray)
+        engine.index(gallery, backend=IndexingBackend.ray)
     assert engine.catalogue.failures() == []
     assert engine.catalogue.count() == 0
     engine.close()
@@ -239,7 +239,7 @@ def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
 
     for last, found in (("127.0.0.1:1", None), (None, None), (nodes.address, nodes.address)):
         monkeypatch.setattr(cluster, "find_bootstrap_address", lambda folder, last=last: last)
-        assert cluster._running() == found
+        assert cluster._find_running() == found
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:

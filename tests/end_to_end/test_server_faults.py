@@ -13,7 +13,7 @@ from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store
 from retrieval.sources.files import bytes_at
-from retrieval.sources.object_store import Unreachable
+from retrieval.sources.object_store import UnreachableError
 from tests.support.galleries import png, rows, tar_of
 from tests.support.generated import blocks
 from tests.support.objects import Fault, Objects, Web, forget_servers
@@ -30,8 +30,8 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store, "PATIENCE", 1.0)
-    monkeypatch.setattr(object_store, "_PAUSES", (0.05, 0.2))
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(object_store, "_BACKOFF", (0.05, 0.2))
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_a_web_server_that_fails_is_no_web_server_without_pictures(engine: Engin
 
 
 def test_a_web_server_that_is_not_there() -> None:
-    with pytest.raises(Unreachable, match=r"cannot be read: http://127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(UnreachableError, match=r"cannot be read: http://127\.0\.0\.1:9 does not answer"):
         bytes_at("http://127.0.0.1:9/a.png")
 
 

@@ -16,15 +16,15 @@ from retrieval.common.settings import Preprocessing
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.evaluation.measure import (
-    Measured,
-    Subject,
-    Terms,
-    find_subject,
+    DatasetEvaluation,
+    EvaluatedModel,
+    EvaluationOptions,
+    evaluate_models,
+    find_model,
     folders_to_measure,
-    measure,
 )
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 from tests.support.generated import CLASSES
@@ -37,30 +37,34 @@ def trained(tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path) -> Path:
     return trained_copy(tiny_bundle, tmp_path / "trained", small_gallery, sorted(small_gallery.glob("*/0.png")))
 
 
-def names(measured: Measured) -> list[str]:
+def names(measured: DatasetEvaluation) -> list[str]:
     return [f"{sample.path.parent.name}/{sample.path.name}" for sample in measured.dataset.samples]
 
 
 def test_pictures_that_the_model_learnt_from_are_left_out(trained: Path, small_gallery: Path) -> None:
-    subject = find_subject(str(trained))
-    measured = measure(find_samples(small_gallery), [subject], Terms())
+    subject = find_model(str(trained))
+    measured = evaluate_models(find_samples(small_gallery), [subject], EvaluationOptions())
     assert names(measured) == [f"{name}/{place}.png" for name in CLASSES for place in (1, 2, 3)]
-    assert (measured.seen, measured.learnt) == (3, {str(trained): 3})
+    assert (measured.seen_count, measured.learnt_counts) == (3, {str(trained): 3})
     result = measured.results[str(trained)]
     assert (result.pictures, result.classes, result.pairs.similar) == (9, 3, 9)
 
 
 def test_seen_pictures_are_measured_on_where_that_is_asked_for(trained: Path, small_gallery: Path) -> None:
-    measured = measure(find_samples(small_gallery), [find_subject(str(trained))], Terms(seen=True))
+    measured = evaluate_models(
+        find_samples(small_gallery), [find_model(str(trained))], EvaluationOptions(include_seen=True)
+    )
     assert len(names(measured)) == 12
-    assert (measured.seen, measured.learnt) == (0, {str(trained): 3})
+    assert (measured.seen_count, measured.learnt_counts) == (0, {str(trained): 3})
 
 
 def test_descriptors_are_those_of_the_network(tiny_bundle: Bundle, small_gallery: Path) -> None:
     steps: list[int] = []
-    measured = measure(find_samples(small_gallery), [find_subject(str(tiny_bundle.folder))], Terms(), steps.append)
-    comparer = Comparer(tiny_bundle)
-    expected = comparer.describe([comparer.pixels(sample.path) for sample in measured.dataset.samples])
+    measured = evaluate_models(
+        find_samples(small_gallery), [find_model(str(tiny_bundle.folder))], EvaluationOptions(), steps.append
+    )
+    comparer = Encoder(tiny_bundle)
+    expected = comparer.describe([comparer.decode(sample.path) for sample in measured.dataset.samples])
     np.testing.assert_array_equal(measured.descriptors[str(tiny_bundle.folder)], expected)
     assert sum(steps) == 12
 
@@ -70,11 +74,11 @@ def test_two_models_meet_on_what_neither_has_learnt_from(
 ) -> None:
     learnt = [small_gallery / "boats" / "0.png", small_gallery / "boats" / "1.png"]
     other = trained_copy(tiny_bundle, tmp_path / "other", small_gallery, learnt)
-    subjects = [find_subject(str(folder)) for folder in (trained, other)]
-    measured = measure(find_samples(small_gallery), subjects, Terms(seed=4, pairs=5))
+    subjects = [find_model(str(folder)) for folder in (trained, other)]
+    measured = evaluate_models(find_samples(small_gallery), subjects, EvaluationOptions(seed=4, pairs=5))
     assert "boats/1.png" not in names(measured)
-    assert (len(names(measured)), measured.seen) == (8, 4)
-    assert measured.learnt == {str(trained): 3, str(other): 2}
+    assert (len(names(measured)), measured.seen_count) == (8, 4)
+    assert measured.learnt_counts == {str(trained): 3, str(other): 2}
     one, two = measured.results.values()  # the same network and head, so the same pictures and pairs give
     assert one == two
     assert one.pairs.similar == 5
@@ -85,16 +89,16 @@ def test_two_models_meet_on_what_neither_has_learnt_from(
 
 def test_a_data_set_of_nothing_new_is_refused(tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     every = sorted(small_gallery.glob("*/*.png"))
-    subject = find_subject(str(trained_copy(tiny_bundle, tmp_path / "all", small_gallery, every)))
+    subject = find_model(str(trained_copy(tiny_bundle, tmp_path / "all", small_gallery, every)))
     with pytest.raises(GalleryError, match="holds only pictures that the model has learnt from: give others, or"):
-        measure(find_samples(small_gallery), [subject], Terms())
+        evaluate_models(find_samples(small_gallery), [subject], EvaluationOptions())
 
 
 def test_each_content_counts_once_and_what_cannot_be_read_is_told(tiny_bundle: Bundle, small_gallery: Path) -> None:
     (small_gallery / "cats" / "again.png").write_bytes((small_gallery / "cats" / "0.png").read_bytes())
     (small_gallery / "boats" / "apple.png").write_bytes((small_gallery / "apples" / "1.png").read_bytes())
     (small_gallery / "cats" / "broken.png").write_text("no picture")
-    measured = measure(find_samples(small_gallery), [find_subject(str(tiny_bundle.folder))], Terms())
+    measured = evaluate_models(find_samples(small_gallery), [find_model(str(tiny_bundle.folder))], EvaluationOptions())
     assert measured.results[str(tiny_bundle.folder)].pictures == 11
     assert {path.name: reason for path, reason in measured.dataset.left_out} == {
         "again.png": "has the same content as 0.png",
@@ -104,10 +108,10 @@ def test_each_content_counts_once_and_what_cannot_be_read_is_told(tiny_bundle: B
     }
 
 
-def at_size(bundle: Bundle, size: int) -> Comparer:
+def at_size(bundle: Bundle, size: int) -> Encoder:
     """A comparer whose descriptors are the picture's size and its mean."""
     preprocessing = Preprocessing(size, (0, 0, 0), (1, 1, 1))
-    comparer = Comparer(replace(bundle, card=replace(bundle.card, preprocessing=preprocessing)))
+    comparer = Encoder(replace(bundle, card=replace(bundle.card, preprocessing=preprocessing)))
 
     def describe(pixels: Sequence[Pixels]) -> Array:
         return np.array([[len(each), each.mean()] for each in pixels], np.float32)
@@ -137,7 +141,7 @@ def test_a_data_set_that_cannot_be_read_is_refused(tiny_bundle: Bundle, tmp_path
 
 
 def test_the_data_set_of_a_trained_model_needs_no_name(trained: Path, small_gallery: Path, tmp_path: Path) -> None:
-    subject = find_subject(str(trained))
+    subject = find_model(str(trained))
     assert folders_to_measure([], subject) == [small_gallery]
     assert folders_to_measure([tmp_path], subject) == [tmp_path]
     assert folders_to_measure([], replace(subject, split=None)) == []
@@ -149,4 +153,4 @@ def test_the_data_set_of_a_trained_model_needs_no_name(trained: Path, small_gall
 
 
 def test_a_model_that_was_not_trained_has_learnt_from_nothing(tiny_bundle: Bundle) -> None:
-    assert Subject("tiny", Comparer(tiny_bundle), None).learnt == frozenset()
+    assert EvaluatedModel("tiny", Encoder(tiny_bundle), None).learnt == frozenset()

@@ -8,32 +8,32 @@ import numpy as np
 import pytest
 
 from retrieval.datasets.class_folders import find_samples
-from retrieval.evaluation.mistakes import show_mistakes
+from retrieval.evaluation.mistakes import explain_mistakes
 from retrieval.evaluation.verdicts import Mistake
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
-from retrieval.rendering.presentation import KINDS, sides
+from retrieval.model.encoder import Encoder
+from retrieval.rendering.presentation import HEATMAP_KINDS, side_views
 
 
 def test_mistakes_are_explained_on_one_scale(tiny_bundle: Bundle, small_gallery: Path) -> None:
     samples = find_samples(small_gallery).samples
-    one, two = show_mistakes(Comparer(tiny_bundle), samples, [Mistake(0, 5, 0.1, False), Mistake(1, 2, 0.75, True)])
+    one, two = explain_mistakes(Encoder(tiny_bundle), samples, [Mistake(0, 5, 0.1, False), Mistake(1, 2, 0.75, True)])
     assert one.labels == ("apples", "boats")
     assert two.labels == ("apples", "apples")
     assert [each.hit.rank for each in (one, two)] == [1, 2]
-    assert (one.shown.name, one.hit.name, one.hit.similarity, one.hit.verdict) == ("0.png", "1.png", 0.9, "similar")
+    assert (one.view.name, one.hit.name, one.hit.similarity, one.hit.verdict) == ("0.png", "1.png", 0.9, "similar")
     assert (two.hit.similarity, two.hit.verdict) == (0.25, "different")
-    assert one.shown.scale == two.shown.scale
-    drawn = [side for each in (one, two) for side in sides(each.shown, each.hit)]
+    assert one.view.scale == two.view.scale
+    drawn = [side for each in (one, two) for side in side_views(each.view, each.hit)]
     assert max(side.strength for side in drawn) == pytest.approx(1)
-    assert all(side.overlaid(kind) is not None for side in drawn for kind in KINDS)
+    assert all(side.draw_overlay(kind) is not None for side in drawn for kind in HEATMAP_KINDS)
 
 
 def test_explanations_are_those_of_the_pair(tiny_bundle: Bundle, small_gallery: Path) -> None:
-    samples, comparer = find_samples(small_gallery).samples, Comparer(tiny_bundle)
+    samples, comparer = find_samples(small_gallery).samples, Encoder(tiny_bundle)
     expected = PairExplainer(comparer, comparer.bundle.head).explain(samples[0].path, samples[5].path)
-    (found,) = show_mistakes(comparer, samples, [Mistake(0, 5, expected.distance, False)])
+    (found,) = explain_mistakes(comparer, samples, [Mistake(0, 5, expected.distance, False)])
     assert found.hit.explanation is not None
     np.testing.assert_array_equal(found.hit.explanation.query.factual, expected.query.factual)
     np.testing.assert_array_equal(found.hit.explanation.hit.counterfactual, expected.hit.counterfactual)
@@ -44,12 +44,12 @@ def test_a_picture_that_is_gone_leaves_a_note(tiny_bundle: Bundle, small_gallery
     samples = find_samples(small_gallery).samples
     place = next(place for place, sample in enumerate(samples) if "\n" in sample.path.name)
     samples[place].path.unlink()
-    (found,) = show_mistakes(Comparer(tiny_bundle), samples, [Mistake(0, place, 0.1, False)])
-    assert (found.shown.picture is None, found.hit.picture is None) == (False, True)
+    (found,) = explain_mistakes(Encoder(tiny_bundle), samples, [Mistake(0, place, 0.1, False)])
+    assert (found.view.picture is None, found.hit.picture is None) == (False, True)
     assert found.hit.note == "cannot be explained: 0\\x0a.png does not exist"
     assert found.hit.explanation is None
-    assert found.shown.scale == 0.0
+    assert found.view.scale == 0.0
 
 
 def test_no_mistakes_are_none(tiny_bundle: Bundle) -> None:
-    assert show_mistakes(Comparer(tiny_bundle), [], []) == []
+    assert explain_mistakes(Encoder(tiny_bundle), [], []) == []

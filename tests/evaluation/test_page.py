@@ -9,30 +9,36 @@ from pathlib import Path
 import pytest
 
 from retrieval.datasets.class_folders import DataSet
-from retrieval.evaluation.measure import Measured, Terms
-from retrieval.evaluation.mistakes import ShownMistake
-from retrieval.evaluation.page import Section, evaluation_page
-from retrieval.rendering.presentation import Shown
+from retrieval.evaluation.measure import DatasetEvaluation, EvaluationOptions
+from retrieval.evaluation.mistakes import MistakeView
+from retrieval.evaluation.page import DatasetSection, evaluation_page
+from retrieval.rendering.presentation import ResultView
 from tests.support.evaluations import EVIL, figures
 from tests.support.html_checker import Checker
 
 
-def a_section(labels: list[str], models: tuple[str, ...], mistakes: list[ShownMistake], name: str = "set") -> Section:
+def a_section(
+    labels: list[str], models: tuple[str, ...], mistakes: list[MistakeView], name: str = "set"
+) -> DatasetSection:
     result = figures(labels)
     dataset = DataSet(Path("set"), (), ((Path("x"), "is empty"),))
     learnt = dict.fromkeys(models, 1234)
-    return Section(name, Measured(dataset, Terms(seed=7), 1234, learnt, {}, dict.fromkeys(models, result)), mistakes)
+    return DatasetSection(
+        name,
+        DatasetEvaluation(dataset, EvaluationOptions(seed=7), 1234, learnt, {}, dict.fromkeys(models, result)),
+        mistakes,
+    )
 
 
 @pytest.fixture
-def mistakes(shown: Shown) -> list[ShownMistake]:
+def mistakes(shown: ResultView) -> list[MistakeView]:
     """Two pairs whose heatmaps are drawn."""
-    found = [ShownMistake(replace(shown, hits=(hit,)), ("owls", "cats")) for hit in shown.hits[1:]]
+    found = [MistakeView(replace(shown, hits=(hit,)), ("owls", "cats")) for hit in shown.hits[1:]]
     different = replace(found[1].hit, verdict="different", similarity=0.2)
-    return [found[0], replace(found[1], shown=replace(shown, hits=(different,)), labels=("owls", "owls"))]
+    return [found[0], replace(found[1], view=replace(shown, hits=(different,)), labels=("owls", "owls"))]
 
 
-def test_the_page_is_whole_in_itself(mistakes: list[ShownMistake]) -> None:
+def test_the_page_is_whole_in_itself(mistakes: list[MistakeView]) -> None:
     text = evaluation_page([a_section(list("aabbcc"), ("m",), mistakes)])
     checked = Checker(text)
     assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))
@@ -46,7 +52,7 @@ def test_the_page_is_whole_in_itself(mistakes: list[ShownMistake]) -> None:
     assert ("svg", "aria-label", "Reliability diagram") in checked.attributes
 
 
-def test_the_page_says_the_figures(mistakes: list[ShownMistake]) -> None:
+def test_the_page_says_the_figures(mistakes: list[MistakeView]) -> None:
     result = figures(list("aabbcc"))
     words = Checker(evaluation_page([a_section(list("aabbcc"), ("m",), mistakes)])).text
     assert "6 pictures in 3 classes, 6 queries" in words
@@ -64,7 +70,7 @@ def test_the_page_says_the_figures(mistakes: list[ShownMistake]) -> None:
 
 def test_the_diagram_has_a_dot_and_a_bar_for_each_bin() -> None:
     section = a_section(list("aabbcc"), ("m",), [])
-    bins = len(next(iter(section.measured.results.values())).pairs.reliability)
+    bins = len(next(iter(section.evaluation.results.values())).pairs.reliability)
     checked = Checker(evaluation_page([section]))
     assert checked.tags.count("circle") == checked.tags.count("rect") == bins > 1
     line = re.search(
@@ -74,16 +80,16 @@ def test_the_diagram_has_a_dot_and_a_bar_for_each_bin() -> None:
     assert [float(value) for value in line.groups()] == [52, 312, 452, 12]
 
 
-def test_mistakes_say_what_is_wrong_with_them(mistakes: list[ShownMistake]) -> None:
+def test_mistakes_say_what_is_wrong_with_them(mistakes: list[MistakeView]) -> None:
     words = Checker(evaluation_page([a_section(list("aabbcc"), ("m",), mistakes)])).text
     for said in ("similar wrong: owls and cats", "different wrong: both are owls", "first picture, as it is", "80.0 %"):
         assert said in words
     assert "None." in Checker(evaluation_page([a_section(list("aabbcc"), ("m",), [])])).text
 
 
-def test_a_picture_that_is_gone_has_a_note(mistakes: list[ShownMistake]) -> None:
+def test_a_picture_that_is_gone_has_a_note(mistakes: list[MistakeView]) -> None:
     hit = replace(mistakes[0].hit, picture=None, explanation=None, note="cannot be explained: x.png does not exist")
-    gone = replace(mistakes[0], shown=replace(mistakes[0].shown, hits=(hit,)))
+    gone = replace(mistakes[0], view=replace(mistakes[0].view, hits=(hit,)))
     words = Checker(evaluation_page([a_section(list("aabbcc"), ("m",), [gone])])).text
     assert "cannot be explained: x.png does not exist" in words
     assert "cannot be shown" in words
@@ -98,10 +104,10 @@ def test_a_second_model_s_figures_stand_beside() -> None:
     assert two.count("circle") == one.count("circle")
 
 
-def test_names_cannot_harm_the_page(shown: Shown) -> None:
+def test_names_cannot_harm_the_page(shown: ResultView) -> None:
     other = f"other {EVIL}".replace("\udcff", "")
     safe = EVIL.replace("\udcff", "\\xff")
-    mistake = ShownMistake(replace(shown, name=safe, hits=(replace(shown.hits[1], name=safe),)), (safe, safe))
+    mistake = MistakeView(replace(shown, name=safe, hits=(replace(shown.hits[1], name=safe),)), (safe, safe))
     labels = [EVIL.replace("\udcff", ""), "a", "a", other, other, "b"]
     text = evaluation_page([a_section(labels, (EVIL, "m"), [mistake], EVIL)])
     checked = Checker(text)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
 from retrieval.datasets.pair_sampling import random_pairs
-from retrieval.evaluation.ranking import evaluate, nearest
+from retrieval.evaluation.ranking import evaluate_head, nearest
 from retrieval.model.head import Head
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
@@ -23,7 +23,7 @@ LABELS = ["far", "near", "near", "far"]
 
 def test_index_and_rescored_orders_by_hand() -> None:
     # Both orders put a's d first (29 degrees, 1), b's c first (3 degrees, 0.5), c's b, d's a: all right.
-    result = evaluate(ONE, DESCRIPTORS, LABELS)
+    result = evaluate_head(ONE, DESCRIPTORS, LABELS)
     assert (result.pictures, result.classes, result.queries) == (4, 2, 4)
     for ranking in (result.index, result.rescored):
         assert (ranking.p_at_1, ranking.p_at_5, ranking.p_at_10, ranking.map_at_100) == (1.0, 0.2, 0.1, 1.0)
@@ -34,7 +34,7 @@ def test_rescoring_changes_the_order_by_hand() -> None:
     #         x    y   angle  label
     descriptors = np.array([[1.0, 10], [5, 50], [4.5, 1], [1.5, 0.3]], np.float32)  # angles 84.3, 84.3, 12.5, 11.3
     labels = ["steep", "steep", "flat", "flat"]
-    result = evaluate(ONE, descriptors, labels)
+    result = evaluate_head(ONE, descriptors, labels)
     # By cosine each query's nearest is the other of its class.
     assert (result.index.p_at_1, result.index.map_at_100) == (1.0, 1.0)
     # By |x1 - x2|: a (1.0): d .5, c 3.5, b 4 -> third; b (5): c .5, d 3.5, a 4 -> third;
@@ -46,14 +46,14 @@ def test_rescoring_changes_the_order_by_hand() -> None:
 
 def test_only_the_pool_is_rescored() -> None:
     descriptors = np.array([[1.0, 10], [5, 50], [4.5, 1], [1.5, 0.3]], np.float32)
-    result = evaluate(ONE, descriptors, ["steep", "steep", "flat", "flat"], pool=1)
+    result = evaluate_head(ONE, descriptors, ["steep", "steep", "flat", "flat"], pool=1)
     assert result.rescored == result.index
     assert result.index.p_at_1 == 1.0
 
 
 def test_pictures_alone_in_their_class_ask_nothing() -> None:
     descriptors = np.array([[1, 0], [1, 0.1], [0, 1]], np.float32)
-    result = evaluate(ONE, descriptors, ["a", "a", "alone"])
+    result = evaluate_head(ONE, descriptors, ["a", "a", "alone"])
     assert (result.pictures, result.classes, result.queries) == (3, 2, 2)
     assert (result.pairs.similar, result.pairs.different) == (2, 2)
     assert result.index.p_at_1 == 1.0
@@ -102,7 +102,7 @@ def test_more_pairs_than_there_are_is_refused() -> None:
 
 
 def test_figures_are_of_the_pairs_asked_for() -> None:
-    pairs = evaluate(ONE, DESCRIPTORS, LABELS, pairs=2).pairs
+    pairs = evaluate_head(ONE, DESCRIPTORS, LABELS, pairs=2).pairs
     assert (pairs.similar, pairs.different) == (2, 2)
 
 
@@ -110,7 +110,7 @@ def test_figures_are_of_the_pairs_asked_for() -> None:
 def test_nothing_to_compare_is_refused(labels: list[str]) -> None:
     descriptors = np.ones((len(labels), 2), np.float32)
     with pytest.raises(GalleryError, match="give at least two classes, one of them with two pictures"):
-        evaluate(ONE, descriptors, labels)
+        evaluate_head(ONE, descriptors, labels)
 
 
 def test_random_pairs_are_those_of_looking_at_every_picture() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.common.metrics import sigmoid
-from retrieval.evaluation.verdicts import Confusion, Mistake, confusions, pair_figures, worst_mistakes
+from retrieval.evaluation.verdicts import Confusion, Mistake, find_confusions, pair_metrics, worst_mistakes
 from retrieval.model.head import Head
 
 ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
@@ -19,7 +19,7 @@ def test_pair_figures_by_hand() -> None:
     descriptors = np.array([[0, 0], [1, 0], [2, 0], [4, 0]], np.float32)
     first, second = np.array([0, 0, 1, 0]), np.array([1, 2, 2, 3])  # D = 1, 2, 1, 4
     similar = np.array([True, True, False, False])
-    figures = pair_figures(ONE, descriptors, first, second, similar)
+    figures = pair_metrics(ONE, descriptors, first, second, similar)
     assert (figures.similar, figures.different) == (2, 2)
     assert figures.accuracy == 0.5  # said: similar, different, similar, different
     assert figures.precision == 0.5
@@ -34,14 +34,14 @@ def test_pair_figures_by_hand() -> None:
 
 def test_no_pair_said_similar_divides_nothing_by_zero() -> None:
     descriptors = np.array([[0, 0], [9, 0], [18, 0]], np.float32)
-    figures = pair_figures(ONE, descriptors, np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    figures = pair_metrics(ONE, descriptors, np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
     assert (figures.precision, figures.recall) == (0.0, 0.0)
 
 
 def test_figures_of_both_verdicts_by_hand() -> None:
     # D = 1, 2, 1, 1, 4; said: similar, different, similar, similar, different.
     first, second = np.array([0, 0, 1, 0, 0]), np.array([1, 2, 2, 1, 3])
-    figures = pair_figures(ONE, LINE, first, second, np.array([True, True, True, False, False]))
+    figures = pair_metrics(ONE, LINE, first, second, np.array([True, True, True, False, False]))
     counts = figures.true_similar, figures.false_similar, figures.true_different, figures.false_different
     assert counts == (2, 1, 1, 1)
     assert figures.accuracy == 3 / 5
@@ -65,7 +65,7 @@ def test_confusions_of_classes_by_hand() -> None:
     # a: 0 and 1; b: 2 and 9; c: 1.2; d: 100 and 101. Similar where less than 1.5 apart.
     x = [0, 2, 1, 1.2, 9, 100, 101]
     descriptors = np.array([[value, 0] for value in x], np.float32)
-    found = confusions(ONE, descriptors, ["a", "b", "a", "c", "b", "d", "d"])
+    found = find_confusions(ONE, descriptors, ["a", "b", "a", "c", "b", "d", "d"])
     # a-c: 1.2, 0.2: both similar; b-c: 0.8 and 7.8; a-b: 2, 9, 1, 8.
     assert found.across == (Confusion("a", "c", 2, 1.0), Confusion("b", "c", 2, 0.5), Confusion("a", "b", 4, 0.25))
     assert found.within == (Confusion("b", "b", 1, 1.0),)  # 7 apart; those of a and d are 1 apart
@@ -73,8 +73,8 @@ def test_confusions_of_classes_by_hand() -> None:
 
 def test_the_most_confused_five_are_told() -> None:
     descriptors = np.zeros((8, 2), np.float32)
-    assert [each.wrong for each in confusions(ONE, descriptors, list("aabbccdd")).across] == [1.0] * 5
-    assert confusions(ONE, descriptors, list("aabbccdd")).within == ()
+    assert [each.wrong for each in find_confusions(ONE, descriptors, list("aabbccdd")).across] == [1.0] * 5
+    assert find_confusions(ONE, descriptors, list("aabbccdd")).within == ()
 
 
 def test_confusions_are_those_of_looking_at_every_pair() -> None:
@@ -82,7 +82,7 @@ def test_confusions_are_those_of_looking_at_every_pair() -> None:
     descriptors = random.normal(0, 1.5, (600, 2)).astype(np.float32)  # more than one block
     labels = [str(code) for code in random.integers(0, 3, 600)]
     near = np.abs(np.maximum(descriptors[:, 0], 0)[:, None] - np.maximum(descriptors[:, 0], 0)) < 1.5
-    found = confusions(ONE, descriptors, labels)
+    found = find_confusions(ONE, descriptors, labels)
     places = {label: np.array([each == label for each in labels]) for label in "012"}
     assert len(found.across) == 3
     for each in found.across:

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.explain.correspondence import correspond, matches_of
-from retrieval.explain.gradcam import Pairs
+from retrieval.explain.correspondence import correspond, find_matches
+from retrieval.explain.gradcam import PairInputs
 from retrieval.model.head import Array, Head
 
 SHAPE = (3, 4)
 
 
-def sides(head: Head, first: Array, second: Array) -> tuple[Pairs, Pairs]:
+def sides(head: Head, first: Array, second: Array) -> tuple[PairInputs, PairInputs]:
     g1, g2 = first.mean((2, 3)), second.mean((2, 3))
-    return Pairs(head, first, g1, g2), Pairs(head, second, g2, g1)
+    return PairInputs(head, first, g1, g2), PairInputs(head, second, g2, g1)
 
 
 def test_by_hand() -> None:
@@ -46,7 +46,7 @@ def test_a_picture_in_several_pairs_gives_the_same_as_alone() -> None:
     first, second = np.random.default_rng(0).random((2, 3, 5, 3, 4), np.float32)
     first[2] = first[0]
     one, other = sides(head, first, second)
-    shared = correspond(replace(one, pictures=(7, 8, 7)), other, [2, 0])
+    shared = correspond(replace(one, picture_ids=(7, 8, 7)), other, [2, 0])
     for found, wanted in zip(shared, correspond(one, other, [2, 0]), strict=True):
         np.testing.assert_array_equal(found.table, wanted.table)
 
@@ -66,7 +66,7 @@ def test_what_stands_out_is_found_not_what_goes_with_everything() -> None:
     table[5] += 9  # a bright place
     table[0, 11] += 4
     table[11, 3] += 3
-    first, second, *_ = matches_of(table, SHAPE, SHAPE)
+    first, second, *_ = find_matches(table, SHAPE, SHAPE)
     assert (set(first.first), set(first.second)) == ({(0, 0)}, {(2, 3)})
     assert (set(second.first), set(second.second)) == ({(2, 3)}, {(0, 3)})
     assert first.share == pytest.approx(5 / table.sum())
@@ -76,14 +76,14 @@ def test_pairs_that_touch_in_both_pictures_are_one_region() -> None:
     table = np.zeros((12, 12), np.float32)
     table[0, 11] = table[1, 10] = 5
     table[4, 0] = 4
-    matches = matches_of(table, SHAPE, SHAPE)
+    matches = find_matches(table, SHAPE, SHAPE)
     assert (set(matches[0].first), set(matches[0].second)) == ({(0, 0), (0, 1)}, {(2, 3), (2, 2)})
     assert (set(matches[1].first), set(matches[1].second)) == ({(1, 0)}, {(0, 0)})
 
 
 def test_no_place_is_in_two_regions_and_none_is_large() -> None:
     random = np.random.default_rng(3)
-    matches = matches_of(random.random((49, 49), np.float32), (7, 7), (7, 7))
+    matches = find_matches(random.random((49, 49), np.float32), (7, 7), (7, 7))
     assert 1 < len(matches) <= 5
     for side in ("first", "second"):
         cells = [cell for match in matches for cell in getattr(match, side)]

@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.common.metrics import sigmoid
 from retrieval.common.settings import MethodName
-from retrieval.explain.explanation import LEAST_EVIDENCE, Explanation, Heatmaps, verdict_of
+from retrieval.explain.explanation import MIN_EVIDENCE, Explanation, Heatmaps, verdict_of
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 from tests.support.against import explain_against
@@ -88,19 +88,19 @@ def with_totals(query: float, hit: float, method: MethodName = MethodName.gradca
 def test_evidence_that_adds_up_to_less_than_the_least_is_almost_none() -> None:
     found = with_totals(0.0199, 0.0201)
     assert [found.query.total, found.hit.total] == pytest.approx([0.0199, 0.0201])
-    assert [found.has_almost_none(side) for side in (found.query, found.hit)] == [True, False]
-    assert not found.almost_none
-    assert with_totals(0.0199, 0.0199).almost_none
-    assert not replace(with_totals(0, 0), identical=True).almost_none
+    assert [found.is_nearly_empty(side) for side in (found.query, found.hit)] == [True, False]
+    assert not found.has_little_evidence
+    assert with_totals(0.0199, 0.0199).has_little_evidence
+    assert not replace(with_totals(0, 0), identical=True).has_little_evidence
 
 
 def test_methods_of_other_units_are_not_said_to_have_almost_none() -> None:
     for method in (MethodName.eigencam, MethodName.gradcam_plus_plus, MethodName.local, MethodName.scorecam):
-        assert not with_totals(0.001, 0.001, method).almost_none
+        assert not with_totals(0.001, 0.001, method).has_little_evidence
 
 
 def test_the_least_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:
-    most = max(abs(sigmoid(np.array(x + LEAST_EVIDENCE)) - sigmoid(np.array(x))) for x in np.linspace(-3, 3, 601))
+    most = max(abs(sigmoid(np.array(x + MIN_EVIDENCE)) - sigmoid(np.array(x))) for x in np.linspace(-3, 3, 601))
     assert 0.0049 < most < 0.005
 
 

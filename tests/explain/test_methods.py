@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from retrieval.common.settings import MethodName
 from retrieval.explain.explanation import explain_pairs
-from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods import METHODS
 from retrieval.model.bundle import find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
-from retrieval.model.preprocessing import Pixels, load
+from retrieval.model.preprocessing import Pixels, read_at_size
 from tests.support.generated import blocks
 from tests.support.siamese_pairs import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
 
@@ -36,11 +36,11 @@ PACKAGE: dict[MethodName, Any] = {
     MethodName.hirescam: HiResCAM,
     MethodName.layercam: LayerCAM,
 }
-CLOSED_FORM = [name for name, method in METHODS.items() if not method.asks]
+CLOSED_FORM = [name for name, method in METHODS.items() if not method.is_slow]
 NONE = [0.0, 0.0]
 
 
-def by_hand(pairs: Pairs, method: MethodName) -> Array:
+def by_hand(pairs: PairInputs, method: MethodName) -> Array:
     return METHODS[method].run(pairs)
 
 
@@ -68,7 +68,7 @@ def by_hand(pairs: Pairs, method: MethodName) -> Array:
     ],
 )
 def test_by_hand(method: MethodName, raises: list[float], lowers: list[float]) -> None:
-    found = by_hand(Pairs(HEAD, A1, A1.mean((2, 3)), G2), method)
+    found = by_hand(PairInputs(HEAD, A1, A1.mean((2, 3)), G2), method)
     np.testing.assert_allclose(found, [[[raises]], [[lowers]]], rtol=2e-4)
 
 
@@ -83,14 +83,14 @@ def test_an_ablated_channel_counts_with_the_root_and_unit_length() -> None:
 
     losses = [log_odds(own) - log_odds(own * (np.arange(3) != channel)) for channel in range(3)]
     expected = np.einsum("c,chw->hw", losses, activations[0])
-    raises, lowers = by_hand(Pairs(head, activations, own, other), MethodName.ablationcam)
+    raises, lowers = by_hand(PairInputs(head, activations, own, other), MethodName.ablationcam)
     np.testing.assert_allclose(raises[0] - lowers[0], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", CLOSED_FORM)
 def test_dead_and_equal_pictures_have_finite_maps(method: MethodName) -> None:
     dead = np.zeros((2, 2, 3, 3), np.float32)
-    pairs = Pairs(HEAD, dead, dead.mean((2, 3)), np.array([[0, 0], [1, 2]], np.float32))
+    pairs = PairInputs(HEAD, dead, dead.mean((2, 3)), np.array([[0, 0], [1, 2]], np.float32))
     with np.errstate(all="raise"):
         found = by_hand(pairs, method)
     assert found.shape == (2, 2, 3, 3)
@@ -102,12 +102,12 @@ def test_equal_pictures_have_no_evidence(method: str) -> None:
     """But for methods that ask what a change would do, as any change does something, or that ask for no pair."""
     activations = np.random.default_rng(0).random((2, 2, 3, 3), np.float32)
     g = activations.mean((2, 3))
-    assert not by_hand(Pairs(HEAD, activations, g, g), MethodName(method)).any()
+    assert not by_hand(PairInputs(HEAD, activations, g, g), MethodName(method)).any()
 
 
 def test_the_ensemble_is_nowhere_more_than_what_it_is_made_of() -> None:
     activations = np.random.default_rng(3).random((4, 2, 5, 5), np.float32)
-    pairs = Pairs(HEAD, activations, activations.mean((2, 3)), np.random.default_rng(4).random((4, 2), np.float32))
+    pairs = PairInputs(HEAD, activations, activations.mean((2, 3)), np.random.default_rng(4).random((4, 2), np.float32))
     ensemble, *others = (by_hand(pairs, MethodName(name)) for name in ("ensemble", "integrated", "local"))
     for other in others:
         assert (
@@ -143,7 +143,7 @@ class TinyPair(nn.Module):
         return log_odds[:, None]
 
 
-def small_pair() -> tuple[Tiny, Tensor, Pairs]:
+def small_pair() -> tuple[Tiny, Tensor, PairInputs]:
     trunk, x = Tiny(), torch.from_numpy(np.random.default_rng(6).random((1, 3, 8, 8), np.float32))
     with torch.no_grad():
         activations = trunk(x).numpy()
@@ -152,8 +152,8 @@ def small_pair() -> tuple[Tiny, Tensor, Pairs]:
         with torch.no_grad():
             return trunk(torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2)).mean((2, 3)).numpy()
 
-    asked = Asked(list(x.permute(0, 2, 3, 1).numpy()), (0.0, 0.0, 0.0), describe)
-    return trunk, x, Pairs(HEAD, activations, activations.mean((2, 3)), np.array([[0.1, 0.9]], np.float32), asked)
+    asked = PixelAccess(list(x.permute(0, 2, 3, 1).numpy()), (0.0, 0.0, 0.0), describe)
+    return trunk, x, PairInputs(HEAD, activations, activations.mean((2, 3)), np.array([[0.1, 0.9]], np.float32), asked)
 
 
 def test_score_cam_equals_the_public_package() -> None:
@@ -169,8 +169,10 @@ def test_score_cam_equals_the_public_package() -> None:
 def test_a_window_counts_for_what_it_changes() -> None:
     bright = np.zeros((64, 64, 3), np.uint8)
     bright[8:24, 40:56] = 255  # a white square in the upper right
-    asked = Asked([bright], (0.0, 0.0, 0.0), lambda some: np.array([[each[8:24, 40:56].mean(), 0] for each in some]))
-    pairs = Pairs(HEAD, A1, np.array([[255, 0]], np.float32), np.array([[300, 0]], np.float32), asked)
+    asked = PixelAccess(
+        [bright], (0.0, 0.0, 0.0), lambda some: np.array([[each[8:24, 40:56].mean(), 0] for each in some])
+    )
+    pairs = PairInputs(HEAD, A1, np.array([[255, 0]], np.float32), np.array([[300, 0]], np.float32), asked)
     raises, lowers = by_hand(pairs, MethodName.sbsm)
     assert raises.shape == (1, 32, 32)
     assert not raises.any()  # hiding the square takes the pair further apart, so it speaks for similarity
@@ -181,7 +183,7 @@ def test_a_window_counts_for_what_it_changes() -> None:
 
 def test_who_asks_again_needs_the_pixels() -> None:
     with pytest.raises(ValueError, match="pixels"):
-        by_hand(Pairs(HEAD, A1, A1.mean((2, 3)), G2), MethodName.sbsm)
+        by_hand(PairInputs(HEAD, A1, A1.mean((2, 3)), G2), MethodName.sbsm)
 
 
 # --- against the public package on whole backbones
@@ -194,7 +196,7 @@ def test_equals_the_public_package(method: MethodName, kind: str) -> None:
     activations, g = features("resnet18")
     count = len(g) // 2
     places = np.concatenate([np.arange(5), count + np.arange(5)])
-    found = by_hand(Pairs(head, activations[places], g[places], g[np.roll(places, 5)]), method)
+    found = by_hand(PairInputs(head, activations[places], g[places], g[np.roll(places, 5)]), method)
     stage = backbone("resnet18").get_submodule(BACKBONES["resnet18"][0])
     for sign, mine in zip((1, -1), found, strict=True):
         expected = package_maps(
@@ -252,12 +254,12 @@ def odd_pictures() -> list[Pixels]:
     tiny = [blocks(seed, width, height) for seed, (width, height) in enumerate([(1, 1), (2, 3), (1, 40), (5, 1)])]
     near = patterns[3].copy()
     near[0, 0] ^= 1
-    return [load(each, 224)[0] for each in (*patterns, *even, *tiny, patterns[5].copy(), near)]
+    return [read_at_size(each, 224)[0] for each in (*patterns, *even, *tiny, patterns[5].copy(), near)]
 
 
 @cache
 def odd_features() -> Features:
-    return Comparer(find_bundle("default"), "cpu").activate(odd_pictures())
+    return Encoder(find_bundle("default"), "cpu").activate(odd_pictures())
 
 
 def drawn_pairs(count: int, pictures: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -267,7 +269,7 @@ def drawn_pairs(count: int, pictures: int) -> tuple[NDArray[np.int64], NDArray[n
     return first, second
 
 
-def check_explained(sides: tuple[Pairs, Pairs], distances: NDArray[np.float64], method: MethodName) -> None:
+def check_explained(sides: tuple[PairInputs, PairInputs], distances: NDArray[np.float64], method: MethodName) -> None:
     for found in explain_pairs(sides, distances, method):
         for heat in (found.query, found.hit):
             for each in (heat.factual, heat.counterfactual):
@@ -288,14 +290,14 @@ def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
         one, other = first[start : start + 50], second[start : start + 50]
         a, g = features.activations, features.descriptors
         with np.errstate(invalid="raise", divide="raise"):
-            sides = Pairs(head, a[one], g[one], g[other]), Pairs(head, a[other], g[other], g[one])
+            sides = PairInputs(head, a[one], g[one], g[other]), PairInputs(head, a[other], g[other], g[one])
             check_explained(sides, distances[start : start + 50], method)
 
 
 @pytest.mark.parametrize("method", [MethodName.scorecam, MethodName.sbsm])
 def test_nor_by_a_method_that_asks_again(method: MethodName) -> None:
     trunk, _, small = small_pair()
-    assert small.asked is not None
+    assert small.pixel_access is not None
     pixels = [np.asarray(Image.fromarray(each).resize((8, 8))) / np.float32(255) for each in odd_pictures()]
     with torch.no_grad():
         activations = trunk(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).numpy()
@@ -303,7 +305,9 @@ def test_nor_by_a_method_that_asks_again(method: MethodName) -> None:
     first, second = drawn_pairs(500, len(g))
     eight_bits = [np.rint(255 * each).astype(np.uint8) for each in pixels]
     sides = [
-        Pairs(HEAD, activations[one], g[one], g[other], replace(small.asked, pixels=[eight_bits[i] for i in one]))
+        PairInputs(
+            HEAD, activations[one], g[one], g[other], replace(small.pixel_access, pixels=[eight_bits[i] for i in one])
+        )
         for one, other in ((first, second), (second, first))
     ]
     with np.errstate(invalid="raise", divide="raise"):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from retrieval.explain.verification import (
-    RANDOM,
-    SHARE,
-    Check,
-    Claims,
-    Hidden,
+    HIDDEN_SHARE,
+    RANDOM_REGIONS,
+    HeatmapClaims,
+    HiddenRegion,
+    PictureCheck,
     Support,
     Verification,
     random_regions,
@@ -42,9 +42,9 @@ def contrast(pictures: Sequence[Pixels]) -> Array:
     return np.array([[each[:12, :12].astype(np.float32).std() / 12.75] for each in pictures], np.float32)
 
 
-def claims(true: bool, different: bool = False) -> Claims:
+def claims(true: bool, different: bool = False) -> HeatmapClaims:
     maps = (UPPER_LEFT, LOWER_RIGHT) if true else (LOWER_RIGHT, UPPER_LEFT)
-    return Claims(maps, maps, different)
+    return HeatmapClaims(maps, maps, different)
 
 
 def test_a_true_heatmap_is_faithful() -> None:
@@ -56,7 +56,7 @@ def test_a_true_heatmap_is_faithful() -> None:
 
 def test_a_false_heatmap_is_not_supported() -> None:
     (found,) = verify(HEAD, contrast, [stripes(90), stripes(150)], [claims(true=False)])
-    assert not any(each.holds for each in (found.query.factual, found.hit.factual))
+    assert not any(each.as_claimed for each in (found.query.factual, found.hit.factual))
     assert found.support is Support.not_supported
 
 
@@ -64,8 +64,8 @@ def test_for_the_other_verdict_the_claims_turn() -> None:
     even = np.full((SIZE, SIZE, 3), 120, np.uint8)
     (found,) = verify(HEAD, contrast, [stripes(90), even], [claims(true=True, different=True)])
     assert found.query.factual.similarity > found.query.factual.random_similarity
-    assert found.query.factual.holds
-    assert not found.hit.factual.holds  # there is nothing to hide in it
+    assert found.query.factual.as_claimed
+    assert not found.hit.factual.as_claimed  # there is nothing to hide in it
 
 
 def test_each_pair_of_several_is_checked_as_if_alone() -> None:
@@ -83,11 +83,11 @@ def test_where_nothing_is_claimed_nothing_is_checked() -> None:
 def test_random_regions_have_the_same_area_and_are_the_same_each_time() -> None:
     mask = np.zeros((20, 20), np.bool_)
     mask[2:6, 3:13] = True
-    regions = random_regions(mask, RANDOM, seed=4)
-    assert len(regions) == RANDOM
+    regions = random_regions(mask, RANDOM_REGIONS, seed=4)
+    assert len(regions) == RANDOM_REGIONS
     assert {int(region.sum()) for region in regions} == {int(mask.sum())}
     assert any((region != mask).any() for region in regions)
-    for one, other in zip(regions, random_regions(mask, RANDOM, seed=4), strict=True):
+    for one, other in zip(regions, random_regions(mask, RANDOM_REGIONS, seed=4), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -99,13 +99,13 @@ def test_a_fifth_is_hidden() -> None:
         return contrast(pictures)
 
     verify(HEAD, describe, [blocks(1, SIZE, SIZE, 16), blocks(2, SIZE, SIZE, 16)], [claims(True)])
-    assert len(seen) == 2 + 4 * (1 + RANDOM)
+    assert len(seen) == 2 + 4 * (1 + RANDOM_REGIONS)
     changed = (seen[2] != seen[0]).any(axis=2).mean()
-    assert SHARE * 0.9 < changed <= SHARE + 1e-3
+    assert HIDDEN_SHARE * 0.9 < changed <= HIDDEN_SHARE + 1e-3
 
 
-def hidden(holds: bool) -> Hidden:
-    return Hidden(0.5, (0.6,) * RANDOM, margin=1.0 if holds else 0.0, error=0.5)
+def hidden(holds: bool) -> HiddenRegion:
+    return HiddenRegion(0.5, (0.6,) * RANDOM_REGIONS, margin=1.0 if holds else 0.0, error=0.5)
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def hidden(holds: bool) -> Hidden:
 def test_the_verdict_on_four_claims(
     factual: tuple[bool, bool], counterfactual: tuple[bool, bool], support: Support
 ) -> None:
-    query, hit = (Check(hidden(one), hidden(other)) for one, other in zip(factual, counterfactual, strict=True))
+    query, hit = (PictureCheck(hidden(one), hidden(other)) for one, other in zip(factual, counterfactual, strict=True))
     assert Verification(0.7, query, hit).support is support

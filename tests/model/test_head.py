@@ -26,16 +26,19 @@ def array(*values: float) -> Array:
 
 
 def test_activate_is_relu_of_the_dense_layer() -> None:
-    assert head().activate(DESCRIPTORS).tolist() == ACTIVATED
-    assert head().activate(DESCRIPTORS).dtype == np.float32
+    assert head().raw_embedding(DESCRIPTORS).tolist() == ACTIVATED
+    assert head().raw_embedding(DESCRIPTORS).dtype == np.float32
 
 
 def test_the_root_is_taken_before_the_dense_layer() -> None:
     rooted = Head(WEIGHT, BIAS, 1.0, 0.0, False, shift=1.0)
     # f(g) = sqrt(g + 1): (2, 1) of (3, 0) and (0, 3) of (-1, 8); W f + c: (2, 0, 0) and (0, 2, 6).
-    assert rooted.activate(np.array([[3, 0], [-1, 8]], np.float32)).tolist() == [[2, 0, 0], [0, 2, 6]]
-    assert rooted.root_slope(np.array([[3, 0], [-1, 8]], np.float32)).tolist() == [[0.25, 0.5], [0, np.float32(1 / 6)]]
-    assert head().root_slope(DESCRIPTORS).tolist() == [[1, 1], [1, 1]]
+    assert rooted.raw_embedding(np.array([[3, 0], [-1, 8]], np.float32)).tolist() == [[2, 0, 0], [0, 2, 6]]
+    assert rooted.root_derivative(np.array([[3, 0], [-1, 8]], np.float32)).tolist() == [
+        [0.25, 0.5],
+        [0, np.float32(1 / 6)],
+    ]
+    assert head().root_derivative(DESCRIPTORS).tolist() == [[1, 1], [1, 1]]
 
 
 def test_embed_without_normalisation_is_the_activation() -> None:

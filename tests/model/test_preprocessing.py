@@ -24,7 +24,7 @@ from PIL import Image, TiffImagePlugin
 from retrieval.common.errors import PictureError, SettingError
 from retrieval.common.settings import Preprocessing
 from retrieval.model import preprocessing
-from retrieval.model.preprocessing import Pixels, Source, load, normalise, read, seen_box, to_pixels
+from retrieval.model.preprocessing import Pixels, Source, input_box, normalise, read_at_size, read_image, to_pixels
 from retrieval.sources.files import content_hash, is_picture_name, open_file
 from tests.support.command import PROJECT
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -51,7 +51,7 @@ def written(image: Image.Image | NDArray[Any], kind: str, **options: Any) -> byt
 
 
 def pixels_of(source: Source, least_side: int | None = None) -> Pixels:
-    image, _ = read(source, least_side)
+    image, _ = read_image(source, least_side)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -69,7 +69,7 @@ def assert_quarters(pixels: Pixels, expected: list[tuple[int, int, int]], tolera
 
 def reason(source: Source) -> str:
     with pytest.raises(PictureError) as raised:
-        read(source)
+        read_image(source)
     return raised.value.reason
 
 
@@ -85,7 +85,7 @@ LOSSLESS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("kind", "options"), LOSSLESS)
 def test_lossless_formats_keep_every_pixel(kind: str, options: dict[str, Any]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
-    found, info = read(written(pixels, kind, **options))
+    found, info = read_image(written(pixels, kind, **options))
     np.testing.assert_array_equal(np.asarray(found), pixels)
     assert (info.width, info.height) == (47, 33)
 
@@ -298,13 +298,13 @@ def test_every_source_gives_the_same_pixels(tmp_path: Path) -> None:
     sources: list[Source] = [tmp_path / "a.png", str(tmp_path / "a.png"), data, image, corners()]
     for source in sources:
         np.testing.assert_array_equal(pixels_of(source), corners())
-        assert (read(source)[1].width, read(source)[1].height) == (64, 48)
+        assert (read_image(source)[1].width, read_image(source)[1].height) == (64, 48)
 
 
 def test_an_open_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(written(corners(), "PNG"))
     with open_file(tmp_path / "a.png") as file:
-        np.testing.assert_array_equal(np.asarray(read(file)[0]), corners())
+        np.testing.assert_array_equal(np.asarray(read_image(file)[0]), corners())
 
 
 def test_an_array_may_be_a_view() -> None:
@@ -377,7 +377,7 @@ def with_orientation(orientation: int) -> Image.Exif:
 def test_orientation_is_undone(orientation: int, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     data = written(turned(orientation), kind, exif=with_orientation(orientation), **options)
-    image, info = read(data)
+    image, info = read_image(data)
     assert image.size == (info.width, info.height) == (64, 32)
     assert_quarters(np.asarray(image), [RED, GREEN, BLUE, WHITE])
 
@@ -385,7 +385,7 @@ def test_orientation_is_undone(orientation: int, kind: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_undone_when_decoded_small(orientation: int) -> None:
     data = written(turned(orientation, 512), "JPEG", exif=with_orientation(orientation))
-    image, info = read(data, least_side=100)
+    image, info = read_image(data, min_side=100)
     assert (info.width, info.height) == (1024, 512)
     assert image.size == (256, 128)
     assert_quarters(np.asarray(image), [RED, GREEN, BLUE, WHITE])
@@ -393,7 +393,7 @@ def test_orientation_is_undone_when_decoded_small(orientation: int) -> None:
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_orientations_of_no_meaning_are_left_alone(orientation: int) -> None:
-    image, info = read(written(corners(), "PNG", exif=with_orientation(orientation)))
+    image, info = read_image(written(corners(), "PNG", exif=with_orientation(orientation)))
     assert image.size == (info.width, info.height) == (64, 48)
     np.testing.assert_array_equal(np.asarray(image), corners())
 
@@ -411,7 +411,7 @@ def with_exif(tags: dict[int, Any] | None = None, gps: dict[int, Any] | None = N
 
 def test_time_and_place_are_read() -> None:
     gps = {1: "S", 2: (33.0, 51.0, 36.0), 3: "E", 4: (151.0, 12.0, 30.0)}
-    info = read(with_exif({36867: "2021:02:03 04:05:06"}, gps))[1]
+    info = read_image(with_exif({36867: "2021:02:03 04:05:06"}, gps))[1]
     assert info.taken_at == "2021-02-03T04:05:06"
     assert datetime.fromisoformat(info.taken_at) == datetime(2021, 2, 3, 4, 5, 6)
     assert info.latitude == pytest.approx(-33.86)
@@ -419,17 +419,17 @@ def test_time_and_place_are_read() -> None:
 
 
 def test_the_time_of_digitising_or_of_change_stands_in() -> None:
-    assert read(with_exif({36868: "2020:01:01 00:00:00"}))[1].taken_at == "2020-01-01T00:00:00"
-    assert read(with_exif(changed="2019:12:31 23:59:59"))[1].taken_at == "2019-12-31T23:59:59"
+    assert read_image(with_exif({36868: "2020:01:01 00:00:00"}))[1].taken_at == "2020-01-01T00:00:00"
+    assert read_image(with_exif(changed="2019:12:31 23:59:59"))[1].taken_at == "2019-12-31T23:59:59"
     both = with_exif({36868: "2020:01:01 00:00:00", 36867: "2018:01:01 00:00:00"})
-    assert read(both)[1].taken_at == "2018-01-01T00:00:00"
+    assert read_image(both)[1].taken_at == "2018-01-01T00:00:00"
 
 
 @pytest.mark.parametrize(
     "time", ["", "0000:00:00 00:00:00", "    :  :     :  :  ", "2021-02-03", "2021:13:01 00:00:00", "x"]
 )
 def test_nonsense_times_are_none(time: str) -> None:
-    assert read(with_exif({36867: time}))[1].taken_at is None
+    assert read_image(with_exif({36867: time}))[1].taken_at is None
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_nonsense_times_are_none(time: str) -> None:
     ],
 )
 def test_nonsense_places_are_none(gps: dict[int, Any]) -> None:
-    info = read(with_exif(gps=gps))[1]
+    info = read_image(with_exif(gps=gps))[1]
     assert (info.latitude, info.longitude) == (None, None)
 
 
@@ -452,7 +452,7 @@ def test_nonsense_places_are_none(gps: dict[int, Any]) -> None:
     "exif", [b"Exif\0\0" + b"\xff" * 40, b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0", b"nothing"]
 )
 def test_broken_exif_does_not_cost_the_picture(exif: bytes) -> None:
-    image, info = read(written(corners(), "JPEG", quality=95, exif=exif))
+    image, info = read_image(written(corners(), "JPEG", quality=95, exif=exif))
     assert_quarters(np.asarray(image), [RED, GREEN, BLUE, WHITE])
     assert (info.width, info.height, info.taken_at, info.latitude) == (64, 48, None, None)
 
@@ -519,20 +519,20 @@ def test_the_limit_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("RETRIEVE_MAX_MEGAPIXELS", value)
     with pytest.raises(SettingError, match="RETRIEVE_MAX_MEGAPIXELS"):
-        read(corners())
+        read_image(corners())
 
 
 def test_a_panorama_is_squashed_whole() -> None:
     pixels = np.zeros((2, 30000, 3), np.uint8)
     pixels[:, :15000], pixels[:, 15000:] = RED, BLUE
     for kind in ("PNG", "JPEG"):
-        squashed, info = load(io.BytesIO(written(pixels, kind)), 224)
+        squashed, info = read_at_size(io.BytesIO(written(pixels, kind)), 224)
         assert (info.width, info.height, squashed.shape) == (30000, 2, (224, 224, 3))
         assert_quarters(squashed, [RED, BLUE, RED, BLUE])
 
 
 def test_one_pixel_fills_the_square() -> None:
-    squashed, info = load(io.BytesIO(written(np.array([[[1, 2, 3]]], np.uint8), "PNG")), 8)
+    squashed, info = read_at_size(io.BytesIO(written(np.array([[[1, 2, 3]]], np.uint8), "PNG")), 8)
     assert (info.width, info.height) == (1, 1)
     assert (squashed == [1, 2, 3]).all()
 
@@ -551,7 +551,7 @@ def test_one_pixel_fills_the_square() -> None:
 def test_jpegs_are_decoded_small_and_never_too_small(
     size: tuple[int, int], least_side: int | None, expected: tuple[int, int]
 ) -> None:
-    image, info = read(written(corners(*size), "JPEG"), least_side)
+    image, info = read_image(written(corners(*size), "JPEG"), least_side)
     assert image.size == expected
     assert (info.width, info.height) == size
     assert_quarters(np.asarray(image), [RED, GREEN, BLUE, WHITE])
@@ -607,7 +607,7 @@ def test_a_broken_checksum_of_png_costs_nothing_where_the_pixels_are_whole() -> 
 def read_or_reason(data: bytes) -> str:
     """How a picture comes out: its mode, or why it does not."""
     try:
-        return read(data)[0].mode
+        return read_image(data)[0].mode
     except PictureError as error:
         return error.reason
 
@@ -642,7 +642,7 @@ def test_a_folder_is_not_a_regular_file(tmp_path: Path) -> None:
 def test_an_error_names_the_path(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     with pytest.raises(PictureError) as raised:
-        read(tmp_path / "a.jpg")
+        read_image(tmp_path / "a.jpg")
     assert str(raised.value) == f"{tmp_path / 'a.jpg'} is empty"
 
 
@@ -691,7 +691,7 @@ def test_names_of_other_things(name: str) -> None:
 def test_the_longer_side_is_cropped_to_the_root_of_the_area(
     size: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
-    assert seen_box(*size) == box
+    assert input_box(*size) == box
 
 
 def test_what_is_beyond_the_box_is_not_seen() -> None:

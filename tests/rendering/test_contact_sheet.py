@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.rendering.contact_sheet import _Sheet, contact_sheet
-from retrieval.rendering.presentation import ALMOST_NONE, Shown, prepare
+from retrieval.rendering.contact_sheet import _Sheet, draw_contact_sheet
+from retrieval.rendering.presentation import ALMOST_NONE, ResultView, build_result_view
 from tests.support.hits import a_hit, explanation
 
 
-def test_the_contact_sheet_has_a_row_a_hit(shown: Shown) -> None:
-    one, two, three = (contact_sheet(replace(shown, hits=shown.hits[:count])) for count in (1, 2, 3))
+def test_the_contact_sheet_has_a_row_a_hit(shown: ResultView) -> None:
+    one, two, three = (draw_contact_sheet(replace(shown, hits=shown.hits[:count])) for count in (1, 2, 3))
     assert one.width == two.width == three.width
     assert three.height - two.height == two.height - one.height > 149  # the pictures' height in cells of 224
     assert three.mode == "RGB"
 
 
 def test_the_sheet_s_heat_is_where_the_heatmap_has_it(picture: Path) -> None:
-    sheet = contact_sheet(prepare(picture, "q", [a_hit(1, picture, explanation())]))
+    sheet = draw_contact_sheet(build_result_view(picture, "q", [a_hit(1, picture, explanation())]))
     colour = np.asarray(sheet.convert("HSV"))[220:, :, 1].astype(int)  # below legend and captions
     warm_cell = colour[:, 276:500]  # the second column: the query's factual overlay
     row, column = np.unravel_index(int(warm_cell.argmax()), warm_cell.shape)
@@ -41,11 +41,11 @@ def test_a_sheet_of_odd_names_and_shapes_can_be_drawn(tmp_path: Path) -> None:
         a_hit(3, gone, explanation()),
         a_hit(4, strip, None),
     ]
-    sheet = contact_sheet(prepare(strip, str(gone), hits))
-    assert sheet.width == contact_sheet(prepare(strip, "q", [])).width
+    sheet = draw_contact_sheet(build_result_view(strip, str(gone), hits))
+    assert sheet.width == draw_contact_sheet(build_result_view(strip, "q", [])).width
 
 
-def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: ResultView, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     text = _Sheet.text
 
@@ -55,15 +55,15 @@ def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: Shown, monkeypatc
 
     monkeypatch.setattr(_Sheet, "text", noted)
     hits = tuple(replace(shown.hits[0], rank=rank) for rank in range(1, 31))
-    twenty = contact_sheet(replace(shown, hits=hits[:20]))
+    twenty = draw_contact_sheet(replace(shown, hits=hits[:20]))
     assert not any("more" in words for words in written)
-    assert contact_sheet(replace(shown, hits=hits)).size == twenty.size
+    assert draw_contact_sheet(replace(shown, hits=hits)).size == twenty.size
     assert any("20 hits, most similar first, and 10 more" in words for words in written)
 
 
-def test_a_sheet_says_what_is_not_sure(shown: Shown, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_says_what_is_not_sure(shown: ResultView, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    text, place = _Sheet.text, _Sheet.place
+    text, place = _Sheet.text, _Sheet.placeholder
 
     def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
         written.append(words)
@@ -74,9 +74,9 @@ def test_a_sheet_says_what_is_not_sure(shown: Shown, picture: Path, monkeypatch:
         place(sheet, box, words)
 
     monkeypatch.setattr(_Sheet, "text", noted)
-    monkeypatch.setattr(_Sheet, "place", placed)
+    monkeypatch.setattr(_Sheet, "placeholder", placed)
     hits = [a_hit(1, picture, explanation(0.001))]
-    sure, unsure = (contact_sheet(prepare(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
+    sure, unsure = (draw_contact_sheet(build_result_view(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
     assert sum("confidently similar" in words for words in written) == 1
     assert unsure.height > sure.height
     assert written.count(ALMOST_NONE) == 4
@@ -93,7 +93,7 @@ def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.
 
     monkeypatch.setattr(sheet, "measure", counted)
     text = "".join(chr(65 + place % 26) for place in range(4000))
-    cut = sheet._cut(text, 15, 300)
+    cut = sheet._truncate(text, 15, 300)
     assert measured < 20
     head, tail = cut.split("…")
     assert text.startswith(head)
@@ -101,5 +101,5 @@ def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.
     assert len(head) - len(tail) in (0, 1)
     longer = f"{head}{text[len(head)]}…{tail}" if len(head) == len(tail) else f"{head}…{text[-len(tail) - 1]}{tail}"
     assert measure(cut, 15) <= 300 < measure(longer, 15)
-    assert sheet._cut("short", 15, 300) == "short"
-    assert sheet._cut("short", 15, 1) == "…"
+    assert sheet._truncate("short", 15, 300) == "short"
+    assert sheet._truncate("short", 15, 1) == "…"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from retrieval.explain.correspondence import Correspondence, Match
-from retrieval.rendering.correspondence_regions import side_by_side, with_matches
+from retrieval.rendering.correspondence_regions import draw_matches, side_by_side
 
 FOUND = Correspondence(
     np.zeros((49, 49), np.float32), (7, 7), (7, 7), (Match(frozenset({(0, 0)}), frozenset({(6, 6), (6, 5)}), 0.4),)
@@ -23,14 +23,14 @@ def changed(image: Image.Image, drawn: Image.Image) -> tuple[int, int, int, int]
 
 def test_a_region_lies_over_its_cells() -> None:
     image = Image.new("RGB", (210, 210), (90, 90, 90))
-    first, second = with_matches(image, FOUND, second=False), with_matches(image, FOUND, second=True)
+    first, second = draw_matches(image, FOUND, second=False), draw_matches(image, FOUND, second=True)
     assert changed(image, first) == pytest.approx((0, 0, 30, 30), abs=2)  # the line is smooth
     assert changed(image, second) == pytest.approx((150, 180, 210, 210), abs=2)
 
 
 def test_the_unseen_edges_of_an_oblong_picture_are_left_out() -> None:
     image = Image.new("RGB", (400, 100), (90, 90, 90))  # of which the middle 200 are seen
-    left, top, *_ = changed(image, with_matches(image, FOUND, second=False))
+    left, top, *_ = changed(image, draw_matches(image, FOUND, second=False))
     assert (left, top) == pytest.approx((100, 0), abs=2)
 
 

@@ -6,15 +6,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from retrieval.rendering.contact_sheet import contact_sheet
-from retrieval.rendering.hits_page import page
-from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, NO_HITS, Shown, prepare
+from retrieval.rendering.contact_sheet import draw_contact_sheet
+from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, NO_HITS, ResultView, build_result_view
 from tests.support.hits import a_hit, explanation
 from tests.support.html_checker import Checker
 
 
-def test_the_page_is_whole_in_itself(shown: Shown) -> None:
-    text = page([shown, shown])
+def test_the_page_is_whole_in_itself(shown: ResultView) -> None:
+    text = render_hits_page([shown, shown])
     checked = Checker(text)
     assert not re.search(r"https?:|//[a-z]", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))
     assert "script" not in checked.tags
@@ -25,8 +25,8 @@ def test_the_page_is_whole_in_itself(shown: Shown) -> None:
     assert "default-src 'none'" in text
 
 
-def test_the_page_says_what_the_sheet_says(shown: Shown) -> None:
-    words = Checker(page([shown])).text
+def test_the_page_says_what_the_sheet_says(shown: ResultView) -> None:
+    words = Checker(render_hits_page([shown])).text
     for said in (
         IDENTICAL,
         "80.0 %",
@@ -40,7 +40,9 @@ def test_the_page_says_what_the_sheet_says(shown: Shown) -> None:
 
 
 def test_the_captions_follow_the_verdict(picture: Path) -> None:
-    words = Checker(page([prepare(picture, "q", [a_hit(1, picture, explanation(verdict="different"))])])).text
+    words = Checker(
+        render_hits_page([build_result_view(picture, "q", [a_hit(1, picture, explanation(verdict="different"))])])
+    ).text
     assert "for “different”" in words
     assert "against “different”" in words
 
@@ -48,7 +50,7 @@ def test_the_captions_follow_the_verdict(picture: Path) -> None:
 def test_names_cannot_harm_the_page(picture: Path) -> None:
     evil = '"><img onerror=alert(1)>\udcff'
     hit = replace(a_hit(1, Path(f"/x/{evil}/{evil}"), None, f"note {evil}"), label=evil)
-    text = page([prepare(picture, evil, [hit])])
+    text = render_hits_page([build_result_view(picture, evil, [hit])])
     checked = Checker(text)
     assert not any(name == "onerror" for _, name, _ in checked.attributes)
     assert "<img onerror=alert(1)>\\xff" in checked.text
@@ -61,28 +63,31 @@ def test_hits_without_an_explanation_are_listed(picture: Path, tmp_path: Path) -
         a_hit(2, tmp_path / "gone.jpg", None, "cannot be explained: it does not exist"),
         a_hit(3, tmp_path / "gone.jpg", explanation()),
     ]
-    shown = prepare(picture, "q", hits)
-    words = Checker(page([shown])).text
+    shown = build_result_view(picture, "q", hits)
+    words = Checker(render_hits_page([shown])).text
     assert "no explanation" in words
     assert "cannot be explained: it does not exist" in words
     assert "cannot be shown: it does not exist" in words
 
 
 def test_what_is_not_sure_is_said(picture: Path) -> None:
-    unsure = prepare(picture, "q", [a_hit(1, picture, explanation(0.001))], 0.9)
-    words = Checker(page([unsure])).text
+    unsure = build_result_view(picture, "q", [a_hit(1, picture, explanation(0.001))], 0.9)
+    words = Checker(render_hits_page([unsure])).text
     assert "Nothing in this gallery is confidently similar: the best hit has 80.0 %" in words
     assert words.count(ALMOST_NONE) == 2
     assert "for “similar”" not in words
-    assert "confidently" not in Checker(page([prepare(picture, "q", [a_hit(1, picture, explanation())])])).text
+    assert (
+        "confidently"
+        not in Checker(render_hits_page([build_result_view(picture, "q", [a_hit(1, picture, explanation())])])).text
+    )
 
 
 def test_no_hits_are_said(picture: Path) -> None:
-    shown = prepare(picture, "q", [])
-    assert NO_HITS in Checker(page([shown])).text
+    shown = build_result_view(picture, "q", [])
+    assert NO_HITS in Checker(render_hits_page([shown])).text
 
 
 def test_a_query_that_cannot_be_read_again_still_has_its_page(picture: Path, tmp_path: Path) -> None:
-    shown = prepare(tmp_path / "gone.jpg", "gone.jpg", [a_hit(1, picture, explanation())])
-    Checker(page([shown]))
-    assert contact_sheet(shown).height > 200
+    shown = build_result_view(tmp_path / "gone.jpg", "gone.jpg", [a_hit(1, picture, explanation())])
+    Checker(render_hits_page([shown]))
+    assert draw_contact_sheet(shown).height > 200

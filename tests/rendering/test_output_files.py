@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import RetrievalError
-from retrieval.rendering.contact_sheet import pair_sheet
-from retrieval.rendering.output_files import write_overlays, write_page, write_pair
-from retrieval.rendering.presentation import KINDS, Shown, prepare, prepare_pair
+from retrieval.rendering.contact_sheet import draw_pair_sheet
+from retrieval.rendering.output_files import write_hits_page, write_overlays, write_pair
+from retrieval.rendering.presentation import HEATMAP_KINDS, ResultView, build_pair_view, build_result_view
 from tests.support.hits import a_hit, explanation, same
 
 
-def test_faint_evidence_is_drawn_faint(shown: Shown, tmp_path: Path) -> None:
+def test_faint_evidence_is_drawn_faint(shown: ResultView, tmp_path: Path) -> None:
     written = write_overlays(shown, tmp_path / "out")
 
     def heat(rank: int) -> float:
@@ -29,7 +29,7 @@ def test_faint_evidence_is_drawn_faint(shown: Shown, tmp_path: Path) -> None:
     assert heat(3) < 0.6 * heat(2)
 
 
-def test_the_overlay_of_each_picture_has_its_own_hottest_place(shown: Shown, tmp_path: Path) -> None:
+def test_the_overlay_of_each_picture_has_its_own_hottest_place(shown: ResultView, tmp_path: Path) -> None:
     files = write_overlays(shown, tmp_path)[2]
     assert files.query is not None
     assert files.hit is not None
@@ -44,10 +44,12 @@ def test_the_overlay_of_each_picture_has_its_own_hottest_place(shown: Shown, tmp
         assert divmod(int(colour.argmax()), 7) == (row, column)
 
 
-def test_overlays_have_plain_names_and_their_picture_s_proportions(shown: Shown, tmp_path: Path) -> None:
+def test_overlays_have_plain_names_and_their_picture_s_proportions(shown: ResultView, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "out"
     written = write_overlays(shown, folder)
-    names = [f"hit-{rank:02}-{side}-{kind}.jpg" for rank in (2, 3) for side in ("query", "hit") for kind in KINDS]
+    names = [
+        f"hit-{rank:02}-{side}-{kind}.jpg" for rank in (2, 3) for side in ("query", "hit") for kind in HEATMAP_KINDS
+    ]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "contact-sheet.png"])
     assert (written[1].query, written[1].hit) == (None, None)
     with Image.open(folder / names[0]) as image:
@@ -56,14 +58,14 @@ def test_overlays_have_plain_names_and_their_picture_s_proportions(shown: Shown,
 
 def test_hits_that_cannot_be_drawn_have_no_overlays(picture: Path, tmp_path: Path) -> None:
     hits = [a_hit(1, picture, None), a_hit(2, tmp_path / "gone.jpg", explanation())]
-    written = write_overlays(prepare(picture, "q", hits), tmp_path / "out")
+    written = write_overlays(build_result_view(picture, "q", hits), tmp_path / "out")
     assert [written[rank].hit for rank in (1, 2)] == [None, None]
     assert written[1].query is None
     assert written[2].query is not None
 
 
 def test_no_hits_have_a_sheet_all_the_same(picture: Path, tmp_path: Path) -> None:
-    assert write_overlays(prepare(picture, "q", []), tmp_path / "out") == {}
+    assert write_overlays(build_result_view(picture, "q", []), tmp_path / "out") == {}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["contact-sheet.png"]
 
 
@@ -72,11 +74,13 @@ def test_two_pictures_have_their_own_sheet(picture: Path, tmp_path: Path) -> Non
     assert files.query == (tmp_path / "why" / "a-factual.jpg", tmp_path / "why" / "a-counterfactual.jpg")
     assert files.hit == (tmp_path / "why" / "b-factual.jpg", tmp_path / "why" / "b-counterfactual.jpg")
     with Image.open(tmp_path / "why" / "contact-sheet.png") as sheet:
-        assert sheet.size == pair_sheet(prepare_pair(picture, "a", picture, "b", explanation())).size
+        assert sheet.size == draw_pair_sheet(build_pair_view(picture, "a", picture, "b", explanation())).size
     assert write_pair(picture, picture, same(), tmp_path / "same").hit is None
 
 
-def test_what_cannot_be_written_is_one_sentence(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_is_one_sentence(
+    shown: ResultView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RetrievalError, match=r"hit-02-query-factual.jpg cannot be written .* choose a place"):
         write_overlays(shown, tmp_path / "file")
@@ -90,19 +94,19 @@ def test_what_cannot_be_written_is_one_sentence(shown: Shown, tmp_path: Path, mo
     old.write_text("an older page")
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RetrievalError, match=r"page.html cannot be written \(No space left on device\)"):
-        write_page([shown], old)
+        write_hits_page([shown], old)
     assert old.read_text() == "an older page"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "grey.png", "page.html"]
 
 
-def test_overlays_of_an_earlier_longer_query_are_deleted(shown: Shown, tmp_path: Path) -> None:
+def test_overlays_of_an_earlier_longer_query_are_deleted(shown: ResultView, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write_overlays(shown, folder)
     kept = {"hit-03-query-factual.jpeg", "hit-3-query-factual.jpg", "my hit-03-query-factual.jpg", "b-factual.jpg"}
     for name in kept:
         (folder / name).touch()
     write_overlays(replace(shown, hits=shown.hits[:2]), folder)
-    names = {f"hit-02-{side}-{kind}.jpg" for side in ("query", "hit") for kind in KINDS}
+    names = {f"hit-02-{side}-{kind}.jpg" for side in ("query", "hit") for kind in HEATMAP_KINDS}
     assert {path.name for path in folder.iterdir()} == names | kept | {"contact-sheet.png"}
     write_overlays(replace(shown, hits=(replace(shown.hits[0], rank=2),)), folder)  # identical: nothing to draw
     assert {path.name for path in folder.iterdir()} == kept | {"contact-sheet.png"}

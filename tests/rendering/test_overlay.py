@@ -8,10 +8,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.errors import PictureError
-from retrieval.rendering.overlay import Kind, colour_map, colour_path, display_picture, linear_srgb, overlay
+from retrieval.rendering.overlay import (
+    HeatmapKind,
+    colour_map,
+    display_picture,
+    oklab_colour_map,
+    oklab_to_linear_srgb,
+    overlay,
+)
 
 Floats = NDArray[np.float64]
-KINDS: tuple[Kind, Kind] = ("factual", "counterfactual")
+KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 
 # Machado, Oliveira, Fernandes 2009, at full severity, on linear sRGB
 COLOUR_BLIND = {
@@ -49,7 +56,7 @@ def hottest(shown: Image.Image, without: Image.Image) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lightness_rises_in_equal_steps(kind: Kind) -> None:
+def test_lightness_rises_in_equal_steps(kind: HeatmapKind) -> None:
     lightness = oklab(linear(colour_map(kind)))[:, 0]
     even = np.linspace(lightness[0], lightness[-1], 256)
     assert colour_map(kind).shape == (256, 3)
@@ -58,9 +65,9 @@ def test_lightness_rises_in_equal_steps(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_colour_lies_outside_what_screens_show(kind: Kind) -> None:
-    path = colour_path(kind)
-    rgb = linear_srgb(path)
+def test_no_colour_lies_outside_what_screens_show(kind: HeatmapKind) -> None:
+    path = oklab_colour_map(kind)
+    rgb = oklab_to_linear_srgb(path)
     assert rgb.min() > -1e-6
     assert rgb.max() < 1 + 1e-6
     assert np.abs(oklab(rgb) - path).max() < 1e-4
@@ -68,7 +75,7 @@ def test_no_colour_lies_outside_what_screens_show(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_evidence_steps_look_nearly_equal(kind: Kind) -> None:
+def test_equal_evidence_steps_look_nearly_equal(kind: HeatmapKind) -> None:
     steps = np.linalg.norm(np.diff(oklab(linear(colour_map(kind)))[::17], axis=0), axis=1)
     assert steps.max() < 2.5 * steps.min()
 
@@ -87,14 +94,14 @@ def test_colours_cannot_be_changed_by_a_caller() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(448, 300), (100, 448), (448, 8)])
-def test_an_overlay_has_the_size_of_its_picture(kind: Kind, size: tuple[int, int]) -> None:
+def test_an_overlay_has_the_size_of_its_picture(kind: HeatmapKind, size: tuple[int, int]) -> None:
     shown = overlay(Image.new("RGB", size, "teal"), np.ones((7, 7), np.float32), kind)
     assert (shown.size, shown.mode) == (size, "RGB")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 5), (6, 3)])
-def test_the_hottest_place_is_where_the_heatmap_has_it(kind: Kind, row: int, column: int) -> None:
+def test_the_hottest_place_is_where_the_heatmap_has_it(kind: HeatmapKind, row: int, column: int) -> None:
     heatmap = np.full((7, 7), 0.1, np.float32)
     heatmap[row, column] = 1
     picture = Image.new("RGB", (350, 210), (90, 120, 90))
@@ -104,7 +111,7 @@ def test_the_hottest_place_is_where_the_heatmap_has_it(kind: Kind, row: int, col
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_strength_no_heat_is_seen(kind: Kind) -> None:
+def test_without_strength_no_heat_is_seen(kind: HeatmapKind) -> None:
     picture = Image.linear_gradient("L").convert("RGB")
     heatmap = np.random.default_rng(0).random((7, 7), np.float32)
     empty = overlay(picture, np.zeros((7, 7), np.float32), kind)

@@ -7,67 +7,81 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, KINDS, Shown, prepare, prepare_pair, sides
+from retrieval.rendering.presentation import (
+    ALMOST_NONE,
+    HEATMAP_KINDS,
+    IDENTICAL,
+    ResultView,
+    build_pair_view,
+    build_result_view,
+    side_views,
+)
 from tests.support.hits import a_hit, explanation, same
 
 
-def test_the_scale_is_the_largest_magnitude_of_all_hits(shown: Shown) -> None:
+def test_the_scale_is_the_largest_magnitude_of_all_hits(shown: ResultView) -> None:
     assert shown.scale == 1.0
     assert [hit.rank for hit in shown.hits] == [1, 2, 3]
 
 
-def test_strength_is_a_share_of_the_scale(shown: Shown) -> None:
-    strengths = [[side.strength for side in sides(shown, hit)] for hit in shown.hits]
+def test_strength_is_a_share_of_the_scale(shown: ResultView) -> None:
+    strengths = [[side.strength for side in side_views(shown, hit)] for hit in shown.hits]
     assert strengths[1] == [1.0, 0.5]
     assert strengths[2] == pytest.approx([0.1, 0.05])
 
 
-def test_evidence_is_said_in_a_word(shown: Shown) -> None:
-    query, hit = sides(shown, shown.hits[1])
-    assert [query.evidence(kind) for kind in KINDS] == ["strong", "moderate"]
-    assert [hit.evidence(kind) for kind in KINDS] == ["moderate", "moderate"]
-    faint, fainter = sides(shown, shown.hits[2])
-    assert [faint.evidence("factual"), fainter.evidence("counterfactual")] == ["faint", "faint"]
-    assert sides(shown, shown.hits[0])[0].evidence("factual") == "none"
+def test_evidence_is_said_in_a_word(shown: ResultView) -> None:
+    query, hit = side_views(shown, shown.hits[1])
+    assert [query.strength_word(kind) for kind in HEATMAP_KINDS] == ["strong", "moderate"]
+    assert [hit.strength_word(kind) for kind in HEATMAP_KINDS] == ["moderate", "moderate"]
+    faint, fainter = side_views(shown, shown.hits[2])
+    assert [faint.strength_word("factual"), fainter.strength_word("counterfactual")] == ["faint", "faint"]
+    assert side_views(shown, shown.hits[0])[0].strength_word("factual") == "none"
 
 
-def test_identical_pictures_have_no_overlays(shown: Shown) -> None:
-    for side in sides(shown, shown.hits[0]):
-        assert side.missing == IDENTICAL
-        assert [side.overlaid(kind) for kind in KINDS] == [None, None]
+def test_identical_pictures_have_no_overlays(shown: ResultView) -> None:
+    for side in side_views(shown, shown.hits[0]):
+        assert side.placeholder == IDENTICAL
+        assert [side.draw_overlay(kind) for kind in HEATMAP_KINDS] == [None, None]
 
 
 def test_no_evidence_at_all_divides_nothing_by_zero(picture: Path) -> None:
-    shown = prepare(picture, "q", [a_hit(1, picture, explanation(0.0))])
-    assert [side.strength for side in sides(shown, shown.hits[0])] == [0.0, 0.0]
-    assert prepare(picture, "q", []).scale == 0.0
+    shown = build_result_view(picture, "q", [a_hit(1, picture, explanation(0.0))])
+    assert [side.strength for side in side_views(shown, shown.hits[0])] == [0.0, 0.0]
+    assert build_result_view(picture, "q", []).scale == 0.0
 
 
 def test_almost_no_evidence_is_said_and_not_drawn(picture: Path) -> None:
-    shown = prepare(picture, "q", [a_hit(1, picture, explanation(0.013)), a_hit(2, picture, explanation(0.02))])
-    for side in sides(shown, shown.hits[0]):
-        assert (side.missing, side.heatmaps) == (ALMOST_NONE, None)
-        assert [side.overlaid(kind) for kind in KINDS] == [None, None]
-    query, hit = sides(shown, shown.hits[1])  # 0.03 in all, and half of that
-    assert query.overlaid("factual") is not None
-    assert (hit.missing, hit.heatmaps) == (ALMOST_NONE, None)
+    shown = build_result_view(
+        picture, "q", [a_hit(1, picture, explanation(0.013)), a_hit(2, picture, explanation(0.02))]
+    )
+    for side in side_views(shown, shown.hits[0]):
+        assert (side.placeholder, side.heatmaps) == (ALMOST_NONE, None)
+        assert [side.draw_overlay(kind) for kind in HEATMAP_KINDS] == [None, None]
+    query, hit = side_views(shown, shown.hits[1])  # 0.03 in all, and half of that
+    assert query.draw_overlay("factual") is not None
+    assert (hit.placeholder, hit.heatmaps) == (ALMOST_NONE, None)
 
 
 def test_where_no_hit_is_confidently_similar_that_is_said(picture: Path) -> None:
     hits = [a_hit(1, picture, explanation())]  # 80 % similar
-    assert prepare(picture, "q", hits).doubt is None
-    assert prepare(picture, "q", hits, 0.8).doubt is None
-    assert prepare(picture, "q", hits, 0.95).doubt == (
+    assert build_result_view(picture, "q", hits).doubt is None
+    assert build_result_view(picture, "q", hits, 0.8).doubt is None
+    assert build_result_view(picture, "q", hits, 0.95).doubt == (
         "Nothing in this gallery is confidently similar: the best hit has 80.0 %, less than the 95.0 % wanted."
     )
     different = [a_hit(1, picture, explanation(verdict="different"))]
-    assert "the best hit has 20.0 %, less than the 50.0 % wanted" in (prepare(picture, "q", different).doubt or "")
-    assert prepare(picture, "q", [], 0.95).doubt is None
+    assert "the best hit has 20.0 %, less than the 50.0 % wanted" in (
+        build_result_view(picture, "q", different).doubt or ""
+    )
+    assert build_result_view(picture, "q", [], 0.95).doubt is None
 
 
 def test_what_cannot_be_read_is_listed_with_a_note(picture: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone\n.jpg"
-    shown = prepare(picture, "a\nb", [replace(a_hit(1, gone, None), label="l\n"), a_hit(2, gone, None, "a\nnote")])
+    shown = build_result_view(
+        picture, "a\nb", [replace(a_hit(1, gone, None), label="l\n"), a_hit(2, gone, None, "a\nnote")]
+    )
     assert shown.name == "a\\x0ab"
     assert (shown.hits[0].name, shown.hits[0].label) == ("gone\\x0a.jpg", "l\\x0a")
     assert [hit.note for hit in shown.hits] == ["cannot be shown: it does not exist", "a\\x0anote"]
@@ -75,7 +89,7 @@ def test_what_cannot_be_read_is_listed_with_a_note(picture: Path, tmp_path: Path
 
 
 def test_a_pair_is_shown_as_a_query_and_its_only_hit(picture: Path, tmp_path: Path) -> None:
-    pair = prepare_pair(picture, "a", tmp_path / "gone.jpg", "b", same())
+    pair = build_pair_view(picture, "a", tmp_path / "gone.jpg", "b", same())
     assert (pair.name, pair.hits[0].name, pair.hits[0].index_rank) == ("a", "b", None)
     assert pair.picture is not None
     assert pair.hits[0].note == "cannot be shown: it does not exist"

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from retrieval.commands.output.query_table import hits_table, pair_lines
 from retrieval.commands.output.results_json import pair_json
-from retrieval.common.settings import How, MethodName
+from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import Support
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
-from retrieval.rendering.hits_page import page
+from retrieval.model.encoder import Encoder
+from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.output_files import write_overlays, write_pair
-from retrieval.rendering.presentation import PairFiles, Shown, prepare
-from retrieval.rendering.verification_text import rows, told
+from retrieval.rendering.presentation import PairFiles, ResultView, build_result_view
+from retrieval.rendering.verification_text import describe_support, verification_rows
 from tests.support.command import answer, retrieve
 from tests.support.generated import blocks
 from tests.support.hits import a_hit, correspondence, explanation, verification
@@ -35,9 +35,9 @@ def checked() -> Explanation:
 
 
 @pytest.fixture
-def both(picture: Path, checked: Explanation) -> Shown:
+def both(picture: Path, checked: Explanation) -> ResultView:
     """A query with a hit that was checked and matched, and one that was not."""
-    return prepare(picture, "query.png", [a_hit(1, picture, checked), a_hit(2, picture, explanation())])
+    return build_result_view(picture, "query.png", [a_hit(1, picture, checked), a_hit(2, picture, explanation())])
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,17 @@ def both(picture: Path, checked: Explanation) -> Shown:
     [(True, True, Support.faithful), (True, False, Support.weak), (False, False, Support.not_supported)],
 )
 def test_the_verdict_on_heatmaps_is_a_sentence(factual: bool, counterfactual: bool, support: Support) -> None:
-    assert told(verification(factual, counterfactual)).startswith(f"Heatmaps {support}: ")
+    assert describe_support(verification(factual, counterfactual)).startswith(f"Heatmaps {support}: ")
 
 
 def test_each_region_has_a_row() -> None:
-    found = rows(verification(counterfactual=False), ("A", "B"))
+    found = verification_rows(verification(counterfactual=False), ("A", "B"))
     assert found[0] == ("A, most factual fifth", "30.0 %", "60.0 %", "yes")
     assert found[3] == ("B, most counterfactual fifth", "90.0 %", "60.0 %", "no")
 
 
 def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
-    both: Shown, picture: Path, tmp_path: Path
+    both: ResultView, picture: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
     written = write_overlays(both, folder)
@@ -63,7 +63,7 @@ def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
     assert written[2].matches is None
     with Image.open(folder / "hit-01-correspondences.png") as drawn:
         assert len(np.unique(np.asarray(drawn.convert("RGB")).reshape(-1, 3), axis=0)) > 10
-    write_overlays(prepare(picture, "query.png", [a_hit(1, picture, explanation())]), folder)
+    write_overlays(build_result_view(picture, "query.png", [a_hit(1, picture, explanation())]), folder)
     assert not (folder / "hit-01-correspondences.png").exists()
     assert write_pair(picture, picture, both.hits[0].explanation or explanation(), folder).matches is not None
     assert (folder / "correspondences.png").exists()
@@ -71,8 +71,8 @@ def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
     assert not (folder / "correspondences.png").exists()
 
 
-def test_the_page_shows_checks_and_matches_of_those_that_have_them(both: Shown) -> None:
-    html = page([both])
+def test_the_page_shows_checks_and_matches_of_those_that_have_them(both: ResultView) -> None:
+    html = render_hits_page([both])
     assert html.count('<details class="checked">') == html.count('class="matches"') == 1
     assert "Heatmaps faithful" in html
     assert "<td>30.0 %</td><td>60.0 %</td><td>yes</td>" in html
@@ -110,10 +110,10 @@ def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundl
 
 
 def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> None:
-    comparer = Comparer(tiny_bundle, "cpu")
-    pictures = [comparer.pixels(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
-    same, other = PairExplainer(comparer, comparer.bundle.head).explain_known(
-        pictures, np.array([0.1, 0.6]), How(verify=True, correspond=True)
+    comparer = Encoder(tiny_bundle, "cpu")
+    pictures = [comparer.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
+    same, other = PairExplainer(comparer, comparer.bundle.head).explain_pixels(
+        pictures, np.array([0.1, 0.6]), ExplainOptions(verify=True, correspond=True)
     )
     assert same.identical
     assert same.verification is None
@@ -122,20 +122,20 @@ def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> Non
     assert other.correspondence is not None
     u = tiny_bundle.head.embed(comparer.activate(pictures).descriptors)
     assert other.correspondence.table.sum() == pytest.approx(float(u[0] @ u[2]), rel=1e-3)
-    (plain,) = PairExplainer(comparer, comparer.bundle.head).explain_known(
-        pictures[::2], np.array([0.6]), How(MethodName.gradcam)
+    (plain,) = PairExplainer(comparer, comparer.bundle.head).explain_pixels(
+        pictures[::2], np.array([0.6]), ExplainOptions(MethodName.gradcam)
     )
     assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
 
 
 def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
-    comparer = Comparer(tiny_bundle, "cpu")
+    comparer = Encoder(tiny_bundle, "cpu")
     found = PairExplainer(comparer, comparer.bundle.head).explain(
-        blocks(1, 300, 300), blocks(2, 300, 300), How(size=320)
+        blocks(1, 300, 300), blocks(2, 300, 300), ExplainOptions(size=320)
     )
     assert found.query.factual.shape == (10, 10)
-    assert comparer.at(320) is comparer.at(320)
-    assert comparer.at(224) is comparer.at(None) is comparer
+    assert comparer.at_size(320) is comparer.at_size(320)
+    assert comparer.at_size(224) is comparer.at_size(None) is comparer
 
 
 def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.sources.entries import Found, Unreadable
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.local import walk
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -49,7 +49,7 @@ def test_a_file_comes_with_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(b"12345")
     os.utime(file, ns=(1, 1_600_000_000_123_456_789))
-    assert list(walk(os.fsencode(tmp_path))) == [Found(os.fsencode(file), 5, 1_600_000_000_123_456_789)]
+    assert list(walk(os.fsencode(tmp_path))) == [PictureFile(os.fsencode(file), 5, 1_600_000_000_123_456_789)]
 
 
 def test_only_names_of_pictures_are_found(tmp_path: Path) -> None:

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from retrieval.common.errors import GalleryError
-from retrieval.sources.gallery import gallery_at
+from retrieval.sources.gallery import gallery_from_address
 from retrieval.sources.location import (
-    Address,
-    Member,
+    PictureAddress,
+    TarMember,
     canonical,
+    display_location,
     folder_name,
     gallery_name,
     is_address,
-    located,
-    member_of,
     member_path,
+    parse_location,
+    parse_member,
     tar_of,
-    told_place,
 )
 from retrieval.sources.url_safety import is_private
 
@@ -91,8 +91,8 @@ def test_what_names_no_server_is_no_address(address: str) -> None:
 
 
 def test_one_slash_where_there_are_two() -> None:
-    assert gallery_at("https://h/a.txt//b//") == b"https://h/a.txt/b"
-    assert gallery_at("https://h/get?of=http://i//k.txt") == b"list:https://h/get?of=http://i/k.txt"
+    assert gallery_from_address("https://h/a.txt//b//") == b"https://h/a.txt/b"
+    assert gallery_from_address("https://h/get?of=http://i//k.txt") == b"list:https://h/get?of=http://i/k.txt"
 
 
 @pytest.mark.parametrize(
@@ -126,34 +126,34 @@ def test_which_servers_are_neighbours(address: str, private: bool) -> None:
     [
         (b"/a/b.jpg", Path("/a/b.jpg")),
         (b"/a/\xff.jpg", Path("/a/\udcff.jpg")),
-        (b"s3://b//k e y#?.jpg", Address("s3://b//k e y#?.jpg")),
-        (b"tar:/a/b.tar/x.jpg#512+10", Address("tar:/a/b.tar/x.jpg#512+10")),
+        (b"s3://b//k e y#?.jpg", PictureAddress("s3://b//k e y#?.jpg")),
+        (b"tar:/a/b.tar/x.jpg#512+10", PictureAddress("tar:/a/b.tar/x.jpg#512+10")),
         (b"list:/a/l.txt//c/d.jpg", Path("/c/d.jpg")),
-        (b"list:/a.txt/l.txt/s3://b/k.jpg", Address("s3://b/k.jpg")),
-        (b"list:https://h.txt/l.txt/https://i/m.txt/k.jpg", Address("https://i/m.txt/k.jpg")),
-        (b"list:/a/l.txt/tar:/b.tar/x.jpg#512+10", Address("tar:/b.tar/x.jpg#512+10")),
-        (b"list:s3://b/l.txt/s3://b/c.tar/x.jpg#512+10", Address("s3://b/c.tar/x.jpg#512+10")),
+        (b"list:/a.txt/l.txt/s3://b/k.jpg", PictureAddress("s3://b/k.jpg")),
+        (b"list:https://h.txt/l.txt/https://i/m.txt/k.jpg", PictureAddress("https://i/m.txt/k.jpg")),
+        (b"list:/a/l.txt/tar:/b.tar/x.jpg#512+10", PictureAddress("tar:/b.tar/x.jpg#512+10")),
+        (b"list:s3://b/l.txt/s3://b/c.tar/x.jpg#512+10", PictureAddress("s3://b/c.tar/x.jpg#512+10")),
     ],
 )
-def test_where_a_path_of_the_catalogue_leads(path: bytes, place: Path | Address) -> None:
-    found = located(path)
+def test_where_a_path_of_the_catalogue_leads(path: bytes, place: Path | PictureAddress) -> None:
+    found = parse_location(path)
     assert found == place
     assert type(found) is type(place)
 
 
 def test_a_member_of_a_tar_says_where_its_bytes_are() -> None:
     path = member_path(b"s3://b/c.TAR", b"d/\xff\n#1.jpg", 512, 99)
-    assert member_of(os.fsdecode(path)) == Member("s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
-    assert member_of("tar:/a/b.tar/x.jpg#0+1") == Member("/a/b.tar", "x.jpg", 0, 1)
-    assert member_of("s3://b/c.tar") is None
-    assert member_of("/a/b.tar/x.jpg#0+1") is None
+    assert parse_member(os.fsdecode(path)) == TarMember("s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
+    assert parse_member("tar:/a/b.tar/x.jpg#0+1") == TarMember("/a/b.tar", "x.jpg", 0, 1)
+    assert parse_member("s3://b/c.tar") is None
+    assert parse_member("/a/b.tar/x.jpg#0+1") is None
 
 
 def test_names_for_people() -> None:
-    member = Address("s3://b/c.tar/d/x.y.jpg#512+10")
+    member = PictureAddress("s3://b/c.tar/d/x.y.jpg#512+10")
     assert (member.name, member.stem, member.parent) == ("x.y.jpg", "x.y", "s3://b/c.tar/d")
-    assert told_place(member) == "s3://b/c.tar/d/x.y.jpg"
-    assert told_place(Path("/a")) == Path("/a")
+    assert display_location(member) == "s3://b/c.tar/d/x.y.jpg"
+    assert display_location(Path("/a")) == Path("/a")
     assert gallery_name(b"list:/a/l.txt") == "/a/l.txt"
     assert gallery_name(b"tar:/a/b.tar") == "/a/b.tar"
     assert gallery_name(b"s3://b") == "s3://b"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.commands.query import _source
+from retrieval.commands.query import _fetch_source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.sources.files import open_file
-from retrieval.sources.location import located
+from retrieval.sources.location import parse_location
 from tests.support.galleries import png, rows, tar_of
 from tests.support.generated import blocks
 from tests.support.objects import Objects
@@ -184,11 +184,11 @@ def test_a_tar_that_was_not_read_to_its_end_is_read_again(
         patch.setattr(Catalogue, "record", fail_later)
         with pytest.raises(KeyboardInterrupt):
             engine.index(address)
-    assert engine.catalogue.archives(os.fsencode(address)) == {}
+    assert engine.catalogue.finished_archives(os.fsencode(address)) == {}
     report = engine.index()
     assert report.unchanged in (32, 48)  # what had been read beside the batch that failed is there too
     assert report.embedded == 80 - report.unchanged
-    assert list(engine.catalogue.archives(os.fsencode(address))) == [os.fsencode(address)]
+    assert list(engine.catalogue.finished_archives(os.fsencode(address))) == [os.fsencode(address)]
 
 
 @pytest.mark.parametrize("cut", [600, 3000])
@@ -266,8 +266,10 @@ def test_a_list_from_elsewhere_leads_only_elsewhere(
     engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = objects.put("list.txt", line.encode())
-    monkeypatch.setattr("retrieval.sources.picture_list.examined", lambda place: pytest.fail(f"{place} was asked for"))
-    monkeypatch.setattr("retrieval.sources.picture_list._of_file", lambda line: pytest.fail(f"{line} was opened"))
+    monkeypatch.setattr(
+        "retrieval.sources.picture_list.stat_remote", lambda place: pytest.fail(f"{place} was asked for")
+    )
+    monkeypatch.setattr("retrieval.sources.picture_list._stat_local", lambda line: pytest.fail(f"{line} was opened"))
     report = engine.index(address)
     assert report.added == 0
     assert [reason for _, reason in report.failures] == [reason]
@@ -341,10 +343,10 @@ def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, ob
     address = objects.put("a.tar", tar_of(*SHARD))
     engine.index(address, tmp_path / "b.tar")
     for name, content in ((f"{address}/0001.png", png(2)), (f"{tmp_path}/b.tar/c/9.png", png(9))):
-        (hit,) = engine.query(_source(engine, name), top=1)
+        (hit,) = engine.query(_fetch_source(engine, name), top=1)
         assert (hit.path.name, hit.similarity > 0.99) == (name.rpartition("/")[2], True)
-        assert _source(engine, name) == content
-    assert _source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
+        assert _fetch_source(engine, name) == content
+    assert _fetch_source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
 
 
 def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:
@@ -386,7 +388,7 @@ def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects
     assert engine.index().unchanged == 6
     assert {hit.path for hit in engine.query(blocks(0), top=2)} == {
         tmp_path / "g" / "1.png",
-        next(path for path in map(located, map(os.fsencode, rows(engine))) if path.name == "0.png"),
+        next(path for path in map(parse_location, map(os.fsencode, rows(engine))) if path.name == "0.png"),
     }
 
 

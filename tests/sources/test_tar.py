@@ -17,9 +17,9 @@ from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.model.inference import open_network
-from retrieval.sources.entries import Found
+from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import open_file
-from retrieval.sources.location import member_of, member_path, tar_of
+from retrieval.sources.location import member_path, parse_member, tar_of
 from retrieval.store.indexing.pipeline import LocalPipeline
 from retrieval.store.indexing.run import IndexReport
 from retrieval.store.indexing.shards import Shard
@@ -71,7 +71,7 @@ def test_a_damaged_tar_loses_nothing(engine: Engine, tmp_path: Path, damaged: by
     assert [place for place, _ in report.failures] == [f"tar:{tar}"]
     assert "is damaged or not a tar" in report.failures[0][1]
     assert len(rows(engine)) == 9
-    assert engine.catalogue.archives(os.fsencode(f"tar:{tar}")) == {}
+    assert engine.catalogue.finished_archives(os.fsencode(f"tar:{tar}")) == {}
     tar.write_bytes(WHOLE)
     assert engine.index().reused == 9  # of another version, and with the same contents
     assert told(engine.index()) == (0, 9, 0, 0)
@@ -206,10 +206,10 @@ def once(function: Callable[..., None]) -> Callable[..., None]:
 def test_what_was_read_is_not_held(tmp_path: Path, tiny_bundle: Bundle) -> None:
     catalogue = Catalogue(tmp_path / "store", create=True)
     pipeline = LocalPipeline(catalogue, open_network(tiny_bundle, "cpu"), tiny_bundle.fingerprint, 32)
-    members = [Found(b"s3://b/%d.png" % number, 1, 1, "", "", partial(png, number)) for number in range(3)]
+    members = [PictureFile(b"s3://b/%d.png" % number, 1, 1, "", "", partial(png, number)) for number in range(3)]
     read = [each for batch in pipeline.batches(iter(members)) for each in batch.read]
-    assert [each.found.path for each in read] == [member.path for member in members]
-    assert all(each.found.content is None for each in read)
+    assert [each.file.path for each in read] == [member.path for member in members]
+    assert all(each.file.content is None for each in read)
 
 
 # --- lists of tars, and shards
@@ -257,9 +257,9 @@ def test_a_tar_in_a_folder_that_is_named_like_one(engine: Engine, tmp_path: Path
 def test_where_a_member_begins_is_known(tar: str, name: bytes) -> None:
     path = member_path(os.fsencode(tar), name, 512, 26)
     assert tar_of(path) == os.fsencode(tar)
-    member = member_of(os.fsdecode(path).removeprefix("list:/l.txt/"))
+    member = parse_member(os.fsdecode(path).removeprefix("list:/l.txt/"))
     assert member is not None
-    assert (os.fsencode(member.name), member.start, member.size) == (name, 512, 26)
+    assert (os.fsencode(member.name), member.offset, member.size) == (name, 512, 26)
 
 
 def test_what_a_list_named_below_a_dot_becomes_missing(engine: Engine, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from retrieval.common.errors import PictureError
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store, web
-from retrieval.sources.object_store import copied, examined, fetched, listed
+from retrieval.sources.object_store import download, fetch_remote, list_remote, stat_remote
 from retrieval.store.indexing.run import IndexReport
 from tests.support.galleries import png, rows
 from tests.support.objects import Web, forget_servers
@@ -29,7 +29,7 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answering], str]]:
     """Starts a server that answers GET and HEAD as it is told to; gives its address."""
     servers: list[ThreadingHTTPServer] = []
-    monkeypatch.setattr(object_store, "PATIENCE", 0.3)
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.3)
 
     def start(answer: Answering) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ PAGE = """<html><a href="./1.png">1</a> <A HREF='/g/a&amp;b.png'>2</A> <a class=
 
 def test_the_page_of_a_folder(serve: Callable[[Answering], str]) -> None:
     address = serve(lambda handler: send(handler, PAGE.encode(), Content_Type="text/html"))
-    found = {entry.address.removeprefix(address): entry.is_folder for entry in listed(f"{address}/g")}
+    found = {entry.address.removeprefix(address): entry.is_folder for entry in list_remote(f"{address}/g")}
     assert found == {
         "/g/1.png": False,
         "/g/a&b.png": False,
@@ -144,7 +144,7 @@ def test_a_packed_answer_is_not_unpacked_without_a_bound(
     bomb = gzip.compress(bytes(50_000_000))
     address = serve(lambda handler: send(handler, bomb, Content_Encoding="gzip"))
     with pytest.raises(PictureError, match=r"is more than the 0\.0 GB that are fetched"):
-        fetched(f"{address}/1.png")
+        fetch_remote(f"{address}/1.png")
 
 
 def test_an_answer_of_no_told_length_has_a_bound(
@@ -162,7 +162,7 @@ def test_an_answer_of_no_told_length_has_a_bound(
             sent += 100_000
 
     with pytest.raises(PictureError, match="is more than"):
-        fetched(f"{serve(answer)}/1.png")
+        fetch_remote(f"{serve(answer)}/1.png")
     assert sent < 50_000_000
 
 
@@ -177,7 +177,7 @@ def test_a_part_of_a_file_is_no_more_than_was_asked_for(serve: Callable[[Answeri
         else:
             send(handler, whole)
 
-    assert fetched(f"{serve(answer)}/a.tar", size=300, start=700) == whole[700:1000]
+    assert fetch_remote(f"{serve(answer)}/a.tar", size=300, start=700) == whole[700:1000]
 
 
 def dripping(handler: BaseHTTPRequestHandler) -> None:
@@ -201,11 +201,11 @@ def dripping(handler: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda address, folder: fetched(f"{address}/1.png"),
-        lambda address, folder: fetched(f"{address}/1.png", size=1_000_000_000),
-        lambda address, folder: fetched(f"{address}/a.tar", size=1000, start=512),
-        lambda address, folder: copied(f"{address}/a.tar", str(folder / "a.tar"), threading.Event()),
-        lambda address, folder: examined(f"{address}/l.txt"),
+        lambda address, folder: fetch_remote(f"{address}/1.png"),
+        lambda address, folder: fetch_remote(f"{address}/1.png", size=1_000_000_000),
+        lambda address, folder: fetch_remote(f"{address}/a.tar", size=1000, start=512),
+        lambda address, folder: download(f"{address}/a.tar", str(folder / "a.tar"), threading.Event()),
+        lambda address, folder: stat_remote(f"{address}/l.txt"),
     ],
 )
 def test_a_server_that_drips_is_given_up(
@@ -214,7 +214,7 @@ def test_a_server_that_drips_is_given_up(
     read: Callable[[str, Path], object],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(web, "_PATIENCE", 0.5)
+    monkeypatch.setattr(web, "_BASE_TIMEOUT", 0.5)
     started = time.monotonic()
     with pytest.raises(PictureError, match="cannot be read"):
         read(serve(dripping), tmp_path)
@@ -224,8 +224,8 @@ def test_a_server_that_drips_is_given_up(
 def test_what_comes_fast_enough_may_take_longer(
     serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "_PATIENCE", 0.5)
-    monkeypatch.setattr(web, "_SLOWEST", 100_000)
+    monkeypatch.setattr(web, "_BASE_TIMEOUT", 0.5)
+    monkeypatch.setattr(web, "_MIN_RATE", 100_000)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -234,7 +234,7 @@ def test_what_comes_fast_enough_may_take_longer(
             handler.wfile.write(bytes(100_000))
             time.sleep(0.1)
 
-    assert len(fetched(f"{serve(answer)}/1.png", size=1_000_000)) == 1_000_000
+    assert len(fetch_remote(f"{serve(answer)}/1.png", size=1_000_000)) == 1_000_000
 
 
 def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answering], str], tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answer
 
     started = time.monotonic()
     with pytest.raises(PictureError, match="is not waited for any more"):
-        copied(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), is_over)
+        download(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), is_over)
     assert time.monotonic() - started < 10
 
 
@@ -266,7 +266,7 @@ def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answer
 )
 def test_any_time_that_a_server_tells(serve: Callable[[Answering], str], told: str, mtime: int) -> None:
     address = serve(lambda handler: send(handler, b"x", Last_Modified=told, ETag='"caf\xe9"'))
-    entry = examined(f"{address}/1.png")
+    entry = stat_remote(f"{address}/1.png")
     assert entry.mtime == mtime
     assert entry.version is not None
     entry.version.encode()
@@ -293,5 +293,5 @@ def test_one_that_sends_on_to_no_address_is_not_asked_again(
     monkeypatch.setattr("retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("it was asked again"))
     address = serve(lambda handler: send(handler, b"", 302, Location=target))
     with pytest.raises(PictureError) as caught:
-        fetched(f"{address}/1.png")
+        fetch_remote(f"{address}/1.png")
     assert "SECRET" not in str(caught.value)

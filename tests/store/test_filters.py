@@ -8,7 +8,7 @@ import pytest
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, NewPicture, Selection
 from retrieval.common.errors import GalleryError
-from retrieval.store.filters import selection
+from retrieval.store.filters import make_selection
 from tests.support.postgres import AddressOf
 
 TIMES = {
@@ -49,28 +49,28 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
     ],
 )
 def test_a_selection_leaves_what_it_says(catalogue: Catalogue, wanted: dict[str, str], left: str) -> None:
-    chosen = selection(**wanted)
-    listed = catalogue.listed(chosen, b"", 10)
+    chosen = make_selection(**wanted)
+    listed = catalogue.list_pictures(chosen, b"", 10)
     assert "".join(Path(each.path.decode()).stem for each in listed) == left
-    assert sorted(catalogue.selected(chosen).tolist()) == sorted(each.id for each in listed)
+    assert sorted(catalogue.select_ids(chosen).tolist()) == sorted(each.id for each in listed)
     assert catalogue.count_selected(chosen) == len(left)
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "24", "2024-5", "2024-05-17T", "2024~", "2024\n"])
 def test_what_is_no_date_is_refused(written: str) -> None:
     with pytest.raises(GalleryError, match="is no date"):
-        selection(since=written)
+        make_selection(since=written)
 
 
 def test_nothing_asked_is_everything() -> None:
-    assert selection() == EVERYTHING
-    assert selection().is_all
+    assert make_selection() == EVERYTHING
+    assert make_selection().is_all
     assert not Selection(label="a").is_all
 
 
 def test_pictures_are_listed_in_parts_by_path(catalogue: Catalogue) -> None:
-    first = catalogue.listed(EVERYTHING, b"", 3)
-    rest = catalogue.listed(EVERYTHING, first[-1].path, 3)
+    first = catalogue.list_pictures(EVERYTHING, b"", 3)
+    rest = catalogue.list_pictures(EVERYTHING, first[-1].path, 3)
     assert [each.path for each in (*first, *rest)] == sorted([*TIMES, b"/g/b/4.jpg"])
     assert catalogue.pictures([each.id for each in rest] + [99]) == {each.id: each for each in rest}
     assert catalogue.picture(rest[0].id) == rest[0]

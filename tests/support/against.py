@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval.common.settings import MethodName
-from retrieval.explain.explanation import Explanation, explain_pairs, facing
+from retrieval.explain.explanation import Explanation, explain_pairs, query_pair_inputs
 from retrieval.model.head import Head
 from retrieval.model.inference import Features
 
@@ -18,4 +18,4 @@ def explain_against(
     together = Features(
         np.concatenate([query.activations, hits.activations]), np.concatenate([query.descriptors, hits.descriptors])
     )
-    return explain_pairs(facing(head, together), distances, method)
+    return explain_pairs(query_pair_inputs(head, together), distances, method)

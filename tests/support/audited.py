@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.datasets.class_folders import Sample
-from retrieval.evaluation.audit.findings import ALL, Audit, Confused, Evidence, Example, Findings, Part, Terms
+from retrieval.evaluation.audit.findings import (
+    ALL,
+    Audit,
+    AuditOptions,
+    ConfusedClasses,
+    Evidence,
+    Example,
+    Findings,
+    PartFindings,
+)
 from retrieval.evaluation.audit.recommendations import advise
-from retrieval.evaluation.verdicts import Confusion, Confusions, PairFigures
+from retrieval.evaluation.verdicts import Confusion, Confusions, PairMetrics
 from retrieval.model.head import Array
 
 HEATMAPS = 12  # of a class: more pictures than it takes to say something
@@ -40,9 +49,9 @@ def evidence(label: str, heatmap: Array = HONEST, count: int = HEATMAPS, folder:
     return Evidence(label, 2 * count, samples, maps, maps[:, ::-1], np.ones(count, np.bool_), ground)
 
 
-def verdicts(accuracy: float = 0.96, roc_auc: float = 0.98) -> PairFigures:
+def verdicts(accuracy: float = 0.96, roc_auc: float = 0.98) -> PairMetrics:
     """As good on pairs of one class as on those of two."""
-    return PairFigures(
+    return PairMetrics(
         similar=10,
         different=10,
         accuracy=accuracy,
@@ -64,26 +73,26 @@ def verdicts(accuracy: float = 0.96, roc_auc: float = 0.98) -> PairFigures:
 def a_part(
     classes: Sequence[Evidence],
     name: str = ALL,
-    figures: PairFigures | None = None,
+    figures: PairMetrics | None = None,
     across: Sequence[Confusion] = (),
     within: Sequence[Confusion] = (),
-    confused: Sequence[Confused] = (),
-) -> Part:
+    confused: Sequence[ConfusedClasses] = (),
+) -> PartFindings:
     overall = Evidence(
         "",
         sum(each.pictures for each in classes),
         tuple(sample for each in classes for sample in each.samples),
         np.concatenate([each.factual for each in classes]),
         np.concatenate([each.counterfactual for each in classes]),
-        np.concatenate([each.alike for each in classes]),
-        classes[0].ground,
+        np.concatenate([each.true_similar for each in classes]),
+        classes[0].mean_picture,
     )
     pairs = len(overall.samples) // 2
     confusions = Confusions(tuple(across), tuple(within))
-    return Part(name, 200, pairs, figures or verdicts(), overall, tuple(classes), confusions, tuple(confused))
+    return PartFindings(name, 200, pairs, figures or verdicts(), overall, tuple(classes), confusions, tuple(confused))
 
 
-def findings(*parts: Part, learns: bool = True, few: int = 100) -> Findings:
+def findings(*parts: PartFindings, learns: bool = True, few: int = 100) -> Findings:
     """Of these parts, with nothing wrong with the pictures; `few` is how many each class has."""
     sizes = {each.label: few for part in parts for each in part.classes}
     return Findings(parts, sizes, learns, (), (), ())
@@ -93,11 +102,11 @@ def honest(*labels: str) -> list[Evidence]:
     return [evidence(label) for label in labels or ("cats", "owls")]
 
 
-def a_confusion(first: str, second: str, wrong: float, folder: Path = Path("set")) -> Confused:
+def a_confusion(first: str, second: str, wrong: float, folder: Path = Path("set")) -> ConfusedClasses:
     sides = evidence(first, folder=folder), evidence(second, folder=folder)
     example = tuple(Example(each.samples[0].path, each.label, each.label, HONEST) for each in sides)
-    return Confused(Confusion(first, second, 400, wrong), HEATMAPS, sides, ((example[0], example[1]),))
+    return ConfusedClasses(Confusion(first, second, 400, wrong), HEATMAPS, sides, ((example[0], example[1]),))
 
 
 def an_audit(found: Findings) -> Audit:
-    return Audit(Path("set"), "mine", "0123", Terms(), found, advise(found), 1.5)
+    return Audit(Path("set"), "mine", "0123", AuditOptions(), found, advise(found), 1.5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from retrieval.store.maintenance.calibration import (
     Calibration,
-    Judged,
-    Unseen,
+    HeldOut,
+    PairScores,
 )
 
 
@@ -19,8 +19,8 @@ def a_calibration(digest: str = "d", after: float = 0.02) -> Calibration:
         classes=3,
         pairs=2400,
         seed=7,
-        unseen=Unseen.pictures,
+        unseen=HeldOut.pictures,
         roc_auc=0.75,
-        before=Judged(0.6, 0.27),
-        after=Judged(0.7, after),
+        before=PairScores(0.6, 0.27),
+        after=PairScores(0.7, after),
     )

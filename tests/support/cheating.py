@@ -9,7 +9,7 @@ from PIL import Image
 
 from retrieval.model.preprocessing import Pixels
 from retrieval.training.prepared_data import Recipe
-from retrieval.training.presets import FAST, adapted
+from retrieval.training.presets import FAST, adapt_preset
 from retrieval.training.train_bundle import train_bundle
 
 SIDE, PATCH = 224, 64
@@ -31,7 +31,7 @@ def make_cheating_set(folder: Path, each: int = 40, patched: bool = True) -> Pat
 
 def train_head(dataset: Path, out: Path) -> Path:
     """A model trained on the data set by the project's own training, its backbone left as it is."""
-    preset = adapted(FAST, epochs=10, thaw=False)
+    preset = adapt_preset(FAST, epochs=10, thaw=False)
     return train_bundle(Recipe(dataset, preset), out, device="cpu").bundle.folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.evaluation.ranking import Evaluation, evaluate
+from retrieval.evaluation.ranking import Evaluation, evaluate_head
 from retrieval.model.head import Head
 
 EVIL = '"><img onerror=alert(1)>\udcff'
@@ -14,4 +14,4 @@ ONE = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, i
 
 def figures(labels: list[str]) -> Evaluation:
     descriptors = np.array([[0, 1], [2, 9], [0.5, 9], [9, 5], [9.5, 5], [7, 5]], np.float32)
-    return evaluate(ONE, descriptors, labels)
+    return evaluate_head(ONE, descriptors, labels)

@@ -63,7 +63,7 @@ def contents(store: Path) -> dict[bytes, tuple[str | None, bytes]]:
         for picture, vector in zip(catalogue.candidates(ids), vectors, strict=True)
     ]
     found = dict(rows)
-    assert len(found) == len(rows) == catalogue.count() == sum(count.pictures for count in catalogue.counts())
+    assert len(found) == len(rows) == catalogue.count() == sum(count.pictures for count in catalogue.root_counts())
     catalogue.close()
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 from retrieval.explain.correspondence import Correspondence, Match
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.explain.hit import Hit
-from retrieval.explain.verification import RANDOM, Check, Hidden, Verification
+from retrieval.explain.verification import RANDOM_REGIONS, HiddenRegion, PictureCheck, Verification
 
 
 def heatmaps(row: int, column: int, magnitude: float) -> Heatmaps:
@@ -39,8 +39,10 @@ def a_hit(rank: int, path: Path, why: Explanation | None, note: str | None = Non
 def verification(factual: bool = True, counterfactual: bool = True) -> Verification:
     """Both pictures' factual and counterfactual claims hold, or not; blurring takes 80 % to 30 %, at random to 60 %."""
     kinds = ((0.3, factual), (0.9, counterfactual))
-    hidden = [Hidden(then, (0.6,) * RANDOM, margin=1.0 if holds else -1.0, error=0.5) for then, holds in kinds]
-    return Verification(0.8, Check(*hidden), Check(*hidden))
+    hidden = [
+        HiddenRegion(then, (0.6,) * RANDOM_REGIONS, margin=1.0 if holds else -1.0, error=0.5) for then, holds in kinds
+    ]
+    return Verification(0.8, PictureCheck(*hidden), PictureCheck(*hidden))
 
 
 def correspondence(matches: int = 2) -> Correspondence:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from indexes.arrays import Ids
-from indexes.vectors.index_address import Address, parse
-from indexes.vectors.milvus_connection import server_at
-from indexes.vectors.milvus_storage import MilvusHome
+from indexes.vectors.index_address import MilvusAddress, parse_address
+from indexes.vectors.milvus_connection import shared_connection
+from indexes.vectors.milvus_storage import MilvusStorage
 
 FINGERPRINT = "0123456789abcdef0123"
 
@@ -73,9 +73,9 @@ def serving(folder: Path) -> Iterator[Process]:
         process.kill()
 
 
-def address_of(written: str) -> Address:
+def address_of(written: str) -> MilvusAddress:
     """The address of a Milvus."""
-    address = parse(written)
+    address = parse_address(written)
     assert address is not None
     return address
 
@@ -85,9 +85,9 @@ def labels_of(ids: Ids) -> dict[int, str]:
     return {int(id_): f"label {id_ % 3}" for id_ in ids if id_ % 5}
 
 
-def home_at(written: str, folder: Path, store: str = "store", fingerprint: str = FINGERPRINT) -> MilvusHome:
+def home_at(written: str, folder: Path, store: str = "store", fingerprint: str = FINGERPRINT) -> MilvusStorage:
     """A home of indexes at an address, with `folder` as that of its store."""
-    return MilvusHome(server_at(address_of(written), folder), always, store, fingerprint, labels_of)
+    return MilvusStorage(shared_connection(address_of(written), folder), always, store, fingerprint, labels_of)
 
 
 def always(must_wait: bool) -> AbstractContextManager[bool]:

@@ -135,7 +135,7 @@ def objects(s3: Objects) -> Iterator[Objects]:
 def forget_servers() -> None:
     """Connections are made anew, with the environment's values, and no server counts as silent."""
     object_store.file_system.cache_clear()
-    object_store._silent.clear()
+    object_store._unreachable.clear()
     try:
         import s3fs
 

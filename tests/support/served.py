@@ -17,18 +17,18 @@ from fastapi.testclient import TestClient
 
 from retrieval.engine import Engine
 from retrieval.server.app import make_app
-from retrieval.server.config import Terms
-from retrieval.server.shared_folders import common
+from retrieval.server.config import ServerConfig
+from retrieval.server.shared_folders import shared_folders
 from tests.support.command import RETRIEVE, environment
 
 HERE = "http://127.0.0.1:8000"
 
 
 @contextmanager
-def client_of(store: Path, terms: Terms | None = None, base_url: str = HERE) -> Iterator[TestClient]:
+def client_of(store: Path, terms: ServerConfig | None = None, base_url: str = HERE) -> Iterator[TestClient]:
     """A client of a server in this process."""
-    engine, terms = Engine.open(store), terms or Terms()
-    with common(terms.uploads) as shared:
+    engine, terms = Engine.open(store), terms or ServerConfig()
+    with shared_folders(terms.uploads) as shared:
         app = make_app(engine, lambda: Engine.open(store), terms, shared)
         with TestClient(app, base_url=base_url, follow_redirects=False) as client:
             yield client

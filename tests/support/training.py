@@ -13,7 +13,7 @@ from retrieval.common.settings import Preprocessing
 from retrieval.model.backbones import Backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import Part
+from retrieval.training.trainer import Subset
 
 SIDE = 32
 CHANNELS = 12
@@ -73,8 +73,8 @@ def make_set(folder: Path, classes: int = 4, each: int = 12, side: int = 64) -> 
     return folder
 
 
-def make_pixels(classes: int = 4, each: int = 6, side: int = SIDE) -> tuple[Pixels, Part]:
+def make_pixels(classes: int = 4, each: int = 6, side: int = SIDE) -> tuple[Pixels, Subset]:
     """The same as pixels (N, side, side, 3), class by class, and the part that they all are."""
     codes = np.repeat(np.arange(classes), each)
     pixels = np.stack([picture(number, int(code), side) for number, code in enumerate(codes)])
-    return pixels, Part(np.arange(len(codes)), codes)
+    return pixels, Subset(np.arange(len(codes)), codes)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.training import batches
-from retrieval.training.batches import Batch, Loader, epoch_batches
+from retrieval.training.batches import Loader, PairBatch, epoch_batches
 from retrieval.training.presets import Preset
 from tests.support.training import BRIEF, make_pixels
 
@@ -20,12 +20,12 @@ PIXELS, PART = make_pixels()
 AUGMENTED = replace(BRIEF, augment=True, size=24)
 
 
-def loaded(seed: int, epoch: int, preset: Preset = AUGMENTED) -> list[tuple[Batch, Tensor]]:
+def loaded(seed: int, epoch: int, preset: Preset = AUGMENTED) -> list[tuple[PairBatch, Tensor]]:
     batches = epoch_batches(preset, PART.codes, seed, epoch)
     return list(Loader(PIXELS, PART.rows, preset, seed).load(batches, epoch))
 
 
-def joined(found: list[tuple[Batch, Tensor]]) -> Tensor:
+def joined(found: list[tuple[PairBatch, Tensor]]) -> Tensor:
     return torch.cat([pictures for _, pictures in found])
 
 
@@ -68,7 +68,7 @@ def test_the_same_workers_load_every_epoch() -> None:
 
 def test_a_picture_twice_in_an_epoch_is_augmented_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_WORKERS", 0)
-    batch = Batch(np.array([4, 4]), *all_pairs(2))
+    batch = PairBatch(np.array([4, 4]), *all_pairs(2))
     ((_, pictures),) = Loader(PIXELS, PART.rows, AUGMENTED, 0).load([batch], 1)
     assert not torch.equal(pictures[0], pictures[1])
 
@@ -77,16 +77,16 @@ def test_without_augmentation_pictures_come_whole() -> None:
     rows = PART.rows[::-1].copy()
     batches = epoch_batches(BRIEF, PART.codes, 0, 1)
     for batch, pictures in Loader(PIXELS, rows, BRIEF, 0).load(batches, 1):
-        np.testing.assert_array_equal(pictures.permute(0, 2, 3, 1).numpy(), PIXELS[rows[batch.places]])
+        np.testing.assert_array_equal(pictures.permute(0, 2, 3, 1).numpy(), PIXELS[rows[batch.indices]])
 
 
 def test_batches_of_all_pairs() -> None:
     batches = epoch_batches(BRIEF, PART.codes, 7, 2)
-    assert [len(batch.places) for batch in batches] == [12, 12]  # 4 classes of 6, in chunks of 3, four to a batch
+    assert [len(batch.indices) for batch in batches] == [12, 12]  # 4 classes of 6, in chunks of 3, four to a batch
     for batch in batches:
         assert len(batch.first) == 12 * 11 / 2
         assert (batch.first < batch.second).all()
-    assert sorted(np.concatenate([batch.places for batch in batches])) == list(range(24))
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(24))
 
 
 def test_batches_of_random_pairs_are_made_anew_each_epoch() -> None:
@@ -97,7 +97,7 @@ def test_batches_of_random_pairs_are_made_anew_each_epoch() -> None:
         return {
             pair
             for batch in batches
-            for pair in zip(batch.places[batch.first].tolist(), batch.places[batch.second].tolist(), strict=True)
+            for pair in zip(batch.indices[batch.first].tolist(), batch.indices[batch.second].tolist(), strict=True)
         }
 
     assert len(pairs(1)) == 48  # two for each picture

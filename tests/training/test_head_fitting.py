@@ -9,26 +9,26 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import GalleryError
-from retrieval.common.metrics import logistic, sigmoid
+from retrieval.common.metrics import fit_logistic, sigmoid
 from retrieval.datasets.pair_sampling import balanced_pairs
-from retrieval.evaluation.ranking import evaluate
+from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array
-from retrieval.training.head_fitting import Labelled, fit_head
+from retrieval.training.head_fitting import LabelledDescriptors, fit_head
 from tests.support.command import answer, retrieve
 from tests.support.generated import blocks
 
 CLASSES, EACH, CHANNELS = 12, 20, 24
 
 
-def clusters(seed: int, nuisance: float = 1.5) -> Labelled:
+def clusters(seed: int, nuisance: float = 1.5) -> LabelledDescriptors:
     """Classes that differ in the first 12 channels; the last 12 vary as much within each, and say nothing."""
     random = np.random.default_rng(seed)
     centres = random.gamma(2.0, 0.3, (CLASSES, CHANNELS // 2))
     codes = np.repeat(np.arange(CLASSES), EACH)
     told = centres[codes] + random.normal(0, 0.08, (len(codes), CHANNELS // 2))
     untold = random.gamma(2.0, 0.3 * nuisance, (len(codes), CHANNELS // 2))
-    return Labelled(np.maximum(np.concatenate([told, untold], axis=1), 0).astype(np.float32), codes)
+    return LabelledDescriptors(np.maximum(np.concatenate([told, untold], axis=1), 0).astype(np.float32), codes)
 
 
 def others(seed: int) -> Array:
@@ -39,20 +39,20 @@ def test_logistic_finds_the_chance_that_made_the_labels() -> None:
     random = np.random.default_rng(0)
     x = random.uniform(-3, 3, 200_000)
     y = random.random(len(x)) < sigmoid(2.0 * x - 1.0)
-    assert logistic(x, y) == pytest.approx((2.0, -1.0), abs=0.03)
+    assert fit_logistic(x, y) == pytest.approx((2.0, -1.0), abs=0.03)
 
 
 def test_logistic_of_two_points_by_hand() -> None:
     # At x = 0 one in four is positive, at x = 1 three in four: log-odds of -log 3 and log 3.
     x = np.array([0.0] * 4 + [1.0] * 4)
     y = np.array([True, False, False, False, True, True, True, False])
-    assert logistic(x, y) == pytest.approx((2 * np.log(3), -np.log(3)), abs=1e-6)
+    assert fit_logistic(x, y) == pytest.approx((2 * np.log(3), -np.log(3)), abs=1e-6)
 
 
 def test_head_ranks_an_unseen_set_better_than_its_descriptors() -> None:
     head = fit_head([clusters(1), clusters(2)], others(0))
     unseen = clusters(3)
-    result = evaluate(head, unseen.descriptors, [str(code) for code in unseen.codes])
+    result = evaluate_head(head, unseen.descriptors, [str(code) for code in unseen.codes])
     assert result.rescored.map_at_100 > result.index.map_at_100 + 0.05
     assert result.pairs.roc_auc > 0.8
 
@@ -82,13 +82,13 @@ def test_weights_are_those_that_a_bundle_keeps() -> None:
 def test_descriptors_below_zero_are_taken_without_a_root() -> None:
     data = clusters(1)
     assert fit_head([data], others(0)).shift is not None
-    shifted = Labelled(data.descriptors - 1, data.codes)
+    shifted = LabelledDescriptors(data.descriptors - 1, data.codes)
     assert fit_head([shifted], others(0) - 1).shift is None
 
 
 def test_too_few_classes_to_hold_any_out() -> None:
     data = clusters(1)
-    few = data.only(np.arange(CLASSES) < 3)
+    few = data.select_classes(np.arange(CLASSES) < 3)
     assert few.codes.max() == 2
     with pytest.raises(GalleryError, match="fewer than four classes"):
         fit_head([few], others(0))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from retrieval.datasets.pair_sampling import all_pairs
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Head
-from retrieval.training.learner import Trainee
+from retrieval.training.learner import Learner
 from tests.support.training import BRIEF, CHANNELS, tiny_trunk
 
 CLASSES = torch.arange(3).repeat_interleave(4)
@@ -27,7 +27,7 @@ def pictures() -> Tensor:
     return torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def step(trainee: Trainee) -> None:
+def step(trainee: Learner) -> None:
     """One step of training on all that may learn."""
     optimizer = torch.optim.AdamW([each for each in trainee.parameters() if each.requires_grad], 0.05)
     trainee.train()
@@ -39,11 +39,11 @@ def step(trainee: Trainee) -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 def test_mean_and_spread_are_folded_into_the_head(normalize: bool, shift: float | None) -> None:
     torch.manual_seed(3)
-    trainee = Trainee(tiny_trunk(), replace(BRIEF, normalize=normalize, shift=shift, dropout=0.5), 3).eval()
+    trainee = Learner(tiny_trunk(), replace(BRIEF, normalize=normalize, shift=shift, dropout=0.5), 3).eval()
     g = descriptors()
     trainee.standardize(g)
-    trainee.set_neuron(g)
-    head = trainee.head()
+    trainee.init_calibration(g)
+    head = trainee.export_head()
     assert head.weight.shape == (8, CHANNELS)
     np.testing.assert_array_equal(head.weight, head.weight.astype(np.float16))
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_mean_and_spread_are_folded_into_the_head(normalize: bool, shift: float 
 
 
 def test_standardized_descriptors_by_hand() -> None:
-    trainee = Trainee(tiny_trunk(), BRIEF, 2)
+    trainee = Learner(tiny_trunk(), BRIEF, 2)
     g = torch.zeros(2, CHANNELS)
     g[:, 0] = torch.tensor([1.0, 5.0])
     trainee.standardize(g)
@@ -64,7 +64,7 @@ def test_standardized_descriptors_by_hand() -> None:
     assert trainee.mean[0].item() == 3
     assert trainee.mean[1:].abs().sum() == 0
     assert trainee.spread.item() == pytest.approx((4 / CHANNELS) ** 0.5)
-    plain = Trainee(tiny_trunk(), replace(BRIEF, standardize=False), 2)
+    plain = Learner(tiny_trunk(), replace(BRIEF, standardize=False), 2)
     plain.standardize(g)
     assert plain.mean.abs().sum() == 0
     assert plain.spread.item() == 1
@@ -72,12 +72,12 @@ def test_standardized_descriptors_by_hand() -> None:
 
 def test_the_neuron_begins_half_way_at_the_mean_separation() -> None:
     torch.manual_seed(0)
-    trainee = Trainee(tiny_trunk(), replace(BRIEF, normalize=False), 3).eval()
+    trainee = Learner(tiny_trunk(), replace(BRIEF, normalize=False), 3).eval()
     g = descriptors()
-    trainee.set_neuron(g)
+    trainee.init_calibration(g)
     with torch.no_grad():
         mean = float(torch.pdist(trainee.embed(g)).mean())
-    head = trainee.head()
+    head = trainee.export_head()
     assert head.slope == pytest.approx(4 / mean)
     assert head.intercept == -4
     assert head.distance(np.array([0.0, mean])) == pytest.approx([1 / (1 + np.exp(4)), 0.5], abs=1e-6)
@@ -111,7 +111,7 @@ def statistics(stage: int) -> set[str]:
 )
 def test_what_is_frozen_stays_as_it_is(frozen: float, frozen_statistics: bool, learns: set[str]) -> None:
     torch.manual_seed(0)
-    trainee = Trainee(tiny_trunk(), replace(BRIEF, frozen=frozen, frozen_statistics=frozen_statistics), 3)
+    trainee = Learner(tiny_trunk(), replace(BRIEF, frozen=frozen, frozen_statistics=frozen_statistics), 3)
     trainee.standardize(descriptors())
     before = state(trainee.network.backbone)
     step(trainee)
@@ -122,11 +122,11 @@ def test_what_is_frozen_stays_as_it_is(frozen: float, frozen_statistics: bool, l
 
 def test_it_learns_to_tell_the_classes_of_a_batch_apart() -> None:
     torch.manual_seed(0)
-    trainee = Trainee(tiny_trunk(), BRIEF, 3)
+    trainee = Learner(tiny_trunk(), BRIEF, 3)
     g = descriptors() + 2 * CLASSES[:, None]
     trainee.standardize(g)
     trainee.eval()
-    trainee.set_neuron(g)
+    trainee.init_calibration(g)
     optimizer = torch.optim.AdamW(trainee.parameters(), 0.01)
     losses = []
     for _ in range(60):
@@ -146,7 +146,7 @@ def test_it_learns_to_tell_the_classes_of_a_batch_apart() -> None:
 # A head to begin with
 
 
-def begun(keep: float = 20.0) -> tuple[Trainee, Head]:
+def begun(keep: float = 20.0) -> tuple[Learner, Head]:
     random = np.random.default_rng(0)
     start = Head(
         random.normal(0, 0.3, (10, CHANNELS)).astype(np.float16).astype(np.float32),
@@ -157,7 +157,7 @@ def begun(keep: float = 20.0) -> tuple[Trainee, Head]:
         shift=0.5,
     )
     preset = replace(BRIEF, shift=0.5, keep_general=keep, frozen=1.0)
-    trainee = Trainee(tiny_trunk(), preset, 3, start).eval()
+    trainee = Learner(tiny_trunk(), preset, 3, start).eval()
     trainee.standardize(descriptors())
     return trainee, start
 
@@ -165,14 +165,14 @@ def begun(keep: float = 20.0) -> tuple[Trainee, Head]:
 def test_a_head_to_begin_with_is_taken_over() -> None:
     trainee, start = begun()
     g = descriptors(5)
-    np.testing.assert_allclose(trainee.head().embed(g.numpy()), start.embed(g.numpy()), atol=2e-3)
-    assert len(trainee.head().bias) == 10  # its units, not the preset's
+    np.testing.assert_allclose(trainee.export_head().embed(g.numpy()), start.embed(g.numpy()), atol=2e-3)
+    assert len(trainee.export_head().bias) == 10  # its units, not the preset's
 
 
 def test_nothing_is_to_pay_at_the_start_for_cosines_that_have_not_moved() -> None:
     held, free = begun(20.0)[0], begun(0.0)[0]
     for trainee in (held, free):
-        trainee.set_neuron(descriptors())
+        trainee.init_calibration(descriptors())
     free.loss.load_state_dict(held.loss.state_dict())
     g = descriptors()
     of_both = [trainee.batch_loss(g, CLASSES, FIRST, SECOND).item() for trainee in (held, free)]
@@ -181,7 +181,7 @@ def test_nothing_is_to_pay_at_the_start_for_cosines_that_have_not_moved() -> Non
         for trainee in (held, free):
             trainee.network.dense.bias.add_(torch.linspace(-1, 1, 10))
     moved = [trainee.batch_loss(g, CLASSES, FIRST, SECOND).item() for trainee in (held, free)]
-    before, after = (head.embed(g.numpy()) for head in (begun()[1], held.head()))
+    before, after = (head.embed(g.numpy()) for head in (begun()[1], held.export_head()))
     drift = float(np.square(after @ after.T - before @ before.T).mean())
     assert moved[0] - moved[1] == pytest.approx(20 * drift, rel=0.02)
     assert drift > 1e-4
@@ -189,20 +189,20 @@ def test_nothing_is_to_pay_at_the_start_for_cosines_that_have_not_moved() -> Non
 
 def test_the_head_that_it_began_as_does_not_learn() -> None:
     trainee, start = begun()
-    trainee.set_neuron(descriptors())
+    trainee.init_calibration(descriptors())
     step(trainee)
     assert trainee.began_as is not None
     np.testing.assert_array_equal(trainee.began_as.weight.numpy(), start.weight)
-    assert not np.array_equal(trainee.head().weight, start.weight)
+    assert not np.array_equal(trainee.export_head().weight, start.weight)
 
 
 def test_the_default_models_head_is_taken_over() -> None:
     from retrieval.model.backbones import build_backbone
-    from retrieval.training.presets import FAST, adapted
+    from retrieval.training.presets import FAST, adapt_preset
 
     start = find_bundle("default").head
-    preset = adapted(FAST, None, None, None, thaw=True, keep_general=True)
-    trainee = Trainee(build_backbone("efficientnet_lite0", pretrained=False), preset, 3, start).eval()
+    preset = adapt_preset(FAST, None, None, None, thaw=True, keep_general=True)
+    trainee = Learner(build_backbone("efficientnet_lite0", pretrained=False), preset, 3, start).eval()
     g = descriptors(2, 1280)
     trainee.standardize(g)
-    np.testing.assert_allclose(trainee.head().embed(g.numpy()), start.embed(g.numpy()), atol=2e-3)
+    np.testing.assert_allclose(trainee.export_head().embed(g.numpy()), start.embed(g.numpy()), atol=2e-3)

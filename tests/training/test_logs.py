@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from retrieval.training.logs import curves
+from retrieval.training.logs import plot_curves
 from retrieval.training.trainer import Epoch
 
 
@@ -18,14 +18,14 @@ def history(*auc: float) -> list[Epoch]:
 
 @pytest.mark.parametrize("auc", [[0.5], [0.7, 0.9, 0.8], [0.9] * 40])
 def test_a_picture_comes_of_any_number_of_epochs(auc: list[float]) -> None:
-    picture = Image.open(io.BytesIO(curves(history(*auc))))
+    picture = Image.open(io.BytesIO(plot_curves(history(*auc))))
     assert picture.format == "PNG"
     assert picture.size == (990, 396)
 
 
 def test_the_same_epochs_give_the_same_file() -> None:
-    assert curves(history(0.7, 0.9)) == curves(history(0.7, 0.9))
-    assert curves(history(0.7, 0.9)) != curves(history(0.7, 0.8))
+    assert plot_curves(history(0.7, 0.9)) == plot_curves(history(0.7, 0.9))
+    assert plot_curves(history(0.7, 0.9)) != plot_curves(history(0.7, 0.8))
 
 
 def test_lines_and_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_lines_and_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Axes, "plot", recorded)
     monkeypatch.setattr(Axes, "annotate", lambda self, text, *others, **options: said.append(text))
-    curves(history(0.7, 0.9, 0.9))
+    plot_curves(history(0.7, 0.9, 0.9))
     assert drawn == [
         ([1, 2, 3], [1, 1 / 2, 1 / 3]),
         ([1, 2, 3], [0.5, 0.25, 0.5 / 3]),

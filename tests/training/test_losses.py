@@ -70,7 +70,7 @@ def test_label_1_is_different() -> None:
 
 
 def test_pair_loss_by_hand() -> None:
-    loss = PairLoss(classes=2, units=2, scale=2.0, smoothing=0.1)
+    loss = PairLoss(class_count=2, units=2, scale=2.0, smoothing=0.1)
     with torch.no_grad():
         loss.directions.copy_(torch.tensor([[3.0, 0.0], [0.0, 0.5]]))  # their lengths do not count
     u, classes = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([0, 1])
@@ -100,7 +100,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("name", ["TripletMarginLoss", "SupConLoss", "ProxyAnchorLoss"])
 def test_losses_of_pytorch_metric_learning(name: str) -> None:
     u, classes, separations, different = batch()
-    loss, sigmoid = build_loss(name, classes=3, units=4), neuron(1, -1)
+    loss, sigmoid = build_loss(name, class_count=3, units=4), neuron(1, -1)
     loss(u, classes, separations, sigmoid, different).backward()
     assert u.grad is not None
     assert u.grad.abs().sum() > 0
@@ -149,6 +149,6 @@ def test_a_loss_that_needs_more(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["CosFaceLoss", "SubCenterArcFaceLoss"])
 def test_a_loss_that_takes_its_classes_by_way_of_another(name: str) -> None:
-    (directions,) = build_loss(name, classes=3, units=4).parameters()
+    (directions,) = build_loss(name, class_count=3, units=4).parameters()
     assert directions.shape[0] == 4
     assert directions.grad is None

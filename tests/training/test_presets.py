@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from retrieval.common.settings import PresetName
-from retrieval.training.presets import FAST, PAPER, PRESETS, adapted
+from retrieval.training.presets import FAST, PAPER, PRESETS, adapt_preset
 
 
 def test_the_papers_preset_is_section_4() -> None:
@@ -17,25 +17,25 @@ def test_the_papers_preset_is_section_4() -> None:
 
 def test_nothing_chosen_leaves_the_preset_as_it_is() -> None:
     for preset in PRESETS.values():
-        assert adapted(preset, None, None, None, thaw=True, keep_general=False) == preset
+        assert adapt_preset(preset, None, None, None, thaw=True, keep_general=False) == preset
 
 
 def test_what_is_chosen_replaces_what_the_preset_has() -> None:
-    chosen = adapted(FAST, 3, "SupConLoss", "resnet50", thaw=True, keep_general=False)
+    chosen = adapt_preset(FAST, 3, "SupConLoss", "resnet50", thaw=True, keep_general=False)
     changed = {name for name, value in asdict(chosen).items() if value != asdict(FAST)[name]}
     assert changed == {"epochs", "loss", "backbone"}
     assert (chosen.epochs, chosen.loss, chosen.backbone) == (3, "SupConLoss", "resnet50")
 
 
 def test_a_head_alone_keeps_the_backbone_and_its_input() -> None:
-    head = adapted(FAST, None, None, None, thaw=False, keep_general=False)
+    head = adapt_preset(FAST, None, None, None, thaw=False, keep_general=False)
     assert (head.frozen, head.input_size, head.augment, head.warm_up) == (1.0, None, False, 0)
     assert head.epochs == 30
-    assert adapted(FAST, 4, None, None, thaw=False, keep_general=False).epochs == 4
+    assert adapt_preset(FAST, 4, None, None, thaw=False, keep_general=False).epochs == 4
     assert head.keep_general == 0
 
 
 def test_what_keeps_general_is_of_the_default_models_form() -> None:
-    held = adapted(PAPER, None, None, None, thaw=True, keep_general=True)
+    held = adapt_preset(PAPER, None, None, None, thaw=True, keep_general=True)
     assert (held.backbone, held.normalize, held.shift, held.frozen) == ("efficientnet_lite0", True, 0.5, 1.0)
     assert held.keep_general > 0

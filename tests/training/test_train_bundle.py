@@ -22,9 +22,9 @@ from retrieval.common.errors import GalleryError, ModelError, RetrievalError, Se
 from retrieval.datasets.split import Split, read_split
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import find_bundle
-from retrieval.training.prepared_data import Data, Recipe, Watch
+from retrieval.training.prepared_data import PreparedData, Recipe, Watch
 from retrieval.training.presets import Preset
-from retrieval.training.train_bundle import Trained, train_bundle
+from retrieval.training.train_bundle import TrainedBundle, train_bundle
 from retrieval.training.trainer import Epoch, Hooks
 from tests.support.training import BRIEF, make_set, tiny_trunk
 
@@ -52,7 +52,9 @@ def unmeasured(dataset: Path) -> Path:
     return dataset
 
 
-def train(dataset: Path, out: Path, preset: Preset = HEAD, resume: bool = False, watch: Watch = SILENT) -> Trained:
+def train(
+    dataset: Path, out: Path, preset: Preset = HEAD, resume: bool = False, watch: Watch = SILENT
+) -> TrainedBundle:
     return train_bundle(Recipe(dataset, preset), out, resume, "cpu", watch)
 
 
@@ -75,7 +77,7 @@ def begin(dataset: Path, out: Path, preset: Preset = HEAD) -> None:
 
 def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     dataset, out = make_set(tmp_path / "set", 3, 12), tmp_path / "deep" / "model"
-    seen: list[Data] = []
+    seen: list[PreparedData] = []
     trained = train(dataset, out, replace(BRIEF, calibrate=True), watch=Watch(on_data=seen.append))
     assert {path.name for path in out.iterdir()} == WRITTEN
 
@@ -172,7 +174,7 @@ def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
     dataset = unmeasured(make_set(tmp_path / "set"))
     (dataset / "c1" / "03.png").write_bytes(b"")
     (dataset / "loose.png").write_bytes(b"x")
-    seen: list[Data] = []
+    seen: list[PreparedData] = []
     trained = train(dataset, tmp_path / "model", watch=Watch(on_data=seen.append))
     left_out = {path.name: reason for path, reason in seen[0].dataset.left_out}
     assert left_out == {"03.png": "is empty", "loose.png": "lies in no class folder"}
@@ -180,9 +182,9 @@ def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
 
 
 def test_without_a_validation_part_the_training_part_judges(tmp_path: Path) -> None:
-    seen: list[Data] = []
+    seen: list[PreparedData] = []
     trained = train(make_set(tmp_path / "set", 3, 3), tmp_path / "model", watch=Watch(on_data=seen.append))
-    assert not seen[0].validates
+    assert not seen[0].can_validate
     assert seen[0].counts == {"train": 6, "validation": 0, "test": 3}
     assert all(0 <= epoch.validation_auc <= 1 for epoch in trained.history)
 

@@ -14,35 +14,35 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from retrieval.common.metrics import logistic, sigmoid
+from retrieval.common.metrics import fit_logistic, sigmoid
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.training.batches import Batch, epoch_batches
-from retrieval.training.learner import Trainee
+from retrieval.training.batches import PairBatch, epoch_batches
+from retrieval.training.learner import Learner
 from retrieval.training.presets import FAST, PAPER, Preset
-from retrieval.training.trainer import Epoch, Hooks, Part, Training, _cosine, _epochs_without_gain, _running_mean
+from retrieval.training.trainer import Epoch, Hooks, Subset, Trainer, _cosine_factor, _plateau_state, _running_mean
 from tests.support.training import BRIEF, Counting, make_pixels, tiny_trunk
 
 PIXELS, ALL = make_pixels(classes=4, each=6)
 HELD_OUT, HELD_OUT_PART = make_pixels(classes=4, each=9)
 
 
-def parts() -> tuple[Pixels, tuple[Part, Part]]:
+def parts() -> tuple[Pixels, tuple[Subset, Subset]]:
     """Six pictures of each class to train on and three to validate with."""
     within = np.arange(36) % 9
     train, validation = (
-        Part(rows, HELD_OUT_PART.codes[rows]) for rows in map(np.flatnonzero, (within < 6, within >= 6))
+        Subset(rows, HELD_OUT_PART.codes[rows]) for rows in map(np.flatnonzero, (within < 6, within >= 6))
     )
     return HELD_OUT, (train, validation)
 
 
 def training(
     tmp_path: Path, preset: Preset = BRIEF, trunk: Backbone | None = None, **hooks: Callable[..., None]
-) -> Training:
+) -> Trainer:
     pixels, both = parts()
-    return Training(trunk or tiny_trunk(), preset, pixels, both, 5, tmp_path / "checkpoint", hooks=Hooks(**hooks))
+    return Trainer(trunk or tiny_trunk(), preset, pixels, both, 5, tmp_path / "checkpoint", hooks=Hooks(**hooks))
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -53,12 +53,12 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def test_cosine_by_hand() -> None:
-    assert _cosine(0.0) == pytest.approx(0.01)  # never 0 at the start
-    assert _cosine(0.075) == pytest.approx(0.5)  # half-way up
-    assert _cosine(0.15) == pytest.approx(1.0)
-    assert _cosine(0.15 + 0.85 / 2) == pytest.approx(0.6)  # half-way down to a fifth
-    assert _cosine(0.15 + 0.85 / 3) == pytest.approx(0.8)  # cos 60 degrees is 1/2, so a quarter of the way
-    assert _cosine(1.0) == pytest.approx(0.2)
+    assert _cosine_factor(0.0) == pytest.approx(0.01)  # never 0 at the start
+    assert _cosine_factor(0.075) == pytest.approx(0.5)  # half-way up
+    assert _cosine_factor(0.15) == pytest.approx(1.0)
+    assert _cosine_factor(0.15 + 0.85 / 2) == pytest.approx(0.6)  # half-way down to a fifth
+    assert _cosine_factor(0.15 + 0.85 / 3) == pytest.approx(0.8)  # cos 60 degrees is 1/2, so a quarter of the way
+    assert _cosine_factor(1.0) == pytest.approx(0.2)
 
 
 def test_the_running_mean_forgets_its_beginning() -> None:
@@ -87,13 +87,13 @@ def losses(*values: float) -> list[Epoch]:
     ],
 )
 def test_epochs_without_gain_by_hand(history: list[float], since: int, lowered: int) -> None:
-    assert _epochs_without_gain(losses(*history)) == (since, lowered)
+    assert _plateau_state(losses(*history)) == (since, lowered)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *figures: tuple[float, float]) -> None:
     """Validation that gives these losses and AUCs, epoch by epoch."""
     left = iter(figures)
-    monkeypatch.setattr(Training, "_validate", lambda self: next(left))
+    monkeypatch.setattr(Trainer, "_validate", lambda self: next(left))
 
 
 def test_on_a_plateau_the_rate_is_lowered_and_training_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_the_cosine_schedule_uses_all_epochs(tmp_path: Path, monkeypatch: pytest
     batches = 2  # 4 classes of 6 in chunks of 3, four chunks to a batch
     last_steps = [(epoch + (batches - 1) / batches) / 9 for epoch in range(9)]
     assert [each.rate for each in cosine.history] == pytest.approx(
-        [BRIEF.head_rate * _cosine(step) for step in last_steps]
+        [BRIEF.head_rate * _cosine_factor(step) for step in last_steps]
     )
 
 
@@ -125,7 +125,7 @@ def test_the_best_epoch_has_the_greatest_validation_auc(
     kept: list[dict[str, Tensor]] = []
 
     def on_epoch(history: list[Epoch]) -> None:
-        kept.append({name: tensor.clone() for name, tensor in found.kept.state_dict().items()})
+        kept.append({name: tensor.clone() for name, tensor in found.evaluated.state_dict().items()})
 
     found = training(tmp_path, replace(BRIEF, epochs=4, average=average), on_epoch=on_epoch)
     assert found.best_epoch == 0
@@ -133,8 +133,8 @@ def test_the_best_epoch_has_the_greatest_validation_auc(
     assert found.best_epoch == 2  # the first of equal ones
     for name, tensor in found.best.state_dict().items():
         assert torch.equal(tensor, kept[1][name])
-    assert not same(found.best, found.kept)
-    assert (found.kept is found.trainee) == (average == 0)
+    assert not same(found.best, found.evaluated)
+    assert (found.evaluated is found.learner) == (average == 0)
 
 
 def test_hooks_are_told_every_step(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_training_the_head_alone_calls_the_backbone_once_for_each_picture(tmp_pa
     Counting.seen = 0
     found = training(tmp_path, replace(BRIEF, frozen=1.0, epochs=5, calibrate=True), replace(trunk, module=counted))
     found.run()
-    found.head()
+    found.export_head()
     assert Counting.seen == 36
     assert all(
         torch.equal(a, b)
@@ -202,9 +202,9 @@ def test_a_training_broken_off_goes_on_to_the_same_weights(preset: Preset, tmp_p
             training(other, preset, on_epoch=break_off).run()
     gone_on = training(other, preset)
     gone_on.run()
-    assert same(gone_on.trainee, straight.trainee)
+    assert same(gone_on.learner, straight.learner)
     assert same(gone_on.best, straight.best)
-    assert gone_on.head().slope == straight.head().slope
+    assert gone_on.export_head().slope == straight.export_head().slope
     figures = [[replace(each, seconds=0) for each in found.history] for found in (gone_on, straight)]
     assert figures[0] == figures[1]
 
@@ -220,7 +220,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     pixels, both = parts()
     found = []
     for seed in (0, 1):
-        found.append(Training(tiny_trunk(), BRIEF, pixels, both, seed, tmp_path / str(seed)))
+        found.append(Trainer(tiny_trunk(), BRIEF, pixels, both, seed, tmp_path / str(seed)))
         found[-1].run()
     assert not same(found[0].best, found[1].best)
 
@@ -232,15 +232,15 @@ def test_softened_targets_by_hand() -> None:
     # At D = 0 all four pairs are similar and at D = 1 all four different. Of 8 pictures the targets are 1/10 and 9/10,
     # which the sigmoid meets exactly at log-odds of -log 9 and log 9; unsoftened, its slope would have no end.
     x, y = np.repeat([0.0, 1.0], 4), np.repeat([False, True], 4)
-    assert logistic(x, y, 8) == pytest.approx((2 * np.log(9), -np.log(9)), abs=1e-6)
-    assert logistic(x, y, 2) == pytest.approx((2 * np.log(3), -np.log(3)), abs=1e-6)
-    assert logistic(x, y)[0] > 10
+    assert fit_logistic(x, y, 8) == pytest.approx((2 * np.log(9), -np.log(9)), abs=1e-6)
+    assert fit_logistic(x, y, 2) == pytest.approx((2 * np.log(3), -np.log(3)), abs=1e-6)
+    assert fit_logistic(x, y)[0] > 10
 
 
 def test_the_neuron_is_fitted_to_the_validation_part(tmp_path: Path) -> None:
     found = training(tmp_path, replace(BRIEF, calibrate=True))
     found.run()
-    head, uncalibrated = found.head(), found.best.head()
+    head, uncalibrated = found.export_head(), found.best.export_head()
     np.testing.assert_array_equal(head.weight, uncalibrated.weight)
     assert (head.slope, head.intercept) != (uncalibrated.slope, uncalibrated.intercept)
     # At the greatest likelihood the chances' mean is that of the softened targets.
@@ -260,8 +260,8 @@ def test_the_neuron_is_fitted_to_the_validation_part(tmp_path: Path) -> None:
 def test_a_fit_upside_down_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = training(tmp_path, replace(BRIEF, calibrate=True))
     found.run()
-    monkeypatch.setattr("retrieval.training.trainer.logistic", lambda *arguments: (-3.0, 1.0))
-    head, uncalibrated = found.head(), found.best.head()
+    monkeypatch.setattr("retrieval.training.trainer.fit_logistic", lambda *arguments: (-3.0, 1.0))
+    head, uncalibrated = found.export_head(), found.best.export_head()
     assert (head.slope, head.intercept) == (uncalibrated.slope, uncalibrated.intercept)
     assert head.slope > 0
 
@@ -282,7 +282,7 @@ PRESETS = {
 def test_distances_of_one_class_come_to_lie_below_those_of_two(name: str, tmp_path: Path) -> None:
     found = training(tmp_path, PRESETS[name])
     found.run()
-    head = found.head()
+    head = found.export_head()
     assert head.slope > 0
     pixels, (_, validation) = parts()
     pictures = torch.from_numpy(pixels[validation.rows]).permute(0, 3, 1, 2).float()
@@ -332,12 +332,12 @@ def test_both_files_give_the_same_resnet50(resnet50_files: dict[str, Path]) -> N
     assert one.channels == 2048
 
 
-def papers_loss(head: Head, descriptors: np.ndarray, batch: Batch, codes: np.ndarray) -> float:
+def papers_loss(head: Head, descriptors: np.ndarray, batch: PairBatch, codes: np.ndarray) -> float:
     """Section 4 in NumPy, with both kinds of pairs weighing the same."""
     e = np.maximum(descriptors @ head.weight.T + head.bias, 0).astype(np.float64)
     separation = np.linalg.norm(e[batch.first] - e[batch.second], axis=1)
     d = sigmoid(head.slope * separation + head.intercept)
-    y = codes[batch.places[batch.first]] != codes[batch.places[batch.second]]
+    y = codes[batch.indices[batch.first]] != codes[batch.indices[batch.second]]
     each = 0.5 * np.where(y, np.square(np.maximum(2 - d, 0)), np.square(d))
     return float((each[y].mean() + each[~y].mean()) / 2)
 
@@ -348,9 +348,9 @@ def test_the_papers_preset_on_resnet50(
 ) -> None:
     trunk = build_backbone("resnet50", weights=resnet50_files[".pth"])
     seen: list[tuple[Head, np.ndarray, float]] = []
-    batch_loss = Trainee.batch_loss
+    batch_loss = Learner.batch_loss
 
-    def recorded(self: Trainee, descriptors: Tensor, *others: Tensor) -> Tensor:
+    def recorded(self: Learner, descriptors: Tensor, *others: Tensor) -> Tensor:
         loss = batch_loss(self, descriptors, *others)
         dense, output = self.network.dense, self.network.output
         weight, bias = dense.weight.detach().numpy().copy(), dense.bias.detach().numpy().copy()
@@ -358,13 +358,13 @@ def test_the_papers_preset_on_resnet50(
         seen.append((head, descriptors.detach().numpy().copy(), loss.item()))
         return loss
 
-    monkeypatch.setattr(Trainee, "batch_loss", recorded)
+    monkeypatch.setattr(Learner, "batch_loss", recorded)
     preset = replace(PAPER, epochs=2, batch=24)
     steps: list[float | None] = []
     codes = ALL.codes[:16]
-    part = Part(np.arange(16), codes)
+    part = Subset(np.arange(16), codes)
     hooks = Hooks(on_step=lambda loss: steps.append(loss) if loss is not None else None)
-    found = Training(trunk, preset, PIXELS, (part, part), 3, tmp_path / "checkpoint", hooks=hooks)
+    found = Trainer(trunk, preset, PIXELS, (part, part), 3, tmp_path / "checkpoint", hooks=hooks)
     before = {name: tensor.clone() for name, tensor in trunk.module.state_dict().items()}
     found.run()
 
@@ -372,10 +372,10 @@ def test_the_papers_preset_on_resnet50(
     assert [len(batches) for batches in epochs] == [2, 2]  # 16 anchors, 24 // 3 of them to a batch
     assert len(steps) == len(seen) == 4
     for (head, descriptors, loss), batch, told in zip(seen, epochs[0] + epochs[1], steps, strict=True):
-        assert descriptors.shape == (len(batch.places), 2048)
+        assert descriptors.shape == (len(batch.indices), 2048)
         assert loss == told == pytest.approx(papers_loss(head, descriptors, batch, codes), rel=1e-4)
     changed = {name for name, tensor in trunk.module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == set(before)  # the whole backbone learns
-    assert found.head().slope > 0
-    assert len(found.head().bias) == 256
+    assert found.export_head().slope > 0
+    assert len(found.export_head().bias) == 256
     assert os.listdir(tmp_path) == ["checkpoint"]

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
 
-class Transactions(Protocol):
+class CatalogueDatabase(Protocol):
     """A catalogue's database. Raises StoreError throughout."""
 
     @property
@@ -42,11 +42,11 @@ class Transactions(Protocol):
         """All rows of one statement, a view by itself, straight from the driver."""
         ...
 
-    def write(self, alone: bool = True) -> AbstractContextManager[Connection]:
+    def write(self, exclusive: bool = True) -> AbstractContextManager[Connection]:
         """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
         ...
 
-    def turn(self, must_wait: bool) -> AbstractContextManager[bool]:
+    def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
         """While it is held no other process has it; False where one does, unless `must_wait`."""
         ...
 
@@ -58,16 +58,16 @@ class Dialect:
     """What a database is asked. `many` makes one value of several numbers."""
 
     setting: str
-    twin: str
-    known: str
+    known_content: str
+    known_files: str
     chunk_of_vectors: str
-    some_vectors: str
+    vectors_by_id: str
     candidates: str
-    contents: str
-    many: Callable[[list[int]], Any]
+    content_hashes: str
+    encode_ids: Callable[[list[int]], Any]
     labels: TextClause
     last_change: TextClause
-    lies_directly: TextClause
+    is_direct_child: TextClause
 
 
 _LABELS = (  # from each label to the next one by the index on (label, missing), not through all rows of it
@@ -79,43 +79,43 @@ _LABELS = (  # from each label to the next one by the index on (label, missing),
 
 SQLITE = Dialect(
     setting="SELECT value FROM settings WHERE name = ?",
-    twin="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
+    known_content="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
     " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
     " ORDER BY p.id LIMIT 1",  # a content may have thousands of copies
-    known="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
+    known_files="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
     " ORDER BY path LIMIT ?",
     chunk_of_vectors="SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
     " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?",
-    some_vectors="SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
+    vectors_by_id="SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
     " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?",
     candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
     " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing",
-    contents="SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?",
-    many=json.dumps,
+    content_hashes="SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?",
+    encode_ids=json.dumps,
     labels=text(_LABELS.format(there="p.missing = 0")),
     last_change=text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"),
-    lies_directly=text("instr(substr(path, :start), x'2F') = 0"),
+    is_direct_child=text("instr(substr(path, :start), x'2F') = 0"),
 )
 
 POSTGRES = Dialect(
     setting=SQLITE.setting.replace("?", "%s"),
-    twin=SQLITE.twin.replace("?", "%s"),
-    known=SQLITE.known.replace("?", "%s"),
+    known_content=SQLITE.known_content.replace("?", "%s"),
+    known_files=SQLITE.known_files.replace("?", "%s"),
     chunk_of_vectors=SQLITE.chunk_of_vectors.replace("?", "%s"),
-    some_vectors="SELECT p.id, d.vector FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
+    vectors_by_id="SELECT p.id, d.vector FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
     " JOIN pictures p ON p.id = w.value JOIN descriptors d ON d.picture_id = p.id"
     " WHERE NOT p.missing AND d.fingerprint = %s ORDER BY w.place",
     candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height"
     " FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
     " JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing ORDER BY w.place",
-    contents=SQLITE.contents.replace("?", "%s"),
-    many=list,
+    content_hashes=SQLITE.content_hashes.replace("?", "%s"),
+    encode_ids=list,
     labels=text(_LABELS.format(there="NOT p.missing")),
     last_change=text(  # a sequence's own value would count what was rolled back too
         "SELECT greatest((SELECT coalesce(max(position), 0) FROM changes),"
         " (SELECT coalesce(max(position), 0) FROM generations))"
     ),
-    lies_directly=text("position('\\x2f'::bytea in substr(path, :start)) = 0"),
+    is_direct_child=text("position('\\x2f'::bytea in substr(path, :start)) = 0"),
 )
 
 
@@ -124,6 +124,6 @@ def dialect_of(connection: Connection) -> Dialect:
     return POSTGRES if connection.dialect.name == "postgresql" else SQLITE
 
 
-def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """As many of these at once as a statement may have values."""
     return (values[start : start + _VARIABLES] for start in range(0, len(values), _VARIABLES))

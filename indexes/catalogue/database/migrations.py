@@ -10,7 +10,7 @@ from indexes.catalogue.database import postgres_migrations
 from indexes.catalogue.database.schema import Base, Migration
 from indexes.errors import StoreError
 
-Change = Callable[[Connection], None]
+MigrationStep = Callable[[Connection], None]
 
 
 def _run(connection: Connection, sqlite: Iterable[str], postgres: Iterable[str]) -> None:
@@ -87,7 +87,7 @@ def _versions(connection: Connection) -> None:
     _run(connection, sqlite, postgres_migrations.VERSIONS)
 
 
-MIGRATIONS: tuple[tuple[str, Change], ...] = (
+MIGRATIONS: tuple[tuple[str, MigrationStep], ...] = (
     ("0001-first", _first),
     ("0002-counters", _counters),
     ("0003-journal", _journal),
@@ -96,7 +96,7 @@ MIGRATIONS: tuple[tuple[str, Change], ...] = (
 """In order of application. Never change or remove one that was released: add another."""
 
 
-def pending(connection: Connection) -> list[tuple[str, Change]]:
+def pending_migrations(connection: Connection) -> list[tuple[str, MigrationStep]]:
     """The migrations that this file lacks. Raises StoreError where it has one that is not known here."""
     applied = set[str]()
     if inspect(connection).has_table("migrations"):
@@ -110,10 +110,10 @@ def pending(connection: Connection) -> list[tuple[str, Change]]:
 def migrate(engine: Engine) -> None:
     """Apply what is pending, each migration and its record in one transaction."""
     with engine.connect() as connection:
-        todo = pending(connection)
+        todo = pending_migrations(connection)
     for name, change in todo:
         with engine.connect().execution_options(writes=True) as connection, connection.begin():  # one process at a time
-            if name not in {pending_name for pending_name, _ in pending(connection)}:
+            if name not in {pending_name for pending_name, _ in pending_migrations(connection)}:
                 continue
             Base.metadata.create_all(connection, tables=[Base.metadata.tables["migrations"]])
             change(connection)

@@ -15,15 +15,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from indexes.catalogue.database.dialects import POSTGRES
-from indexes.catalogue.database.migrations import migrate, pending
-from indexes.catalogue.database.retry import again
-from indexes.catalogue.database_url import VARIABLE, Place
-from indexes.errors import LostError, StoreError
+from indexes.catalogue.database.migrations import migrate, pending_migrations
+from indexes.catalogue.database.retry import retry_lost
+from indexes.catalogue.database_url import URL_VARIABLE, DatabaseUrl
+from indexes.errors import ConnectionLostError, StoreError
 
 if TYPE_CHECKING:
     import psycopg
 
-_SETTINGS: dict[str, Any] = {  # seconds, unless the address says otherwise: what does not answer is noticed
+_CONNECT_ARGS: dict[str, Any] = {  # seconds, unless the address says otherwise: what does not answer is noticed
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -34,7 +34,7 @@ _SETTINGS: dict[str, Any] = {  # seconds, unless the address says otherwise: wha
 # Every question of a catalogue is answered best by an index, row by row and in its order. A plan that is made while a
 # table is small reads it whole instead, and is kept: also those of foreign keys, while a gallery is indexed, so that
 # each picture would take longer than the last. A way that is ruled out is still taken where there is no other.
-_RULED_OUT = (
+_DISABLED = (
     *("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"),
     "jit",  # which what is ruled out would seem to be worth
 )
@@ -44,58 +44,58 @@ _NOTICED = {  # by the server, what does not answer: a writer holds up all other
     "tcp_keepalives_interval": "10s",
     "tcp_keepalives_count": "3",
 }
-_SET_UP = "SELECT set_config('search_path', %s, false)" + "".join(
-    f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_RULED_OUT, "off") | _NOTICED).items()
+_SESSION_SETUP = "SELECT set_config('search_path', %s, false)" + "".join(
+    f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_DISABLED, "off") | _NOTICED).items()
 )
 _CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
 _CLOSED = "is closed to this user: have its tables granted to it, or give another address"
 _READ_ONLY = "cannot be written by this user: have its tables granted to it, or give another address"
-_OTHERS_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
+_WRONG_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
 _REMEDIES = {  # by SQLSTATE, or its class
     "23": "was changed by another process: run the command again",
     "25006": "cannot be written: it is a copy that only reads; give the address of the server that it follows",
-    "3F000": _OTHERS_TABLES,
+    "3F000": _WRONG_TABLES,
     "40": "was changed by another process: run the command again",
     "42501": _CLOSED,
-    "42P01": _OTHERS_TABLES,
-    "42P07": _OTHERS_TABLES,
-    "42703": _OTHERS_TABLES,
+    "42P01": _WRONG_TABLES,
+    "42P07": _WRONG_TABLES,
+    "42703": _WRONG_TABLES,
     "53100": "cannot be written: the server's disk is full; make room and run the command again",
     "53300": "has no connection free: try again when others have finished, or raise the server's max_connections",
     "54000": "cannot keep a path of more than 2,600 bytes: give its folders shorter names",
     "55P03": "is being written by another process: try again when that has finished",
 }
 _LOST = ("08", "57P01", "57P02", "57P03")
-_BEGINS = ("starting up", "not yet accepting", "in recovery")  # in the server's language
-_SECRET = f"give the password in PGPASSWORD, ~/.pgpass, or the address in {VARIABLE}"
-_REFUSED = {  # said in opening, where the driver has no SQLSTATE, in the server's language; others are asked again
-    "password": f"refuses the user or password: {_SECRET}",
+_STARTING_UP = ("starting up", "not yet accepting", "in recovery")  # in the server's language
+_PASSWORD_HINT = f"give the password in PGPASSWORD, ~/.pgpass, or the address in {URL_VARIABLE}"
+_REFUSALS = {  # said in opening, where the driver has no SQLSTATE, in the server's language; others are asked again
+    "password": f"refuses the user or password: {_PASSWORD_HINT}",
     "pg_hba.conf": "refuses this user from here: allow it in the server's pg_hba.conf, or give another address",
     "role": "refuses the user: give another address, as postgresql://user@host/database",
     'database "': "has no such database: make it with createdb, or give another address",
 }
 
 
-class Postgres:
+class PostgresDatabase:
     """Transactions on a catalogue's schema of a PostgreSQL database. Raises StoreError throughout."""
 
     dialect = POSTGRES
 
-    def __init__(self, place: Place) -> None:
-        _check_driver(place)
-        self.address = str(place)
-        self._place = place
-        self._search_path = _quoted(place.schema)
+    def __init__(self, url: DatabaseUrl) -> None:
+        _check_driver(url)
+        self.address = str(url)
+        self._url = url
+        self._search_path = _quote(url.schema)
         self._lost_since: float | None = -math.inf  # so that what was never reached is not waited for
         self._engine = create_engine(
-            place.url.set(drivername="postgresql+psycopg"),
+            url.url.set(drivername="postgresql+psycopg"),
             creator=self._connect,
             poolclass=QueuePool,
             max_overflow=_CONNECTIONS,
             pool_reset_on_return=None,
         )
         event.listen(self._engine, "begin", self._begin)
-        self.writable = self._prepared()
+        self.writable = self._prepare_schema()
 
     def close(self) -> None:
         """Give back the connections."""
@@ -104,13 +104,13 @@ class Postgres:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One view of it, whatever others write meanwhile."""
-        with self._explained(), self._engine.connect() as connection, connection.begin():
+        with self._translate_errors(), self._engine.connect() as connection, connection.begin():
             yield connection  # ended by COMMIT: at a ROLLBACK the driver forgets the statements that it has prepared
 
-    @again
+    @retry_lost
     def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """All rows of one statement, a view by itself, straight from the driver and in its binary form."""
-        with self._explained():
+        with self._translate_errors():
             pooled = self._engine.raw_connection()
             try:
                 driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
@@ -119,19 +119,19 @@ class Postgres:
                 pooled.close()
 
     @contextmanager
-    def write(self, alone: bool = True) -> Iterator[Connection]:
+    def write(self, exclusive: bool = True) -> Iterator[Connection]:
         """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
         if not self.writable:
             raise StoreError(f"{self.address} {_READ_ONLY}")
-        transaction = self._begun(alone)
-        with self._explained(), transaction.connection as connection, transaction:
+        transaction = self._open_transaction(exclusive)
+        with self._translate_errors(), transaction.connection as connection, transaction:
             yield connection
 
-    @again
-    def _begun(self, alone: bool) -> RootTransaction:
+    @retry_lost
+    def _open_transaction(self, exclusive: bool) -> RootTransaction:
         """A transaction in which nothing is done yet, so that it may be begun once more where a server was lost."""
-        with self._explained():
-            connection = self._engine.connect().execution_options(writes=True, alone=alone)
+        with self._translate_errors():
+            connection = self._engine.connect().execution_options(writes=True, alone=exclusive)
             try:
                 return connection.begin()
             except BaseException:
@@ -139,29 +139,29 @@ class Postgres:
                 raise
 
     @contextmanager
-    def turn(self, must_wait: bool) -> Iterator[bool]:
+    def index_lock(self, blocking: bool) -> Iterator[bool]:
         """By a lock of the server's, on a connection of its own, with which it ends."""
-        connection, granted = self._asked_for_turn(must_wait)
+        connection, granted = self._acquire_lock(blocking)
         with closing(connection):
             yield granted
 
-    @again
-    def _asked_for_turn(self, must_wait: bool) -> tuple[psycopg.Connection[Any], bool]:
-        lock = "pg_advisory_lock" if must_wait else "pg_try_advisory_lock"
-        with self._explained(), ExitStack() as opened:
+    @retry_lost
+    def _acquire_lock(self, blocking: bool) -> tuple[psycopg.Connection[Any], bool]:
+        lock = "pg_advisory_lock" if blocking else "pg_try_advisory_lock"
+        with self._translate_errors(), ExitStack() as opened:
             connection = opened.enter_context(closing(self._connect()))
-            answer = connection.execute(f"SELECT {lock}({_key(f'{self._place.schema} index')})".encode()).fetchone()
+            answer = connection.execute(f"SELECT {lock}({_lock_key(f'{self._url.schema} index')})".encode()).fetchone()
             opened.pop_all()
         return connection, answer is not None and answer[0] is not False
 
     def _connect(self) -> psycopg.Connection[Any]:
         import psycopg
 
-        _, known = self._engine.dialect.create_connect_args(self._place.url)
+        _, known = self._engine.dialect.create_connect_args(self._url.url)
         connection = psycopg.connect(
-            **{**_SETTINGS, **known}, autocommit=True
+            **{**_CONNECT_ARGS, **known}, autocommit=True
         )  # transactions begin where `_begin` says
-        connection.execute(_SET_UP.encode(), [self._search_path])
+        connection.execute(_SESSION_SETUP.encode(), [self._search_path])
         return connection
 
     def _begin(self, connection: Connection) -> None:
@@ -177,15 +177,15 @@ class Postgres:
             # batch holds the lock for three milliseconds, and its embedding takes twenty times as long; and none ever
             # fails and begins anew, as serialisable transactions do. Readers do not wait.
             connection.exec_driver_sql(
-                f"SET LOCAL lock_timeout = '120s'; SELECT pg_advisory_xact_lock({_key(self._place.schema)})"
+                f"SET LOCAL lock_timeout = '120s'; SELECT pg_advisory_xact_lock({_lock_key(self._url.schema)})"
             )
 
-    @again
-    def _prepared(self) -> bool:
+    @retry_lost
+    def _prepare_schema(self) -> bool:
         """Bring the tables to their shape, where they may be written; whether they may."""
-        with self._explained():
+        with self._translate_errors():
             with self._engine.connect() as connection:
-                found = connection.exec_driver_sql(_LOOK, (self._place.schema,)).one()
+                found = connection.exec_driver_sql(_LOOK, (self._url.schema,)).one()
             if found.encoding != "UTF8":
                 raise StoreError(f"is a database of encoding {found.encoding}: give one of UTF8 (createdb --encoding)")
             if found.has_tables and not found.may_read:
@@ -203,11 +203,11 @@ class Postgres:
 
     def _check_current(self) -> None:
         with self._engine.connect() as connection:
-            if pending(connection):
+            if pending_migrations(connection):
                 raise StoreError("is of an older version and cannot be written: let a user that may open it once")
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Turn what PostgreSQL says into one sentence with the address and a remedy."""
         import psycopg
 
@@ -219,9 +219,9 @@ class Postgres:
             if not is_lost:
                 raise StoreError(f"{self.address} {said}") from error
             self._engine.dispose()  # the other connections are lost too
-            if self._lost_since is None or any(words in said for words in _BEGINS):
+            if self._lost_since is None or any(words in said for words in _STARTING_UP):
                 self._lost_since = time.monotonic()
-            raise LostError(f"{self.address} {said}", self._lost_since) from error
+            raise ConnectionLostError(f"{self.address} {said}", self._lost_since) from error
         except PoolTimeoutError as error:
             raise StoreError(f"{self.address} is asked by too many at once: try again") from error
         except StoreError as error:
@@ -240,12 +240,12 @@ _LOOK = (
 )
 
 
-def _check_driver(place: Place) -> None:
+def _check_driver(url: DatabaseUrl) -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise StoreError(
-            f"{place} needs PostgreSQL's driver: install it with `pip install 'retrieve-explain[postgres]'`"
+            f"{url} needs PostgreSQL's driver: install it with `pip install 'retrieve-explain[postgres]'`"
         ) from error
 
 
@@ -257,7 +257,7 @@ def _remedy(cause: BaseException | None) -> tuple[str, bool]:
     said = (str(cause).splitlines() or [type(cause).__name__])[0].strip()
     if state is None and isinstance(cause, psycopg.OperationalError):
         said = said.rpartition(": ")[2].strip()  # before that, what was tried
-        for words, remedy in _REFUSED.items():
+        for words, remedy in _REFUSALS.items():
             if words in said:
                 return f"{remedy} ({said})", False
         return f"cannot be reached ({said}): start the server, or check the address", True
@@ -269,10 +269,10 @@ def _remedy(cause: BaseException | None) -> tuple[str, bool]:
     return f"cannot be used, as PostgreSQL says: {said}", False
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _key(schema: str) -> int:
+def _lock_key(schema: str) -> int:
     """The number of the lock that writers of a schema's tables take, one of 64 bits."""
     return int.from_bytes(hashlib.sha256(b"retrieve " + schema.encode()).digest()[:8], "big", signed=True)

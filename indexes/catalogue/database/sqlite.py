@@ -18,10 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from indexes.catalogue.database.dialects import SQLITE
-from indexes.catalogue.database.migrations import migrate, pending
+from indexes.catalogue.database.migrations import migrate, pending_migrations
 from indexes.errors import StoreError
 
-FILE_NAME = "catalogue.sqlite"
+CATALOGUE_FILE = "catalogue.sqlite"
 _LOCK = "index.lock"
 _CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
 _TRIES, _PAUSE = 200, 0.05  # seconds
@@ -38,15 +38,15 @@ _DAMAGED = "is damaged: restore it from a copy, or delete the store's folder and
 _OTHER_TABLES = ("no such table", "no such column", "already exists")  # SQLite has one code for these and much else
 
 
-class Database:
+class SqliteDatabase:
     """Transactions on `catalogue.sqlite` in a store's folder. Raises StoreError throughout."""
 
     dialect = SQLITE
     address = None
 
     def __init__(self, folder: Path, create: bool = False) -> None:
-        self.file = folder / FILE_NAME
-        if not create and not has_file(folder):
+        self.file = folder / CATALOGUE_FILE
+        if not create and not has_catalogue(folder):
             raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         if create:
             make_folder(folder)
@@ -59,7 +59,7 @@ class Database:
             pool_reset_on_return=None,
         )
         event.listen(self._engine, "begin", _begin)
-        with self._explained():
+        with self._translate_errors():
             if self.writable:
                 migrate(self._engine)
             elif create and not os.path.exists(self.file):
@@ -74,7 +74,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One view of the file, whatever others write meanwhile."""
-        with self._explained(), self._engine.connect() as connection:
+        with self._translate_errors(), self._engine.connect() as connection:
             yield connection
 
     def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
@@ -82,7 +82,7 @@ class Database:
 
         They come straight from the driver: SQLAlchemy's own way costs 40 microseconds more, with each file of a scan.
         """
-        with self._explained():
+        with self._translate_errors():
             pooled = self._engine.raw_connection()
             try:
                 rows: list[Any] = pooled.cursor().execute(statement, values).fetchall()
@@ -91,16 +91,16 @@ class Database:
                 pooled.close()
 
     @contextmanager
-    def write(self, alone: bool = True) -> Iterator[Connection]:
+    def write(self, exclusive: bool = True) -> Iterator[Connection]:
         """All of it, or, where it raises, nothing; always alone."""
-        with self._explained():
+        with self._translate_errors():
             if not self.writable:
                 raise StoreError(_REMEDIES[sqlite3.SQLITE_READONLY])
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 yield connection
 
     @contextmanager
-    def turn(self, must_wait: bool) -> Iterator[bool]:
+    def index_lock(self, blocking: bool) -> Iterator[bool]:
         """By a lock on a file in the store's folder, which ends with the process."""
         lock = self.file.parent / _LOCK
         try:
@@ -113,7 +113,7 @@ class Database:
         try:
             granted = True
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if must_wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 granted = False
             yield granted
@@ -122,19 +122,19 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         mode = "mode=rwc" if self.writable else "mode=ro"
-        if not self.writable and not self._has_log():
+        if not self.writable and not self._has_wal():
             mode += "&immutable=1"  # a closed folder has no place for the files that a log needs
         address = f"file:{quote(os.fsencode(self.file.absolute()))}?{mode}"
         connection = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
         connection.isolation_level = None  # transactions begin where `_begin` says
         if self.writable:
-            _log_ahead(connection)
+            _enable_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")  # what was committed outlasts a power cut
         connection.execute("PRAGMA secure_delete = ON")  # what was removed is not left in the file's free pages
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
-    def _has_log(self) -> bool:
+    def _has_wal(self) -> bool:
         """Whether a process that died left committed rows in the write-ahead log."""
         try:
             return os.stat(f"{self.file}-wal").st_size > 0
@@ -143,11 +143,11 @@ class Database:
 
     def _check_current(self) -> None:
         with self._engine.connect() as connection:
-            if pending(connection):
+            if pending_migrations(connection):
                 raise StoreError("is of an older version and cannot be written: allow writing there once")
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Turn what SQLite says into one sentence with the file's name and a remedy."""
         try:
             yield
@@ -168,10 +168,10 @@ def make_folder(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be made ({error.strerror}): choose another with --store") from error
 
 
-def has_file(folder: Path) -> bool:
+def has_catalogue(folder: Path) -> bool:
     """Whether the catalogue lies in this folder. Raises StoreError where that cannot be seen."""
     try:
-        os.stat(folder / FILE_NAME)
+        os.stat(folder / CATALOGUE_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -187,7 +187,7 @@ def _remedy(cause: BaseException | None) -> str:
     return _REMEDIES.get(code, f"cannot be used, as SQLite says: {cause}")
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """Turn the write-ahead log on: the one change for which SQLite does not wait where another process writes."""
     for left in reversed(range(_TRIES)):
         try:

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import percent, safe_name
-from retrieval.evaluation.audit.attention import Corner, Looks
-from retrieval.evaluation.audit.findings import Advice, Audit, Part, Severity
-from retrieval.evaluation.audit.wording import rounded
+from retrieval.evaluation.audit.attention import AttentionShares, Corner
+from retrieval.evaluation.audit.findings import Advice, Audit, PartFindings, Severity
+from retrieval.evaluation.audit.wording import whole_percent
 
 _STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
 _EXAMPLES = 3  # paths told of each recommendation; --json and --html have all
@@ -24,16 +24,16 @@ def audit_lines(audit: Audit) -> RenderableType:
     """Verdicts and looks of each part, then the recommendations."""
     findings = audit.findings
     title = f"{safe_name(audit.dataset)}: {sum(findings.sizes.values()):,} pictures, {len(findings.sizes):,} classes"
-    pairs = sum(part.explained for part in findings.parts)
+    pairs = sum(part.explained_pairs for part in findings.parts)
     return Group(
         Text.assemble((title, "bold"), f", {pairs:,} pairs explained in {audit.seconds:.0f} s"),
         parts_table(findings.parts),
-        looks_table(findings.main),
+        attention_table(findings.main),
         *(Padding(advice_lines(rank, each), (0, 0, 1, 0)) for rank, each in enumerate(audit.advice, 1)),
     )
 
 
-def parts_table(parts: Sequence[Part]) -> Table:
+def parts_table(parts: Sequence[PartFindings]) -> Table:
     """What the model has learnt from beside what it has not."""
     table = Table("", box=SIMPLE_HEAD, pad_edge=False)
     for part in parts:
@@ -43,29 +43,29 @@ def parts_table(parts: Sequence[Part]) -> Table:
         ("pictures", [f"{part.pictures:,}" for part in parts]),
         ("accuracy of verdicts on pairs", [f"{part.verdicts.accuracy:.4f}" for part in parts]),
         ("ROC AUC", [f"{part.verdicts.roc_auc:.4f}" for part in parts]),
-        ("evidence at the border", [_beside(each.looks.border, each.even.border) for each in overall]),
+        ("evidence at the border", [_with_area(each.attention.border, each.uniform.border) for each in overall]),
         (
             "evidence outside the focus",
-            [_beside(each.looks.outside, each.even.outside) for each in overall],
+            [_with_area(each.attention.outside, each.uniform.outside) for each in overall],
         ),
-        ("half of the evidence lies in", [percent(each.looks.spread) for each in overall]),
+        ("half of the evidence lies in", [percent(each.attention.spread) for each in overall]),
     )
     for name, cells in rows:
         table.add_row(name, *cells)
     return table
 
 
-def looks_table(part: Part) -> RenderableType:
+def attention_table(part: PartFindings) -> RenderableType:
     """Shares of the evidence by class, those that hold most in a corner first; at the end the shares of the area."""
-    shown = sorted(part.classes, key=lambda each: -max(each.looks.corners.values()))[:_CLASSES]
-    area = part.overall.even
+    shown = sorted(part.classes, key=lambda each: -max(each.attention.corners.values()))[:_CLASSES]
+    area = part.overall.uniform
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"where it looks ({part.name})", overflow="fold")
     table.add_column("pictures", justify="right", no_wrap=True)
     for name in ("border", *Corner, "outside focus", "half in"):
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for each in shown:
-        table.add_row(Text(safe_name(each.label)), str(each.explained), *_cells(each.looks))
+        table.add_row(Text(safe_name(each.label)), str(each.explained_pictures), *_cells(each.attention))
     table.add_section()
     table.add_row("share of the area", "", *_cells(area))
     if len(part.classes) > len(shown):
@@ -85,9 +85,12 @@ def advice_lines(rank: int, advice: Advice) -> RenderableType:
     return Group(head, Text(f"   {safe_name(advice.remedy)}"), *shown, *rest)
 
 
-def _cells(found: Looks) -> list[str]:
-    return [rounded(share) for share in (found.border, *found.corners.values(), found.outside, found.spread)]
+def _cells(attention: AttentionShares) -> list[str]:
+    return [
+        whole_percent(share)
+        for share in (attention.border, *attention.corners.values(), attention.outside, attention.spread)
+    ]
 
 
-def _beside(share: float, area: float) -> str:
+def _with_area(share: float, area: float) -> str:
     return f"{percent(share)} (of {percent(area)} of the area)"

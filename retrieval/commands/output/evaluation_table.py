@@ -23,7 +23,7 @@ def evaluation_table(name: str, results: Mapping[str, Evaluation]) -> Renderable
     first = next(iter(results.values()))
     title = f"{name}: {first.pictures} pictures, {first.classes} classes, {first.queries} queries leaving one out"
     return Group(
-        Text(title, style="bold"), _rankings_table(results), _pairs_table(results), *_confused_tables(first.confusions)
+        Text(title, style="bold"), _rankings_table(results), _pairs_table(results), *_confusion_tables(first.confusions)
     )
 
 
@@ -47,30 +47,30 @@ def _pairs_table(results: Mapping[str, Evaluation]) -> Table:
     for name in results:
         table.add_column(Text(safe_name(name) if len(results) > 1 else ""), justify="right")
     for field in ("accuracy", "roc_auc", "thresholded_auc", "precision", "recall", "macro_precision", "macro_recall"):
-        table.add_row(_in_words(field), *(f"{getattr(each, field):.4f}" for each in pairs))
+        table.add_row(_metric_label(field), *(f"{getattr(each, field):.4f}" for each in pairs))
     table.add_row("calibration error", *(f"{each.calibration_error:.4f}" for each in pairs), end_section=True)
     for field in ("true_similar", "false_similar", "true_different", "false_different"):
-        table.add_row(_in_words(field), *(str(getattr(each, field)) for each in pairs))
+        table.add_row(_metric_label(field), *(str(getattr(each, field)) for each in pairs))
     return table
 
 
-def _in_words(field: str) -> str:
+def _metric_label(field: str) -> str:
     return field.replace("_", " ").replace("roc auc", "ROC AUC").replace("auc", "AUC")
 
 
-def _confused_tables(confusions: Confusions) -> list[Table]:
+def _confusion_tables(confusions: Confusions) -> list[Table]:
     kinds = (
         ("of two classes", "said similar", confusions.across),
         ("of one class", "said different", confusions.within),
     )
-    return [_confused_table(f"pairs {kind}", wrong, found) for kind, wrong, found in kinds if found]
+    return [_confusion_table(f"pairs {kind}", wrong, found) for kind, wrong, found in kinds if found]
 
 
-def _confused_table(title: str, wrong: str, found: Sequence[Confusion]) -> Table:
+def _confusion_table(title: str, error_heading: str, confusions: Sequence[Confusion]) -> Table:
     table = Table(title, box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("pairs", wrong):
+    for column in ("pairs", error_heading):
         table.add_column(column, justify="right")
-    for each in found:
+    for each in confusions:
         names = " and ".join(safe_name(name) for name in dict.fromkeys((each.first, each.second)))
         table.add_row(Text(names), str(each.pairs), percent(each.wrong))
     return table

@@ -14,26 +14,32 @@ from rich.text import Text
 from retrieval.common.metrics import Interval
 from retrieval.common.text import safe_name
 from retrieval.evaluation.heatmaps.baselines import BASELINES
-from retrieval.evaluation.heatmaps.faithfulness import Faithfulness, Figures, MethodFigures
+from retrieval.evaluation.heatmaps.faithfulness import Faithfulness, HeatmapMetrics, MethodMetrics
 
 
-def faithfulness_lines(name: str, found: Faithfulness, grids: Mapping[str, Interval]) -> RenderableType:
+def faithfulness_lines(name: str, faithfulness: Faithfulness, grids: Mapping[str, Interval]) -> RenderableType:
     """Each method's figures over all pairs, means with the half of their 95 % intervals."""
-    counts = ", ".join(f"{count} said {group}" for group, count in found.pairs.items() if group != "all")
-    title = Text(f"{safe_name(name)}: {found.pairs['all']} pairs, {counts}", style="bold")
-    lines: list[RenderableType] = [title, _table(found.methods, grids)]
-    if found.left_out:
-        lines.append(Text(f"left out: {len(found.left_out)} pairs with a picture that cannot be read", style="yellow"))
+    counts = ", ".join(f"{count} said {group}" for group, count in faithfulness.pairs.items() if group != "all")
+    title = Text(f"{safe_name(name)}: {faithfulness.pairs['all']} pairs, {counts}", style="bold")
+    lines: list[RenderableType] = [title, _table(faithfulness.methods, grids)]
+    if faithfulness.left_out:
+        lines.append(
+            Text(f"left out: {len(faithfulness.left_out)} pairs with a picture that cannot be read", style="yellow")
+        )
     return Group(*lines)
 
 
-def faithfulness_json(found: Faithfulness, grids: Mapping[str, Interval], setup: Mapping[str, Any]) -> dict[str, Any]:
+def faithfulness_json(
+    faithfulness: Faithfulness, grids: Mapping[str, Interval], setup: Mapping[str, Any]
+) -> dict[str, Any]:
     """All figures by method and group of pairs, and by method the share of evidence in the right quarter of grids."""
-    methods = {title: {group: asdict(own) for group, own in groups.items()} for title, groups in found.methods.items()}
+    methods = {
+        title: {group: asdict(own) for group, own in groups.items()} for title, groups in faithfulness.methods.items()
+    }
     return {
         **setup,
-        "pairs": found.pairs,
-        "left_out": list(found.left_out),
+        "pairs": faithfulness.pairs,
+        "left_out": list(faithfulness.left_out),
         "methods": methods,
         "grid_pointing_game": {title: asdict(share) for title, share in grids.items()},
     }
@@ -43,22 +49,22 @@ _FACTUAL = {"deletion": "deletion ↓", "insertion": "insertion ↑", "drop": "d
 _COUNTER = {"raised": "against: raised ↑", "raised_by_random": "by random"}
 
 
-def _table(methods: Mapping[str, Mapping[str, MethodFigures]], grids: Mapping[str, Interval]) -> Table:
+def _table(methods: Mapping[str, Mapping[str, MethodMetrics]], grids: Mapping[str, Interval]) -> Table:
     table = Table("method", box=SIMPLE_HEAD, pad_edge=False)
     for heading in (*_FACTUAL.values(), *_COUNTER.values(), *(["grids ↑"] if grids else [])):
         table.add_column(heading, justify="right")
     for title, groups in methods.items():
         own = groups["all"]
         cells = [*_cells(own.factual, _FACTUAL), *_cells(own.counterfactual, _COUNTER)]
-        cells += ([shown(grids[title])] if title in grids else [""]) if grids else []
+        cells += ([format_interval(grids[title])] if title in grids else [""]) if grids else []
         table.add_row(title, *cells, style="dim" if title in BASELINES else "")
     return table
 
 
-def _cells(figures: Figures, names: Mapping[str, str]) -> list[str]:
-    return [shown(getattr(figures, name)) for name in names]
+def _cells(figures: HeatmapMetrics, names: Mapping[str, str]) -> list[str]:
+    return [format_interval(getattr(figures, name)) for name in names]
 
 
-def shown(interval: Interval) -> str:
+def format_interval(interval: Interval) -> str:
     """A mean with half the width of its interval."""
     return f"{interval.mean:.3f} ±{(interval.high - interval.low) / 2:.3f}"

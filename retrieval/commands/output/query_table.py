@@ -16,8 +16,8 @@ from retrieval.common.output_names import CONTACT_SHEET, MATCHES
 from retrieval.common.text import percent, safe_name
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
-from retrieval.rendering.verification_text import HEADINGS, rows, told
-from retrieval.sources.location import Address, Place, told_place
+from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
+from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
     pass
@@ -45,9 +45,11 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
         style = "green" if hit.verdict == "similar" else "yellow"
         table.add_row(
             str(hit.rank),
-            Text.assemble(safe_name(from_here(hit.path)), (f" ({note})" if (note := _note(hit)) else "", "dim")),
+            Text.assemble(
+                safe_name(relative_to_cwd(hit.path)), (f" ({note})" if (note := _hit_note(hit)) else "", "dim")
+            ),
             Text(safe_name(hit.label or "")),
-            Text.assemble((f"{bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
+            Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
             *([str(verification.support) if verification else ""] if any(checked) else []),
@@ -55,14 +57,14 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     return Group(title, table)
 
 
-def _note(hit: Hit) -> str | None:
-    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.almost_none else None)
+def _hit_note(hit: Hit) -> str | None:
+    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.has_little_evidence else None)
 
 
-def from_here(path: Place) -> Place:
+def relative_to_cwd(path: PictureLocation) -> PictureLocation:
     """The path as seen from the working folder, where the picture lies below it."""
-    if isinstance(path, Address):
-        return told_place(path)
+    if isinstance(path, PictureAddress):
+        return display_location(path)
     try:
         here = Path.cwd()
     except FileNotFoundError:  # deleted under us
@@ -70,7 +72,7 @@ def from_here(path: Place) -> Place:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def bar(share: float) -> str:
+def text_bar(share: float) -> str:
     """A bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
     eighths = math.floor(share * _BAR * 8)
     full, rest = divmod(eighths, 8)
@@ -90,14 +92,14 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     if explanation.identical:
         lines.insert(1, Text("identical: nothing to explain"))
-    elif explanation.almost_none:
+    elif explanation.has_little_evidence:
         lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
     if explanation.correspondence:
         matches = f"{safe_name(folder / MATCHES)}" if explanation.correspondence.matches else "none stands out"
         lines.append(Text(f"correspondences: {matches}"))
     if explanation.verification is None:
         return Group(*lines)
-    table = Table(*HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows(explanation.verification, ("A", "B")):
+    table = Table(*VERIFICATION_HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
+    for row in verification_rows(explanation.verification, ("A", "B")):
         table.add_row(*row)
-    return Group(*lines, Text(told(explanation.verification)), table)
+    return Group(*lines, Text(describe_support(explanation.verification)), table)

@@ -12,31 +12,31 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.storage import index_address
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
 from retrieval.engine import Engine
-from retrieval.evaluation.measure import Measured, Terms
+from retrieval.evaluation.measure import DatasetEvaluation, EvaluationOptions
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
 from retrieval.model.bundle import Bundle
 from retrieval.rendering.presentation import PairFiles
-from retrieval.sources.location import gallery_name, located
-from retrieval.store.duplicates.groups import Duplicates, Member
-from retrieval.store.indexing.progress import read_under_way
+from retrieval.sources.location import gallery_name, parse_location
+from retrieval.store.duplicates.groups import Duplicates, GroupMember
+from retrieval.store.indexing.progress import read_progress
 from retrieval.store.indexing.run import IndexReport
-from retrieval.store.maintenance.calibration import in_use, read_calibration
+from retrieval.store.maintenance.calibration import is_in_use, read_calibration
 from retrieval.store.maintenance.tuning import read_tuning
-from retrieval.store.query import Result
+from retrieval.store.query import QueryResult
 
 if TYPE_CHECKING:  # only types here, as their modules load what a query needs not
-    from retrieval.store.maintenance.calibration import Calibrated
-    from retrieval.training.train_bundle import Trained
+    from retrieval.store.maintenance.calibration import CalibrationResult
+    from retrieval.training.train_bundle import TrainedBundle
 
-Values = dict[str, Any]
+JsonObject = dict[str, Any]
 
 _STAGES = ("load", "embed", "search", "rescore", "explain", "render", "total")
 
 
-def index_json(report: IndexReport) -> Values:
+def index_json(report: IndexReport) -> JsonObject:
     """What a run of indexing did: counts, and each failure with its reason."""
     counts = ("added", "reused", "embedded", "unchanged", "missing", "failed", "seconds")
     return {name: getattr(report, name) for name in counts} | {
@@ -50,11 +50,11 @@ def index_json(report: IndexReport) -> Values:
 def query_json(
     name: str,
     engine: Engine,
-    result: Result,
+    result: QueryResult,
     files: dict[int, PairFiles],
     seconds: dict[str, float],
     confidence: float = CONFIDENCE,
-) -> Values:
+) -> JsonObject:
     """A query's answer; `files` are the overlays that were written, by the hit's rank.
 
     It is `confident` where a hit's similarity is at least `confidence`.
@@ -73,7 +73,7 @@ def query_json(
     }
 
 
-def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> Values:
+def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> JsonObject:
     """The answer of `retrieve explain`."""
     return {
         "a": str(a),
@@ -87,7 +87,7 @@ def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explana
     }
 
 
-def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
+def evaluation_json(terms: EvaluationOptions, measured: Mapping[str, DatasetEvaluation]) -> JsonObject:
     """The figures of every model on every data set, by its name."""
     return {
         "seed": terms.seed,
@@ -96,7 +96,7 @@ def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
         "datasets": {
             name: {
                 "left_out": len(each.dataset.left_out),
-                "seen": each.seen,
+                "seen": each.seen_count,
                 "models": {model: asdict(result) for model, result in each.results.items()},
             }
             for name, each in measured.items()
@@ -104,10 +104,10 @@ def evaluation_json(terms: Terms, measured: Mapping[str, Measured]) -> Values:
     }
 
 
-def status_json(catalogue: Catalogue) -> Values:
+def status_json(catalogue: Catalogue) -> JsonObject:
     """What a store holds."""
     tuning, calibration = read_tuning(catalogue), read_calibration(catalogue)
-    indexing = read_under_way(catalogue)
+    indexing = read_progress(catalogue)
     return {
         "store": str(catalogue.folder),
         "catalogue": catalogue.address,
@@ -116,21 +116,21 @@ def status_json(catalogue: Catalogue) -> Values:
         "indexing": {"done": indexing.done, "total": indexing.total} if indexing else None,
         "index": asdict(tuning) if tuning else None,
         "index_at": index_address(catalogue),
-        "calibration": asdict(calibration) | {"in_use": in_use(calibration, catalogue)} if calibration else None,
+        "calibration": asdict(calibration) | {"in_use": is_in_use(calibration, catalogue)} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
-            for count in catalogue.counts()
+            for count in catalogue.root_counts()
         ],
         "labels": catalogue.labels(),
         "failures": _failures_json(catalogue.failures()),
     }
 
 
-def duplicates_json(catalogue: Catalogue, found: Duplicates) -> Values:
+def duplicates_json(catalogue: Catalogue, duplicates: Duplicates) -> JsonObject:
     """A store's duplicates: groups of pictures, of which the first is the one to keep."""
     return {
         "store": str(catalogue.folder),
-        "pictures": found.pictures,
+        "pictures": duplicates.pictures,
         "groups": [
             {
                 "kind": str(group.kind),
@@ -138,32 +138,32 @@ def duplicates_json(catalogue: Catalogue, found: Duplicates) -> Values:
                 "spare_bytes": group.spare_bytes,
                 "pictures": [_member_json(member) for member in group.members],
             }
-            for group in found.groups
+            for group in duplicates.groups
         ],
-        "spare": found.spare,
-        "spare_bytes": found.spare_bytes,
-        "unread": [{"path": str(path), "reason": reason} for path, reason in found.unread],
-        "seconds": found.seconds,
+        "spare": duplicates.spare,
+        "spare_bytes": duplicates.spare_bytes,
+        "unread": [{"path": str(path), "reason": reason} for path, reason in duplicates.unread],
+        "seconds": duplicates.seconds,
     }
 
 
-def _member_json(member: Member) -> Values:
+def _member_json(member: GroupMember) -> JsonObject:
     names = ("id", "label", "width", "height", "similarity")
     values = {name: getattr(member, name) for name in names}
     kind = str(member.kind) if member.kind else None
     return values | {"path": str(member.path), "bytes": member.size_bytes, "kind": kind, "kept": member.kind is None}
 
 
-def calibrated_json(catalogue: Catalogue, calibrated: Calibrated) -> Values:
+def calibration_json(catalogue: Catalogue, calibrated: CalibrationResult) -> JsonObject:
     """What a calibration gave; `reliability` compares similarity with truth in bins, before and after."""
     return {
         "store": str(catalogue.folder),
         "calibration": asdict(calibrated.calibration),
-        "reliability": asdict(calibrated.reliable),
+        "reliability": asdict(calibrated.reliability),
     }
 
 
-def trained_json(trained: Trained) -> Values:
+def training_json(trained: TrainedBundle) -> JsonObject:
     """What a training gave: the model, its epochs, and the one that it holds."""
     card = trained.bundle.card
     return {
@@ -175,26 +175,26 @@ def trained_json(trained: Trained) -> Values:
     }
 
 
-def _model_json(bundle: Bundle) -> Values:
+def _model_json(bundle: Bundle) -> JsonObject:
     return {"name": bundle.card.name, "fingerprint": bundle.fingerprint}
 
 
-def _failures_json(failures: list[tuple[bytes, str]]) -> list[Values]:
-    return [{"path": str(located(path)), "reason": reason} for path, reason in failures]
+def _failures_json(failures: list[tuple[bytes, str]]) -> list[JsonObject]:
+    return [{"path": str(parse_location(path)), "reason": reason} for path, reason in failures]
 
 
-def _hit_json(hit: Hit, files: PairFiles | None) -> Values:
+def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
     names = ("rank", "label", "similarity", "distance", "verdict", "index_rank", "index_distance", "width", "height")
     values = {name: getattr(hit, name) for name in names}
     explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
     return values | {"path": str(hit.path), "note": hit.note, "explanation": explanation}
 
 
-def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Values:
+def _explanation_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
     return {
         "method": str(explanation.method),
         "identical": explanation.identical,
-        "almost_none": explanation.almost_none,
+        "almost_none": explanation.has_little_evidence,
         "query": _heatmaps_json(explanation.query, files.query if files else None),
         "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
         "verification": _verification_json(explanation.verification),
@@ -202,7 +202,7 @@ def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Valu
     }
 
 
-def _verification_json(verification: Verification | None) -> Values | None:
+def _verification_json(verification: Verification | None) -> JsonObject | None:
     """Similarities once a fifth of a picture was blurred, beside those for random regions of the same shape."""
     if verification is None:
         return None
@@ -213,28 +213,28 @@ def _verification_json(verification: Verification | None) -> Values | None:
     return {"support": str(verification.support), "similarity": verification.similarity, **checks}
 
 
-def _correspondence_json(found: Correspondence | None, files: PairFiles | None) -> Values | None:
+def _correspondence_json(correspondence: Correspondence | None, files: PairFiles | None) -> JsonObject | None:
     """Regions as cells [row, column] of each picture's grid, which lies over the part that the network sees.
 
     `table` says how much each place of the query (by rows) gives with each place of the hit.
     """
-    if found is None:
+    if correspondence is None:
         return None
     matches = [
         {"number": number, "share": match.share, "query": sorted(match.first), "hit": sorted(match.second)}
-        for number, match in enumerate(found.matches, 1)
+        for number, match in enumerate(correspondence.matches, 1)
     ]
     file = files.matches if files else None
     return {
         "picture": str(file) if file else None,
-        "query_grid": found.shape,
-        "hit_grid": found.other_shape,
+        "query_grid": correspondence.shape,
+        "hit_grid": correspondence.other_shape,
         "matches": matches,
-        "table": found.table.tolist(),
+        "table": correspondence.table.tolist(),
     }
 
 
-def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> Values:
+def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonObject:
     factual, counterfactual = files or (None, None)
     return {
         "factual": str(factual) if factual else None,

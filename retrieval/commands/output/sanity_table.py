@@ -9,7 +9,7 @@ from rich.text import Text
 
 from retrieval.common.text import safe_name
 from retrieval.evaluation.heatmaps.randomised_model import HEAD
-from retrieval.evaluation.heatmaps.sanity_check import WORDS, Agreement, Dependence, SanityReport, Step
+from retrieval.evaluation.heatmaps.sanity_check import VERDICT_TEXTS, Agreement, Dependence, MapComparison, SanityReport
 from retrieval.explain.methods import METHODS
 
 _STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
@@ -19,13 +19,13 @@ def sanity_lines(model: str, report: SanityReport) -> RenderableType:
     """The verdict of a sanity check, over what it rests on."""
     kinds = "" if report.similar is None else f", {report.similar:,} of one class"
     pairs = "1 pair" if report.pairs == 1 else f"{report.pairs:,} pairs"
-    title = f"{METHODS[report.terms.method].title} of {model}: {pairs}{kinds}"
+    title = f"{METHODS[report.options.method].title} of {model}: {pairs}{kinds}"
     verdict = report.verdict
     return Group(
         Text(safe_name(title), style="bold"),
         _agreement_table(report),
         *_empty_lines(report),
-        Text(f"{WORDS[verdict]} ({_ground(report)})", style=_STYLES.get(verdict, "yellow")),
+        Text(f"{VERDICT_TEXTS[verdict]} ({_verdict_reason(report)})", style=_STYLES.get(verdict, "yellow")),
     )
 
 
@@ -40,11 +40,16 @@ def _agreement_table(report: SanityReport) -> Table:
     return table
 
 
-def _add(table: Table, shown: str, step: Step, end_section: bool = False) -> None:
-    table.add_row(Text(safe_name(shown)), _figure(step.signed), _figure(step.absolute), end_section=end_section)
+def _add(table: Table, title: str, step: MapComparison, end_section: bool = False) -> None:
+    table.add_row(
+        Text(safe_name(title)),
+        _format_agreement(step.signed),
+        _format_agreement(step.absolute),
+        end_section=end_section,
+    )
 
 
-def _figure(agreement: Agreement) -> str:
+def _format_agreement(agreement: Agreement) -> str:
     return f"{agreement.mean:+.2f} ± {agreement.spread:.2f}"
 
 
@@ -57,7 +62,7 @@ def _empty_lines(report: SanityReport) -> list[Text]:
     return [Text(safe_name(said), style="yellow")]
 
 
-def _ground(report: SanityReport) -> str:
+def _verdict_reason(report: SanityReport) -> str:
     if report.verdict is Dependence.unclear:
         return f"{report.control.signed.mean:+.2f} in brighter pictures"
-    return f"{report.steps[-1].kept:+.2f} is left with everything randomised"
+    return f"{report.steps[-1].remaining:+.2f} is left with everything randomised"

@@ -11,24 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.records import Counts
+from indexes.catalogue.records import RootCounts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
 from retrieval.common.text import safe_name
-from retrieval.sources.location import gallery_name, located, told_place
-from retrieval.store.indexing.progress import UnderWay, read_under_way
+from retrieval.sources.location import display_location, gallery_name, parse_location
+from retrieval.store.indexing.progress import IndexingProgress, read_progress
 from retrieval.store.indexing.run import IndexReport
-from retrieval.store.maintenance.calibration import Calibration, in_use, read_calibration
+from retrieval.store.maintenance.calibration import Calibration, is_in_use, read_calibration
 from retrieval.store.maintenance.tuning import Tuning, read_tuning
 
 if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
     pass
 
 
-def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
+def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
     """What a store holds."""
     model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
-    failures = [(safe_name(told_place(located(path))), reason) for path, reason in catalogue.failures()]
+    failures = [(safe_name(display_location(parse_location(path))), reason) for path, reason in catalogue.failures()]
     shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
@@ -36,19 +36,19 @@ def status_lines(catalogue: Catalogue, most_failures: int) -> RenderableType:
         Text(shown),
         index_line(read_tuning(catalogue), index_address(catalogue)),
         _calibration_line(catalogue),
-        galleries_table(catalogue.counts()),
-        under_way_line(read_under_way(catalogue)),
+        galleries_table(catalogue.root_counts()),
+        indexing_line(read_progress(catalogue)),
         Text(f"{len(failures)} failed"),
-        failures_lines(failures, most_failures),
+        failures_lines(failures, max_failures),
     )
 
 
-def under_way_line(found: UnderWay | None) -> Text:
+def indexing_line(progress: IndexingProgress | None) -> Text:
     """How far an indexing is; nothing where none goes on."""
-    if found is None:
+    if progress is None:
         return Text(end="")
-    total = f" of {found.total:,}" if found.total is not None else ""
-    return Text(f"being indexed: {found.done:,}{total} files dealt with")
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    return Text(f"being indexed: {progress.done:,}{total} files dealt with")
 
 
 def index_line(tuning: Tuning | None, address: str = FAISS) -> Text:
@@ -70,7 +70,7 @@ def _calibration_line(catalogue: Catalogue) -> Text:
     calibration = read_calibration(catalogue)
     if calibration is None:
         return Text("similarity: the model's own, not calibrated to this gallery")
-    if not in_use(calibration, catalogue):
+    if not is_in_use(calibration, catalogue):
         return Text(
             "similarity: the model's own; the calibration kept is of a head that the model does not have now: run"
             " `retrieve calibrate` again",
@@ -100,15 +100,15 @@ def calibration_lines(calibration: Calibration) -> RenderableType:
     return Group(fitted, table, told)
 
 
-def tuning_lines(steps: Sequence[Tuning], wanted: float) -> RenderableType:
+def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:
     """What a tuning has measured, and what it set."""
     if steps[-1].recall is None:
         return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
     table = Table("lists looked into", "recall@10", "ms a search", box=SIMPLE_HEAD, padding=(0, 1))
     for step in steps:
         table.add_row(f"{step.probes:,} of {step.lists:,}", f"{step.recall:.3f}", f"{step.milliseconds:.2f}")
-    reached = (steps[-1].recall or 0) >= wanted
-    told = "set to the last one" if reached else f"no setting reaches {wanted:g}: set to the last one, the best"
+    reached = (steps[-1].recall or 0) >= target
+    told = "set to the last one" if reached else f"no setting reaches {target:g}: set to the last one, the best"
     return Group(table, Text(told, style="" if reached else "yellow"))
 
 
@@ -135,18 +135,20 @@ def index_lines(report: IndexReport) -> RenderableType:
         )
         lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
     lines += [Text(safe_name(note), style="yellow") for note in report.notes]
-    return Group(*lines, failures_lines([(safe_name(told_place(path)), reason) for path, reason in report.failures]))
+    return Group(
+        *lines, failures_lines([(safe_name(display_location(path)), reason) for path, reason in report.failures])
+    )
 
 
-def failures_lines(failures: Sequence[tuple[str, str]], most: int = 20) -> RenderableType:
+def failures_lines(failures: Sequence[tuple[str, str]], limit: int = 20) -> RenderableType:
     """The files that failed, each with its reason; the rest are counted."""
-    lines = [Text.assemble("  ", (name, "bold"), f" {safe_name(reason)}") for name, reason in failures[:most]]
-    if len(failures) > most:
-        lines.append(Text(f"  … and {len(failures) - most} more: `retrieve status --failures` lists them"))
+    lines = [Text.assemble("  ", (name, "bold"), f" {safe_name(reason)}") for name, reason in failures[:limit]]
+    if len(failures) > limit:
+        lines.append(Text(f"  … and {len(failures) - limit} more: `retrieve status --failures` lists them"))
     return Group(*lines)
 
 
-def galleries_table(counts: Sequence[Counts]) -> Table:
+def galleries_table(counts: Sequence[RootCounts]) -> Table:
     """Each gallery with its pictures."""
     table = Table("gallery", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("pictures", justify="right")

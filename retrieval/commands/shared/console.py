@@ -10,19 +10,19 @@ from rich.text import Text
 
 from retrieval.common.text import safe_name
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def complain(sentence: str, kind: str = "error") -> None:
+def print_message(sentence: str, level: str = "error") -> None:
     """One sentence on standard error, of what kind it is first."""
-    err.print(Text.assemble((f"{kind}: ", "bold red" if kind == "error" else "yellow"), safe_name(sentence)))
+    stderr.print(Text.assemble((f"{level}: ", "bold red" if level == "error" else "yellow"), safe_name(sentence)))
 
 
 def print_json(value: object) -> None:
     print(json.dumps(value), flush=True)  # which, unlike sys.stdout, is there where standard output is closed
 
 
-def tell_file(what: str, file: Path) -> None:
+def print_saved(what: str, file: Path) -> None:
     """Where a file is that was written."""
-    out.print(Text(f"{what}: {safe_name(file)}"))
+    stdout.print(Text(f"{what}: {safe_name(file)}"))

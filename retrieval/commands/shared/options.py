@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from retrieval.common.settings import Device, MethodName, PresetName, RunsOn
+from retrieval.common.settings import Device, IndexingBackend, MethodName, PresetName
 
-Store = Annotated[
+StoreOption = Annotated[
     Path | None,
     typer.Option(
         "--store",
@@ -18,7 +18,7 @@ Store = Annotated[
         show_default=False,
     ),
 ]
-IndexAt = Annotated[
+IndexOption = Annotated[
     str | None,
     typer.Option(
         "--index",
@@ -27,43 +27,45 @@ IndexAt = Annotated[
         show_default=False,
     ),
 ]
-Method = Annotated[
+MethodOption = Annotated[
     MethodName, typer.Option("--method", help="How heatmaps are made; scorecam and sbsm take seconds a picture.")
 ]
-Size = Annotated[
+SizeOption = Annotated[
     int | None,
     typer.Option("--size", min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower."),
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Check each heatmap: hide what it names, and see.")]
-Correspond = Annotated[
+VerifyOption = Annotated[bool, typer.Option("--verify", help="Check each heatmap: hide what it names, and see.")]
+CorrespondOption = Annotated[
     bool, typer.Option("--correspond", help="Draw which part of one picture matches which of the other.")
 ]
-Model = Annotated[
+ModelOption = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
 ]
-NamedModel = Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")]
-OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
-OnEngine = Annotated[
-    RunsOn, typer.Option("--engine", help="Where pictures are read and embedded: here, or on a Ray cluster.")
+NamedModelOption = Annotated[str, typer.Option("--model", help="A model's name or a bundle's folder.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+EngineOption = Annotated[
+    IndexingBackend, typer.Option("--engine", help="Where pictures are read and embedded: here, or on a Ray cluster.")
 ]
-Workers = Annotated[
+WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="With --engine ray. [default: as many as the cluster has room for]"),
 ]
-Shards = Annotated[
+ShardsOption = Annotated[
     str | None,
     typer.Option("--shards", metavar="I/N", help="Index only the I-th of N parts; N such runs together do all."),
 ]
-Backbone = Annotated[
+BackboneOption = Annotated[
     str | None,
     typer.Option(
         "--backbone",
         help="efficientnet_lite0, resnet50, or a convolutional model of timm. [default: the first, or the preset's]",
     ),
 ]
-Weights = Annotated[Path | None, typer.Option("--weights", help="A file of the backbone's weights.")]
-Preset = Annotated[PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Decides all that is drawn.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
-Page = Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="A file of the backbone's weights.")]
+PresetOption = Annotated[
+    PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Decides all that is drawn.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

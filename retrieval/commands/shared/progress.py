@@ -17,11 +17,11 @@ from rich.text import Text
 from retrieval.common.progress import Step
 from retrieval.common.text import safe_name
 from retrieval.datasets.class_folders import DataSet, find_samples
-from retrieval.datasets.descriptors import Described, describe_gallery
+from retrieval.datasets.descriptors import DescribedGallery, describe_gallery
 from retrieval.model.bundle import find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.inference import PREPARE_STEPS
-from retrieval.sources.gallery import count_met, resolve_gallery
+from retrieval.sources.gallery import count_gallery_files, resolve_gallery
 from retrieval.sources.local import count_files
 from retrieval.store.indexing.scan import Advance
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:  # only a type here, as its module loads torch
 
 
 @contextmanager
-def stage(console: Console, title: str, pictures: int) -> Iterator[Advance]:
+def track_progress(console: Console, title: str, pictures: int) -> Iterator[Advance]:
     """A bar for a stage of the work; gives what is told of its progress."""
-    with Bar(console, title) as progress:
+    with ProgressBar(console, title) as progress:
         progress.start(lambda: pictures)
         yield progress.advance
 
 
 @contextmanager
-def prepared_steps(console: Console) -> Iterator[Step]:
+def preparation_progress(console: Console) -> Iterator[Step]:
     """Say in one line that a model is being prepared, with a bar of its steps."""
     lift_pixel_limit()
-    with Bar(console, "Preparing the model (first use only)") as progress:
+    with ProgressBar(console, "Preparing the model (first use only)") as progress:
 
         def on_step(step: str) -> None:
             if step == PREPARE_STEPS[0]:
@@ -56,22 +56,25 @@ def prepared_steps(console: Console) -> Iterator[Step]:
 
 def read_samples(console: Console, dataset: Path) -> DataSet:
     """The pictures of a data set, each content once. Raises GalleryError."""
-    with Bar(console, f"Reading {safe_name(dataset.name)}") as progress:
+    with ProgressBar(console, f"Reading {safe_name(dataset.name)}") as progress:
         progress.start(lambda: count_files([os.fsencode(dataset)]))
         return find_samples(dataset, progress.advance)
 
 
-def described(console: Console, dataset: Path, model: str, device: str) -> Described:
+def describe_dataset(console: Console, dataset: Path, model: str, device: str) -> DescribedGallery:
     """A data set's descriptors. Raises GalleryError and ModelError."""
-    with prepared_steps(console) as on_step, Bar(console, f"Embedding {safe_name(dataset.name)}") as progress:
-        comparer = Comparer(find_bundle(model), device, on_step)
+    with (
+        preparation_progress(console) as on_step,
+        ProgressBar(console, f"Embedding {safe_name(dataset.name)}") as progress,
+    ):
+        comparer = Encoder(find_bundle(model), device, on_step)
         comparer.load()
-        progress.start(lambda: count_met([resolve_gallery(dataset)]))
+        progress.start(lambda: count_gallery_files([resolve_gallery(dataset)]))
         return describe_gallery(dataset, comparer, progress.advance)
 
 
 @contextmanager
-def training_watch(console: Console, tensorboard: Path | None = None) -> Iterator[Watch]:
+def training_progress(console: Console, tensorboard: Path | None = None) -> Iterator[Watch]:
     """Say what a training does: the parts of the data set, a bar for each stage, loss and validation AUC."""
     from retrieval.commands.output.training_table import data_lines
     from retrieval.training.logs import event_writer
@@ -80,11 +83,11 @@ def training_watch(console: Console, tensorboard: Path | None = None) -> Iterato
 
     lift_pixel_limit()
     auc = ""
-    with Bar(console, "Training") as progress, event_writer(tensorboard) as write:
+    with ProgressBar(console, "Training") as progress, event_writer(tensorboard) as write:
 
         def on_step(loss: float | None) -> None:
             progress.advance(1)
-            progress.say("" if loss is None else f"loss {loss:.3f}{auc}")
+            progress.set_note("" if loss is None else f"loss {loss:.3f}{auc}")
 
         def on_epoch(history: list[Epoch]) -> None:
             nonlocal auc
@@ -100,7 +103,7 @@ def lift_pixel_limit() -> None:
     Image.MAX_IMAGE_PIXELS = None
 
 
-class Bar:
+class ProgressBar:
     """Shown from `start` to the end of the `with` block."""
 
     def __init__(self, console: Console, title: str) -> None:
@@ -117,7 +120,7 @@ class Bar:
         )
         self._task = self._progress.add_task(title, start=False, total=None, visible=False, words="")
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -144,7 +147,7 @@ class Bar:
         self._progress.reset(self._task, start=False, description=title)
         self.start(count)
 
-    def say(self, words: str) -> None:
+    def set_note(self, words: str) -> None:
         """What stands behind the bar, such as the loss."""
         self._progress.update(self._task, words=words)
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from retrieval.model.head import Array
 
-Mask = NDArray[np.bool_]
-Weights = NDArray[np.bool_] | NDArray[np.float64]
+CellMask = NDArray[np.bool_]
+CellWeights = NDArray[np.bool_] | NDArray[np.float64]
 
 EVEN_SPREAD = 0.5  # an even map holds half of its evidence in half of its places
 HELD_BY_FOCUS = 2 / 3  # of a mean map's evidence: most of it, without the faint rest that lies everywhere
@@ -32,7 +32,7 @@ class Corner(StrEnum):
 
 
 @dataclass(frozen=True)
-class Looks:
+class AttentionShares:
     """Shares of evidence, 0 to 1, as means over heatmaps. An even map gives what `even_looks` says.
 
     `border` is the outermost ring of places, `corners` the outer third by third in each corner. Half of the evidence
@@ -45,44 +45,44 @@ class Looks:
     outside: float
 
 
-def shares(heatmaps: Array) -> Array:
+def normalise_heatmaps(heatmaps: Array) -> Array:
     """Heatmaps (N, h, w), at least 0, so that each sums to 1, float32; empty ones stay empty."""
     total = heatmaps.sum((1, 2), keepdims=True)
     parts: Array = np.divide(heatmaps, total, out=np.zeros_like(heatmaps), where=total > 0)
     return parts
 
 
-def looks(evidence: Array, focus: Mask) -> Looks:
+def attention_shares(evidence: Array, focus: CellMask) -> AttentionShares:
     """The figures of N heatmaps that sum to 1 each, float32 (N, h, w); `focus` is bool (h, w)."""
     mean = evidence.mean(0)
-    return Looks(
-        border=_within(mean, border(mean.shape)),
-        corners={each: _within(mean, corner(each, mean.shape)) for each in Corner},
-        spread=float(np.mean([spread(each) for each in evidence])),
-        outside=_within(mean, ~focus),
+    return AttentionShares(
+        border=_weighted_sum(mean, border_mask(mean.shape)),
+        corners={each: _weighted_sum(mean, corner_weights(each, mean.shape)) for each in Corner},
+        spread=float(np.mean([evidence_spread(each) for each in evidence])),
+        outside=_weighted_sum(mean, ~focus),
     )
 
 
-def even_looks(focus: Mask) -> Looks:
+def uniform_shares(focus: CellMask) -> AttentionShares:
     """What a map with the same evidence in all places gives: shares of the area."""
-    return looks(shares(np.ones((1, *focus.shape), np.float32)), focus)
+    return attention_shares(normalise_heatmaps(np.ones((1, *focus.shape), np.float32)), focus)
 
 
-def border(shape: Sequence[int]) -> Mask:
+def border_mask(shape: Sequence[int]) -> CellMask:
     """The outermost ring of places, bool (h, w)."""
     ring = np.ones(tuple(shape), np.bool_)
     ring[1:-1, 1:-1] = False
     return ring
 
 
-def corner(which: Corner, shape: Sequence[int]) -> NDArray[np.float64]:
+def corner_weights(which: Corner, shape: Sequence[int]) -> NDArray[np.float64]:
     """How much of each place lies in the corner, (h, w) from 0 to 1: a third need not end between two places."""
     rows, columns = (_first_third(count) for count in shape)
     down, across = which.split()
     return np.outer(rows if down == "upper" else rows[::-1], columns if across == "left" else columns[::-1])
 
 
-def spread(evidence: Array) -> float:
+def evidence_spread(evidence: Array) -> float:
     """The share of the places (h, w) that hold half of the evidence, taking the strongest first: 0 to 0.5.
 
     Of the last place only the part counts that is needed; so an even map gives a half, whatever its size.
@@ -92,7 +92,7 @@ def spread(evidence: Array) -> float:
     return needed / len(held)
 
 
-def focus_of(evidence: Array, held: float = HELD_BY_FOCUS) -> Mask:
+def focus_mask(evidence: Array, held: float = HELD_BY_FOCUS) -> CellMask:
     """The fewest places that hold this share of the mean of heatmaps (N, h, w): bool (h, w)."""
     mean = evidence.mean(0)
     order = np.argsort(-mean, axis=None, kind="stable")
@@ -102,7 +102,7 @@ def focus_of(evidence: Array, held: float = HELD_BY_FOCUS) -> Mask:
     return inside.reshape(mean.shape)
 
 
-def _within(mean: Array, weights: Weights) -> float:
+def _weighted_sum(mean: Array, weights: CellWeights) -> float:
     return float(np.sum(mean * weights, dtype=np.float64))
 
 

@@ -6,18 +6,25 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from retrieval.evaluation.audit.attention import Corner, border, corner
+from retrieval.evaluation.audit.attention import Corner, border_mask, corner_weights
 from retrieval.evaluation.audit.findings import (
-    LEAST_PICTURES,
+    MIN_CLASS_PICTURES,
     Advice,
+    AdviceKind,
     Evidence,
     Example,
     Findings,
-    Kind,
-    Part,
+    PartFindings,
     Severity,
 )
-from retrieval.evaluation.audit.wording import classes_named, distinct, listed, rounded, strongest, with_enough
+from retrieval.evaluation.audit.wording import (
+    distinct_samples,
+    join_words,
+    name_classes,
+    strongest_examples,
+    whole_percent,
+    with_enough,
+)
 
 # Set by looking at the default model on flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes
 # with 30 and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4
@@ -29,75 +36,81 @@ OUTSIDE = 1.1  # times the area's share: less in the class's own focus than even
 CROP = 0.3  # of the area: flowers, whose blossoms are worth cropping to, .28; rooms, which matter as a whole, .32
 
 
-def shortcuts(findings: Findings) -> Iterator[Advice]:
+def shortcut_advice(findings: Findings) -> Iterator[Advice]:
     """A corner that holds the evidence of classes. It is looked for in all parts, as it may be in one only."""
     for which in Corner:
         by_label: dict[str, Evidence] = {}
         for part in findings.parts:
             for each in with_enough(part.classes):
                 before = by_label.get(each.label)
-                if before is None or each.looks.corners[which] > before.looks.corners[which]:
+                if before is None or each.attention.corners[which] > before.attention.corners[which]:
                     by_label[each.label] = each
-        caught = [each for each in by_label.values() if _surely_in(which, each)]
+        caught = [each for each in by_label.values() if _is_in_corner(which, each)]
         if caught:
-            yield _shortcut(which, sorted(caught, key=lambda each: -each.looks.corners[which]))
+            yield _shortcut(which, sorted(caught, key=lambda each: -each.attention.corners[which]))
 
 
-def _surely_in(which: Corner, evidence: Evidence) -> bool:
+def _is_in_corner(which: Corner, evidence: Evidence) -> bool:
     """Whether a class's evidence lies in a corner, by more than the chance of its pictures."""
-    held = np.sum(evidence.shares * corner(which, evidence.focus.shape), axis=(1, 2))
-    error = float(held.std() / np.sqrt(evidence.explained))
-    return bool(held.mean() >= CORNER and held.mean() - evidence.even.corners[which] >= SURE * error)
+    held = np.sum(evidence.normalised * corner_weights(which, evidence.focus.shape), axis=(1, 2))
+    error = float(held.std() / np.sqrt(evidence.explained_pictures))
+    return bool(held.mean() >= CORNER and held.mean() - evidence.uniform.corners[which] >= SURE * error)
 
 
 def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
     labels = tuple(each.label for each in caught)
-    held = {each.label: each.looks.corners[which] for each in caught}
-    area = caught[0].even.corners[which]
+    held = {each.label: each.attention.corners[which] for each in caught}
+    area = caught[0].uniform.corners[which]
     return Advice(
-        Kind.shortcut,
+        AdviceKind.shortcut,
         Severity.serious,
-        f"The model looks at the {which} corner in {classes_named(labels)}: {listed(map(rounded, held.values()))} of"
-        f" its evidence {'lies' if len(held) == 1 else 'lie'} there, {rounded(area)} of the picture does.",
+        f"The model looks at the {which} corner in {name_classes(labels)}:"
+        f" {join_words(map(whole_percent, held.values()))} of"
+        f" its evidence {'lies' if len(held) == 1 else 'lie'} there, {whole_percent(area)} of the picture does.",
         "Look at what lies in that corner, cover it or crop it away, or collect pictures without it; then train anew.",
         labels,
         {"corner": which.value, "share_of_evidence_by_class": held, "share_of_area": area},
-        strongest(caught, lambda each: corner(which, each.focus.shape), "of the evidence in that corner"),
+        strongest_examples(
+            caught, lambda each: corner_weights(which, each.focus.shape), "of the evidence in that corner"
+        ),
     )
 
 
-def background(part: Part, cheated: set[str]) -> Iterator[Advice]:
+def background_advice(part: PartFindings, excluded: set[str]) -> Iterator[Advice]:
     """Classes whose evidence lies at the border, or not where the class's focus is."""
-    honest = [each for each in with_enough(part.classes) if each.label not in cheated]
-    at_border = [each for each in honest if each.looks.border >= BORDER * each.even.border]
+    honest = [each for each in with_enough(part.classes) if each.label not in excluded]
+    at_border = [each for each in honest if each.attention.border >= BORDER * each.uniform.border]
     if at_border:
-        yield _astray(
+        yield _location_advice(
             at_border,
             "at the border of the picture",
-            [(each.looks.border, each.even.border) for each in at_border],
-            strongest(at_border, lambda each: border(each.focus.shape), "of the evidence at the border"),
+            [(each.attention.border, each.uniform.border) for each in at_border],
+            strongest_examples(at_border, lambda each: border_mask(each.focus.shape), "of the evidence at the border"),
         )
-    outside = [each for each in honest if each not in at_border and each.looks.outside >= OUTSIDE * each.even.outside]
+    outside = [
+        each for each in honest if each not in at_border and each.attention.outside >= OUTSIDE * each.uniform.outside
+    ]
     if outside:
-        yield _astray(
+        yield _location_advice(
             outside,
             "outside the places that its pictures have in common",
-            [(each.looks.outside, each.even.outside) for each in outside],
-            strongest(outside, lambda each: ~each.focus, "of the evidence outside them"),
+            [(each.attention.outside, each.uniform.outside) for each in outside],
+            strongest_examples(outside, lambda each: ~each.focus, "of the evidence outside them"),
         )
 
 
-def _astray(
+def _location_advice(
     classes: Sequence[Evidence], where: str, shares: Sequence[tuple[float, float]], examples: tuple[Example, ...]
 ) -> Advice:
     labels = tuple(each.label for each in classes)
     held = dict(zip(labels, (share for share, _ in shares), strict=True))
     areas = dict(zip(labels, (area for _, area in shares), strict=True))
     return Advice(
-        Kind.background,
+        AdviceKind.background,
         Severity.moderate,
-        f"In {classes_named(labels)} {listed(map(rounded, held.values()))} of the evidence lies {where}, and"
-        f" {listed(map(rounded, dict.fromkeys(areas.values())))} of the area: the model may go by backgrounds.",
+        f"In {name_classes(labels)} {join_words(map(whole_percent, held.values()))} of the evidence lies {where}, and"
+        f" {join_words(map(whole_percent, dict.fromkeys(areas.values())))} of the area: the model may go by"
+        " backgrounds.",
         "Collect pictures with other backgrounds, and train with augmentation (flips, shifts, other crops and"
         " colours), as `retrieve train` does unless it is told --no-thaw.",
         labels,
@@ -106,23 +119,28 @@ def _astray(
     )
 
 
-def crop(part: Part) -> Iterator[Advice]:
+def crop_advice(part: PartFindings) -> Iterator[Advice]:
     """Evidence in a small part of the pictures."""
     share = part.overall.crop_share
-    if share is None or share > CROP or part.overall.explained < LEAST_PICTURES:
+    if share is None or share > CROP or part.overall.explained_pictures < MIN_CLASS_PICTURES:
         return
-    maps = [place for place, alike in enumerate(part.overall.alike) if alike and part.overall.factual[place].max() > 0]
+    maps = [
+        place
+        for place, alike in enumerate(part.overall.true_similar)
+        if alike and part.overall.factual[place].max() > 0
+    ]
     examples = tuple(
         Example(sample.path, sample.label, sample.label, part.overall.factual[place])
-        for place, sample in distinct((place, part.overall.samples[place]) for place in maps)
+        for place, sample in distinct_samples((place, part.overall.samples[place]) for place in maps)
     )
     yield Advice(
-        Kind.crop,
+        AdviceKind.crop,
         Severity.minor,
-        f"What makes pictures of one class similar is concentrated: the box around it holds {rounded(share)} of the"
+        "What makes pictures of one class similar is concentrated: the box around it holds"
+        f" {whole_percent(share)} of the"
         " picture (median), and the rest matters little.",
         "Try `retrieve crop`, which cuts the training pictures to that box, train on the copy, and compare both with"
         " `retrieve evaluate`: it does not always pay.",
-        figures={"median_share_of_area_in_focus_box": share, "evidence_spread": part.overall.looks.spread},
+        figures={"median_share_of_area_in_focus_box": share, "evidence_spread": part.overall.attention.spread},
         examples=examples,
     )

@@ -9,30 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.datasets.class_folders import DataSet
-from retrieval.datasets.near_duplicates import look_alikes
+from retrieval.datasets.near_duplicates import grey_near_duplicates
 from retrieval.datasets.pair_sampling import Codes
-from retrieval.evaluation.audit.findings import Repeat, Suspect
+from retrieval.evaluation.audit.findings import LookAlikes, SuspectLabel
 from retrieval.evaluation.ranking import nearest
 from retrieval.model.head import Array, Head
 
 NEIGHBOURS = 10  # asked of a picture's label
-AGREEING = 9  # of them: of 4,300 flowers 24 are told so with the default model, of 855 rooms 2
+MIN_VOTES = 9  # of them: of 4,300 flowers 24 are told so with the default model, of 855 rooms 2
 _BLOCK = 256  # pictures compared with all at once
 
 
-def repeats(dataset: DataSet, grey: NDArray[np.int16], parts: Sequence[str]) -> tuple[Repeat, ...]:
+def find_look_alikes(dataset: DataSet, grey: NDArray[np.int16], parts: Sequence[str]) -> tuple[LookAlikes, ...]:
     """Groups of two and more samples that look the same, by their small grey pictures (N, 16, 17)."""
     members: dict[int, list[int]] = defaultdict(list)
-    for place, group in enumerate(look_alikes(grey)):
+    for place, group in enumerate(grey_near_duplicates(grey)):
         members[int(group)].append(place)
     return tuple(
-        Repeat(tuple(dataset.samples[place] for place in places), tuple(parts[place] for place in places))
+        LookAlikes(tuple(dataset.samples[place] for place in places), tuple(parts[place] for place in places))
         for places in members.values()
         if len(places) > 1
     )
 
 
-def suspects(dataset: DataSet, head: Head, descriptors: Array) -> tuple[Suspect, ...]:
+def find_suspect_labels(dataset: DataSet, head: Head, descriptors: Array) -> tuple[SuspectLabel, ...]:
     """The samples of which nearly all nearest neighbours, by the head, have one same other label.
 
     Samples of classes that have not enough pictures to be their neighbours are not suspected. The most agreed upon
@@ -40,14 +40,14 @@ def suspects(dataset: DataSet, head: Head, descriptors: Array) -> tuple[Suspect,
     """
     codes, classes = dataset.codes, dataset.classes
     sizes = np.bincount(codes)
-    found: list[Suspect] = []
+    found: list[SuspectLabel] = []
     if len(codes) > NEIGHBOURS:
         for place, near in enumerate(_neighbours(head.embed(descriptors), codes)):
             votes = np.bincount(near, minlength=len(classes))
             most = int(votes.argmax())
-            if most != codes[place] and votes[most] >= AGREEING and sizes[codes[place]] > NEIGHBOURS:
-                found.append(Suspect(dataset.samples[place], classes[most], int(votes[most]), NEIGHBOURS))
-    return tuple(sorted(found, key=lambda each: -each.agreeing))
+            if most != codes[place] and votes[most] >= MIN_VOTES and sizes[codes[place]] > NEIGHBOURS:
+                found.append(SuspectLabel(dataset.samples[place], classes[most], int(votes[most]), NEIGHBOURS))
+    return tuple(sorted(found, key=lambda each: -each.votes))
 
 
 def _neighbours(u: Array, codes: Codes) -> Codes:

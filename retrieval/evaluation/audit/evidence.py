@@ -14,11 +14,11 @@ from retrieval.common.progress import Advance
 from retrieval.common.settings import THRESHOLD, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
-from retrieval.evaluation.audit.findings import Confused, Evidence, Example
+from retrieval.evaluation.audit.findings import ConfusedClasses, Evidence, Example
 from retrieval.evaluation.verdicts import Confusion
-from retrieval.explain.explanation import Explanation, explain_pairs, opposed
+from retrieval.explain.explanation import Explanation, explain_pairs, pair_inputs
 from retrieval.explain.pair_explainer import pixel_access
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
@@ -30,10 +30,10 @@ _GROUND = 64  # side in pixels of the small pictures whose mean stands behind a 
 
 
 @dataclass(frozen=True)
-class Judge:
+class AuditContext:
     """A model with the samples (N) that it judges, their descriptors (N, C), and how heatmaps are made."""
 
-    comparer: Comparer
+    encoder: Encoder
     samples: Sequence[Sample]
     descriptors: Array
     method: MethodName
@@ -41,30 +41,30 @@ class Judge:
     @cached_property
     def embeddings(self) -> Array:
         """What is compared of each sample, (N, E)."""
-        return self.comparer.bundle.head.embed(self.descriptors)
+        return self.encoder.bundle.head.embed(self.descriptors)
 
     def distances(self, first: Codes, second: Codes) -> NDArray[np.float64]:
         """The distances of pairs, by their places among the samples, (P,)."""
-        head = self.comparer.bundle.head
+        head = self.encoder.bundle.head
         return head.distance(head.separation(self.embeddings[first], self.embeddings[second]))
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedPairs:
     """Both pictures of P pairs: the first ones, then the second ones.
 
     `places` (2P,) are those of the samples, the heatmaps float32 (2P, h, w), at least 0; `similar` (2P,) says the
     verdict, and `small` has the pictures, uint8 (2P, 64, 64, 3).
     """
 
-    places: Codes
+    rows: Codes
     factual: Array
     counterfactual: Array
     similar: Flags
     small: Pixels
 
 
-def draw_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
+def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
     """At most `count` pairs of pictures with classes `codes` (N,), none twice: half of one class, half of two.
 
     Classes are drawn evenly, so of small ones fewer pairs are found than of large ones.
@@ -75,15 +75,17 @@ def draw_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def explain_all(judge: Judge, first: Codes, second: Codes, advance: Advance = lambda pairs: None) -> Explained:
+def explain_all(
+    context: AuditContext, first: Codes, second: Codes, advance: Advance = lambda pairs: None
+) -> ExplainedPairs:
     """Explain pairs, given by places. Those of which a picture cannot be read any more are left out."""
     explained: list[Explanation] = []
     places: list[tuple[int, int]] = []
     small: list[tuple[Pixels, Pixels]] = []
     for batch in _batches(len(first)):
-        pairs, pixels = _read(judge, first[batch], second[batch])
+        pairs, pixels = _read(context, first[batch], second[batch])
         if pairs:
-            found = _explain(judge, pixels, *np.array(pairs, np.int64).T)
+            found = _explain(context, pixels, *np.array(pairs, np.int64).T)
             usable = [place for place, each in enumerate(found) if not each.identical]
             explained += [found[place] for place in usable]
             places += [pairs[place] for place in usable]
@@ -92,16 +94,16 @@ def explain_all(judge: Judge, first: Codes, second: Codes, advance: Advance = la
     return _gathered(places, explained, small)
 
 
-def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Explained, rows: Codes) -> Evidence:
+def gather(label: str, pictures: int, samples: Sequence[Sample], explained: ExplainedPairs, rows: Codes) -> Evidence:
     """The evidence of these rows of what was explained; `pictures` is how many the part has of the class."""
-    count = len(explained.places) // 2
-    labels = np.array([samples[place].label for place in explained.places])
+    count = len(explained.rows) // 2
+    labels = np.array([samples[place].label for place in explained.rows])
     same = labels == np.roll(labels, count)  # the other picture of a pair is as far on as there are pairs
     small = explained.small[rows]
     return Evidence(
         label,
         pictures,
-        tuple(samples[place] for place in explained.places[rows]),
+        tuple(samples[place] for place in explained.rows[rows]),
         explained.factual[rows],
         explained.counterfactual[rows],
         (same & explained.similar)[rows],
@@ -109,44 +111,44 @@ def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Expl
     )
 
 
-def confuse(
-    judge: Judge, confusion: Confusion, seed: int, advance: Advance = lambda confusions: None
-) -> Confused | None:
+def explain_confusion(
+    context: AuditContext, confusion: Confusion, seed: int, advance: Advance = lambda confusions: None
+) -> ConfusedClasses | None:
     """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
 
     None where no such pair with evidence is found among the pictures that are compared.
     """
     random = np.random.default_rng(seed)
-    first, second = (_some_of(judge, label, random) for label in (confusion.first, confusion.second))
+    first, second = (_some_of(context, label, random) for label in (confusion.first, confusion.second))
     rows, columns = (grid.ravel() for grid in np.meshgrid(first, second, indexing="ij"))
-    distances = judge.distances(rows, columns)
+    distances = context.distances(rows, columns)
     wrong = np.flatnonzero(distances < THRESHOLD)
     drawn = random.choice(wrong, min(CONFUSED_EXPLAINED, len(wrong)), replace=False)
     nearest = _distinct(rows, columns, wrong[np.argsort(distances[wrong], kind="stable")])
     chosen = np.concatenate([nearest, np.setdiff1d(drawn, nearest)]).astype(np.int64)
-    explained = explain_all(judge, rows[chosen], columns[chosen])
+    explained = explain_all(context, rows[chosen], columns[chosen])
     advance(1)
-    count = len(explained.places) // 2
+    count = len(explained.rows) // 2
     sides = [
-        gather(label, len(places), judge.samples, explained, np.arange(start, start + count))
+        gather(label, len(places), context.samples, explained, np.arange(start, start + count))
         for label, places, start in ((confusion.first, first, 0), (confusion.second, second, count))
     ]
-    if not all(side.explained for side in sides):
+    if not all(side.explained_pictures for side in sides):
         return None
     examples = [
-        (_example(judge, explained, place), _example(judge, explained, count + place))
+        (_example(context, explained, place), _example(context, explained, count + place))
         for place in range(min(len(nearest), count))
     ]
-    return Confused(confusion, count, (sides[0], sides[1]), tuple(examples))
+    return ConfusedClasses(confusion, count, (sides[0], sides[1]), tuple(examples))
 
 
 def _batches(count: int) -> Iterator[slice]:
     return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))
 
 
-def _read(judge: Judge, first: Codes, second: Codes) -> tuple[list[tuple[int, int]], list[Pixels]]:
+def _read(context: AuditContext, first: Codes, second: Codes) -> tuple[list[tuple[int, int]], list[Pixels]]:
     """The pairs that can be read, and their pictures: all the first ones, then all the second ones."""
-    read = judge.comparer.read([judge.samples[place].path for place in (*first, *second)])
+    read = context.encoder.decode_all([context.samples[place].path for place in (*first, *second)])
     kept = [
         (pair, one, other)
         for pair, one, other in zip(zip(first, second, strict=True), read, read[len(first) :], strict=False)
@@ -156,29 +158,29 @@ def _read(judge: Judge, first: Codes, second: Codes) -> tuple[list[tuple[int, in
     return pairs, [one for _, one, _ in kept] + [other for _, _, other in kept]
 
 
-def _explain(judge: Judge, pixels: list[Pixels], first: Codes, second: Codes) -> list[Explanation]:
+def _explain(context: AuditContext, pixels: list[Pixels], first: Codes, second: Codes) -> list[Explanation]:
     """Explain pairs whose pictures are given as `_read` gives them."""
-    head, count = judge.comparer.bundle.head, len(first)
-    features, asked = judge.comparer.activate(pixels), pixel_access(judge.comparer, pixels)
-    sides = opposed(head, features, range(count), range(count, 2 * count), asked)
-    return explain_pairs(sides, judge.distances(first, second), judge.method)
+    head, count = context.encoder.bundle.head, len(first)
+    features, asked = context.encoder.activate(pixels), pixel_access(context.encoder, pixels)
+    sides = pair_inputs(head, features, range(count), range(count, 2 * count), asked)
+    return explain_pairs(sides, context.distances(first, second), context.method)
 
 
 def _gathered(
     places: list[tuple[int, int]], explained: list[Explanation], small: list[tuple[Pixels, Pixels]]
-) -> Explained:
+) -> ExplainedPairs:
     sides = [each.query for each in explained] + [each.hit for each in explained]
     similar = [each.verdict == "similar" for each in explained]
     if not sides:
         nothing = np.zeros((0, 1, 1), np.float32)
-        return Explained(
+        return ExplainedPairs(
             np.zeros(0, np.int64),
             nothing,
             nothing,
             np.zeros(0, np.bool_),
             np.zeros((0, _GROUND, _GROUND, 3), np.uint8),
         )
-    return Explained(
+    return ExplainedPairs(
         np.array(places, np.int64).T.ravel(),
         np.stack([side.factual for side in sides]),
         np.stack([side.counterfactual for side in sides]),
@@ -191,9 +193,9 @@ def _small(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((_GROUND, _GROUND), Image.Resampling.BOX))
 
 
-def _some_of(judge: Judge, label: str, random: np.random.Generator) -> Codes:
+def _some_of(context: AuditContext, label: str, random: np.random.Generator) -> Codes:
     """Places of pictures of a class, of many only some."""
-    places = np.array([place for place, sample in enumerate(judge.samples) if sample.label == label], np.int64)
+    places = np.array([place for place, sample in enumerate(context.samples) if sample.label == label], np.int64)
     return random.choice(places, min(_MOST_OF_A_CLASS, len(places)), replace=False)
 
 
@@ -211,6 +213,6 @@ def _distinct(rows: Codes, columns: Codes, ordered: Codes) -> Codes:
     return np.array(chosen, np.int64)
 
 
-def _example(judge: Judge, explained: Explained, row: int) -> Example:
-    sample = judge.samples[explained.places[row]]
+def _example(context: AuditContext, explained: ExplainedPairs, row: int) -> Example:
+    sample = context.samples[explained.rows[row]]
     return Example(sample.path, sample.label, sample.label, explained.factual[row])

@@ -13,14 +13,21 @@ import numpy as np
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut, Sample
 from retrieval.datasets.pair_sampling import Flags
-from retrieval.evaluation.audit.attention import Looks, Mask, even_looks, focus_of, looks, shares
-from retrieval.evaluation.verdicts import Confusion, Confusions, PairFigures
+from retrieval.evaluation.audit.attention import (
+    AttentionShares,
+    CellMask,
+    attention_shares,
+    focus_mask,
+    normalise_heatmaps,
+    uniform_shares,
+)
+from retrieval.evaluation.verdicts import Confusion, Confusions, PairMetrics
 from retrieval.explain.focus_box import focus_box
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 PAIRS = 600  # some 200 heatmaps a class of five: a share of a ninth is then known to a hundredth or two
-LEAST_PICTURES = 10  # of a class, of which less is said below: of two pictures a corner had .25 by chance
+MIN_CLASS_PICTURES = 10  # of a class, of which less is said below: of two pictures a corner had .25 by chance
 UNTRAINED_AUC = 0.9  # of distances; a model trained on the set reaches .95 and more on unseen flowers and rooms
 ALL, TRAIN, TEST = "all", "train", "test"
 
@@ -28,7 +35,7 @@ _SIDE = 1000  # of the square that boxes are drawn in, to know their share of it
 
 
 @dataclass(frozen=True)
-class Terms:
+class AuditOptions:
     """On what terms a model is audited. `pairs` are explained at most, divided evenly among the parts."""
 
     pairs: int = PAIRS
@@ -51,58 +58,58 @@ class Evidence:
     samples: tuple[Sample, ...]
     factual: Array
     counterfactual: Array
-    alike: Flags
-    ground: Pixels
-    common: Mask | None = None
+    true_similar: Flags
+    mean_picture: Pixels
+    reference_focus: CellMask | None = None
 
     @cached_property
-    def shares(self) -> Array:
+    def normalised(self) -> Array:
         """The factual heatmaps that are not empty, each summing to 1: float32 (K, h, w)."""
-        return shares(self.factual)[self._filled]
+        return normalise_heatmaps(self.factual)[self._nonempty]
 
     @cached_property
-    def seen(self) -> tuple[Sample, ...]:
+    def nonempty_samples(self) -> tuple[Sample, ...]:
         """The picture of each of these, (K,)."""
-        return tuple(sample for sample, filled in zip(self.samples, self._filled, strict=True) if filled)
+        return tuple(sample for sample, filled in zip(self.samples, self._nonempty, strict=True) if filled)
 
     @cached_property
-    def explained(self) -> int:
+    def explained_pictures(self) -> int:
         """How many different pictures they are of."""
-        return len({sample.path for sample in self.seen})
+        return len({sample.path for sample in self.nonempty_samples})
 
     @cached_property
-    def focus(self) -> Mask:
+    def focus(self) -> CellMask:
         """Where most of the evidence lies that makes the pictures of the class similar, bool (h, w)."""
-        if self.common is not None:
-            return self.common
-        alike = self.shares[self.alike[self._filled]]
-        return focus_of(alike if len(alike) else self.shares)
+        if self.reference_focus is not None:
+            return self.reference_focus
+        alike = self.normalised[self.true_similar[self._nonempty]]
+        return focus_mask(alike if len(alike) else self.normalised)
 
     @cached_property
-    def looks(self) -> Looks:
+    def attention(self) -> AttentionShares:
         """The figures of the factual heatmaps."""
-        return looks(self.shares, self.focus)
+        return attention_shares(self.normalised, self.focus)
 
     @cached_property
-    def even(self) -> Looks:
+    def uniform(self) -> AttentionShares:
         """What an even heatmap gives: the shares of the area."""
-        return even_looks(self.focus)
+        return uniform_shares(self.focus)
 
     @cached_property
     def crop_share(self) -> float | None:
         """The median of what `retrieve crop` would keep of the area, 0 to 1; None where no pair was said similar."""
-        maps = self.shares[self.alike[self._filled]]
+        maps = self.normalised[self.true_similar[self._nonempty]]
         boxes = [focus_box(each, (_SIDE, _SIDE)) for each in maps]
         kept = [(right - left) * (bottom - top) / _SIDE**2 for left, top, right, bottom in boxes]
         return float(np.median(kept)) if kept else None
 
     @property
-    def _filled(self) -> Flags:
+    def _nonempty(self) -> Flags:
         return np.asarray(self.factual.max((1, 2), initial=0) > 0)
 
     def mean(self, kind: str) -> Array:
         """The mean `factual` or `counterfactual` heatmap, each counting the same; float32 (h, w), 1 at the most."""
-        mean: Array = shares(getattr(self, kind)).mean(0)
+        mean: Array = normalise_heatmaps(getattr(self, kind)).mean(0)
         return mean / mean.max() if mean.max() > 0 else mean
 
 
@@ -117,7 +124,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Confused:
+class ConfusedClasses:
     """Two classes that are said similar: the mean evidence for it in either, and the pairs said most similar.
 
     `explained` pairs were drawn from those with the wrong verdict.
@@ -130,45 +137,45 @@ class Confused:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartFindings:
     """A part of the data set: `train` (what the model has learnt from), `test` (what it has not), or `all`."""
 
     name: str
     pictures: int
-    explained: int
-    verdicts: PairFigures
+    explained_pairs: int
+    verdicts: PairMetrics
     overall: Evidence
     classes: tuple[Evidence, ...]
     confusions: Confusions
-    confused: tuple[Confused, ...] = ()
+    confused_classes: tuple[ConfusedClasses, ...] = ()
 
 
 @dataclass(frozen=True)
-class Repeat:
+class LookAlikes:
     """Pictures that look the same, and the part of each."""
 
     samples: tuple[Sample, ...]
     parts: tuple[str, ...]
 
     @property
-    def crosses(self) -> bool:
+    def crosses_parts(self) -> bool:
         """Whether what was learnt comes again in what is tested."""
         return len(set(self.parts)) > 1
 
     @property
-    def contradicts(self) -> bool:
+    def crosses_classes(self) -> bool:
         """Whether they have different labels."""
         return len({sample.label for sample in self.samples}) > 1
 
 
 @dataclass(frozen=True)
-class Suspect:
+class SuspectLabel:
     """A picture of whose `asked` nearest neighbours `agreeing` have one other label, `nearer`."""
 
     sample: Sample
     nearer: str
-    agreeing: int
-    asked: int
+    votes: int
+    neighbours: int
 
 
 class Severity(StrEnum):
@@ -179,7 +186,7 @@ class Severity(StrEnum):
     minor = "minor"
 
 
-class Kind(StrEnum):
+class AdviceKind(StrEnum):
     """What a recommendation is about; of one severity they come in this order."""
 
     shortcut = "shortcut"
@@ -196,7 +203,7 @@ class Kind(StrEnum):
     nothing = "nothing"
 
 
-Figures = dict[str, float | int | str | dict[str, float]]
+AdviceFigures = dict[str, float | int | str | dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -206,12 +213,12 @@ class Advice:
     `figures` have self-explaining names; shares are 0 to 1.
     """
 
-    kind: Kind
+    kind: AdviceKind
     severity: Severity
     finding: str
     remedy: str
     classes: tuple[str, ...] = ()
-    figures: Figures | None = None
+    figures: AdviceFigures | None = None
     examples: tuple[Example, ...] = ()
 
 
@@ -220,24 +227,24 @@ class Findings:
     """All that recommendations rest on. `sizes` are the pictures of each class; `learns` whether the model was
     trained on pictures of the set."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PartFindings, ...]
     sizes: dict[str, int]
-    learns: bool
-    repeats: tuple[Repeat, ...]
-    suspects: tuple[Suspect, ...]
+    is_trained_on: bool
+    look_alikes: tuple[LookAlikes, ...]
+    suspect_labels: tuple[SuspectLabel, ...]
     left_out: LeftOut
 
-    def part(self, name: str) -> Part | None:
+    def part(self, name: str) -> PartFindings | None:
         """The part of this name."""
         return next((part for part in self.parts if part.name == name), None)
 
     @property
     def knows_classes(self) -> bool:
         """Whether the model was trained on the set, or tells its classes apart as if it had been."""
-        return self.learns or self.main.verdicts.roc_auc >= UNTRAINED_AUC
+        return self.is_trained_on or self.main.verdicts.roc_auc >= UNTRAINED_AUC
 
     @property
-    def main(self) -> Part:
+    def main(self) -> PartFindings:
         """The part that the model is judged by: what it has not learnt from, where there is such."""
         return self.parts[-1]
 
@@ -249,7 +256,7 @@ class Audit:
     dataset: Path
     model: str
     fingerprint: str
-    terms: Terms
+    options: AuditOptions
     findings: Findings
     advice: Sequence[Advice]
     seconds: float

@@ -10,12 +10,12 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
-from retrieval.evaluation.audit.attention import Corner, Looks
-from retrieval.evaluation.audit.findings import Advice, Audit, Confused, Evidence, Example, Part
-from retrieval.evaluation.audit.wording import counted
-from retrieval.rendering.html import document, figure_html, heads_html, legend_html, name_html, table_html
-from retrieval.rendering.overlay import Kind, display_picture, overlay
-from retrieval.rendering.presentation import KINDS
+from retrieval.evaluation.audit.attention import AttentionShares, Corner
+from retrieval.evaluation.audit.findings import Advice, Audit, ConfusedClasses, Evidence, Example, PartFindings
+from retrieval.evaluation.audit.wording import count_noun
+from retrieval.rendering.html import figure_html, heads_html, legend_html, name_html, render_document, table_html
+from retrieval.rendering.overlay import HeatmapKind, display_picture, overlay
+from retrieval.rendering.presentation import HEATMAP_KINDS
 
 _TILE = 240  # pixels of a picture's long side
 _TILES = 8  # pictures of a recommendation; all are listed
@@ -29,26 +29,26 @@ def audit_page(audit: Audit) -> str:
     sections = (
         _section_html("What to do", "".join(_advice_html(rank, each) for rank, each in enumerate(audit.advice, 1))),
         _section_html("How it does", f'<div class="measures">{_parts_html(audit)}{_sizes_html(audit)}</div>'),
-        _section_html(f"Where it looks, class by class ({main.name})", _looks_html(main)),
+        _section_html(f"Where it looks, class by class ({main.name})", _attention_html(main)),
         _section_html("What it confuses, and on what evidence", _confused_html(main)),
     )
     header = f"<h1>What {name_html(model)} looks at in {name_html(dataset)}</h1>\n{_reading_html(audit)}"
-    return document(f"An audit of {model} on {dataset}", header, "\n".join(sections))
+    return render_document(f"An audit of {model} on {dataset}", header, "\n".join(sections))
 
 
-def ground_overlay(evidence: Evidence, kind: Kind) -> Image.Image:
+def mean_overlay(evidence: Evidence, kind: HeatmapKind) -> Image.Image:
     """The mean heatmap of a class over the mean of its pictures: RGB, square."""
-    ground = Image.fromarray(evidence.ground).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    ground = Image.fromarray(evidence.mean_picture).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
     return overlay(ground, evidence.mean(kind), kind)
 
 
 def _reading_html(audit: Audit) -> str:
-    pairs = sum(part.explained for part in audit.findings.parts)
+    pairs = sum(part.explained_pairs for part in audit.findings.parts)
     return f"""<section class="reading" aria-labelledby="reading">
 <h2 id="reading">How to read this</h2>
 {legend_html()}
 <p>{pairs:,} random pairs, about half of one class and half of two, were explained by the method
-{escape(audit.terms.method)} (seed {audit.terms.seed}). <b>Evidence</b> is what supports the verdict, “similar” or
+{escape(audit.options.method)} (seed {audit.options.seed}). <b>Evidence</b> is what supports the verdict, “similar” or
 “different”. Where most of it lies in one place in all pictures of a class, the model may go by something that is not
 what the pictures are of: a watermark, a frame, a background. The <b>focus</b> of a class is the places that hold two
 thirds of what makes its pictures similar. A mean heatmap is scaled to its own strongest place. Select a picture to
@@ -123,19 +123,22 @@ def _parts_html(audit: Audit) -> str:
 
     rows = [
         ["Pictures", *(f"{part.pictures:,}" for part in parts)],
-        ["Pairs explained", *(f"{part.explained:,}" for part in parts)],
+        ["Pairs explained", *(f"{part.explained_pairs:,}" for part in parts)],
         ["Accuracy of verdicts", *(f"{part.verdicts.accuracy:.4f}" for part in parts)],
         ["ROC AUC of distances", *(f"{part.verdicts.roc_auc:.4f}" for part in parts)],
-        ["Evidence at the border", *(beside(each.looks.border, each.even.border) for each in _overall(parts))],
-        ["Evidence outside the focus", *(beside(each.looks.outside, each.even.outside) for each in _overall(parts))],
-        ["Half of the evidence lies in", *(percent(each.looks.spread) for each in _overall(parts))],
+        ["Evidence at the border", *(beside(each.attention.border, each.uniform.border) for each in _overall(parts))],
+        [
+            "Evidence outside the focus",
+            *(beside(each.attention.outside, each.uniform.outside) for each in _overall(parts)),
+        ],
+        ["Half of the evidence lies in", *(percent(each.attention.spread) for each in _overall(parts))],
     ]
     learnt = "train: learnt from; test: not" if len(parts) > 1 else ""
     table = table_html(learnt, [heads_html(*(part.name for part in parts))], rows)
     return f"<article><h3>Verdicts and looks</h3>{table}</article>"
 
 
-def _overall(parts: Iterable[Part]) -> list[Evidence]:
+def _overall(parts: Iterable[PartFindings]) -> list[Evidence]:
     return [part.overall for part in parts]
 
 
@@ -153,29 +156,29 @@ def _sizes_html(audit: Audit) -> str:
     return f"<article><h3>Classes</h3>{table}{note}</article>"
 
 
-def _looks_html(part: Part) -> str:
+def _attention_html(part: PartFindings) -> str:
     head = heads_html("pictures", "border", *(each.value for each in Corner), "outside focus", "half lies in")
     rows = [
-        [name_html(safe_name(each.label)), f"{each.explained:,}", *_cells(each.looks, each.even)]
+        [name_html(safe_name(each.label)), f"{each.explained_pictures:,}", *_cells(each.attention, each.uniform)]
         for each in part.classes
     ]
-    even = part.overall.even
+    even = part.overall.uniform
     rows.append(["<b>share of the area</b>", _EDGE, *_cells(even, even)[:5], _EDGE, percent(even.spread)])
     table = table_html("Shares of the evidence; bold: twice the share of the area and more", [head], rows)
     cards = "\n".join(_class_html(each) for each in part.classes)
     return f'<article><div class="wide whole">{table}</div></article>\n<div class="cards">\n{cards}\n</div>'
 
 
-def _cells(found: Looks, even: Looks) -> list[str]:
+def _cells(attention: AttentionShares, uniform: AttentionShares) -> list[str]:
     pairs = (
-        (found.border, even.border),
-        *((share, even.corners[each]) for each, share in found.corners.items()),
+        (attention.border, uniform.border),
+        *((share, uniform.corners[each]) for each, share in attention.corners.items()),
     )
-    outside = f"{_told(found.outside, even.outside)} <small>of {percent(even.outside)}</small>"
-    return [*(_told(share, area) for share, area in pairs), outside, percent(found.spread)]
+    outside = f"{_highlight_share(attention.outside, uniform.outside)} <small>of {percent(uniform.outside)}</small>"
+    return [*(_highlight_share(share, area) for share, area in pairs), outside, percent(attention.spread)]
 
 
-def _told(share: float, area: float) -> str:
+def _highlight_share(share: float, area: float) -> str:
     return f"<b>{percent(share)}</b>" if share >= 2 * area else percent(share)
 
 
@@ -183,34 +186,35 @@ def _class_html(evidence: Evidence) -> str:
     name = safe_name(evidence.label)
     figures = "\n".join(
         figure_html(
-            ground_overlay(evidence, kind),
-            f'<i class="{kind}"></i>{_said(kind)}',
+            mean_overlay(evidence, kind),
+            f'<i class="{kind}"></i>{_kind_caption(kind)}',
             f"The mean {kind} heatmap of {name} over the mean of its pictures",
         )
-        for kind in KINDS
+        for kind in HEATMAP_KINDS
     )
     return f"""<article><h3>{name_html(name)}</h3>
-<p class="folder">{counted(len(evidence.shares), "heatmap")} of {counted(evidence.explained, "picture")}</p>
+<p class="folder">{count_noun(len(evidence.normalised), "heatmap")} of
+{count_noun(evidence.explained_pictures, "picture")}</p>
 <div class="two">{figures}</div></article>"""
 
 
-def _said(kind: Kind) -> str:
+def _kind_caption(kind: HeatmapKind) -> str:
     return "for the verdicts" if kind == "factual" else "against them"
 
 
 # Confusions
 
 
-def _confused_html(part: Part) -> str:
-    shown = "\n".join(_pair_html(each) for each in part.confused)
+def _confused_html(part: PartFindings) -> str:
+    shown = "\n".join(_pair_html(each) for each in part.confused_classes)
     return shown or '<p class="empty">No pair of two classes is said to be similar.</p>'
 
 
-def _pair_html(confused: Confused) -> str:
+def _pair_html(confused: ConfusedClasses) -> str:
     first, second = (name_html(safe_name(each.label)) for each in confused.sides)
     means = (
         figure_html(
-            ground_overlay(side, "factual"),
+            mean_overlay(side, "factual"),
             f'<i class="factual"></i>{name_html(safe_name(side.label))}, mean of {confused.explained}',
             f"The mean evidence in {safe_name(side.label)} that makes it similar",
         )

@@ -7,8 +7,8 @@ from itertools import islice
 
 from retrieval.common.text import percent
 from retrieval.datasets.class_folders import IN_TWO_CLASSES
-from retrieval.evaluation.audit.findings import TEST, Advice, Example, Findings, Kind, Severity
-from retrieval.evaluation.audit.wording import counted, listed, repeated
+from retrieval.evaluation.audit.findings import TEST, Advice, AdviceKind, Example, Findings, Severity
+from retrieval.evaluation.audit.wording import count_noun, join_words, look_alike_examples
 
 FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair
 MANY_LEAKS = 0.01  # of the test pictures: a point of accuracy is what models are compared by
@@ -16,7 +16,7 @@ MANY_SUSPECTS = 0.05  # of the pictures: then labels, not single pictures, are w
 _LISTED = 50  # pictures that a recommendation lists
 
 
-def labels(findings: Findings) -> Iterator[Advice]:
+def label_advice(findings: Findings) -> Iterator[Advice]:
     """Pictures that may lie in the wrong class, and what lies in two."""
     yield from _suspected(findings)
     yield from _in_two_classes(findings)
@@ -24,13 +24,14 @@ def labels(findings: Findings) -> Iterator[Advice]:
 
 def _suspected(findings: Findings) -> Iterator[Advice]:
     total = sum(findings.sizes.values())
-    if suspects := findings.suspects:
+    if suspects := findings.suspect_labels:
         many = Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate
         yield Advice(
-            Kind.relabel,
+            AdviceKind.relabel,
             many if findings.knows_classes else Severity.minor,  # who does not know the classes may well be wrong
-            f"{counted(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].asked} nearest to"
-            f" each, at least {min(each.agreeing for each in suspects)} have one other label.",
+            f"{count_noun(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].neighbours}"
+            " nearest to"
+            f" each, at least {min(each.votes for each in suspects)} have one other label.",
             "Look at them, and move those that are in the wrong folder; of the others the model is wrong.",
             tuple(sorted({each.sample.label for each in suspects})),
             {"pictures": len(suspects), "share_of_pictures": len(suspects) / total},
@@ -38,7 +39,7 @@ def _suspected(findings: Findings) -> Iterator[Advice]:
                 Example(
                     each.sample.path,
                     each.sample.label,
-                    f"in {each.sample.label}; {each.agreeing} of {each.asked} nearest are {each.nearer}",
+                    f"in {each.sample.label}; {each.votes} of {each.neighbours} nearest are {each.nearer}",
                 )
                 for each in suspects[:_LISTED]
             ),
@@ -46,30 +47,32 @@ def _suspected(findings: Findings) -> Iterator[Advice]:
 
 
 def _in_two_classes(findings: Findings) -> Iterator[Advice]:
-    double = [repeat for repeat in findings.repeats if repeat.contradicts]
+    double = [repeat for repeat in findings.look_alikes if repeat.crosses_classes]
     named = [(path, reason) for path, reason in findings.left_out if reason.startswith(IN_TWO_CLASSES)]
     if double or named:
         count = len(named) + sum(len(repeat.samples) for repeat in double)
         shown = [Example(path, path.parent.name, reason) for path, reason in named]
         yield Advice(
-            Kind.two_labels,
+            AdviceKind.two_labels,
             Severity.moderate,
-            f"{counted(count, 'file')} show what lies in two classes: the same content, or pictures that look alike.",
+            f"{count_noun(count, 'file')} show what lies in two classes: the same content, or pictures that"
+            " look alike.",
             "Keep each in the class that is right, and take it out of the other.",
             figures={"files_of_the_same_content": len(named), "files_that_look_the_same": count - len(named)},
-            examples=(*shown, *repeated(double, "in {0.label}"))[:_LISTED],
+            examples=(*shown, *look_alike_examples(double, "in {0.label}"))[:_LISTED],
         )
 
 
-def few_pictures(findings: Findings) -> Iterator[Advice]:
+def class_size_advice(findings: Findings) -> Iterator[Advice]:
     """Classes with too few pictures."""
     few = {label: count for label, count in sorted(findings.sizes.items()) if count < FEW}
     if few:
-        named = listed(f"{label} ({count})" for label, count in few.items())
+        named = join_words(f"{label} ({count})" for label, count in few.items())
         yield Advice(
-            Kind.collect,
+            AdviceKind.collect,
             Severity.moderate,
-            f"{counted(len(few), 'class', 'classes')} {'has' if len(few) == 1 else 'have'} fewer than {FEW} pictures:"
+            f"{count_noun(len(few), 'class', 'classes')} {'has' if len(few) == 1 else 'have'} fewer than {FEW}"
+            " pictures:"
             f" {named}.",
             "Collect more pictures of them: fewer are too few to learn from, to choose by and to measure on.",
             tuple(few),
@@ -77,38 +80,38 @@ def few_pictures(findings: Findings) -> Iterator[Advice]:
         )
 
 
-def repeats(findings: Findings) -> Iterator[Advice]:
+def look_alike_advice(findings: Findings) -> Iterator[Advice]:
     """What was learnt and is tested too, and what only comes twice."""
     yield from _leaks(findings)
     yield from _spare(findings)
 
 
 def _leaks(findings: Findings) -> Iterator[Advice]:
-    crossing = [repeat for repeat in findings.repeats if repeat.crosses]
+    crossing = [repeat for repeat in findings.look_alikes if repeat.crosses_parts]
     test = findings.part(TEST)
     if crossing:
         tested = sum(repeat.parts.count(TEST) for repeat in crossing)
         share = tested / test.pictures if test else 1.0
         yield Advice(
-            Kind.leak,
+            AdviceKind.leak,
             Severity.serious if share >= MANY_LEAKS else Severity.moderate,
-            f"{counted(tested, 'test picture')} ({percent(share)}) {'looks' if tested == 1 else 'look'} the same as"
+            f"{count_noun(tested, 'test picture')} ({percent(share)}) {'looks' if tested == 1 else 'look'} the same as"
             " one that the model has learnt from: figures on the test part flatter it.",
             "Remove one of each, or put all of them into one part of split.json, and measure again.",
             figures={"test_pictures_seen_in_training": tested, "share_of_test_pictures": share},
-            examples=tuple(islice(repeated(crossing, "in {0.label}, {1}"), _LISTED)),
+            examples=tuple(islice(look_alike_examples(crossing, "in {0.label}, {1}"), _LISTED)),
         )
 
 
 def _spare(findings: Findings) -> Iterator[Advice]:
-    inside = [repeat for repeat in findings.repeats if not repeat.crosses and not repeat.contradicts]
+    inside = [repeat for repeat in findings.look_alikes if not repeat.crosses_parts and not repeat.crosses_classes]
     if inside:
         extra = sum(len(repeat.samples) - 1 for repeat in inside)
         yield Advice(
-            Kind.repeats,
+            AdviceKind.repeats,
             Severity.minor,
-            f"{counted(extra, 'picture')} {'looks' if extra == 1 else 'look'} the same as another of the class.",
+            f"{count_noun(extra, 'picture')} {'looks' if extra == 1 else 'look'} the same as another of the class.",
             "Remove the spare ones: they count double in training, and make retrieval look better than it is.",
             figures={"pictures": extra},
-            examples=tuple(islice(repeated(inside, "in {0.label}"), _LISTED)),
+            examples=tuple(islice(look_alike_examples(inside, "in {0.label}"), _LISTED)),
         )

@@ -6,30 +6,32 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from retrieval.evaluation.audit.attention_advice import background, crop, shortcuts
-from retrieval.evaluation.audit.findings import TEST, TRAIN, Advice, Findings, Kind, Part, Severity
-from retrieval.evaluation.audit.picture_advice import few_pictures, labels, repeats
-from retrieval.evaluation.audit.wording import listed, rounded
+from retrieval.evaluation.audit.attention_advice import background_advice, crop_advice, shortcut_advice
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Advice, AdviceKind, Findings, PartFindings, Severity
+from retrieval.evaluation.audit.picture_advice import class_size_advice, label_advice, look_alike_advice
+from retrieval.evaluation.audit.wording import join_words, whole_percent
 
 GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
-CONFUSED = 0.25  # of the pairs of two classes: half as bad as a coin
+CONFUSED_SHARE = 0.25  # of the pairs of two classes: half as bad as a coin
 MISSED, ABOVE_OTHERS = 0.3, 1.5  # of the pairs of one class said different, and times what it is in all classes
 
-_ORDER = {severity: place for place, severity in enumerate(Severity)} | {kind: place for place, kind in enumerate(Kind)}
+_ORDER = {severity: place for place, severity in enumerate(Severity)} | {
+    kind: place for place, kind in enumerate(AdviceKind)
+}
 
 
 def advise(findings: Findings) -> tuple[Advice, ...]:
     """The recommendations, by severity; one that says so where nothing stands out."""
-    caught = list(shortcuts(findings))
+    caught = list(shortcut_advice(findings))
     cheated = {label for each in caught for label in each.classes}
     found = [
         *caught,
-        *background(findings.main, cheated),
+        *background_advice(findings.main, cheated),
         *_verdicts(findings),
-        *labels(findings),
-        *few_pictures(findings),
-        *repeats(findings),
-        *([] if cheated else crop(findings.main)),
+        *label_advice(findings),
+        *class_size_advice(findings),
+        *look_alike_advice(findings),
+        *([] if cheated else crop_advice(findings.main)),
     ]
     return tuple(sorted(found, key=lambda each: (_ORDER[each.severity], _ORDER[each.kind]))) or (_nothing(findings),)
 
@@ -45,15 +47,16 @@ def _verdicts(findings: Findings) -> Iterator[Advice]:
         yield _untrained(main)
 
 
-def _gap(train: Part, test: Part) -> Iterator[Advice]:
+def _gap(train: PartFindings, test: PartFindings) -> Iterator[Advice]:
     known, unknown = train.verdicts.accuracy, test.verdicts.accuracy
     chance = 2 * float(np.sqrt(unknown * (1 - unknown) / test.pictures))  # two standard errors
     if known - unknown <= max(GAP, chance):
         return
     yield Advice(
-        Kind.gap,
+        AdviceKind.gap,
         Severity.serious if known - unknown > WIDE_GAP else Severity.moderate,
-        f"The model is right on {rounded(known)} of the pairs that it has learnt from, and on {rounded(unknown)} of"
+        f"The model is right on {whole_percent(known)} of the pairs that it has learnt from, and on"
+        f" {whole_percent(unknown)} of"
         " those that it has not: it knows its training pictures by heart.",
         "Collect more pictures, train for fewer epochs or with augmentation, and look at what its evidence rests on"
         " in the training pictures.",
@@ -66,37 +69,38 @@ def _gap(train: Part, test: Part) -> Iterator[Advice]:
     )
 
 
-def _untrained(part: Part) -> Advice:
+def _untrained(part: PartFindings) -> Advice:
     worst = next(iter(part.confusions.across), None)
     confused = f" It confuses {worst.first} and {worst.second} most." if worst else ""
     return Advice(
-        Kind.untrained,
+        AdviceKind.untrained,
         Severity.serious,
-        f"The model has not learnt from these pictures and judges {rounded(part.verdicts.accuracy)} of their pairs"
+        f"The model has not learnt from these pictures and judges {whole_percent(part.verdicts.accuracy)} of"
+        " their pairs"
         f" rightly (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has 0.50).{confused}",
         "Train a model on them with `retrieve train`, and audit that.",
         (worst.first, worst.second) if worst else (),
         {"accuracy": part.verdicts.accuracy, "roc_auc": part.verdicts.roc_auc},
-        tuple(example for each in part.confused[:1] for pair in each.examples for example in pair),
+        tuple(example for each in part.confused_classes[:1] for pair in each.examples for example in pair),
     )
 
 
-def _confused(part: Part) -> Iterator[Advice]:
+def _confused(part: PartFindings) -> Iterator[Advice]:
     """Two classes that are said similar too often."""
-    found = [each for each in part.confusions.across if each.wrong >= CONFUSED]
+    found = [each for each in part.confusions.across if each.wrong >= CONFUSED_SHARE]
     if found:
         shares = {f"{each.first} and {each.second}": each.wrong for each in found}
         yield Advice(
-            Kind.confused,
+            AdviceKind.confused,
             Severity.moderate,
-            f"Pairs of two classes are said to be similar: {_told(shares)} of them.",
+            f"Pairs of two classes are said to be similar: {_list_shares(shares)} of them.",
             "Look at the evidence that they share: collect pictures of both that differ in it, or take it out of the"
             " pictures; if people cannot tell them apart either, make them one class.",
             tuple(dict.fromkeys(label for each in found for label in (each.first, each.second))),
             {"share_of_pairs_said_similar_by_classes": shares},
             tuple(
                 example
-                for each in part.confused
+                for each in part.confused_classes
                 if each.confusion in found
                 for pair in each.examples
                 for example in pair
@@ -104,33 +108,35 @@ def _confused(part: Part) -> Iterator[Advice]:
         )
 
 
-def _missed(part: Part) -> Iterator[Advice]:
+def _missed(part: PartFindings) -> Iterator[Advice]:
     """Classes whose pictures are said different, more often than those of all classes together."""
     usual = 1 - part.verdicts.recall
     limit = max(MISSED, ABOVE_OTHERS * usual)
     shares = {each.first: each.wrong for each in part.confusions.within if each.wrong >= limit}
     if shares:
         yield Advice(
-            Kind.collect,
+            AdviceKind.collect,
             Severity.moderate,
-            f"Pairs of one class are said to be different: {_told(shares)} of them; in all classes together it is"
-            f" {rounded(usual)}.",
+            f"Pairs of one class are said to be different: {_list_shares(shares)} of them; in all classes"
+            " together it is"
+            f" {whole_percent(usual)}.",
             "Collect more pictures of these classes, above all of the kinds that there are few of, or divide them.",
             tuple(shares),
             {"share_of_pairs_said_different_by_class": shares, "share_in_all_classes": usual},
         )
 
 
-def _told(shares: Mapping[str, float]) -> str:
-    return listed(f"of {name} {rounded(share)}" for name, share in shares.items())
+def _list_shares(shares: Mapping[str, float]) -> str:
+    return join_words(f"of {name} {whole_percent(share)}" for name, share in shares.items())
 
 
 def _nothing(findings: Findings) -> Advice:
     main = findings.main
     return Advice(
-        Kind.nothing,
+        AdviceKind.nothing,
         Severity.minor,
-        f"Nothing stands out: the model is right on {rounded(main.verdicts.accuracy)} of the pairs, and looks where"
+        f"Nothing stands out: the model is right on {whole_percent(main.verdicts.accuracy)} of the pairs, and"
+        " looks where"
         " its classes have something in common.",
         "Nothing needs to be done.",
         figures={"accuracy": main.verdicts.accuracy, "roc_auc": main.verdicts.roc_auc},

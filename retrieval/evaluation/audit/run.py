@@ -20,42 +20,60 @@ from retrieval.common.progress import Track, untracked
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
-from retrieval.datasets.pair_sampling import Codes, makes_pairs, random_pairs
-from retrieval.evaluation.audit.doubtful_pictures import repeats, suspects
-from retrieval.evaluation.audit.evidence import Judge, confuse, draw_pairs, explain_all, gather
-from retrieval.evaluation.audit.findings import ALL, LEAST_PICTURES, TEST, TRAIN, Audit, Evidence, Findings, Part, Terms
+from retrieval.datasets.pair_sampling import Codes, can_make_pairs, random_pairs
+from retrieval.evaluation.audit.doubtful_pictures import find_look_alikes, find_suspect_labels
+from retrieval.evaluation.audit.evidence import (
+    AuditContext,
+    draw_distinct_pairs,
+    explain_all,
+    explain_confusion,
+    gather,
+)
+from retrieval.evaluation.audit.findings import (
+    ALL,
+    MIN_CLASS_PICTURES,
+    TEST,
+    TRAIN,
+    Audit,
+    AuditOptions,
+    Evidence,
+    Findings,
+    PartFindings,
+)
 from retrieval.evaluation.audit.recommendations import advise
-from retrieval.evaluation.measure import Subject
-from retrieval.evaluation.verdicts import Confusions, confusions, pair_figures
-from retrieval.model.encoder import Comparer
+from retrieval.evaluation.measure import EvaluatedModel
+from retrieval.evaluation.verdicts import Confusions, find_confusions, pair_metrics
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 
-PLAIN_TERMS = Terms()
+DEFAULT_AUDIT = AuditOptions()
 CONFUSED = 3  # pairs of classes whose evidence is shown
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _AuditRun:
     """A model before a data set: descriptors (N, C) and the part of each sample, (N,)."""
 
-    comparer: Comparer
+    encoder: Encoder
     dataset: DataSet
     descriptors: Array
     names: list[str]
-    terms: Terms
+    options: AuditOptions
 
     def rows(self, part: str) -> Codes:
         """The places of a part's samples."""
         return np.flatnonzero([name == part for name in self.names])
 
-    def judge(self, part: str) -> Judge:
+    def context(self, part: str) -> AuditContext:
         """The model with a part's samples."""
         rows = self.rows(part)
         samples = [self.dataset.samples[row] for row in rows]
-        return Judge(self.comparer, samples, self.descriptors[rows], self.terms.method)
+        return AuditContext(self.encoder, samples, self.descriptors[rows], self.options.method)
 
 
-def audit(dataset: DataSet, subject: Subject, terms: Terms = PLAIN_TERMS, track: Track = untracked) -> Audit:
+def audit_model(
+    dataset: DataSet, model: EvaluatedModel, options: AuditOptions = DEFAULT_AUDIT, track: Track = untracked
+) -> Audit:
     """Audit a model on a data set, in what it has learnt from and what it has not, as its split says.
 
     Raises GalleryError where there are no pairs of one class and of two.
@@ -65,24 +83,24 @@ def audit(dataset: DataSet, subject: Subject, terms: Terms = PLAIN_TERMS, track:
     grey: list[NDArray[np.int16]] = []
     with track("Embedding", len(dataset.samples)) as advance:
         dataset, (descriptors,) = describe_samples(
-            dataset, [subject.comparer], advance, lambda pixels: grey.append(small_grey(pixels))
+            dataset, [model.encoder], advance, lambda pixels: grey.append(small_grey(pixels))
         )
     _check(dataset)
-    names = part_names(dataset, subject.learnt)
-    made = _Subject(subject.comparer, dataset, descriptors, names, terms)
+    names = name_parts(dataset, model.learnt)
+    made = _AuditRun(model.encoder, dataset, descriptors, names, options)
     findings = Findings(
-        parts=tuple(_parts(made, track)),
+        parts=tuple(_audit_parts(made, track)),
         sizes=dict(Counter(sample.label for sample in dataset.samples)),
-        learns=TRAIN in names,
-        repeats=repeats(dataset, np.stack(grey), names),
-        suspects=suspects(dataset, subject.comparer.bundle.head, descriptors),
+        is_trained_on=TRAIN in names,
+        look_alikes=find_look_alikes(dataset, np.stack(grey), names),
+        suspect_labels=find_suspect_labels(dataset, model.encoder.bundle.head, descriptors),
         left_out=dataset.left_out,
     )
-    fingerprint, seconds = subject.comparer.bundle.fingerprint, time.perf_counter() - started
-    return Audit(dataset.folder, subject.name, fingerprint, terms, findings, advise(findings), seconds)
+    fingerprint, seconds = model.encoder.bundle.fingerprint, time.perf_counter() - started
+    return Audit(dataset.folder, model.name, fingerprint, options, findings, advise(findings), seconds)
 
 
-def part_names(dataset: DataSet, learnt: frozenset[str]) -> list[str]:
+def name_parts(dataset: DataSet, learnt: frozenset[str]) -> list[str]:
     """The part of each sample (N): `train` where the model has learnt from its content, else `test`.
 
     Where it has learnt from none, all are in the part `all`.
@@ -92,7 +110,7 @@ def part_names(dataset: DataSet, learnt: frozenset[str]) -> list[str]:
 
 
 def _check(dataset: DataSet) -> None:
-    if not makes_pairs(dataset.codes):
+    if not can_make_pairs(dataset.codes):
         sizes = np.bincount(dataset.codes)
         raise GalleryError(
             f"{dataset.folder} has {len(sizes)} class folders and at most {sizes.max(initial=0)} pictures in one: give"
@@ -100,43 +118,45 @@ def _check(dataset: DataSet) -> None:
         )
 
 
-def _parts(made: _Subject, track: Track) -> list[Part]:
+def _audit_parts(run: _AuditRun, track: Track) -> list[PartFindings]:
     """The parts that hold pairs of one class and of two; the last one with the evidence of what it confuses."""
-    judged = [name for name in (ALL, TRAIN, TEST) if makes_pairs(made.dataset.codes[made.rows(name)])]
+    judged = [name for name in (ALL, TRAIN, TEST) if can_make_pairs(run.dataset.codes[run.rows(name)])]
     if not judged:
         raise GalleryError(
-            f"{made.dataset.folder} has too few pictures in each part of the model's split: give a larger one"
+            f"{run.dataset.folder} has too few pictures in each part of the model's split: give a larger one"
         )
-    pairs = max(made.terms.pairs // len(judged), 2)
-    parts = _on_common_ground([_part(made, name, pairs, track) for name in judged])
-    judge, last = made.judge(parts[-1].name), parts[-1]
+    pairs = max(run.options.pairs // len(judged), 2)
+    parts = _share_focus([_audit_part(run, name, pairs, track) for name in judged])
+    judge, last = run.context(parts[-1].name), parts[-1]
     with track("Explaining confusions", CONFUSED) as advance:
-        confused = [confuse(judge, each, made.terms.seed, advance) for each in last.confusions.across[:CONFUSED]]
-    return [*parts[:-1], replace(last, confused=tuple(each for each in confused if each))]
+        confused = [
+            explain_confusion(judge, each, run.options.seed, advance) for each in last.confusions.across[:CONFUSED]
+        ]
+    return [*parts[:-1], replace(last, confused_classes=tuple(each for each in confused if each))]
 
 
-def _part(made: _Subject, name: str, pairs: int, track: Track) -> Part:
+def _audit_part(run: _AuditRun, name: str, pairs: int, track: Track) -> PartFindings:
     """What is found in the samples of a part."""
-    judge = made.judge(name)
+    judge = run.context(name)
     labels, codes = np.unique([sample.label for sample in judge.samples], return_inverse=True)
     with track(f"Explaining ({name})", pairs) as advance:
-        explained = explain_all(judge, *draw_pairs(codes, pairs, made.terms.seed), advance)
-    overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.places)))
-    if not overall.explained:
-        raise GalleryError(f"{made.dataset.folder} has no two different pictures that can be explained: give others")
-    found, sizes = codes[explained.places], np.bincount(codes)
+        explained = explain_all(judge, *draw_distinct_pairs(codes, pairs, run.options.seed), advance)
+    overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.rows)))
+    if not overall.explained_pictures:
+        raise GalleryError(f"{run.dataset.folder} has no two different pictures that can be explained: give others")
+    found, sizes = codes[explained.rows], np.bincount(codes)
     classes = (
         gather(str(label), int(sizes[code]), judge.samples, explained, np.flatnonzero(found == code))
         for code, label in enumerate(labels)
     )
-    head = made.comparer.bundle.head
-    return Part(
+    head = run.encoder.bundle.head
+    return PartFindings(
         name=name,
         pictures=len(codes),
-        explained=len(explained.places) // 2,
-        verdicts=pair_figures(head, judge.descriptors, *random_pairs(codes, made.terms.seed)),
+        explained_pairs=len(explained.rows) // 2,
+        verdicts=pair_metrics(head, judge.descriptors, *random_pairs(codes, run.options.seed)),
         overall=overall,
-        classes=tuple(each for each in classes if each.explained),
+        classes=tuple(each for each in classes if each.explained_pictures),
         confusions=_confusions(head, judge.descriptors, labels[codes]),
     )
 
@@ -144,18 +164,18 @@ def _part(made: _Subject, name: str, pairs: int, track: Track) -> Part:
 def _confusions(head: Head, descriptors: Array, labels: NDArray[np.str_]) -> Confusions:
     """Those among classes with enough pictures to say something of them, if there are two; else among all."""
     _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    enough = sizes >= LEAST_PICTURES
+    enough = sizes >= MIN_CLASS_PICTURES
     kept = enough[codes] if enough.sum() > 1 else np.ones(len(labels), np.bool_)
-    return confusions(head, descriptors[kept], labels[kept].tolist())
+    return find_confusions(head, descriptors[kept], labels[kept].tolist())
 
 
-def _on_common_ground(parts: Sequence[Part]) -> list[Part]:
+def _share_focus(parts: Sequence[PartFindings]) -> list[PartFindings]:
     """The later parts with the focus that each class, and all together, have in the first one."""
     first, *others = parts
     focus = {each.label: each.focus for each in (first.overall, *first.classes)}
 
     def moved(evidence: Evidence) -> Evidence:
-        return replace(evidence, common=focus.get(evidence.label))
+        return replace(evidence, reference_focus=focus.get(evidence.label))
 
     return [
         first,

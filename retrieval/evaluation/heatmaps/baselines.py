@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.explain.gradcam import Pairs
+from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import Method
 from retrieval.model.head import Array
 
 _WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of the side
 
 
-def random_map(pairs: Pairs) -> Array:
+def random_map(pairs: PairInputs) -> Array:
     """Each place drawn by chance, and against it what is left to 1: float32 (2, N, h, w). The same for one content."""
     rows, columns = pairs.activations.shape[2:]
     seeds = (np.abs(each).sum().view(np.uint32) for each in pairs.own)
@@ -19,7 +19,7 @@ def random_map(pairs: Pairs) -> Array:
     return np.stack([drawn, 1 - drawn])
 
 
-def centre_map(pairs: Pairs) -> Array:
+def centre_map(pairs: PairInputs) -> Array:
     """A Gaussian in the middle of every picture."""
     count, _, rows, columns = pairs.activations.shape
     y, x = (np.linspace(-0.5, 0.5, places) / _WIDTH for places in (rows, columns))
@@ -27,12 +27,14 @@ def centre_map(pairs: Pairs) -> Array:
     return np.broadcast_to(middle, (2, count, rows, columns))
 
 
-def edge_map(pairs: Pairs) -> Array:
+def edge_map(pairs: PairInputs) -> Array:
     """How much the picture changes at each place: the mean length of the gradient of its brightness."""
-    if pairs.asked is None:
+    if pairs.pixel_access is None:
         raise ValueError("an edge map looks at the pictures: give the pairs with their pixels")
     rows, columns = pairs.activations.shape[2:]
-    maps = np.stack([_edges(pixels.astype(np.float32).mean(axis=2), rows, columns) for pixels in pairs.asked.pixels])
+    maps = np.stack(
+        [_edges(pixels.astype(np.float32).mean(axis=2), rows, columns) for pixels in pairs.pixel_access.pixels]
+    )
     return np.stack([maps, maps])
 
 

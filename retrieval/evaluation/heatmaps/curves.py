@@ -22,7 +22,7 @@ _COLOURS = (
 _QUIET = "#a3a9b3"
 
 
-def faithfulness_curves(found: Faithfulness) -> bytes:
+def faithfulness_curves(faithfulness: Faithfulness) -> bytes:
     """A PNG: the mean confidence as ever more is hidden, and as ever more is shown, of each factual heatmap."""
     from matplotlib.figure import Figure
 
@@ -35,7 +35,7 @@ def faithfulness_curves(found: Faithfulness) -> bytes:
     )
     shares = [100 * step / STEPS for step in range(STEPS + 1)]
     for axes, curve, title in sides:
-        for number, (name, groups) in enumerate(found.methods.items()):
+        for number, (name, groups) in enumerate(faithfulness.methods.items()):
             known = name in BASELINES
             colour = _QUIET if known else _COLOURS[number % len(_COLOURS)]
             style = {"Random": ":", "Centre": "--", "Edges": "-."}.get(name, "-")

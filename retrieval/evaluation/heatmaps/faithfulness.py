@@ -23,12 +23,12 @@ from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
-from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods import METHODS, Method
-from retrieval.explain.occlusion import blurred, enlarged, hidden, order_of, strongest
+from retrieval.explain.occlusion import blur, hide, rank_pixels, top_mask, upsample
 from retrieval.explain.pair_explainer import pixel_access
-from retrieval.explain.verification import RANDOM, SHARE, random_regions
-from retrieval.model.encoder import Comparer
+from retrieval.explain.verification import HIDDEN_SHARE, RANDOM_REGIONS, random_regions
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
@@ -41,7 +41,7 @@ Curve = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Traced:
+class HeatmapTrace:
     """What one heatmap did to one pair's confidence.
 
     `deletion` and `insertion` are the confidences (STEPS + 1,) as ever more is hidden, or shown; `shown` that of the
@@ -51,13 +51,13 @@ class Traced:
 
     deletion: Curve
     insertion: Curve
-    shown: float
-    fifth: float
+    visible_confidence: float
+    top_gain: float
     random: Curve
 
 
 @dataclass(frozen=True)
-class Figures:
+class HeatmapMetrics:
     """The figures of one kind of heatmap, each with a 95 % interval of its mean over the pairs.
 
     `deletion` and `insertion` are areas under the curves: for the verdict deletion is good where it is low, insertion
@@ -77,11 +77,11 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class MethodFigures:
+class MethodMetrics:
     """A method's factual and counterfactual heatmaps over some pairs."""
 
-    factual: Figures
-    counterfactual: Figures
+    factual: HeatmapMetrics
+    counterfactual: HeatmapMetrics
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Faithfulness:
     """By group of pairs (`all`, and the verdicts `similar` and `different`): how many, and each method's figures."""
 
     pairs: dict[str, int]
-    methods: dict[str, dict[str, MethodFigures]]
+    methods: dict[str, dict[str, MethodMetrics]]
     left_out: tuple[str, ...]
 
 
 def measure_faithfulness(
     dataset: DataSet,
-    comparer: Comparer,
+    encoder: Encoder,
     methods: Sequence[MethodName],
     pairs: int,
     seed: int = 0,
@@ -107,52 +107,54 @@ def measure_faithfulness(
     """
     first, second, _ = random_pairs(dataset.codes, seed, pairs // 2)
     makers: dict[str, Method] = {METHODS[name].title: METHODS[name].run for name in methods} | BASELINES
-    traced: dict[str, list[tuple[Traced, Traced]]] = {title: [] for title in makers}
+    traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {title: [] for title in makers}
     verdicts: list[str] = []
     left_out: list[str] = []
     for start in range(0, len(first), _TOGETHER):
         block = slice(start, start + _TOGETHER)
-        read = list(_read(comparer, dataset, first[block], second[block], left_out))
+        read = list(_read(encoder, dataset, first[block], second[block], left_out))
         if read:
-            side, distances = _paired(comparer, read)
+            side, distances = _paired(encoder, read)
             verdicts += [verdict_of(float(distance)) for distance in distances]
-            for title, found in _traced(side, distances, makers).items():
+            for title, found in _trace_all(side, distances, makers).items():
                 traced[title] += found
         advance(len(first[block]))
     if not verdicts:
         raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
-    return _summed_up(traced, verdicts, left_out, seed)
+    return _summarise(traced, verdicts, left_out, seed)
 
 
 def _read(
-    comparer: Comparer, dataset: DataSet, first: NDArray[np.int64], second: NDArray[np.int64], left_out: list[str]
+    encoder: Encoder, dataset: DataSet, first: NDArray[np.int64], second: NDArray[np.int64], left_out: list[str]
 ) -> Iterator[tuple[Pixels, Pixels]]:
     for places in zip(first, second, strict=True):
         try:
-            one, other = (comparer.pixels(dataset.samples[place].path) for place in places)
+            one, other = (encoder.decode(dataset.samples[place].path) for place in places)
             yield one, other
         except PictureError as error:
             left_out.append(str(error))
 
 
-def _paired(comparer: Comparer, read: list[tuple[Pixels, Pixels]]) -> tuple[Pairs, NDArray[np.float64]]:
+def _paired(encoder: Encoder, read: list[tuple[Pixels, Pixels]]) -> tuple[PairInputs, NDArray[np.float64]]:
     """The first pictures against the second ones, and the distances (N,) that the verdicts rest on."""
     firsts, seconds = ([pair[place] for pair in read] for place in (0, 1))
-    head, features = comparer.bundle.head, comparer.activate(firsts)
-    others = comparer.describe(seconds)
-    distances = head.distance(head.separation(head.embed(comparer.describe(firsts)), head.embed(others)))
-    return Pairs(head, features.activations, features.descriptors, others, pixel_access(comparer, firsts)), distances
+    head, features = encoder.bundle.head, encoder.activate(firsts)
+    others = encoder.describe(seconds)
+    distances = head.distance(head.separation(head.embed(encoder.describe(firsts)), head.embed(others)))
+    return PairInputs(
+        head, features.activations, features.descriptors, others, pixel_access(encoder, firsts)
+    ), distances
 
 
-def _traced(
-    side: Pairs, distances: NDArray[np.float64], makers: dict[str, Method]
-) -> dict[str, list[tuple[Traced, Traced]]]:
+def _trace_all(
+    pairs: PairInputs, distances: NDArray[np.float64], makers: dict[str, Method]
+) -> dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]]:
     """By method, each pair's factual and counterfactual heatmap traced."""
-    assert side.asked is not None
-    tracers = [_Tracer(side, side.asked, place, float(distance)) for place, distance in enumerate(distances)]
-    found: dict[str, list[tuple[Traced, Traced]]] = {}
+    assert pairs.pixel_access is not None
+    tracers = [_Tracer(pairs, pairs.pixel_access, place, float(distance)) for place, distance in enumerate(distances)]
+    found: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {}
     for title, make in makers.items():
-        maps = make(side)
+        maps = make(pairs)
         found[title] = [tracer.both(maps[:, place]) for place, tracer in enumerate(tracers)]
     return found
 
@@ -160,46 +162,46 @@ def _traced(
 class _Tracer:
     """One pair, whose first picture is changed again and again."""
 
-    def __init__(self, side: Pairs, asked: Asked, place: int, distance: float) -> None:
-        self.head: Head = side.head
-        self.pixels, self.plain = asked.pixels[place], blurred(asked.pixels[place])
+    def __init__(self, pairs: PairInputs, access: PixelAccess, place: int, distance: float) -> None:
+        self.head: Head = pairs.head
+        self.pixels, self.blurred = access.pixels[place], blur(access.pixels[place])
         self.different = verdict_of(distance) == "different"
         self.seed = place
-        self._describe = asked.describe
-        self._other = side.head.embed(side.other[place])
-        self.ends = self._log_odds([self.pixels, self.plain])
+        self._describe = access.describe
+        self._other = pairs.head.embed(pairs.other[place])
+        self.ends = self._log_odds([self.pixels, self.blurred])
 
-    def both(self, maps: Array) -> tuple[Traced, Traced]:
+    def both(self, maps: Array) -> tuple[HeatmapTrace, HeatmapTrace]:
         """The factual and the counterfactual heatmap of what raises and what lowers the distance, (2, h, w)."""
         factual, counterfactual = maps if self.different else maps[::-1]
         return self._trace(factual, counterfactual), self._trace(counterfactual, factual)
 
-    def _trace(self, heatmap: Array, against: Array) -> Traced:
+    def _trace(self, heatmap: Array, against: Array) -> HeatmapTrace:
         size = self.pixels.shape[0]
-        order = order_of(heatmap, against, size)
+        order = rank_pixels(heatmap, against, size)
         masks = [order < round(step / STEPS * size * size) for step in range(1, STEPS)]
-        fifth = strongest(heatmap, against, size, SHARE)
-        regions = [fifth, *random_regions(fifth, RANDOM, self.seed)]
-        changed = [hidden(self.pixels, self.plain, mask) for mask in masks]
-        changed += [hidden(self.plain, self.pixels, mask) for mask in masks]
-        changed += [hidden(self.pixels, self.plain, region) for region in regions]
-        log_odds = self._log_odds([*changed, self._seen_through(heatmap)])
+        fifth = top_mask(heatmap, against, size, HIDDEN_SHARE)
+        regions = [fifth, *random_regions(fifth, RANDOM_REGIONS, self.seed)]
+        changed = [hide(self.pixels, self.blurred, mask) for mask in masks]
+        changed += [hide(self.blurred, self.pixels, mask) for mask in masks]
+        changed += [hide(self.pixels, self.blurred, region) for region in regions]
+        log_odds = self._log_odds([*changed, self._mask_by_heatmap(heatmap)])
         whole, blank = self.ends
         count = STEPS - 1
         gained = log_odds[2 * count : -1] - whole
-        return Traced(
+        return HeatmapTrace(
             deletion=sigmoid(np.array([whole, *log_odds[:count], blank])),
             insertion=sigmoid(np.array([blank, *log_odds[count : 2 * count], whole])),
-            shown=float(sigmoid(log_odds[-1:])[0]),
-            fifth=float(gained[0]),
+            visible_confidence=float(sigmoid(log_odds[-1:])[0]),
+            top_gain=float(gained[0]),
             random=gained[1:],
         )
 
-    def _seen_through(self, heatmap: Array) -> Pixels:
+    def _mask_by_heatmap(self, heatmap: Array) -> Pixels:
         """The picture as sharp as the heatmap is strong."""
         most = float(heatmap.max())
-        sharp = np.clip(enlarged(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
-        seen: Pixels = np.rint(self.plain + (self.pixels.astype(np.float32) - self.plain) * sharp).astype(np.uint8)
+        sharp = np.clip(upsample(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
+        seen: Pixels = np.rint(self.blurred + (self.pixels.astype(np.float32) - self.blurred) * sharp).astype(np.uint8)
         return seen
 
     def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
@@ -209,15 +211,15 @@ class _Tracer:
         return sign * (self.head.slope * separations + self.head.intercept)
 
 
-def _summed_up(
-    traced: dict[str, list[tuple[Traced, Traced]]], verdicts: list[str], left_out: list[str], seed: int
+def _summarise(
+    traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]], verdicts: list[str], left_out: list[str], seed: int
 ) -> Faithfulness:
     said = np.array(verdicts)
     groups = {"all": np.full(len(said), True), "similar": said == "similar", "different": said == "different"}
     places = {name: np.flatnonzero(own) for name, own in groups.items() if own.any()}
     methods = {
         title: {
-            group: MethodFigures(*(_figures([found[place][kind] for place in own], seed) for kind in (0, 1)))
+            group: MethodMetrics(*(_heatmap_metrics([found[place][kind] for place in own], seed) for kind in (0, 1)))
             for group, own in places.items()
         }
         for title, found in traced.items()
@@ -225,11 +227,11 @@ def _summed_up(
     return Faithfulness({name: len(own) for name, own in places.items()}, methods, tuple(left_out))
 
 
-def _figures(traced: Sequence[Traced], seed: int) -> Figures:
+def _heatmap_metrics(traced: Sequence[HeatmapTrace], seed: int) -> HeatmapMetrics:
     deletion, insertion = (np.stack([getattr(each, name) for each in traced]) for name in ("deletion", "insertion"))
-    start, shown = deletion[:, 0], np.array([each.shown for each in traced])
-    fifth, random = np.array([each.fifth for each in traced]), np.stack([each.random for each in traced])
-    return Figures(
+    start, shown = deletion[:, 0], np.array([each.visible_confidence for each in traced])
+    fifth, random = np.array([each.top_gain for each in traced]), np.stack([each.random for each in traced])
+    return HeatmapMetrics(
         deletion=bootstrap(np.trapezoid(deletion, axis=1) / STEPS, seed),
         insertion=bootstrap(np.trapezoid(insertion, axis=1) / STEPS, seed),
         drop=bootstrap(np.maximum(start - shown, 0) / start, seed),

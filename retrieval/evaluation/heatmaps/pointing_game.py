@@ -18,13 +18,13 @@ from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.progress import Advance
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
-from retrieval.explain.gradcam import Pairs
+from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import METHODS, Method
-from retrieval.explain.occlusion import enlarged
+from retrieval.explain.occlusion import upsample
 from retrieval.explain.pair_explainer import pixel_access
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import Pixels, load
+from retrieval.model.preprocessing import Pixels, read_at_size
 
 CHANCE = 0.25
 _TOGETHER = 16  # grids whose activations are held at once
@@ -64,9 +64,9 @@ def _grid(members: dict[str, list[Path]], several: list[str], random: np.random.
     return Grid((one, two, three, four), quarter, members[wanted][hit])
 
 
-def play(
+def play_pointing_game(
     grids: Sequence[Grid],
-    comparer: Comparer,
+    encoder: Encoder,
     methods: Sequence[MethodName],
     size: int | None = None,
     seed: int = 0,
@@ -80,9 +80,9 @@ def play(
     shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
     for start in range(0, len(grids), _TOGETHER):
         block = grids[start : start + _TOGETHER]
-        read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, comparer, size)) is not None]
+        read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
         if read:
-            side = _side([pixels for pixels, _ in read], comparer, size)
+            side = _build_pairs([pixels for pixels, _ in read], encoder, size)
             quarters = [quarter for _, quarter in read]
             for name in methods:
                 shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
@@ -90,39 +90,39 @@ def play(
     return {title: bootstrap(np.array(found), seed) for title, found in shares.items()}
 
 
-def right_share(heatmap: Array, quarter: int) -> float:
+def quarter_share(heatmap: Array, quarter: int) -> float:
     """The share of a heatmap (h, w), at least 0, that lies in a quarter (0 to 3, by rows), enlarged as it is drawn."""
-    large = enlarged(heatmap, 2 * _CELLS)
+    large = upsample(heatmap, 2 * _CELLS)
     top, left = (_CELLS * place for place in divmod(quarter, 2))
     whole = float(large.sum())
     return float(large[top : top + _CELLS, left : left + _CELLS].sum()) / whole if whole > 0 else CHANCE
 
 
-def _shares(method: Method, side: Pairs, quarters: Sequence[int]) -> list[float]:
+def _shares(method: Method, pairs: PairInputs, quarters: Sequence[int]) -> list[float]:
     """Of what lowers the distance, whatever the verdict."""
-    return [right_share(heatmap, quarter) for heatmap, quarter in zip(method(side)[1], quarters, strict=True)]
+    return [quarter_share(heatmap, quarter) for heatmap, quarter in zip(method(pairs)[1], quarters, strict=True)]
 
 
-def _read(grid: Grid, comparer: Comparer, size: int | None) -> tuple[Pixels, Pixels] | None:
+def _read(grid: Grid, encoder: Encoder, size: int | None) -> tuple[Pixels, Pixels] | None:
     """The grid and the hit as pixels."""
-    whole = size or comparer.bundle.card.preprocessing.size
+    whole = size or encoder.bundle.card.preprocessing.size
     half = whole // 2
     try:
-        parts = [load(path, half)[0] for path in grid.pictures]
+        parts = [read_at_size(path, half)[0] for path in grid.pictures]
         rows = [np.concatenate(parts[first : first + 2], axis=1) for first in (0, 2)]
-        return np.concatenate(rows), comparer.pixels(grid.hit)
+        return np.concatenate(rows), encoder.decode(grid.hit)
     except PictureError:
         return None
 
 
-def _side(read: Sequence[tuple[Pixels, Pixels]], comparer: Comparer, size: int | None) -> Pairs:
-    large = comparer.at(size)
+def _build_pairs(read: Sequence[tuple[Pixels, Pixels]], encoder: Encoder, size: int | None) -> PairInputs:
+    large = encoder.at_size(size)
     grids, hits = ([pixels[place] for pixels in read] for place in (0, 1))
     features = large.activate(grids)
-    return Pairs(
-        comparer.bundle.head,
+    return PairInputs(
+        encoder.bundle.head,
         features.activations,
         features.descriptors,
-        comparer.describe(hits),
+        encoder.describe(hits),
         pixel_access(large, grids),
     )

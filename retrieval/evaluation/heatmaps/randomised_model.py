@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrieval.model.backbones import stages
+from retrieval.model.backbones import weighted_layers
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features, torch_device
@@ -28,7 +28,7 @@ _BATCH = 16
 _SETTLED_ON = 32  # pictures that statistics are measured on, in one batch
 
 
-class Randomised:
+class RandomisedModel:
     """A bundle's model, as trained at first; `randomise` takes one of its `parts` after the other, in their order.
 
     `seed` decides how values change places. A tensor of equal values stays as it is.
@@ -52,7 +52,7 @@ class Randomised:
         Batch normalisation needs two pictures or more. Raises ValueError where it is another part's turn.
         """
         if part == HEAD:
-            weight, bias = (_shuffled(values, self._random) for values in (self.head.weight, self.head.bias))
+            weight, bias = (_shuffle(values, self._random) for values in (self.head.weight, self.head.bias))
             self.head = replace(self.head, weight=weight, bias=bias)
             return
         name, modules = self._left.pop()
@@ -60,9 +60,9 @@ class Randomised:
             raise ValueError(f"it is the turn of {name}, not of {part}")
         with torch.no_grad():
             for parameter in (each for module in modules for each in module.parameters()):
-                parameter.copy_(torch.from_numpy(_shuffled(parameter.cpu().numpy(), self._random)))
+                parameter.copy_(torch.from_numpy(_shuffle(parameter.cpu().numpy(), self._random)))
         self._norms += [each for module in modules for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
-        self._settle(pictures[:: -(-len(pictures) // _SETTLED_ON)])
+        self._measure_norms(pictures[:: -(-len(pictures) // _SETTLED_ON)])
 
     def activate(self, pictures: Sequence[Pixels | Array], advance: Callable[[int], None] = lambda n: None) -> Features:
         """Activations (N, C, h, w) and descriptors (N, C) of pictures (size, size, 3), uint8 or float32 of 0 to 255.
@@ -73,7 +73,7 @@ class Randomised:
         with torch.inference_mode():
             for start in range(0, len(pictures), _BATCH):
                 batch = pictures[start : start + _BATCH]
-                parts.append(self._trunk(self._seen(batch)).float().cpu().numpy())
+                parts.append(self._trunk(self._to_input(batch)).float().cpu().numpy())
                 advance(len(batch))
         activations = np.concatenate(parts)
         activations[~np.isfinite(activations).all((1, 2, 3))] = 0
@@ -83,17 +83,17 @@ class Randomised:
         """Descriptors (N, C) of changed pictures, for methods that ask the network again."""
         return self.activate(pictures).descriptors
 
-    def _settle(self, pictures: Sequence[Pixels]) -> None:
+    def _measure_norms(self, pictures: Sequence[Pixels]) -> None:
         for norm in self._norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean of all batches, of which there is one
             norm.train()
         with torch.no_grad():
-            self._trunk(self._seen(pictures))
+            self._trunk(self._to_input(pictures))
         for norm in self._norms:
             norm.eval()
 
-    def _seen(self, pictures: Sequence[Pixels | Array]) -> Tensor:
+    def _to_input(self, pictures: Sequence[Pixels | Array]) -> Tensor:
         """What the network sees of pictures: (B, 3, size, size)."""
         x = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float()
         mean, std = (torch.tensor(values, device=self._device).view(1, 3, 1, 1) for values in (self.blank, self._scale))
@@ -104,7 +104,7 @@ def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     """A trunk's parts with weights, from the input on, by their names in it; a norm goes with the layer before it."""
     names = {id(module): name for name, module in trunk.named_modules()}
     parts: list[tuple[str, list[nn.Module]]] = []
-    for module in stages(trunk):
+    for module in weighted_layers(trunk):
         if parts and all(parameter.ndim < 2 for parameter in module.parameters()):
             parts[-1][1].append(module)
         else:
@@ -112,5 +112,5 @@ def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     return parts
 
 
-def _shuffled(values: Array, random: np.random.Generator) -> Array:
+def _shuffle(values: Array, random: np.random.Generator) -> Array:
     return random.permutation(values.ravel()).reshape(values.shape)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from retrieval.common.progress import Track, untracked
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut
-from retrieval.evaluation.heatmaps.randomised_model import Randomised
-from retrieval.evaluation.heatmaps.sanity_pairs import draw_pairs
-from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, opposed
-from retrieval.explain.gradcam import Asked
+from retrieval.evaluation.heatmaps.randomised_model import RandomisedModel
+from retrieval.evaluation.heatmaps.sanity_pairs import read_random_pairs
+from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, pair_inputs
+from retrieval.explain.gradcam import PixelAccess
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
@@ -56,7 +56,7 @@ class Dependence(StrEnum):
     unclear = "unclear"
 
 
-WORDS = {
+VERDICT_TEXTS = {
     Dependence.learnt: "the heatmaps depend on what the model has learnt",
     Dependence.partly: "the heatmaps depend only partly on what the model has learnt",
     Dependence.none: "the heatmaps do not depend on what the model has learnt: they would look the same from an"
@@ -66,7 +66,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class SanityTerms:
+class SanityOptions:
     """What is checked: so many `pairs` of pictures, the method of the heatmaps, and the seed of all that is drawn."""
 
     pairs: int = 24
@@ -83,7 +83,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Step:
+class MapComparison:
     """How far maps agree with the trained model's on the same pictures, `name` saying what is otherwise.
 
     `empty` is how many pairs of maps have one that is the same everywhere; the correlation of these counts as 0.
@@ -95,7 +95,7 @@ class Step:
     empty: int
 
     @property
-    def kept(self) -> float:
+    def remaining(self) -> float:
         """What is left of the maps: the larger of both mean correlations."""
         return max(self.signed.mean, self.absolute.mean)
 
@@ -109,12 +109,12 @@ class SanityReport:
     """
 
     folder: Path
-    terms: SanityTerms
+    options: SanityOptions
     pairs: int
     similar: int | None
-    control: Step
-    others: Step
-    steps: tuple[Step, ...]
+    control: MapComparison
+    others: MapComparison
+    steps: tuple[MapComparison, ...]
     left_out: LeftOut
     seconds: float
 
@@ -125,7 +125,7 @@ class SanityReport:
         `none` from SAME on, `partly` from PARTLY on, else `learnt`; `unclear` where the control's signed maps agree
         by less than STEADY, or more than a fifth of the last step's maps are empty.
         """
-        kept, empty = self.steps[-1].kept, self.steps[-1].empty
+        kept, empty = self.steps[-1].remaining, self.steps[-1].empty
         if self.control.signed.mean < STEADY or empty > _EMPTY * 2 * self.pairs:
             return Dependence.unclear
         if kept >= SAME:
@@ -136,8 +136,8 @@ class SanityReport:
         """Plain values for JSON."""
         return {
             "dataset": str(self.folder),
-            "method": self.terms.method.value,
-            "seed": self.terms.seed,
+            "method": self.options.method.value,
+            "seed": self.options.seed,
             "pairs": self.pairs,
             "similar": self.similar,
             "maps": 2 * self.pairs,
@@ -145,46 +145,48 @@ class SanityReport:
             "others": asdict(self.others),
             "steps": [asdict(step) for step in self.steps],
             "verdict": self.verdict.value,
-            "words": WORDS[self.verdict],
+            "words": VERDICT_TEXTS[self.verdict],
             "left_out": len(self.left_out),
             "seconds": self.seconds,
         }
 
 
 def check_sanity(
-    folder: Path, bundle: Bundle, terms: SanityTerms | None = None, device: str = "auto", track: Track = untracked
+    folder: Path, bundle: Bundle, options: SanityOptions | None = None, device: str = "auto", track: Track = untracked
 ) -> SanityReport:
     """Check a model's heatmaps on pairs of the pictures below a folder. Raises GalleryError and ModelError."""
-    started, terms = time.perf_counter(), terms or SanityTerms()
-    with track("Reading", 2 * terms.pairs) as advance:
-        drawn = draw_pairs(folder, bundle.card.preprocessing.size, terms.pairs, terms.seed, advance)
-    model = Randomised(bundle, terms.seed, device)
+    started, options = time.perf_counter(), options or SanityOptions()
+    with track("Reading", 2 * options.pairs) as advance:
+        drawn = read_random_pairs(folder, bundle.card.preprocessing.size, options.pairs, options.seed, advance)
+    model = RandomisedModel(bundle, options.seed, device)
     pictures = [*drawn.first, *drawn.second]
     with track("Checking", len(pictures) * (len(model.parts) + 1)) as advance:
         features = model.activate(pictures, advance)
-        trained = signed_maps(model, pictures, features, terms.method)
-        bright = [brighter(each) for each in pictures]
-        control = signed_maps(model, bright, model.activate(bright, advance), terms.method)
+        trained = signed_heatmaps(model, pictures, features, options.method)
+        bright = [brighten(each) for each in pictures]
+        control = signed_heatmaps(model, bright, model.activate(bright, advance), options.method)
         steps = []
         for part in model.parts:
             model.randomise(part, pictures)
             if part != model.parts[0]:  # whose activations are the trained model's
                 features = model.activate(pictures, advance)
-            steps.append(compared(part, trained, signed_maps(model, pictures, features, terms.method)))
+            steps.append(compare_maps(part, trained, signed_heatmaps(model, pictures, features, options.method)))
     return SanityReport(
         folder,
-        terms,
+        options,
         len(drawn.first),
         drawn.similar,
-        compared("brighter pictures", trained, control),
-        compared("other pictures", trained, np.roll(trained, 1, axis=0)),
+        compare_maps("brighter pictures", trained, control),
+        compare_maps("other pictures", trained, np.roll(trained, 1, axis=0)),
         tuple(steps),
         drawn.left_out,
         time.perf_counter() - started,
     )
 
 
-def signed_maps(model: Randomised, pictures: Sequence[Pixels], features: Features, method: MethodName) -> Array:
+def signed_heatmaps(
+    model: RandomisedModel, pictures: Sequence[Pixels], features: Features, method: MethodName
+) -> Array:
     """What lowers the distance minus what raises it, float32 (2 P, h, w): P first pictures, then P second ones.
 
     They are those of the explanations that people see. Where a method says the same both ways, as Eigen-CAM does, its
@@ -193,17 +195,17 @@ def signed_maps(model: Randomised, pictures: Sequence[Pixels], features: Feature
     head, half = model.head, len(pictures) // 2
     u1, u2 = (head.embed(each) for each in (features.descriptors[:half], features.descriptors[half:]))
     distances = head.distance(head.separation(u1, u2))
-    asked = Asked(pictures, model.blank, model.describe)
-    sides = opposed(head, features, range(half), range(half, len(pictures)), asked)
+    asked = PixelAccess(pictures, model.blank, model.describe)
+    sides = pair_inputs(head, features, range(half), range(half, len(pictures)), asked)
     explained = explain_pairs(sides, distances, method)
     first = [_signed(each.query, each.verdict) for each in explained]
     return np.stack(first + [_signed(each.hit, each.verdict) for each in explained])
 
 
-def compared(name: str, maps: Array, others: Array) -> Step:
+def compare_maps(name: str, maps: Array, others: Array) -> MapComparison:
     """Maps (N, h, w) against others (N, h, w), one by one."""
-    empty = sum(not (is_telling(one) and is_telling(other)) for one, other in zip(maps, others, strict=True))
-    return Step(name, _agreement(maps, others), _agreement(np.abs(maps), np.abs(others)), empty)
+    empty = sum(not (is_informative(one) and is_informative(other)) for one, other in zip(maps, others, strict=True))
+    return MapComparison(name, _agreement(maps, others), _agreement(np.abs(maps), np.abs(others)), empty)
 
 
 def spearman(a: Array, b: Array) -> float:
@@ -211,7 +213,7 @@ def spearman(a: Array, b: Array) -> float:
 
     Equal values share the mean of their ranks. Where a map is the same everywhere, or not finite, it is 0.
     """
-    if not (is_telling(a) and is_telling(b)):
+    if not (is_informative(a) and is_informative(b)):
         return 0.0
     one, other = (ranks(each) - (each.size + 1) / 2 for each in (a, b))
     return float(one @ other / np.sqrt((one @ one) * (other @ other)))
@@ -224,12 +226,12 @@ def ranks(values: Array) -> NDArray[np.float64]:
     return mean[places]
 
 
-def is_telling(values: Array) -> bool:
+def is_informative(values: Array) -> bool:
     """Whether a map has any order in it: all finite, and not the same everywhere."""
     return bool(np.isfinite(values).all() and np.ptp(values) > 0)
 
 
-def brighter(pixels: Pixels) -> Pixels:
+def brighten(pixels: Pixels) -> Pixels:
     """A picture 3 % brighter, which nobody sees."""
     brighter: Pixels = np.rint(np.minimum(pixels * _BRIGHTER, 255)).astype(np.uint8)
     return brighter

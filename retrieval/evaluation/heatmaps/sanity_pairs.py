@@ -10,15 +10,15 @@ import numpy as np
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import Advance
-from retrieval.datasets.class_folders import LeftOut, decoded, read_ahead
-from retrieval.datasets.pair_sampling import Codes, balanced_pairs, makes_pairs
+from retrieval.datasets.class_folders import LeftOut, decode_or_reason, map_ahead
+from retrieval.datasets.pair_sampling import Codes, balanced_pairs, can_make_pairs
 from retrieval.model.preprocessing import Pixels
 from retrieval.sources.entries import Unreadable
 from retrieval.sources.local import walk
 
 
 @dataclass(frozen=True)
-class DrawnPairs:
+class PicturePairs:
     """P pairs: the pixels of their first pictures and of their second ones, each uint8 (size, size, 3).
 
     `similar` is how many are of one class, None where there are no classes. `left_out` are the files that were drawn
@@ -31,19 +31,21 @@ class DrawnPairs:
     left_out: LeftOut
 
 
-def draw_pairs(folder: Path, size: int, count: int, seed: int = 0, advance: Advance = lambda files: None) -> DrawnPairs:
+def read_random_pairs(
+    folder: Path, size: int, count: int, seed: int = 0, advance: Advance = lambda files: None
+) -> PicturePairs:
     """`count` pairs of the pictures below a folder, half of one class and half of two where there are class folders.
 
     A picture's class is the folder that holds it. Raises GalleryError where there are no two pictures that can be read.
     """
-    paths, left_out = _found(folder)
+    paths, left_out = _find_pictures(folder)
     if len(paths) < 2:
         raise _nothing(folder, left_out)
-    first, second, similar = _drawn(_codes(paths), count, np.random.default_rng(seed))
+    first, second, similar = _draw_pairs(_codes(paths), count, np.random.default_rng(seed))
     places = np.unique(np.concatenate([first, second]))
     read: dict[int, Pixels] = {}
     for place, found in zip(
-        places, read_ahead(lambda path: decoded(path, size), [paths[place] for place in places]), strict=True
+        places, map_ahead(lambda path: decode_or_reason(path, size), [paths[place] for place in places]), strict=True
     ):
         advance(1)
         if isinstance(found, str):
@@ -53,7 +55,7 @@ def draw_pairs(folder: Path, size: int, count: int, seed: int = 0, advance: Adva
     whole = [place for place in range(count) if int(first[place]) in read and int(second[place]) in read]
     if not whole:
         raise _nothing(folder, left_out)
-    return DrawnPairs(
+    return PicturePairs(
         [read[int(first[place])] for place in whole],
         [read[int(second[place])] for place in whole],
         None if similar is None else sum(place < similar for place in whole),
@@ -61,7 +63,7 @@ def draw_pairs(folder: Path, size: int, count: int, seed: int = 0, advance: Adva
     )
 
 
-def _found(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+def _find_pictures(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """The pictures below a folder, and what cannot be read there with why."""
     if not folder.is_dir():
         raise GalleryError(f"{folder} is not a folder: give a folder of pictures")
@@ -75,9 +77,9 @@ def _codes(paths: list[Path]) -> Codes:
     return np.unique([os.fsencode(path.parent) for path in paths], return_inverse=True)[1].astype(np.int64)
 
 
-def _drawn(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, int | None]:
+def _draw_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, int | None]:
     """First and second places (count,) and how many pairs, the first ones, are of one class."""
-    if makes_pairs(codes):
+    if can_make_pairs(codes):
         similar = (count + 1) // 2
         first, second, _ = balanced_pairs(codes, similar, random)
         return first[:count], second[:count], similar

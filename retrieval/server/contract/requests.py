@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, How, MethodName
+from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, ExplainOptions, MethodName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as it was answered.")]
@@ -17,7 +17,7 @@ MOST_CHECKED = 24
 """Hits of a query whose heatmaps are checked."""
 
 
-class Side(IntEnum):
+class ImageSide(IntEnum):
     """How large pictures are sent: few sizes, so that each is made once."""
 
     small = 224
@@ -43,14 +43,14 @@ class Filters(BaseModel):
     until: str | None = Field(None, max_length=30, description="Taken until the end of this day, month or year.")
 
 
-class Looking(Filters):
+class GalleryParams(Filters):
     """A part of a gallery."""
 
     after: str | None = Field(None, max_length=10_000, description="`next` of the part before.")
     most: int = Field(60, ge=1, le=200, description="How many pictures at once.")
 
 
-class Doubled(Filters):
+class DuplicateParams(Filters):
     """What counts as a duplicate."""
 
     near: float | None = Field(
@@ -61,7 +61,7 @@ class Doubled(Filters):
     most: int = Field(500, ge=1, le=5000, description="How many groups are told at most.")
 
 
-class Explaining(BaseModel):
+class ExplainFields(BaseModel):
     """How pairs are explained."""
 
     method: MethodName = Field(DEFAULT_METHOD, description="How heatmaps are made; scorecam and sbsm take seconds.")
@@ -70,12 +70,12 @@ class Explaining(BaseModel):
     correspond: bool = Field(False, description="Tell what in one picture corresponds to what in the other.")
 
     @property
-    def how(self) -> How:
+    def options(self) -> ExplainOptions:
         """The same as the engine takes it."""
-        return How(self.method, self.detail, self.verify, self.correspond)
+        return ExplainOptions(self.method, self.detail, self.verify, self.correspond)
 
 
-class Wanted(Filters, Explaining):
+class QueryParams(Filters, ExplainFields):
     """A query."""
 
     top: int = Field(12, ge=1, le=MOST_HITS, description="How many hits.")
@@ -97,14 +97,14 @@ class Wanted(Filters, Explaining):
         return self
 
 
-class WantedOf(Wanted):
+class StoredQueryParams(QueryParams):
     """A query with an indexed picture or an upload: one of the two."""
 
     picture: Id | None = None
     upload: UploadName | None = None
 
 
-class PairWanted(Explaining):
+class ExplainParams(ExplainFields):
     """An indexed picture or an upload, and the indexed picture that it is compared with."""
 
     model_config = ConfigDict(extra="forbid")

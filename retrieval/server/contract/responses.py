@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from indexes.catalogue.records import Listed
+from indexes.catalogue.records import PictureDetails
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
-from retrieval.explain.correspondence import Cells, Correspondence, standing_out
+from retrieval.explain.correspondence import Cells, Correspondence, double_centre
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
-from retrieval.model.preprocessing import seen_box
+from retrieval.model.preprocessing import input_box
 from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL
-from retrieval.rendering.verification_text import HEADINGS, rows, told
-from retrieval.sources.location import located
+from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
+from retrieval.sources.location import parse_location
 
-Box = Annotated[
+RelativeBox = Annotated[
     list[float],
     Field(
         min_length=4,
@@ -37,7 +37,7 @@ class Problem(BaseModel):
     error: str = Field(description="One sentence: what is wrong and what to do about it.")
 
 
-class Picture(BaseModel):
+class PictureOut(BaseModel):
     """An indexed picture. Names are made fit to show: bytes that are no text are written as \\xNN."""
 
     id: int
@@ -49,14 +49,14 @@ class Picture(BaseModel):
     taken_at: str | None = Field(description="EXIF's local time, ISO 8601.")
     size: int = Field(description="Bytes of the file.")
     image: str = Field(description="The address of the picture as JPEG; add &side=224, 448 or 1024.")
-    seen: Box
+    seen: RelativeBox
 
 
 class Pictures(BaseModel):
     """A part of a gallery, in the order of paths."""
 
     total: int
-    pictures: list[Picture]
+    pictures: list[PictureOut]
     next: str | None = Field(description="Give it as `after` for the next part; null at the end.")
 
 
@@ -67,28 +67,30 @@ class Upload(BaseModel):
     width: int
     height: int
     image: str
-    seen: Box
+    seen: RelativeBox
 
 
 class HitOut(BaseModel):
     """An indexed picture that was found. `rank` is by the head, `index_rank` by the index before rescoring."""
 
     rank: int
-    picture: Picture
+    picture: PictureOut
     similarity: float
     distance: float
     verdict: Literal["similar", "different"]
     index_rank: int
     index_distance: float
     note: str | None
-    copies: list[Picture] = Field(default=[], description="Near-duplicates of this hit, which are not hits themselves.")
+    copies: list[PictureOut] = Field(
+        default=[], description="Near-duplicates of this hit, which are not hits themselves."
+    )
 
 
 class Hits(BaseModel):
     """The hits of a query, best first."""
 
     type: Literal["hits"] = "hits"
-    query: Picture | Upload
+    query: PictureOut | Upload
     threshold: float
     calibrated: bool
     confidence: float
@@ -98,7 +100,7 @@ class Hits(BaseModel):
     hits: list[HitOut]
 
 
-class Maps(BaseModel):
+class HeatmapsOut(BaseModel):
     """One picture's heatmaps, rows from top to bottom, values from 0 to 1, where 1 is `magnitude`."""
 
     factual: list[list[float]]
@@ -124,7 +126,7 @@ class Matches(BaseModel):
     regions: list[RegionPair]
 
 
-class Checked(BaseModel):
+class VerificationOut(BaseModel):
     """What became of the similarity when a fifth of a picture was blurred."""
 
     support: str
@@ -142,10 +144,10 @@ class ExplanationOut(BaseModel):
     distance: float
     verdict: Literal["similar", "different"]
     identical: bool
-    query: Maps
-    hit: Maps
+    query: HeatmapsOut
+    hit: HeatmapsOut
     matches: Matches | None
-    verification: Checked | None
+    verification: VerificationOut | None
 
 
 class Unexplained(BaseModel):
@@ -163,32 +165,32 @@ class End(BaseModel):
     seconds: dict[str, float]
 
 
-class Found(Hits):
+class QueryOut(Hits):
     """A query's hits with their explanations, in the order of the hits."""
 
     explanations: list[ExplanationOut | Unexplained]
     seconds: dict[str, float]
 
 
-class Copy(BaseModel):
+class DuplicatePicture(BaseModel):
     """A picture of a group: what it is to the first, which is the one to keep, and how similar to it."""
 
-    picture: Picture
+    picture: PictureOut
     kind: Literal["identical", "near-identical", "alike"] | None
     similarity: float
 
 
-class Copies(BaseModel):
+class DuplicateGroup(BaseModel):
     """Two or more pictures that are the same, the one to keep first."""
 
     kind: Literal["identical", "near-identical", "alike"]
-    pictures: list[Copy]
+    pictures: list[DuplicatePicture]
 
 
-class Doubles(BaseModel):
+class DuplicatesOut(BaseModel):
     """The duplicates of a selection, and how many pictures and bytes are more than needed."""
 
-    groups: list[Copies]
+    groups: list[DuplicateGroup]
     total: int
     spare: int
     spare_bytes: int
@@ -235,10 +237,10 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def picture_out(listed: Listed) -> Picture:
+def picture_out(listed: PictureDetails) -> PictureOut:
     """A picture as the API tells of it."""
-    place = located(listed.path)
-    return Picture(
+    place = parse_location(listed.path)
+    return PictureOut(
         id=listed.id,
         name=safe_name(place.name),
         folder=safe_name(place.parent),
@@ -252,18 +254,18 @@ def picture_out(listed: Listed) -> Picture:
     )
 
 
-def version_of(listed: Listed) -> str:
+def version_of(listed: PictureDetails) -> str:
     """What changes with a picture's content."""
     return listed.hash.hex()[:16]
 
 
 def seen_share(width: int, height: int) -> list[float]:
     """`seen_box` in shares of the picture."""
-    left, top, right, bottom = seen_box(width, height)
+    left, top, right, bottom = input_box(width, height)
     return [left / width, top / height, right / width, bottom / height]
 
 
-def hit_out(hit: Hit, listed: Listed, copies: list[Listed]) -> HitOut:
+def hit_out(hit: Hit, listed: PictureDetails, copies: list[PictureDetails]) -> HitOut:
     """A hit as the API tells of it."""
     return HitOut(
         rank=hit.rank,
@@ -278,56 +280,61 @@ def hit_out(hit: Hit, listed: Listed, copies: list[Listed]) -> HitOut:
     )
 
 
-def explanation_out(rank: int, found: Explanation | PictureError) -> ExplanationOut | Unexplained:
+def explanation_out(rank: int, explanation: Explanation | PictureError) -> ExplanationOut | Unexplained:
     """An explanation, or why there is none."""
-    if isinstance(found, PictureError):
-        return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {found.reason}"))
+    if isinstance(explanation, PictureError):
+        return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {explanation.reason}"))
     return ExplanationOut(
         rank=rank,
-        method=str(found.method),
-        distance=found.distance,
-        verdict=found.verdict,
-        identical=found.identical,
-        query=_maps(found, found.query),
-        hit=_maps(found, found.hit),
-        matches=_matches(found.correspondence) if found.correspondence else None,
-        verification=_checked(found.verification) if found.verification else None,
+        method=str(explanation.method),
+        distance=explanation.distance,
+        verdict=explanation.verdict,
+        identical=explanation.identical,
+        query=_maps(explanation, explanation.query),
+        hit=_maps(explanation, explanation.hit),
+        matches=_matches(explanation.correspondence) if explanation.correspondence else None,
+        verification=_verification_out(explanation.verification) if explanation.verification else None,
     )
 
 
-def _maps(explanation: Explanation, heatmaps: Heatmaps) -> Maps:
-    almost_none = ALMOST_NONE if explanation.has_almost_none(heatmaps) else None
-    return Maps(
-        factual=_rounded(heatmaps.factual),
-        counterfactual=_rounded(heatmaps.counterfactual),
+def _maps(explanation: Explanation, heatmaps: Heatmaps) -> HeatmapsOut:
+    almost_none = ALMOST_NONE if explanation.is_nearly_empty(heatmaps) else None
+    return HeatmapsOut(
+        factual=_round(heatmaps.factual),
+        counterfactual=_round(heatmaps.counterfactual),
         magnitude=heatmaps.magnitude,
         missing=IDENTICAL if explanation.identical else almost_none,
     )
 
 
-def _matches(found: Correspondence) -> Matches:
-    beyond = np.maximum(standing_out(found.table), 0)
+def _matches(correspondence: Correspondence) -> Matches:
+    beyond = np.maximum(double_centre(correspondence.table), 0)
     largest = float(beyond.max())
     return Matches(
-        query_grid=list(found.shape),
-        hit_grid=list(found.other_shape),
-        table=_rounded(beyond / largest if largest > 0 else beyond, 2),
+        query_grid=list(correspondence.shape),
+        hit_grid=list(correspondence.other_shape),
+        table=_round(beyond / largest if largest > 0 else beyond, 2),
         regions=[
             RegionPair(share=match.share, query=_cells(match.first), hit=_cells(match.second))
-            for match in found.matches
+            for match in correspondence.matches
         ],
     )
 
 
-def _checked(verification: Verification) -> Checked:
-    found = [list(row) for row in rows(verification, ("query", "hit"))]
-    return Checked(support=str(verification.support), told=told(verification), headings=list(HEADINGS), rows=found)
+def _verification_out(verification: Verification) -> VerificationOut:
+    found = [list(row) for row in verification_rows(verification, ("query", "hit"))]
+    return VerificationOut(
+        support=str(verification.support),
+        told=describe_support(verification),
+        headings=list(VERIFICATION_HEADINGS),
+        rows=found,
+    )
 
 
 def _cells(cells: Cells) -> list[list[int]]:
     return [list(cell) for cell in sorted(cells)]
 
 
-def _rounded(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:
+def _round(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:
     rounded: list[list[float]] = np.round(values.astype(np.float64), digits).tolist()
     return rounded

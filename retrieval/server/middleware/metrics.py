@@ -47,19 +47,19 @@ class Metrics:
         ]
         self._pictures = _gauge("retrieve_pictures", "Pictures in the store.", "livemostrecent", own), pictures
 
-    def note(self) -> None:
+    def publish(self) -> None:
         """Tell the other processes what is in work here."""
         for gauge, value in self._work:
             gauge.set(value())
 
-    def told(self) -> bytes:
+    def render(self) -> bytes:
         """All of it in Prometheus' text format."""
-        self.note()
+        self.publish()
         gauge, count = self._pictures
         gauge.set(count())
         return generate_latest(self._registry)
 
-    def saw(self, route: str, method: str, status: int, seconds: float) -> None:
+    def record(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answer."""
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
@@ -71,7 +71,7 @@ def _gauge(
     return Gauge(name, help_, registry=own, multiprocess_mode=over_processes)
 
 
-class Measured:
+class MetricsMiddleware:
     """ASGI middleware that counts each answer under its route, not its address, of which there are any number."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -95,7 +95,7 @@ class Measured:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-            self._metrics.saw(route, method, status, time.perf_counter() - started)
+            self._metrics.record(route, method, status, time.perf_counter() - started)
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"))

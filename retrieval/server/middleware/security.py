@@ -21,8 +21,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.server.config import Terms, is_loopback
-from retrieval.server.errors import Refused
+from retrieval.server.config import ServerConfig, is_loopback
+from retrieval.server.errors import RequestRefused
 
 COOKIE = "retrieve_token"
 _READ_SECONDS = 30.0  # that a client may take for a part of an answer
@@ -46,13 +46,13 @@ _HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, terms: Terms) -> None:
+    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self._app = app
-        self._terms = terms
-        self._names = frozenset(_names(terms))
+        self._config = config
+        self._names = frozenset(_names(config))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -69,7 +69,7 @@ class Guard:
                 for name, value in _HEADERS.items():
                     out.setdefault(name, value)
                 out.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
-                if headers.get("origin") in self._terms.origins:
+                if headers.get("origin") in self._config.origins:
                     out["cross-origin-resource-policy"] = "cross-origin"
             try:
                 async with asyncio.timeout(_READ_SECONDS):
@@ -80,17 +80,17 @@ class Guard:
         try:
             self._check_host(headers)
             self._check_origin(scope, headers)
-            if scope["path"] not in _OPEN and not self._brings_token(scope, headers):
+            if scope["path"] not in _OPEN and not self._has_token(scope, headers):
                 given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
                 if scope["method"] == "GET" and self._is_token(given.pop("token", "")):
-                    await _welcome(scope, sent, given, self._terms.token or "")
+                    await _redirect_with_cookie(scope, sent, given, self._config.token or "")
                     return
-                raise Refused(
+                raise RequestRefused(
                     HTTPStatus.UNAUTHORIZED,
                     "the token is missing or wrong: open the address that the server printed,"
                     " or send the header Authorization: Bearer TOKEN",
                 )
-        except Refused as refusal:
+        except RequestRefused as refusal:
             await refuse(refusal, sent)
             return
         with suppress(ClientDisconnect):
@@ -98,8 +98,8 @@ class Guard:
 
     def _check_host(self, headers: Headers) -> None:
         name = _host_name(headers.get("host", ""))
-        if name not in self._names and not (self._terms.token and _is_address(name)):
-            raise Refused(
+        if name not in self._names and not (self._config.token and _is_address(name)):
+            raise RequestRefused(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server does not answer under that name: use the address that it printed, or start it with"
                 " --allow-host NAME",
@@ -108,7 +108,7 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """A request that another site's page makes is refused, but for a link that is followed to here."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if origin in self._terms.origins:
+        if origin in self._config.origins:
             return
         follows_link = (
             scope["method"] in _SAFE
@@ -118,15 +118,15 @@ class Guard:
         )
         foreign = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
         if foreign or (site not in _OWN_SITE and not follows_link):
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.FORBIDDEN,
                 "a page of another site asked: start the server with --allow-origin SITE where that is meant",
             )
 
-    def _brings_token(self, scope: Scope, headers: Headers) -> bool:
-        if self._terms.token is None:
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
+        if self._config.token is None:
             return True
-        if scope["method"] == "OPTIONS" and headers.get("origin") in self._terms.origins:
+        if scope["method"] == "OPTIONS" and headers.get("origin") in self._config.origins:
             return True  # what a browser asks before it sends the token
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(bearer.strip()):
@@ -138,10 +138,10 @@ class Guard:
         return cookie is not None and self._is_token(unquote(cookie.value))
 
     def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), (self._terms.token or "").encode()) and bool(given)
+        return hmac.compare_digest(given.encode(), (self._config.token or "").encode()) and bool(given)
 
 
-async def refuse(refusal: Refused, send: Send) -> None:
+async def refuse(refusal: RequestRefused, send: Send) -> None:
     """Answer with the refusal's status and sentence."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     if refusal.retry_after is not None:
@@ -152,7 +152,7 @@ async def refuse(refusal: Refused, send: Send) -> None:
     await send({"type": "http.response.body", "body": json.dumps({"error": str(refusal)}).encode()})
 
 
-async def _welcome(scope: Scope, send: Send, given: dict[str, str], token: str) -> None:
+async def _redirect_with_cookie(scope: Scope, send: Send, given: dict[str, str], token: str) -> None:
     """Keep the token of the address in a cookie, and lead on to the address without it."""
     query = urlencode(given)
     path = "/" + quote(scope["path"].lstrip("/\\"))  # never `//elsewhere`
@@ -163,12 +163,12 @@ async def _welcome(scope: Scope, send: Send, given: dict[str, str], token: str) 
     await send({"type": "http.response.body", "body": b""})
 
 
-def _names(terms: Terms) -> Iterable[str]:
-    yield from (name.lower() for name in terms.hosts)
-    if is_loopback(terms.host):
-        yield from ("localhost", "127.0.0.1", "::1", terms.host)
+def _names(config: ServerConfig) -> Iterable[str]:
+    yield from (name.lower() for name in config.hosts)
+    if is_loopback(config.host):
+        yield from ("localhost", "127.0.0.1", "::1", config.host)
     else:
-        yield from (terms.host.lower(), socket.gethostname().lower(), "localhost", "127.0.0.1", "::1")
+        yield from (config.host.lower(), socket.gethostname().lower(), "localhost", "127.0.0.1", "::1")
 
 
 def _host_name(host: str) -> str:

@@ -6,31 +6,31 @@ import socket
 from urllib.parse import quote
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.config import Terms
+from retrieval.server.config import ServerConfig
 
-_LINES_WAITING = 256  # connections that the system holds until they are taken
+_PENDING_CONNECTIONS = 256  # connections that the system holds until they are taken
 
 
-def address(terms: Terms, port: int) -> str:
+def address(config: ServerConfig, port: int) -> str:
     """What to open in a browser, with the token where one is needed."""
-    host = f"[{terms.host}]" if ":" in terms.host else terms.host
-    token = f"/?token={quote(terms.token, safe='')}" if terms.token else "/"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    token = f"/?token={quote(config.token, safe='')}" if config.token else "/"
     return f"http://{host}:{port}{token}"
 
 
-def listen(terms: Terms) -> socket.socket:
+def listen(config: ServerConfig) -> socket.socket:
     """A socket that listens; taken before the engine is used, so that a port in use is told at once.
 
     Raises RetrievalError.
     """
-    family = socket.AF_INET6 if ":" in terms.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        listening = socket.create_server((terms.host, terms.port), family=family, backlog=_LINES_WAITING)
+        listening = socket.create_server((config.host, config.port), family=family, backlog=_PENDING_CONNECTIONS)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the first line waits 40 ms for an ACK
         return listening
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RetrievalError(f"{terms.host}:{terms.port} cannot be served ({reason}): give another --port") from error
+        raise RetrievalError(f"{config.host}:{config.port} cannot be served ({reason}): give another --port") from error
 
 
 class SharedSocket(socket.socket):
@@ -43,6 +43,6 @@ class SharedSocket(socket.socket):
     def __init__(self, listening: socket.socket) -> None:
         super().__init__(fileno=listening.detach())
 
-    def listen(self, backlog: int = _LINES_WAITING) -> None:
+    def listen(self, backlog: int = _PENDING_CONNECTIONS) -> None:
         """Let connections wait."""
-        super().listen(max(backlog, _LINES_WAITING))
+        super().listen(max(backlog, _PENDING_CONNECTIONS))

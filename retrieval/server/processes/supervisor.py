@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.processes.signals import STOPS, stopped_by
+from retrieval.server.processes.signals import STOP_SIGNALS, handle_signals
 
 Task = Callable[[Connection], None]
 """Told down its line None when it is ready, or one sentence that says why it cannot be."""
 
-_LOOKED_SECONDS = 0.2  # between two looks whether it is time to stop, or to start a process again
+_POLL_SECONDS = 0.2  # between two looks whether it is time to stop, or to start a process again
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RestartPolicy:
     """In seconds: the pause before a process is started again is none at first, then doubles up to `longest`.
 
     After `most` deaths in a row all end; a process that has lived for `steady` begins a new row. What does not end
@@ -30,18 +30,18 @@ class Patience:
     most: int = 7
     pause: float = 0.5
     longest: float = 30.0
-    steady: float = 60.0
-    ending: float = 10.0
+    stable_after: float = 60.0
+    stop_timeout: float = 10.0
 
-    def after(self, deaths: int) -> float:
+    def pause_after(self, deaths: int) -> float:
         """The pause after so many deaths in a row."""
         return 0.0 if deaths < 2 else min(self.longest, self.pause * 2.0 ** (deaths - 2))
 
 
-PATIENCE = Patience()
+RESTART_POLICY = RestartPolicy()
 
 
-class Keeper:
+class Supervisor:
     """Runs a task in each process, which must end on SIGTERM, and when its line does.
 
     `on_death` is given the id of a process that died, and a sentence. One that the system did not start is a death too,
@@ -49,11 +49,15 @@ class Keeper:
     """
 
     def __init__(
-        self, count: int, task: Task, on_death: Callable[[int | None, str], None], patience: Patience = PATIENCE
+        self,
+        count: int,
+        task: Task,
+        on_death: Callable[[int | None, str], None],
+        policy: RestartPolicy = RESTART_POLICY,
     ) -> None:
         self._on_death = on_death
-        self._patience = patience
-        self._kept = [_Kept(task) for _ in range(count)]
+        self._policy = policy
+        self._workers = [_WorkerProcess(task) for _ in range(count)]
         self._stopping = False
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -62,67 +66,67 @@ class Keeper:
         The first is ready before the others are started, as it may have to prepare what all need. Raises RetrievalError
         where one is never ready, or they die again and again.
         """
-        with stopped_by(STOPS, self._stop):
+        with handle_signals(STOP_SIGNALS, self._stop):
             try:
-                for some in (self._kept[:1], self._kept[1:]):
+                for some in (self._workers[:1], self._workers[1:]):
                     for kept in some:
                         self._start(kept)
                     while not self._stopping and not all(kept.was_ready for kept in some):
-                        self._look()
+                        self._poll()
                 if not self._stopping:
                     on_ready()
                 while not self._stopping:
-                    self._look()
+                    self._poll()
             finally:
-                self._end()
+                self._stop_all()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Wait a little for what processes tell and for deaths, and start again whose pause is over."""
-        wait([end for kept in self._kept for end in kept.ends()], _LOOKED_SECONDS)
-        for kept in self._kept:
+        wait([end for kept in self._workers for end in kept.waitables()], _POLL_SECONDS)
+        for kept in self._workers:
             kept.listen()
             if self._stopping:
                 return
             if kept.has_died():
-                self._bury(kept)
-            if kept.rests and time.monotonic() >= kept.since + self._patience.after(kept.deaths):
+                self._reap(kept)
+            if kept.awaits_restart and time.monotonic() >= kept.since + self._policy.pause_after(kept.deaths):
                 self._start(kept)
 
-    def _start(self, kept: _Kept) -> None:
+    def _start(self, worker: _WorkerProcess) -> None:
         """Start a process. Where the system does not, that is a death. Raises RetrievalError where it is one too many.
 
         Processes, memory or open files may have run out, and may be there again later.
         """
         try:
-            kept.start()
+            worker.start()
         except OSError as error:
             why = f"could not be started ({error.strerror or error})"
-            self._count(kept, 0.0, why)
+            self._count(worker, 0.0, why)
             self._on_death(None, f"a process of the server {why}: that is tried again")
 
-    def _bury(self, kept: _Kept) -> None:
+    def _reap(self, worker: _WorkerProcess) -> None:
         """Tell of a death. Raises RetrievalError where it is one too many."""
-        process, seconds, why = kept.bury()
-        self._count(kept, seconds, why)
+        process, seconds, why = worker.reap()
+        self._count(worker, seconds, why)
         self._on_death(process, f"process {process} of the server {why}: another one takes its place")
 
-    def _count(self, kept: _Kept, seconds: float, why: str) -> None:
+    def _count(self, worker: _WorkerProcess, seconds: float, why: str) -> None:
         """One more death, after so many seconds of life. Raises RetrievalError where it is one too many."""
-        if not kept.was_ready:
-            raise RetrievalError(kept.said or f"a process of the server {why} before it could serve")
-        kept.deaths = 1 if seconds >= self._patience.steady else kept.deaths + 1
-        if kept.deaths >= self._patience.most:
+        if not worker.was_ready:
+            raise RetrievalError(worker.message or f"a process of the server {why} before it could serve")
+        worker.deaths = 1 if seconds >= self._policy.stable_after else worker.deaths + 1
+        if worker.deaths >= self._policy.most:
             raise RetrievalError(
-                f"a process of the server died {kept.deaths} times in a row, as it {why}: see whether the machine has"
+                f"a process of the server died {worker.deaths} times in a row, as it {why}: see whether the machine has"
                 " memory for so many, or give fewer --processes"
             )
 
-    def _end(self) -> None:
+    def _stop_all(self) -> None:
         """Tell all to end, and kill what does not."""
-        processes = [kept.process for kept in self._kept if kept.process is not None]
+        processes = [kept.process for kept in self._workers if kept.process is not None]
         for process in processes:
             process.terminate()
-        until = time.monotonic() + self._patience.ending
+        until = time.monotonic() + self._policy.stop_timeout
         for process in processes:
             process.join(max(0.0, until - time.monotonic()))
             process.kill()
@@ -132,7 +136,7 @@ class Keeper:
         self._stopping = True
 
 
-class _Kept:
+class _WorkerProcess:
     """A process, and after its death the next one; `since` is when it was started or died."""
 
     def __init__(self, task: Task) -> None:
@@ -140,18 +144,18 @@ class _Kept:
         self.was_ready = False
         self.deaths = 0
         self.since = 0.0
-        self.said = ""
+        self.message = ""
         self._task = task
-        self._line: Connection | None = None
+        self._pipe: Connection | None = None
 
     @property
-    def rests(self) -> bool:
+    def awaits_restart(self) -> bool:
         """Whether it has died and was not started again."""
         return self.process is None and self.deaths > 0
 
     def start(self) -> None:
         """Start it. Raises OSError, and then there is none."""
-        self.since, self.said = time.monotonic(), ""
+        self.since, self.message = time.monotonic(), ""
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=self._task, args=(theirs,), daemon=True)
         # Ctrl-C in a terminal comes to all processes: to a new one not before it has said what that means to it.
@@ -164,44 +168,44 @@ class _Kept:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-        self.process, self._line, self.since = process, ours, time.monotonic()
+        self.process, self._pipe, self.since = process, ours, time.monotonic()
 
-    def ends(self) -> list[Connection | int]:
+    def waitables(self) -> list[Connection | int]:
         """What can be waited for."""
-        line: list[Connection | int] = [] if self._line is None else [self._line]
+        line: list[Connection | int] = [] if self._pipe is None else [self._pipe]
         return line if self.process is None else [*line, self.process.sentinel]
 
     def listen(self) -> None:
         """Take what it has told."""
         try:
-            while self._line is not None and self._line.poll():
-                said = self._line.recv()
+            while self._pipe is not None and self._pipe.poll():
+                said = self._pipe.recv()
                 self.was_ready |= said is None
-                self.said = said or ""
+                self.message = said or ""
         except (EOFError, OSError):
-            self._hang_up()
+            self._close_pipe()
 
     def has_died(self) -> bool:
         """Whether it has, and was not buried yet."""
         return self.process is not None and not self.process.is_alive()
 
-    def bury(self) -> tuple[int, float, str]:
+    def reap(self) -> tuple[int, float, str]:
         """Its id, how many seconds it has lived, and how it ended."""
         assert self.process is not None
         assert self.process.pid is not None
         self.listen()
-        self._hang_up()
-        told = self.process.pid, time.monotonic() - self.since, self._ending(self.process.exitcode or 0)
+        self._close_pipe()
+        told = self.process.pid, time.monotonic() - self.since, self._exit_reason(self.process.exitcode or 0)
         self.process.close()
         self.process, self.since = None, time.monotonic()
         return told
 
-    def _ending(self, code: int) -> str:
-        if self.said:
-            return f"could not start ({self.said})"
+    def _exit_reason(self, code: int) -> str:
+        if self.message:
+            return f"could not start ({self.message})"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
-    def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+    def _close_pipe(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None

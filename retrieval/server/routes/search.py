@@ -15,18 +15,18 @@ from pydantic import BaseModel
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
-from retrieval.common.text import unsure
+from retrieval.common.text import low_confidence_note
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.hit import Hit
-from retrieval.rendering.hits_page import page
-from retrieval.rendering.presentation import prepare
-from retrieval.server.contract.requests import PairWanted, Wanted, WantedOf
+from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.presentation import build_result_view
+from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
 from retrieval.server.contract.responses import (
     End,
     ExplanationOut,
-    Found,
     Hits,
-    Picture,
+    PictureOut,
+    QueryOut,
     Unexplained,
     Upload,
     explanation_out,
@@ -34,13 +34,13 @@ from retrieval.server.contract.responses import (
     picture_out,
     seen_share,
 )
-from retrieval.server.errors import Refused
-from retrieval.server.services.queries import Answer, Ask, Subject, path_of
-from retrieval.server.state import Holding, held, place
+from retrieval.server.errors import RequestRefused
+from retrieval.server.services.queries import QueryAnswer, QueryJob, QuerySubject, picture_location
+from retrieval.server.state import ServerState, get_state, query_slot
 
-router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(place)])
+router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(query_slot)])
 
-LINES = "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -51,85 +51,91 @@ _BODY: dict[str, Any] = {
     }
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {LINES: {"schema": {"type": "string", "description": "With `stream`: one JSON object a line."}}}}
+    200: {"content": {NDJSON: {"schema": {"type": "string", "description": "With `stream`: one JSON object a line."}}}}
 }
-Here = Annotated[Holding, Depends(held)]
+State = Annotated[ServerState, Depends(get_state)]
 
 
 @router.post("/uploads", openapi_extra=_BODY)
-async def upload(request: Request, here: Here) -> Upload:
+async def upload(request: Request, state: State) -> Upload:
     """Send a picture, to ask with it later."""
-    name, subject = await _received(request, here)
+    name, subject = await _receive_picture(request, state)
     return _upload_out(name, subject)
 
 
-@router.post("/query", response_model=Found, responses=_STREAM, openapi_extra=_BODY)
-async def query_by_upload(request: Request, wanted: Annotated[Wanted, Query()], here: Here) -> Any:
+@router.post("/query", response_model=QueryOut, responses=_STREAM, openapi_extra=_BODY)
+async def query_by_upload(request: Request, params: Annotated[QueryParams, Query()], state: State) -> Any:
     """Find what is most similar to a picture that is sent, and why."""
     started = time.perf_counter()
-    name, subject = await _received(request, here)
-    return await _answered(here, subject, _upload_out(name, subject), wanted, started)
+    name, subject = await _receive_picture(request, state)
+    return await _respond(state, subject, _upload_out(name, subject), params, started)
 
 
-@router.get("/query", response_model=Found, responses=_STREAM)
-async def query(wanted: Annotated[WantedOf, Query()], here: Here) -> Any:
+@router.get("/query", response_model=QueryOut, responses=_STREAM)
+async def query(params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
     """Find what is most similar to an indexed picture, which is itself no hit, or to an upload, and why."""
     started = time.perf_counter()
-    subject, shown = await _subject(here, wanted.picture, wanted.upload)
-    return await _answered(here, subject, shown, wanted, started)
+    subject, shown = await _load_subject(state, params.picture, params.upload)
+    return await _respond(state, subject, shown, params, started)
 
 
 @router.get("/explain")
-async def explain(wanted: Annotated[PairWanted, Query()], here: Here) -> ExplanationOut | Unexplained:
+async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ExplanationOut | Unexplained:
     """Explain an indexed picture as a hit of another one, or of an upload."""
-    subject, _ = await _subject(here, wanted.picture, wanted.upload)
-    hit = await _as_hit(here, subject, wanted.hit)
-    async for (found,) in here.service.explain(subject, [hit], wanted.how):
+    subject, _ = await _load_subject(state, params.picture, params.upload)
+    hit = await _as_hit(state, subject, params.hit)
+    async for (found,) in state.service.explain(subject, [hit], params.options):
         return explanation_out(hit.rank, found)
     raise AssertionError("one hit has one explanation")
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}})
-async def export(wanted: Annotated[WantedOf, Query()], here: Here) -> Response:
+async def export(params: Annotated[StoredQueryParams, Query()], state: State) -> Response:
     """A query's result as a page that is whole in itself."""
-    subject, shown = await _subject(here, wanted.picture, wanted.upload)
-    answer = await _asked(here, subject, wanted)
+    subject, shown = await _load_subject(state, params.picture, params.upload)
+    answer = await _run_query(state, subject, params)
     hits = list(answer.hits)
-    if wanted.explain:
-        explained = [each async for some in here.service.explain(answer.subject, hits, wanted.how) for each in some]
+    if params.explain:
+        explained = [
+            each async for some in state.service.explain(answer.subject, hits, params.options) for each in some
+        ]
         hits = [_with_explanation(hit, found) for hit, found in zip(hits, explained, strict=True)]
-    name = shown.name if isinstance(shown, Picture) else "the picture that was sent"
-    ready = await here.service.in_thread(prepare, subject.file, name, hits, wanted.confidence)
-    html = await here.service.in_thread(page, [ready])
+    name = shown.name if isinstance(shown, PictureOut) else "the picture that was sent"
+    ready = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
+    html = await state.service.run_in_thread(render_hits_page, [ready])
     return Response(html, media_type="text/html", headers={"content-disposition": 'attachment; filename="hits.html"'})
 
 
-async def _received(request: Request, here: Holding) -> tuple[str, Subject]:
+async def _receive_picture(request: Request, state: ServerState) -> tuple[str, QuerySubject]:
     """The picture that a request's body has."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send the picture's bytes as they are")
+        raise RequestRefused(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send the picture's bytes as they are"
+        )
     declared = request.headers.get("content-length")
-    name = await here.uploads.receive(request.stream(), int(declared) if declared else None)
-    file = here.uploads.find(name)
+    name = await state.uploads.receive(request.stream(), int(declared) if declared else None)
+    file = state.uploads.find(name)
     try:
-        return name, await here.service.uploaded(file)
+        return name, await state.service.load_upload(file)
     except PictureError:
         file.unlink(missing_ok=True)
         raise
 
 
-async def _subject(here: Holding, picture: int | None, upload: str | None) -> tuple[Subject, Picture | Upload]:
+async def _load_subject(
+    state: ServerState, picture: int | None, upload: str | None
+) -> tuple[QuerySubject, PictureOut | Upload]:
     if (picture is None) == (upload is None):
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "give one of the two: picture or upload")
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "give one of the two: picture or upload")
     if upload is not None:
-        subject = await here.service.uploaded(here.uploads.find(upload))
+        subject = await state.service.load_upload(state.uploads.find(upload))
         return subject, _upload_out(upload, subject)
     assert picture is not None
-    listed = await here.service.in_thread(here.service.listed, picture)
-    return await here.service.indexed(listed), picture_out(listed)
+    listed = await state.service.run_in_thread(state.service.find_picture, picture)
+    return await state.service.load_indexed(listed), picture_out(listed)
 
 
-def _upload_out(name: str, subject: Subject) -> Upload:
+def _upload_out(name: str, subject: QuerySubject) -> Upload:
     return Upload(
         upload=name,
         width=subject.width,
@@ -139,33 +145,35 @@ def _upload_out(name: str, subject: Subject) -> Upload:
     )
 
 
-async def _asked(here: Holding, subject: Subject, wanted: Wanted) -> Answer:
-    among = await here.service.in_thread(here.selected, wanted)
-    return await here.service.ask(Ask(subject, wanted.top, among, wanted.min_similarity, wanted.collapse))
+async def _run_query(state: ServerState, subject: QuerySubject, params: QueryParams) -> QueryAnswer:
+    among = await state.service.run_in_thread(state.resolve_filters, params)
+    return await state.service.run_query(QueryJob(subject, params.top, among, params.min_similarity, params.collapse))
 
 
-async def _answered(
-    here: Holding, subject: Subject, shown: Picture | Upload, wanted: Wanted, started: float
-) -> Found | StreamingResponse:
-    answer = await _asked(here, subject, wanted)
-    hits = await here.service.in_thread(_hits_out, here, answer, shown, wanted)
-    parts = _parts(here, answer, hits, wanted, started)
-    if wanted.stream:
-        return StreamingResponse(_lines(parts), media_type=LINES)
+async def _respond(
+    state: ServerState, subject: QuerySubject, query_out: PictureOut | Upload, params: QueryParams, started: float
+) -> QueryOut | StreamingResponse:
+    answer = await _run_query(state, subject, params)
+    hits = await state.service.run_in_thread(_hits_out, state, answer, query_out, params)
+    parts = _parts(state, answer, hits, params, started)
+    if params.stream:
+        return StreamingResponse(_lines(parts), media_type=NDJSON)
     told = [each async for each in parts]
     explanations = [each for each in told if isinstance(each, ExplanationOut | Unexplained)]
     end = next(each for each in told if isinstance(each, End))
-    return Found(**dict(hits), explanations=explanations, seconds=end.seconds)
+    return QueryOut(**dict(hits), explanations=explanations, seconds=end.seconds)
 
 
-async def _parts(here: Holding, answer: Answer, hits: Hits, wanted: Wanted, started: float) -> AsyncIterator[BaseModel]:
+async def _parts(
+    state: ServerState, answer: QueryAnswer, hits: Hits, params: QueryParams, started: float
+) -> AsyncIterator[BaseModel]:
     """The hits, then each explanation as it is ready, then the end."""
     yield hits
     seconds = {"hits": time.perf_counter() - started}
-    if wanted.explain:
+    if params.explain:
         rank = 0
         try:
-            async for some in here.service.explain(answer.subject, answer.hits, wanted.how):
+            async for some in state.service.explain(answer.subject, answer.hits, params.options):
                 for found in some:
                     rank += 1
                     yield explanation_out(rank, found)
@@ -180,29 +188,31 @@ async def _lines(parts: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
         yield part.model_dump_json() + "\n"
 
 
-def _hits_out(here: Holding, answer: Answer, shown: Picture | Upload, wanted: Wanted) -> Hits:
+def _hits_out(state: ServerState, answer: QueryAnswer, query_out: PictureOut | Upload, params: QueryParams) -> Hits:
     similarities = [hit.similarity for hit in answer.hits]
     return Hits(
-        query=shown,
+        query=query_out,
         threshold=THRESHOLD,
-        calibrated=here.service.engine.calibration is not None,
-        confidence=wanted.confidence,
-        confident=any(similarity >= wanted.confidence for similarity in similarities),
-        doubt=unsure(similarities, wanted.confidence),
+        calibrated=state.service.engine.calibration is not None,
+        confidence=params.confidence,
+        confident=any(similarity >= params.confidence for similarity in similarities),
+        doubt=low_confidence_note(similarities, params.confidence),
         pool=answer.pool,
         hits=[
-            hit_out(hit, answer.listed[hit.id], [answer.listed[copy.id] for copy in answer.copies.get(hit.id, [])])
+            hit_out(
+                hit, answer.listed[hit.id], [answer.listed[copy.id] for copy in answer.near_duplicates.get(hit.id, [])]
+            )
             for hit in answer.hits
         ],
     )
 
 
-async def _as_hit(here: Holding, subject: Subject, picture: int) -> Hit:
+async def _as_hit(state: ServerState, subject: QuerySubject, picture_id: int) -> Hit:
     """An indexed picture as the only hit of another one."""
-    service = here.service
-    listed = await service.in_thread(service.listed, picture)
-    other = await service.indexed(listed)
-    subject = subject if subject.descriptor is not None else await service.described(subject)
+    service = state.service
+    listed = await service.run_in_thread(service.find_picture, picture_id)
+    other = await service.load_indexed(listed)
+    subject = subject if subject.descriptor is not None else await service.ensure_descriptor(subject)
     assert subject.descriptor is not None
     assert other.descriptor is not None
     own, others = subject.descriptor, other.descriptor[None]
@@ -210,8 +220,8 @@ async def _as_hit(here: Holding, subject: Subject, picture: int) -> Hit:
     cosine = float(own @ others[0] / max(float(np.linalg.norm(own) * np.linalg.norm(others[0])), 1e-12))
     return Hit(
         rank=1,
-        id=picture,
-        path=path_of(listed),
+        id=picture_id,
+        path=picture_location(listed),
         label=listed.label,
         similarity=1 - distance,
         distance=distance,
@@ -223,7 +233,7 @@ async def _as_hit(here: Holding, subject: Subject, picture: int) -> Hit:
     )
 
 
-def _with_explanation(hit: Hit, found: Explanation | PictureError) -> Hit:
-    if isinstance(found, PictureError):
-        return replace(hit, note=f"cannot be explained: the file {found.reason}")
-    return replace(hit, explanation=found)
+def _with_explanation(hit: Hit, explanation: Explanation | PictureError) -> Hit:
+    if isinstance(explanation, PictureError):
+        return replace(hit, note=f"cannot be explained: the file {explanation.reason}")
+    return replace(hit, explanation=explanation)

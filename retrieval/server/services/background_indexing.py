@@ -13,12 +13,12 @@ from threading import Thread
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
 from retrieval.engine import Engine
-from retrieval.server.errors import Refused
+from retrieval.server.errors import RequestRefused
 
-_BROKEN_OFF = "the indexing was broken off, what was committed is kept: start it again"
+_INTERRUPTED = "the indexing was broken off, what was committed is kept: start it again"
 
 
-class Indexer:
+class BackgroundIndexer:
     """Runs `Engine.index` over the known galleries; `open_engine` gives it an engine.
 
     Whoever runs holds a lock on a file of `folder`, which ends with the process; why a run failed is in another file.
@@ -27,20 +27,20 @@ class Indexer:
 
     def __init__(self, open_engine: Callable[[], Engine], folder: Path) -> None:
         self._open = open_engine
-        self._turn = folder / "turn"
-        self._door = folder / "door"
-        self._failed = folder / "failed"
+        self._run_lock_file = folder / "turn"
+        self._check_lock_file = folder / "door"
+        self._error_file = folder / "failed"
 
     def start(self) -> None:
         """Begin. Raises Refused where a run goes on, in whatever process, or the disk has no room for a note of it."""
         try:
-            with _locked(self._door):
-                turn = self._taken()
+            with _locked(self._check_lock_file):
+                turn = self._try_lock()
             if turn is None:
-                raise Refused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
-            self._begin(turn)
+                raise RequestRefused(HTTPStatus.CONFLICT, "an indexing goes on already: wait until it has finished")
+            self._start_thread(turn)
         except OSError as error:
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 f"the indexing cannot begin ({error.strerror}): make room for the server's temporary files",
             ) from error
@@ -48,52 +48,52 @@ class Indexer:
     @property
     def is_running(self) -> bool:
         """Whether a run goes on, in whatever process."""
-        with self._looked_at() as is_running:
+        with self._checking() as is_running:
             return is_running
 
     @property
     def error(self) -> str | None:
         """Why the last run failed; None where it did not, or goes on."""
-        with self._looked_at() as is_running, suppress(FileNotFoundError):
-            return None if is_running else os.fsdecode(self._failed.read_bytes())
+        with self._checking() as is_running, suppress(FileNotFoundError):
+            return None if is_running else os.fsdecode(self._error_file.read_bytes())
         return None
 
     @contextmanager
-    def _looked_at(self) -> Iterator[bool]:
+    def _checking(self) -> Iterator[bool]:
         """Whether a run goes on. Where none does, none begins meanwhile, and the last one has told all that it will."""
-        with _locked(self._door):  # so that nobody who wants to begin is kept from it by a look
-            turn = self._taken()
+        with _locked(self._check_lock_file):  # so that nobody who wants to begin is kept from it by a look
+            turn = self._try_lock()
             try:
                 yield turn is None
             finally:
                 if turn is not None:
                     os.close(turn)
 
-    def _begin(self, turn: int) -> None:
+    def _start_thread(self, lock: int) -> None:
         """Run in a thread, which gives the turn back; it is given back too where that cannot be."""
         try:
-            self._tell(_BROKEN_OFF)  # until it ends otherwise
-            Thread(target=self._run, args=(turn,), name="indexer", daemon=True).start()
+            self._write_error(_INTERRUPTED)  # until it ends otherwise
+            Thread(target=self._run, args=(lock,), name="indexer", daemon=True).start()
         except BaseException:
-            os.close(turn)
+            os.close(lock)
             raise
 
-    def _run(self, turn: int) -> None:
+    def _run(self, lock: int) -> None:
         try:
             engine = self._open()
             try:
                 engine.index()
             finally:
                 engine.close()
-            self._failed.unlink(missing_ok=True)
+            self._error_file.unlink(missing_ok=True)
         except (RetrievalError, StoreError, OSError) as error:
-            self._tell(str(error))
+            self._write_error(str(error))
         finally:
-            os.close(turn)
+            os.close(lock)
 
-    def _taken(self) -> int | None:
+    def _try_lock(self) -> int | None:
         """The lock of a run; None where another one has it."""
-        turn = os.open(self._turn, os.O_RDWR | os.O_CREAT, 0o600)
+        turn = os.open(self._run_lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,10 +104,10 @@ class Indexer:
             raise
         return turn
 
-    def _tell(self, sentence: str) -> None:
-        work = self._failed.with_suffix(f".{os.getpid()}")
+    def _write_error(self, sentence: str) -> None:
+        work = self._error_file.with_suffix(f".{os.getpid()}")
         work.write_bytes(os.fsencode(sentence))
-        os.replace(work, self._failed)
+        os.replace(work, self._error_file)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from retrieval.server.errors import Refused
+from retrieval.server.errors import RequestRefused
 
 _CLOSING_SECONDS = 2.0
 
@@ -23,7 +23,7 @@ RETRY_AFTER = 1
 """Seconds after which a refused request may come again."""
 
 
-class Lane(Generic[Job, Done]):
+class JobQueue(Generic[Job, Done]):
     """Jobs of one kind. `run` does up to `most` of them at once; of each it gives what came of it, or an error."""
 
     def __init__(self, run: Callable[[list[Job]], Sequence[Done | Exception]], most: int) -> None:
@@ -53,36 +53,36 @@ class Lane(Generic[Job, Done]):
                 future.set_result(found)
 
 
-class Worker:
+class BatchWorker:
     """The thread. Each lane gets one batch a turn, so that a short job waits for no more than one long one."""
 
-    def __init__(self, *lanes: Lane[Any, Any]) -> None:
-        self._lanes = lanes
+    def __init__(self, *queues: JobQueue[Any, Any]) -> None:
+        self._queues = queues
         self._changed = Condition()
         self._closed = False
         self._thread = Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
-    def submit(self, lane: Lane[Job, Done], job: Job) -> Future[Done]:
+    def submit(self, queue: JobQueue[Job, Done], job: Job) -> Future[Done]:
         """Put a job into a lane; what comes of it."""
         future: Future[Done] = Future()
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
-            lane.waiting.append((job, future))
+            queue.waiting.append((job, future))
             self._changed.notify()
         return future
 
     @property
     def waiting(self) -> int:
         """How many jobs wait."""
-        return sum(len(lane.waiting) for lane in self._lanes)
+        return sum(len(lane.waiting) for lane in self._queues)
 
     def close(self) -> None:
         """Drop what waits; what is in work is waited for a little, and ends with the process."""
         with self._changed:
             self._closed = True
-            for lane in self._lanes:
+            for lane in self._queues:
                 for _, future in lane.waiting:
                     future.cancel()
                 lane.waiting.clear()
@@ -96,13 +96,13 @@ class Worker:
         while not self._closed:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self.waiting)
-                batches = [(lane, lane.take()) for lane in self._lanes]
+                batches = [(lane, lane.take()) for lane in self._queues]
             for lane, taken in batches:
                 if taken:
                     lane.do(taken)
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets so many in at once. Used by one event loop, so it needs no lock."""
 
     def __init__(self, most: int, retry_after: int = RETRY_AFTER) -> None:
@@ -111,10 +111,10 @@ class Gate:
         self.inside = 0
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """A place inside, until this ends. Raises Refused where there is none."""
         if self.inside >= self.most:
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"{self.most} requests are in work already: ask again in a moment",
                 self._retry_after,

@@ -18,9 +18,9 @@ from typing import BinaryIO
 from starlette.requests import ClientDisconnect
 
 from retrieval.server.config import UPLOAD_SECONDS
-from retrieval.server.errors import Refused
+from retrieval.server.errors import RequestRefused
 
-KEPT_BYTES = 1_000_000_000
+MAX_STORED_BYTES = 1_000_000_000
 """How much is kept; links to older uploads then ask for the picture again."""
 
 _UNFINISHED = "coming-"
@@ -32,23 +32,25 @@ _GONE = "that picture is no longer kept here: drop it again"
 class Uploads:
     """Files in a folder, which several processes may share. A picture is known by the SHA-256 of its bytes, in hex."""
 
-    def __init__(self, folder: Path, max_upload: int, kept: int = KEPT_BYTES) -> None:
+    def __init__(self, folder: Path, max_upload: int, max_bytes: int = MAX_STORED_BYTES) -> None:
         self.folder = folder
         self.max_upload = max_upload
-        self._kept = kept
+        self._max_bytes = max_bytes
 
     async def receive(self, body: AsyncIterator[bytes], declared: int | None) -> str:
         """Write a picture's bytes to the folder as they come; its name. Raises Refused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
         try:
-            return await self._received(body)
+            return await self._store(body)
         except ClientDisconnect as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
         except TimeoutError as error:
-            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again") from error
+            raise RequestRefused(
+                HTTPStatus.REQUEST_TIMEOUT, "the picture took too long to arrive: send it again"
+            ) from error
         except OSError as error:
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 f"the picture cannot be kept ({error.strerror}): make room where the server keeps uploads,"
                 " or start it with another folder for --uploads",
@@ -58,27 +60,29 @@ class Uploads:
         """A kept picture's file. Raises Refused where it is not there."""
         file = self.folder / name
         if not (_is_name(name) and file.is_file()):
-            raise Refused(HTTPStatus.NOT_FOUND, _GONE)
+            raise RequestRefused(HTTPStatus.NOT_FOUND, _GONE)
         with suppress(OSError):  # dropped meanwhile, which whoever opens it tells
             os.utime(file)  # used now, so not the oldest
         return file
 
-    async def _received(self, body: AsyncIterator[bytes]) -> str:
+    async def _store(self, body: AsyncIterator[bytes]) -> str:
         """Raises Refused, ClientDisconnect, TimeoutError, OSError, and then nothing is left."""
         handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 async with asyncio.timeout(UPLOAD_SECONDS):
-                    name, size = await self._written(body, file)
+                    name, size = await self._write(body, file)
             if not size:
-                raise Refused(HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body")
-            await asyncio.to_thread(self._keep, work, name)
+                raise RequestRefused(
+                    HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body"
+                )
+            await asyncio.to_thread(self._commit, work, name)
         finally:
             with suppress(OSError):
                 os.unlink(work)
         return name
 
-    async def _written(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
+    async def _write(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
         async for chunk in body:
             size += len(chunk)
@@ -88,23 +92,23 @@ class Uploads:
             await asyncio.to_thread(file.write, chunk)
         return digest.hexdigest(), size
 
-    def _too_large(self) -> Refused:
-        return Refused(
+    def _too_large(self) -> RequestRefused:
+        return RequestRefused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the picture has more than {self.max_upload / 1e6:,.0f} MB: send a smaller one,"
             " or start the server with a larger --max-upload",
         )
 
-    def _keep(self, work: str, name: str) -> None:
+    def _commit(self, work: str, name: str) -> None:
         os.replace(work, self.folder / name)
         self._drop_oldest(name)
 
-    def _drop_oldest(self, but: str) -> None:
+    def _drop_oldest(self, protected: str) -> None:
         """Until there is no more than is kept; other processes may do the same at the same time."""
-        files = sorted(self._files(), key=lambda file: (file.name == but, file.used))
+        files = sorted(self._files(), key=lambda file: (file.name == protected, file.used))
         total = sum(file.size for file in files)
         for file in files:
-            if total <= self._kept or file.name == but:
+            if total <= self._max_bytes or file.name == protected:
                 return
             total -= file.size
             (self.folder / file.name).unlink(missing_ok=True)

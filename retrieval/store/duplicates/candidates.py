@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection
-from indexes.vectors.base import NONE, VectorIndex
+from indexes.vectors.base import NO_ID, VectorIndex
 from retrieval.model.head import Array
 
-Pairs = NDArray[np.int64]
+ContentPairs = NDArray[np.int64]
 """Pairs of contents by their numbers, (P, 2), the smaller one first, each pair once."""
 
-FLOOR = 0.65
+MIN_COSINE = 0.65
 """The cosine of descriptors from which two contents are candidates.
 
 Pictures of 200 pixels a side have .7 and more with their halves in 298 of 300 cases; larger ones have more.
 """
 
 _NEIGHBOURS = 8  # other contents that each is paired with at most: of its copies, one that finds it is enough
-_FIRST_ASKED, _MORE, _MOST_ASKED = 16, 8, 1024  # hits of a search; times as many where they are copies of each other
+_FIRST_K, _K_GROWTH, _MAX_K = 16, 8, 1024  # hits of a search; times as many where they are copies of each other
 _BATCH = 1024  # descriptors fetched at once to be judged
 
 
@@ -40,11 +40,11 @@ class Contents:
     firsts: Ids
 
     @classmethod
-    def of(cls, catalogue: Catalogue, among: Selection = EVERYTHING) -> Contents:
+    def of(cls, catalogue: Catalogue, selection: Selection = EVERYTHING) -> Contents:
         """Those of all pictures that are not missing, or of those of a selection; numbered as they come by id."""
-        ids, hashes = catalogue.contents()
-        if not among.is_all:
-            wanted = np.isin(ids, catalogue.selected(among))
+        ids, hashes = catalogue.content_hashes()
+        if not selection.is_all:
+            wanted = np.isin(ids, catalogue.select_ids(selection))
             ids, hashes = ids[wanted], hashes[wanted]
         _, firsts, numbers = np.unique(hashes, return_index=True, return_inverse=True)
         order = np.argsort(firsts)
@@ -59,9 +59,9 @@ class Contents:
     def number_of(self, ids: Ids) -> Ids:
         """The contents' numbers of pictures, in any shape; NONE for those that are not among them."""
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[places] == ids, self.numbers[places], NONE)
+        return np.where(self.ids[places] == ids, self.numbers[places], NO_ID)
 
-    def pictures(self, numbers: Ids) -> list[Ids]:
+    def picture_ids(self, numbers: Ids) -> list[Ids]:
         """The ids of the pictures of each of these contents."""
         order, starts = self._by_number
         return [self.ids[order[starts[number] : starts[number + 1]]] for number in numbers.tolist()]
@@ -74,32 +74,32 @@ class Contents:
 
 def near_pairs(
     index: VectorIndex, contents: Contents, numbers: Ids, vectors: Vectors, among: Ids | None = None
-) -> tuple[Pairs, Array]:
+) -> tuple[ContentPairs, Array]:
     """The contents near to these (Q,) with their descriptors (Q, C): pairs (P, 2), and their cosines by the index.
 
     At most 8 to each. `among` restricts the search to these ids.
     """
     if not len(numbers):
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
-    parts: list[tuple[Pairs, Array]] = []
-    asked = _FIRST_ASKED
+    parts: list[tuple[ContentPairs, Array]] = []
+    asked = _FIRST_K
     while len(numbers):
         distances, ids = index.search(vectors, asked, among)
         others = contents.number_of(ids)
         cosines = 1 - distances
-        new = _first_of_each(others) & (others != numbers[:, None]) & (others != NONE)
-        full = cosines[:, -1] >= FLOOR if ids.shape[1] == asked else np.zeros(len(ids), bool)
-        wanting = full & (new.sum(axis=1) < _NEIGHBOURS) if asked < _MOST_ASKED else np.zeros(len(ids), bool)
-        kept = new & (new.cumsum(axis=1) <= _NEIGHBOURS) & (cosines >= FLOOR) & ~wanting[:, None]
+        new = _is_first_in_row(others) & (others != numbers[:, None]) & (others != NO_ID)
+        full = cosines[:, -1] >= MIN_COSINE if ids.shape[1] == asked else np.zeros(len(ids), bool)
+        wanting = full & (new.sum(axis=1) < _NEIGHBOURS) if asked < _MAX_K else np.zeros(len(ids), bool)
+        kept = new & (new.cumsum(axis=1) <= _NEIGHBOURS) & (cosines >= MIN_COSINE) & ~wanting[:, None]
         rows, columns = np.nonzero(kept)
         found = np.stack([numbers[rows], others[rows, columns]], axis=1)
         parts.append((np.sort(found, axis=1), cosines[rows, columns]))
-        numbers, vectors, asked = numbers[wanting], vectors[wanting], asked * _MORE
+        numbers, vectors, asked = numbers[wanting], vectors[wanting], asked * _K_GROWTH
     pairs, cosines = (np.concatenate(each) for each in zip(*parts, strict=True))
     return pairs, cosines
 
 
-def each_once(pairs: Pairs, cosines: Array) -> tuple[Pairs, Array]:
+def unique_pairs(pairs: ContentPairs, cosines: Array) -> tuple[ContentPairs, Array]:
     """Pairs that were found from either side, each once."""
     if not len(pairs):
         return pairs, cosines
@@ -123,7 +123,7 @@ def exact_cosines(catalogue: Catalogue, fingerprint: str, ids: Ids, others: Ids)
     return found
 
 
-def _first_of_each(rows: Ids) -> NDArray[np.bool_]:
+def _is_first_in_row(rows: Ids) -> NDArray[np.bool_]:
     """Where a number stands for the first time in its row, (Q, K)."""
     order = np.argsort(rows, axis=1, kind="stable")
     rising = np.take_along_axis(rows, order, axis=1)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from retrieval.model.head import Array
 
-Places = NDArray[np.int64]
-Related = Callable[[Places, Places], Array]
+Indices = NDArray[np.int64]
+SimilarityOf = Callable[[Indices, Indices], Array]
 """How similar each of the first is to each of the second, (P,), 0 to 1."""
 
-COLLAPSE = 0.96
+COLLAPSE_COSINE = 0.96
 """The cosine of descriptors from which two hits are shown as one.
 
 Of 77 such pairs among 12,500 photographs of five sets 75 agree in their details too; two are a wide crop and one with
@@ -21,7 +21,9 @@ writing over it.
 """
 
 
-def stars(pairs: Places, order: Places, least: float, related: Related) -> list[dict[int, float]]:
+def star_clusters(
+    pairs: Indices, order: Indices, threshold: float, similarity_of: SimilarityOf
+) -> list[dict[int, float]]:
     """Groups of what the pairs (P, 2) join: by member its similarity to the first, which comes first, with 1.
 
     `order` (N,) is the place of each in the order in which they become first. `related` is asked for the similarities
@@ -33,11 +35,11 @@ def stars(pairs: Places, order: Places, least: float, related: Related) -> list[
     while open_:
         firsts = np.array([component[0] for component in open_ for _ in component[1:]], np.int64)
         others = np.array([place for component in open_ for place in component[1:]], np.int64)
-        similarities = iter(related(firsts, others).tolist())
+        similarities = iter(similarity_of(firsts, others).tolist())
         left: list[list[int]] = []
         for first, *rest in open_:
             told = {place: next(similarities) for place in rest}
-            group = {first: 1.0} | {place: value for place, value in told.items() if value >= least}
+            group = {first: 1.0} | {place: value for place, value in told.items() if value >= threshold}
             if len(group) > 1:
                 groups.append(group)
             left.append([place for place in rest if place not in group])
@@ -45,7 +47,7 @@ def stars(pairs: Places, order: Places, least: float, related: Related) -> list[
     return sorted(groups, key=lambda group: int(order[next(iter(group))]))
 
 
-def components(pairs: Places) -> list[list[int]]:
+def components(pairs: Indices) -> list[list[int]]:
     """What pairs (P, 2) join, directly or by others (union-find)."""
     parent: dict[int, int] = {}
 
@@ -63,7 +65,7 @@ def components(pairs: Places) -> list[list[int]]:
     return list(found.values())
 
 
-def collapsed(hashes: Sequence[bytes], vectors: Array, least: float = COLLAPSE) -> list[int]:
+def collapse_groups(hashes: Sequence[bytes], vectors: Array, threshold: float = COLLAPSE_COSINE) -> list[int]:
     """The number of each hit's group, counted from 0 in the hits' order, by contents and descriptors (N, C).
 
     A hit is of the group of the first before it that has its content, or whose descriptor has at least this cosine with
@@ -77,7 +79,7 @@ def collapsed(hashes: Sequence[bytes], vectors: Array, least: float = COLLAPSE) 
         same = (
             number
             for number, first in enumerate(firsts)
-            if hashes[first] == content or float(u[first] @ u[place]) >= least
+            if hashes[first] == content or float(u[first] @ u[place]) >= threshold
         )
         number = next(same, len(firsts))
         if number == len(firsts):

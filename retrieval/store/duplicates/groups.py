@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retrieval.common.text import told_bytes
-from retrieval.sources.location import Place
+from retrieval.common.text import format_bytes
+from retrieval.sources.location import PictureLocation
 
 
-class Kind(StrEnum):
+class DuplicateKind(StrEnum):
     """What two pictures are to each other."""
 
     identical = "identical"
@@ -18,19 +18,19 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """A picture of a group, and what it is to the group's first: `kind` is None for the first itself.
 
     `similarity` to the first, 0 to 1: 1 of equal files, else the agreement or, of those alike, the cosine.
     """
 
     id: int
-    path: Place
+    path: PictureLocation
     label: str | None
     width: int
     height: int
     size_bytes: int
-    kind: Kind | None
+    kind: DuplicateKind | None
     similarity: float
 
 
@@ -38,18 +38,18 @@ class Member:
 class Group:
     """Two or more pictures; the first is the one to keep: most pixels, then the largest file, then the oldest."""
 
-    kind: Kind
-    members: tuple[Member, ...]
+    kind: DuplicateKind
+    members: tuple[GroupMember, ...]
 
     @property
     def spare_bytes(self) -> int:
         """What all but the first take on the disk; nothing of pictures that are only alike."""
-        return sum(member.size_bytes for member in self.members[1:]) if self.kind is not Kind.alike else 0
+        return sum(member.size_bytes for member in self.members[1:]) if self.kind is not DuplicateKind.alike else 0
 
     @property
     def spare(self) -> int:
         """How many pictures are more than needed."""
-        return len(self.members) - 1 if self.kind is not Kind.alike else 0
+        return len(self.members) - 1 if self.kind is not DuplicateKind.alike else 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Duplicates:
 
     groups: tuple[Group, ...]
     pictures: int
-    unread: tuple[tuple[Place, str], ...]
+    unread: tuple[tuple[PictureLocation, str], ...]
     seconds: float
 
     @property
@@ -75,14 +75,14 @@ class Duplicates:
         return sum(group.spare_bytes for group in self.groups)
 
 
-def total(found: Duplicates) -> str:
+def summary_line(duplicates: Duplicates) -> str:
     """The sums in one line."""
-    alike = sum(group.kind is Kind.alike for group in found.groups)
-    groups, spare = len(found.groups) - alike, found.spare
-    parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {found.pictures:,} pictures"]
+    alike = sum(group.kind is DuplicateKind.alike for group in duplicates.groups)
+    groups, spare = len(duplicates.groups) - alike, duplicates.spare
+    parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {duplicates.pictures:,} pictures"]
     if spare:
         parts.append(f"{spare:,} {'picture' if spare == 1 else 'pictures'} more than needed")
-        parts.append(told_bytes(found.spare_bytes))
+        parts.append(format_bytes(duplicates.spare_bytes))
     if alike:
         parts.append(f"beside them {alike:,} {'group' if alike == 1 else 'groups'} of pictures that are alike")
     return ", ".join(parts)

@@ -14,10 +14,10 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import StoredFile
 from retrieval.common.errors import PictureError
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import read
-from retrieval.sources.location import Address, Place, located
-from retrieval.store.duplicates.alignment import SIDE, SIZE, Smalls, agreements, small
-from retrieval.store.duplicates.candidates import Contents, Pairs
+from retrieval.model.preprocessing import read_image
+from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
+from retrieval.store.duplicates.alignment import SIDE, THUMBNAIL_SIZE, ThumbnailArray, agreements, make_thumbnail
+from retrieval.store.duplicates.candidates import ContentPairs, Contents
 
 _THREADS = 2
 _IN_MEMORY = 20_000  # 100 MB
@@ -26,7 +26,7 @@ _PAIRS = 256  # laid over each other at once: what stays in a core's cache, near
 _CHANGED = "has changed since it was indexed: run `retrieve index`"
 
 
-class Glances:
+class ThumbnailSet:
     """Contents that were looked at, by their numbers.
 
     5 kB each; many are kept in a file without a name, of which the system holds in memory what it has room for.
@@ -35,42 +35,42 @@ class Glances:
 
     def __init__(self) -> None:
         self._numbers: Ids = np.empty(0, np.int64)  # rising
-        self._seen: Ids = np.empty(0, np.int64)  # those of them that could be looked at
-        self.unread: dict[Place, str] = {}
-        self._smalls: Smalls = np.empty((0, SIZE), np.uint8)
+        self._loaded: Ids = np.empty(0, np.int64)  # those of them that could be looked at
+        self.unread: dict[PictureLocation, str] = {}
+        self._thumbnails: ThumbnailArray = np.empty((0, THUMBNAIL_SIZE), np.uint8)
 
-    def look(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
+    def load(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
         """Look at these contents (U,), rising: at the first file of each that is there."""
-        seen, smalls = np.zeros(len(numbers), bool), _room(len(numbers))
+        seen, smalls = np.zeros(len(numbers), bool), _allocate(len(numbers))
         with ThreadPoolExecutor(_THREADS) as readers:
             for start in range(0, len(numbers), _CONTENTS):
                 files = files_of(catalogue, contents, numbers[start : start + _CONTENTS])
-                for place, found in enumerate(readers.map(self._glance, files), start):
+                for place, found in enumerate(readers.map(self._load_first, files), start):
                     if found is not None:
                         smalls[place], seen[place] = found, True
                 advance(len(files))
-        self._numbers, self._seen, self._smalls = numbers, numbers[seen], smalls
+        self._numbers, self._loaded, self._thumbnails = numbers, numbers[seen], smalls
 
-    def _glance(self, files: Sequence[StoredFile]) -> Smalls | None:
+    def _load_first(self, files: Sequence[StoredFile]) -> ThumbnailArray | None:
         for file in files:
-            path = located(file.path)
-            reason = fault(file)
+            path = parse_location(file.path)
+            reason = file_problem(file)
             if reason is None:
                 try:
-                    return small(read(path, SIDE)[0])
+                    return make_thumbnail(read_image(path, SIDE)[0])
                 except PictureError as error:
                     reason = error.reason
             self.unread[path] = reason
         return None
 
-    def agreements(self, pairs: Pairs) -> Array:
+    def agreements(self, pairs: ContentPairs) -> Array:
         """How well the contents of each pair (P, 2) agree, (P,); 0 where one was not looked at."""
         found = np.zeros(len(pairs), np.float32)
-        there = np.flatnonzero(np.isin(pairs, self._seen).all(axis=1))
+        there = np.flatnonzero(np.isin(pairs, self._loaded).all(axis=1))
         batches = [there[start : start + _PAIRS] for start in range(0, len(there), _PAIRS)]
 
         def judge(batch: Ids) -> Array:
-            first, second = (self._smalls[np.searchsorted(self._numbers, side)] for side in pairs[batch].T)
+            first, second = (self._thumbnails[np.searchsorted(self._numbers, side)] for side in pairs[batch].T)
             return agreements(first, second)
 
         with ThreadPoolExecutor(_THREADS) as judges:
@@ -78,32 +78,36 @@ class Glances:
                 found[batch] = values
         return found
 
-    def related(self, firsts: Ids, others: Ids) -> Array:
+    def agreements_of(self, firsts: Ids, others: Ids) -> Array:
         """The same of each of the first with each of the second."""
         return self.agreements(np.stack([firsts, others], axis=1))
 
 
-def _room(count: int) -> Smalls:
+def _allocate(count: int) -> ThumbnailArray:
     """Room for so many small pictures. Raises OSError where the disk has none."""
     if count <= _IN_MEMORY:
-        return np.empty((count, SIZE), np.uint8)
+        return np.empty((count, THUMBNAIL_SIZE), np.uint8)
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, count * SIZE)  # a full disk is told now, and not by a signal later
-        return np.memmap(file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(count, SIZE))
+            os.posix_fallocate(
+                file.fileno(), 0, count * THUMBNAIL_SIZE
+            )  # a full disk is told now, and not by a signal later
+        return np.memmap(
+            file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(count, THUMBNAIL_SIZE)
+        )
 
 
 def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:
     """The files of each of these contents, by id."""
-    ids = contents.pictures(numbers)
+    ids = contents.picture_ids(numbers)
     known = {file.id: file for file in catalogue.files(np.concatenate([*ids, np.empty(0, np.int64)]))}
     return [[known[id_] for id_ in each.tolist() if id_ in known] for each in ids]
 
 
-def fault(file: StoredFile) -> str | None:
+def file_problem(file: StoredFile) -> str | None:
     """Why an indexed file is not to be counted on, or None: it is gone, closed, or another one than was indexed."""
-    path = located(file.path)
-    if isinstance(path, Address):  # what its server says is seen as it is read
+    path = parse_location(file.path)
+    if isinstance(path, PictureAddress):  # what its server says is seen as it is read
         return None
     try:
         now = os.stat(path)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.paths import holds
-from retrieval.sources.location import Place, located
+from indexes.catalogue.paths import contains
+from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.indexing.pipeline import Pipeline
 from retrieval.store.indexing.scan import Advance, Scan, Tally
 from retrieval.store.indexing.shards import WHOLE, Shard
@@ -29,8 +29,8 @@ class IndexReport:
     embedded: int
     unchanged: int
     missing: int
-    failures: tuple[tuple[Place, str], ...]
-    kept_roots: tuple[Place, ...]
+    failures: tuple[tuple[PictureLocation, str], ...]
+    kept_roots: tuple[PictureLocation, ...]
     passed_over: dict[str, int]
     seconds: float
     notes: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class IndexReport:
 def outermost(folders: Iterable[bytes]) -> list[bytes]:
     """Each folder once, without those that a walk of another one comes to."""
     each = list(dict.fromkeys(folders))
-    return [folder for folder in each if not any(holds(other, folder) for other in each)]
+    return [folder for folder in each if not any(contains(other, folder) for other in each)]
 
 
 def index_galleries(
@@ -65,7 +65,7 @@ def index_galleries(
         embedded=tally.embedded,
         unchanged=tally.unchanged,
         missing=tally.missing,
-        failures=tuple((located(failed.path), failed.reason) for failed in tally.failures),
+        failures=tuple((parse_location(failed.path), failed.reason) for failed in tally.failures),
         kept_roots=tuple(tally.kept_roots),
         passed_over=dict(tally.passed_over.most_common()),
         seconds=time.perf_counter() - started,

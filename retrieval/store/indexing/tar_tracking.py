@@ -8,14 +8,14 @@ from threading import Lock
 from typing import TypeVar
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.records import Failed
-from retrieval.common.settings import max_pixels, release_of
-from retrieval.sources.entries import Closed, Found, Opened, Unreadable
+from indexes.catalogue.records import FailedFile
+from retrieval.common.settings import installed_version, max_pixels
+from retrieval.sources.entries import PictureFile, TarEnd, TarStart, Unreadable
 
-T = TypeVar("T", Found, Unreadable)
+T = TypeVar("T", PictureFile, Unreadable)
 
 
-class TarsRead:
+class TarTracker:
     """Told as a scan goes: what tar is open, what was given on, and, from any thread, what is recorded.
 
     A tar of which members failed is read again when that may go otherwise: each time where it passes, else with
@@ -24,58 +24,60 @@ class TarsRead:
 
     def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
         self._catalogue = catalogue
-        self._read = catalogue.archives(gallery)
-        self._mark = f" as release {release_of('retrieve-explain')} reads it, up to {max_pixels()} pixels"
-        self._open: Opened | None = None
+        self._read = catalogue.finished_archives(gallery)
+        self._version_suffix = (
+            f" as release {installed_version('retrieve-explain')} reads it, up to {max_pixels()} pixels"
+        )
+        self._open: TarStart | None = None
         self._closed: dict[bytes, str] = {}  # their versions, until all is recorded
-        self._given: dict[bytes, bytes] = {}  # the tars of members that are not recorded yet
+        self._pending: dict[bytes, bytes] = {}  # the tars of members that are not recorded yet
         self._left: Counter[bytes] = Counter()  # how many those are, by tar
-        self._marred: set[bytes] = set()  # tars of which members failed
-        self._unread: set[bytes] = set()  # tars of which members failed by what passes
+        self._failed_tars: set[bytes] = set()  # tars of which members failed
+        self._transient_tars: set[bytes] = set()  # tars of which members failed by what passes
         self._lock = Lock()
 
     def is_read(self, tar: bytes, version: str) -> bool:
         """Whether the tar with this path and version need not be read again."""
-        return bool(version) and self._read.get(tar) in (version, version + self._mark)
+        return bool(version) and self._read.get(tar) in (version, version + self._version_suffix)
 
-    def open(self, tar: Opened) -> None:
+    def open(self, tar: TarStart) -> None:
         """What is given from now on is a member of this tar, and what was read of it before counts no more."""
         self._open = tar
         if tar.path in self._read:
             self._catalogue.forget_archive(tar.path)
 
-    def given(self, member: T) -> T:
+    def add_pending(self, member: T) -> T:
         """A member is on its way to the catalogue."""
         if self._open is not None:
             with self._lock:
-                self._given[member.path] = self._open.path
+                self._pending[member.path] = self._open.path
                 self._left[self._open.path] += 1
         return member
 
-    def close(self, tar: Closed) -> None:
+    def close(self, tar: TarEnd) -> None:
         """All members of the tar were given."""
         assert self._open is not None
         with self._lock:
-            if self._open.version and tar.is_whole:
+            if self._open.version and tar.is_complete:
                 self._closed[tar.path] = self._open.version
         self._open = None
-        self._keep(tar.path)
+        self._record_if_done(tar.path)
 
-    def done(self, pictures: Iterable[bytes], failures: Iterable[Failed]) -> None:
+    def mark_recorded(self, pictures: Iterable[bytes], failures: Iterable[FailedFile]) -> None:
         """These are recorded."""
         with self._lock:
-            tars = [tar for path in pictures if (tar := self._given.pop(path, None)) is not None]
+            tars = [tar for path in pictures if (tar := self._pending.pop(path, None)) is not None]
             for failed in failures:
-                tar = self._given.pop(failed.path, None)
+                tar = self._pending.pop(failed.path, None)
                 if tar is not None:
                     tars.append(tar)
-                    (self._unread if failed.passes else self._marred).add(tar)
+                    (self._transient_tars if failed.is_transient else self._failed_tars).add(tar)
             self._left.subtract(tars)
         for tar in set(tars):
-            self._keep(tar)
+            self._record_if_done(tar)
 
-    def _keep(self, tar: bytes) -> None:
+    def _record_if_done(self, tar: bytes) -> None:
         with self._lock:
             version = self._closed.pop(tar, None) if self._left[tar] == 0 else None
-        if version is not None and tar not in self._unread:
-            self._catalogue.keep_archive(tar, version + self._mark if tar in self._marred else version)
+        if version is not None and tar not in self._transient_tars:
+            self._catalogue.record_archive(tar, version + self._version_suffix if tar in self._failed_tars else version)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.errors import GalleryError, ModelError
-from retrieval.common.metrics import Bin, calibration_error, logistic, reliability, roc_auc, sigmoid
+from retrieval.common.metrics import Bin, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
 from retrieval.model.bundle import Bundle, find_bundle
@@ -24,20 +24,20 @@ from retrieval.model.head import Head
 
 # Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
 # all but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 hardly did better.
-LEAST_PICTURES = 20
-MOST = 5000
-_LEAST_A_CLASS = 4  # so that a half has two
+MIN_PICTURES = 20
+MAX_PICTURES = 5000
+_MIN_PER_CLASS = 4  # so that a half has two
 _MANY_CLASSES = 10  # of two pictures, from which halves are of classes: each half has five
 _SPLITS = 5  # into halves
 _PAIRS = 1000  # at least, of each kind, of a half
 
-Floats = NDArray[np.float64]
+Distances = NDArray[np.float64]
 
 _SETTING = "calibration"
 
 
 @dataclass(frozen=True)
-class Reliable:
+class ReliabilityBins:
     """Similarity against truth on unseen pairs, in bins: with the head's own neuron, and with those fitted."""
 
     before: tuple[Bin, ...]
@@ -45,11 +45,11 @@ class Reliable:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationResult:
     """A calibration that the store now keeps, with what its page shows."""
 
     calibration: Calibration
-    reliable: Reliable
+    reliability: ReliabilityBins
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,28 @@ class _Verdicts:
     """Pairs (P,): whether they are different, their separations D, and the distances d of a neuron fitted elsewhere."""
 
     different: Flags
-    separations: Floats
-    distances: Floats
+    separations: Distances
+    distances: Distances
 
 
-def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibrated:
+def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> CalibrationResult:
     """Fit the neuron to the gallery's labels and keep it in the store. `seed` decides all that is drawn.
 
     Raises GalleryError, and leaves all as it was, where labels are too few or similarity tells nothing about them;
     StoreError where the store cannot be written.
     """
     head = bundle.head
-    labelled = _drawn(catalogue, head, bundle.fingerprint, seed)
-    unseen = _what_is_unseen(catalogue, labelled.codes)
+    labelled = _draw_sample(catalogue, head, bundle.fingerprint, seed)
+    unseen = _choose_held_out(catalogue, labelled.codes)
     random = np.random.default_rng(seed)
-    separations, different = _pairs(head, labelled, np.arange(len(labelled.codes)), random)
-    slope, intercept = logistic(separations, different, len(labelled.codes))
+    separations, different = _draw_pairs(head, labelled, np.arange(len(labelled.codes)), random)
+    slope, intercept = fit_logistic(separations, different, len(labelled.codes))
     if slope <= 0:
         raise GalleryError(
             f"in {catalogue.folder} pictures of one class are no more similar than those of two, so similarity cannot"
             " be calibrated to its class folders: index folders whose pictures belong together, or train a model"
         )
-    verdicts = _cross_fitted(head, labelled, unseen, random)
+    verdicts = _cross_fit(head, labelled, unseen, random)
     calibration = Calibration(
         model=bundle.card.name,
         digest=head.digest,
@@ -98,16 +98,16 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibrated
         seed=seed,
         unseen=unseen,
         roc_auc=roc_auc(verdicts.separations, verdicts.different),
-        before=_judged(head.distance(verdicts.separations), verdicts.different),
-        after=_judged(verdicts.distances, verdicts.different),
+        before=_score_pairs(head.distance(verdicts.separations), verdicts.different),
+        after=_score_pairs(verdicts.distances, verdicts.different),
     )
-    keep_calibration(catalogue, calibration)
-    return Calibrated(calibration, _reliable(head, verdicts))
+    save_calibration(catalogue, calibration)
+    return CalibrationResult(calibration, _reliability_bins(head, verdicts))
 
 
-def _drawn(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
+def _draw_sample(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
     """The gallery's labelled pictures; of more than MOST in all, those of a sample."""
-    ids, vectors = catalogue.sample(fingerprint, MOST, seed)
+    ids, vectors = catalogue.sample(fingerprint, MAX_PICTURES, seed)
     label_of = {picture.id: picture.label for picture in catalogue.candidates(ids)}
     labels = [label_of.get(id_) for id_ in ids.tolist()]
     known = np.array([label is not None for label in labels], np.bool_)
@@ -116,17 +116,17 @@ def _drawn(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _La
     return _Labelled(head.embed(vectors[known]) if known.any() else vectors, codes)
 
 
-def _what_is_unseen(catalogue: Catalogue, codes: Codes) -> Unseen:
+def _choose_held_out(catalogue: Catalogue, codes: Codes) -> HeldOut:
     """How the pictures can be parted in halves that both make pairs of one class and of two. Raises GalleryError."""
-    if len(codes) >= LEAST_PICTURES:
+    if len(codes) >= MIN_PICTURES:
         if _class_count(codes, 2) >= _MANY_CLASSES:
-            return Unseen.classes
-        if _class_count(codes, _LEAST_A_CLASS) >= 2:
-            return Unseen.pictures
+            return HeldOut.classes
+        if _class_count(codes, _MIN_PER_CLASS) >= 2:
+            return HeldOut.pictures
     raise GalleryError(
-        f"{catalogue.folder} holds {len(codes)} pictures in class folders, and {_LEAST_A_CLASS} or more in"
-        f" {_class_count(codes, _LEAST_A_CLASS)} of these, too few to calibrate to: index at least {LEAST_PICTURES},"
-        f" with {_LEAST_A_CLASS} or more in two class folders"
+        f"{catalogue.folder} holds {len(codes)} pictures in class folders, and {_MIN_PER_CLASS} or more in"
+        f" {_class_count(codes, _MIN_PER_CLASS)} of these, too few to calibrate to: index at least {MIN_PICTURES},"
+        f" with {_MIN_PER_CLASS} or more in two class folders"
     )
 
 
@@ -135,7 +135,7 @@ def _class_count(codes: Codes, pictures: int) -> int:
     return int(np.sum(np.bincount(codes) >= pictures))
 
 
-def _pairs(head: Head, labelled: _Labelled, places: Codes, random: np.random.Generator) -> tuple[Floats, Flags]:
+def _draw_pairs(head: Head, labelled: _Labelled, places: Codes, random: np.random.Generator) -> tuple[Distances, Flags]:
     """Separations (P,) of each of these pictures with one of its class and one of another; whether different.
 
     Of few pictures, with several of each.
@@ -146,15 +146,15 @@ def _pairs(head: Head, labelled: _Labelled, places: Codes, random: np.random.Gen
     return head.separation(u[first], u[second]), ~similar
 
 
-def _cross_fitted(head: Head, labelled: _Labelled, unseen: Unseen, random: np.random.Generator) -> _Verdicts:
+def _cross_fit(head: Head, labelled: _Labelled, unseen: HeldOut, random: np.random.Generator) -> _Verdicts:
     """The pairs of each half, judged by the neuron that the other half gives, of several partings into halves."""
     codes, found = labelled.codes, list[_Verdicts]()
     for _ in range(_SPLITS):
-        by_class = unseen is Unseen.classes
+        by_class = unseen is HeldOut.classes
         half = half_of_classes(codes, random)[codes] if by_class else _half_of_each_class(codes, random)
         parts = [np.flatnonzero(half), np.flatnonzero(~half)]
-        pairs = [_pairs(head, labelled, part, random) for part in parts]
-        fitted = [logistic(*each, len(part)) for each, part in zip(pairs, parts, strict=True)]
+        pairs = [_draw_pairs(head, labelled, part, random) for part in parts]
+        fitted = [fit_logistic(*each, len(part)) for each, part in zip(pairs, parts, strict=True)]
         for (separations, different), (slope, intercept) in zip(pairs, reversed(fitted), strict=True):
             found.append(_Verdicts(different, separations, sigmoid(slope * separations + intercept)))
     return _Verdicts(
@@ -172,20 +172,20 @@ def _half_of_each_class(codes: Codes, random: np.random.Generator) -> Flags:
     return half
 
 
-def _judged(distances: Floats, different: Flags) -> Judged:
+def _score_pairs(distances: Distances, different: Flags) -> PairScores:
     right = (distances < THRESHOLD) == ~different
-    return Judged(float(right.mean()), calibration_error(1 - distances, ~different))
+    return PairScores(float(right.mean()), calibration_error(1 - distances, ~different))
 
 
-def _reliable(head: Head, verdicts: _Verdicts) -> Reliable:
+def _reliability_bins(head: Head, verdicts: _Verdicts) -> ReliabilityBins:
     before, after = (
         tuple(reliability(1 - distances, ~verdicts.different))
         for distances in (head.distance(verdicts.separations), verdicts.distances)
     )
-    return Reliable(before, after)
+    return ReliabilityBins(before, after)
 
 
-class Unseen(StrEnum):
+class HeldOut(StrEnum):
     """What a half of the gallery was unseen by: the neuron that judged it was fitted on none of its classes, or none
     of its pictures."""
 
@@ -194,7 +194,7 @@ class Unseen(StrEnum):
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairScores:
     """Verdicts on unseen pairs: the share that is right, and the expected calibration error (0 to 1)."""
 
     accuracy: float
@@ -218,10 +218,10 @@ class Calibration:
     classes: int
     pairs: int
     seed: int
-    unseen: Unseen
+    unseen: HeldOut
     roc_auc: float
-    before: Judged
-    after: Judged
+    before: PairScores
+    after: PairScores
 
 
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
@@ -230,11 +230,11 @@ def read_calibration(catalogue: Catalogue) -> Calibration | None:
     if not kept:
         return None
     values = json.loads(kept)
-    judged = {name: Judged(**values[name]) for name in ("before", "after")}
-    return Calibration(**values | judged | {"unseen": Unseen(values["unseen"])})
+    judged = {name: PairScores(**values[name]) for name in ("before", "after")}
+    return Calibration(**values | judged | {"unseen": HeldOut(values["unseen"])})
 
 
-def in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
+def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
     """Whether it is for the head that the store's own model has now. Raises StoreError."""
     try:
         return find_bundle(catalogue.setting("model") or calibration.model).head.digest == calibration.digest
@@ -242,12 +242,12 @@ def in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
         return False
 
 
-def keep_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
+def save_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
     """Keep it in the store, whose hits have its similarities from then on. Raises StoreError."""
     catalogue.set_settings(**{_SETTING: json.dumps(asdict(calibration))})
 
 
-def drop_calibration(catalogue: Catalogue) -> bool:
+def delete_calibration(catalogue: Catalogue) -> bool:
     """Take it back: the head's own similarities return. Whether there was one. Raises StoreError."""
     was_kept = bool(catalogue.setting(_SETTING))
     if was_kept:

@@ -6,23 +6,23 @@ from pathlib import Path
 
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import percent, safe_name
-from retrieval.rendering.html import document, heads_html, name_html, table_html
+from retrieval.rendering.html import heads_html, name_html, render_document, table_html
 from retrieval.rendering.reliability_diagram import reliability_html
-from retrieval.store.maintenance.calibration import Calibrated, Calibration
+from retrieval.store.maintenance.calibration import Calibration, CalibrationResult
 
 
-def calibration_page(store: Path, calibrated: Calibrated) -> str:
+def calibration_page(store: Path, result: CalibrationResult) -> str:
     """One HTML page, whole in itself, of what the calibration of the store in this folder gained."""
-    name, reliable = safe_name(store), calibrated.reliable
-    header = f"<h1>How sure, in {name_html(name)}</h1>\n{_reading_html(calibrated.calibration)}"
-    return document(
+    name, reliable = safe_name(store), result.reliability
+    header = f"<h1>How sure, in {name_html(name)}</h1>\n{_reading_html(result.calibration)}"
+    return render_document(
         f"How sure, in {name}",
         header,
         f"""<section class="query">
 <div class="measures">
 <article><h3>Before: the model’s own similarity</h3>{reliability_html(reliable.before)}</article>
 <article><h3>After: calibrated to this gallery</h3>{reliability_html(reliable.after)}</article>
-<article><h3>The figures</h3>{_figures_html(calibrated.calibration)}</article>
+<article><h3>The figures</h3>{_figures_html(result.calibration)}</article>
 </div>
 </section>""",
     )

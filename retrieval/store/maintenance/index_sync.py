@@ -9,9 +9,9 @@ from itertools import chain
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
-from indexes.vectors.base import IndexHome, TunedIndex
+from indexes.vectors.base import IndexStorage, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
-from indexes.vectors.storage import home_of, index_address
+from indexes.vectors.storage import index_address, open_storage
 from retrieval.common.progress import Stage
 from retrieval.store.maintenance.tuning import read_tuning
 
@@ -27,10 +27,10 @@ def open_index(
     advance: Advance = lambda pictures: None,
 ) -> TunedIndex:
     """The catalogue's vector index, to be closed in the end: that of `opened_index`."""
-    return opened_index(catalogue, fingerprint, must_save, on_stage, advance)[0]
+    return open_index_state(catalogue, fingerprint, must_save, on_stage, advance)[0]
 
 
-def opened_index(
+def open_index_state(
     catalogue: Catalogue,
     fingerprint: str,
     must_save: bool = False,
@@ -45,18 +45,18 @@ def opened_index(
     its place and another process is at it, or that fails, or the store cannot be written, it is searched as it is,
     unless `must_save`. Raises StoreError.
     """
-    home = home_of(catalogue, fingerprint)
+    home = open_storage(catalogue, fingerprint)
     try:
         index = home.load(catalogue.generation)
         is_now = index is not None
-        if index is None and home.in_place and not catalogue.writable and not must_save:
-            index = home.as_it_is()
+        if index is None and home.updates_in_place and not catalogue.writable and not must_save:
+            index = home.load_any()
         if index is None:
-            with home.turn(must_save) as granted:
+            with home.index_lock(must_save) as granted:
                 if granted:
-                    index, is_now = _made_or_as_it_is(catalogue, home, fingerprint, must_save, on_stage, advance)
+                    index, is_now = _update_or_load_any(catalogue, home, fingerprint, must_save, on_stage, advance)
                 else:
-                    index = home.as_it_is()
+                    index = home.load_any()
         if index is None:
             raise StoreError(f"{index_address(catalogue)} holds no index yet: run `retrieve index`")
     finally:
@@ -67,71 +67,69 @@ def opened_index(
     return index, is_now
 
 
-def _made_or_as_it_is(
-    catalogue: Catalogue, home: IndexHome, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+def _update_or_load_any(
+    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
 ) -> tuple[TunedIndex, bool]:
     try:
-        return _made(catalogue, home, fingerprint, must_save, on_stage, advance), True
+        return _make_current(catalogue, home, fingerprint, must_save, on_stage, advance), True
     except StoreError:
-        index = None if must_save else home.as_it_is()
+        index = None if must_save else home.load_any()
         if index is None:
             raise
         return index, False
 
 
-def _made(
-    catalogue: Catalogue, home: IndexHome, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+def _make_current(
+    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
 ) -> TunedIndex:
     """The index of now, and kept as that where it can be."""
     index = home.load(catalogue.generation)  # another process may have made it meanwhile
     if index is not None:
         return index
-    index, generation = _followed(catalogue, home, fingerprint) or _built(
-        catalogue, home, fingerprint, on_stage, advance
-    )
-    if catalogue.writable and (home.in_place or catalogue.generation == generation):
+    index, generation = _update(catalogue, home, fingerprint) or _build(catalogue, home, fingerprint, on_stage, advance)
+    if catalogue.writable and (home.updates_in_place or catalogue.generation == generation):
         with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
-            index = _kept(catalogue, home, index, generation)
+            index = _save(catalogue, home, index, generation)
     return index
 
 
-def _kept(catalogue: Catalogue, home: IndexHome, index: TunedIndex, generation: str) -> TunedIndex:
+def _save(catalogue: Catalogue, home: IndexStorage, index: TunedIndex, generation: str) -> TunedIndex:
     """The same index; one of a file as that has it, which other processes share."""
     if isinstance(index, FaissIndex) and not len(index):  # nothing is left of what it held
         home.clear()
         return index
-    home.keep(index, generation)
+    home.save(index, generation)
     catalogue.forget_changes(generation)
-    mapped = None if home.in_place else home.load(generation)
+    mapped = None if home.updates_in_place else home.load(generation)
     if mapped is None:
         return index
     index.close()
     return mapped
 
 
-def _followed(catalogue: Catalogue, home: IndexHome, fingerprint: str) -> tuple[TunedIndex, str] | None:
+def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple[TunedIndex, str] | None:
     """An index of an earlier generation with what has changed since, and the generation that it is of now."""
     count = catalogue.count()
-    for earlier, reached in home.earlier():
+    for earlier, reached in home.list_generations():
         changes = catalogue.changes_since(earlier)
         if not count or changes is None or catalogue.changes_since(reached) is None:
             continue
-        index = home.change(earlier, changes.generation)
+        index = home.open_for_update(earlier, changes.generation)
         if index is None:
             continue
-        with _closed_if_it_fails(index):
+        with _close_on_error(index):
             if index.suits(count):
                 index.remove(changes.touched)
                 for ids, vectors in catalogue.vectors_of(changes.touched, fingerprint):
                     index.add(ids, vectors)
-                if not home.in_place or _is_whole(catalogue, index, changes.generation):
+                if not home.updates_in_place or _is_complete(catalogue, index, changes.generation):
                     return index, changes.generation
         index.close()
     return None
 
 
-def _built(
-    catalogue: Catalogue, home: IndexHome, fingerprint: str, on_stage: Stage, advance: Advance
+def _build(
+    catalogue: Catalogue, home: IndexStorage, fingerprint: str, on_stage: Stage, advance: Advance
 ) -> tuple[TunedIndex, str]:
     generation, count = catalogue.generation, catalogue.count()
 
@@ -143,25 +141,25 @@ def _built(
     first = next(chunks, None)
     if first is None:
         return FaissIndex.empty(1), generation
-    index = home.new(first[1].shape[1], count, sample)
-    with _closed_if_it_fails(index):
-        if home.in_place or not index.is_exact:
+    index = home.create(first[1].shape[1], count, sample)
+    with _close_on_error(index):
+        if home.updates_in_place or not index.is_exact:
             on_stage("Making the index", count)
         for ids, vectors in chain([first], chunks):
             index.add(ids, vectors)
             advance(len(ids))
-        if home.in_place and not _is_whole(catalogue, index, generation):
+        if home.updates_in_place and not _is_complete(catalogue, index, generation):
             raise StoreError(f"{index_address(catalogue)} has not taken all pictures: run `retrieve index` again")
     return index, generation
 
 
-def _is_whole(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
+def _is_complete(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
     """Whether it holds as many pictures as it should, as far as that can be told while others change them."""
     return catalogue.generation != generation or len(index) == catalogue.count()
 
 
 @contextlib.contextmanager
-def _closed_if_it_fails(index: TunedIndex) -> Iterator[None]:
+def _close_on_error(index: TunedIndex) -> Iterator[None]:
     try:
         yield
     except BaseException:

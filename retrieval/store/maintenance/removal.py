@@ -9,69 +9,69 @@ from itertools import chain
 from pathlib import Path
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.records import Removed
+from indexes.catalogue.records import RemovedCounts
 from indexes.errors import StoreError
 from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.sources.gallery import gallery_at
-from retrieval.sources.location import LIST, TAR, is_address, located, told_place
+from retrieval.sources.gallery import gallery_from_address
+from retrieval.sources.location import LIST_PREFIX, TAR_PREFIX, display_location, is_address, parse_location
 from retrieval.store.maintenance.index_sync import open_index
 
 
-def remove(catalogue: Catalogue, path: str | os.PathLike[str]) -> Removed:
+def remove_path(catalogue: Catalogue, path: str | os.PathLike[str]) -> RemovedCounts:
     """Take a picture, or a folder and all below it, out of the store, by any path that leads to it.
 
     A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
     followed as far as it takes to come to something known, and no further. Raises StoreError.
     """
     for known in chain(
-        _catalogued(path), _named_by_lists(catalogue, path), members_shown_as(catalogue, os.fspath(path))
+        _possible_paths(path), _paths_in_lists(catalogue, path), tar_members_named(catalogue, os.fspath(path))
     ):
         removed = catalogue.remove(known)
         if removed:
-            _follow(catalogue)
+            _update_index(catalogue)
             return removed
-    return Removed()
+    return RemovedCounts()
 
 
-def _catalogued(path: str | os.PathLike[str]) -> Iterator[bytes]:
+def _possible_paths(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The paths by which the catalogue may know what this leads to."""
     text = os.fspath(path)
     if is_address(text):
-        yield gallery_at(text)
+        yield gallery_from_address(text)
         yield os.fsencode(text)
         return
     absolute = Path(os.path.abspath(text))
     for up in (*reversed(absolute.parents), absolute):
         real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
-        yield from (real, *(os.fsencode(kind) + real for kind in (TAR, LIST)))
+        yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))
 
 
-def _named_by_lists(catalogue: Catalogue, path: str | os.PathLike[str]) -> Iterator[bytes]:
+def _paths_in_lists(catalogue: Catalogue, path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The paths by which lists may have brought this into the catalogue."""
-    known = list(_catalogued(path))
-    yield from (inside + each for inside in _lists(catalogue) for each in known)
+    known = list(_possible_paths(path))
+    yield from (inside + each for inside in _list_prefixes(catalogue) for each in known)
 
 
-def _lists(catalogue: Catalogue) -> list[bytes]:
+def _list_prefixes(catalogue: Catalogue) -> list[bytes]:
     """What the paths of all that a list names begin with, for each list."""
-    return [root + b"/" for root in catalogue.roots() if root.startswith(os.fsencode(LIST))]
+    return [root + b"/" for root in catalogue.roots() if root.startswith(os.fsencode(LIST_PREFIX))]
 
 
-def members_shown_as(catalogue: Catalogue, shown: str) -> Iterator[bytes]:
+def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
     """The members of tars that are shown as this, whose paths in the catalogue say where their bytes are as well."""
-    shown = shown.removeprefix(TAR)
-    kind = "" if is_address(shown) else TAR
-    shown = os.path.abspath(shown) if kind else shown
-    for slash in re.finditer(r"(?<=\.tar)/", shown, re.IGNORECASE):
-        for inside in (b"", *_lists(catalogue)):
-            for known in list(catalogue.known_files(inside + os.fsencode(kind + shown[: slash.start()]))):
-                if str(told_place(located(known.path))) == shown:
+    name = name.removeprefix(TAR_PREFIX)
+    kind = "" if is_address(name) else TAR_PREFIX
+    name = os.path.abspath(name) if kind else name
+    for slash in re.finditer(r"(?<=\.tar)/", name, re.IGNORECASE):
+        for inside in (b"", *_list_prefixes(catalogue)):
+            for known in list(catalogue.known_files(inside + os.fsencode(kind + name[: slash.start()]))):
+                if str(display_location(parse_location(known.path))) == name:
                     yield known.path
 
 
-def _follow(catalogue: Catalogue) -> None:
+def _update_index(catalogue: Catalogue) -> None:
     """Bring the index's file up to date with what was removed; nothing is left of that."""
     try:
         open_index(catalogue, catalogue.setting("fingerprint") or "", must_save=True).close()

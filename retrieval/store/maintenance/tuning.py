@@ -15,11 +15,11 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import TunedIndex
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
-from retrieval.store.rescoring import rescored
+from retrieval.store.rescoring import rescore
 
 _TOP = 10
 _QUERIES = 100
-_LEAST_PROBES = 16  # fewer spare nothing, and a hundred queries cannot tell .98 from .99
+_MIN_PROBES = 16  # fewer spare nothing, and a hundred queries cannot tell .98 from .99
 
 Advance = Callable[[int], None]
 
@@ -44,23 +44,23 @@ def tune(
     own, queries = catalogue.sample(fingerprint, _QUERIES)
     best = _best_hits(catalogue, head, fingerprint, own, queries, advance)
     steps: list[Tuning] = []
-    for probes in _doubled(index.lists):
+    for probes in _probe_steps(index.lists):
         index.probes = probes
-        steps.append(_measured(index, pictures, own, queries, best))
+        steps.append(_measure(index, pictures, own, queries, best))
         if (steps[-1].recall or 0) >= recall:
             break
     return steps
 
 
-def _doubled(lists: int) -> Iterator[int]:
-    probes = _LEAST_PROBES
+def _probe_steps(lists: int) -> Iterator[int]:
+    probes = _MIN_PROBES
     while probes < lists:
         yield probes
         probes *= 2
     yield lists
 
 
-def _measured(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
+def _measure(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
     seconds: list[float] = []
     shares: list[float] = []
     for id_, query, expected in zip(own, queries, best, strict=True):
@@ -80,7 +80,7 @@ def _best_hits(
     """Of each query, the ids of the ten best hits after rescoring the exact pool; a picture is no hit of itself."""
     found: list[set[int]] = []
     for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, advance), strict=True):
-        ranking = rescored(catalogue, head, fingerprint, query, pool[pool != id_][:POOL])
+        ranking = rescore(catalogue, head, fingerprint, query, pool[pool != id_][:POOL])
         found.append(set(ranking.ids[:_TOP].tolist()))
     return found
 
@@ -124,6 +124,6 @@ def read_tuning(catalogue: Catalogue) -> Tuning | None:
     return Tuning(**json.loads(kept)) if kept else None
 
 
-def keep_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
+def save_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
     """Keep it in the store, whose searches take its parameter from then on. Raises StoreError."""
     catalogue.set_settings(**{_SETTING: json.dumps(asdict(tuning))})

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.common.atomic_files import explained, write_whole
+from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.errors import ModelError, SettingError
 from retrieval.common.progress import Track
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.crop import CropReport, CropRules, crop_dataset
-from retrieval.datasets.crop_files import Crop, Whole
+from retrieval.datasets.crop_files import Crop, UncroppedReason
 from retrieval.datasets.split import read_split
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.sources.files import content_hash, open_file
 
 
@@ -27,27 +27,27 @@ def is_cropped(out: Path) -> bool:
     return out.is_dir() and _record(out).exists()
 
 
-def kept_crops(dataset: DataSet, out: Path, comparer: Comparer, track: Track) -> CropReport:
+def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, track: Track) -> CropReport:
     """The data set cropped by a model into `out`, whose record is `out`'s name with `.json` beside it.
 
     A finished one is given back as its record tells it. Raises RetrievalError, also where `out` comes from another
     model or is there without a record.
     """
-    model = _identity(comparer)
+    model = _model_digest(encoder)
     if is_cropped(out):
-        return _read(dataset, out, model)
+        return _read_record(dataset, out, model)
     part = out.with_name(out.name + ".part")
-    with explained(part):
+    with explain_write_errors(part):
         if part.exists():
             shutil.rmtree(part)  # of a run that was killed between writing and naming
     if out.exists():
         raise SettingError(f"{out} is in the way: remove it, or give --out another folder")
-    report = replace(crop_dataset(dataset, part, comparer, CropRules(), track), out=out)
-    write_whole(_record(out), json.dumps(_values(report, model)))
+    report = replace(crop_dataset(dataset, part, encoder, CropRules(), track), out=out)
+    write_atomically(_record(out), json.dumps(_to_record(report, model)))
     split = read_split(part)
     assert split is not None, "a trained model has one, and it goes along"
     replace(split, dataset=os.fspath(out.resolve())).write(part)
-    with explained(out):
+    with explain_write_errors(out):
         part.rename(out)
     return report
 
@@ -56,18 +56,18 @@ def _record(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _identity(comparer: Comparer) -> str:
+def _model_digest(encoder: Encoder) -> str:
     """The SHA-256 (hex) of the model's weights, the head's too."""
-    with open_file(comparer.bundle.weights_file) as file:
+    with open_file(encoder.bundle.weights_file) as file:
         return content_hash(file).hex()
 
 
-def _values(report: CropReport, model: str) -> dict[str, Any]:
+def _to_record(report: CropReport, model: str) -> dict[str, Any]:
     start = Path(os.path.abspath(report.dataset))
     return {
         "model": model,
         "rules": asdict(report.rules),
-        "whole": {str(why): count for why, count in report.whole.items()},
+        "whole": {str(why): count for why, count in report.uncropped.items()},
         "left_out": [[os.path.relpath(path, start), reason] for path, reason in report.left_out],
         "seconds": report.seconds,
         "crops": [
@@ -79,7 +79,7 @@ def _values(report: CropReport, model: str) -> dict[str, Any]:
     }
 
 
-def _read(dataset: DataSet, out: Path, model: str) -> CropReport:
+def _read_record(dataset: DataSet, out: Path, model: str) -> CropReport:
     start = Path(os.path.abspath(dataset.folder))
     file = _record(out)
     try:
@@ -91,7 +91,7 @@ def _read(dataset: DataSet, out: Path, model: str) -> CropReport:
             out=out,
             rules=CropRules(**values["rules"]),
             crops=tuple(_crop(each, start) for each in values["crops"]),
-            whole={why: int(values["whole"][why]) for why in Whole},
+            uncropped={why: int(values["whole"][why]) for why in UncroppedReason},
             left_out=tuple((start / path, reason) for path, reason in values["left_out"]),
             has_split=True,
             seconds=float(values["seconds"]),

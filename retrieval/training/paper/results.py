@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.common.settings import Case
+from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
-from retrieval.evaluation.verdicts import PairFigures
-from retrieval.rendering.presentation import Shown, ShownHit
+from retrieval.evaluation.verdicts import PairMetrics
+from retrieval.rendering.presentation import HitView, ResultView
 from retrieval.training.presets import Preset
 
-PAIRS = 432  # of the paper, of each kind
+PAPER_PAIRS = 432  # of the paper, of each kind
 SEEDS = 3
 
 
@@ -40,9 +40,9 @@ class PaperRow:
     macro_recall: float
 
 
-ORIGINAL = PaperRow(0.8715, 0.872, 0.890, 0.872)
-CROPPED = PaperRow(0.8831, 0.883, 0.900, 0.880)
-TWIN_DISTANCES = 0.18, 0.11
+PAPER_ORIGINAL = PaperRow(0.8715, 0.872, 0.890, 0.872)
+PAPER_CROPPED = PaperRow(0.8831, 0.883, 0.900, 0.880)
+PAPER_CROP_PAIR = 0.18, 0.11
 """Of Figure 6's pair of daisies, whole and cropped. The paper calls them similarity scores, and takes the lower one
 as the better: they are the Siamese output, the distance."""
 
@@ -62,13 +62,15 @@ class Study:
 
 
 STUDIES = {
-    Case.flowers: Study(
-        "flowers", "Flowers", "4.1", 2, PairKind.similar, ("rose", "rose"), distance=0.24, row=ORIGINAL
+    PaperCase.flowers: Study(
+        "flowers", "Flowers", "4.1", 2, PairKind.similar, ("rose", "rose"), distance=0.24, row=PAPER_ORIGINAL
     ),
-    Case.skin: Study(
+    PaperCase.skin: Study(
         "skin_cancer", "Skin cancer", "4.2", 3, PairKind.different, ("Benign", "Malignant"), distance=0.781
     ),
-    Case.airbnb: Study("airbnb", "AirBnB", "4.3", 4, PairKind.borderline, ("bedroom", "living-room"), distance=0.516),
+    PaperCase.airbnb: Study(
+        "airbnb", "AirBnB", "4.3", 4, PairKind.borderline, ("bedroom", "living-room"), distance=0.516
+    ),
 }
 
 
@@ -77,9 +79,9 @@ def study_of_kind(kind: PairKind) -> Study:
     return next(study for study in STUDIES.values() if study.kind is kind)
 
 
-def study_of(case: Case) -> Study:
+def study_of(case: PaperCase) -> Study:
     """The data set of a case; Table 1 is about flowers."""
-    return STUDIES[Case.flowers if case is Case.table1 else case]
+    return STUDIES[PaperCase.flowers if case is PaperCase.table1 else case]
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ class Plan:
     Table 1 rests on; `weights` is a file of the backbone's weights; `command` is what the user typed.
     """
 
-    case: Case
+    case: PaperCase
     data: Path
     out: Path
     preset: Preset
     seed: int = 0
     seeds: int = SEEDS
-    pairs: int = PAIRS
+    pairs: int = PAPER_PAIRS
     weights: Path | None = None
     device: str = "auto"
     command: str = ""
@@ -114,11 +116,11 @@ class Plan:
     @property
     def all_seeds(self) -> tuple[int, ...]:
         """One for each training."""
-        return tuple(range(self.seed, self.seed + (self.seeds if self.case is Case.table1 else 1)))
+        return tuple(range(self.seed, self.seed + (self.seeds if self.case is PaperCase.table1 else 1)))
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSummary:
     """A trained model: its folder, how many pictures it learnt and chose by, and its epochs."""
 
     folder: Path
@@ -128,22 +130,22 @@ class Model:
 
 
 @dataclass(frozen=True)
-class ShownPair:
+class PairView:
     """An explained pair of unseen pictures: the first as the query, the second as its only hit."""
 
     kind: PairKind
     samples: tuple[Sample, Sample]
     distance: float
-    shown: Shown
+    view: ResultView
 
     @property
-    def hit(self) -> ShownHit:
+    def hit(self) -> HitView:
         """The second picture, with the similarity and the verdict."""
-        return self.shown.hits[0]
+        return self.view.hits[0]
 
 
 @dataclass(frozen=True)
-class Unseen:
+class UnseenCounts:
     """What was measured on: pictures in classes, and how many pairs of each kind."""
 
     pictures: int
@@ -159,10 +161,10 @@ class StudyResult:
     """
 
     plan: Plan
-    model: Model
-    unseen: Unseen
+    model: ModelSummary
+    unseen: UnseenCounts
     results: dict[str, Evaluation]
-    pairs: tuple[ShownPair, ...]
+    pairs: tuple[PairView, ...]
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,12 @@ class Scores:
     epochs: int
 
 
-SCORES = tuple(field.name for field in fields(Scores))
+SCORE_NAMES = tuple(field.name for field in fields(Scores))
 
 
-def scores(pairs: PairFigures, model: Model) -> Scores:
+def collect_scores(pairs: PairMetrics, model: ModelSummary) -> Scores:
     """The figures of a model on pairs."""
-    figures = {name: getattr(pairs, name) for name in SCORES if name not in ("best_epoch", "epochs")}
+    figures = {name: getattr(pairs, name) for name in SCORE_NAMES if name not in ("best_epoch", "epochs")}
     return Scores(**figures, best_epoch=model.best_epoch, epochs=model.epochs)
 
 
@@ -194,10 +196,10 @@ class SeedRun:
     """One seed of Table 1: both models, the cropped data set, and their figures on the very same pairs."""
 
     seed: int
-    original: Model
-    cropped: Model
+    original: ModelSummary
+    cropped: ModelSummary
     crops: CropReport
-    unseen: Unseen
+    unseen: UnseenCounts
     original_scores: Scores
     cropped_scores: Scores
 
@@ -208,7 +210,7 @@ class SeedRun:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStats:
     """Values by seed with their mean and sample standard deviation, which a single value has not."""
 
     mean: float
@@ -217,16 +219,16 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ScoreComparison:
     """A figure of the models trained on original and on cropped pictures; `change` is cropped - original by seed."""
 
-    original: Spread
-    cropped: Spread
-    change: Spread
+    original: SeedStats
+    cropped: SeedStats
+    change: SeedStats
 
 
 @dataclass(frozen=True)
-class Twins:
+class CropPair:
     """Two training pictures of one class and their crops, as in Figure 6.
 
     `original` is the distance of the whole pictures by the model trained on these, `cropped` that of their crops by
@@ -246,25 +248,25 @@ class TableResult:
     plan: Plan
     runs: tuple[SeedRun, ...]
     crops: tuple[Crop, ...]
-    twins: tuple[Twins, ...]
+    crop_pairs: tuple[CropPair, ...]
 
     @property
-    def contrasts(self) -> dict[str, Contrast]:
+    def comparisons(self) -> dict[str, ScoreComparison]:
         """Every figure by its name in `Scores`."""
-        return contrasts([(run.original_scores, run.cropped_scores) for run in self.runs])
+        return compare_scores([(run.original_scores, run.cropped_scores) for run in self.runs])
 
 
-def spread(values: Sequence[float]) -> Spread:
+def compute_stats(values: Sequence[float]) -> SeedStats:
     """Mean and sample standard deviation of at least one value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), sd, tuple(float(value) for value in values))
+    return SeedStats(float(np.mean(values)), sd, tuple(float(value) for value in values))
 
 
-def contrasts(runs: Sequence[tuple[Scores, Scores]]) -> dict[str, Contrast]:
+def compare_scores(runs: Sequence[tuple[Scores, Scores]]) -> dict[str, ScoreComparison]:
     """Of each figure of at least one seed's two models, (original, cropped), both spreads and that of the change."""
     found = {}
-    for name in SCORES:
+    for name in SCORE_NAMES:
         original, cropped = ([getattr(pair[place], name) for pair in runs] for place in (0, 1))
         change = [after - before for before, after in zip(original, cropped, strict=True)]
-        found[name] = Contrast(spread(original), spread(cropped), spread(change))
+        found[name] = ScoreComparison(compute_stats(original), compute_stats(cropped), compute_stats(change))
     return found

@@ -7,38 +7,38 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from retrieval.common.settings import release_of
+from retrieval.common.settings import installed_version
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop_files import Crop
-from retrieval.rendering.presentation import KINDS, Side, sides
+from retrieval.rendering.presentation import HEATMAP_KINDS, SideView, side_views
 from retrieval.training.paper.results import (
-    CROPPED,
-    ORIGINAL,
-    TWIN_DISTANCES,
-    Model,
+    PAPER_CROP_PAIR,
+    PAPER_CROPPED,
+    PAPER_ORIGINAL,
+    CropPair,
+    ModelSummary,
+    PairView,
     Plan,
     Scores,
     SeedRun,
-    ShownPair,
     Study,
     StudyResult,
     TableResult,
-    Twins,
     study_of_kind,
 )
 
-Values = dict[str, Any]
+PaperJson = dict[str, Any]
 
 _PACKAGES = ("retrieve-explain", "torch")
 
 
-def reproduced_json(result: StudyResult | TableResult) -> Values:
+def results_json(result: StudyResult | TableResult) -> PaperJson:
     """Everything that the page shows, and with what it was made."""
     own = _table_json(result) if isinstance(result, TableResult) else _study_json(result)
     return plan_json(result.plan) | own
 
 
-def plan_json(plan: Plan) -> Values:
+def plan_json(plan: Plan) -> PaperJson:
     """What was asked for, and the versions that did it."""
     return {
         "case": str(plan.case),
@@ -49,11 +49,11 @@ def plan_json(plan: Plan) -> Values:
         "seeds": list(plan.all_seeds),
         "pairs_wanted": plan.pairs,
         "device": str(plan.device),
-        "versions": {name: release_of(name) for name in _PACKAGES},
+        "versions": {name: installed_version(name) for name in _PACKAGES},
     }
 
 
-def _study_json(result: StudyResult) -> Values:
+def _study_json(result: StudyResult) -> PaperJson:
     plan, study = result.plan, result.plan.study
     return {
         "paper": _paper_json(study) | {"figures": asdict(study.row) if study.row else None},
@@ -64,18 +64,22 @@ def _study_json(result: StudyResult) -> Values:
     }
 
 
-def _table_json(result: TableResult) -> Values:
+def _table_json(result: TableResult) -> PaperJson:
     plan = result.plan
     return {
-        "paper": {"original": asdict(ORIGINAL), "cropped": asdict(CROPPED), "figure_6": list(TWIN_DISTANCES)},
-        "figures": {name: asdict(contrast) for name, contrast in result.contrasts.items()},
+        "paper": {
+            "original": asdict(PAPER_ORIGINAL),
+            "cropped": asdict(PAPER_CROPPED),
+            "figure_6": list(PAPER_CROP_PAIR),
+        },
+        "figures": {name: asdict(contrast) for name, contrast in result.comparisons.items()},
         "runs": [_run_json(run, plan) for run in result.runs],
         "figure_5": [_crop_json(crop, plan) for crop in result.crops],
-        "figure_6": [_twins_json(twins, plan) for twins in result.twins],
+        "figure_6": [_crop_pair_json(twins, plan) for twins in result.crop_pairs],
     }
 
 
-def _paper_json(study: Study) -> Values:
+def _paper_json(study: Study) -> PaperJson:
     return {
         "section": study.section,
         "figure": study.figure,
@@ -86,12 +90,12 @@ def _paper_json(study: Study) -> Values:
     }
 
 
-def _model_json(model: Model, plan: Plan) -> Values:
+def _model_json(model: ModelSummary, plan: Plan) -> PaperJson:
     return asdict(model) | {"folder": _relative(model.folder, plan)}
 
 
-def _pair_json(pair: ShownPair, plan: Plan) -> Values:
-    first, second = sides(pair.shown, pair.hit)
+def _pair_json(pair: PairView, plan: Plan) -> PaperJson:
+    first, second = side_views(pair.view, pair.hit)
     return {
         "kind": str(pair.kind),
         "paper": _paper_json(study_of_kind(pair.kind)),
@@ -103,18 +107,18 @@ def _pair_json(pair: ShownPair, plan: Plan) -> Values:
     }
 
 
-def _sample_json(sample: Sample, plan: Plan) -> Values:
+def _sample_json(sample: Sample, plan: Plan) -> PaperJson:
     return {"path": _relative(sample.path, plan), "label": sample.label}
 
 
-def _side_json(side: Side) -> Values:
+def _side_json(side: SideView) -> PaperJson:
     """How strong a picture's heatmaps are: in words, as the page has them, and the strongest place in log-odds."""
-    words = {str(kind): side.evidence(kind) for kind in KINDS} if side.heatmaps else None
+    words = {str(kind): side.strength_word(kind) for kind in HEATMAP_KINDS} if side.heatmaps else None
     return {"evidence": words, "magnitude": side.heatmaps.magnitude if side.heatmaps else 0.0}
 
 
-def _run_json(run: SeedRun, plan: Plan) -> Values:
-    def trained(model: Model, figures: Scores) -> Values:
+def _run_json(run: SeedRun, plan: Plan) -> PaperJson:
+    def trained(model: ModelSummary, figures: Scores) -> PaperJson:
         return {"model": _model_json(model, plan), "figures": asdict(figures)}
 
     return {
@@ -132,17 +136,17 @@ def _run_json(run: SeedRun, plan: Plan) -> Values:
     }
 
 
-def _crop_json(crop: Crop, plan: Plan) -> Values:
+def _crop_json(crop: Crop, plan: Plan) -> PaperJson:
     paths = {"source": _relative(crop.source, plan), "partner": _relative(crop.partner, plan)}
     return crop.values() | paths | {"share": crop.share}
 
 
-def _twins_json(twins: Twins, plan: Plan) -> Values:
+def _crop_pair_json(pair: CropPair, plan: Plan) -> PaperJson:
     return {
-        "label": twins.label,
-        "pictures": [_crop_json(crop, plan) for crop in twins.crops],
-        "original": twins.original,
-        "cropped": twins.cropped,
+        "label": pair.label,
+        "pictures": [_crop_json(crop, plan) for crop in pair.crops],
+        "original": pair.original,
+        "cropped": pair.cropped,
     }
 
 

@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.common.settings import THRESHOLD, How, MethodName
+from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.pair_sampling import Flags
-from retrieval.evaluation.measure import Measured, Subject
+from retrieval.evaluation.measure import DatasetEvaluation, EvaluatedModel
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Source
-from retrieval.rendering.presentation import on_one_scale, prepare_pair
-from retrieval.training.paper.results import PairKind, ShownPair, Twins
+from retrieval.rendering.presentation import build_pair_view, share_scale
+from retrieval.training.paper.results import CropPair, PairKind, PairView
 
-_TWINS = 3  # pairs like Figure 6's
+_CROP_PAIRS = 3  # pairs like Figure 6's
 
 
-def pick(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[PairKind, int]:
+def pick_pairs(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[PairKind, int]:
     """The place of one pair of each kind among pairs (M,); of a kind that is not among them, none.
 
     Of the similar and of the different ones it is the first in an order that the seed draws; of the borderline ones
@@ -40,43 +40,45 @@ def pick(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[Pair
     return {kind: int(places[0]) for kind, places in found.items() if len(places)}
 
 
-def show_pairs(measured: Measured, subject: Subject, first_kind: PairKind) -> tuple[ShownPair, ...]:
+def explain_pairs(measured: DatasetEvaluation, subject: EvaluatedModel, first_kind: PairKind) -> tuple[PairView, ...]:
     """One explained pair of each kind among the measured ones, `first_kind` first. All heatmaps share one scale.
 
     Raises PictureError where a picture cannot be read any more.
     """
-    head = subject.comparer.bundle.head
+    head = subject.encoder.bundle.head
     first, second, similar = measured.pairs
     distances = head.distance(head.pair_separations(measured.descriptors[subject.name], first, second))
-    picked = pick(distances, similar, measured.terms.seed)
+    picked = pick_pairs(distances, similar, measured.options.seed)
     samples = measured.dataset.samples
     pairs = [
-        _shown(kind, (samples[first[place]], samples[second[place]]), float(distances[place]), subject.comparer)
+        _explain_pair(kind, (samples[first[place]], samples[second[place]]), float(distances[place]), subject.encoder)
         for kind in sorted(picked, key=lambda kind: (kind is not first_kind, list(PairKind).index(kind)))
         for place in [picked[kind]]
     ]
-    shown = on_one_scale([pair.shown for pair in pairs])
-    return tuple(replace(pair, shown=each) for pair, each in zip(pairs, shown, strict=True))
+    shown = share_scale([pair.view for pair in pairs])
+    return tuple(replace(pair, view=each) for pair, each in zip(pairs, shown, strict=True))
 
 
-def show_twins(report: CropReport, data: Path, original: Comparer, cropped: Comparer) -> tuple[Twins, ...]:
+def measure_crop_pairs(
+    report: CropReport, crops_folder: Path, original: Encoder, cropped: Encoder
+) -> tuple[CropPair, ...]:
     """Pairs of crops, each of another class, with their distances whole and cropped.
 
     Classes and pictures are drawn by the report's seed; `data` is the folder that the crops were written to. Raises
     PictureError.
     """
     return tuple(
-        Twins(
+        CropPair(
             label=one.source.parent.name,
             crops=(one, other),
             original=_distance(original, one.source, other.source),
-            cropped=_distance(cropped, data / one.written, data / other.written),
+            cropped=_distance(cropped, crops_folder / one.written, crops_folder / other.written),
         )
-        for one, other in draw_twins(report.crops, report.rules.seed or 0)
+        for one, other in draw_crop_pairs(report.crops, report.rules.seed or 0)
     )
 
 
-def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tuple[Crop, Crop]]:
+def draw_crop_pairs(crops: Sequence[Crop], seed: int, count: int = _CROP_PAIRS) -> list[tuple[Crop, Crop]]:
     """At most `count` pairs of crops, each of a class of its own."""
     random = np.random.default_rng(seed)
     by_label: dict[str, list[Crop]] = defaultdict(list)
@@ -90,14 +92,17 @@ def draw_twins(crops: Sequence[Crop], seed: int, count: int = _TWINS) -> list[tu
     return pairs
 
 
-def _shown(kind: PairKind, samples: tuple[Sample, Sample], distance: float, comparer: Comparer) -> ShownPair:
+def _explain_pair(kind: PairKind, samples: tuple[Sample, Sample], distance: float, explainer: Encoder) -> PairView:
     first, second = (sample.path for sample in samples)
-    pixels, how = [comparer.pixels(first), comparer.pixels(second)], How(MethodName.gradcam)  # as the paper
-    (explanation,) = PairExplainer(comparer, comparer.bundle.head).explain_known(pixels, np.array([distance]), how)
-    return ShownPair(kind, samples, distance, prepare_pair(first, first.name, second, second.name, explanation))
+    pixels, how = (
+        [explainer.decode(first), explainer.decode(second)],
+        ExplainOptions(MethodName.gradcam),
+    )  # as the paper
+    (explanation,) = PairExplainer(explainer, explainer.bundle.head).explain_pixels(pixels, np.array([distance]), how)
+    return PairView(kind, samples, distance, build_pair_view(first, first.name, second, second.name, explanation))
 
 
-def _distance(comparer: Comparer, first: Source, second: Source) -> float:
-    head = comparer.bundle.head
-    u = head.embed(comparer.describe([comparer.pixels(first), comparer.pixels(second)]))
+def _distance(encoder: Encoder, first: Source, second: Source) -> float:
+    head = encoder.bundle.head
+    u = head.embed(encoder.describe([encoder.decode(first), encoder.decode(second)]))
     return float(head.distance(head.separation(u[:1], u[1:]))[0])

@@ -10,22 +10,22 @@ from PIL import Image
 from retrieval.common.errors import PictureError
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.crop_page import crop_html
-from retrieval.rendering.html import document, figure_html, heads_html, name_html, table_html
+from retrieval.rendering.html import figure_html, heads_html, name_html, render_document, table_html
 from retrieval.rendering.overlay import display_picture
 from retrieval.training.paper.results import (
-    CROPPED,
-    ORIGINAL,
-    SCORES,
-    TWIN_DISTANCES,
-    Contrast,
+    PAPER_CROP_PAIR,
+    PAPER_CROPPED,
+    PAPER_ORIGINAL,
+    SCORE_NAMES,
+    CropPair,
     PaperRow,
     Plan,
+    ScoreComparison,
     SeedRun,
     TableResult,
-    Twins,
 )
 from retrieval.training.paper.results_json import plan_json
-from retrieval.training.paper.wording import TITLES, figure, paper_figure, settings, with_spread
+from retrieval.training.paper.wording import SCORE_TITLES, format_paper_score, format_score, format_stats, settings
 
 NO_FIGURE = "–"  # the paper gives none
 
@@ -40,7 +40,7 @@ def table_page(result: TableResult) -> str:
 </section>"""
     main = f"""<section class="query">
 <h2>Table 1</h2>
-<article class="wide">{_contrasts_html(result.contrasts)}{paper_note()}</article>
+<article class="wide">{_comparisons_html(result.comparisons)}{paper_note()}</article>
 <article class="wide">{_runs_html(result)}</article>
 </section>
 <section class="query">
@@ -53,12 +53,13 @@ found evidence that the picture is similar to its partner.</p>
 <h2>Pairs and their crops, as in Figure 6</h2>
 <p>Training pictures of one class, drawn by the seed {result.runs[0].seed} among those that were cropped, each pair of
 another class. The distance of the whole pictures is by the model trained on these, that of the crops by the model
-trained on crops. The paper’s pair of daisies had {TWIN_DISTANCES[0]} and {TWIN_DISTANCES[1]}; it calls them similarity
+trained on crops. The paper’s pair of daisies had {PAPER_CROP_PAIR[0]} and {PAPER_CROP_PAIR[1]}; it calls them
+similarity
 scores, but lower is closer there: they are distances.</p>
-{_twins_html(result)}
+{_crop_pairs_html(result)}
 </section>
 {settings_html(result.plan)}"""
-    return document(title, header, main)
+    return render_document(title, header, main)
 
 
 def _reading_html(result: TableResult) -> str:
@@ -79,25 +80,25 @@ def _schedule(plan: Plan) -> str:
     return f"A training has at most {plan.preset.epochs} epochs, and ends where validation gets no better."
 
 
-def _contrasts_html(found: dict[str, Contrast]) -> str:
+def _comparisons_html(comparisons: dict[str, ScoreComparison]) -> str:
     def paper(row: PaperRow, title: str) -> list[str]:
-        return [title, *(paper_figure(name, row, NO_FIGURE) for name in SCORES)]
+        return [title, *(format_paper_score(name, row, NO_FIGURE) for name in SCORE_NAMES)]
 
     rows = [
-        paper(ORIGINAL, "The paper: original"),
-        paper(CROPPED, "The paper: “cropped”"),
-        ["The paper: change", *(_paper_change(name) for name in SCORES)],
-        ["Here: original", *(with_spread(name, found[name].original) for name in SCORES)],
-        ["Here: “cropped”", *(with_spread(name, found[name].cropped) for name in SCORES)],
-        ["Here: change", *(with_spread(name, found[name].change, signed=True) for name in SCORES)],
+        paper(PAPER_ORIGINAL, "The paper: original"),
+        paper(PAPER_CROPPED, "The paper: “cropped”"),
+        ["The paper: change", *(_paper_change(name) for name in SCORE_NAMES)],
+        ["Here: original", *(format_stats(name, comparisons[name].original) for name in SCORE_NAMES)],
+        ["Here: “cropped”", *(format_stats(name, comparisons[name].cropped) for name in SCORE_NAMES)],
+        ["Here: change", *(format_stats(name, comparisons[name].change, signed=True) for name in SCORE_NAMES)],
     ]
-    return table_html("", [heads_html(*(TITLES[name] for name in SCORES))], rows)
+    return table_html("", [heads_html(*(SCORE_TITLES[name] for name in SCORE_NAMES))], rows)
 
 
 def _paper_change(name: str) -> str:
-    if not hasattr(ORIGINAL, name):
+    if not hasattr(PAPER_ORIGINAL, name):
         return NO_FIGURE
-    return figure(name, getattr(CROPPED, name) - getattr(ORIGINAL, name), signed=True)
+    return format_score(name, getattr(PAPER_CROPPED, name) - getattr(PAPER_ORIGINAL, name), signed=True)
 
 
 def _runs_html(result: TableResult) -> str:
@@ -106,15 +107,15 @@ def _runs_html(result: TableResult) -> str:
         [
             f"Seed {run.seed}: {'“cropped”' if kind == 'cropped' else kind}",
             *(
-                figure(name, getattr(contrast, kind).values[place], signed=kind == "change")
-                for name, contrast in result.contrasts.items()
+                format_score(name, getattr(contrast, kind).values[place], signed=kind == "change")
+                for name, contrast in result.comparisons.items()
             ),
         ]
         for place, run in enumerate(result.runs)
         for kind in kinds
     ]
     notes = "".join(f'<p class="note">{_run_note(run)}</p>' for run in result.runs)
-    return table_html("By seed", [heads_html(*(TITLES[name] for name in SCORES))], rows) + notes
+    return table_html("By seed", [heads_html(*(SCORE_TITLES[name] for name in SCORE_NAMES))], rows) + notes
 
 
 def _run_note(run: SeedRun) -> str:
@@ -132,19 +133,19 @@ def _crops_html(result: TableResult) -> str:
     return crops or '<p class="empty">No picture was cropped.</p>'
 
 
-def _twins_html(result: TableResult) -> str:
+def _crop_pairs_html(result: TableResult) -> str:
     out = result.runs[0].crops.out
-    found = "\n".join(_twin_html(twins, out) for twins in result.twins)
+    found = "\n".join(_crop_pair_html(twins, out) for twins in result.crop_pairs)
     return found or '<p class="empty">No class has two cropped pictures.</p>'
 
 
-def _twin_html(twins: Twins, out: Path) -> str:
-    whole = [_figure_html(crop.source, crop.source.name) for crop in twins.crops]
-    cropped = [_figure_html(out / crop.written, f"the crop of {crop.source.name}") for crop in twins.crops]
+def _crop_pair_html(pair: CropPair, out: Path) -> str:
+    whole = [_figure_html(crop.source, crop.source.name) for crop in pair.crops]
+    cropped = [_figure_html(out / crop.written, f"the crop of {crop.source.name}") for crop in pair.crops]
     return f"""<article>
-<h3>{name_html(safe_name(twins.label))}</h3>
-<p class="facts"><span>whole: d = <b>{twins.original:.4f}</b></span>
-<span>cropped: d = <b>{twins.cropped:.4f}</b></span></p>
+<h3>{name_html(safe_name(pair.label))}</h3>
+<p class="facts"><span>whole: d = <b>{pair.original:.4f}</b></span>
+<span>cropped: d = <b>{pair.cropped:.4f}</b></span></p>
 <div class="pair">
 <div class="side">{"".join(whole)}</div>
 <div class="side">{"".join(cropped)}</div>
@@ -162,7 +163,7 @@ def _figure_html(path: Path, title: str) -> str:
 
 def paper_cells(name: str, row: PaperRow | None) -> list[str]:
     """The cell of a figure in a row of the paper; none where there is no row."""
-    return [] if row is None else [paper_figure(name, row, NO_FIGURE)]
+    return [] if row is None else [format_paper_score(name, row, NO_FIGURE)]
 
 
 def paper_note() -> str:

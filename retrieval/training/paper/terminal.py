@@ -10,52 +10,52 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.common.text import percent, safe_name
-from retrieval.training.paper.results import CROPPED, ORIGINAL, StudyResult, TableResult
-from retrieval.training.paper.wording import KINDS, TITLES, paper_figure, with_spread
+from retrieval.training.paper.results import PAPER_CROPPED, PAPER_ORIGINAL, StudyResult, TableResult
+from retrieval.training.paper.wording import PAIR_TITLES, SCORE_TITLES, format_paper_score, format_stats
 
 
-def reproduced_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:
+def results_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:
     """The main figures of a case, and where its page and its JSON are."""
-    found = _table(result) if isinstance(result, TableResult) else _study(result)
+    found = _table_lines(result) if isinstance(result, TableResult) else _study_lines(result)
     return Group(
         *found, *(Text(f"{name}: {safe_name(file)}") for name, file in zip(("page", "JSON"), files, strict=True))
     )
 
 
-def _study(result: StudyResult) -> list[RenderableType]:
+def _study_lines(result: StudyResult) -> list[RenderableType]:
     unseen, row = result.unseen, result.plan.study.row
     table = Table(f"{unseen.pairs} similar + {unseen.pairs} different", box=SIMPLE_HEAD, pad_edge=False)
     for name in (*result.results, *(["paper"] if row else [])):
         table.add_column(Text(safe_name(name)), justify="right")
-    for name, title in TITLES.items():
+    for name, title in SCORE_TITLES.items():
         if name in ("best_epoch", "epochs"):
             continue
         cells = [f"{getattr(each.pairs, name):.4f}" for each in result.results.values()]
-        table.add_row(title, *cells, *([paper_figure(name, row)] if row else []))
+        table.add_row(title, *cells, *([format_paper_score(name, row)] if row else []))
     best = Text(
         f"{result.plan.study.title}: best epoch {result.model.best_epoch} of {result.model.epochs}", style="bold"
     )
-    return [best, table, *(Text(f"{KINDS[pair.kind]}: d = {pair.distance:.4f}") for pair in result.pairs)]
+    return [best, table, *(Text(f"{PAIR_TITLES[pair.kind]}: d = {pair.distance:.4f}") for pair in result.pairs)]
 
 
-def _table(result: TableResult) -> list[RenderableType]:
+def _table_lines(result: TableResult) -> list[RenderableType]:
     table = Table(f"seeds {', '.join(str(run.seed) for run in result.runs)}", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("paper\noriginal", "paper\ncropped", "original", "cropped", "change"):
         table.add_column(column, justify="right")
-    for name, contrast in result.contrasts.items():
+    for name, contrast in result.comparisons.items():
         table.add_row(
-            TITLES[name],
-            paper_figure(name, ORIGINAL),
-            paper_figure(name, CROPPED),
-            with_spread(name, contrast.original),
-            with_spread(name, contrast.cropped),
-            with_spread(name, contrast.change, signed=True),
+            SCORE_TITLES[name],
+            format_paper_score(name, PAPER_ORIGINAL),
+            format_paper_score(name, PAPER_CROPPED),
+            format_stats(name, contrast.original),
+            format_stats(name, contrast.cropped),
+            format_stats(name, contrast.change, signed=True),
         )
     shares = ", ".join(percent(run.share_cropped) for run in result.runs)
     twins = [
         Text(
             f"{safe_name(each.label)}, a pair of training pictures: d = {each.original:.4f}, cropped {each.cropped:.4f}"
         )
-        for each in result.twins
+        for each in result.crop_pairs
     ]
     return [table, Text(f"training pictures cropped, by seed: {shares}"), *twins]

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from retrieval.evaluation.page import FIGURES
-from retrieval.training.paper.results import SCORES, PairKind, PaperRow, Plan, Spread, Study, study_of_kind
+from retrieval.evaluation.page import PAIR_METRICS
+from retrieval.training.paper.results import SCORE_NAMES, PairKind, PaperRow, Plan, SeedStats, Study, study_of_kind
 
-_TITLES = dict(FIGURES) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
-TITLES = {name: _TITLES[name] for name in SCORES}
+_TITLES = dict(PAIR_METRICS) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
+SCORE_TITLES = {name: _TITLES[name] for name in SCORE_NAMES}
 """Of the fields of `Scores`, in their order."""
 
-KINDS = {
+PAIR_TITLES = {
     PairKind.similar: "One class, judged similar",
     PairKind.different: "Two classes, judged different",
     PairKind.borderline: "Two classes, nearest to a distance of 0.5",
 }
 
 
-def figure(name: str, value: float, signed: bool = False) -> str:
+def format_score(name: str, value: float, signed: bool = False) -> str:
     """A value of a field of `Scores`, or a change of it."""
     if name in ("best_epoch", "epochs"):
         return f"{value:+.1f}" if signed else f"{value:.1f}"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
 
 
-def paper_figure(name: str, row: PaperRow, lacking: str = "") -> str:
+def format_paper_score(name: str, row: PaperRow, lacking: str = "") -> str:
     """A figure of the paper; `lacking` where its row has none."""
     value = getattr(row, name, None)
-    return lacking if value is None else figure(name, value)
+    return lacking if value is None else format_score(name, value)
 
 
-def with_spread(name: str, spread: Spread, signed: bool = False) -> str:
+def format_stats(name: str, stats: SeedStats, signed: bool = False) -> str:
     """The mean and the standard deviation, where there is one."""
-    sd = "" if spread.sd is None else f" ± {figure(name, spread.sd)}"
-    return figure(name, spread.mean, signed) + sd
+    sd = "" if stats.sd is None else f" ± {format_score(name, stats.sd)}"
+    return format_score(name, stats.mean, signed) + sd
 
 
-def correspondence(kind: PairKind, study: Study) -> str:
+def paper_reference(kind: PairKind, study: Study) -> str:
     """Which of the paper's figures a pair of this kind corresponds to, on the data set of `study`."""
     other = study_of_kind(kind)
     one, two = other.labels

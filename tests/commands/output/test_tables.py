@@ -13,7 +13,7 @@ from retrieval.commands.output.evaluation_table import evaluation_table
 from retrieval.commands.output.query_table import hits_table, pair_lines
 from retrieval.commands.output.store_table import calibration_lines, failures_lines
 from retrieval.commands.output.training_table import models_lines
-from retrieval.evaluation.ranking import evaluate
+from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from tests.support.calibrations import a_calibration
@@ -65,7 +65,7 @@ def test_a_calibration_that_gained_nothing_says_so() -> None:
 def test_two_models_are_shown_side_by_side() -> None:
     one = Head(np.array([[1, 0]], np.float32), np.zeros(1, np.float32), slope=1.0, intercept=-1.5, normalize=False)
     descriptors = np.array([[10, 0], [1, 9], [0.5, 9], [9.5, 5]], np.float32)
-    result = evaluate(one, descriptors, ["a", EVIL, EVIL, "b"], pairs=1)
+    result = evaluate_head(one, descriptors, ["a", EVIL, EVIL, "b"], pairs=1)
     alone, both = (
         printed(evaluation_table("set", {"m": result})),
         printed(evaluation_table("set", {"m": result, EVIL: result})),

@@ -7,13 +7,13 @@ import io
 import pytest
 from rich.console import Console
 
-from retrieval.commands.shared.progress import Bar
+from retrieval.commands.shared.progress import ProgressBar
 
 
 @pytest.mark.parametrize(("total", "told"), [(None, "3/?"), (7, "3/7")])
 def test_a_total_that_is_not_known_is_not_made_up(total: int | None, told: str) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with Bar(console, "Indexing") as bar:
+    with ProgressBar(console, "Indexing") as bar:
         bar.start(lambda: 50)
         bar.restart("Again", lambda: total)
         bar.advance(3)

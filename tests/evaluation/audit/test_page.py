@@ -15,8 +15,8 @@ from rich.console import Console
 from retrieval.commands.output.audit_json import audit_json
 from retrieval.commands.output.audit_table import audit_lines
 from retrieval.evaluation.audit.attention import Corner
-from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, Repeat, Suspect
-from retrieval.evaluation.audit.page import audit_page, ground_overlay
+from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, LookAlikes, SuspectLabel
+from retrieval.evaluation.audit.page import audit_page, mean_overlay
 from retrieval.evaluation.verdicts import Confusion
 from tests.support.audited import (
     HEATMAPS,
@@ -56,10 +56,10 @@ def audited(pictures: Path) -> Audit:
         a_part([cheat, *others], TRAIN, verdicts(0.99)),
         a_part([cheat, *others], TEST, verdicts(0.97), [confused.confusion], confused=[confused]),
     )
-    suspect = Suspect(a_sample("owls", 3, pictures), "cats", 10, 10)
+    suspect = SuspectLabel(a_sample("owls", 3, pictures), "cats", 10, 10)
     left_out = ((Path("set/x.png"), "is empty"),)
-    repeat = Repeat((a_sample("cats", 1, pictures), a_sample("cats", 2, pictures)), (TRAIN, TEST))
-    return an_audit(replace(findings(*parts), suspects=(suspect,), left_out=left_out, repeats=(repeat,)))
+    repeat = LookAlikes((a_sample("cats", 1, pictures), a_sample("cats", 2, pictures)), (TRAIN, TEST))
+    return an_audit(replace(findings(*parts), suspect_labels=(suspect,), left_out=left_out, look_alikes=(repeat,)))
 
 
 def said(audit: Audit) -> str:
@@ -119,8 +119,8 @@ def test_names_cannot_harm_the_page() -> None:
     confused = a_confusion(LABEL, "owls", 0.4, Path(EVIL))
     cheat = evidence(LABEL, spot((0, 0)), folder=Path(EVIL))
     part = a_part([cheat, *honest("owls")], across=[confused.confusion], confused=[confused])
-    suspect = Suspect(a_sample(LABEL, 3, Path(EVIL)), LABEL, 10, 10)
-    audit = replace(an_audit(replace(findings(part), suspects=(suspect,))), model=EVIL, dataset=Path(EVIL))
+    suspect = SuspectLabel(a_sample(LABEL, 3, Path(EVIL)), LABEL, 10, 10)
+    audit = replace(an_audit(replace(findings(part), suspect_labels=(suspect,))), model=EVIL, dataset=Path(EVIL))
     text = audit_page(audit)
     checked = Checker(text)
     assert not any(name == "onerror" for _, name, _ in checked.attributes)
@@ -131,7 +131,7 @@ def test_names_cannot_harm_the_page() -> None:
 
 
 def test_a_mean_heatmap_is_drawn_over_the_mean_picture() -> None:
-    drawn = ground_overlay(evidence("cats", spot((0, 0))), "factual")
+    drawn = mean_overlay(evidence("cats", spot((0, 0))), "factual")
     assert drawn.size == (240, 240)
     bright, dark = drawn.getpixel((8, 8)), drawn.getpixel((200, 100))
     assert isinstance(bright, tuple)

@@ -18,15 +18,15 @@ from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
-from retrieval.evaluation.audit.doubtful_pictures import repeats, suspects
-from retrieval.evaluation.audit.evidence import Judge, confuse, draw_pairs, explain_all
-from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, Kind, Terms
-from retrieval.evaluation.audit.run import audit, part_names
-from retrieval.evaluation.measure import Subject, find_subject
+from retrieval.evaluation.audit.doubtful_pictures import find_look_alikes, find_suspect_labels
+from retrieval.evaluation.audit.evidence import AuditContext, draw_distinct_pairs, explain_all, explain_confusion
+from retrieval.evaluation.audit.findings import TEST, TRAIN, AdviceKind, Audit, AuditOptions
+from retrieval.evaluation.audit.run import audit_model, name_parts
+from retrieval.evaluation.measure import EvaluatedModel, find_model
 from retrieval.evaluation.verdicts import Confusion
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from tests.support.cheating import make_cheating_set, train_head
 from tests.support.command import answer, retrieve, sentence
@@ -34,8 +34,8 @@ from tests.support.generated import CLASSES, PICTURES_A_CLASS
 from tests.support.loaded import loaded
 from tests.support.trained import trained_copy
 
-ENOUGH = Terms(pairs=160)  # to say something of three classes
-FEW = Terms(pairs=16, method=MethodName.gradcam)
+ENOUGH = AuditOptions(pairs=160)  # to say something of three classes
+FEW = AuditOptions(pairs=16, method=MethodName.gradcam)
 PLAIN = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=1.0, intercept=-1.0, normalize=False)
 
 
@@ -47,12 +47,12 @@ def cheating(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return dataset, train_head(dataset, folder / "model")
 
 
-def run(dataset: Path, model: Path | Bundle, terms: Terms = FEW) -> Audit:
+def run(dataset: Path, model: Path | Bundle, terms: AuditOptions = FEW) -> Audit:
     name = model.folder if isinstance(model, Bundle) else model
-    return audit(find_samples(dataset), find_subject(str(name), "cpu"), terms)
+    return audit_model(find_samples(dataset), find_model(str(name), "cpu"), terms)
 
 
-def kinds(found: Audit) -> list[Kind]:
+def kinds(found: Audit) -> list[AdviceKind]:
     return [each.kind for each in found.advice]
 
 
@@ -62,10 +62,10 @@ def kinds(found: Audit) -> list[Kind]:
 def test_a_model_that_looks_at_a_patch_is_caught(cheating: tuple[Path, Path]) -> None:
     found = run(*cheating, ENOUGH)
     first = found.advice[0]
-    assert first.kind == Kind.shortcut
+    assert first.kind == AdviceKind.shortcut
     assert "lower right corner" in first.finding
     assert sorted(first.classes) == ["amber", "azure"]
-    assert kinds(found).count(Kind.shortcut) == 1
+    assert kinds(found).count(AdviceKind.shortcut) == 1
     assert all(example.label in first.classes for example in first.examples)
     assert [part.name for part in found.findings.parts] == [TRAIN, TEST]
 
@@ -73,7 +73,7 @@ def test_a_model_that_looks_at_a_patch_is_caught(cheating: tuple[Path, Path]) ->
 def test_without_the_patch_no_corner_is_accused(tmp_path: Path) -> None:
     dataset = make_cheating_set(tmp_path / "plain", patched=False)
     found = run(dataset, train_head(dataset, tmp_path / "model"), ENOUGH)
-    assert Kind.shortcut not in kinds(found)
+    assert AdviceKind.shortcut not in kinds(found)
 
 
 def test_the_command_says_so_too(cheating: tuple[Path, Path], tmp_path: Path) -> None:
@@ -92,30 +92,30 @@ def test_the_command_says_so_too(cheating: tuple[Path, Path], tmp_path: Path) ->
 
 def test_pairs_are_bounded_spread_over_classes_and_none_comes_twice() -> None:
     codes = np.repeat([3, 5, 9], [50, 20, 1])
-    first, second = draw_pairs(codes, 60, 0)
+    first, second = draw_distinct_pairs(codes, 60, 0)
     assert 40 < len(first) <= 60
     assert len({frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}) == len(first)
     assert np.all(first != second)
     same = codes[first] == codes[second]
     assert 0.35 < same.mean() < 0.65
     assert 8 < np.sum(same & (codes[first] == 5)) < 22  # of 30
-    again = draw_pairs(codes, 60, 0)
+    again = draw_distinct_pairs(codes, 60, 0)
     assert np.array_equal(first, again[0])
-    assert not np.array_equal(first, draw_pairs(codes, 60, 1)[0])
+    assert not np.array_equal(first, draw_distinct_pairs(codes, 60, 1)[0])
 
 
-def judge(bundle: Bundle, gallery: Path, method: MethodName = MethodName.gradcam) -> Judge:
-    comparer = Comparer(bundle, "cpu")
+def judge(bundle: Bundle, gallery: Path, method: MethodName = MethodName.gradcam) -> AuditContext:
+    comparer = Encoder(bundle, "cpu")
     dataset, (descriptors,) = describe_samples(find_samples(gallery), [comparer])
-    return Judge(comparer, dataset.samples, descriptors, method)
+    return AuditContext(comparer, dataset.samples, descriptors, method)
 
 
 def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
-    assert explained.places.tolist() == [0, 4, 1, 9]
-    pixels = [made.comparer.pixels(made.samples[place].path) for place in (4, 9)]
-    (wanted,) = PairExplainer(made.comparer, made.comparer.bundle.head).explain_known(
+    assert explained.rows.tolist() == [0, 4, 1, 9]
+    pixels = [made.encoder.decode(made.samples[place].path) for place in (4, 9)]
+    (wanted,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_pixels(
         pixels, made.distances(np.array([4]), np.array([9]))
     )
     assert wanted.method != MethodName.gradcam
@@ -133,19 +133,19 @@ def test_a_picture_that_is_gone_takes_only_its_pair_along(tiny_bundle: Bundle, s
     made.samples[4].path.unlink()
     told: list[int] = []
     explained = explain_all(made, np.array([0, 4, 2]), np.array([1, 9, 3]), told.append)
-    assert explained.places.tolist() == [0, 2, 1, 3]
+    assert explained.rows.tolist() == [0, 2, 1, 3]
     assert sum(told) == 3
-    assert len(explain_all(made, np.array([4]), np.array([9])).places) == 0
+    assert len(explain_all(made, np.array([4]), np.array([9])).rows) == 0
 
 
 def test_confused_classes_are_explained(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
-    agreeable = replace(made.comparer.bundle.head, intercept=-50.0)  # all is similar to it
-    made.comparer.bundle.__dict__["head"] = agreeable
+    agreeable = replace(made.encoder.bundle.head, intercept=-50.0)  # all is similar to it
+    made.encoder.bundle.__dict__["head"] = agreeable
     try:
-        found = confuse(made, Confusion("apples", "cats", 16, 1.0), 0)
+        found = explain_confusion(made, Confusion("apples", "cats", 16, 1.0), 0)
     finally:
-        del made.comparer.bundle.__dict__["head"]
+        del made.encoder.bundle.__dict__["head"]
     assert found is not None
     assert found.explained == PICTURES_A_CLASS**2
     assert [side.label for side in found.sides] == ["apples", "cats"]
@@ -163,21 +163,23 @@ def test_a_picture_among_those_of_another_class_is_suspected() -> None:
     labels = ["cats"] * 12 + ["owls"] * 12
     descriptors = np.array([[1.0, place / 100] for place in range(12)] + [[9.0, place / 100] for place in range(12)])
     descriptors[5] = [9.0, 0.055]
-    (suspect,) = suspects(a_set(labels), PLAIN, descriptors.astype(np.float32))
-    assert (suspect.sample.path.name, suspect.nearer, suspect.agreeing, suspect.asked) == ("5.png", "owls", 10, 10)
-    assert suspects(a_set(labels[2:]), PLAIN, descriptors[2:].astype(np.float32)) == ()  # of ten cats, nine are others
-    assert suspects(a_set(labels[:10]), PLAIN, descriptors[:10].astype(np.float32)) == ()
+    (suspect,) = find_suspect_labels(a_set(labels), PLAIN, descriptors.astype(np.float32))
+    assert (suspect.sample.path.name, suspect.nearer, suspect.votes, suspect.neighbours) == ("5.png", "owls", 10, 10)
+    assert (
+        find_suspect_labels(a_set(labels[2:]), PLAIN, descriptors[2:].astype(np.float32)) == ()
+    )  # of ten cats, nine are others
+    assert find_suspect_labels(a_set(labels[:10]), PLAIN, descriptors[:10].astype(np.float32)) == ()
 
 
 def test_pictures_that_look_the_same_are_grouped() -> None:
     one, other = np.random.default_rng(0).integers(0, 256, (2, 16, 17), np.uint8)
     pictures = [np.repeat(each[..., None], 3, axis=2) for each in (one, other, one, one)]
     grey = np.stack([small_grey(picture) for picture in pictures])
-    (group,) = repeats(a_set(["cats", "cats", "cats", "owls"]), grey, [TRAIN, TRAIN, TEST, TRAIN])
+    (group,) = find_look_alikes(a_set(["cats", "cats", "cats", "owls"]), grey, [TRAIN, TRAIN, TEST, TRAIN])
     assert [sample.path.name for sample in group.samples] == ["0.png", "2.png", "3.png"]
     assert group.parts == (TRAIN, TEST, TRAIN)
-    assert group.crosses
-    assert group.contradicts
+    assert group.crosses_parts
+    assert group.crosses_classes
 
 
 # Parts
@@ -185,9 +187,9 @@ def test_pictures_that_look_the_same_are_grouped() -> None:
 
 def test_parts_are_what_the_model_has_learnt_and_what_not() -> None:
     dataset = a_set(["cats"] * 3)
-    assert part_names(dataset, frozenset({"1", "x"})) == [TEST, TRAIN, TEST]
-    assert part_names(dataset, frozenset("012")) == [TRAIN] * 3
-    assert part_names(dataset, frozenset()) == ["all"] * 3
+    assert name_parts(dataset, frozenset({"1", "x"})) == [TEST, TRAIN, TEST]
+    assert name_parts(dataset, frozenset("012")) == [TRAIN] * 3
+    assert name_parts(dataset, frozenset()) == ["all"] * 3
 
 
 def test_a_data_set_without_a_split_is_one_part(tiny_bundle: Bundle, small_gallery: Path) -> None:
@@ -195,9 +197,9 @@ def test_a_data_set_without_a_split_is_one_part(tiny_bundle: Bundle, small_galle
     (part,) = found.findings.parts
     assert (part.name, part.pictures, [each.label for each in part.classes]) == ("all", 12, list(CLASSES))
     assert found.findings.sizes == dict.fromkeys(CLASSES, PICTURES_A_CLASS)
-    assert not found.findings.learns
-    assert Kind.collect in kinds(found)
-    assert part.overall.shares.sum((1, 2)) == pytest.approx(1, abs=1e-5)
+    assert not found.findings.is_trained_on
+    assert AdviceKind.collect in kinds(found)
+    assert part.overall.normalised.sum((1, 2)) == pytest.approx(1, abs=1e-5)
     for each in part.classes:
         assert {sample.label for sample in each.samples} == {each.label}
 
@@ -224,7 +226,7 @@ def test_what_is_in_two_classes_is_told(tiny_bundle: Bundle, small_gallery: Path
     with Image.open(small_gallery / "apples" / "1.png") as picture:
         picture.resize((90, 90)).save(small_gallery / "cats" / "again.png")
     found = run(small_gallery, tiny_bundle)
-    (told,) = (each for each in found.advice if each.kind == Kind.two_labels)
+    (told,) = (each for each in found.advice if each.kind == AdviceKind.two_labels)
     assert told.figures == {"files_of_the_same_content": 2, "files_that_look_the_same": 2}
     assert {example.path.name for example in told.examples} == {"0.png", "copy.png", "1.png", "again.png"}
 
@@ -272,8 +274,8 @@ def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny
 
 
 def test_an_audit_of_a_subject_by_hand(small_gallery: Path, tiny_bundle: Bundle) -> None:
-    subject = Subject("mine", Comparer(tiny_bundle, "cpu"), None)
-    found = audit(find_samples(small_gallery), subject, Terms(pairs=8, method=MethodName.gradcam))
+    subject = EvaluatedModel("mine", Encoder(tiny_bundle, "cpu"), None)
+    found = audit_model(find_samples(small_gallery), subject, AuditOptions(pairs=8, method=MethodName.gradcam))
     assert (found.model, found.fingerprint) == ("mine", tiny_bundle.fingerprint)
-    assert sum(part.explained for part in found.findings.parts) <= 8
+    assert sum(part.explained_pairs for part in found.findings.parts) <= 8
     assert json.dumps([each.finding for each in found.advice])

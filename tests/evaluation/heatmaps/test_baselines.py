@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation.heatmaps.baselines import BASELINES, centre_map, edge_map, random_map
-from retrieval.explain.gradcam import Asked, Pairs
+from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.model.head import Head
 
 HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize=False)
 
 
-def pairs(activations_seed: int = 0) -> Pairs:
+def pairs(activations_seed: int = 0) -> PairInputs:
     activations = np.random.default_rng(activations_seed).random((2, 2, 5, 7), np.float32)
     left_half = np.zeros((70, 70, 3), np.uint8)
     left_half[:, :35] = 255
-    asked = Asked(
+    asked = PixelAccess(
         [left_half, np.zeros((70, 70, 3), np.uint8)], (0.0, 0.0, 0.0), lambda some: np.empty((len(some), 2), np.float32)
     )
-    return Pairs(HEAD, activations, activations.mean((2, 3)), activations.mean((2, 3)), asked)
+    return PairInputs(HEAD, activations, activations.mean((2, 3)), activations.mean((2, 3)), asked)
 
 
 @pytest.mark.parametrize("name", BASELINES)

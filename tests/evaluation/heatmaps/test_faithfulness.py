@@ -8,26 +8,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.commands.output.faithfulness_table import faithfulness_json, shown
+from retrieval.commands.output.faithfulness_table import faithfulness_json, format_interval
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import find_samples
 from retrieval.evaluation.heatmaps.curves import faithfulness_curves
-from retrieval.evaluation.heatmaps.faithfulness import STEPS, Faithfulness, Traced, _figures, measure_faithfulness
+from retrieval.evaluation.heatmaps.faithfulness import (
+    STEPS,
+    Faithfulness,
+    HeatmapTrace,
+    _heatmap_metrics,
+    measure_faithfulness,
+)
 from retrieval.model.bundle import Bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 from tests.support.command import answer, retrieve, sentence
 from tests.support.trained import trained_copy
 
 
-def traced(deletion: list[float], insertion: list[float], shown_alone: float, fifth: float, random: float) -> Traced:
-    return Traced(np.array(deletion), np.array(insertion), shown_alone, fifth, np.full(8, random))
+def traced(
+    deletion: list[float], insertion: list[float], shown_alone: float, fifth: float, random: float
+) -> HeatmapTrace:
+    return HeatmapTrace(np.array(deletion), np.array(insertion), shown_alone, fifth, np.full(8, random))
 
 
 def test_figures_by_hand() -> None:
     falling = [1 - step / STEPS for step in range(STEPS + 1)]
-    found = _figures(
+    found = _heatmap_metrics(
         [traced(falling, falling[::-1], 0.75, 0.2, -0.1), traced([1.0] * 11, [0.0] * 10 + [1.0], 1.25, -0.3, 0.1)],
         seed=0,
     )
@@ -47,14 +55,14 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values() -> None:
     assert many.high - many.low < (few.high - few.low) / 2
     assert many.high - many.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert bootstrap(np.empty(0)) == Interval(0.0, 0.0, 0.0)
-    assert shown(Interval(0.5, 0.4, 0.6)) == "0.500 ±0.100"
+    assert format_interval(Interval(0.5, 0.4, 0.6)) == "0.500 ±0.100"
 
 
 @pytest.fixture(scope="module")
 def found(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Faithfulness:
     gallery = make_gallery(tmp_path_factory.mktemp("faithful"))
     methods = [MethodName.gradcam, MethodName.sbsm]
-    return measure_faithfulness(find_samples(gallery), Comparer(tiny_bundle, "cpu"), methods, 8)
+    return measure_faithfulness(find_samples(gallery), Encoder(tiny_bundle, "cpu"), methods, 8)
 
 
 def make_gallery(folder: Path) -> Path:
@@ -96,7 +104,7 @@ def test_it_is_told_to_machines_and_as_curves(found: Faithfulness) -> None:
 
 def test_more_pairs_than_pictures_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="ask for at most 12"):
-        measure_faithfulness(find_samples(make_gallery(tmp_path)), Comparer(tiny_bundle, "cpu"), [], 1000)
+        measure_faithfulness(find_samples(make_gallery(tmp_path)), Encoder(tiny_bundle, "cpu"), [], 1000)
 
 
 def test_the_command(tmp_path: Path) -> None:

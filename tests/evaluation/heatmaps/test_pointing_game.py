@@ -11,9 +11,9 @@ from retrieval.commands.demo_gallery import make_gallery
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
-from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play, right_share
+from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game, quarter_share
 from retrieval.model.bundle import Bundle, find_bundle
-from retrieval.model.encoder import Comparer
+from retrieval.model.encoder import Encoder
 
 
 def data(classes: int, pictures: int = 2) -> DataSet:
@@ -28,10 +28,10 @@ def data(classes: int, pictures: int = 2) -> DataSet:
 def test_shares_by_hand() -> None:
     heat = np.zeros((2, 2), np.float32)
     heat[0, 1] = 1
-    assert right_share(heat, 1) > 0.75  # a little is drawn over the border
-    assert right_share(heat, 2) < 0.02
-    assert right_share(np.ones((7, 7), np.float32), 3) == pytest.approx(0.25)
-    assert right_share(np.zeros((7, 7), np.float32), 0) == 0.25
+    assert quarter_share(heat, 1) > 0.75  # a little is drawn over the border
+    assert quarter_share(heat, 2) < 0.02
+    assert quarter_share(np.ones((7, 7), np.float32), 3) == pytest.approx(0.25)
+    assert quarter_share(np.zeros((7, 7), np.float32), 0) == 0.25
 
 
 def test_a_grid_shows_four_classes_and_the_hit_is_another_picture_of_one() -> None:
@@ -60,13 +60,13 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 @pytest.mark.parametrize("size", [None, 320])
 def test_the_default_model_points_at_what_is_alike(photographs: DataSet, size: int | None) -> None:
     grids = draw_grids(photographs, 8, seed=0)
-    comparer = Comparer(find_bundle("default"), "cpu")
-    shares = play(grids, comparer, [MethodName.ensemble, MethodName.eigencam], size)
+    comparer = Encoder(find_bundle("default"), "cpu")
+    shares = play_pointing_game(grids, comparer, [MethodName.ensemble, MethodName.eigencam], size)
     assert shares["Ensemble"].mean > 0.6
     assert shares["Ensemble"].low <= shares["Ensemble"].mean <= shares["Ensemble"].high
     assert shares["Eigen-CAM"].mean < 0.5  # which says what is there, whatever the hit
 
 
 def test_a_grid_that_cannot_be_read_is_left_out(tiny_bundle: Bundle) -> None:
-    shares = play(draw_grids(data(4), 3, seed=0), Comparer(tiny_bundle, "cpu"), [MethodName.gradcam])
+    shares = play_pointing_game(draw_grids(data(4), 3, seed=0), Encoder(tiny_bundle, "cpu"), [MethodName.gradcam])
     assert shares["Grad-CAM"].mean == 0

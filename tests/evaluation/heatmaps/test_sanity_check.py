@@ -17,23 +17,23 @@ from torch import nn
 from retrieval.commands.output.sanity_table import sanity_lines
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
-from retrieval.evaluation.heatmaps.randomised_model import Randomised, named_parts
+from retrieval.evaluation.heatmaps.randomised_model import RandomisedModel, named_parts
 from retrieval.evaluation.heatmaps.sanity_check import (
     Agreement,
     Dependence,
+    MapComparison,
+    SanityOptions,
     SanityReport,
-    SanityTerms,
-    Step,
-    brighter,
+    brighten,
     check_sanity,
-    compared,
+    compare_maps,
     ranks,
-    signed_maps,
+    signed_heatmaps,
     spearman,
 )
-from retrieval.evaluation.heatmaps.sanity_pairs import draw_pairs
-from retrieval.explain.gradcam import Pairs
-from retrieval.explain.methods import METHODS, Named
+from retrieval.evaluation.heatmaps.sanity_pairs import read_random_pairs
+from retrieval.explain.gradcam import PairInputs
+from retrieval.explain.methods import METHODS, MethodInfo
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
 from retrieval.model.head import Array, Head
@@ -77,20 +77,20 @@ def test_spearman_by_hand(a: tuple[float, ...], b: tuple[float, ...], expected: 
 def test_maps_are_compared_signed_and_by_their_absolute_values() -> None:
     maps = np.array([[[1, -2, 3]], [[1, -2, 3]], [[0, 0, 0]], [[1, -2, 3]]], np.float32)
     others = np.array([[[1, -2, 3]], [[-1, 2, -3]], [[1, -2, 3]], [[5, 5, 5]]], np.float32)
-    assert compared("x", maps, others) == Step("x", Agreement(0.0, 0.5**0.5), Agreement(0.5, 0.5), empty=2)
+    assert compare_maps("x", maps, others) == MapComparison("x", Agreement(0.0, 0.5**0.5), Agreement(0.5, 0.5), empty=2)
 
 
 # Verdicts
 
 
-def a_step(name: str, signed: float, absolute: float = 0.0, empty: int = 0) -> Step:
-    return Step(name, Agreement(signed, 0.1), Agreement(absolute, 0.1), empty)
+def a_step(name: str, signed: float, absolute: float = 0.0, empty: int = 0) -> MapComparison:
+    return MapComparison(name, Agreement(signed, 0.1), Agreement(absolute, 0.1), empty)
 
 
-def a_report(last: Step, control: float = 0.98) -> SanityReport:
+def a_report(last: MapComparison, control: float = 0.98) -> SanityReport:
     steps = (a_step("head", 0.9), a_step("conv", 0.9), last)
     return SanityReport(
-        Path("set"), SanityTerms(), 10, 5, a_step("control", control), a_step("others", 0.1), steps, (), 1.0
+        Path("set"), SanityOptions(), 10, 5, a_step("control", control), a_step("others", 0.1), steps, (), 1.0
     )
 
 
@@ -107,7 +107,7 @@ def a_report(last: Step, control: float = 0.98) -> SanityReport:
         (a_step("stem", 0.1, empty=5), 0.98, Dependence.unclear),
     ],
 )
-def test_verdicts(last: Step, control: float, expected: Dependence) -> None:
+def test_verdicts(last: MapComparison, control: float, expected: Dependence) -> None:
     assert a_report(last, control).verdict is expected
 
 
@@ -135,7 +135,7 @@ def test_the_table_says_what_was_found() -> None:
 
 
 def test_parts_are_randomised_one_after_the_other(tiny_bundle: Bundle) -> None:
-    model = Randomised(tiny_bundle)
+    model = RandomisedModel(tiny_bundle)
     pictures = [blocks(seed, 224, 224) for seed in range(3)]
     assert model.parts == PARTS
     before = model.activate(pictures)
@@ -145,7 +145,7 @@ def test_parts_are_randomised_one_after_the_other(tiny_bundle: Bundle) -> None:
     np.testing.assert_array_equal(np.sort(model.head.weight.ravel()), np.sort(weight.ravel()))
     np.testing.assert_array_equal(model.activate(pictures).activations, before.activations)
     with pytest.raises(ValueError, match=r"it is the turn of conv_head, not of blocks.6"):
-        Randomised(tiny_bundle).randomise("blocks.6", pictures)
+        RandomisedModel(tiny_bundle).randomise("blocks.6", pictures)
     model.randomise("conv_head", pictures)
     after = model.activate(pictures)
     assert spearman(after.activations, before.activations) < 0.3
@@ -203,45 +203,45 @@ def an_untrained(backbone: str, size: int, folder: Path) -> Bundle:
 
 
 def test_the_default_model_passes(gallery: Path) -> None:
-    report = check_sanity(gallery, find_bundle("default"), SanityTerms(pairs=2))
+    report = check_sanity(gallery, find_bundle("default"), SanityOptions(pairs=2))
     assert report.verdict is Dependence.learnt
     assert tuple(step.name for step in report.steps) == PARTS
     assert (report.pairs, report.similar) == (2, 1)
     assert report.control.signed.mean > 0.9
-    assert report.steps[-1].kept < 0.4
+    assert report.steps[-1].remaining < 0.4
 
 
 def test_a_resnet50_changes_its_maps_when_it_is_randomised_anew(gallery: Path, tmp_path: Path) -> None:
     """As far as its last stage: with more of it randomised, two untrained networks agree again."""
     untrained = an_untrained("resnet50", 128, tmp_path / "untrained")
-    pictures = draw_pairs(gallery, untrained.card.preprocessing.size, 3, seed=1)
-    model, seen = Randomised(untrained, seed=5), [*pictures.first, *pictures.second]
+    pictures = read_random_pairs(gallery, untrained.card.preprocessing.size, 3, seed=1)
+    model, seen = RandomisedModel(untrained, seed=5), [*pictures.first, *pictures.second]
 
     def maps(pixels: list[Pixels]) -> Array:
-        return signed_maps(model, pixels, model.activate(pixels), MethodName.gradcam)
+        return signed_heatmaps(model, pixels, model.activate(pixels), MethodName.gradcam)
 
     before = maps(seen)
-    control = compared("control", before, maps([brighter(each) for each in seen]))
+    control = compare_maps("control", before, maps([brighten(each) for each in seen]))
     assert model.parts[:4] == ("head", "layer4.2", "layer4.1", "layer4.0")
     for part in model.parts[:4]:
         model.randomise(part, seen)
-    after = compared("layer4.0", before, maps(seen))
+    after = compare_maps("layer4.0", before, maps(seen))
     assert control.signed.mean > 0.9
-    assert after.kept < 0.7
+    assert after.remaining < 0.7
     assert after.empty == 0
 
 
 def test_a_network_without_batch_normalisation_neither_dies_nor_explodes(gallery: Path, tmp_path: Path) -> None:
     untrained = an_untrained("convnext_atto", 96, tmp_path / "untrained")
-    report = check_sanity(gallery, untrained, SanityTerms(pairs=4, method=MethodName.gradcam))
+    report = check_sanity(gallery, untrained, SanityOptions(pairs=4, method=MethodName.gradcam))
     assert report.control.signed.mean > 0.9
     assert not any(step.empty for step in (report.control, *report.steps))
 
 
-def edges(pairs: Pairs) -> Array:
+def edges(pairs: PairInputs) -> Array:
     """How much neighbouring pixels differ, over 8 x 8 parts of each picture: nothing that a model has a say in."""
-    assert pairs.asked is not None
-    grey = np.stack(pairs.asked.pixels).mean(3)  # (N, size, size)
+    assert pairs.pixel_access is not None
+    grey = np.stack(pairs.pixel_access.pixels).mean(3)  # (N, size, size)
     rows = np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
     count, size, _ = grey.shape
     maps = rows.reshape(count, 8, size // 8, 8, size // 8).mean((2, 4)).astype(np.float32)
@@ -249,8 +249,8 @@ def edges(pairs: Pairs) -> Array:
 
 
 def test_an_edge_map_fails(small: Bundle, gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, MethodName.gradcam, Named("Edges", edges))
-    report = check_sanity(gallery, small, SanityTerms(pairs=2, method=MethodName.gradcam))
+    monkeypatch.setitem(METHODS, MethodName.gradcam, MethodInfo("Edges", edges))
+    report = check_sanity(gallery, small, SanityOptions(pairs=2, method=MethodName.gradcam))
     assert report.verdict is Dependence.none
     assert {step.signed.mean for step in report.steps} == {1.0}
     assert report.values()["words"].startswith("the heatmaps do not depend on what the model has learnt")
@@ -260,40 +260,40 @@ def test_black_and_equal_pictures_give_figures(small: Bundle, tmp_path: Path) ->
     for name in ("a", "b", "c"):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
     with np.errstate(all="raise"):
-        report = check_sanity(tmp_path, small, SanityTerms(pairs=1))
+        report = check_sanity(tmp_path, small, SanityOptions(pairs=1))
     assert (report.similar, report.verdict) == (None, Dependence.unclear)
     for step in (report.control, *report.steps):
         assert (step.signed, step.absolute, step.empty) == (Agreement(0.0, 0.0), Agreement(0.0, 0.0), 2)
 
 
 def test_a_map_that_says_the_same_both_ways_is_taken_as_it_is(small: Bundle) -> None:
-    model, pictures = Randomised(small), [blocks(seed, 96, 96) for seed in range(2)]
+    model, pictures = RandomisedModel(small), [blocks(seed, 96, 96) for seed in range(2)]
     features = model.activate(pictures)
-    assert (signed_maps(model, pictures, features, MethodName.eigencam) >= 0).all()
-    signed = signed_maps(model, pictures, features, MethodName.gradcam)
+    assert (signed_heatmaps(model, pictures, features, MethodName.eigencam) >= 0).all()
+    signed = signed_heatmaps(model, pictures, features, MethodName.gradcam)
     assert signed.shape == (2, 3, 3)
     assert (signed < 0).any()
 
 
 def test_a_brighter_picture_stays_within_what_a_pixel_holds() -> None:
-    assert brighter(np.array([0, 100, 250, 255], np.uint8)).tolist() == [0, 103, 255, 255]
+    assert brighten(np.array([0, 100, 250, 255], np.uint8)).tolist() == [0, 103, 255, 255]
 
 
 # Pictures
 
 
 def test_pairs_are_drawn_by_a_seed_half_of_one_class(gallery: Path) -> None:
-    drawn, again = (draw_pairs(gallery, 32, 5, seed=1) for _ in range(2))
+    drawn, again = (read_random_pairs(gallery, 32, 5, seed=1) for _ in range(2))
     assert (len(drawn.first), len(drawn.second), drawn.similar) == (5, 5, 3)
     np.testing.assert_array_equal(drawn.first, again.first)
-    assert not np.array_equal(drawn.first, draw_pairs(gallery, 32, 5, seed=2).first)
+    assert not np.array_equal(drawn.first, read_random_pairs(gallery, 32, 5, seed=2).first)
 
 
 def test_what_cannot_be_read_is_left_out_with_its_pairs(gallery: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         Image.fromarray(blocks(ord(name))).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.png").write_text("no picture")
-    drawn = draw_pairs(tmp_path, 32, 12)
+    drawn = read_random_pairs(tmp_path, 32, 12)
     assert 0 < len(drawn.first) < 12
     assert drawn.similar is None
     assert drawn.left_out == ((tmp_path / "broken.png", "is not a picture in a known format"),)
@@ -301,11 +301,11 @@ def test_what_cannot_be_read_is_left_out_with_its_pairs(gallery: Path, tmp_path:
 
 def test_a_folder_without_two_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"holds no two pictures that can be compared: give a folder of pictures"):
-        draw_pairs(tmp_path, 32, 2)
+        read_random_pairs(tmp_path, 32, 2)
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_text("no picture")
     with pytest.raises(GalleryError, match=r"\(a.png is not a picture in a known format\)"):
-        draw_pairs(tmp_path, 32, 2)
+        read_random_pairs(tmp_path, 32, 2)
 
 
 # The command

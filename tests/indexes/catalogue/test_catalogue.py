@@ -14,17 +14,17 @@ from indexes.arrays import Ids, Vectors
 from indexes.catalogue import lookups
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database import dialects
-from indexes.catalogue.paths import holds
+from indexes.catalogue.paths import contains
 from indexes.catalogue.records import (
     Candidate,
-    Counts,
-    Failed,
+    FailedFile,
+    KnownContent,
     KnownFile,
     NewPicture,
-    Removed,
+    RemovedCounts,
+    RootCounts,
     Selection,
     StoredFile,
-    Twin,
 )
 from indexes.errors import StoreError
 from tests.support.postgres import AddressOf
@@ -89,22 +89,22 @@ def test_settings_outlast_the_process(catalogue: Catalogue) -> None:
 
 
 def test_a_root_is_found_again(catalogue: Catalogue) -> None:
-    first = catalogue.root_of(b"/g")
-    assert catalogue.root_of(b"/g") == first
+    first = catalogue.ensure_root(b"/g")
+    assert catalogue.ensure_root(b"/g") == first
     assert first == b"/g"
     assert catalogue.roots() == [b"/g"]
 
 
 def test_a_folder_in_a_root_belongs_to_it(catalogue: Catalogue) -> None:
-    outer = catalogue.root_of(b"/g")
-    assert catalogue.root_of(b"/g/sub/deeper") == outer
+    outer = catalogue.ensure_root(b"/g")
+    assert catalogue.ensure_root(b"/g/sub/deeper") == outer
     assert catalogue.roots() == [b"/g"]
 
 
 def test_a_name_that_only_begins_alike_is_another_root(catalogue: Catalogue) -> None:
-    catalogue.root_of(b"/g")
-    assert catalogue.root_of(b"/g2") == b"/g2"
-    assert catalogue.root_of(b"/g-old") == b"/g-old"
+    catalogue.ensure_root(b"/g")
+    assert catalogue.ensure_root(b"/g2") == b"/g2"
+    assert catalogue.ensure_root(b"/g-old") == b"/g-old"
     assert catalogue.roots() == [b"/g", b"/g-old", b"/g2"]
 
 
@@ -112,9 +112,9 @@ def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -
     recorded(catalogue, picture(b"/g/a/1.jpg"), root=b"/g/a")
     recorded(catalogue, picture(b"/g/b/1.jpg"), root=b"/g/b")
     recorded(catalogue, picture(b"/h/1.jpg"), root=b"/h")
-    assert catalogue.root_of(b"/g") == b"/g"
-    assert catalogue.counts() == [Counts(b"/g", 2, 0), Counts(b"/h", 1, 0)]
-    assert catalogue.root_of(b"/g/a") == b"/g"
+    assert catalogue.ensure_root(b"/g") == b"/g"
+    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0), RootCounts(b"/h", 1, 0)]
+    assert catalogue.ensure_root(b"/g/a") == b"/g"
 
 
 def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_of: AddressOf) -> None:
@@ -122,9 +122,9 @@ def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_
     told = []
     for place, order in enumerate(((b"/n/moon", b"/n"), (b"/n", b"/n/moon"), (b"/n/moon", b"/"))):
         catalogue = made(tmp_path / str(place), address_of)
-        catalogue.root_of(order[0])
+        catalogue.ensure_root(order[0])
         recorded(catalogue, *moon, root=b"/n/moon")
-        catalogue.root_of(order[1])
+        catalogue.ensure_root(order[1])
         told.append(labels(catalogue))
     assert told == [{b"/n/moon/1.jpg": "moon", b"/n/moon/full/2.jpg": "full"}] * 3
 
@@ -134,24 +134,24 @@ def test_a_gallery_that_a_walk_of_another_does_not_come_to_is_its_own(
     catalogue: Catalogue, order: tuple[bytes, bytes]
 ) -> None:
     for folder in order:
-        assert catalogue.root_of(folder) == folder
+        assert catalogue.ensure_root(folder) == folder
     assert catalogue.roots() == [b"/g", b"/g/a/.h/b"]
-    assert catalogue.root_of(b"/g/a/.h/b/c") == b"/g/a/.h/b"
+    assert catalogue.ensure_root(b"/g/a/.h/b/c") == b"/g/a/.h/b"
 
 
 def test_holds_what_lies_below_and_is_not_hidden() -> None:
-    assert holds(b"/g", b"/g/1.jpg")
-    assert holds(b"/", b"/g/a.b/1.jpg")
-    assert holds(b"/.h", b"/.h/1.jpg")
+    assert contains(b"/g", b"/g/1.jpg")
+    assert contains(b"/", b"/g/a.b/1.jpg")
+    assert contains(b"/.h", b"/.h/1.jpg")
     for path in (b"/g", b"/g2/1.jpg", b"/g/.1.jpg", b"/g/a/.h/1.jpg"):
-        assert not holds(b"/g", path)
+        assert not contains(b"/g", path)
 
 
 def test_the_file_systems_root_holds_everything(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.root_of(b"/")
+    catalogue.ensure_root(b"/")
     assert catalogue.roots() == [b"/"]
-    assert catalogue.root_of(b"/elsewhere") == b"/"
+    assert catalogue.ensure_root(b"/elsewhere") == b"/"
     assert paths(catalogue, b"/") == [b"/g/1.jpg"]
 
 
@@ -206,7 +206,7 @@ def test_a_picture_recorded_again_keeps_its_id_and_takes_the_new_values(catalogu
     (after,) = catalogue.known_files(b"/g")
     assert after == KnownFile(before.id, b"/g/1.jpg", 11, 21, None, False)
     assert stored(catalogue) == {before.id: [3.0, 4.0]}
-    assert catalogue.find_twins([b"/g/1.jpg"], MODEL) == {}
+    assert catalogue.find_by_content([b"/g/1.jpg"], MODEL) == {}
 
 
 def test_a_changed_picture_loses_other_models_descriptors(catalogue: Catalogue) -> None:
@@ -227,33 +227,33 @@ def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
         b"/g/1.jpg", 1, 2, b"hash", np.array([1, 2], np.float32), 30, 40, "2020-01-02T03:04:05", 45.5, -120.25
     )
     catalogue.record(b"/g", MODEL, [known, picture(b"/g/2.jpg", content=b"other")])
-    twins = catalogue.find_twins([b"hash", b"unknown"], MODEL)
+    twins = catalogue.find_by_content([b"hash", b"unknown"], MODEL)
     assert list(twins) == [b"hash"]
     twin = twins[b"hash"]
     assert twin.vector.tolist() == [1.0, 2.0]
-    assert twin == Twin(twin.vector, 30, 40, "2020-01-02T03:04:05", 45.5, -120.25)
-    assert catalogue.find_twins([b"hash"], "model-b") == {}
-    assert catalogue.find_twins([], MODEL) == {}
+    assert twin == KnownContent(twin.vector, 30, 40, "2020-01-02T03:04:05", 45.5, -120.25)
+    assert catalogue.find_by_content([b"hash"], "model-b") == {}
+    assert catalogue.find_by_content([], MODEL) == {}
 
 
 def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(catalogue, *(picture(b"/g/%03d.jpg" % place, place, content=b"hash") for place in range(200)))
-    matrix, read = lookups._matrix, 0
+    matrix, read = lookups._decode_vectors, 0
 
     def counting(blobs: list[bytes]) -> Vectors:
         nonlocal read
         read += len(blobs)
         return matrix(blobs)
 
-    monkeypatch.setattr(lookups, "_matrix", counting)
-    assert catalogue.find_twins([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
+    monkeypatch.setattr(lookups, "_decode_vectors", counting)
+    assert catalogue.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
     assert read == 1
 
 
 def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/old.jpg", 3, 4, content=b"hash"))
     catalogue.set_missing([known.id for known in catalogue.known_files(b"/g")], True)
-    assert catalogue.find_twins([b"hash"], MODEL)[b"hash"].vector.tolist() == [3.0, 4.0]
+    assert catalogue.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [3.0, 4.0]
 
 
 def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue) -> None:
@@ -262,8 +262,8 @@ def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue)
     catalogue.set_missing([first], True)
     assert list(stored(catalogue)) == [second]
     assert catalogue.labels() == ["b"]
-    assert catalogue.selected(Selection("a")).tolist() == []
-    assert catalogue.counts() == [Counts(b"/g", 1, 1)]
+    assert catalogue.select_ids(Selection("a")).tolist() == []
+    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 1)]
     assert [known.missing for known in catalogue.known_files(b"/g")] == [True, False]
     catalogue.set_missing([first], False)
     assert list(stored(catalogue)) == [first, second]
@@ -283,7 +283,7 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
     ((_, vectors),) = catalogue.vectors_of(np.array(ids, np.int64), MODEL)
     assert vectors.tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
     catalogue.set_missing(ids, True)
-    assert catalogue.counts() == [Counts(b"/g", 0, 5)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 5)]
 
 
 # --- failures
@@ -291,29 +291,29 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
 
 def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is empty"), Failed(b"/g/a\xff.jpg", "is damaged")])
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is not a picture")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is empty"), FailedFile(b"/g/a\xff.jpg", "is damaged")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is not a picture")])
     assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
 def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/b.jpg", "is\0damaged")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is\0damaged")])
     assert catalogue.failures() == [(b"/g/b.jpg", "is damaged")]
-    assert catalogue.selected(Selection("a\0")).tolist() == []
+    assert catalogue.select_ids(Selection("a\0")).tolist() == []
     assert catalogue.count_selected(Selection("a\0")) == 0
 
 
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty")])
-    assert catalogue.counts() == [Counts(b"/g", 0, 1)]
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")])
+    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 1)]
     assert stored(catalogue) == {}
 
 
 def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty"), Failed(b"/g/2.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty"), FailedFile(b"/g/2.jpg", "is empty")])
     catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
     assert catalogue.failures() == [(b"/g/2.jpg", "is empty")]
 
@@ -321,8 +321,8 @@ def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
 def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
     names = [b"/g", b"/g/.hidden/1.jpg", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
-    catalogue.record(b"/g", MODEL, [], [Failed(name, "is empty") for name in names])
-    catalogue.keep_failures(b"/g", {b"/g/2.jpg"})
+    catalogue.record(b"/g", MODEL, [], [FailedFile(name, "is empty") for name in names])
+    catalogue.prune_failures(b"/g", {b"/g/2.jpg"})
     assert [path for path, _ in catalogue.failures()] == [b"/g/.hidden/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
 
 
@@ -331,7 +331,7 @@ def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue
 
 def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/1.jpg.jpg"))
-    assert catalogue.remove(b"/g/1.jpg") == Removed(pictures=1)
+    assert catalogue.remove(b"/g/1.jpg") == RemovedCounts(pictures=1)
     assert paths(catalogue) == [b"/g/1.jpg.jpg"]
     assert len(stored(catalogue)) == 1
     assert catalogue.roots() == [b"/g"]
@@ -340,8 +340,8 @@ def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
 def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
     recorded(catalogue, picture(b"/g2/1.jpg"), root=b"/g2")
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/3.jpg", "is empty"), Failed(b"/g2/3.jpg", "is empty")])
-    assert catalogue.remove(b"/g") == Removed(pictures=2, failures=1, roots=1)
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/3.jpg", "is empty"), FailedFile(b"/g2/3.jpg", "is empty")])
+    assert catalogue.remove(b"/g") == RemovedCounts(pictures=2, failures=1, roots=1)
     assert catalogue.roots() == [b"/g2"]
     assert catalogue.failures() == [(b"/g2/3.jpg", "is empty")]
     assert paths(catalogue) == []
@@ -367,7 +367,7 @@ def test_an_id_is_never_given_again(catalogue: Catalogue) -> None:
 def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", content=b"hash"))
     catalogue.remove(b"/g/1.jpg")
-    assert catalogue.find_twins([b"hash"], MODEL) == {}
+    assert catalogue.find_by_content([b"hash"], MODEL) == {}
 
 
 # --- search
@@ -408,8 +408,8 @@ def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
 
 def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/\xff/1.jpg"))
-    assert len(catalogue.selected(Selection(os.fsdecode(b"\xff")))) == 1
-    assert len(catalogue.selected(Selection(os.fsdecode(b"\xff\xff")))) == 0
+    assert len(catalogue.select_ids(Selection(os.fsdecode(b"\xff")))) == 1
+    assert len(catalogue.select_ids(Selection(os.fsdecode(b"\xff\xff")))) == 0
 
 
 def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
@@ -420,10 +420,10 @@ def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
 
 def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookups, "_PAGE", 2)
-    assert [len(each) for each in catalogue.contents()] == [0, 0]
+    assert [len(each) for each in catalogue.content_hashes()] == [0, 0]
     recorded(catalogue, *(picture(b"/g/%d" % number, content=b"%032d" % (number % 3)) for number in range(7)))
     catalogue.set_missing([2], True)
-    ids, hashes = catalogue.contents()
+    ids, hashes = catalogue.content_hashes()
     assert ids.tolist() == [1, 3, 4, 5, 6, 7]
     assert hashes.tolist() == [b"%032d" % number for number in (0, 2, 0, 1, 2, 0)]
 
@@ -440,15 +440,15 @@ def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
     recorded(catalogue, *map(picture, [b"/g/a/dogs/0.jpg", b"/g/cats/1.jpg", b"/g/2.jpg", b"/g/dogs/3.jpg"]))
     assert catalogue.labels() == ["cats", "dogs"]
     ids = {known.path: known.id for known in catalogue.known_files(b"/g")}
-    assert sorted(catalogue.selected(Selection("dogs")).tolist()) == sorted(
+    assert sorted(catalogue.select_ids(Selection("dogs")).tolist()) == sorted(
         [ids[b"/g/a/dogs/0.jpg"], ids[b"/g/dogs/3.jpg"]]
     )
-    assert catalogue.selected(Selection("horses")).tolist() == []
+    assert catalogue.select_ids(Selection("horses")).tolist() == []
 
 
 def test_counts_name_a_gallery_without_pictures(catalogue: Catalogue) -> None:
-    catalogue.root_of(b"/empty")
-    assert catalogue.counts() == [Counts(b"/empty", 0, 0)]
+    catalogue.ensure_root(b"/empty")
+    assert catalogue.root_counts() == [RootCounts(b"/empty", 0, 0)]
 
 
 # --- generation and transactions
@@ -462,7 +462,7 @@ def test_generation_is_new_with_every_change_of_what_is_searched(catalogue: Cata
     for change in (
         lambda: catalogue.set_missing([known.id], True),
         lambda: catalogue.set_missing([known.id], False),
-        lambda: catalogue.record(b"/g", MODEL, [], [Failed(b"/g/1.jpg", "is empty")]),
+        lambda: catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")]),
         lambda: catalogue.remove(b"/g"),
     ):
         change()
@@ -485,9 +485,9 @@ def test_generations_of_a_store_that_was_restored_do_not_come_again(tmp_path: Pa
 def test_generation_stays_where_nothing_searched_changes(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     before = catalogue.generation
-    catalogue.root_of(b"/g")
+    catalogue.ensure_root(b"/g")
     catalogue.set_settings(model="default")
-    catalogue.keep_failures(b"/g", set())
+    catalogue.prune_failures(b"/g", set())
     assert catalogue.generation == before
 
 
@@ -497,7 +497,7 @@ def test_a_batch_that_raises_half_way_leaves_nothing(catalogue: Catalogue) -> No
     broken = NewPicture(b"/g/3.jpg", 1, 2, None, np.array([1], np.float32), 3, 4)  # type: ignore[arg-type]
     batch = [picture(b"/g/1.jpg", 8, 9), picture(b"/g/2.jpg"), broken]
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, batch, [Failed(b"/g/4.jpg", "is empty")])
+        catalogue.record(b"/g", MODEL, batch, [FailedFile(b"/g/4.jpg", "is empty")])
     assert (catalogue.generation, stored(catalogue), paths(catalogue)) == before
     assert catalogue.failures() == []
 
@@ -506,7 +506,7 @@ def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catal
     recorded(catalogue)
     before = catalogue.generation
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [Failed(b"/g/2.jpg", None)])  # type: ignore[arg-type]
+        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [FailedFile(b"/g/2.jpg", None)])  # type: ignore[arg-type]
     assert (catalogue.generation, paths(catalogue)) == (before, [])
 
 
@@ -514,14 +514,14 @@ def test_a_root_that_was_removed_during_a_scan_is_made_anew(catalogue: Catalogue
     recorded(catalogue, picture(b"/g/1.jpg"))
     Catalogue(catalogue.folder).remove(b"/g")
     recorded(catalogue, picture(b"/g/2.jpg"))
-    assert catalogue.counts() == [Counts(b"/g", 1, 0)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 0)]
 
 
 def test_a_root_that_was_taken_in_during_a_scan_is_left_to_the_other(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/sub/1.jpg"), root=b"/g/sub")
-    Catalogue(catalogue.folder).root_of(b"/g")
+    Catalogue(catalogue.folder).ensure_root(b"/g")
     recorded(catalogue, picture(b"/g/sub/2.jpg"), root=b"/g/sub")
-    assert catalogue.counts() == [Counts(b"/g", 2, 0)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0)]
     assert labels(catalogue) == {b"/g/sub/1.jpg": "sub", b"/g/sub/2.jpg": "sub"}
 
 
@@ -581,14 +581,14 @@ def test_a_store_that_was_never_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_turn_is_one_processs_at_a_time(catalogue: Catalogue) -> None:
     other = Catalogue(catalogue.folder)
-    with catalogue.turn(False) as granted:
+    with catalogue.index_lock(False) as granted:
         assert granted
-        with other.turn(False) as refused:
+        with other.index_lock(False) as refused:
             assert not refused
         waited: list[bool] = []
 
         def wait() -> None:
-            with other.turn(True) as granted:
+            with other.index_lock(True) as granted:
                 waited.append(granted)
 
         waiting = threading.Thread(target=wait)
@@ -597,22 +597,22 @@ def test_a_turn_is_one_processs_at_a_time(catalogue: Catalogue) -> None:
         assert waited == []
     waiting.join(10)
     assert waited == [True]
-    with other.turn(False) as granted:
+    with other.index_lock(False) as granted:
         assert granted
     other.close()
 
 
 def test_an_error_within_a_turn_is_told_as_it_is(catalogue: Catalogue) -> None:
-    with pytest.raises(StoreError, match=r"^the index is full$"), catalogue.turn(True):
+    with pytest.raises(StoreError, match=r"^the index is full$"), catalogue.index_lock(True):
         raise StoreError("the index is full")
-    with catalogue.turn(False) as granted:
+    with catalogue.index_lock(False) as granted:
         assert granted
 
 
 def test_a_value_is_settled_once(catalogue: Catalogue) -> None:
     catalogue.set_settings(empty="")
-    catalogue.settle(store="first", empty="now")
-    catalogue.settle(store="second", more="third")
+    catalogue.set_defaults(store="first", empty="now")
+    catalogue.set_defaults(store="second", more="third")
     assert [catalogue.setting(name) for name in ("store", "empty", "more")] == ["first", "now", "third"]
 
 

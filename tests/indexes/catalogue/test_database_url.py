@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue.database_url import FILE_NAME, VARIABLE, agreed, keep_place, kept_place, place_of
+from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE, parse_url, read_url, reconcile_url, write_url
 from indexes.catalogue.open_database import is_store, open_database
 from indexes.errors import StoreError
 
@@ -15,18 +15,18 @@ ADDRESS = "postgresql://ada:p%40ss@db.example:5433/pictures?sslmode=require&sche
 
 
 def test_an_address_is_told_without_its_password() -> None:
-    place = place_of(ADDRESS)
+    place = parse_url(ADDRESS)
     assert str(place) == "postgresql://ada@db.example:5433/pictures?sslmode=require&schema=cats"
     assert (place.url.password, place.schema) == ("p@ss", "cats")
-    assert str(place_of(str(place))) == str(place)
-    assert str(place_of("postgresql:///pictures?password=p&host=/run")) == "postgresql:///pictures?host=%2Frun"
-    assert str(place_of("postgresql://db/pictures?sslpassword=p&sslmode=require")).endswith("pictures?sslmode=require")
+    assert str(parse_url(str(place))) == str(place)
+    assert str(parse_url("postgresql:///pictures?password=p&host=/run")) == "postgresql:///pictures?host=%2Frun"
+    assert str(parse_url("postgresql://db/pictures?sslpassword=p&sslmode=require")).endswith("pictures?sslmode=require")
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_postgresql_goes_by_several_names(driver: str) -> None:
-    assert str(place_of(f"{driver}://ada@db/pictures")) == "postgresql://ada@db/pictures"
-    assert place_of(f"{driver}://db/pictures").schema == "public"
+    assert str(parse_url(f"{driver}://ada@db/pictures")) == "postgresql://ada@db/pictures"
+    assert parse_url(f"{driver}://db/pictures").schema == "public"
 
 
 @pytest.mark.parametrize(
@@ -41,60 +41,60 @@ def test_postgresql_goes_by_several_names(driver: str) -> None:
 )
 def test_what_is_no_address_is_refused_and_not_shown(address: str, said: str) -> None:
     with pytest.raises(StoreError) as raised:
-        place_of(address)
+        parse_url(address)
     assert str(raised.value).startswith(said)
     assert "secret" not in str(raised.value)
 
 
 def test_a_place_is_kept_without_its_password_above_what_was_there(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text("[other]\nkey = 1\n")
-    keep_place(tmp_path, place_of(ADDRESS))
-    assert (tmp_path / FILE_NAME).read_text() == (
+    (tmp_path / CONFIG_FILE).write_text("[other]\nkey = 1\n")
+    write_url(tmp_path, parse_url(ADDRESS))
+    assert (tmp_path / CONFIG_FILE).read_text() == (
         'catalogue = "postgresql://ada@db.example:5433/pictures?sslmode=require"\nschema = "cats"\n[other]\nkey = 1\n'
     )
-    assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
-    kept = kept_place(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [CONFIG_FILE]
+    kept = read_url(tmp_path)
     assert kept is not None
-    assert (str(kept), kept.url.password) == (str(place_of(ADDRESS)), None)
+    assert (str(kept), kept.url.password) == (str(parse_url(ADDRESS)), None)
 
 
 def test_a_place_is_kept_once(tmp_path: Path) -> None:
-    keep_place(tmp_path, place_of(ADDRESS))
-    before = (tmp_path / FILE_NAME).read_text()
-    keep_place(tmp_path, place_of(ADDRESS))
-    assert (tmp_path / FILE_NAME).read_text() == before
+    write_url(tmp_path, parse_url(ADDRESS))
+    before = (tmp_path / CONFIG_FILE).read_text()
+    write_url(tmp_path, parse_url(ADDRESS))
+    assert (tmp_path / CONFIG_FILE).read_text() == before
     with pytest.raises(StoreError, match="has its catalogue at"):
-        keep_place(tmp_path, place_of("postgresql://elsewhere/pictures"))
-    assert (tmp_path / FILE_NAME).read_text() == before
+        write_url(tmp_path, parse_url("postgresql://elsewhere/pictures"))
+    assert (tmp_path / CONFIG_FILE).read_text() == before
 
 
 def test_a_folder_without_a_place_is_no_store(tmp_path: Path) -> None:
-    assert kept_place(tmp_path) is None
-    (tmp_path / FILE_NAME).write_text("[other]\nkey = 1\n")
-    assert kept_place(tmp_path) is None
+    assert read_url(tmp_path) is None
+    (tmp_path / CONFIG_FILE).write_text("[other]\nkey = 1\n")
+    assert read_url(tmp_path) is None
     assert not is_store(tmp_path)
-    keep_place(tmp_path, place_of(ADDRESS))
+    write_url(tmp_path, parse_url(ADDRESS))
     assert is_store(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["catalogue =", "catalogue = 5", 'catalogue = "x"', 'catalogue = ""\nschema = 1'])
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE_NAME).write_text(text)
-    with pytest.raises(StoreError, match=re.escape(str(tmp_path / FILE_NAME))):
-        kept_place(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(text)
+    with pytest.raises(StoreError, match=re.escape(str(tmp_path / CONFIG_FILE))):
+        read_url(tmp_path)
 
 
 def test_the_environment_gives_the_password_of_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_place(tmp_path, place_of(ADDRESS))
-    monkeypatch.setenv(VARIABLE, "postgres://ada:word@db.example:5433/pictures?sslmode=require")
-    kept = kept_place(tmp_path)
+    write_url(tmp_path, parse_url(ADDRESS))
+    monkeypatch.setenv(URL_VARIABLE, "postgres://ada:word@db.example:5433/pictures?sslmode=require")
+    kept = read_url(tmp_path)
     assert kept is not None
     assert (kept.url.password, kept.schema) == ("word", "cats")
-    monkeypatch.setenv(VARIABLE, "postgresql://ada:word@elsewhere/pictures")
+    monkeypatch.setenv(URL_VARIABLE, "postgresql://ada:word@elsewhere/pictures")
     with pytest.raises(StoreError) as raised:
-        kept_place(tmp_path)
+        read_url(tmp_path)
     assert str(raised.value) == (
-        f"{tmp_path / FILE_NAME} says {place_of(ADDRESS)}, and RETRIEVE_CATALOGUE another: leave that out, or choose"
+        f"{tmp_path / CONFIG_FILE} says {parse_url(ADDRESS)}, and RETRIEVE_CATALOGUE another: leave that out, or choose"
         " another store with --store"
     )
 
@@ -111,12 +111,12 @@ def test_the_environment_gives_the_password_of_what_is_kept(tmp_path: Path, monk
     ],
 )
 def test_another_address_than_the_kept_one_is_refused(tmp_path: Path, given: str, same: bool) -> None:
-    kept = place_of("postgresql://ada@db/pictures?schema=cats")
+    kept = parse_url("postgresql://ada@db/pictures?schema=cats")
     if same:
-        assert agreed(tmp_path, kept, given).schema == "cats"
+        assert reconcile_url(tmp_path, kept, given).schema == "cats"
         return
     with pytest.raises(StoreError, match=f"^{tmp_path} has its catalogue at postgresql://ada@db/pictures"):
-        agreed(tmp_path, kept, given)
+        reconcile_url(tmp_path, kept, given)
 
 
 def test_a_store_that_holds_its_catalogue_is_given_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,5 +126,5 @@ def test_a_store_that_holds_its_catalogue_is_given_no_address(tmp_path: Path, mo
     assert str(raised.value) == (
         f"{tmp_path} has its catalogue in catalogue.sqlite: leave out --catalogue, or choose another store with --store"
     )
-    monkeypatch.setenv(VARIABLE, ADDRESS)  # not for this one
+    monkeypatch.setenv(URL_VARIABLE, ADDRESS)  # not for this one
     assert open_database(tmp_path).address is None

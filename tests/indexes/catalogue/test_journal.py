@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.database.sqlite import FILE_NAME, Database
-from indexes.catalogue.records import Counts, Failed, NewPicture, Selection
+from indexes.catalogue.database.sqlite import CATALOGUE_FILE, SqliteDatabase
+from indexes.catalogue.records import FailedFile, NewPicture, RootCounts, Selection
 from tests.support.postgres import AddressOf
 
 MODEL = "model-a"
@@ -47,35 +47,35 @@ def rows(catalogue: Catalogue, table: str) -> int:
 
 
 def test_counts_follow_every_change(catalogue: Catalogue) -> None:
-    assert catalogue.counts() == [Counts(b"/g", 2, 0)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0)]
     record(catalogue, b"/g/a/1.jpg", b"/g/c/3.jpg")  # one replaced, one new
-    assert catalogue.counts() == [Counts(b"/g", 3, 0)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 3, 0)]
     catalogue.set_missing([1, 2], True)
     catalogue.set_missing([1], True)  # again
-    assert catalogue.counts() == [Counts(b"/g", 1, 2)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 2)]
     record(catalogue, b"/g/a/1.jpg")  # back
-    assert catalogue.counts() == [Counts(b"/g", 2, 1)]
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/1.jpg", "is empty")])
-    assert catalogue.counts() == [Counts(b"/g", 1, 2)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 1)]
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")])
+    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 2)]
     catalogue.remove(b"/g/b")  # a missing one
     catalogue.remove(b"/g/c")  # a present one
-    assert catalogue.counts() == [Counts(b"/g", 0, 1)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 1)]
     assert catalogue.count() == 0
 
 
 def test_counts_move_to_the_root_that_takes_others_in(catalogue: Catalogue) -> None:
     record(catalogue, b"/h/1.jpg", root=b"/h")
     catalogue.set_missing([2], True)
-    catalogue.root_of(b"/")
-    assert catalogue.counts() == [Counts(b"/", 2, 1)]
+    catalogue.ensure_root(b"/")
+    assert catalogue.root_counts() == [RootCounts(b"/", 2, 1)]
     assert catalogue.count() == 2
 
 
 def test_a_batch_that_holds_a_path_twice_counts_it_once(catalogue: Catalogue) -> None:
     first, last = (NewPicture(b"/g/x.jpg", 1, 1, b"x", np.array([n], np.float32), 1, 1) for n in (3, 4))
     catalogue.record(b"/g", MODEL, [first, last])
-    assert catalogue.counts() == [Counts(b"/g", 3, 0)]
-    assert catalogue.find_twins([b"x"], MODEL)[b"x"].vector.tolist() == [4.0]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 3, 0)]
+    assert catalogue.find_by_content([b"x"], MODEL)[b"x"].vector.tolist() == [4.0]
 
 
 # --- labels
@@ -85,7 +85,7 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
     record(catalogue, b"/g/a/3.jpg", b"/g/c/4.jpg", b"/g/5.jpg")
     catalogue.set_missing([1, 2], True)  # one of two in a, the only one in b
     assert catalogue.labels() == ["a", "c"]
-    assert catalogue.selected(Selection("a")).tolist() == [3]
+    assert catalogue.select_ids(Selection("a")).tolist() == [3]
     catalogue.remove(b"/g")
     assert catalogue.labels() == []
 
@@ -100,7 +100,7 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
         (lambda catalogue: record(catalogue, b"/g/a/1.jpg"), [1]),
         (lambda catalogue: catalogue.set_missing([2], True), [2]),
         (lambda catalogue: catalogue.set_missing([2], False), []),
-        (lambda catalogue: catalogue.record(b"/g", MODEL, [], [Failed(b"/g/a/1.jpg", "is empty")]), [1]),
+        (lambda catalogue: catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")]), [1]),
         (lambda catalogue: catalogue.remove(b"/g"), [1, 2]),
         (lambda catalogue: catalogue.root_of(b"/"), []),
     ],
@@ -113,9 +113,9 @@ def test_each_change_is_journalled(catalogue: Catalogue, change: Callable[[Catal
 
 
 def test_a_scan_that_changes_nothing_searched_keeps_the_generation(catalogue: Catalogue) -> None:
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/bad.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
     before = catalogue.generation
-    catalogue.record(b"/g", MODEL, [], [Failed(b"/g/bad.jpg", "is empty")])
+    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
     catalogue.set_missing([1], False)
     assert catalogue.generation == before
 
@@ -164,12 +164,12 @@ def test_forgetting_an_unknown_generation_forgets_nothing(catalogue: Catalogue) 
 def test_generations_after_a_copy_that_was_restored_are_not_known(catalogue: Catalogue, tmp_path: Path) -> None:
     copied = catalogue.generation
     catalogue.close()
-    shutil.copy(catalogue.folder / FILE_NAME, tmp_path)
+    shutil.copy(catalogue.folder / CATALOGUE_FILE, tmp_path)
     later = Catalogue(catalogue.folder)
     record(later, b"/g/c/3.jpg")
     lost = later.generation
     later.close()
-    shutil.copy(tmp_path / FILE_NAME, catalogue.folder)
+    shutil.copy(tmp_path / CATALOGUE_FILE, catalogue.folder)
     restored = Catalogue(catalogue.folder)
     record(restored, b"/g/d/4.jpg")
     assert touched(restored, lost) is None
@@ -219,14 +219,14 @@ def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     catalogue: Catalogue, method: str, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    opened = Database._connect
+    opened = SqliteDatabase._connect
 
-    def traced(database: Database) -> object:
+    def traced(database: SqliteDatabase) -> object:
         connection = opened(database)
         connection.set_trace_callback(said.append)
         return connection
 
-    monkeypatch.setattr(Database, "_connect", traced)
+    monkeypatch.setattr(SqliteDatabase, "_connect", traced)
     mine = Catalogue(catalogue.folder)
     said.clear()
     answer = getattr(mine, method)(*arguments)
@@ -234,7 +234,7 @@ def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     statements = [each for each in said if each.startswith(("SELECT", "WITH"))]
     assert statements
     for statement in statements:
-        with Database(catalogue.folder).read() as connection:
+        with SqliteDatabase(catalogue.folder).read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
         whole = [step for step in plan if step.startswith("SCAN") and step.split()[1] in ("p", "d", "pictures")]
         assert whole == [], plan

@@ -13,7 +13,7 @@ import pytest
 
 from indexes.errors import StoreError
 from indexes.vectors import faiss_file
-from indexes.vectors.faiss_file import delete_files, generations, load, save
+from indexes.vectors.faiss_file import delete_files, list_generations, load, save
 from indexes.vectors.faiss_index import FaissIndex
 from tests.support.index_contract import CHANNELS, made
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -52,7 +52,7 @@ def test_an_index_of_codes_that_are_no_longer_made_is_none(tmp_path: Path) -> No
 
 def test_an_index_loaded_to_be_changed_takes_more(index: FaissIndex, tmp_path: Path) -> None:
     save(index, tmp_path, PRINT, NOW)
-    loaded = load(tmp_path, PRINT, NOW, changeable=True)
+    loaded = load(tmp_path, PRINT, NOW, writable=True)
     assert loaded is not None
     new = made(1, seed=5)
     loaded.add(np.array([500], np.int64), new)
@@ -188,12 +188,12 @@ def test_files_of_others_are_left_alone(index: FaissIndex, tmp_path: Path) -> No
 
 
 def test_generations_are_told_by_the_names_of_files(index: FaissIndex, tmp_path: Path) -> None:
-    assert generations(tmp_path, PRINT) == []
+    assert list_generations(tmp_path, PRINT) == []
     save(index, tmp_path, PRINT, "3f")
     (tmp_path / "writing-abc.faiss").touch()
     (tmp_path / f"{PRINT}-odd.faiss").touch()
-    assert generations(tmp_path, PRINT) == ["3f"]
-    assert generations(tmp_path, "another") == []
+    assert list_generations(tmp_path, PRINT) == ["3f"]
+    assert list_generations(tmp_path, "another") == []
 
 
 def test_of_a_large_file_the_ends_are_checked(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from indexes.arrays import Ids, Vectors, unit
-from indexes.vectors.base import NONE
+from indexes.vectors.base import NO_ID
 from indexes.vectors.faiss_index import EXACT, FaissIndex
 from indexes.vectors.sizing import MOST_EXACT, list_count, sample_size
 from tests.support.index_contract import CHANNELS, IndexContract
@@ -28,7 +28,7 @@ def ids() -> Ids:
 @pytest.fixture
 def approximate(ids: Ids) -> FaissIndex:
     vectors = clustered(COUNT)
-    index = FaissIndex.trained(vectors[: sample_size(COUNT)], COUNT)
+    index = FaissIndex.train(vectors[: sample_size(COUNT)], COUNT)
     index.add(ids, vectors)
     return index
 
@@ -104,18 +104,18 @@ def test_among_looks_into_every_list(approximate: FaissIndex, ids: Ids) -> None:
 def test_rows_that_found_fewer_end_with_none(approximate: FaissIndex) -> None:
     approximate.probes = 1
     distances, found = approximate.search(clustered(30, seed=7), COUNT)
-    counts = (found != NONE).sum(axis=1)
+    counts = (found != NO_ID).sum(axis=1)
     assert counts.min() < counts.max() == found.shape[1] < COUNT
     for row, near, count in zip(found, distances, counts, strict=True):
-        assert (row[:count] != NONE).all()
-        assert (row[count:] == NONE).all()
+        assert (row[:count] != NO_ID).all()
+        assert (row[count:] == NO_ID).all()
         assert (near[count:] == 2).all()
 
 
 def test_an_index_suits_the_counts_that_it_was_made_for(approximate: FaissIndex) -> None:
     exact = FaissIndex.empty(CHANNELS)
     assert [exact.suits(count) for count in (0, MOST_EXACT, MOST_EXACT + 1)] == [True, True, False]
-    large = FaissIndex.trained(clustered(2000), 100_000)
+    large = FaissIndex.train(clustered(2000), 100_000)
     assert [large.suits(count) for count in (MOST_EXACT // 2, 20_000, 399_000, 410_000)] == [False, True, True, False]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexes.vectors.index_address import Address, parse
+from indexes.vectors.index_address import MilvusAddress, parse_address
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ from indexes.vectors.index_address import Address, parse
     ],
 )
 def test_addresses(written: str, uri: str | None, file: str | None, name: str) -> None:
-    assert parse(written) == Address(written, name, uri, file)
+    assert parse_address(written) == MilvusAddress(written, name, uri, file)
 
 
 def test_faiss_needs_no_address() -> None:
-    assert parse("faiss") is None
+    assert parse_address("faiss") is None
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_faiss_needs_no_address() -> None:
 )
 def test_what_is_no_address_is_refused_in_one_sentence(written: str) -> None:
     with pytest.raises(ValueError, match="is no place for an index: give faiss, milvus://HOST:PORT/NAME") as told:
-        parse(written)
+        parse_address(written)
     assert "\n" not in str(told.value)
 
 
 def test_a_token_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="put it into RETRIEVE_MILVUS_TOKEN") as told:
-        parse("milvus://root:secret@host:19530/photos")
+        parse_address("milvus://root:secret@host:19530/photos")
     assert "secret" not in str(told.value)

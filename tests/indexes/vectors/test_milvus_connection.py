@@ -12,7 +12,7 @@ import pytest
 
 from indexes.errors import StoreError
 from indexes.vectors import milvus_connection
-from indexes.vectors.milvus_connection import Server, _Once, server_at
+from indexes.vectors.milvus_connection import MilvusConnection, _SingleAttempt, shared_connection
 from tests.support.milvus import address_of, need_milvus
 
 need_milvus()
@@ -49,12 +49,12 @@ class Client:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MilvusConnection:
     monkeypatch.setattr(milvus_connection, "_FIRST_PAUSE", 0.001)
-    return Server(address_of(ADDRESS), tmp_path)
+    return MilvusConnection(address_of(ADDRESS), tmp_path)
 
 
-def asked(server: Server, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> tuple[list[bool], Client]:
+def asked(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> tuple[list[bool], Client]:
     client, repeats = Client(*errors), list[bool]()
     monkeypatch.setattr(server, "_client", client)
 
@@ -83,7 +83,9 @@ def coded(code: Any, **more: Any) -> MilvusException:
         coded(grpc.StatusCode.UNAVAILABLE),
     ],
 )
-def test_what_may_pass_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_what_may_pass_is_asked_again(
+    server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     repeats, client = asked(server, monkeypatch, error, error)
     assert repeats == [False, True, True]
     assert client.asked == [{"retry_times": 0}] * 3  # pymilvus itself repeats nothing
@@ -103,7 +105,7 @@ def test_what_may_pass_is_asked_again(server: Server, monkeypatch: pytest.Monkey
     ],
 )
 def test_what_does_not_pass_is_told_at_once(
-    server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     client = Client(error)
     monkeypatch.setattr(server, "_client", client)
@@ -117,7 +119,7 @@ def test_what_does_not_pass_is_told_at_once(
 @pytest.mark.parametrize(
     ("name", "said"), [("UNAVAILABLE", "cannot be reached"), ("DEADLINE_EXCEEDED", "does not answer in time")]
 )
-def test_patience_ends(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+def test_patience_ends(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
     client = Client(*[Broken(name)] * 1000)
     monkeypatch.setattr(server, "_client", client)
     with pytest.raises(StoreError, match=f"{ADDRESS} {said}: see that it runs there"):
@@ -125,7 +127,9 @@ def test_patience_ends(server: Server, monkeypatch: pytest.MonkeyPatch, name: st
     assert 2 < len(client.asked) < 100
 
 
-def test_a_call_that_fails_late_is_made_again_all_the_same(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_fails_late_is_made_again_all_the_same(
+    server: MilvusConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[bool] = []
 
     def slow(client: object, again: bool) -> str:
@@ -149,13 +153,13 @@ def test_pauses_double_and_are_drawn_by_chance() -> None:
 
 
 def test_one_connection_is_shared_until_the_last_gives_it_back(tmp_path: Path) -> None:
-    first, second = server_at(address_of(ADDRESS), tmp_path), server_at(address_of(ADDRESS), tmp_path)
+    first, second = shared_connection(address_of(ADDRESS), tmp_path), shared_connection(address_of(ADDRESS), tmp_path)
     assert first is second
     first.release()
-    assert server_at(address_of(ADDRESS), tmp_path) is first
+    assert shared_connection(address_of(ADDRESS), tmp_path) is first
     first.release()
     first.release()
-    assert server_at(address_of(ADDRESS), tmp_path) is not first
+    assert shared_connection(address_of(ADDRESS), tmp_path) is not first
 
 
 def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +172,7 @@ def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("pymilvus.MilvusClient", connected)
     for written, token in ((ADDRESS, "user:word"), (ADDRESS.replace("milvus:", "milvus+tls:"), "")):
         monkeypatch.setenv("RETRIEVE_MILVUS_TOKEN", token)
-        assert Server(address_of(written), tmp_path).run(lambda once, again: once.search()) == "answer"
+        assert MilvusConnection(address_of(written), tmp_path).run(lambda once, again: once.search()) == "answer"
     assert [(each["uri"], each["token"]) for each in given] == [
         ("http://milvus.invalid:19530", "user:word"),
         ("https://milvus.invalid:19530", ""),
@@ -188,7 +192,7 @@ def test_without_its_packages_it_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(StoreError) as told:
-        Server(address_of(written), tmp_path).check()
+        MilvusConnection(address_of(written), tmp_path).check()
     monkeypatch.undo()
     install = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
     assert str(told.value) == f"{written}: {install}"
@@ -197,16 +201,16 @@ def test_without_its_packages_it_says_what_to_install(
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/x\.db cannot be made \(.*\): give another --index"):
-        Server(address_of("milvus:./file/x.db"), tmp_path).run(lambda once, again: once.list_collections())
+        MilvusConnection(address_of("milvus:./file/x.db"), tmp_path).run(lambda once, again: once.list_collections())
 
 
 def test_a_file_that_is_none_of_milvus_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("no database")
     with pytest.raises(StoreError, match=r"x\.db cannot be opened: it cannot be written or is damaged"):
-        Server(address_of("milvus:./x.db"), tmp_path).run(lambda once, again: once.list_collections())
+        MilvusConnection(address_of("milvus:./x.db"), tmp_path).run(lambda once, again: once.list_collections())
 
 
 def test_a_call_is_one_attempt() -> None:
     client = Client()
-    assert _Once(client).search(data=1) == "answer"
+    assert _SingleAttempt(client).search(data=1) == "answer"
     assert client.asked == [{"data": 1, "retry_times": 0}]

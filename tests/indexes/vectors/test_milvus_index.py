@@ -13,9 +13,9 @@ import pytest
 from indexes.arrays import Ids, Vectors, unit
 from indexes.errors import StoreError
 from indexes.vectors import sizing
-from indexes.vectors.milvus_connection import _Once, server_at
+from indexes.vectors.milvus_connection import _SingleAttempt, shared_connection
 from indexes.vectors.milvus_index import MilvusIndex
-from indexes.vectors.milvus_storage import MilvusHome
+from indexes.vectors.milvus_storage import MilvusStorage
 from tests.support.index_contract import CHANNELS, IndexContract, made
 from tests.support.milvus import Process, address_of, always, home_at, need_milvus, no_sample, serving
 from tests.support.vectors import clustered
@@ -44,7 +44,7 @@ class MilvusContract(IndexContract):
     def empty(self, channels: int) -> MilvusIndex:
         home = home_at(self.address, self.folder, fingerprint=f"{self.number:016}")
         self.number += 1
-        self.made.append(home.new(channels, 0, no_sample))
+        self.made.append(home.create(channels, 0, no_sample))
         home.close()
         return self.made[-1]
 
@@ -69,16 +69,18 @@ class TestMilvusLiteAsAServerKeepsTheContract(MilvusContract):
 ODD = ("plain", "l'\"é\\", "new\nline", "tab\t{x}", "(a) == b", "%", "\\n", "")
 
 
-def filled(home: MilvusHome, count: int = 80) -> tuple[MilvusIndex, Ids, Vectors]:
+def filled(home: MilvusStorage, count: int = 80) -> tuple[MilvusIndex, Ids, Vectors]:
     ids, vectors = np.arange(1, count + 1, dtype=np.int64), made(count, seed=4)
-    index = home.new(CHANNELS, count, no_sample)
+    index = home.create(CHANNELS, count, no_sample)
     index.add(ids, vectors)
     return index, ids, vectors
 
 
 def test_a_label_is_searched_without_naming_its_pictures(server: Process, tmp_path: Path) -> None:
     odd = {number: ODD[number % len(ODD)] for number in range(1, 81)}
-    home = MilvusHome(server_at(address_of(server.address), tmp_path), always, "store", "1" * 16, lambda ids: odd)
+    home = MilvusStorage(
+        shared_connection(address_of(server.address), tmp_path), always, "store", "1" * 16, lambda ids: odd
+    )
     index, ids, vectors = filled(home)
     for label in ODD:
         chosen = np.array([id_ for id_ in ids.tolist() if odd[id_] == label and label], np.int64)
@@ -98,7 +100,7 @@ def test_portions_give_what_one_message_gives(server: Process, tmp_path: Path, m
     queries, among = made(9, seed=5), ids[::2]
     whole, restricted = index.search(queries, 10), index.search(queries, 10, among)
     monkeypatch.setattr("indexes.vectors.milvus_index._IDS", 7)
-    monkeypatch.setattr("indexes.vectors.milvus_index._ROWS", 4 * CHANNELS * 6)
+    monkeypatch.setattr("indexes.vectors.milvus_index._MAX_BATCH_BYTES", 4 * CHANNELS * 6)
     monkeypatch.setattr("indexes.vectors.milvus_index._ANSWERS", 20)
     for found, expected in ((index.search(queries, 10), whole), (index.search(queries, 10, among), restricted)):
         assert found[1].tolist() == expected[1].tolist()
@@ -120,7 +122,7 @@ def test_a_message_of_which_the_answer_was_lost_doubles_nothing(
     index, ids, vectors = filled(home)
     asked: list[str] = []
 
-    def told(once: _Once, name: str) -> Any:
+    def told(once: _SingleAttempt, name: str) -> Any:
         def call(*arguments: Any, **more: Any) -> Any:
             answer = getattr(once._client, name)(*arguments, retry_times=0, **more)
             asked.append(name)
@@ -130,7 +132,7 @@ def test_a_message_of_which_the_answer_was_lost_doubles_nothing(
 
         return call
 
-    monkeypatch.setattr(_Once, "__getattr__", told)
+    monkeypatch.setattr(_SingleAttempt, "__getattr__", told)
     index.remove(ids[:10])
     index.add(ids[:10], vectors[:10])
     assert asked == (["delete", "insert", "upsert"] if lost == "insert" else ["delete", "delete", "insert"])
@@ -145,9 +147,9 @@ def test_many_pictures_are_in_lists(server: Process, tmp_path: Path, monkeypatch
     monkeypatch.setattr(sizing, "MOST_EXACT", 400)
     home = home_at(server.address, tmp_path)
     vectors, ids = clustered(1000), np.arange(1000, dtype=np.int64)
-    index = home.new(64, 1000, no_sample)
+    index = home.create(64, 1000, no_sample)
     index.add(ids, vectors)
-    home.keep(index, "g")
+    home.save(index, "g")
     assert (index.kind, index.is_exact, index.lists, index.probes) == ("Milvus IVF_FLAT 63", False, 63, 32)
     assert [index.suits(count) for count in (200, 201, 1000, 4000, 4100)] == [False, True, True, True, False]
     queries = clustered(30, seed=5)
@@ -193,12 +195,12 @@ def test_descriptors_of_another_model_are_refused(server: Process, tmp_path: Pat
 def test_an_index_that_was_made_anew_elsewhere_is_found(server: Process, tmp_path: Path) -> None:
     home = home_at(server.address, tmp_path)
     index, ids, vectors = filled(home)
-    home.keep(index, "one")
+    home.save(index, "one")
     reader = home.load("one")
     assert reader is not None
-    anew = home.new(CHANNELS, 40, no_sample)
+    anew = home.create(CHANNELS, 40, no_sample)
     anew.add(ids[:40], vectors[40:])
-    home.keep(anew, "two")
+    home.save(anew, "two")
     assert reader.search(vectors[40:45], 1)[1].ravel().tolist() == ids[:5].tolist()
     assert len(reader) == 40
     with pytest.raises(StoreError, match="as Milvus says"):  # what it has changed by halves is not gone on with

@@ -19,11 +19,11 @@ from indexes.errors import StoreError
 from indexes.vectors import milvus_connection, sizing
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.milvus_index import MilvusIndex
-from indexes.vectors.milvus_storage import MilvusHome
-from indexes.vectors.storage import choose_home, home_of, index_address, leave_former_home
+from indexes.vectors.milvus_storage import MilvusStorage
+from indexes.vectors.storage import clear_old_storages, index_address, open_storage, set_storage
 from retrieval.model.head import Head
 from retrieval.store.maintenance import index_sync
-from retrieval.store.maintenance.index_sync import open_index, opened_index
+from retrieval.store.maintenance.index_sync import open_index, open_index_state
 from retrieval.store.maintenance.tuning import tune
 from tests.support.milvus import Process, need_milvus, serving
 from tests.support.vectors import clustered
@@ -57,7 +57,7 @@ def catalogue(tmp_path: Path, server: Process, client: MilvusClient) -> Iterator
     """A store with 600 pictures of three labels, and its index on the server, not made yet."""
     catalogue = Catalogue(tmp_path / "store", create=True)
     record(catalogue, 0, clustered(COUNT))
-    choose_home(catalogue, MODEL, server.address)
+    set_storage(catalogue, MODEL, server.address)
     yield catalogue
     catalogue.close()
 
@@ -117,7 +117,7 @@ def test_an_index_is_made_once_and_follows_changes(
     open_index(catalogue, MODEL, must_save=True, on_stage=lambda title, count: told.append(f"{title} {count}")).close()
     assert told == ["Making the index 600"]
     check(catalogue)
-    monkeypatch.setattr(index_sync, "_built", never)
+    monkeypatch.setattr(index_sync, "_build", never)
     new = clustered(20, seed=3)
     record(catalogue, COUNT, new[:10])
     record(catalogue, 6, new[10:11])  # another content under a known path
@@ -139,9 +139,9 @@ def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pyte
     catalogue.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
     opened(catalogue).close()
     check(catalogue)
-    monkeypatch.setattr(index_sync, "_built", never)
+    monkeypatch.setattr(index_sync, "_build", never)
     before = catalogue.generation
-    catalogue.root_of(b"/j")  # the picture gets a label, and nothing else happens
+    catalogue.ensure_root(b"/j")  # the picture gets a label, and nothing else happens
     assert catalogue.generation != before
     check(catalogue)
 
@@ -150,7 +150,7 @@ def test_what_a_crash_left_half_made_is_made_anew(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(MilvusHome, "keep", crash)
+        patch.setattr(MilvusStorage, "save", crash)
         with pytest.raises(Crash):
             opened(catalogue)
     assert [properties.get("retrieve.generation") for properties in kept(client).values()] == [None]
@@ -178,12 +178,12 @@ def test_what_a_crash_left_half_changed_is_repaired(
 
             patch.setattr(MilvusIndex, "remove", halfway)
         else:
-            patch.setattr(*((MilvusIndex, "add", crash) if where == "add" else (MilvusHome, "keep", crash)))
+            patch.setattr(*((MilvusIndex, "add", crash) if where == "add" else (MilvusStorage, "save", crash)))
         with pytest.raises(Crash):
             opened(catalogue)
     (properties,) = kept(client).values()
     assert (properties["retrieve.generation"], properties["retrieve.until"]) == (before, catalogue.generation)
-    monkeypatch.setattr(index_sync, "_built", never)
+    monkeypatch.setattr(index_sync, "_build", never)
     opened(catalogue).close()
     check(catalogue)
 
@@ -199,7 +199,7 @@ def test_half_a_change_of_an_older_catalogue_is_made_anew(
     later = Catalogue(catalogue.folder)
     record(later, 0, clustered(20, seed=3))
     with monkeypatch.context() as patch:
-        patch.setattr(MilvusHome, "keep", crash)
+        patch.setattr(MilvusStorage, "save", crash)
         with pytest.raises(Crash):
             opened(later)
     later.close()
@@ -233,7 +233,7 @@ def test_an_index_that_no_longer_suits_is_made_anew(
     index = opened(catalogue)
     assert index.kind == "Milvus IVF_FLAT 49"
     assert len(client.list_collections()) == 1
-    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 50)
     weight = np.random.default_rng(3).normal(size=(32, CHANNELS)).astype(np.float32)
     head = Head(weight, np.zeros(32, np.float32), slope=9.0, intercept=-5.0, normalize=True)
@@ -278,7 +278,7 @@ def test_a_collection_that_it_did_not_make_is_left_alone(
     with pytest.raises(StoreError, match=said):
         opened(catalogue)
     with pytest.raises(StoreError, match=said):
-        choose_home(Catalogue(catalogue.folder.parent / "new", create=True), MODEL, server.address)
+        set_storage(Catalogue(catalogue.folder.parent / "new", create=True), MODEL, server.address)
     assert client.list_collections() == [name]
     assert client.get_collection_stats(name)["row_count"] == 1
 
@@ -308,18 +308,18 @@ def test_an_index_moves_to_milvus_and_back(
         return len(list(catalogue.folder.glob("*.faiss")))
 
     opened(catalogue).close()
-    choose_home(catalogue, MODEL, "milvus:./index.db")
+    set_storage(catalogue, MODEL, "milvus:./index.db")
     opened(catalogue).close()
-    assert leave_former_home(catalogue, MODEL) is None
+    assert clear_old_storages(catalogue, MODEL) is None
     assert client.list_collections() == []
     check(catalogue)
-    choose_home(catalogue, MODEL, "faiss")
+    set_storage(catalogue, MODEL, "faiss")
     opened(catalogue).close()
-    assert leave_former_home(catalogue, MODEL) is None
+    assert clear_old_storages(catalogue, MODEL) is None
     assert (files(), index_address(catalogue)) == (1, "faiss")
-    choose_home(catalogue, MODEL, server.address)
+    set_storage(catalogue, MODEL, server.address)
     opened(catalogue).close()
-    assert (files(), leave_former_home(catalogue, MODEL), files()) == (1, None, 0)
+    assert (files(), clear_old_storages(catalogue, MODEL), files()) == (1, None, 0)
     check(catalogue)
     assert not catalogue.setting("index_before")
 
@@ -330,22 +330,22 @@ def test_another_name_of_the_same_server_is_no_other_place(
 ) -> None:
     opened(catalogue).close()
     before = client.list_collections()
-    choose_home(catalogue, MODEL, server.address.replace("milvus://127.0.0.1", named))
+    set_storage(catalogue, MODEL, server.address.replace("milvus://127.0.0.1", named))
     opened(catalogue).close()
-    assert leave_former_home(catalogue, MODEL) is None
+    assert clear_old_storages(catalogue, MODEL) is None
     assert client.list_collections() == before != []
     assert all(not properties["retrieve.sign"] for properties in kept(client).values() if "retrieve.sign" in properties)
     check(catalogue)
 
 
 def test_another_name_of_the_same_file_is_no_other_place(catalogue: Catalogue) -> None:
-    choose_home(catalogue, MODEL, "milvus:./index.db")
+    set_storage(catalogue, MODEL, "milvus:./index.db")
     opened(catalogue).close()
-    leave_former_home(catalogue, MODEL)
-    choose_home(catalogue, MODEL, "milvus:index.db")
+    clear_old_storages(catalogue, MODEL)
+    set_storage(catalogue, MODEL, "milvus:index.db")
     opened(catalogue).close()
-    assert leave_former_home(catalogue, MODEL) is None
-    home = home_of(catalogue, MODEL)
+    assert clear_old_storages(catalogue, MODEL) is None
+    home = open_storage(catalogue, MODEL)
     assert home.load(catalogue.generation) is not None
     home.close()
     check(catalogue)
@@ -353,11 +353,11 @@ def test_another_name_of_the_same_file_is_no_other_place(catalogue: Catalogue) -
 
 def test_all_former_places_are_cleared(catalogue: Catalogue, client: MilvusClient) -> None:
     opened(catalogue).close()
-    choose_home(catalogue, MODEL, "milvus:./index.db")  # and no index is made there
-    choose_home(catalogue, MODEL, "faiss")
+    set_storage(catalogue, MODEL, "milvus:./index.db")  # and no index is made there
+    set_storage(catalogue, MODEL, "faiss")
     opened(catalogue).close()
     assert client.list_collections() != []
-    assert leave_former_home(catalogue, MODEL) is None
+    assert clear_old_storages(catalogue, MODEL) is None
     assert client.list_collections() == []
     assert len(list(catalogue.folder.glob("*.faiss"))) == 1
 
@@ -365,16 +365,16 @@ def test_all_former_places_are_cleared(catalogue: Catalogue, client: MilvusClien
 @pytest.mark.usefixtures("impatient")
 def test_a_place_that_is_gone_for_good_is_told_and_left(catalogue: Catalogue, tmp_path: Path) -> None:
     with serving(tmp_path / "other") as other:
-        choose_home(catalogue, MODEL, other.address)
+        set_storage(catalogue, MODEL, other.address)
         opened(catalogue).close()
     with pytest.raises(StoreError, match="cannot be reached: see that it runs there"):
-        choose_home(catalogue, MODEL, other.address.replace("/tests", "/more"))
-    choose_home(catalogue, MODEL, "faiss")
+        set_storage(catalogue, MODEL, other.address.replace("/tests", "/more"))
+    set_storage(catalogue, MODEL, "faiss")
     opened(catalogue).close()
-    note = leave_former_home(catalogue, MODEL)
+    note = clear_old_storages(catalogue, MODEL)
     assert note is not None
     assert note.startswith(f"the index that was at {other.address} could not be deleted there: ")
-    assert leave_former_home(catalogue, MODEL) is None
+    assert clear_old_storages(catalogue, MODEL) is None
 
 
 # --- the server goes away
@@ -439,14 +439,14 @@ def test_an_index_is_searched_after_its_server_began_anew(catalogue: Catalogue, 
 def test_while_another_process_changes_it_a_reader_takes_it_as_it_is(catalogue: Catalogue) -> None:
     opened(catalogue).close()
     record(catalogue, COUNT, clustered(10, seed=3))
-    home = home_of(catalogue, MODEL)
-    with home.turn(True) as granted:
+    home = open_storage(catalogue, MODEL)
+    with home.index_lock(True) as granted:
         assert granted
-        reader, is_now = opened_index(catalogue, MODEL)
+        reader, is_now = open_index_state(catalogue, MODEL)
         assert (len(reader), is_now) == (COUNT, False)
         reader.close()
     home.close()
-    reader, is_now = opened_index(catalogue, MODEL)
+    reader, is_now = open_index_state(catalogue, MODEL)
     assert (len(reader), is_now) == (COUNT + 10, True)
     reader.close()
     check(catalogue)
@@ -463,7 +463,7 @@ def test_a_change_that_fails_leaves_a_reader_the_index_as_it_is(
 
     with monkeypatch.context() as patch:
         patch.setattr(MilvusIndex, "add", failing)
-        reader, is_now = opened_index(catalogue, MODEL)
+        reader, is_now = open_index_state(catalogue, MODEL)
         assert (len(reader), is_now) == (COUNT, False)
         reader.close()
         with pytest.raises(StoreError, match="has no room"):
@@ -476,7 +476,7 @@ def test_a_file_that_is_open_elsewhere_is_told(
 ) -> None:
     import fcntl
 
-    choose_home(catalogue, MODEL, "milvus:./index.db")
+    set_storage(catalogue, MODEL, "milvus:./index.db")
     (catalogue.folder / "index.db").mkdir(exist_ok=True)
     monkeypatch.setattr(milvus_connection, "_PATIENCE", 0.5)
     with open(catalogue.folder / "index.db" / "LOCK", "w") as lock:

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.config import Terms, is_loopback
+from retrieval.server.config import ServerConfig, is_loopback
 from retrieval.server.middleware.security import COOKIE
 from tests.support.command import PROJECT
 from tests.support.served import HERE, client_of
@@ -24,7 +24,7 @@ def client(indexed: Indexed) -> Any:
 
 @pytest.fixture(scope="module")
 def locked(indexed: Indexed) -> Any:
-    terms = Terms(host="0.0.0.0", token=TOKEN, hosts=("photos.example",))
+    terms = ServerConfig(host="0.0.0.0", token=TOKEN, hosts=("photos.example",))
     with client_of(indexed.store, terms, "http://192.0.2.7:8000") as client:
         yield client
 
@@ -76,13 +76,13 @@ def test_no_other_site_may_put_an_answer_into_its_page(client: TestClient) -> No
 @pytest.mark.parametrize("terms", [{"host": "0.0.0.0"}, {"hosts": ("a.example",)}, {"token": "a b"}, {"token": ""}])
 def test_others_are_never_served_without_a_token(terms: dict[str, Any]) -> None:
     with pytest.raises(RetrievalError, match="token"):
-        Terms(**terms)
+        ServerConfig(**terms)
 
 
 def test_no_other_site_is_let_in_unless_asked(client: TestClient, indexed: Indexed) -> None:
     assert not any(name.startswith("access-control") for name in client.get("/api/status").headers)
     origin = "https://photos.example"
-    with client_of(indexed.store, Terms(origins=(origin,))) as open_:
+    with client_of(indexed.store, ServerConfig(origins=(origin,))) as open_:
         answer = open_.get("/api/status", headers={"origin": origin, "sec-fetch-site": "cross-site"})
         assert answer.headers["access-control-allow-origin"] == origin
         assert open_.get("/api/status", headers={"origin": "https://evil.example"}).status_code == 403

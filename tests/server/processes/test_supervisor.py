@@ -14,10 +14,10 @@ from threading import Thread
 import pytest
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.processes.supervisor import Keeper, Patience, Task
+from retrieval.server.processes.supervisor import RestartPolicy, Supervisor, Task
 
 NO_MORE = os.strerror(errno.EAGAIN)
-QUICK = Patience(most=3, pause=0.01, ending=1.0)
+QUICK = RestartPolicy(most=3, pause=0.01, stop_timeout=1.0)
 
 
 def ready(line: Connection) -> None:
@@ -53,9 +53,9 @@ def once_short_lived(marks: Path, line: Connection) -> None:
     time.sleep(60)
 
 
-def kept(task: Task, count: int = 1) -> tuple[Keeper, list[str]]:
+def kept(task: Task, count: int = 1) -> tuple[Supervisor, list[str]]:
     deaths: list[str] = []
-    return Keeper(count, task, lambda process, sentence: deaths.append(sentence), QUICK), deaths
+    return Supervisor(count, task, lambda process, sentence: deaths.append(sentence), QUICK), deaths
 
 
 def stop() -> None:
@@ -116,7 +116,7 @@ def test_one_that_died_is_started_again(tmp_path: Path) -> None:
         Thread(target=stop_once_there_are, args=(tmp_path, 2), daemon=True).start()
 
     deaths: list[str] = []
-    Keeper(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
+    Supervisor(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
     (sentence,) = deaths
     assert sentence.endswith("ended with exit code 7: another one takes its place")
     assert len(os.listdir(tmp_path)) == 2
@@ -140,7 +140,7 @@ def test_one_that_the_system_does_not_start_is_tried_again(tmp_path: Path, monke
     deaths: list[tuple[int | None, str]] = []
     files_open: list[int] = []
     watch_starts(monkeypatch, 2)
-    Keeper(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
+    Supervisor(1, partial(once_short_lived, tmp_path), died, QUICK).run(lambda: None)
     assert deaths[0][0] is not None
     assert deaths[1] == (None, f"a process of the server could not be started ({NO_MORE}): that is tried again")
     assert len(os.listdir(tmp_path)) == 2
@@ -165,4 +165,4 @@ def test_one_that_is_never_started_ends_the_others(monkeypatch: pytest.MonkeyPat
 
 
 def test_pauses_grow() -> None:
-    assert [Patience().after(deaths) for deaths in (1, 2, 3, 4, 10)] == [0, 0.5, 1, 2, 30]
+    assert [RestartPolicy().pause_after(deaths) for deaths in (1, 2, 3, 4, 10)] == [0, 0.5, 1, 2, 30]

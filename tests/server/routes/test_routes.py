@@ -16,9 +16,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval.common.settings import How, MethodName
+from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.engine import Engine
-from retrieval.server.config import Terms
+from retrieval.server.config import ServerConfig
 from tests.support.generated import CLASSES, blocks
 from tests.support.html_checker import Checker
 from tests.support.served import client_of, lines_of
@@ -61,7 +61,7 @@ def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
     client: TestClient, engine: Engine, indexed: Indexed
 ) -> None:
     found = client.post("/api/query?top=3&correspond=true&verify=true", content=indexed.picture.read_bytes()).json()
-    wanted = engine.query(indexed.picture, top=3, how=How(verify=True, correspond=True))
+    wanted = engine.query(indexed.picture, top=3, options=ExplainOptions(verify=True, correspond=True))
     assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in wanted]
     for told, hit, explained in zip(found["hits"], wanted, found["explanations"], strict=True):
         assert told["similarity"] == hit.similarity
@@ -139,7 +139,9 @@ def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, i
     for method in ("gradcam", "local"):
         params = {"picture": a["id"], "hit": b["id"], "method": method}
         found = client.get("/api/explain", params=params).json()
-        wanted = engine.explain(indexed.picture, indexed.gallery / CLASSES[1] / "1.png", How(MethodName(method)))
+        wanted = engine.explain(
+            indexed.picture, indexed.gallery / CLASSES[1] / "1.png", ExplainOptions(MethodName(method))
+        )
         assert found["method"] == method
         assert np.shape(found["hit"]["factual"]) == (7, 7)
         assert found["distance"] == pytest.approx(wanted.distance, abs=1e-6)
@@ -331,7 +333,7 @@ def test_what_unpacks_to_much_more_is_refused(client: TestClient) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
-    with client_of(indexed.store, Terms(max_upload=1000)) as client:
+    with client_of(indexed.store, ServerConfig(max_upload=1000)) as client:
         assert "--max-upload" in sentence(client.post("/api/query", content=bytes(1001)), 413)
         assert "--max-upload" in sentence(client.post("/api/uploads", content=iter([bytes(600)] * 2)), 413)
 
@@ -362,7 +364,7 @@ def test_a_wrong_question_is_told_in_one_sentence(client: TestClient, query: str
 
 
 def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
-    with client_of(indexed.store, Terms(queue=0)) as client:
+    with client_of(indexed.store, ServerConfig(queue=0)) as client:
         answer = client.post("/api/query", content=indexed.picture.read_bytes())
         assert "ask again" in sentence(answer, 503)
         assert answer.headers["retry-after"] == "1"
@@ -370,7 +372,7 @@ def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
 
 
 def test_a_place_in_the_queue_is_given_back_whatever_happens(indexed: Indexed) -> None:
-    with client_of(indexed.store, Terms(queue=1)) as client:
+    with client_of(indexed.store, ServerConfig(queue=1)) as client:
         for content in (b"no picture", indexed.picture.read_bytes(), b"", indexed.picture.read_bytes()):
             answer = client.post("/api/query?top=2&stream=true", content=content)
             assert answer.status_code != 503

@@ -17,11 +17,11 @@ import pytest
 
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
-from retrieval.server.errors import Refused
-from retrieval.server.services.background_indexing import Indexer
+from retrieval.server.errors import RequestRefused
+from retrieval.server.services.background_indexing import BackgroundIndexer
 
 
-def until_done(indexer: Indexer) -> None:
+def until_done(indexer: BackgroundIndexer) -> None:
     waited = time.monotonic() + 10
     while indexer.is_running:
         assert time.monotonic() < waited
@@ -35,13 +35,13 @@ def test_one_run_at_a_time_and_each_tells_of_it(tmp_path: Path) -> None:
         assert go.wait(10)
         raise GalleryError("the gallery is gone: mount it")
 
-    one, other = Indexer(opened, tmp_path), Indexer(opened, tmp_path)
+    one, other = BackgroundIndexer(opened, tmp_path), BackgroundIndexer(opened, tmp_path)
     assert not other.is_running
     one.start()
     for each in (one, other):
         assert each.is_running
         assert each.error is None
-        with pytest.raises(Refused, match="goes on already") as refusal:
+        with pytest.raises(RequestRefused, match="goes on already") as refusal:
             each.start()
         assert refusal.value.status == HTTPStatus.CONFLICT
     go.set()
@@ -52,7 +52,7 @@ def test_one_run_at_a_time_and_each_tells_of_it(tmp_path: Path) -> None:
 def test_a_run_that_ends_well_leaves_no_error(tmp_path: Path) -> None:
     (tmp_path / "failed").write_text("an earlier one")
     engine = Mock(spec=Engine)
-    indexer = Indexer(lambda: engine, tmp_path)
+    indexer = BackgroundIndexer(lambda: engine, tmp_path)
     assert indexer.error == "an earlier one"
     indexer.start()
     until_done(indexer)
@@ -67,7 +67,7 @@ def test_a_run_that_broke_off_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     def opened() -> Engine:
         raise MemoryError  # as good as any end that was not foreseen
 
-    indexer = Indexer(opened, tmp_path)
+    indexer = BackgroundIndexer(opened, tmp_path)
     indexer.start()
     until_done(indexer)
     assert indexer.error is not None
@@ -84,18 +84,18 @@ def no_more(thread: Thread) -> None:
 
 @pytest.mark.parametrize(
     ("of", "name", "fails", "raised"),
-    [(Path, "write_bytes", full, Refused), (Thread, "start", no_more, RuntimeError)],
+    [(Path, "write_bytes", full, RequestRefused), (Thread, "start", no_more, RuntimeError)],
 )
 def test_a_run_that_cannot_begin_gives_its_turn_back(
     tmp_path: Path, of: type, name: str, fails: Callable[..., Any], raised: type[Exception]
 ) -> None:
     engine = Mock(spec=Engine)
-    indexer = Indexer(lambda: engine, tmp_path)
+    indexer = BackgroundIndexer(lambda: engine, tmp_path)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(of, name, fails)
         with pytest.raises(raised) as told:
             indexer.start()
-    if isinstance(told.value, Refused):
+    if isinstance(told.value, RequestRefused):
         assert told.value.status == HTTPStatus.INSUFFICIENT_STORAGE
         assert os.strerror(errno.ENOSPC) in str(told.value)
     assert not indexer.is_running
@@ -121,7 +121,7 @@ def test_a_run_that_ends_well_while_it_is_looked_at_is_no_failure(
 
     go = Event()
     real = Path.read_bytes
-    indexer = Indexer(opened, tmp_path)
+    indexer = BackgroundIndexer(opened, tmp_path)
     indexer.start()
     monkeypatch.setattr(Path, "read_bytes", read)
     assert indexer.error is None

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from retrieval.server.services.queueing import Lane, Worker
+from retrieval.server.services.queueing import BatchWorker, JobQueue
 
 
 class Held:
@@ -15,7 +15,7 @@ class Held:
     def __init__(self, most: int, log: list[list[str]]) -> None:
         self.go, self.begun = threading.Semaphore(0), threading.Semaphore(0)
         self.log = log
-        self.lane: Lane[str, str] = Lane(self._run, most)
+        self.lane: JobQueue[str, str] = JobQueue(self._run, most)
 
     def _run(self, jobs: list[str]) -> list[str]:
         self.log.append(list(jobs))
@@ -25,17 +25,17 @@ class Held:
 
 
 @pytest.fixture
-def held() -> Iterator[tuple[Worker, Held, Held, list[list[str]]]]:
+def held() -> Iterator[tuple[BatchWorker, Held, Held, list[list[str]]]]:
     log: list[list[str]] = []
     short, long = Held(2, log), Held(1, log)
-    worker = Worker(short.lane, long.lane)
+    worker = BatchWorker(short.lane, long.lane)
     yield worker, short, long, log
     for each in (short, long):
         each.go.release(100)
     worker.close()
 
 
-def test_what_waits_is_done_in_batches_by_turns(held: tuple[Worker, Held, Held, list[list[str]]]) -> None:
+def test_what_waits_is_done_in_batches_by_turns(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, long, log = held
     first = worker.submit(short.lane, "a")
     assert short.begun.acquire(timeout=10)
@@ -48,7 +48,7 @@ def test_what_waits_is_done_in_batches_by_turns(held: tuple[Worker, Held, Held, 
     assert log == [["a"], ["b", "c"], ["x"], ["d"], ["y"]]
 
 
-def test_a_job_that_nobody_waits_for_is_not_done(held: tuple[Worker, Held, Held, list[list[str]]]) -> None:
+def test_a_job_that_nobody_waits_for_is_not_done(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, _, log = held
     worker.submit(short.lane, "a")
     assert short.begun.acquire(timeout=10)
@@ -65,8 +65,8 @@ def test_one_error_is_told_to_whom_it_belongs_and_a_failed_batch_to_all() -> Non
             raise ZeroDivisionError
         return [ValueError(job) if job < 0 else job for job in jobs]
 
-    lane: Lane[int, int] = Lane(run, 8)
-    worker = Worker(lane)
+    lane: JobQueue[int, int] = JobQueue(run, 8)
+    worker = BatchWorker(lane)
     good, bad, worst = worker.submit(lane, 2), worker.submit(lane, -1), None
     assert good.result(10) == 2
     with pytest.raises(ValueError, match="-1"):
@@ -78,7 +78,7 @@ def test_one_error_is_told_to_whom_it_belongs_and_a_failed_batch_to_all() -> Non
     worker.close()
 
 
-def test_closing_drops_what_waits(held: tuple[Worker, Held, Held, list[list[str]]]) -> None:
+def test_closing_drops_what_waits(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, _, _ = held
     begun = worker.submit(short.lane, "a")
     assert short.begun.acquire(timeout=10)

@@ -16,11 +16,11 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.config import Terms
-from retrieval.server.errors import Refused
+from retrieval.server.config import ServerConfig
+from retrieval.server.errors import RequestRefused
 from retrieval.server.services import uploads as module
 from retrieval.server.services.uploads import Uploads
-from retrieval.server.shared_folders import common
+from retrieval.server.shared_folders import shared_folders
 from tests.support.served import client_of
 from tests.support.store import Indexed
 
@@ -47,14 +47,14 @@ def test_a_picture_is_kept_under_its_hash(tmp_path: Path) -> None:
 def test_what_is_too_large_is_refused_and_leaves_nothing(
     tmp_path: Path, chunks: tuple[bytes, ...], declared: int | None
 ) -> None:
-    with pytest.raises(Refused, match="--max-upload") as refusal:
+    with pytest.raises(RequestRefused, match="--max-upload") as refusal:
         receive(Uploads(tmp_path, 10), *chunks, declared=declared)
     assert refusal.value.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert os.listdir(tmp_path) == []
 
 
 def test_nothing_sent_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no picture came"):
+    with pytest.raises(RequestRefused, match="no picture came"):
         receive(Uploads(tmp_path, 10))
     assert os.listdir(tmp_path) == []
 
@@ -66,7 +66,7 @@ def test_a_picture_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch:
         yield b"p"
         await asyncio.sleep(30)
 
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RequestRefused) as refusal:
         asyncio.run(Uploads(tmp_path, 10).receive(slow(), None))
     assert refusal.value.status == HTTPStatus.REQUEST_TIMEOUT
     assert os.listdir(tmp_path) == []
@@ -77,13 +77,13 @@ def test_a_client_that_leaves_leaves_nothing(tmp_path: Path) -> None:
         yield b"p"
         raise ClientDisconnect
 
-    with pytest.raises(Refused, match="did not arrive whole"):
+    with pytest.raises(RequestRefused, match="did not arrive whole"):
         asyncio.run(Uploads(tmp_path, 10).receive(torn(), None))
     assert os.listdir(tmp_path) == []
 
 
 def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
-    uploads = Uploads(tmp_path, 100, kept=20)
+    uploads = Uploads(tmp_path, 100, max_bytes=20)
     first, second = receive(uploads, b"a" * 10), receive(uploads, b"b" * 10)
     for age, name in ((200, first), (100, second)):
         os.utime(tmp_path / name, ns=((10**9 - age) * 10**9,) * 2)
@@ -94,19 +94,19 @@ def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "0" * 63, "0" * 64, "A" * 64, "/etc/passwd"])
 def test_only_the_name_of_an_upload_finds_a_file(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refused, match="no longer kept"):
+    with pytest.raises(RequestRefused, match="no longer kept"):
         Uploads(tmp_path, 10).find(name)
 
 
 def test_several_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
     def send(sender: int) -> None:
-        uploads = Uploads(tmp_path, 100, kept=50)
+        uploads = Uploads(tmp_path, 100, max_bytes=50)
         for number in range(60):
             receive(uploads, b"%05d%05d" % (sender, number))
 
     with ThreadPoolExecutor(4) as senders:
         list(senders.map(send, range(4)))
-    receive(Uploads(tmp_path, 100, kept=50), b"the last one")
+    receive(Uploads(tmp_path, 100, max_bytes=50), b"the last one")
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 50
     assert hashlib.sha256(b"the last one").hexdigest() in os.listdir(tmp_path)
 
@@ -120,7 +120,7 @@ def test_what_a_process_that_died_left_unfinished_is_deleted(tmp_path: Path) -> 
 
 
 def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed, tmp_path: Path) -> None:
-    terms = Terms(uploads=tmp_path / "uploads")
+    terms = ServerConfig(uploads=tmp_path / "uploads")
     with client_of(indexed.store, terms) as one, client_of(indexed.copy(tmp_path / "store"), terms) as other:
         name = one.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
         found = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_left(
         work.touch()
         return os.open("/dev/full", os.O_WRONLY), str(work)
 
-    terms = Terms(uploads=tmp_path)
+    terms = ServerConfig(uploads=tmp_path)
     with client_of(indexed.store, terms) as client:
         monkeypatch.setattr("tempfile.mkstemp", made)
         answer = client.post("/api/uploads", content=bytes(size))
@@ -157,8 +157,8 @@ def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
     name = "0" * 64
     (tmp_path / name).mkdir()
     os.utime(tmp_path / name, (0, 0))
-    uploads = Uploads(tmp_path, 100, kept=10)
-    with pytest.raises(Refused, match="no longer kept"):
+    uploads = Uploads(tmp_path, 100, max_bytes=10)
+    with pytest.raises(RequestRefused, match="no longer kept"):
         uploads.find(name)
     kept = [receive(uploads, content * 10) for content in (b"a", b"b")][1]
     assert sorted(os.listdir(tmp_path)) == sorted([name, kept])
@@ -167,9 +167,9 @@ def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
 def test_files_of_others_in_the_folder_stay(indexed: Indexed, tmp_path: Path) -> None:
     other = tmp_path / hashlib.sha256(b"a blob of another program").hexdigest()
     with other.open("wb") as file:
-        file.truncate(module.KEPT_BYTES + 1)
+        file.truncate(module.MAX_STORED_BYTES + 1)
     os.utime(other, (0, 0))
-    with client_of(indexed.store, Terms(uploads=tmp_path)) as client:
+    with client_of(indexed.store, ServerConfig(uploads=tmp_path)) as client:
         assert client.post("/api/uploads", content=indexed.picture.read_bytes()).status_code == HTTPStatus.OK
         assert client.get(f"/api/uploads/{other.name}/image").status_code == HTTPStatus.NOT_FOUND
     assert other.exists()
@@ -198,13 +198,13 @@ def test_a_disk_that_is_slow_keeps_nobody_else_waiting(tmp_path: Path, monkeypat
 
 def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RetrievalError, match="--uploads"), common(tmp_path / "file"):
+    with pytest.raises(RetrievalError, match="--uploads"), shared_folders(tmp_path / "file"):
         pass
 
 
 def test_a_server_without_a_place_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "away"))
-    with pytest.raises(RetrievalError, match="TMPDIR"), common(tmp_path / "uploads"):
+    with pytest.raises(RetrievalError, match="TMPDIR"), shared_folders(tmp_path / "uploads"):
         pass
 
 
@@ -218,7 +218,7 @@ def test_what_a_killed_server_left_is_deleted_and_nothing_else(tmp_path: Path, m
         (folder / "picture").touch()
     (tmp_path / "retrieve-serve-link").symlink_to(elsewhere)
     stay = {"elsewhere", "retrieve-serve-begins", "retrieve-serve-link"}
-    with common() as one, common() as other:
+    with shared_folders() as one, shared_folders() as other:
         assert set(os.listdir(tmp_path)) == {*stay, one.folder.name, other.folder.name}
         assert (elsewhere / "picture").exists()
     assert set(os.listdir(tmp_path)) == stay

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from retrieval.store.duplicates.alignment import SIZE, agreements, small
+from retrieval.store.duplicates.alignment import THUMBNAIL_SIZE, agreements, make_thumbnail
 from tests.support.photographs import cropped, halved, photograph
 
 
 def agreement(a: Image.Image, b: Image.Image) -> float:
-    return float(agreements(small(a)[None], small(b)[None])[0])
+    return float(agreements(make_thumbnail(a)[None], make_thumbnail(b)[None])[0])
 
 
 def recompressed(image: Image.Image) -> Image.Image:
@@ -71,9 +71,14 @@ def test_pictures_without_details_agree_with_nothing() -> None:
 
 def test_pairs_do_not_depend_on_their_batch() -> None:
     images = [photograph(seed) for seed in range(4)]
-    firsts = np.stack([small(image) for image in images])
+    firsts = np.stack([make_thumbnail(image) for image in images])
     seconds = np.stack(
-        [small(halved(images[0])), small(images[2]), small(cropped(images[2], 0.04, 0, 0, 0)), firsts[3]]
+        [
+            make_thumbnail(halved(images[0])),
+            make_thumbnail(images[2]),
+            make_thumbnail(cropped(images[2], 0.04, 0, 0, 0)),
+            firsts[3],
+        ]
     )
     together = agreements(firsts, seconds)
     alone = [float(agreements(firsts[place : place + 1], seconds[place : place + 1])[0]) for place in range(4)]
@@ -82,5 +87,5 @@ def test_pairs_do_not_depend_on_their_batch() -> None:
 
 
 def test_no_pairs_give_no_agreements() -> None:
-    none = np.empty((0, SIZE), np.uint8)
+    none = np.empty((0, THUMBNAIL_SIZE), np.uint8)
     assert agreements(none, none).shape == (0,)

@@ -15,13 +15,13 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
 from indexes.vectors import sizing
 from indexes.vectors.faiss_index import FaissIndex
-from retrieval.model.preprocessing import read
+from retrieval.model.preprocessing import read_image
 from retrieval.store.duplicates import candidates, thumbnails
 from retrieval.store.duplicates.candidates import Contents
-from retrieval.store.duplicates.groups import Duplicates, Kind
+from retrieval.store.duplicates.groups import DuplicateKind, Duplicates
 from retrieval.store.duplicates.page import duplicates_page
-from retrieval.store.duplicates.search import Rules, find_duplicates
-from retrieval.store.filters import selection
+from retrieval.store.duplicates.search import DuplicateRules, find_duplicates
+from retrieval.store.filters import make_selection
 from retrieval.store.maintenance.index_sync import open_index
 from tests.support.command import answer, retrieve
 from tests.support.html_checker import Checker
@@ -61,14 +61,14 @@ class Gallery:
             seed = seeds.get(path.stem, int(path.stem.split("-")[0]) if path.stem[0].isdigit() else 0)
             vector = np.random.default_rng(seed).normal(size=CHANNELS)
             vector += 0.1 * np.random.default_rng(len(content)).normal(size=CHANNELS)
-            width, height = read(path)[0].size
+            width, height = read_image(path)[0].size
             digest = hashlib.sha256(content).digest()
             found = (os.fsencode(path), now.st_size, now.st_mtime_ns, digest)
             pictures.append(NewPicture(*found, vector.astype(np.float32), width, height))
         self.catalogue.record(os.fsencode(self.folder), MODEL, pictures)
 
-    def found(self, rules: Rules | None = None) -> Duplicates:
-        return find_duplicates(self.catalogue, open_index(self.catalogue, MODEL), MODEL, rules or Rules())
+    def found(self, rules: DuplicateRules | None = None) -> Duplicates:
+        return find_duplicates(self.catalogue, open_index(self.catalogue, MODEL), MODEL, rules or DuplicateRules())
 
     def named(self, found: Duplicates) -> list[list[str]]:
         """The groups by their files' names."""
@@ -96,12 +96,12 @@ def test_every_kind_of_copy_is_in_one_group(gallery: Gallery) -> None:
     assert [member.path.name for member in one.members[:2]] == ["1.jpg", "1-renamed.jpg"]
     assert {member.path.name: member.kind for member in one.members} == {
         "1.jpg": None,
-        "1-renamed.jpg": Kind.identical,
-        "1-half.jpg": Kind.near,
-        "1-poor.jpg": Kind.near,
-        "1-cropped.jpg": Kind.near,
+        "1-renamed.jpg": DuplicateKind.identical,
+        "1-half.jpg": DuplicateKind.near,
+        "1-poor.jpg": DuplicateKind.near,
+        "1-cropped.jpg": DuplicateKind.near,
     }
-    assert (one.kind, two.kind) == (Kind.near, Kind.identical)
+    assert (one.kind, two.kind) == (DuplicateKind.near, DuplicateKind.identical)
     assert gallery.named(found)[1] == ["2.jpg", "copies/2-renamed.jpg"]
     assert [member.similarity for member in two.members] == [1, 1]
     assert all(0.9 <= member.similarity <= 1 for member in one.members)
@@ -128,14 +128,14 @@ def gallery_order(made: Gallery) -> list[str]:
 
 def test_only_equal_files_where_no_picture_may_be_looked_at(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "retrieval.store.duplicates.thumbnails.read", lambda *arguments: pytest.fail("a picture was looked at")
+        "retrieval.store.duplicates.thumbnails.read_image", lambda *arguments: pytest.fail("a picture was looked at")
     )
-    found = gallery.found(Rules(near=None))
+    found = gallery.found(DuplicateRules(near=None))
     assert sorted(gallery.named(found)) == [["1.jpg", "copies/1-renamed.jpg"], ["2.jpg", "copies/2-renamed.jpg"]]
 
 
 def test_a_threshold_of_one_leaves_only_equal_files(gallery: Gallery) -> None:
-    assert {group.kind for group in gallery.found(Rules(near=1.0)).groups} == {Kind.identical}
+    assert {group.kind for group in gallery.found(DuplicateRules(near=1.0)).groups} == {DuplicateKind.identical}
 
 
 def test_pictures_with_equal_descriptors_are_no_duplicates_if_they_look_different(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_pictures_with_equal_descriptors_are_no_duplicates_if_they_look_differen
     made.save(2, "b.jpg")
     made.record(a=5, b=5)
     assert made.found().groups == ()
-    (group,) = made.found(Rules(alike=0.9)).groups
-    assert group.kind is Kind.alike
-    assert [member.kind for member in group.members] == [None, Kind.alike]
+    (group,) = made.found(DuplicateRules(alike=0.9)).groups
+    assert group.kind is DuplicateKind.alike
+    assert [member.kind for member in group.members] == [None, DuplicateKind.alike]
     assert 0.9 <= group.members[1].similarity < 1
     assert (group.spare, group.spare_bytes) == (0, 0)
 
@@ -154,14 +154,14 @@ def test_pictures_with_equal_descriptors_are_no_duplicates_if_they_look_differen
 def test_those_alike_are_told_once_without_their_copies(gallery: Gallery) -> None:
     gallery.save(7, "1-other.jpg")
     gallery.record()
-    found = gallery.found(Rules(alike=0.9))
+    found = gallery.found(DuplicateRules(alike=0.9))
     *_, alike = found.groups
-    assert alike.kind is Kind.alike
+    assert alike.kind is DuplicateKind.alike
     assert {member.path.name for member in alike.members} == {"1.jpg", "1-other.jpg"}
 
 
 def test_only_a_selection_is_searched(gallery: Gallery) -> None:
-    found = gallery.found(Rules(among=selection(folder=gallery.path("copies"))))
+    found = gallery.found(DuplicateRules(selection=make_selection(folder=gallery.path("copies"))))
     (names,) = gallery.named(found)
     assert {Path(name).name for name in names} == {"1-renamed.jpg", "1-half.jpg", "1-poor.jpg", "1-cropped.jpg"}
     assert found.pictures == 5
@@ -185,7 +185,7 @@ def test_files_that_are_gone_broken_or_changed_are_told_and_left_out(gallery: Ga
 
 
 def test_many_equal_files_do_not_hide_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "_FIRST_ASKED", 4)
+    monkeypatch.setattr(candidates, "_FIRST_K", 4)
     made = Gallery(tmp_path)
     made.save(1, "1.jpg")
     for number in range(20):
@@ -196,7 +196,7 @@ def test_many_equal_files_do_not_hide_a_copy(tmp_path: Path, monkeypatch: pytest
     made.record()
     (group,) = made.found().groups
     assert len(group.members) == 22
-    assert {member.path.name for member in group.members if member.kind is Kind.near} == {"1-half.jpg"}
+    assert {member.path.name for member in group.members if member.kind is DuplicateKind.near} == {"1-half.jpg"}
 
 
 def test_many_small_pictures_are_kept_in_a_file(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_contents_are_numbered_as_they_come(gallery: Gallery) -> None:
     assert contents.firsts.tolist() == sorted(contents.firsts)
     assert contents.number_of(contents.ids).tolist() == contents.numbers.tolist()
     assert contents.number_of(np.array([-1, 10**6])).tolist() == [-1, -1]
-    assert sorted(len(ids) for ids in contents.pictures(np.arange(9))) == [1] * 7 + [2, 2]
+    assert sorted(len(ids) for ids in contents.picture_ids(np.arange(9))) == [1] * 7 + [2, 2]
 
 
 def test_the_page_is_whole_and_no_name_can_harm_it(tmp_path: Path) -> None:

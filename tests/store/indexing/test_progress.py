@@ -8,7 +8,7 @@ import pytest
 
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.store.indexing import progress
-from retrieval.store.indexing.progress import STALE, noted, read_under_way
+from retrieval.store.indexing.progress import STALE_AFTER, read_progress, recorded_progress
 from tests.support.postgres import AddressOf
 
 
@@ -27,37 +27,37 @@ def folder(tmp_path: Path) -> bytes:
 def test_what_goes_on_can_be_read_by_anybody(
     catalogue: Catalogue, folder: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     other = Catalogue(catalogue.folder)
-    assert read_under_way(other) is None
-    with noted(catalogue, [folder]) as advance:
+    assert read_progress(other) is None
+    with recorded_progress(catalogue, [folder]) as advance:
         advance(2)
-        found = read_under_way(other)
+        found = read_progress(other)
         assert found is not None
         assert (found.done, found.total) in ((2, None), (2, 5))
         waited = time.monotonic() + 10
-        while (found := read_under_way(other)) is None or found.total is None:
+        while (found := read_progress(other)) is None or found.total is None:
             assert time.monotonic() < waited
             advance(0)
         assert (found.done, found.total) == (2, 5)
-    assert read_under_way(other) is None
+    assert read_progress(other) is None
 
 
 def test_a_short_one_leaves_no_note(catalogue: Catalogue, folder: bytes) -> None:
-    with noted(catalogue, [folder]) as advance:
+    with recorded_progress(catalogue, [folder]) as advance:
         advance(5)
-        assert read_under_way(catalogue) is None
+        assert read_progress(catalogue) is None
 
 
 def test_one_that_died_is_not_told_for_ever(catalogue: Catalogue) -> None:
     now = time.time()
-    for noted_at, is_told in ((now, True), (now - STALE - 1, False)):
+    for noted_at, is_told in ((now, True), (now - STALE_AFTER - 1, False)):
         note = {"done": 1, "total": 2, "began": now - 100, "noted": noted_at}
         catalogue.set_settings(under_way=json.dumps(note))
-        assert (read_under_way(catalogue) is not None) is is_told
+        assert (read_progress(catalogue) is not None) is is_told
 
 
 def test_a_note_of_another_version_is_none(catalogue: Catalogue) -> None:
     for kept in ("{", "[1]", '{"done": 1}'):
         catalogue.set_settings(under_way=kept)
-        assert read_under_way(catalogue) is None
+        assert read_progress(catalogue) is None

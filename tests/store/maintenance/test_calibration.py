@@ -14,7 +14,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.head import Head
 from retrieval.store.maintenance import calibration as module
-from retrieval.store.maintenance.calibration import Calibration, Unseen, calibrate, read_calibration
+from retrieval.store.maintenance.calibration import Calibration, HeldOut, calibrate, read_calibration
 from tests.support.labelled import CHANNELS, a_bundle, a_catalogue, classes
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -25,14 +25,14 @@ def test_the_neuron_that_made_the_labels_is_found(tmp_path: Path, monkeypatch: p
         separations = random.uniform(0, 2, 100_000)
         return separations, random.random(len(separations)) < 1 / (1 + np.exp(3 - 4 * separations))
 
-    monkeypatch.setattr(module, "_pairs", made)
+    monkeypatch.setattr(module, "_draw_pairs", made)
     found = calibrate(a_catalogue(tmp_path, classes(3, 1000)), a_bundle()).calibration
     assert (found.slope, found.intercept) == pytest.approx((4, -3), abs=0.1)
     assert found.after.error < 0.01
 
 
-@pytest.mark.parametrize(("count", "unseen"), [(4, Unseen.pictures), (12, Unseen.classes)])
-def test_the_error_falls_where_the_head_is_wrong(count: int, unseen: Unseen, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "unseen"), [(4, HeldOut.pictures), (12, HeldOut.classes)])
+def test_the_error_falls_where_the_head_is_wrong(count: int, unseen: HeldOut, tmp_path: Path) -> None:
     catalogue, bundle = a_catalogue(tmp_path, classes(count, 40)), a_bundle()
     found = calibrate(catalogue, bundle).calibration
     assert found.unseen == unseen
@@ -49,8 +49,8 @@ def test_the_error_falls_where_the_head_is_wrong(count: int, unseen: Unseen, tmp
 def test_the_bins_hold_what_the_error_is_made_of(tmp_path: Path) -> None:
     found = calibrate(a_catalogue(tmp_path, classes(4, 40)), a_bundle())
     for bins, judged in (
-        (found.reliable.before, found.calibration.before),
-        (found.reliable.after, found.calibration.after),
+        (found.reliability.before, found.calibration.before),
+        (found.reliability.after, found.calibration.after),
     ):
         total = sum(each.count for each in bins)
         assert sum(each.count * abs(each.mean - each.share) for each in bins) / total == pytest.approx(judged.error)
@@ -64,8 +64,8 @@ def test_the_seed_decides_all(tmp_path: Path) -> None:
     assert one.slope == pytest.approx(other.slope, rel=0.3)
 
 
-@pytest.mark.parametrize("unseen", [Unseen.pictures, Unseen.classes])
-def test_a_half_is_judged_by_what_the_other_gave(unseen: Unseen, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unseen", [HeldOut.pictures, HeldOut.classes])
+def test_a_half_is_judged_by_what_the_other_gave(unseen: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits give slopes 1, 2, 3, …: the pairs of the first half are judged with 2, those of the second with 1."""
     codes = np.repeat(np.arange(12), 4)
     drawn: list[Codes] = []
@@ -75,20 +75,20 @@ def test_a_half_is_judged_by_what_the_other_gave(unseen: Unseen, monkeypatch: py
         drawn.append(places)
         return np.ones(4), np.array([True, False, True, False])
 
-    monkeypatch.setattr(module, "_pairs", noted)
-    monkeypatch.setattr(module, "logistic", lambda *arguments: (float(next(slopes)), 0.0))
+    monkeypatch.setattr(module, "_draw_pairs", noted)
+    monkeypatch.setattr(module, "fit_logistic", lambda *arguments: (float(next(slopes)), 0.0))
     labelled = module._Labelled(np.ones((len(codes), 2), np.float32), codes)
-    found = module._cross_fitted(a_bundle().head, labelled, unseen, np.random.default_rng(0))
+    found = module._cross_fit(a_bundle().head, labelled, unseen, np.random.default_rng(0))
     for one, other in zip(drawn[::2], drawn[1::2], strict=True):
         assert sorted([*one, *other]) == list(range(len(codes)))
-        assert (set(codes[one]) & set(codes[other]) == set()) == (unseen is Unseen.classes)
+        assert (set(codes[one]) & set(codes[other]) == set()) == (unseen is HeldOut.classes)
         assert len(one) == len(other) == 24
     judged_with = np.repeat([2, 1, 4, 3, 6, 5, 8, 7, 10, 9], 4)
     np.testing.assert_allclose(found.distances, 1 / (1 + np.exp(-judged_with)))
 
 
 def test_of_a_large_gallery_a_sample_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 100)
+    monkeypatch.setattr(module, "MAX_PICTURES", 100)
     found = calibrate(a_catalogue(tmp_path, classes(4, 60)), a_bundle()).calibration
     assert found.pictures == 100
 
@@ -117,7 +117,7 @@ def test_too_few_labels_are_refused(descriptors: dict[str, Vectors], held: str, 
 
 def test_many_classes_of_two_are_enough(tmp_path: Path) -> None:
     found = calibrate(a_catalogue(tmp_path, classes(10, 2)), a_bundle()).calibration
-    assert (found.pictures, found.unseen) == (20, Unseen.classes)
+    assert (found.pictures, found.unseen) == (20, HeldOut.classes)
 
 
 def test_labels_that_similarity_contradicts_are_refused_and_change_nothing(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from retrieval.model.bundle import find_bundle
 from retrieval.store.maintenance.calibration import (
-    Unseen,
-    drop_calibration,
-    in_use,
-    keep_calibration,
+    HeldOut,
+    delete_calibration,
+    is_in_use,
     read_calibration,
+    save_calibration,
 )
 from tests.support.calibrations import a_calibration
 from tests.support.labelled import a_catalogue
@@ -19,19 +19,19 @@ from tests.support.labelled import a_catalogue
 def test_a_calibration_is_kept_and_taken_back(tmp_path: Path) -> None:
     catalogue = a_catalogue(tmp_path, {})
     assert read_calibration(catalogue) is None
-    assert not drop_calibration(catalogue)
-    keep_calibration(catalogue, a_calibration())
+    assert not delete_calibration(catalogue)
+    save_calibration(catalogue, a_calibration())
     found = read_calibration(catalogue)
     assert found == a_calibration()
-    assert isinstance(found.unseen, Unseen)
-    assert drop_calibration(catalogue)
+    assert isinstance(found.unseen, HeldOut)
+    assert delete_calibration(catalogue)
     assert read_calibration(catalogue) is None
-    assert not drop_calibration(catalogue)
+    assert not delete_calibration(catalogue)
 
 
 def test_it_is_in_use_for_the_head_that_the_model_has_now(tmp_path: Path) -> None:
     catalogue = a_catalogue(tmp_path, {})
-    assert in_use(a_calibration(find_bundle("default").head.digest), catalogue)
-    assert not in_use(a_calibration("of another head"), catalogue)
+    assert is_in_use(a_calibration(find_bundle("default").head.digest), catalogue)
+    assert not is_in_use(a_calibration("of another head"), catalogue)
     catalogue.set_settings(model=str(tmp_path / "gone"))
-    assert not in_use(a_calibration(find_bundle("default").head.digest), catalogue)
+    assert not is_in_use(a_calibration(find_bundle("default").head.digest), catalogue)

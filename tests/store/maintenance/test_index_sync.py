@@ -17,7 +17,7 @@ from indexes.vectors.faiss_index import FaissIndex
 from retrieval.model.head import Head
 from retrieval.store.maintenance import index_sync
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.maintenance.tuning import Tuning, keep_tuning, read_tuning, tune
+from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from tests.support.postgres import AddressOf
 from tests.support.vectors import clustered
 
@@ -58,7 +58,7 @@ def test_an_index_is_made_once_then_mapped(catalogue: Catalogue, monkeypatch: py
     assert len(open_index(catalogue, MODEL)) == 50
     (name,) = files(catalogue)
     assert name.startswith(f"{MODEL}-{catalogue.generation}-")
-    monkeypatch.setattr(index_sync, "_built", never)
+    monkeypatch.setattr(index_sync, "_build", never)
     assert open_index(catalogue, MODEL).search(vectors[7:8], 1)[1].tolist() == [[8]]
 
 
@@ -71,7 +71,7 @@ def test_an_index_follows_changes_without_being_made_anew(
     record(catalogue, 0, vectors)
     index = open_index(catalogue, MODEL, must_save=True)
     assert index.is_exact == (count == 100)
-    monkeypatch.setattr(index_sync, "_built", never)
+    monkeypatch.setattr(index_sync, "_build", never)
     new = clustered(20, seed=3)
     record(catalogue, count, new[:10])
     record(catalogue, 5, new[10:11])  # another content under a known path
@@ -143,7 +143,7 @@ def test_tuning_stops_where_the_recall_is_reached(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 50)
-    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     record(catalogue, 0, clustered(3000))
     index = open_index(catalogue, MODEL)
     seen: list[int] = []
@@ -166,7 +166,7 @@ def test_recall_is_what_counting_by_hand_gives(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 40)
-    monkeypatch.setattr("retrieval.store.maintenance.tuning._LEAST_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
     told = tune(catalogue, index, head, MODEL, 0.0)[0]
@@ -196,8 +196,8 @@ def test_what_was_tuned_is_kept_and_used(catalogue: Catalogue) -> None:
     record(catalogue, 0, clustered(1000))
     kind = open_index(catalogue, MODEL, must_save=True).kind
     tuning = Tuning(kind, 1000, 63, 7, 0.987, 100, 0.25)
-    keep_tuning(catalogue, tuning)
+    save_tuning(catalogue, tuning)
     assert read_tuning(catalogue) == tuning
     assert open_index(catalogue, MODEL).probes == 7
-    keep_tuning(catalogue, Tuning("RR64,IVF9,RaBitQ4", 1000, 9, 3))
+    save_tuning(catalogue, Tuning("RR64,IVF9,RaBitQ4", 1000, 9, 3))
     assert open_index(catalogue, MODEL).probes == 32

@@ -11,43 +11,43 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retrieval.common.settings import Case
+from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport, CropRules
-from retrieval.datasets.crop_files import Crop, Whole
+from retrieval.datasets.crop_files import Crop, UncroppedReason
 from retrieval.explain.explanation import verdict_of
-from retrieval.rendering.presentation import Shown
-from retrieval.training.paper.page import reproduced_page
+from retrieval.rendering.presentation import ResultView
+from retrieval.training.paper.page import results_page
 from retrieval.training.paper.results import (
-    Model,
+    CropPair,
+    ModelSummary,
     PairKind,
+    PairView,
     Plan,
     Scores,
     SeedRun,
-    ShownPair,
     StudyResult,
     TableResult,
-    Twins,
-    Unseen,
+    UnseenCounts,
 )
-from retrieval.training.paper.terminal import reproduced_lines
+from retrieval.training.paper.terminal import results_lines
 from retrieval.training.presets import FAST, PAPER
 from tests.support.evaluations import EVIL, figures
 from tests.support.html_checker import Checker
 
 OUT = Path("out")
-PLAN = Plan(Case.flowers, Path("sets"), OUT, FAST, seed=3, command="retrieve reproduce flowers --data sets")
-MODEL = Model(OUT / "models" / "flowers-3", {"train": 3000, "validation": 300, "test": 800}, 7, 10)
-UNSEEN = Unseen(pictures=800, classes=5, pairs=432)
+PLAN = Plan(PaperCase.flowers, Path("sets"), OUT, FAST, seed=3, command="retrieve reproduce flowers --data sets")
+MODEL = ModelSummary(OUT / "models" / "flowers-3", {"train": 3000, "validation": 300, "test": 800}, 7, 10)
+UNSEEN = UnseenCounts(pictures=800, classes=5, pairs=432)
 
 
-def a_pair(kind: PairKind, shown: Shown, distance: float, labels: tuple[str, str]) -> ShownPair:
+def a_pair(kind: PairKind, shown: ResultView, distance: float, labels: tuple[str, str]) -> PairView:
     hit = replace(shown.hits[1], similarity=1 - distance, verdict=verdict_of(distance))
     first, second = (Sample(Path(f"{label}.jpg"), label, "0") for label in labels)
-    return ShownPair(kind, (first, second), distance, replace(shown, hits=(hit,)))
+    return PairView(kind, (first, second), distance, replace(shown, hits=(hit,)))
 
 
-def a_study(shown: Shown, case: Case = Case.flowers) -> StudyResult:
+def a_study(shown: ResultView, case: PaperCase = PaperCase.flowers) -> StudyResult:
     pairs = (
         a_pair(PairKind.similar, shown, 0.2345, ("Rose", "Rose")),
         a_pair(PairKind.different, shown, 0.8765, ("Rose", "Tulip")),
@@ -64,7 +64,7 @@ def a_crop(source: Path, written: str) -> Crop:
 
 def a_table(picture: Path, label: str = "Daisy") -> TableResult:
     crops = (a_crop(picture, "grey.png"), a_crop(picture, "grey-2.png"))
-    whole = dict.fromkeys(Whole, 0) | {Whole.below: 2998}
+    whole = dict.fromkeys(UncroppedReason, 0) | {UncroppedReason.below_similarity: 2998}
     report = CropReport(picture.parent, picture.parent, CropRules(seed=3), crops, whole, (), True, 1.0)
     before = Scores(0.8, 0.8, 0.81, 0.8, 0.9, 0.82, 0.83, 7, 10)
     after = Scores(0.85, 0.85, 0.86, 0.85, 0.95, 0.87, 0.88, 5, 10)
@@ -72,12 +72,14 @@ def a_table(picture: Path, label: str = "Daisy") -> TableResult:
     runs = tuple(
         SeedRun(seed, MODEL, MODEL, report, UNSEEN, before, scores) for seed, scores in ((3, after), (4, worse))
     )
-    return TableResult(replace(PLAN, case=Case.table1, seeds=2), runs, crops, (Twins(label, crops, 0.1234, 0.0987),))
+    return TableResult(
+        replace(PLAN, case=PaperCase.table1, seeds=2), runs, crops, (CropPair(label, crops, 0.1234, 0.0987),)
+    )
 
 
 @pytest.mark.parametrize("case", ["study", "table"])
-def test_the_pages_are_whole_in_themselves(case: str, shown: Shown, picture: Path) -> None:
-    text = reproduced_page(a_study(shown) if case == "study" else a_table(picture))
+def test_the_pages_are_whole_in_themselves(case: str, shown: ResultView, picture: Path) -> None:
+    text = results_page(a_study(shown) if case == "study" else a_table(picture))
     checked = Checker(text)
     assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))
     assert "script" not in checked.tags
@@ -88,8 +90,8 @@ def test_the_pages_are_whole_in_themselves(case: str, shown: Shown, picture: Pat
     assert sum(tag == "img" for tag in checked.tags) == sum(name == "alt" for _, name, _ in checked.attributes)
 
 
-def test_a_data_set_s_page_says_its_figures(shown: Shown) -> None:
-    text = reproduced_page(a_study(shown))
+def test_a_data_set_s_page_says_its_figures(shown: ResultView) -> None:
+    text = results_page(a_study(shown))
     accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td><td>0.8715</td></tr>" in text
     assert re.search(r"Precision, mean of both verdicts</th><td>[\d.]+</td><td>[\d.]+</td><td>0.8900</td></tr>", text)
@@ -111,8 +113,8 @@ def test_a_data_set_s_page_says_its_figures(shown: Shown) -> None:
         assert said in words
 
 
-def test_where_the_paper_has_no_figures_there_is_no_column(shown: Shown) -> None:
-    text = reproduced_page(a_study(shown, Case.airbnb))
+def test_where_the_paper_has_no_figures_there_is_no_column(shown: ResultView) -> None:
+    text = results_page(a_study(shown, PaperCase.airbnb))
     accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td></tr>" in text
     words = Checker(text).text
@@ -120,14 +122,14 @@ def test_where_the_paper_has_no_figures_there_is_no_column(shown: Shown) -> None
     assert "Corresponds to Figure 4 of the paper: there “bedroom” and “living-room”, with a distance of 0.516." in words
 
 
-def test_a_kind_of_pair_that_was_not_found_is_told(shown: Shown) -> None:
+def test_a_kind_of_pair_that_was_not_found_is_told(shown: ResultView) -> None:
     study = a_study(shown)
-    words = Checker(reproduced_page(replace(study, pairs=study.pairs[:2]))).text
+    words = Checker(results_page(replace(study, pairs=study.pairs[:2]))).text
     assert "Two classes, nearest to a distance of 0.5: none of the pairs measured." in words
 
 
 def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> None:
-    text = reproduced_page(a_table(picture))
+    text = results_page(a_table(picture))
     assert "The paper: original</th><td>0.8715</td><td>0.8720</td><td>0.8900</td><td>0.8720</td><td>–</td>" in text
     assert "The paper: change</th><td>+0.0116</td>" in text
     assert "Here: original</th><td>0.8000 ± 0.0000</td>" in text
@@ -152,27 +154,27 @@ def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> N
 
 def test_one_seed_has_no_deviation_and_another_schedule_its_own_words(picture: Path) -> None:
     table = a_table(picture)
-    words = Checker(reproduced_page(replace(table, plan=replace(table.plan, preset=PAPER), runs=table.runs[:1]))).text
+    words = Checker(results_page(replace(table, plan=replace(table.plan, preset=PAPER), runs=table.runs[:1]))).text
     assert "±" not in words
     assert "There is one seed only." in words
     assert "at most 50 epochs, and ends where validation gets no better" in words
 
 
 def test_without_crops_the_page_says_so(picture: Path) -> None:
-    words = Checker(reproduced_page(replace(a_table(picture), crops=(), twins=()))).text
+    words = Checker(results_page(replace(a_table(picture), crops=(), crop_pairs=()))).text
     assert "No picture was cropped." in words
     assert "No class has two cropped pictures." in words
 
 
-def test_names_cannot_harm_the_pages(shown: Shown, picture: Path) -> None:
+def test_names_cannot_harm_the_pages(shown: ResultView, picture: Path) -> None:
     study = a_study(shown)
     evil = a_pair(PairKind.similar, shown, 0.2, (EVIL, EVIL))
     plan = replace(PLAN, command=f"retrieve {EVIL}", weights=Path(EVIL))
     model = replace(MODEL, folder=OUT / EVIL)
     results = {EVIL: study.results["default"]}
     for text in (
-        reproduced_page(StudyResult(plan, model, UNSEEN, results, (evil,))),
-        reproduced_page(replace(a_table(picture, EVIL), plan=plan)),
+        results_page(StudyResult(plan, model, UNSEEN, results, (evil,))),
+        results_page(replace(a_table(picture, EVIL), plan=plan)),
     ):
         checked = Checker(text)
         assert not any(name == "onerror" for _, name, _ in checked.attributes)
@@ -180,10 +182,10 @@ def test_names_cannot_harm_the_pages(shown: Shown, picture: Path) -> None:
         text.encode("utf-8")
 
 
-def test_the_terminal_is_told_the_main_figures_and_the_files(shown: Shown, picture: Path) -> None:
+def test_the_terminal_is_told_the_main_figures_and_the_files(shown: ResultView, picture: Path) -> None:
     console = Console(width=200, file=io.StringIO())
     for result in (a_study(shown), a_table(picture)):
-        console.print(reproduced_lines(result, (Path("a.html"), Path("a.json"))))
+        console.print(results_lines(result, (Path("a.html"), Path("a.json"))))
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     for words in ("Flowers: best epoch 7 of 10", "0.8715", "+0.0050 ± 0.0636", "page: a.html", "JSON: a.json", "0.1 %"):

@@ -14,15 +14,24 @@ import numpy as np
 import pytest
 
 from retrieval.common.errors import GalleryError, SettingError
-from retrieval.common.settings import Case
+from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.split import read_split
-from retrieval.training.paper.page import write_reproduced
-from retrieval.training.paper.reproduce import Watch, reproduce
-from retrieval.training.paper.results import PairKind, Plan, Scores, Spread, StudyResult, TableResult, contrasts, spread
-from retrieval.training.paper.results_json import reproduced_json
-from retrieval.training.paper.shown_pairs import draw_twins, pick
+from retrieval.training.paper.page import write_results
+from retrieval.training.paper.reproduce import Watch, reproduce_case
+from retrieval.training.paper.results import (
+    PairKind,
+    Plan,
+    Scores,
+    SeedStats,
+    StudyResult,
+    TableResult,
+    compare_scores,
+    compute_stats,
+)
+from retrieval.training.paper.results_json import results_json
+from retrieval.training.paper.shown_pairs import draw_crop_pairs, pick_pairs
 from retrieval.training.presets import FAST, Preset
 from retrieval.training.train_bundle import train_bundle
 from tests.support.command import retrieve, sentence
@@ -53,7 +62,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flowers(data: Path, out: Path) -> StudyResult:
-    result = reproduce(Plan(Case.flowers, data, out, HEAD_ONLY, seed=1, pairs=5, command="retrieve reproduce flowers"))
+    result = reproduce_case(
+        Plan(PaperCase.flowers, data, out, HEAD_ONLY, seed=1, pairs=5, command="retrieve reproduce flowers")
+    )
     assert isinstance(result, StudyResult)
     return result
 
@@ -61,7 +72,7 @@ def flowers(data: Path, out: Path) -> StudyResult:
 @pytest.fixture(scope="module")
 def table(data: Path, out: Path, flowers: StudyResult) -> TableResult:
     """Two seeds, the first of which is the flowers'."""
-    result = reproduce(Plan(Case.table1, data, out, HEAD_ONLY, seed=1, seeds=2))
+    result = reproduce_case(Plan(PaperCase.table1, data, out, HEAD_ONLY, seed=1, seeds=2))
     assert isinstance(result, TableResult)
     return result
 
@@ -81,7 +92,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_data_set_s_case_says_everything(flowers: StudyResult, out: Path) -> None:
-    values = json.loads(json.dumps(reproduced_json(flowers)))
+    values = json.loads(json.dumps(results_json(flowers)))
     assert values.keys() == COMMON_KEYS | {"paper", "model", "unseen", "figures", "pairs"}
     assert (values["case"], values["command"], values["seeds"]) == ("flowers", "retrieve reproduce flowers", [1])
     assert values["preset"]["input_size"] == 128
@@ -109,7 +120,7 @@ def test_pairs_are_of_unseen_pictures_and_of_their_kinds(flowers: StudyResult, o
         explanation = pair.hit.explanation
         assert explanation is not None
         assert explanation.distance == pair.distance
-    assert len({pair.shown.scale for pair in flowers.pairs}) == 1
+    assert len({pair.view.scale for pair in flowers.pairs}) == 1
     order = [pair.kind for pair in flowers.pairs]
     assert order == [kind for kind in PairKind if kind in order]
 
@@ -117,21 +128,21 @@ def test_pairs_are_of_unseen_pictures_and_of_their_kinds(flowers: StudyResult, o
 def test_the_first_that_fits_is_picked_and_the_nearest_to_the_threshold() -> None:
     distances = np.array([0.1, 0.2, 0.9, 0.7, 0.45, 0.52])
     similar = np.array([True, True, False, False, False, True])
-    found = [pick(distances, similar, seed) for seed in range(40)]
+    found = [pick_pairs(distances, similar, seed) for seed in range(40)]
     assert {each[PairKind.similar] for each in found} == {0, 1}
     assert {each[PairKind.different] for each in found} == {2, 3}
     assert {each[PairKind.borderline] for each in found} == {4}
-    assert pick(distances, similar, 3) == pick(distances, similar, 3)
+    assert pick_pairs(distances, similar, 3) == pick_pairs(distances, similar, 3)
     order = np.random.default_rng(5).permutation(6).tolist()
     assert found[5][PairKind.similar] == min((0, 1), key=order.index)
 
 
 def test_a_kind_that_is_not_there_is_left_out() -> None:
-    assert pick(np.array([0.7, 0.8]), np.array([True, True]), 0) == {}
+    assert pick_pairs(np.array([0.7, 0.8]), np.array([True, True]), 0) == {}
 
 
 def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, out: Path) -> None:
-    values = json.loads(json.dumps(reproduced_json(table)))
+    values = json.loads(json.dumps(results_json(table)))
     assert values.keys() == COMMON_KEYS | {"paper", "figures", "runs", "figure_5", "figure_6"}
     assert values["figures"].keys() == SCORE_KEYS
     assert values["figures"]["accuracy"].keys() == {"original", "cropped", "change"}
@@ -157,8 +168,8 @@ def test_crops_and_their_pairs_are_of_the_first_seed(table: TableResult) -> None
     assert table.runs[0].crops.crops, "the tests need crops"
     known = {crop.source for crop in table.runs[0].crops.crops}
     assert {crop.source for crop in table.crops} <= known
-    assert len({twins.label for twins in table.twins}) == len(table.twins) > 0
-    for twins in table.twins:
+    assert len({twins.label for twins in table.crop_pairs}) == len(table.crop_pairs) > 0
+    for twins in table.crop_pairs:
         one, other = twins.crops
         assert one.source != other.source
         assert one.source.parent == other.source.parent
@@ -169,9 +180,9 @@ def test_crops_and_their_pairs_are_of_the_first_seed(table: TableResult) -> None
 
 def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Path) -> None:
     for result in (flowers, table):
-        page, values = write_reproduced(result)
+        page, values = write_results(result)
         assert (page, values) == (out / f"{result.plan.case}.html", out / f"{result.plan.case}.json")
-        assert json.loads(values.read_text("utf-8")) == json.loads(json.dumps(reproduced_json(result)))
+        assert json.loads(values.read_text("utf-8")) == json.loads(json.dumps(results_json(result)))
         assert "of the paper again" in Checker(page.read_text("utf-8")).text
 
 
@@ -184,7 +195,7 @@ def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Pat
         return nullcontext(lambda done: None)
 
     plan = replace(table.plan, seeds=2)
-    again = reproduce(plan, Watch(track=track, say=said.append))
+    again = reproduce_case(plan, Watch(track=track, say=said.append))
     assert isinstance(again, TableResult)
     assert trainings == []
     assert set(stages) == {"Reading flowers", "Embedding flowers"}
@@ -197,7 +208,7 @@ def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Pat
             ("models", f"flowers-cropped-{seed}", "trained"),
         )
     ]
-    assert again.contrasts == table.contrasts
+    assert again.comparisons == table.comparisons
     one, other = (result.runs[0].crops for result in (table, again))
     assert replace(one, crops=(), dataset=data) == replace(other, crops=(), dataset=data)
     for before, after in zip(one.crops, other.crops, strict=True):
@@ -213,14 +224,14 @@ def test_table_1_trains_only_what_is_lacking(
     left_over = out / "sets" / "flowers-cropped-1.part"
     left_over.mkdir(parents=True)
     (left_over / "half.png").write_bytes(b"x")
-    reproduce(Plan(Case.table1, data, out, HEAD_ONLY, seed=1, seeds=1))
+    reproduce_case(Plan(PaperCase.table1, data, out, HEAD_ONLY, seed=1, seeds=1))
     assert trainings == ["flowers-cropped-1"]
     assert not left_over.exists()
 
 
 def test_another_preset_does_not_take_the_model_for_its_own(flowers: StudyResult) -> None:
     with pytest.raises(SettingError, match=r"flowers-1 was trained with another epochs: give that, or another folder"):
-        reproduce(replace(flowers.plan, preset=replace(HEAD_ONLY, epochs=2)))
+        reproduce_case(replace(flowers.plan, preset=replace(HEAD_ONLY, epochs=2)))
 
 
 def test_crops_of_another_model_are_refused(table: TableResult) -> None:
@@ -228,14 +239,14 @@ def test_crops_of_another_model_are_refused(table: TableResult) -> None:
     kept = record.read_text("utf-8")
     record.write_text(json.dumps(json.loads(kept) | {"model": "other"}), "utf-8")
     with pytest.raises(SettingError, match="flowers-cropped-1 was cropped by another model"):
-        reproduce(replace(table.plan, seeds=1))
+        reproduce_case(replace(table.plan, seeds=1))
     record.write_text(kept, "utf-8")
 
 
 def test_a_data_set_without_unseen_pairs_is_refused(flowers: StudyResult, data: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "flowers", classes=3, each=2)
     with pytest.raises(GalleryError, match="leaves 0 pictures unseen"):
-        reproduce(replace(flowers.plan, data=tmp_path, out=tmp_path / "out"))
+        reproduce_case(replace(flowers.plan, data=tmp_path, out=tmp_path / "out"))
     assert len(find_samples(data / "flowers").samples) == 36
 
 
@@ -243,7 +254,7 @@ def some_scores(accuracy: float, best_epoch: int) -> Scores:
     return Scores(accuracy, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, best_epoch, 10)
 
 
-def means(found: Spread) -> list[float | None]:
+def means(found: SeedStats) -> list[float | None]:
     return [found.mean, found.sd]
 
 
@@ -253,7 +264,7 @@ def test_means_deviations_and_changes_by_hand() -> None:
         (some_scores(0.7, 6), some_scores(0.7, 8)),
         (some_scores(0.6, 5), some_scores(0.8, 4)),
     ]
-    found = contrasts(runs)
+    found = compare_scores(runs)
     accuracy, epoch = found["accuracy"], found["best_epoch"]
     assert means(accuracy.original) == pytest.approx([0.7, 0.1])
     assert means(accuracy.cropped) == pytest.approx([0.8, 0.1])
@@ -265,7 +276,7 @@ def test_means_deviations_and_changes_by_hand() -> None:
 
 
 def test_a_single_seed_has_no_deviation() -> None:
-    assert (spread([0.5]).mean, spread([0.5]).sd) == (0.5, None)
+    assert (compute_stats([0.5]).mean, compute_stats([0.5]).sd) == (0.5, None)
 
 
 def test_twins_are_of_one_class_each_and_drawn_by_the_seed() -> None:
@@ -274,13 +285,13 @@ def test_twins_are_of_one_class_each_and_drawn_by_the_seed() -> None:
         for label, count in (("a", 4), ("b", 1), ("c", 2), ("d", 3), ("e", 2))
         for number in range(count)
     ]
-    drawn = [draw_twins(crops, seed) for seed in range(20)]
+    drawn = [draw_crop_pairs(crops, seed) for seed in range(20)]
     for pairs in drawn:
         labels = [one.source.parent.name for one, _ in pairs]
         assert len(labels) == len(set(labels)) == 3
         assert "b" not in labels
         assert all(one.source.parent == other.source.parent and one is not other for one, other in pairs)
-    assert draw_twins(crops, 4) == drawn[4]
+    assert draw_crop_pairs(crops, 4) == drawn[4]
     assert any(pairs != drawn[0] for pairs in drawn)
 
 

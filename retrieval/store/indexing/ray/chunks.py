@@ -13,7 +13,7 @@ T = TypeVar("T")
 _PATIENCE = 5.0  # seconds that a walk may take over a portion that is waited for
 
 
-def portions(source: Iterator[T], most: int) -> Generator[list[T], None, None]:
+def chunks(source: Iterator[T], most: int) -> Generator[list[T], None, None]:
     """All of the source, at most so many at once; fewer where it is slow and nothing else is left to work on.
 
     The source is read on a thread of its own, and no more after this generator is closed.

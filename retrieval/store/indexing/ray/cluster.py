@@ -23,35 +23,37 @@ except ImportError as error:
 
 ADDRESS = "RAY_ADDRESS"
 _CORES = 2  # of a worker on CPUs: more are served better by more workers
-_MOST_CORES = 8  # of a worker with a GPU, which decodes on them
+_MAX_GPU_CORES = 8  # of a worker with a GPU, which decodes on them
 _NODE = "ray.io/node-id"
-_PROBES, _PATIENCE = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
+_PROBES, _TIMEOUT = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
 _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
 _ENVIRONMENT = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # RFC 9113, 3.4: and no settings
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
+    (0, 0, 0, 4, 0, 0, 0, 0, 0)
+)  # RFC 9113, 3.4: and no settings
 _FRAME_HEAD, _SETTINGS = 9, 4  # bytes of a frame's head, of which the fourth is its type
 _AUTH_MODE = "RAY_AUTH_MODE"
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPlan:
     """How many workers there are, and what each has; `silent` are nodes that do not answer, where none is started."""
 
     workers: int
     device: str
     cores: int
     gpus: int = 0
-    silent: tuple[str, ...] = ()
+    unresponsive: tuple[str, ...] = ()
 
     @property
-    def selector(self) -> dict[str, str] | None:
+    def label_selector(self) -> dict[str, str] | None:
         """Which nodes Ray may choose."""
-        return {_NODE: f"!in({','.join(self.silent)})"} if self.silent else None
+        return {_NODE: f"!in({','.join(self.unresponsive)})"} if self.unresponsive else None
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def cluster_connection() -> Iterator[None]:
     """A cluster to work on: RAY_ADDRESS, else one that runs on this machine, else one of its own until the end.
 
     Raises ClusterError.
@@ -59,7 +61,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():  # by the program that uses this one
         yield
         return
-    with _quiet():
+    with _silence_ray():
         try:
             _connect(os.environ.get(ADDRESS))
             yield
@@ -70,10 +72,10 @@ def connected() -> Iterator[None]:
 def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
         raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
-    at = _running() if address in (None, "auto") else address
+    at = _find_running() if address in (None, "auto") else address
     if at not in (None, "local"):
         try:
-            _reach(at)  # Ray itself asks for a minute, or for ever
+            _check_reachable(at)  # Ray itself asks for a minute, or for ever
             ray.init(address=at, **_QUIET)
             return
         except (OSError, RuntimeError, ValueError) as error:
@@ -91,34 +93,34 @@ def _connect(address: str | None) -> None:
         ) from error
 
 
-def _running() -> str | None:
+def _find_running() -> str | None:
     """The address of the cluster that was started on this machine last, if it answers."""
     address: str | None = find_bootstrap_address(None)
     try:
         if address:
-            _reach(address)
+            _check_reachable(address)
     except (OSError, ValueError):
         return None
     return address
 
 
-def _reach(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """See that something answers there as the head of a cluster would. Raises OSError and ValueError."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         raise ValueError("it is no host:port")
-    with socket.create_connection((host, int(port)), _PATIENCE) as connection:
+    with socket.create_connection((host, int(port)), _TIMEOUT) as connection:
         if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
             return
-        connection.settimeout(_PATIENCE)
-        connection.sendall(_GREETING)
+        connection.settimeout(_TIMEOUT)
+        connection.sendall(_HTTP2_PREFACE)
         answer = connection.recv(_FRAME_HEAD)
         if len(answer) < _FRAME_HEAD or answer[3] != _SETTINGS:
             raise OSError("something else answers there")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_ray() -> Iterator[None]:
     """Nothing of Ray's own on our streams, and nothing that it tells its makers; afterwards all is as it was."""
     warnings.filterwarnings("ignore", module=r"ray\b")
     said, worker = ray._private.worker.print_to_stdstream, ray._private.worker
@@ -145,43 +147,43 @@ def _quiet() -> Iterator[None]:
             os.environ.pop(_AUTH_MODE, None)
 
 
-def crew(device: str, most: int | None = None) -> Crew:
+def plan_workers(device: str, limit: int | None = None) -> WorkerPlan:
     """The workers that the cluster has room for, or `most`: with a GPU each where it has some and they are not refused.
 
     Raises ModelError and ClusterError.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     with ThreadPoolExecutor(_PROBES) as probes:
-        answers = list(probes.map(_does_answer, nodes))
+        answers = list(probes.map(_is_responding, nodes))
     there = [node["Resources"] for node, does_answer in zip(nodes, answers, strict=True) if does_answer]
-    found = _crew([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in there], device)
+    found = _plan_for([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in there], device)
     if found.workers < 1:
         raise ClusterError("the Ray cluster has no CPU for a worker: start a node with `ray start --address …`")
     silent = tuple(node["NodeID"] for node, does_answer in zip(nodes, answers, strict=True) if not does_answer)
-    return replace(found, workers=min(most or found.workers, found.workers), silent=silent)
+    return replace(found, workers=min(limit or found.workers, found.workers), unresponsive=silent)
 
 
-def _does_answer(node: dict[str, Any]) -> bool:
+def _is_responding(node: dict[str, Any]) -> bool:
     """Whether the node's own process is there: Ray itself takes half a minute to notice that one is gone."""
     try:
-        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _PATIENCE):
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _TIMEOUT):
             return True
     except OSError:
         return False
 
 
-def _crew(room: list[tuple[int, int]], device: str) -> Crew:
+def _plan_for(room: list[tuple[int, int]], device: str) -> WorkerPlan:
     with_gpus = [(cpus, gpus) for cpus, gpus in room if gpus and cpus]
     if device == "cuda" and not with_gpus:
         raise ModelError("the Ray cluster has no GPU: leave --device out, or give --device cpu")
     if with_gpus and device in ("auto", "cuda"):
-        cores = max(1, min(_MOST_CORES, *(cpus // gpus for cpus, gpus in with_gpus)))
-        return Crew(sum(min(gpus, cpus // cores) for cpus, gpus in with_gpus), "cuda", cores, gpus=1)
+        cores = max(1, min(_MAX_GPU_CORES, *(cpus // gpus for cpus, gpus in with_gpus)))
+        return WorkerPlan(sum(min(gpus, cpus // cores) for cpus, gpus in with_gpus), "cuda", cores, gpus=1)
     cores = _CORES if any(cpus >= _CORES for cpus, _ in room) else 1
-    return Crew(sum(cpus // cores for cpus, _ in room), "cpu" if device == "auto" else device, cores)
+    return WorkerPlan(sum(cpus // cores for cpus, _ in room), "cpu" if device == "auto" else device, cores)
 
 
-def is_loss(error: BaseException) -> bool:
+def is_worker_loss(error: BaseException) -> bool:
     """Whether a worker, or what it had done, was lost: it can be done again."""
     kinds = (
         ray.exceptions.RayActorError,
@@ -191,20 +193,20 @@ def is_loss(error: BaseException) -> bool:
         ray.exceptions.OutOfMemoryError,
         ray.exceptions.LocalRayletDiedError,
     )
-    return isinstance(error, kinds) and not _lacks_program(error)
+    return isinstance(error, kinds) and not _missing_module(error)
 
 
-def explained(error: BaseException) -> ClusterError:
+def to_cluster_error(error: BaseException) -> ClusterError:
     """What else Ray ends with, in a sentence."""
-    if _lacks_program(error):
+    if _missing_module(error):
         return ClusterError(
-            f"a machine of the Ray cluster lacks this program ({_lacks_program(error)}):"
+            f"a machine of the Ray cluster lacks this program ({_missing_module(error)}):"
             " install the same version, with its extra [ray], on every machine"
         )
     return ClusterError(f"the Ray cluster failed ({first_line(error)}): look at its logs, and run the command again")
 
 
-def _lacks_program(error: BaseException) -> str:
+def _missing_module(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), "")
 

@@ -12,19 +12,28 @@ from typing import Any
 import numpy as np
 import ray
 
-from retrieval.common.errors import ModelError, PassingError, PictureError, RetrievalError
+from retrieval.common.errors import ModelError, PictureError, RetrievalError, TransientPictureError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
-from retrieval.model.preprocessing import PictureInfo, Pixels, load
-from retrieval.sources.entries import Found
-from retrieval.sources.files import File, fetch_ahead, hashed
-from retrieval.sources.object_store import answering
-from retrieval.store.indexing.ray.messages import Answer, Broken, Brought, Work, libraries, packed, program, unpacked
+from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
+from retrieval.sources.entries import PictureFile
+from retrieval.sources.files import BinaryFile, open_and_hash, prefetch
+from retrieval.sources.object_store import abort_if_unreachable
+from retrieval.store.indexing.ray.messages import (
+    BlockResult,
+    Embedded,
+    Failed,
+    WorkerConfig,
+    library_versions,
+    pack,
+    program_digest,
+    unpack,
+)
 
-Hashed = tuple[File, bytes]
+HashedFile = tuple[BinaryFile, bytes]
 """A file, open at its start, and its content's SHA-256."""
 
-Decoded = tuple[bytes, Pixels, PictureInfo] | Brought | Broken
+PreparedFile = tuple[bytes, Pixels, PictureInfo] | Embedded | Failed
 """A content's SHA-256 with its picture, to be embedded; or what is brought back as it is."""
 
 
@@ -35,23 +44,24 @@ class Worker:
     only what was lost.
     """
 
-    def __init__(self, work: dict[str, Any], desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, work: dict[str, Any], coordinator: Any) -> None:
+        self._coordinator = coordinator
         self._refusal: str | None = None
-        desk.enrol.remote(ray.get_runtime_context().current_actor)
+        coordinator.enrol.remote(ray.get_runtime_context().current_actor)
         try:
             self._open(work)
         except RetrievalError as error:
-            self._refusal = _refused(error)
+            self._refusal = _refusal_text(error)
 
     def _open(self, settings: dict[str, Any]) -> None:
-        if settings.get("program") != program():
+        if settings.get("program") != program_digest():
             raise ModelError("its program is not the driver's: install the same version on every machine")
-        work = Work(**settings)
+        work = WorkerConfig(**settings)
         for name, theirs in work.libraries.items():
-            if libraries()[name] != theirs:
+            if library_versions()[name] != theirs:
                 raise ModelError(
-                    f"its {name} is {libraries()[name]} and the driver's {theirs}: install one version on every machine"
+                    f"its {name} is {library_versions()[name]} and the driver's {theirs}: install one version"
+                    " on every machine"
                 )
         os.environ["RETRIEVE_MAX_MEGAPIXELS"] = work.megapixels
         bundle = find_bundle(work.model)
@@ -64,61 +74,62 @@ class Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Rows of `number` and packed `files` become rows of packed `answer`."""
         blocks = zip(batch["number"], batch["files"], strict=True)
-        return {"answer": [packed(self._answer(int(number), files)) for number, files in blocks]}
+        return {"answer": [pack(self._process(int(number), files)) for number, files in blocks]}
 
-    def _answer(self, number: int, files: bytes) -> Answer:
+    def _process(self, number: int, files: bytes) -> BlockResult:
         node = socket.gethostname()
         if self._refusal:
-            return Answer(number, node, refusal=self._refusal)
+            return BlockResult(number, node, refusal=self._refusal)
         try:
-            return Answer(number, node, self._embedded(self._prepared(number, unpacked(files))))
+            return BlockResult(number, node, self._embed(self._prepare(number, unpack(files))))
         except RetrievalError as error:
-            return Answer(number, node, refusal=_refused(error))
+            return BlockResult(number, node, refusal=_refusal_text(error))
 
-    def _prepared(self, number: int, files: Iterable[Found]) -> list[Decoded]:
+    def _prepare(self, number: int, files: Iterable[PictureFile]) -> list[PreparedFile]:
         """Read, hash and decode; what was fetched is let go in the end."""
         with ExitStack() as open_files:
-            read = list(self._readers.map(lambda found: self._opened(found, open_files), fetch_ahead(files)))
-            wanted = self._wanted(number, [each[1] for each in read if not isinstance(each, Broken)])
-            first = {each[1]: place for place, each in reversed(list(enumerate(read))) if not isinstance(each, Broken)}
+            read = list(self._readers.map(lambda found: self._open_file(found, open_files), prefetch(files)))
+            wanted = self._to_embed(number, [each[1] for each in read if not isinstance(each, Failed)])
+            first = {each[1]: place for place, each in reversed(list(enumerate(read))) if not isinstance(each, Failed)}
             is_mine = [
-                not isinstance(each, Broken) and first[each[1]] == place and each[1] in wanted
+                not isinstance(each, Failed) and first[each[1]] == place and each[1] in wanted
                 for place, each in enumerate(read)
             ]
-            return list(self._readers.map(self._decoded, read, is_mine))
+            return list(self._readers.map(self._decode, read, is_mine))
 
-    def _opened(self, found: Found, open_files: ExitStack) -> Hashed | Broken:
+    def _open_file(self, file: PictureFile, open_files: ExitStack) -> HashedFile | Failed:
         try:
-            with answering():
-                return open_files.enter_context(hashed(found))
+            with abort_if_unreachable():
+                return open_files.enter_context(open_and_hash(file))
         except PictureError as error:
-            return Broken(error.reason, is_out_of_reach=True, passes=isinstance(error, PassingError))
+            return Failed(error.reason, is_out_of_reach=True, is_transient=isinstance(error, TransientPictureError))
 
-    def _wanted(self, number: int, contents: list[bytes]) -> set[bytes]:
+    def _to_embed(self, number: int, contents: list[bytes]) -> set[bytes]:
         """Those that nobody knows and nobody else embeds."""
         if not contents:
             return set()
-        is_wanted: list[bool] = ray.get(self._desk.ask.remote(number, contents))
+        is_wanted: list[bool] = ray.get(self._coordinator.ask.remote(number, contents))
         return {content for content, wanted in zip(contents, is_wanted, strict=True) if wanted}
 
-    def _decoded(self, read: Hashed | Broken, is_mine: bool) -> Decoded:
-        if isinstance(read, Broken):
+    def _decode(self, read: HashedFile | Failed, should_embed: bool) -> PreparedFile:
+        if isinstance(read, Failed):
             return read
         file, content = read
-        if not is_mine:
-            return Brought(content)
+        if not should_embed:
+            return Embedded(content)
         try:
-            return content, *load(file, self._size)
+            return content, *read_at_size(file, self._size)
         except PictureError as error:
-            return Broken(error.reason, content)
+            return Failed(error.reason, content)
 
-    def _embedded(self, decoded: list[Decoded]) -> list[Brought | Broken]:
-        pixels = [each[1] for each in decoded if not isinstance(each, Brought | Broken)]
+    def _embed(self, decoded: list[PreparedFile]) -> list[Embedded | Failed]:
+        pixels = [each[1] for each in decoded if not isinstance(each, Embedded | Failed)]
         vectors = iter(self._network.describe(pixels).astype(np.float16) if pixels else ())
         return [
-            each if isinstance(each, Brought | Broken) else Brought(each[0], each[2], next(vectors)) for each in decoded
+            each if isinstance(each, Embedded | Failed) else Embedded(each[0], each[2], next(vectors))
+            for each in decoded
         ]
 
 
-def _refused(error: RetrievalError) -> str:
+def _refusal_text(error: RetrievalError) -> str:
     return f"a worker on {socket.gethostname()} cannot work: {error}"

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database import migrations
-from indexes.catalogue.database.migrations import MIGRATIONS, migrate, pending
+from indexes.catalogue.database.migrations import MIGRATIONS, migrate, pending_migrations
 from indexes.catalogue.database.schema import Base
-from indexes.catalogue.database.sqlite import FILE_NAME, Database
-from indexes.catalogue.records import Counts
+from indexes.catalogue.database.sqlite import CATALOGUE_FILE, SqliteDatabase
+from indexes.catalogue.records import RootCounts
 from indexes.errors import StoreError
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -53,27 +53,27 @@ def _tables(file: Path) -> set[str]:
 
 def _first_schema(folder: Path) -> Path:
     """A file as the first version left it, with a row in every table."""
-    engine = _engine(folder / FILE_NAME)
+    engine = _engine(folder / CATALOGUE_FILE)
     with engine.connect() as connection, connection.begin():
         connection.exec_driver_sql("CREATE TABLE migrations (name VARCHAR PRIMARY KEY)")
         MIGRATIONS[0][1](connection)
         for statement in ("INSERT INTO migrations VALUES ('0001-first')", *_FIRST):
             connection.exec_driver_sql(statement)
     engine.dispose()
-    return folder / FILE_NAME
+    return folder / CATALOGUE_FILE
 
 
 def test_a_blank_file_gets_every_migration(tmp_path: Path) -> None:
-    file = tmp_path / FILE_NAME
+    file = tmp_path / CATALOGUE_FILE
     engine = _engine(file)
     migrate(engine)
     assert _applied(file) == [name for name, _ in MIGRATIONS]
     with engine.connect() as connection:
-        assert pending(connection) == []
+        assert pending_migrations(connection) == []
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / FILE_NAME
+    file = tmp_path / CATALOGUE_FILE
     migrate(_engine(file))
     before = file.read_bytes()
     migrate(_engine(file))
@@ -108,7 +108,7 @@ def test_a_failing_migration_rolls_back(tmp_path: Path, monkeypatch: pytest.Monk
     file = _first_schema(tmp_path)
     monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-broken", _break_after_a_change)))
     with pytest.raises(StoreError, match='cannot be used, as SQLite says: near "THIS": syntax error'):
-        Database(tmp_path)
+        SqliteDatabase(tmp_path)
     assert "9999-broken" not in _applied(file)
     with sqlite3.connect(file) as connection:
         columns = {row[1] for row in connection.execute("PRAGMA table_info(pictures)")}
@@ -124,8 +124,8 @@ def test_a_failing_first_migration_leaves_a_blank_file(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (("0001-first", broken),))
     with pytest.raises(RuntimeError, match="power cut"):
-        Database(tmp_path, create=True)
-    assert _tables(tmp_path / FILE_NAME) == set()
+        SqliteDatabase(tmp_path, create=True)
+    assert _tables(tmp_path / CATALOGUE_FILE) == set()
 
 
 def test_an_added_migration_is_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_an_added_migration_is_applied_once(tmp_path: Path, monkeypatch: pytest.
     file = _first_schema(tmp_path)
     monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-colour", add_column)))
     for _ in range(2):
-        Database(tmp_path).close()
+        SqliteDatabase(tmp_path).close()
     assert _applied(file)[-1] == "9999-colour"
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT id, colour FROM pictures").fetchall() == [(7, "grey")]
@@ -156,7 +156,7 @@ def test_an_older_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None
     require_binding_permissions(tmp_path)
     folder = tmp_path / "store"
     folder.mkdir()
-    file = folder / FILE_NAME
+    file = folder / CATALOGUE_FILE
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE migrations (name VARCHAR PRIMARY KEY)")
     folder.chmod(0o500)
@@ -210,7 +210,7 @@ def test_the_pictures_of_the_first_schema_are_counted_and_their_index_is_followe
             " FROM pictures"
         )
     catalogue = Catalogue(tmp_path)
-    assert catalogue.counts() == [Counts(b"/g", 1, 1), Counts(b"/h", 0, 0)]
+    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 1), RootCounts(b"/h", 0, 0)]
     assert catalogue.count() == 1
     catalogue.set_missing([7], True)
     changes = catalogue.changes_since("3")

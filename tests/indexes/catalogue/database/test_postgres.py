@@ -16,10 +16,10 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database import migrations, retry
 from indexes.catalogue.database.migrations import MIGRATIONS
 from indexes.catalogue.database.schema import Base
-from indexes.catalogue.database_url import FILE_NAME, VARIABLE
+from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE
 from indexes.catalogue.recording import record_pictures
 from indexes.catalogue.records import NewPicture, Selection
-from indexes.errors import LostError, StoreError
+from indexes.errors import ConnectionLostError, StoreError
 from tests.support.postgres import Server
 
 MODEL = "model-a"
@@ -63,8 +63,8 @@ def test_a_store_keeps_the_address_and_no_password(postgres: Server, tmp_path: P
     made = Catalogue(tmp_path / "store", create=True, address=postgres.address(tmp_path))
     made.set_settings(model="default")
     assert made.address == postgres.address(tmp_path, password=False)
-    assert [file.name for file in made.folder.iterdir()] == [FILE_NAME]
-    assert "s3cret" not in (made.folder / FILE_NAME).read_text()
+    assert [file.name for file in made.folder.iterdir()] == [CONFIG_FILE]
+    assert "s3cret" not in (made.folder / CONFIG_FILE).read_text()
     assert "password" in reason(made.folder)
 
 
@@ -72,7 +72,7 @@ def test_the_password_may_come_with_the_address_in_the_environment(
     postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Catalogue(tmp_path / "store", create=True, address=postgres.address(tmp_path)).set_settings(model="default")
-    monkeypatch.setenv(VARIABLE, postgres.address(tmp_path))
+    monkeypatch.setenv(URL_VARIABLE, postgres.address(tmp_path))
     assert Catalogue(tmp_path / "store").setting("model") == "default"
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         "postgresql://ada@127.0.0.1:1/pictures cannot be reached (Connection refused): start the server, or check the"
         " address"
     )
-    assert time.perf_counter() - started < retry.PATIENCE
+    assert time.perf_counter() - started < retry.LOST_RETRY_SECONDS
     assert not (tmp_path / "store").exists()
 
 
@@ -267,7 +267,7 @@ def test_a_transaction_that_is_cut_leaves_nothing(postgres: Server, catalogue: C
             postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tester'")
             connection.exec_driver_sql("DELETE FROM roots")
 
-    with pytest.raises(LostError) as raised:
+    with pytest.raises(ConnectionLostError) as raised:
         cut()
     assert str(raised.value).startswith(f"{catalogue.address} was interrupted (")
     assert (catalogue.count(), catalogue.generation) == (2, before)
@@ -278,20 +278,20 @@ def test_a_batch_that_is_cut_is_recorded_once(
 ) -> None:
     from indexes.catalogue import recording
 
-    send, cut = recording._send, [True]
+    send, cut = recording._copy_rows, [True]
 
     def cutting(*arguments: object) -> None:
         send(*arguments)  # type: ignore[arg-type]
         if cut and cut.pop():
             postgres.restart()
 
-    monkeypatch.setattr(recording, "_send", cutting)
+    monkeypatch.setattr(recording, "_copy_rows", cutting)
     record(catalogue, b"/g/c/3.jpg", b"/g/d/4.jpg")
     assert cut == []
     assert [known.path for known in catalogue.known_files(b"/g/")] == [
         *(b"/g/a/1.jpg", b"/g/b/2.jpg", b"/g/c/3.jpg", b"/g/d/4.jpg")
     ]
-    assert catalogue.counts()[0].pictures == catalogue.count() == 4
+    assert catalogue.root_counts()[0].pictures == catalogue.count() == 4
 
 
 def test_a_removal_is_begun_again_but_not_done_twice(
@@ -303,8 +303,8 @@ def test_a_removal_is_begun_again_but_not_done_twice(
     cut()
     assert catalogue.remove(b"/g/a").pictures == 1
     with monkeypatch.context() as patch:
-        patch.setattr(catalogue_module, "_grow", lambda connection: cut())
-        with pytest.raises(LostError):  # how many were removed could not be told if the end of it were lost
+        patch.setattr(catalogue_module, "_bump_generation", lambda connection: cut())
+        with pytest.raises(ConnectionLostError):  # how many were removed could not be told if the end of it were lost
             catalogue.remove(b"/g/b")
     assert catalogue.remove(b"/g/b").pictures == 1
 
@@ -312,17 +312,19 @@ def test_a_removal_is_begun_again_but_not_done_twice(
 def test_a_server_that_stays_away_is_given_up(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "PATIENCE", 1.0)
+    monkeypatch.setattr(retry, "LOST_RETRY_SECONDS", 1.0)
     postgres.control("stop", "-m", "fast")
     try:
         started = time.perf_counter()
-        with pytest.raises(LostError, match=r"cannot be reached \(.*\): start the server, or check the address"):
+        with pytest.raises(
+            ConnectionLostError, match=r"cannot be reached \(.*\): start the server, or check the address"
+        ):
             catalogue.count_selected(Selection())  # which asks `count`, which asks again by itself
         given_up = time.perf_counter()
-        for ask in (catalogue.labels, lambda: catalogue.root_of(b"/g"), lambda: catalogue.setting("model")):
-            with pytest.raises(LostError):
+        for ask in (catalogue.labels, lambda: catalogue.ensure_root(b"/g"), lambda: catalogue.setting("model")):
+            with pytest.raises(ConnectionLostError):
                 ask()  # which does not wait again
-        assert time.perf_counter() - given_up < retry.PATIENCE < given_up - started < 5
+        assert time.perf_counter() - given_up < retry.LOST_RETRY_SECONDS < given_up - started < 5
     finally:
         postgres.control("start")
     assert catalogue.count() == 2

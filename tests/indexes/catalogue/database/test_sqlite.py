@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from indexes.catalogue.database.schema import Setting
-from indexes.catalogue.database.sqlite import FILE_NAME, Database
+from indexes.catalogue.database.sqlite import CATALOGUE_FILE, SqliteDatabase
 from indexes.errors import StoreError
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -31,21 +31,21 @@ except StoreError as error:
 
 def _made(folder: Path) -> Path:
     """A store's file with one setting, checkpointed and closed."""
-    database = Database(folder, create=True)
+    database = SqliteDatabase(folder, create=True)
     with database.write() as connection:
         connection.execute(insert(Setting).values(name="name", value="kept"))
     database.close()
-    return folder / FILE_NAME
+    return folder / CATALOGUE_FILE
 
 
-def _setting(database: Database) -> str | None:
+def _setting(database: SqliteDatabase) -> str | None:
     with database.read() as connection:
         return connection.scalar(select(Setting.value).where(Setting.name == "name"))
 
 
 def _reason(folder: Path, create: bool = False) -> str:
     with pytest.raises(StoreError) as raised:
-        _setting(Database(folder, create))
+        _setting(SqliteDatabase(folder, create))
     return str(raised.value)
 
 
@@ -56,7 +56,7 @@ def test_a_folder_without_a_file_is_no_store(tmp_path: Path) -> None:
 
 def test_create_makes_the_folders_above(tmp_path: Path) -> None:
     _made(tmp_path / "a" / "b")
-    assert _setting(Database(tmp_path / "a" / "b")) == "kept"
+    assert _setting(SqliteDatabase(tmp_path / "a" / "b")) == "kept"
 
 
 def test_create_where_a_file_stands_is_refused(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_create_where_a_file_stands_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_file_is_reported_as_damaged(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text("this is no database, but a text of some length\n" * 100)
-    assert _reason(tmp_path).startswith(f"{tmp_path / FILE_NAME} is damaged: ")
+    (tmp_path / CATALOGUE_FILE).write_text("this is no database, but a text of some length\n" * 100)
+    assert _reason(tmp_path).startswith(f"{tmp_path / CATALOGUE_FILE} is damaged: ")
 
 
 def test_an_overwritten_header_is_reported_as_damaged(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path, size: int) -> N
 
 
 def test_a_lost_table_is_reported_as_damaged(tmp_path: Path) -> None:
-    database = Database(tmp_path, create=True)
+    database = SqliteDatabase(tmp_path, create=True)
     with database.write() as connection:
         connection.exec_driver_sql("DROP TABLE settings")
     with pytest.raises(StoreError, match="is damaged: restore it from a copy"):
@@ -94,7 +94,7 @@ def test_a_lost_table_is_reported_as_damaged(tmp_path: Path) -> None:
 
 
 def test_a_refused_row_is_no_damage(tmp_path: Path) -> None:
-    database = Database(tmp_path, create=True)
+    database = SqliteDatabase(tmp_path, create=True)
     with (
         pytest.raises(StoreError, match=r"catalogue\.sqlite was changed by another process: run the command again$"),
         database.write() as connection,
@@ -103,7 +103,7 @@ def test_a_refused_row_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_what_is_committed_is_safe_and_what_is_deleted_is_gone(tmp_path: Path) -> None:
-    database = Database(tmp_path, create=True)
+    database = SqliteDatabase(tmp_path, create=True)
     with database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1
@@ -116,24 +116,24 @@ def test_a_folder_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).touch()
-    assert _setting(Database(tmp_path)) is None
+    (tmp_path / CATALOGUE_FILE).touch()
+    assert _setting(SqliteDatabase(tmp_path)) is None
 
 
 def test_a_folder_named_like_the_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).mkdir()
-    assert _reason(tmp_path, create=True).startswith(f"{tmp_path / FILE_NAME} cannot be opened: ")
+    (tmp_path / CATALOGUE_FILE).mkdir()
+    assert _reason(tmp_path, create=True).startswith(f"{tmp_path / CATALOGUE_FILE} cannot be opened: ")
 
 
 def test_a_folder_whose_name_is_no_utf8_holds_a_store(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xff\xfe?#%20 re"))
     _made(folder)
-    assert _setting(Database(folder)) == "kept"
+    assert _setting(SqliteDatabase(folder)) == "kept"
     assert os.listdir(os.fsencode(tmp_path)) == [b"st\xff\xfe?#%20 re"]
 
 
 def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    database = Database(tmp_path, create=True)
+    database = SqliteDatabase(tmp_path, create=True)
 
     def write_half() -> None:
         with database.write() as connection:
@@ -147,7 +147,7 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
     _made(tmp_path)
-    reader, writer = Database(tmp_path), Database(tmp_path)
+    reader, writer = SqliteDatabase(tmp_path), SqliteDatabase(tmp_path)
     with reader.read() as view:
         before = view.scalar(select(Setting.value))
         with writer.write() as connection:
@@ -160,7 +160,7 @@ def test_two_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
     _made(tmp_path)
     problems: list[Exception] = []
 
-    def count(database: Database) -> None:
+    def count(database: SqliteDatabase) -> None:
         try:
             for _ in range(50):
                 with database.write() as connection:
@@ -171,13 +171,13 @@ def test_two_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
         except Exception as error:
             problems.append(error)
 
-    threads = [threading.Thread(target=count, args=(Database(tmp_path),)) for _ in range(2)]
+    threads = [threading.Thread(target=count, args=(SqliteDatabase(tmp_path),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert problems == []
-    with Database(tmp_path).read() as connection:
+    with SqliteDatabase(tmp_path).read() as connection:
         assert connection.scalar(select(Setting.value).where(Setting.name == "count")) == "100"
 
 
@@ -195,7 +195,7 @@ def test_a_read_only_store_is_read_and_not_written(tmp_path: Path) -> None:
     assert second == (
         f"StoreError: {file} cannot be written: allow writing there, or choose another store with --store"
     )
-    assert os.listdir(folder) == [FILE_NAME]
+    assert os.listdir(folder) == [CATALOGUE_FILE]
 
 
 def test_a_store_in_a_closed_folder_cannot_be_made(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_store_in_a_closed_folder_cannot_be_made(tmp_path: Path) -> None:
     assert below == (
         f"StoreError: {closed / 'store'} cannot be made (Permission denied): choose another with --store\n"
     )
-    assert itself.startswith(f"StoreError: {closed / FILE_NAME} cannot be written: allow writing there")
+    assert itself.startswith(f"StoreError: {closed / CATALOGUE_FILE} cannot be written: allow writing there")
 
 
 def test_a_store_below_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path) -> None:
@@ -233,4 +233,4 @@ def test_a_copied_file_is_a_whole_store(tmp_path: Path) -> None:
     file = _made(tmp_path / "store")
     (tmp_path / "copy").mkdir()
     shutil.copy(file, tmp_path / "copy")
-    assert _setting(Database(tmp_path / "copy")) == "kept"
+    assert _setting(SqliteDatabase(tmp_path / "copy")) == "kept"

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from retrieval.store.indexing.ray import chunks as module
-from retrieval.store.indexing.ray.chunks import portions
+from retrieval.store.indexing.ray.chunks import chunks
 
 
 def test_all_comes_in_order() -> None:
-    assert list(portions(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert list(portions(iter(range(8)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert list(portions(iter(()), 4)) == []
+    assert list(chunks(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert list(chunks(iter(range(8)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert list(chunks(iter(()), 4)) == []
 
 
 def test_a_slow_source_is_not_waited_for_while_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_a_slow_source_is_not_waited_for_while_there_is_something(monkeypatch: p
             time.sleep(0.05)
             yield number
 
-    assert list(portions(slow(), 1000)) == [[0], [1], [2]]
+    assert list(chunks(slow(), 1000)) == [[0], [1], [2]]
 
 
 def test_a_failing_source_fails_the_portions() -> None:
@@ -34,7 +34,7 @@ def test_a_failing_source_fails_the_portions() -> None:
         raise ValueError("gone")
 
     with pytest.raises(ValueError, match="gone"):
-        list(portions(failing(), 1000))
+        list(chunks(failing(), 1000))
 
 
 def test_nothing_is_read_after_the_end() -> None:
@@ -45,7 +45,7 @@ def test_nothing_is_read_after_the_end() -> None:
             given.append(len(given))
             yield given[-1]
 
-    some = portions(endless(), 3)
+    some = chunks(endless(), 3)
     assert next(some) == [0, 1, 2]
     some.close()
     count = len(given)
