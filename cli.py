@@ -12,10 +12,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from indexes.errors import StoreError
+from indexes.errors import UserError
 from retrieval.commands import audit, demo, duplicates, evaluate, models, query, serve, store, train
 from retrieval.commands.shared.console import print_message
-from retrieval.common.errors import RetrievalError
 from retrieval.common.text import ascii_fallback
 
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is told with its name
@@ -33,7 +32,7 @@ class _CommandGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (RetrievalError, StoreError) as error:
+        except UserError as error:
             print_message(str(error))
             raise typer.Exit(1) from error
         except BrokenPipeError:  # whoever read the output has enough of it

@@ -1,7 +1,11 @@
-"""The error of stored things, fit to be shown as it is."""
+"""The errors of stored things, and the base of all errors that people see."""
 
 
-class StoreError(Exception):
+class UserError(Exception):
+    """One sentence that says what went wrong and what to do about it, fit to print as it is."""
+
+
+class StoreError(UserError):
     """A store that cannot be read or written: one sentence that names the file and the remedy."""
 
 

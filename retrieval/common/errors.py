@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 
+from indexes.errors import UserError
+
 _TRANSIENT_ERRNOS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
-class RetrievalError(Exception):
+class RetrievalError(UserError):
     """What went wrong and what to do about it, in one sentence fit to print as it is."""
 
 

@@ -1,9 +1,33 @@
-"""How far a piece of work is: what it calls while it runs."""
+"""Progress of long work: what the work calls while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+
+class WorkStage:
+    """One stage of the work. This one shows nothing; a subclass shows a bar."""
+
+    def advance(self, count: int = 1) -> None:
+        """Report that so many more items are done."""
+
+    def expect(self, total: int | None) -> None:
+        """Say how many items there are in all; None while that is not known."""
+
+
+class Progress:
+    """The progress of a piece of work. This one shows nothing; a subclass shows it on a console."""
+
+    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[WorkStage]:
+        """Open a stage with this title and so many items."""
+        return nullcontext(WorkStage())
+
+    def note(self, text: str) -> None:
+        """Show a short text beside the current stage."""
+
+
+SILENT = Progress()
 
 Advance = Callable[[int], None]
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from indexes.errors import StoreError
+from indexes.errors import UserError
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes.listening import SharedSocket
@@ -48,7 +48,7 @@ def serve_in_worker(
     _set_up(config, shared)
     try:
         _serve(engines, config, shared, listener, lambda: pipe.send(None))
-    except (RetrievalError, StoreError, OSError) as error:
+    except (UserError, OSError) as error:
         with suppress(OSError):
             pipe.send(str(error))
         sys.exit(1)

@@ -10,8 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 
-from indexes.errors import StoreError
-from retrieval.common.errors import RetrievalError
+from indexes.errors import UserError
 from retrieval.engine import Engine
 from retrieval.server.errors import RequestRefused
 
@@ -86,7 +85,7 @@ class BackgroundIndexer:
             finally:
                 engine.close()
             self._error_file.unlink(missing_ok=True)
-        except (RetrievalError, StoreError, OSError) as error:
+        except (UserError, OSError) as error:
             self._write_error(str(error))
         finally:
             os.close(lock)
