@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from indexes.atomic_files import replace_file
 from indexes.errors import StoreError
 
 CONFIG_FILE = "store.toml"
@@ -117,10 +117,9 @@ def write_url(folder: Path, url: DatabaseUrl) -> None:
                 _reconcile(kept, url, f"{folder} has its catalogue at {kept}, not there")
                 return
             held = file.read_text("utf-8") if file.exists() else ""
-            with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".toml", delete=False, encoding="utf-8") as out:
-                out.write(lines + held)
-            os.chmod(out.name, 0o644)
-            os.replace(out.name, file)
+            with replace_file(file) as part:
+                part.write_text(lines + held, "utf-8")
+                part.chmod(0o644)
     except OSError as error:
         raise StoreError(f"{file} cannot be written ({error.strerror}): choose another with --store") from error
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import faiss
 
+from indexes.atomic_files import move_into_place, temporary_file
 from indexes.errors import StoreError
 from indexes.vectors.faiss_index import FaissIndex
 
@@ -32,17 +31,12 @@ def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> 
     """
     origin = _origin(fingerprint, generation)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix=_SUFFIX, dir=folder)
-        try:
-            with os.fdopen(descriptor, "r+b") as out:
-                with _readable_name(name, out.fileno()) as plain:
-                    faiss.write_index(index.faiss, plain)
-                os.fsync(out.fileno())
+        with temporary_file(folder, _UNFINISHED, _SUFFIX) as part:
+            with open(part, "r+b") as out:
+                with _readable_name(os.fspath(part), out.fileno()) as name:
+                    faiss.write_index(index.faiss, name)
                 file = folder / f"{origin}-{_checksum(out.fileno())}{_SUFFIX}"
-            os.replace(name, file)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+            move_into_place(part, file)
         _delete_others(folder, file)
     except RuntimeError as error:  # how FAISS says it, with the system's words in brackets at the end
         reason = str(error).rpartition("(")[2].rstrip(") ")

@@ -7,15 +7,14 @@ import fcntl
 import json
 import logging
 import os
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from indexes.errors import StoreError
+from indexes.retry import NEVER, retry
 from indexes.vectors.index_address import MilvusAddress
 
 T = TypeVar("T")
@@ -27,6 +26,7 @@ _PATIENCE = 30.0  # seconds in which something is tried again
 _FIRST_PATIENCE = 3.0  # of an address that is given for the first time, and may be a wrong one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0  # seconds
 _CONNECT = 5.0  # seconds
+_OPEN_SECONDS = 0.5  # in which a file that fails to open is tried again
 LONG_TIMEOUT = 900.0
 """Seconds of a call in which the server works through a whole collection."""
 
@@ -74,20 +74,17 @@ class MilvusConnection:
         StoreError.
         """
         self._check_packages()
-        deadline: float | None = None  # from the first failure on
-        again = False
-        for pause in _pauses():
-            try:
-                return work(self._get_client(), again)
-            except StoreError:
-                raise
-            except Exception as error:
-                deadline = deadline or time.monotonic() + (_PATIENCE if patience is None else patience)
-                if not _is_transient(error) or time.monotonic() + pause > deadline:
-                    raise self._to_store_error(error) from error
-            time.sleep(pause)
-            again = True
-        raise AssertionError("pauses do not end")
+        seconds = _PATIENCE if patience is None else patience
+
+        def deadline(error: Exception, since: float) -> float:
+            return since + seconds if not isinstance(error, StoreError) and _is_transient(error) else NEVER
+
+        try:
+            return retry(lambda again: work(self._get_client(), again), deadline, _FIRST_PAUSE, _LONGEST_PAUSE)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._to_store_error(error) from error
 
     def check(self) -> None:
         """See that it answers; a file, which is made when it is first used, need only have its packages."""
@@ -136,15 +133,18 @@ class MilvusConnection:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{file} cannot be made ({error.strerror}): {_OTHER_PLACE}") from error
-        for left in reversed(range(_TRIES)):
+
+        def open_client(again: bool) -> Any:
             _check_unlocked(file)
-            try:
-                return MilvusClient(os.fspath(file), timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
-            except ConnectionConfigException as error:  # all that milvus-lite says of whatever it was
-                if not left:
-                    raise StoreError(f"{file} cannot be opened: {_DAMAGED}") from error
-            time.sleep(_FIRST_PAUSE)  # another process may have looked at the lock in this moment
-        raise AssertionError("the last try ends it")
+            return MilvusClient(os.fspath(file), timeout=_CONNECT, dedicated=True, grpc_options=_OPTIONS)
+
+        def deadline(error: Exception, since: float) -> float:  # another process may just have looked at the lock
+            return since + _OPEN_SECONDS if isinstance(error, ConnectionConfigException) else NEVER
+
+        try:
+            return retry(open_client, deadline, _FIRST_PAUSE, _FIRST_PAUSE)
+        except ConnectionConfigException as error:  # all that milvus-lite says of whatever it was
+            raise StoreError(f"{file} cannot be opened: {_DAMAGED}") from error
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -175,7 +175,6 @@ class MilvusConnection:
 
 _OTHER_PLACE = "give another --index"
 _DAMAGED = "it cannot be written or is damaged; allow writing there, or delete it and run `retrieve index` again"
-_TRIES = 3
 
 
 class _SingleAttempt:
@@ -212,13 +211,6 @@ def _check_unlocked(file: Path) -> None:
 def _key(address: MilvusAddress, folder: Path) -> tuple[str, str]:
     place = address.uri if address.file is None else os.path.abspath(folder / address.file)
     return str(place), os.environ.get(TOKEN_VARIABLE, "")
-
-
-def _pauses() -> Iterator[float]:
-    longest = _FIRST_PAUSE
-    while True:
-        yield random.uniform(longest / 2, longest)
-        longest = min(2 * longest, _LONGEST_PAUSE)
 
 
 def error_code(error: BaseException) -> int | None:

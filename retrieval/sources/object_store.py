@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from threading import Event, Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from indexes.retry import NEVER, retry
 from retrieval.common.errors import GalleryError, PictureError, TransientPictureError
 from retrieval.sources.location import storable_text
 
@@ -207,36 +207,28 @@ def _retry(address: str, call: Callable[[], T]) -> T:
     silent_until, why = _unreachable.get(server, (0.0, ""))
     if time.monotonic() < silent_until:
         raise UnreachableError(server, why)
-    started, until = time.monotonic(), 0.0
-    pauses = _pauses()
-    while True:
-        try:
-            answer = call()
-        except PictureError:
-            raise
-        except Exception as error:
-            cause = _cause(error)
-            if _is_permanent(cause):
-                raise PictureError(_describe_error(cause)) from error
-            pause, now = next(pauses), time.monotonic()
-            until = until or now + (RETRY_SECONDS if now - started < _SLOW_CALL else 0.0)
-            if now + pause > until or server in _unreachable:
-                _give_up(server, address, cause)
-            time.sleep(pause)
-        else:
-            with _lock:
-                _unreachable.pop(server, None)
-            return answer
+    started = time.monotonic()
+
+    def deadline(error: Exception, since: float) -> float:
+        if isinstance(error, PictureError) or _is_permanent(_cause(error)) or server in _unreachable:
+            return NEVER
+        return since + (RETRY_SECONDS if since - started < _SLOW_CALL else 0.0)
+
+    try:
+        answer = retry(lambda is_repeat: call(), deadline, *_BACKOFF)
+    except PictureError:
+        raise
+    except Exception as error:
+        cause = _cause(error)
+        if _is_permanent(cause):
+            raise PictureError(_describe_error(cause)) from error
+        _give_up(server, address, cause)
+    with _lock:
+        _unreachable.pop(server, None)
+    return answer
 
 
-def _pauses() -> Iterator[float]:
-    pause, most = _BACKOFF
-    while True:
-        yield pause * random.uniform(0.5, 1)
-        pause = min(2 * pause, most)
-
-
-def _give_up(server: str, address: str, cause: BaseException) -> None:
+def _give_up(server: str, address: str, cause: BaseException) -> NoReturn:
     """One file may be at fault, or the whole server: what answers for its folder tells."""
     folder = address.rpartition("/")[0] if address.count("/") > 2 else address
     try:

@@ -14,7 +14,7 @@ from tests.support.command import PROJECT, RETRIEVE, environment
 _IMPATIENT = """
 import cli
 import indexes.catalogue.database.retry
-indexes.catalogue.database.retry.PATIENCE = 2.0
+indexes.catalogue.database.retry.LOST_RETRY_SECONDS = 2.0
 cli.main()
 """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from indexes.errors import ConnectionLostError
+from indexes.retry import NEVER, retry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,7 +15,7 @@ T = TypeVar("T")
 LOST_RETRY_SECONDS = 10.0
 """Seconds from when a server was lost: one that crashed is back in about two."""
 
-_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds before it is asked again; twice as long each time
+_PAUSES = 0.1, 1.0  # seconds: the first, the longest
 
 
 def retry_lost(function: Callable[P, T]) -> Callable[P, T]:
@@ -26,14 +26,10 @@ def retry_lost(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def ask(*args: P.args, **kwargs: P.kwargs) -> T:
-        pause = _PAUSE
-        while True:
-            try:
-                return function(*args, **kwargs)
-            except ConnectionLostError as error:
-                if time.monotonic() - error.lost_at > LOST_RETRY_SECONDS:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return retry(lambda is_repeat: function(*args, **kwargs), _deadline, *_PAUSES)
 
     return ask
+
+
+def _deadline(error: Exception, since: float) -> float:
+    return error.lost_at + LOST_RETRY_SECONDS if isinstance(error, ConnectionLostError) else NEVER

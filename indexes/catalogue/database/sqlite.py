@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,12 @@ from sqlalchemy.pool import QueuePool
 from indexes.catalogue.database.dialects import SQLITE
 from indexes.catalogue.database.migrations import migrate, pending_migrations
 from indexes.errors import StoreError
+from indexes.retry import NEVER, retry
 
 CATALOGUE_FILE = "catalogue.sqlite"
 _LOCK = "index.lock"
 _CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
-_TRIES, _PAUSE = 200, 0.05  # seconds
+_WAL_SECONDS = 10.0  # for which the switch to the write-ahead log is tried
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full; make room and run the command again",
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk is full or failing; check it and try again",
@@ -188,15 +188,13 @@ def _remedy(cause: BaseException | None) -> str:
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on: the one change for which SQLite does not wait where another process writes."""
-    for left in reversed(range(_TRIES)):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
-                raise
-            time.sleep(_PAUSE)
+    """Turn on the write-ahead log: the one change for which SQLite does not wait while another process writes."""
+
+    def deadline(error: Exception, since: float) -> float:
+        is_busy = isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        return since + _WAL_SECONDS if is_busy else NEVER
+
+    retry(lambda is_repeat: connection.execute("PRAGMA journal_mode = WAL"), deadline, 0.05, 0.05)
 
 
 def _begin(connection: Connection) -> None:

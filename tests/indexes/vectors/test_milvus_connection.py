@@ -144,14 +144,6 @@ def test_a_call_that_fails_late_is_made_again_all_the_same(
     assert calls == [False, True]
 
 
-def test_pauses_double_and_are_drawn_by_chance() -> None:
-    pauses = milvus_connection._pauses()
-    drawn = [next(pauses) for _ in range(12)]
-    longest = [min(0.1 * 2**number, 4.0) for number in range(12)]
-    assert all(most / 2 <= pause <= most for pause, most in zip(drawn, longest, strict=True))
-    assert next(milvus_connection._pauses()) != next(milvus_connection._pauses())
-
-
 def test_one_connection_is_shared_until_the_last_gives_it_back(tmp_path: Path) -> None:
     first, second = shared_connection(address_of(ADDRESS), tmp_path), shared_connection(address_of(ADDRESS), tmp_path)
     assert first is second
