@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
@@ -15,7 +14,7 @@ from retrieval.evaluation.verdicts import Mistake
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
-from retrieval.rendering.overlay import display_picture
+from retrieval.rendering.overlay import try_display
 from retrieval.rendering.presentation import HitView, ResultView, share_scale
 
 
@@ -56,12 +55,12 @@ def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: flo
         similarity=1 - distance,
         verdict=verdict_of(distance),
         index_rank=None,
-        picture=_picture(second),
+        picture=try_display(second.path),
         explanation=why,
         note=safe_name(explanation) if isinstance(explanation, str) else None,
     )
     scale = max(why.query.magnitude, why.hit.magnitude) if why else 0.0
-    shown = ResultView(safe_name(first.path.name), _picture(first), (hit,), scale)
+    shown = ResultView(safe_name(first.path.name), try_display(first.path), (hit,), scale)
     return MistakeView(shown, (safe_name(first.label), safe_name(second.label)))
 
 
@@ -74,10 +73,3 @@ def _explained(encoder: Encoder, first: Sample, second: Sample, distance: float)
         except PictureError as error:
             return f"cannot be explained: {sample.path.name} {error.reason}"
     return PairExplainer(encoder, encoder.bundle.head).explain_pixels(pixels, np.array([distance]))[0]
-
-
-def _picture(sample: Sample) -> Image.Image | None:
-    try:
-        return display_picture(sample.path)
-    except PictureError:
-        return None

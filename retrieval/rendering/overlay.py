@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retrieval.common.errors import PictureError
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Source, input_box, read_image
 
@@ -117,6 +118,14 @@ def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
     scale = min(max(longest, _MIN_LONG_SIDE), long_side) / longest
     width, height = (max(_MIN_SIDE, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def try_display(source: Source) -> Image.Image | None:
+    """Return the display picture, or None if the file is gone or cannot be read any more."""
+    try:
+        return display_picture(source)
+    except PictureError:
+        return None
 
 
 def legend_bar(kind: HeatmapKind, width: int, height: int, least: float = 0.0) -> Image.Image:

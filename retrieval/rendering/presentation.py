@@ -153,6 +153,12 @@ def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query
     )
 
 
+def heatmap_shape(results: Sequence[ResultView]) -> tuple[int, ...] | None:
+    """Return the (rows, columns) of the first heatmap, or None if there is none."""
+    explanations = (hit.explanation for view in results for hit in view.hits)
+    return next((explanation.query.factual.shape for explanation in explanations if explanation), None)
+
+
 def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Image.Image] | None:
     """The query and a hit with what corresponds in them; None where that was not asked for, or nothing does."""
     found = hit.explanation.correspondence if hit.explanation else None
