@@ -31,7 +31,7 @@ from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import SiameseNetwork, contrastive_loss
 from retrieval.training.presets import FAST, Preset
-from retrieval.training.trainer import Epoch, Hooks, Subset, Trainer
+from retrieval.training.trainer import Epoch, Subset, Trainer
 
 PICTURES = 200
 ROUNDS = 3
@@ -111,7 +111,7 @@ def _in_turn(
 
     pre = replace(trunk.preprocessing, size=pixels[0].shape[1])
     ours = replace(trunk, preprocessing=pre)
-    Trainer(ours, preset, pixels[0], parts, 0, checkpoint, hooks=Hooks(on_epoch=on_epoch)).run()
+    Trainer(ours, preset, pixels[0], parts, 0, checkpoint, on_epoch=on_epoch).run()
     return samples
 
 

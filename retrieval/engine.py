@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from indexes.vectors.storage import clear_old_storages
 from retrieval.common.errors import GalleryError
-from retrieval.common.progress import Stage
+from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import RECALL, IndexingBackend
-from retrieval.sources.gallery import resolve_gallery
+from retrieval.sources.gallery import count_gallery_files, resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
 from retrieval.store.duplicates.groups import Duplicates
 from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
 from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
 from retrieval.store.indexing.progress import recorded_progress
 from retrieval.store.indexing.run import IndexReport, index_galleries, outermost
-from retrieval.store.indexing.scan import Advance
 from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.maintenance.index_sync import open_index
 from retrieval.store.maintenance.removal import remove_path
@@ -38,9 +37,7 @@ class Engine(Queries):
     def index(
         self,
         *galleries: str | os.PathLike[str],
-        advance: Advance = lambda files: None,
-        on_folders: Callable[[list[bytes]], None] = lambda folders: None,
-        on_stage: Stage = lambda title, pictures: None,
+        progress: Progress = SILENT,
         shard: Shard = WHOLE,
         backend: IndexingBackend = IndexingBackend.local,
         workers: int | None = None,
@@ -49,7 +46,7 @@ class Engine(Queries):
 
         Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
         is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
-        kind or size is tuned; `on_stage` is told of that and `advance` of its progress.
+        kind or size is tuned.
 
         On Ray, files are read and embedded by the `workers` of a cluster (None: all that it has room for). A shard
         of the galleries' files leaves the index as it is, for a run without one or a query to follow.
@@ -61,28 +58,30 @@ class Engine(Queries):
             folders, absent = _reachable_roots(self.catalogue.roots())
         if not folders:
             raise GalleryError(NO_GALLERY)
-        on_folders(folders)
+        with progress.one_line():
+            report = self._index(folders, progress, shard, backend, workers)
+        return replace(report, kept_roots=(*absent, *report.kept_roots))
+
+    def _index(
+        self, folders: list[bytes], progress: Progress, shard: Shard, backend: IndexingBackend, workers: int | None
+    ) -> IndexReport:
         fingerprint = self.bundle.fingerprint
-        with recorded_progress(self.catalogue, folders) as note, self._pipeline(backend, workers) as pipeline:
-
-            def advanced(files: int) -> None:
-                advance(files)
-                note(files)
-
-            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, advanced, shard)
+        with (
+            progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
+            recorded_progress(self.catalogue, folders, bar) as stage,
+            self._pipeline(backend, workers) as pipeline,
+        ):
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
         self.encoder.unload()  # its memory is the index's now
         if not shard.is_all:
-            return replace(
-                report, kept_roots=(*absent, *report.kept_roots), notes=(f"{shard} is done; {INDEX_DEFERRED}",)
-            )
-        index = open_index(self.catalogue, fingerprint, must_save=True, on_stage=on_stage, advance=advance)
+            return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
+        index = open_index(self.catalogue, fingerprint, must_save=True, progress=progress)
         self.use_index((self.catalogue.generation, index))
         left = clear_old_storages(self.catalogue, fingerprint)
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
-            self.tune(on_stage=on_stage, advance=advance)
-        notes = () if left is None else (left,)
-        return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
+            self.tune(progress=progress)
+        return report if left is None else replace(report, notes=(left,))
 
     @contextmanager
     def _pipeline(self, backend: IndexingBackend, workers: int | None) -> Iterator[Pipeline]:
@@ -100,17 +99,10 @@ class Engine(Queries):
             size = bundle.card.preprocessing.size
             yield LocalPipeline(self.catalogue, self.encoder.network, bundle.fingerprint, size)
 
-    def tune(
-        self,
-        recall: float = RECALL,
-        on_stage: Stage = lambda title, pictures: None,
-        advance: Advance = lambda pictures: None,
-    ) -> list[Tuning]:
+    def tune(self, recall: float = RECALL, progress: Progress = SILENT) -> list[Tuning]:
         """Search no further than this recall@10 takes, as measured on the gallery: each step, the last one kept."""
         index = self.current_index()
-        if not index.is_exact:
-            on_stage("Measuring the index", len(index))
-        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, advance)
+        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, progress)
         save_tuning(self.catalogue, steps[-1])
         return steps
 
@@ -118,14 +110,10 @@ class Engine(Queries):
         """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
         return sum(remove_path(self.catalogue, path).pictures for path in paths)
 
-    def duplicates(
-        self,
-        rules: DuplicateRules = DEFAULT_RULES,
-        on_stage: Stage = lambda title, pictures: None,
-        advance: Advance = lambda pictures: None,
-    ) -> Duplicates:
+    def duplicates(self, rules: DuplicateRules = DEFAULT_RULES, progress: Progress = SILENT) -> Duplicates:
         """Groups of pictures that are the same, or alike, by these rules; nothing is deleted."""
-        return find_duplicates(self.catalogue, self.current_index(), self.bundle.fingerprint, rules, on_stage, advance)
+        with progress.one_line():
+            return find_duplicates(self.catalogue, self.current_index(), self.bundle.fingerprint, rules, progress)
 
 
 def _reachable_roots(roots: list[bytes]) -> tuple[list[bytes], list[PictureLocation]]:

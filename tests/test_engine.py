@@ -33,6 +33,7 @@ from retrieval.store.maintenance.removal import remove_path
 from retrieval.store.query import PreparedQuery
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
+from tests.support.progress import RecordedProgress
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
 _PICTURES = 240
@@ -363,10 +364,11 @@ def test_an_absent_gallery_does_not_hold_up_the_others(
 def test_a_folder_given_twice_is_counted_once(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
-    told: list[list[bytes]] = []
-    report = engine.index(small_gallery / "cats", small_gallery, small_gallery, on_folders=told.append)
+    progress = RecordedProgress()
+    report = engine.index(small_gallery / "cats", small_gallery, small_gallery, progress=progress)
     assert report.unchanged == 12
-    assert told == [[bytes(small_gallery)]]
+    assert progress.totals == [("Indexing", 12)]
+    assert progress.stages[0].done == 12
 
 
 @pytest.mark.parametrize("order", [(".hidden", "."), (".", ".hidden")])

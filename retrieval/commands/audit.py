@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,12 +47,11 @@ def sanity(
 
     subject = find_model(model, device)
     folders = resolve_datasets([dataset] if dataset else [], subject, model, contents="pictures", absence="none")
-    from retrieval.commands.shared.progress import lift_pixel_limit, track_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.evaluation.heatmaps.sanity_check import SanityOptions, check_sanity
 
-    lift_pixel_limit()
     terms = SanityOptions(pairs, method, seed)
-    report = check_sanity(folders[0], subject.encoder.bundle, terms, device, partial(track_progress, stderr))
+    report = check_sanity(folders[0], subject.encoder.bundle, terms, device, ConsoleProgress())
     _report_sanity(model, report, as_json)
 
 
@@ -89,17 +87,18 @@ def audit(
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
-    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.audit.findings import AuditOptions
     from retrieval.evaluation.audit.run import audit_model as audit_model
     from retrieval.evaluation.measure import find_model
 
-    with preparation_progress(stderr) as on_step:
-        subject = find_model(model, device, on_step)
-        folders = resolve_datasets([dataset] if dataset else [], subject, model)
-        subject.encoder.load()
-    found = read_samples(stderr, folders[0])
-    result = audit_model(found, subject, AuditOptions(pairs, seed, method), partial(track_progress, stderr))
+    progress = ConsoleProgress()
+    subject = find_model(model, device, progress)
+    folders = resolve_datasets([dataset] if dataset else [], subject, model)
+    subject.encoder.load()
+    found = find_samples(folders[0], progress)
+    result = audit_model(found, subject, AuditOptions(pairs, seed, method), progress)
     if html:
         from retrieval.evaluation.audit.page import audit_page
         from retrieval.rendering.output_files import write_html
@@ -145,25 +144,24 @@ def faithfulness(
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
     from retrieval.commands.output.faithfulness_table import faithfulness_json, faithfulness_lines
-    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.common.atomic_files import write_atomically
+    from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.heatmaps.curves import faithfulness_curves
     from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness
     from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game
     from retrieval.evaluation.measure import exclude_learnt, find_model
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
-    with preparation_progress(stderr) as on_step:
-        subject = find_model(model, device, on_step)
-        comparer = subject.encoder
-        comparer.load()
-        comparer.at_size(size).load()
-    found = exclude_learnt(read_samples(stderr, dataset), subject.learnt)
+    progress = ConsoleProgress()
+    subject = find_model(model, device, progress)
+    comparer = subject.encoder
+    comparer.load()
+    comparer.at_size(size).load()
+    found = exclude_learnt(find_samples(dataset, progress), subject.learnt)
     drawn = draw_grids(found, grids, seed) if grids else []
-    with track_progress(stderr, "Hiding and showing", pairs) as advance:
-        measured = measure_faithfulness(found, comparer, chosen, pairs, seed, advance)
-    with track_progress(stderr, "Pointing", grids) as advance:
-        shares = play_pointing_game(drawn, comparer, chosen, size, seed, advance)
+    measured = measure_faithfulness(found, comparer, chosen, pairs, seed, progress)
+    shares = play_pointing_game(drawn, comparer, chosen, size, seed, progress)
     if curves is not None:
         write_atomically(curves, faithfulness_curves(measured))
     if as_json:

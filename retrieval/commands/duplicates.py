@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs, store_folder
-from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.console import print_json, print_saved, stdout
 from retrieval.commands.shared.options import HtmlOption, JsonOption, StoreOption
 
 
@@ -38,17 +38,15 @@ def duplicates(
     if identical and near is not None:
         raise typer.BadParameter("--identical looks at no picture: leave out --near")
     check_outputs(None, html)
-    from retrieval.commands.shared.progress import ProgressBar, lift_pixel_limit
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
     from retrieval.store.filters import make_selection
 
-    lift_pixel_limit()
     agreement = None if identical else MIN_AGREEMENT if near is None else near
     rules = DuplicateRules(agreement, alike, make_selection(label, folder, since, until))
     engine = Engine.open(store_folder(store))
-    with ProgressBar(stderr, "Searching") as progress:
-        found = engine.duplicates(rules, lambda title, count: progress.restart(title, lambda: count), progress.advance)
+    found = engine.duplicates(rules, ConsoleProgress())
     engine.close()
     if html:
         from retrieval.rendering.output_files import write_html

@@ -15,7 +15,7 @@ from retrieval.common.settings import POOL, Device
 from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
-    from retrieval.evaluation.measure import DatasetEvaluation, EvaluatedModel, EvaluationOptions
+    from retrieval.evaluation.measure import DatasetEvaluation, EvaluatedModel
 
 
 def evaluate(
@@ -46,18 +46,19 @@ def evaluate(
     if against == model:
         raise typer.BadParameter("--against: give another model than --model")
     check_outputs(None, html)
-    from retrieval.commands.shared.progress import preparation_progress
-    from retrieval.evaluation.measure import EvaluationOptions, find_model
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.datasets.class_folders import find_samples
+    from retrieval.evaluation.measure import EvaluationOptions, evaluate_models, find_model
 
     terms = EvaluationOptions(pool, seed, pairs, seen)
-    with preparation_progress(stderr) as on_step:
-        subjects = [find_model(name, device, on_step) for name in (model, against) if name is not None]
-        folders = resolve_datasets(datasets or [], subjects[0], model)
-        for subject in subjects:
-            subject.encoder.load()
+    progress = ConsoleProgress()
+    subjects = [find_model(name, device, progress) for name in (model, against) if name is not None]
+    folders = resolve_datasets(datasets or [], subjects[0], model)
+    for subject in subjects:
+        subject.encoder.load()
     found: dict[str, DatasetEvaluation] = {}
     for folder in folders:
-        found[str(folder)] = _measure_folder(folder, subjects, terms)
+        found[str(folder)] = evaluate_models(find_samples(folder, progress), subjects, terms, progress)
         if not as_json:
             from retrieval.commands.output.evaluation_table import evaluation_table
 
@@ -69,16 +70,6 @@ def evaluate(
         from retrieval.commands.output.results_json import evaluation_json
 
         print_json(evaluation_json(terms, found))
-
-
-def _measure_folder(folder: Path, subjects: list[EvaluatedModel], terms: EvaluationOptions) -> DatasetEvaluation:
-    """What comes of a data set, with progress."""
-    from retrieval.commands.shared.progress import read_samples, track_progress
-    from retrieval.evaluation.measure import evaluate_models
-
-    dataset = read_samples(stderr, folder)
-    with track_progress(stderr, f"Embedding {safe_name(folder.name)}", len(dataset.samples)) as advance:
-        return evaluate_models(dataset, subjects, terms, advance)
 
 
 def _report_left_out(measured: DatasetEvaluation) -> None:

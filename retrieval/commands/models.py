@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import print_json, stderr, stdout
+from retrieval.commands.shared.console import print_json, stdout
 from retrieval.commands.shared.options import BackboneOption, DeviceOption, JsonOption, SeedOption, WeightsOption
 from retrieval.common.settings import Device
 
@@ -50,15 +50,13 @@ def fit(
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     check_outputs(out)
-    from retrieval.commands.shared.progress import describe_dataset
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.fit_bundle import FitRecipe, fit_bundle
 
     recipe = FitRecipe(
         backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
     )
-    bundle = fit_bundle(
-        recipe, name or out.resolve().name, out, lambda dataset, model: describe_dataset(stderr, dataset, model, device)
-    )
+    bundle = fit_bundle(recipe, name or out.resolve().name, out, device, ConsoleProgress())
     _print_models([bundle], as_json)
 
 

@@ -77,15 +77,14 @@ def query(
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     check_outputs(out, html)
     how = ExplainOptions(method, size, verify, correspond)
-    from retrieval.commands.shared.progress import preparation_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.filters import make_selection
 
     among = make_selection(label, folder, since, until)
     started = time.perf_counter()
-    with preparation_progress(stderr) as on_step:
-        engine = Engine.open(store_folder(store), model, device, on_step)
-        engine.load()
+    engine = Engine.open(store_folder(store), model, device, ConsoleProgress())
+    engine.load()
     load = time.perf_counter() - started
     if label is not None and label not in (labels := engine.catalogue.labels()):
         stderr.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
@@ -213,15 +212,14 @@ def explain(
     """
     check_outputs(out)
     from retrieval.commands.output.results_json import pair_json
-    from retrieval.commands.shared.progress import preparation_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.explain.pair_explainer import PairExplainer
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Encoder
     from retrieval.rendering.output_files import write_pair
 
-    with preparation_progress(stderr) as on_step:
-        comparer = Encoder(find_bundle(model), device, on_step)
-        comparer.load()
+    comparer = Encoder(find_bundle(model), device, ConsoleProgress())
+    comparer.load()
     explanation = PairExplainer(comparer, comparer.bundle.head).explain(
         a, b, ExplainOptions(method, size, verify, correspond)
     )

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from retrieval.commands.shared.arguments import store_folder
-from retrieval.commands.shared.console import print_message, stderr, stdout
+from retrieval.commands.shared.console import print_message, stdout
 from retrieval.commands.shared.options import DeviceOption, ModelOption, StoreOption
 from retrieval.common.settings import Device
 from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, ServerConfig, is_loopback
@@ -103,12 +103,11 @@ class _EngineFactory:
 
     def open_prepared(self) -> Engine:
         """The one that is asked, its model prepared for this machine."""
-        from retrieval.commands.shared.progress import preparation_progress
+        from retrieval.commands.shared.progress import ConsoleProgress
         from retrieval.engine import Engine
 
-        with preparation_progress(stderr) as on_step:
-            engine = Engine.open(self.store, self.model, self.device, on_step)
-            engine.load()
+        engine = Engine.open(self.store, self.model, self.device, ConsoleProgress())
+        engine.load()
         return engine
 
     def open_another(self) -> Engine:

@@ -18,7 +18,7 @@ from retrieval.commands.shared.arguments import (
     parse_shard_option,
     store_folder,
 )
-from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.console import print_json, print_saved, stdout
 from retrieval.commands.shared.options import (
     DeviceOption,
     EngineOption,
@@ -70,9 +70,9 @@ def index(
     """
     from indexes.catalogue.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
-    from retrieval.commands.shared.progress import ProgressBar, preparation_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine
-    from retrieval.sources.gallery import count_gallery_files, resolve_gallery
+    from retrieval.sources.gallery import resolve_gallery
 
     shard = parse_shard_option(shards)
     if workers is not None and runs_on is IndexingBackend.local:
@@ -85,23 +85,14 @@ def index(
     check_ray_installed(runs_on)
     check_index_address(index_at, place)  # neither does an index that cannot be reached
     address = catalogue or (None if is_store(place) else os.environ.get(URL_VARIABLE))
-    with preparation_progress(stderr) as on_step:
-        is_here = runs_on is IndexingBackend.local
-        engine = Engine.create(place, model, device, on_step, address, is_here)
-        if index_at is not None:
-            engine.set_index_address(index_at)
-        if is_here:
-            engine.load()
-    with ProgressBar(stderr, "Indexing") as progress:
-        report = engine.index(
-            *(galleries or ()),
-            advance=progress.advance,
-            on_folders=lambda folders: progress.start(lambda: count_gallery_files(folders)),
-            on_stage=lambda title, count: progress.restart(title, lambda: count or None),
-            shard=shard,
-            backend=runs_on,
-            workers=workers,
-        )
+    is_here = runs_on is IndexingBackend.local
+    progress = ConsoleProgress()
+    engine = Engine.create(place, model, device, progress, address, is_here)
+    if index_at is not None:
+        engine.set_index_address(index_at)
+    if is_here:
+        engine.load()
+    report = engine.index(*(galleries or ()), progress=progress, shard=shard, backend=runs_on, workers=workers)
     engine.close()
     if as_json:
         from retrieval.commands.output.results_json import index_json
@@ -148,12 +139,11 @@ def tune(
 
     Example: `retrieve tune --recall 0.999`
     """
-    from retrieval.commands.shared.progress import ProgressBar
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
 
     engine = Engine.open(store_folder(store))
-    with ProgressBar(stderr, "Measuring") as progress:
-        steps = engine.tune(recall, lambda title, count: progress.restart(title, lambda: count), progress.advance)
+    steps = engine.tune(recall, ConsoleProgress())
     engine.close()
     if as_json:
         print_json({"recall": recall, "steps": [asdict(step) for step in steps]})

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import print_json, print_message, print_saved, stderr, stdout
+from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
 from retrieval.commands.shared.options import (
     BackboneOption,
     DeviceOption,
@@ -53,20 +52,19 @@ def crop(
     """
     check_outputs(None, html)
     from retrieval.commands.output.training_table import crop_lines, left_out_lines
-    from retrieval.commands.shared.progress import preparation_progress, read_samples, track_progress
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.datasets.class_folders import find_samples
     from retrieval.datasets.crop import CropRules, check_new_folder, crop_dataset
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Encoder
 
     check_new_folder(dataset, out)
     bundle = find_bundle(model)
-    found = read_samples(stderr, dataset)
-    with preparation_progress(stderr) as on_step:
-        comparer = Encoder(bundle, device, on_step)
-        comparer.load()
-    report = crop_dataset(
-        found, out, comparer, CropRules(similarity, threshold, margin, seed), partial(track_progress, stderr)
-    )
+    progress = ConsoleProgress()
+    found = find_samples(dataset, progress)
+    comparer = Encoder(bundle, device, progress)
+    comparer.load()
+    report = crop_dataset(found, out, comparer, CropRules(similarity, threshold, margin, seed), progress)
     stderr.print(left_out_lines(report.left_out))
     if html:
         from retrieval.datasets.crop_page import crop_page, sample_crops
@@ -115,21 +113,29 @@ def train(
     if keep_general and (backbone or not thaw):
         raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(out)
-    from retrieval.commands.shared.progress import training_progress
+    from retrieval.commands.output.training_table import data_lines, trained_lines
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.training.logs import event_writer
     from retrieval.training.prepared_data import Recipe
     from retrieval.training.presets import PRESETS, adapt_preset
     from retrieval.training.train_bundle import train_bundle
 
     chosen = adapt_preset(PRESETS[preset], epochs, loss, backbone, thaw, keep_general, hardest)
-    with training_progress(stderr, tensorboard) as watch:
-        trained = train_bundle(Recipe(dataset, chosen, seed, weights), out, resume, device, watch)
+    with event_writer(tensorboard) as write:
+        trained = train_bundle(
+            Recipe(dataset, chosen, seed, weights),
+            out,
+            resume,
+            device,
+            ConsoleProgress(),
+            lambda data: stderr.print(data_lines(data)),
+            lambda history: write(history[-1]),
+        )
     if as_json:
         from retrieval.commands.output.results_json import training_json
 
         print_json(training_json(trained))
         return
-    from retrieval.commands.output.training_table import trained_lines
-
     stdout.print(trained_lines(trained))
 
 
@@ -156,22 +162,17 @@ def reproduce(
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
     check_outputs(out)
-    from retrieval.commands.shared.progress import preparation_progress, track_progress, training_progress
+    from retrieval.commands.output.training_table import data_lines
+    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.paper.page import write_results
-    from retrieval.training.paper.reproduce import Watch, reproduce_case
+    from retrieval.training.paper.reproduce import reproduce_case
     from retrieval.training.paper.results import Plan
     from retrieval.training.presets import PRESETS, adapt_preset
 
     chosen = adapt_preset(PRESETS[preset], epochs, backbone=backbone)
     command = shlex.join(["retrieve", *sys.argv[1:]])
     plan = Plan(case, data, out, chosen, seed, seeds, pairs, weights, device, command)
-    watch = Watch(
-        partial(training_progress, stderr),
-        partial(preparation_progress, stderr),
-        partial(track_progress, stderr),
-        partial(print_message, level="note"),
-    )
-    result = reproduce_case(plan, watch)
+    result = reproduce_case(plan, ConsoleProgress(), lambda data: stderr.print(data_lines(data)))
     files = write_results(result)
     if as_json:
         from retrieval.training.paper.results_json import results_json

@@ -1,9 +1,12 @@
-"""Progress of long work: what the work calls while it runs."""
+"""The progress of long work, reported while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+Total = int | Callable[[], int | None] | None
+"""How many items a stage has, a function that counts them (called only if the total is shown), or None: not known."""
 
 
 class WorkStage:
@@ -12,36 +15,29 @@ class WorkStage:
     def advance(self, count: int = 1) -> None:
         """Report that so many more items are done."""
 
-    def expect(self, total: int | None) -> None:
-        """Say how many items there are in all; None while that is not known."""
+    def expect(self, total: Total) -> None:
+        """Set how many items there are in all."""
+
+    def note(self, text: str) -> None:
+        """Show a short text beside the bar, such as the loss."""
+
+
+SILENT_STAGE = WorkStage()
 
 
 class Progress:
     """The progress of a piece of work. This one shows nothing; a subclass shows it on a console."""
 
-    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[WorkStage]:
-        """Open a stage with this title and so many items."""
-        return nullcontext(WorkStage())
+    def stage(self, title: str, total: Total = None, announce: bool = False) -> AbstractContextManager[WorkStage]:
+        """Open a stage of the work. With `announce`, its title is printed even if no bar can be shown."""
+        return nullcontext(SILENT_STAGE)
 
-    def note(self, text: str) -> None:
-        """Show a short text beside the current stage."""
+    def one_line(self) -> AbstractContextManager[None]:
+        """Let the stages that are opened within share one line instead of one line each."""
+        return nullcontext()
+
+    def message(self, sentence: str) -> None:
+        """Print a sentence that stays."""
 
 
 SILENT = Progress()
-
-Advance = Callable[[int], None]
-
-Stage = Callable[[str, int], None]
-"""Called with the title and the number of pictures of a stage that may take long, before it begins."""
-
-Step = Callable[[str], None]
-"""Called with the name of each step of a preparation before it begins."""
-
-Track = Callable[[str, int], AbstractContextManager[Advance]]
-"""Opened for each stage of the work with its name and its number of pictures; gives what is told of progress."""
-
-
-@contextmanager
-def untracked(stage: str, pictures: int) -> Iterator[Advance]:
-    """A `Track` that tells nobody."""
-    yield lambda done: None

@@ -14,12 +14,13 @@ import numpy as np
 from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import parallel_map
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT, Progress
+from retrieval.common.text import safe_name
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import content_hash, open_file
-from retrieval.sources.local import walk
+from retrieval.sources.local import count_files, walk
 
 LeftOut = tuple[tuple[Path, str], ...]
 
@@ -61,7 +62,7 @@ class DataSet:
         return np.array([places[sample.label] for sample in self.samples], np.int64)
 
 
-def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet:
+def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
     """Walk class folders and hash every picture. Of equal ones the first stays, of those in two classes none.
 
     Raises GalleryError where the folder cannot be read or holds no picture in a class folder.
@@ -70,14 +71,16 @@ def find_samples(folder: Path, advance: Advance = lambda files: None) -> DataSet
         raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
     found: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
-    for entry in map_ahead(_hash_file, walk(os.fsencode(os.path.abspath(folder)))):
-        advance(1)
-        if isinstance(entry, Unreadable):
-            left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
-        elif entry.path.parent == Path(os.path.abspath(folder)):
-            left_out.append((entry.path, "lies in no class folder"))
-        else:
-            found.append(entry)
+    root = os.fsencode(os.path.abspath(folder))
+    with progress.stage(f"Reading {safe_name(folder.name)}", lambda: count_files([root])) as stage:
+        for entry in map_ahead(_hash_file, walk(root)):
+            stage.advance()
+            if isinstance(entry, Unreadable):
+                left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
+            elif entry.path.parent == Path(os.path.abspath(folder)):
+                left_out.append((entry.path, "lies in no class folder"))
+            else:
+                found.append(entry)
     held = {sample.path.relative_to(os.path.abspath(folder)).parts[0] for sample in found}
     for name in sorted(os.listdir(folder)):
         if (folder / name).is_dir() and not name.startswith(".") and name not in held:
@@ -98,9 +101,7 @@ def check_outside(dataset: Path, out: Path) -> None:
         raise GalleryError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
 
 
-def read_pixels(
-    dataset: DataSet, size: int, out: Path, advance: Advance = lambda files: None
-) -> tuple[DataSet, Pixels]:
+def read_pixels(dataset: DataSet, size: int, out: Path, progress: Progress = SILENT) -> tuple[DataSet, Pixels]:
     """Decode every picture into the file `out` (.npy): the samples that could be read, uint8 (N, size, size, 3).
 
     The pixels are mapped from the file, so that a data set may be larger than the memory. Raises RetrievalError where
@@ -112,15 +113,15 @@ def read_pixels(
         _allocate(part)
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
-    for sample, result in zip(
-        dataset.samples, map_ahead(lambda sample: decode_or_reason(sample.path, size), dataset.samples), strict=True
-    ):
-        advance(1)
-        if isinstance(result, str):
-            left_out.append((sample.path, result))
-        else:
-            pixels[len(kept)] = result
-            kept.append(sample)
+    pictures = map_ahead(lambda sample: decode_or_reason(sample.path, size), dataset.samples)
+    with progress.stage("Decoding", len(dataset.samples)) as stage:
+        for sample, result in zip(dataset.samples, pictures, strict=True):
+            stage.advance()
+            if isinstance(result, str):
+                left_out.append((sample.path, result))
+            else:
+                pixels[len(kept)] = result
+                kept.append(sample)
     if not kept:
         raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
     pixels.flush()

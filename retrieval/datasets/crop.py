@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import RetrievalError
-from retrieval.common.progress import Track, untracked
+from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes
@@ -91,7 +91,7 @@ def check_new_folder(dataset: Path, out: Path) -> Path:
 
 
 def crop_dataset(
-    dataset: DataSet, out: Path, encoder: Encoder, rules: CropRules | None = None, track: Track = untracked
+    dataset: DataSet, out: Path, encoder: Encoder, rules: CropRules | None = None, progress: Progress = SILENT
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
@@ -106,15 +106,13 @@ def crop_dataset(
     if rules.seed is None:
         rules = replace(rules, seed=split.seed if split else 0)
     with _work_folder(place) as work:
-        with track("Decoding", len(dataset.samples)) as advance:
-            size = encoder.bundle.card.preprocessing.size
-            dataset, pixels = read_pixels(dataset, size, work / "pixels.npy", advance)
+        size = encoder.bundle.card.preprocessing.size
+        dataset, pixels = read_pixels(dataset, size, work / "pixels.npy", progress)
         parts = _part_names(dataset, split)
-        fates = _decide(dataset, parts, pixels, encoder, rules, track)
+        fates = _decide(dataset, parts, pixels, encoder, rules, progress)
         new = work / "data"
         new.mkdir()
-        with track("Writing", len(dataset.samples)) as advance:
-            hashes, results = write_pictures(dataset, fates, new, rules.threshold, rules.margin, advance)
+        hashes, results = write_pictures(dataset, fates, new, rules.threshold, rules.margin, progress)
         if split:
             # What a crop was cut from stays in its part too: no model that learnt the crop is measured on it.
             split.for_folder(place, dict(zip(hashes, parts, strict=True))).write(new)
@@ -163,7 +161,7 @@ def _part_names(dataset: DataSet, split: Split | None) -> list[str]:
 
 
 def _decide(
-    dataset: DataSet, parts: list[str], pixels: Pixels, encoder: Encoder, rules: CropRules, track: Track
+    dataset: DataSet, parts: list[str], pixels: Pixels, encoder: Encoder, rules: CropRules, progress: Progress
 ) -> list[CropDecision]:
     """What is to become of each sample."""
     fates: list[CropDecision] = [UncroppedReason.held_out if part else UncroppedReason.unknown for part in parts]
@@ -171,7 +169,7 @@ def _decide(
     if not len(train):
         return fates
     head = encoder.bundle.head
-    descriptors = _describe_rows(pixels, train, encoder, track)
+    descriptors = _describe_rows(pixels, train, encoder, progress)
     partners = draw_partners(dataset.codes[train], rules.seed or 0)
     embeddings = head.embed(descriptors)
     similarity = 1 - head.distance(head.separation(embeddings, embeddings[partners]))
@@ -186,7 +184,7 @@ def _decide(
             else UncroppedReason.below_similarity
         )
     chosen = np.flatnonzero((partners >= 0) & (similarity > rules.similarity) & apart)
-    with track("Explaining", len(chosen)) as advance:
+    with progress.stage("Explaining", len(chosen)) as stage:
         for batch in _batches(chosen):
             first, second = train[batch], train[partners[batch]]
             maps = _similarity_evidence(encoder, list(pixels[first]), list(pixels[second]))
@@ -194,7 +192,7 @@ def _decide(
                 if evidence.max() > 0:
                     path = dataset.samples[other].path
                     fates[anchor] = CropGuide(path, float(value), evidence / evidence.max())
-            advance(len(batch))
+            stage.advance(len(batch))
     return fates
 
 
@@ -208,13 +206,13 @@ def _similarity_evidence(encoder: Encoder, anchors: list[Pixels], partners: list
     return np.maximum(-maps, 0)
 
 
-def _describe_rows(pixels: Pixels, places: Codes, encoder: Encoder, track: Track) -> Array:
+def _describe_rows(pixels: Pixels, places: Codes, encoder: Encoder, progress: Progress) -> Array:
     """Descriptors (N, C) of the pictures at these places."""
     parts = []
-    with track("Embedding", len(places)) as advance:
+    with progress.stage("Embedding", len(places)) as stage:
         for batch in _batches(places):
             parts.append(encoder.describe(list(pixels[batch])))
-            advance(len(batch))
+            stage.advance(len(batch))
     return np.concatenate(parts)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.common.output_names import is_output
-from retrieval.common.progress import Advance
+from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet, Sample
 from retrieval.explain.focus_box import PixelBox, focus_box
 from retrieval.model.head import Array
@@ -82,7 +82,12 @@ CropDecision = CropGuide | UncroppedReason
 
 
 def write_pictures(
-    dataset: DataSet, decisions: Sequence[CropDecision], folder: Path, threshold: float, margin: float, advance: Advance
+    dataset: DataSet,
+    decisions: Sequence[CropDecision],
+    folder: Path,
+    threshold: float,
+    margin: float,
+    progress: Progress,
 ) -> tuple[list[str], list[Crop | UncroppedReason]]:
     """Write every picture into a new folder: the hashes of the written files, and what became of each.
 
@@ -97,12 +102,12 @@ def write_pictures(
         for name, fate in zip(relative, decisions, strict=True)
     ]
     hashes, results = [], []
-    with ThreadPoolExecutor(_WRITERS) as threads:
+    with progress.stage("Writing", len(names)) as stage, ThreadPoolExecutor(_WRITERS) as threads:
         write = partial(_write, folder=folder, threshold=threshold, margin=margin)
         for content, result in threads.map(write, dataset.samples, decisions, relative, names):
             hashes.append(content)
             results.append(result)
-            advance(1)
+            stage.advance()
     return hashes, results
 
 

@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from indexes.catalogue.labels import folder_label
 from retrieval.common.errors import GalleryError, PictureError
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT, Progress
+from retrieval.common.text import safe_name
 from retrieval.datasets.class_folders import DataSet, Sample, map_ahead
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import open_picture, prefetch
-from retrieval.sources.gallery import resolve_gallery, walk_gallery
+from retrieval.sources.gallery import count_gallery_files, resolve_gallery, walk_gallery
 from retrieval.sources.object_store import abort_if_unreachable
 
 _BATCH = 32
@@ -41,7 +43,7 @@ class DescribedGallery:
 
 
 def describe_gallery(
-    gallery: str | os.PathLike[str], encoder: Encoder, advance: Advance = lambda files: None
+    gallery: str | os.PathLike[str], encoder: Encoder, progress: Progress = SILENT
 ) -> DescribedGallery:
     """Embed the pictures of a gallery, those that cannot be read left out.
 
@@ -67,14 +69,15 @@ def describe_gallery(
     pictures = map_ahead(read, prefetch(files))
     descriptors: list[Array] = []
     kept: list[str | None] = []
-    while batch := list(islice(pictures, _BATCH)):
-        advance(len(batch))
-        own = labels[: len(batch)]
-        del labels[: len(batch)]
-        usable = [(pixels, label) for pixels, label in zip(batch, own, strict=True) if pixels is not None]
-        if usable:
-            descriptors.append(encoder.describe([pixels for pixels, _ in usable]))
-            kept += [label for _, label in usable]
+    with progress.stage(f"Embedding {safe_name(Path(gallery).name)}", lambda: count_gallery_files([root])) as stage:
+        while batch := list(islice(pictures, _BATCH)):
+            stage.advance(len(batch))
+            own = labels[: len(batch)]
+            del labels[: len(batch)]
+            usable = [(pixels, label) for pixels, label in zip(batch, own, strict=True) if pixels is not None]
+            if usable:
+                descriptors.append(encoder.describe([pixels for pixels, _ in usable]))
+                kept += [label for _, label in usable]
     if not kept:
         raise GalleryError(f"{gallery} holds no picture that can be read: give a folder of class folders")
     return DescribedGallery(np.concatenate(descriptors), kept)
@@ -83,7 +86,7 @@ def describe_gallery(
 def describe_samples(
     dataset: DataSet,
     encoders: Sequence[Encoder],
-    advance: Advance = lambda files: None,
+    progress: Progress = SILENT,
     on_pixels: Callable[[Pixels], None] = lambda pixels: None,
 ) -> tuple[DataSet, list[Array]]:
     """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
@@ -95,18 +98,19 @@ def describe_samples(
     kept: list[Sample] = []
     left_out = list(dataset.left_out)
     parts: list[list[Array]] = [[] for _ in encoders]
-    for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
-        advance(len(batch))
-        usable = [pixels for pixels in read if not isinstance(pixels, str)]
-        for sample, pixels in zip(batch, read, strict=True):
-            if isinstance(pixels, str):
-                left_out.append((sample.path, pixels))
-            else:
-                kept.append(sample)
-                on_pixels(pixels[sizes[0]])
-        for comparer, size, own in zip(encoders, sizes, parts, strict=True):
-            if usable:
-                own.append(comparer.describe([pixels[size] for pixels in usable]))
+    with progress.stage(f"Embedding {safe_name(dataset.folder.name)}", len(dataset.samples)) as stage:
+        for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
+            stage.advance(len(batch))
+            usable = [pixels for pixels in read if not isinstance(pixels, str)]
+            for sample, pixels in zip(batch, read, strict=True):
+                if isinstance(pixels, str):
+                    left_out.append((sample.path, pixels))
+                else:
+                    kept.append(sample)
+                    on_pixels(pixels[sizes[0]])
+            for comparer, size, own in zip(encoders, sizes, parts, strict=True):
+                if usable:
+                    own.append(comparer.describe([pixels[size] for pixels in usable]))
     if not kept:
         raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
     described = [np.concatenate(own) for own in parts]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieval.common.errors import GalleryError
-from retrieval.common.progress import Advance, Step
+from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import POOL
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.descriptors import describe_samples
@@ -67,10 +67,10 @@ class DatasetEvaluation:
         return random_pairs(self.dataset.codes, self.options.seed, self.options.pairs)
 
 
-def find_model(name: str, device: str = "auto", on_step: Step = lambda step: None) -> EvaluatedModel:
+def find_model(name: str, device: str = "auto", progress: Progress = SILENT) -> EvaluatedModel:
     """The model of this name or in this folder. Its network is opened on first use. Raises ModelError."""
     bundle = find_bundle(name)
-    return EvaluatedModel(name, Encoder(bundle, device, on_step), read_split(bundle.folder))
+    return EvaluatedModel(name, Encoder(bundle, device, progress), read_split(bundle.folder))
 
 
 def folders_to_measure(chosen: Sequence[Path], model: EvaluatedModel) -> list[Path]:
@@ -93,7 +93,7 @@ def evaluate_models(
     dataset: DataSet,
     models: Sequence[EvaluatedModel],
     options: EvaluationOptions,
-    advance: Advance = lambda files: None,
+    progress: Progress = SILENT,
 ) -> DatasetEvaluation:
     """Measure all the models on the same pictures and pairs. Raises GalleryError where nothing can be compared."""
     contents = {sample.hash for sample in dataset.samples}
@@ -103,7 +103,7 @@ def evaluate_models(
         if options.include_seen
         else exclude_learnt(dataset, frozenset().union(*(each.learnt for each in models)))
     )
-    read, descriptors = describe_samples(left, [subject.encoder for subject in models], advance)
+    read, descriptors = describe_samples(left, [subject.encoder for subject in models], progress)
     labels = [sample.label for sample in read.samples]
     results = {
         subject.name: evaluate_head(subject.encoder.bundle.head, own, labels, options.pool, options.seed, options.pairs)

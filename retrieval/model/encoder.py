@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import PictureError
 from retrieval.common.parallel import parallel_map
-from retrieval.common.progress import Step
+from retrieval.common.progress import SILENT, Progress
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Array
 from retrieval.model.inference import Features, Network, open_network
@@ -27,17 +27,17 @@ _READERS = 2
 class Encoder:
     """A model bundle and its network, which is opened on first use."""
 
-    def __init__(self, bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None) -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", progress: Progress = SILENT) -> None:
         self.bundle = bundle
         self.device = device
-        self._on_step = on_step
+        self._progress = progress
         self._by_size: dict[int, Encoder] = {}  # by the size of their pictures
         self._lock = Lock()  # several threads of a server ask for one
 
     @cached_property
     def network(self) -> Network:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
-        return open_network(self.bundle, self.device, self._on_step)
+        return open_network(self.bundle, self.device, self._progress)
 
     def load(self) -> None:
         """Open the network now, not on first use."""
@@ -98,7 +98,7 @@ class Encoder:
         assert size is not None
         if size not in self._by_size:
             bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
-            self._by_size[size] = Encoder(bundle, self.device, self._on_step)
+            self._by_size[size] = Encoder(bundle, self.device, self._progress)
         return self._by_size[size]
 
 

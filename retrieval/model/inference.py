@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.common.errors import ModelError, RetrievalError
-from retrieval.common.progress import Step
+from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import Device, cache_folder
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
@@ -29,7 +29,8 @@ from retrieval.model.preprocessing import Pixels
 DEVICES = tuple(Device)
 _STREAM_BATCH = 4  # pictures that a stream takes: what it works on then stays in its core's cache
 _CONVERTER = "openvino.tools.ovc"
-PREPARE_STEPS = ("loading torch", "building the network", "converting it", "compiling it")
+PREPARING = "Preparing the model (first use only)"
+_PREPARE_STEPS = 4  # load torch, build the network, convert it; whoever opens it compiles it, under its final path
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,11 @@ class Network(Protocol):
 
 
 def open_network(
-    bundle: Bundle, device: str = "auto", on_step: Step = lambda step: None, cores: int | None = None
+    bundle: Bundle, device: str = "auto", progress: Progress = SILENT, cores: int | None = None
 ) -> Network:
     """The bundle's backbone on a device: `auto` takes a GPU where there is one, else the CPU, on at most so many cores.
 
-    The first use on a CPU converts the network into the cache folder, calling `on_step`; later uses
-    import no torch. Raises ModelError.
+    The first use on a CPU converts the network into the cache folder; later uses import no torch. Raises ModelError.
     """
     if device not in DEVICES:
         raise ModelError(f"{device} is not a device: give one of {', '.join(DEVICES)}")
@@ -76,7 +76,7 @@ def open_network(
         found = torch_device(device)
         if found != "cpu":
             return _TorchNetwork(bundle, found)
-    return _OpenVinoNetwork(bundle, on_step, cores)
+    return _OpenVinoNetwork(bundle, progress, cores)
 
 
 def limit_threads(most: int) -> None:
@@ -136,9 +136,9 @@ class _OpenVinoNetwork:
 
     device = "cpu"
 
-    def __init__(self, bundle: Bundle, on_step: Step, cores: int | None) -> None:
+    def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
-        self._on_step = on_step
+        self._progress = progress
         self._limit = {} if cores is None else {"INFERENCE_NUM_THREADS": str(cores)}
         fast = self._compile({"PERFORMANCE_HINT": "THROUGHPUT"})
         count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
@@ -156,12 +156,12 @@ class _OpenVinoNetwork:
 
     def _compile(self, options: dict[str, str]) -> Any:
         options = options | self._limit
-        folder = _prepare(self._bundle, self._on_step)
+        folder = _prepare(self._bundle, self._progress)
         try:
             return _compile_network(folder, options)
         except RuntimeError:  # a damaged cache: made anew, once
             shutil.rmtree(folder, ignore_errors=True)
-            folder = _prepare(self._bundle, self._on_step)
+            folder = _prepare(self._bundle, self._progress)
         try:
             return _compile_network(folder, options)
         except RuntimeError as error:
@@ -216,7 +216,7 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _prepare(bundle: Bundle, on_step: Step) -> Path:
+def _prepare(bundle: Bundle, progress: Progress) -> Path:
     """The folder of the converted network, made on first use: built beside its place, then renamed into it."""
     from importlib.metadata import version
 
@@ -227,7 +227,8 @@ def _prepare(bundle: Bundle, on_step: Step) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix="preparing-", dir=folder.parent))
         try:
-            _convert(bundle, work, on_step)
+            with progress.stage(PREPARING, _PREPARE_STEPS, announce=True) as stage:
+                _convert(bundle, work, stage)
             os.rename(work, folder)
         except (OSError, RetrievalError):
             raise
@@ -250,9 +251,7 @@ def _preparation_error(bundle: Bundle, error: Exception) -> ModelError:
     return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle anew")
 
 
-def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
-    steps = iter(PREPARE_STEPS)
-    on_step(next(steps))
+def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:
     openvino = _import_openvino()
     import torch
     from openvino.preprocess import PrePostProcessor
@@ -269,9 +268,9 @@ def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
             activations = self.trunk(x)
             return activations, activations.mean((2, 3))
 
-    on_step(next(steps))
+    stage.advance()
     trunk = WithDescriptor(load_model(str(bundle.folder)).backbone).eval()
-    on_step(next(steps))
+    stage.advance()
     pre = bundle.card.preprocessing
     shape = [-1, 3, pre.size, pre.size]
     with warnings.catch_warnings(), torch.inference_mode():
@@ -289,4 +288,4 @@ def _convert(bundle: Bundle, folder: Path, on_step: Step) -> None:
         openvino.save_model(steps_in.build(), folder / "network.xml", compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says of a full disk is "iostream error"
         raise OSError(errno.EIO, "the disk is full or failing") from error
-    on_step(next(steps))  # by whoever opens it: OpenVINO finds what it compiled only under the same path
+    stage.advance()

@@ -16,7 +16,7 @@ from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.storage import set_storage
 from retrieval.common.errors import ModelError
-from retrieval.common.progress import Step
+from retrieval.common.progress import SILENT, Progress
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
@@ -43,10 +43,10 @@ class OpenedStore:
         store: str | os.PathLike[str],
         model: str | None = None,
         device: str = "auto",
-        on_step: Step = lambda step: None,
+        progress: Progress = SILENT,
     ) -> Self:
         """The engine of an existing store, with its own model or another head on the same backbone."""
-        return cls._of(Catalogue(Path(store)), model, device, on_step)
+        return cls._of(Catalogue(Path(store)), model, device, progress)
 
     @classmethod
     def create(
@@ -54,7 +54,7 @@ class OpenedStore:
         store: str | os.PathLike[str],
         model: str | None = None,
         device: str = "auto",
-        on_step: Step = lambda step: None,
+        progress: Progress = SILENT,
         address: str | None = None,
         embeds_locally: bool = True,
     ) -> Self:
@@ -66,8 +66,8 @@ class OpenedStore:
         another store; an existing store's must lie there already.
         """
         if _is_initialized(Path(store), address):
-            return cls._of(Catalogue(Path(store), create=True, address=address), model, device, on_step)
-        comparer = Encoder(find_bundle(model or "default"), device, on_step)
+            return cls._of(Catalogue(Path(store), create=True, address=address), model, device, progress)
+        comparer = Encoder(find_bundle(model or "default"), device, progress)
         name = _stored_name(comparer.bundle, model or "default")
         if embeds_locally:
             comparer.load()  # a model that cannot run leaves no store behind
@@ -78,14 +78,14 @@ class OpenedStore:
         return cls(catalogue, comparer)
 
     @classmethod
-    def _of(cls, catalogue: Catalogue, model: str | None, device: str, on_step: Step) -> Self:
+    def _of(cls, catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Self:
         with _close_on_error(catalogue):
             kept = catalogue.setting("model")
             if kept is None:
                 raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
             bundle = find_bundle(model or kept)
             _check_model(catalogue, bundle)
-        return cls(catalogue, Encoder(bundle, device, on_step))
+        return cls(catalogue, Encoder(bundle, device, progress))
 
     def set_index_address(self, address: str) -> None:
         """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from retrieval.datasets.descriptors import DescribedGallery
+from retrieval.common.progress import SILENT, Progress
+from retrieval.datasets.descriptors import DescribedGallery, describe_gallery
 from retrieval.evaluation.ranking import card_metrics, evaluate_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.siamese import save_bundle
 from retrieval.training.head_fitting import LabelledDescriptors, fit_head
-
-Describe = Callable[[Path, str], DescribedGallery]
-"""Embeds a data set with the bundle in a folder, as `describe_gallery` does."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,16 @@ class FitRecipe:
     seed: int
 
 
-def fit_bundle(recipe: FitRecipe, name: str, folder: Path, describe: Describe) -> Bundle:
+def fit_bundle(recipe: FitRecipe, name: str, folder: Path, device: str = "auto", progress: Progress = SILENT) -> Bundle:
     """Fit, measure and write the bundle. Raises ModelError and GalleryError."""
     trunk = build_backbone(recipe.backbone, weights=recipe.weights)
     card = ModelCard(name, trunk.name, trunk.preprocessing, 1, False, {}, {})
     with tempfile.TemporaryDirectory(prefix="retrieve-") as work:
-        headless = str(save_bundle(trunk, _no_head(trunk.channels), card, Path(work)).folder)
-        labelled = [describe(dataset, headless) for dataset in recipe.labelled]
-        unlabelled = [describe(dataset, headless) for dataset in recipe.unlabelled]
-        tests = {dataset.name: describe(dataset, headless) for dataset in recipe.tests}
+        encoder = Encoder(save_bundle(trunk, _no_head(trunk.channels), card, Path(work)), device, progress)
+        encoder.load()
+        labelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.labelled]
+        unlabelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.unlabelled]
+        tests = {dataset.name: describe_gallery(dataset, encoder, progress) for dataset in recipe.tests}
     head = fit_head([_labelled(data) for data in labelled], _pooled(unlabelled or labelled), recipe.seed)
     metrics = {test: card_metrics(evaluate_head(head, *data.labelled())) for test, data in tests.items()}
     provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])

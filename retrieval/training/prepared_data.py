@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,14 @@ import numpy as np
 
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import GalleryError, SettingError
-from retrieval.common.progress import Advance
+from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
 from retrieval.datasets.near_duplicates import near_duplicates
 from retrieval.datasets.pair_sampling import can_make_pairs
 from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, read_split
 from retrieval.model.preprocessing import Pixels
-from retrieval.sources.local import count_files
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import SILENT_HOOKS, Hooks, Subset
+from retrieval.training.trainer import Subset
 
 _PIXELS, _PLAN, _CHECKPOINT = "pixels.npy", "plan.json", "checkpoint.safetensors"
 
@@ -81,25 +78,13 @@ class PreparedData:
         return {name: int(np.sum(self.parts == number)) for number, name in enumerate(PART_NAMES)}
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Called on the way: before files are read with a title and their count, after each, with the data, in training."""
-
-    on_files: Callable[[str, Callable[[], int]], None] = lambda title, count: None
-    advance: Advance = lambda files: None
-    on_data: Callable[[PreparedData], None] = lambda data: None
-    hooks: Hooks = SILENT_HOOKS
-
-
-def prepare_data(recipe: Recipe, work: Path, size: int, watch: Watch) -> PreparedData:
+def prepare_data(recipe: Recipe, work: Path, size: int, progress: Progress) -> PreparedData:
     """Decode and split the data set; of an unfinished training, what it had."""
-    watch.on_files("Reading", lambda: count_files([os.fsencode(recipe.dataset)]))
-    dataset = find_samples(recipe.dataset, watch.advance)
+    dataset = find_samples(recipe.dataset, progress)
     if (work / _PLAN).exists():
         return _resume_data(recipe, dataset, work)
     work.mkdir(parents=True, exist_ok=True)
-    watch.on_files("Decoding", lambda: len(dataset.samples))
-    dataset, pixels = read_pixels(dataset, size, work / _PIXELS, watch.advance)
+    dataset, pixels = read_pixels(dataset, size, work / _PIXELS, progress)
     given = read_split(recipe.dataset)
     parts = given.parts_of(dataset) if given else assign_parts(dataset, near_duplicates(pixels), recipe.seed)
     data = PreparedData(dataset, pixels, parts, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import SettingError
 from retrieval.common.output_names import CURVES
+from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import check_outside
 from retrieval.datasets.split import TEST, TRAIN, VALIDATION, record_split
 from retrieval.evaluation.measure import EvaluatedModel, EvaluationOptions, evaluate_models
@@ -28,9 +30,9 @@ from retrieval.model.preprocessing import Pixels, normalise
 from retrieval.model.siamese import save_bundle
 from retrieval.training.logs import plot_curves
 from retrieval.training.losses import build_loss
-from retrieval.training.prepared_data import _CHECKPOINT, _PLAN, PreparedData, Recipe, Watch, prepare_data
+from retrieval.training.prepared_data import _CHECKPOINT, _PLAN, PreparedData, Recipe, prepare_data
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import Epoch, Hooks, Trainer
+from retrieval.training.trainer import Epoch, Trainer
 
 WORK = "training"
 METRICS = "metrics.jsonl"
@@ -48,14 +50,18 @@ class TrainedBundle:
     best_epoch: int
 
 
-UNWATCHED = Watch()
-
-
 def train_bundle(
-    recipe: Recipe, folder: Path, resume: bool = False, device: str = "auto", watch: Watch = UNWATCHED
+    recipe: Recipe,
+    folder: Path,
+    resume: bool = False,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    on_data: Callable[[PreparedData], None] = lambda data: None,
+    on_epoch: Callable[[list[Epoch]], None] = lambda history: None,
 ) -> TrainedBundle:
     """Train, and write the bundle: `model.json`, `weights.safetensors`, `split.json`, `metrics.jsonl`, `curves.png`.
 
+    `on_data` is called with the data before the first epoch, `on_epoch` with the history after each.
     What an unfinished training needs is in the folder's `training`. With `resume` it is gone on with; a finished one
     is given back as it is. Raises GalleryError, SettingError.
     """
@@ -68,16 +74,30 @@ def train_bundle(
     build_loss(recipe.preset.loss, class_count=2, units=2)  # a wrong name is told before pictures are read
     trunk = _sized_backbone(recipe)
     start = _initial_head(recipe.preset)
-    data = prepare_data(recipe, work, trunk.preprocessing.size, watch)
-    watch.on_data(data)
-    parts = data.subset(TRAIN), data.subset(VALIDATION if data.can_validate else TRAIN)
-    hooks = replace(watch.hooks, on_epoch=lambda history: _report(history, folder, watch.hooks))
-    preset = replace(recipe.preset, shift=_usable_shift(recipe.preset, trunk, data.pixels))
-    training = Trainer(
-        trunk, preset, data.pixels, parts, recipe.seed, work / _CHECKPOINT, start, torch_device(device), hooks
-    )
-    training.run()
-    bundle = _write(recipe, data, trunk, training, folder, watch, device)
+
+    def record_epoch(history: list[Epoch]) -> None:
+        _write_history(history, folder)
+        on_epoch(history)
+
+    with progress.one_line():
+        data = prepare_data(recipe, work, trunk.preprocessing.size, progress)
+        on_data(data)
+        parts = data.subset(TRAIN), data.subset(VALIDATION if data.can_validate else TRAIN)
+        preset = replace(recipe.preset, shift=_usable_shift(recipe.preset, trunk, data.pixels))
+        training = Trainer(
+            trunk,
+            preset,
+            data.pixels,
+            parts,
+            recipe.seed,
+            work / _CHECKPOINT,
+            start,
+            torch_device(device),
+            progress,
+            record_epoch,
+        )
+        training.run()
+        bundle = _write(recipe, data, trunk, training, folder, progress, device)
     shutil.rmtree(work, ignore_errors=True)
     return TrainedBundle(bundle, training.history, training.best_epoch)
 
@@ -128,14 +148,19 @@ def _initial_head(preset: Preset) -> Head | None:
     return bundle.head
 
 
-def _report(history: list[Epoch], folder: Path, hooks: Hooks) -> None:
+def _write_history(history: list[Epoch], folder: Path) -> None:
     write_atomically(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
     write_atomically(folder / CURVES, plot_curves(history))
-    hooks.on_epoch(history)
 
 
 def _write(
-    recipe: Recipe, data: PreparedData, backbone: Backbone, training: Trainer, folder: Path, watch: Watch, device: str
+    recipe: Recipe,
+    data: PreparedData,
+    backbone: Backbone,
+    training: Trainer,
+    folder: Path,
+    progress: Progress,
+    device: str,
 ) -> Bundle:
     """The best epoch as a bundle, measured; `model.json` comes last, as it says that the bundle is there."""
     head = training.export_head()
@@ -152,17 +177,16 @@ def _write(
     best = replace(backbone, module=training.best.network.backbone)
     unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
     name = f"{recipe.dataset.resolve().name}, unseen part"
-    metrics = {name: _measure_test_set(unmeasured, data, watch, device)} if data.can_measure else {}
+    metrics = {name: _measure_test_set(unmeasured, data, progress, device)} if data.can_measure else {}
     record_split(data.dataset, data.parts, recipe.seed, data.given_split).write(folder)
     return save_bundle(best, head, replace(card, metrics=metrics), folder)
 
 
-def _measure_test_set(bundle: Bundle, data: PreparedData, watch: Watch, device: str) -> dict[str, float]:
+def _measure_test_set(bundle: Bundle, data: PreparedData, progress: Progress, device: str) -> dict[str, float]:
     rows = data.subset(TEST).rows
     unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in rows))
-    watch.on_files("Measuring", lambda: len(rows))
     subject = EvaluatedModel(bundle.card.name, Encoder(bundle, device), None)
-    return card_metrics(evaluate_models(unseen, [subject], EvaluationOptions(), watch.advance).results[subject.name])
+    return card_metrics(evaluate_models(unseen, [subject], EvaluationOptions(), progress).results[subject.name])
 
 
 def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from retrieval.common.metrics import fit_logistic, roc_auc
+from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
 from retrieval.model.backbones import Backbone
 from retrieval.model.head import Head
@@ -58,18 +59,6 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """Called on the way: with a title and a number of steps, after each step with its loss, after each epoch."""
-
-    on_stage: Callable[[str, int], None] = lambda title, steps: None
-    on_step: Callable[[float | None], None] = lambda loss: None
-    on_epoch: Callable[[list[Epoch]], None] = lambda history: None
-
-
-SILENT_HOOKS = Hooks()
-
-
 class Trainer:
     """One training. Its state is written to `checkpoint` after each epoch; where that exists, it is gone on from."""
 
@@ -83,16 +72,21 @@ class Trainer:
         checkpoint: Path,
         initial_head: Head | None = None,
         device: str = "cpu",
-        hooks: Hooks = SILENT_HOOKS,
+        progress: Progress = SILENT,
+        on_epoch: Callable[[list[Epoch]], None] = lambda history: None,
     ) -> None:
-        """`parts` are those to train on and to validate with; `start` is a head to begin with. Raises ModelError."""
+        """`parts` are those to train on and to validate with; `start` is a head to begin with.
+
+        `on_epoch` is called with the history after each epoch. Raises ModelError.
+        """
         torch.manual_seed(seed)
         self.preset = preset
         self.pixels = pixels
         self.training_set, self.validation_set = subsets
         self.seed = seed
         self.checkpoint = checkpoint
-        self.hooks = hooks
+        self.progress = progress
+        self.on_epoch = on_epoch
         self.device = device
         pre = backbone.preprocessing
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (pre.mean, pre.std))
@@ -111,14 +105,14 @@ class Trainer:
             if self.checkpoint.exists():
                 self._restore()
                 if self.history:  # which a kill may have kept from being told
-                    self.hooks.on_epoch(self.history)
+                    self.on_epoch(self.history)
             else:
                 self._begin()
                 self._save()
             while not self._is_over():
                 self._run_epoch(len(self.history) + 1)
                 self._save()
-                self.hooks.on_epoch(self.history)
+                self.on_epoch(self.history)
             self._loader.close()
 
     @property
@@ -185,24 +179,24 @@ class Trainer:
         numbers = (self.preset.epochs + 1 + number for number in range(self.preset.warm_up))  # that no epoch has
         epochs = [epoch_batches(self.preset, self.training_set.codes, self.seed, number) for number in numbers]
         batches = [batch for epoch in epochs for batch in epoch]
-        self.hooks.on_stage("Warming up the head", len(batches))
-        for step, batch in enumerate(batches):
-            self._set_rates(optimizer, _cosine_factor(step / len(batches)))
-            self._train_step(optimizer, descriptors[batch.indices], batch)
+        with self.progress.stage("Warming up the head", len(batches)) as stage:
+            for step, batch in enumerate(batches):
+                self._set_rates(optimizer, _cosine_factor(step / len(batches)))
+                self._train_step(optimizer, descriptors[batch.indices], batch, stage)
 
     def _run_epoch(self, epoch: int) -> None:
         started = time.perf_counter()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
         batches = epoch_batches(self.preset, self.training_set.codes, self.seed, epoch)
-        self.hooks.on_stage(f"Epoch {epoch} of {self.preset.epochs}", len(batches))
         self.learner.train()
         self.learner.set_hardest_share(self.preset.hardest if 2 * epoch > self.preset.epochs else 1.0)
         losses = []
-        for step, (batch, descriptors) in enumerate(self._iter_descriptors(batches, epoch)):
-            self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
-            losses.append(self._train_step(self.optimizer, descriptors, batch))
-            if self.preset.average:
-                self.average.update_parameters(self.learner)
+        with self.progress.stage(f"Epoch {epoch} of {self.preset.epochs}", len(batches)) as stage:
+            for step, (batch, descriptors) in enumerate(self._iter_descriptors(batches, epoch)):
+                self._set_rates(self.optimizer, self._rate_share(epoch - 1 + step / len(batches)))
+                losses.append(self._train_step(self.optimizer, descriptors, batch, stage))
+                if self.preset.average:
+                    self.average.update_parameters(self.learner)
         loss, auc = self._validate()
         rate, seconds = self.optimizer.param_groups[1]["lr"], time.perf_counter() - started
         self.history.append(Epoch(epoch, float(np.mean(losses)), loss, auc, rate, seconds))
@@ -220,7 +214,9 @@ class Trainer:
                 descriptors = self.learner.describe(self._normalise(pictures))
             yield batch, descriptors
 
-    def _train_step(self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: PairBatch) -> float:
+    def _train_step(
+        self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: PairBatch, stage: WorkStage
+    ) -> float:
         classes, first, second = (
             torch.from_numpy(each).to(self.device)
             for each in (self.training_set.codes[batch.indices], batch.first, batch.second)
@@ -229,8 +225,12 @@ class Trainer:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        self.hooks.on_step(loss.item())
+        stage.advance()
+        stage.note(f"loss {loss.item():.3f}{self._latest_auc()}")
         return loss.item()
+
+    def _latest_auc(self) -> str:
+        return f", validation AUC {self.history[-1].validation_auc:.4f}" if self.history else ""
 
     def _set_rates(self, optimizer: torch.optim.Optimizer, share: float) -> None:
         for group in optimizer.param_groups:
@@ -283,15 +283,13 @@ class Trainer:
         was_training = learner.training
         learner.eval()
         steps = range(0, len(subset.rows), _STEP)
-        if title:
-            self.hooks.on_stage(title, len(steps))
         found = []
-        for start in steps:
-            pictures = torch.from_numpy(self.pixels[subset.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
-            with self._autocast():
-                found.append(learner.describe(self._normalise(pictures)).cpu())
-            if title:
-                self.hooks.on_step(None)
+        with (self.progress if title else SILENT).stage(title, len(steps)) as stage:
+            for start in steps:
+                pictures = torch.from_numpy(self.pixels[subset.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
+                with self._autocast():
+                    found.append(learner.describe(self._normalise(pictures)).cpu())
+                stage.advance()
         learner.train(was_training)
         return torch.cat(found)
 

@@ -14,6 +14,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.datasets.class_folders import find_samples, read_pixels
 from retrieval.model.preprocessing import read_at_size
 from retrieval.sources.local import count_files
+from tests.support.progress import RecordedProgress
 from tests.support.training import make_set, picture
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -27,8 +28,8 @@ def save(path: Path, seed: int, side: int = 40) -> Path:
 def test_labels_are_the_folders_that_hold_the_pictures(tmp_path: Path) -> None:
     for number, name in enumerate(("b/1.png", "a/1.png", "a/deep/1.png", "b/2.png")):
         save(tmp_path / name, number)
-    advanced: list[int] = []
-    found = find_samples(tmp_path, advanced.append)
+    progress = RecordedProgress()
+    found = find_samples(tmp_path, progress)
     assert [(sample.path.relative_to(tmp_path).as_posix(), sample.label) for sample in found.samples] == [
         ("a/1.png", "a"),
         ("a/deep/1.png", "deep"),
@@ -38,7 +39,8 @@ def test_labels_are_the_folders_that_hold_the_pictures(tmp_path: Path) -> None:
     assert found.classes == ["a", "b", "deep"]
     assert found.codes.tolist() == [0, 2, 1, 1]
     assert found.left_out == ()
-    assert advanced == [1] * 4 == [1] * count_files([os.fsencode(tmp_path)])
+    assert progress.totals == [(f"Reading {tmp_path.name}", 4)]
+    assert progress.stages[0].advances == [1] * 4 == [1] * count_files([os.fsencode(tmp_path)])
 
 
 def test_equal_contents_in_one_class_count_once(tmp_path: Path) -> None:
@@ -126,14 +128,15 @@ for path, reason in find_samples(Path(sys.argv[1])).left_out:
 
 def test_pixels_are_what_the_network_sees_in_the_order_of_the_samples(tmp_path: Path) -> None:
     found = find_samples(make_set(tmp_path / "set", 3, 2))
-    advanced: list[int] = []
-    kept, pixels = read_pixels(found, 32, tmp_path / "pixels.npy", advanced.append)
+    progress = RecordedProgress()
+    kept, pixels = read_pixels(found, 32, tmp_path / "pixels.npy", progress)
     assert kept == found
     assert pixels.dtype == np.uint8
     assert pixels.shape == (6, 32, 32, 3)
     for sample, row in zip(kept.samples, pixels, strict=True):
         np.testing.assert_array_equal(row, read_at_size(sample.path, 32)[0])
-    assert advanced == [1] * 6
+    assert progress.totals == [("Decoding", 6)]
+    assert progress.stages[0].advances == [1] * 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels.npy", "set"]
 
 

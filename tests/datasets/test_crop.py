@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import RetrievalError
-from retrieval.common.progress import Advance
+from retrieval.common.progress import Progress, Total, WorkStage
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.datasets.class_folders import DataSet, find_samples
 from retrieval.datasets.crop import CropReport, CropRules, check_new_folder, crop_dataset, draw_partners
@@ -28,6 +27,7 @@ from retrieval.model.preprocessing import read_image
 from tests.support.command import answer, retrieve, sentence
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.odd_files import GOOD, JPEG, truncated
+from tests.support.progress import RecordedProgress
 
 ALL = CropRules(similarity=0.0, threshold=0.6, margin=0.0)
 """Crops every picture that has a partner, to a small box."""
@@ -260,15 +260,15 @@ def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path
 
 
 def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    @contextmanager
-    def track(stage: str, pictures: int) -> Iterator[Advance]:
-        if stage == "Writing":
-            raise KeyboardInterrupt
-        yield lambda done: None
+    class Interrupting(Progress):
+        def stage(self, title: str, total: Total = None, announce: bool = False) -> AbstractContextManager[WorkStage]:
+            if title == "Writing":
+                raise KeyboardInterrupt
+            return super().stage(title, total)
 
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        crop_dataset(find_samples(small_gallery), tmp_path / "out", comparer, ALL, track)
+        crop_dataset(find_samples(small_gallery), tmp_path / "out", comparer, ALL, Interrupting())
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -285,17 +285,11 @@ def test_a_full_disk_is_one_sentence(
 
 
 def test_progress_is_told(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    told: dict[str, list[int]] = {}
-
-    @contextmanager
-    def track(stage: str, pictures: int) -> Iterator[Advance]:
-        told[stage] = [pictures]
-        yield told[stage].append
-
+    progress = RecordedProgress()
     dataset: DataSet = find_samples(small_gallery)
-    crop_dataset(dataset, tmp_path / "out", comparer, ALL, track)
-    assert list(told) == ["Decoding", "Embedding", "Explaining", "Writing"]
-    assert all(sum(done) == total for total, *done in told.values())
+    crop_dataset(dataset, tmp_path / "out", comparer, ALL, progress)
+    assert progress.titles == ["Decoding", "Embedding", "Explaining", "Writing"]
+    assert all(stage.done == stage.total for stage in progress.stages)
 
 
 def test_the_command(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 from tests.support.generated import CLASSES
+from tests.support.progress import RecordedProgress
 from tests.support.trained import trained_copy
 
 
@@ -59,14 +60,15 @@ def test_seen_pictures_are_measured_on_where_that_is_asked_for(trained: Path, sm
 
 
 def test_descriptors_are_those_of_the_network(tiny_bundle: Bundle, small_gallery: Path) -> None:
-    steps: list[int] = []
+    progress = RecordedProgress()
     measured = evaluate_models(
-        find_samples(small_gallery), [find_model(str(tiny_bundle.folder))], EvaluationOptions(), steps.append
+        find_samples(small_gallery), [find_model(str(tiny_bundle.folder))], EvaluationOptions(), progress
     )
     comparer = Encoder(tiny_bundle)
     expected = comparer.describe([comparer.decode(sample.path) for sample in measured.dataset.samples])
     np.testing.assert_array_equal(measured.descriptors[str(tiny_bundle.folder)], expected)
-    assert sum(steps) == 12
+    assert progress.totals == [(f"Embedding {small_gallery.name}", 12)]
+    assert progress.stages[0].done == 12
 
 
 def test_two_models_meet_on_what_neither_has_learnt_from(

@@ -13,9 +13,10 @@ import pytest
 from retrieval.common.errors import ModelError
 from retrieval.model import inference
 from retrieval.model.bundle import Bundle
-from retrieval.model.inference import PREPARE_STEPS, _TorchNetwork, open_network
+from retrieval.model.inference import PREPARING, _TorchNetwork, open_network
 from tests.support.command import PROJECT, environment
 from tests.support.generated import blocks
+from tests.support.progress import RecordedProgress
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no such\nlayer"), TypeError("no such")])
@@ -72,9 +73,10 @@ def test_a_damaged_prepared_network_is_made_anew(
     (folder,) = tmp_path.iterdir()
     for file in folder.iterdir():
         file.write_bytes(b"damaged")
-    steps: list[str] = []
-    np.testing.assert_array_equal(open_network(tiny_bundle, "cpu", steps.append).describe(pixels), expected)
-    assert steps == list(PREPARE_STEPS)
+    progress = RecordedProgress()
+    np.testing.assert_array_equal(open_network(tiny_bundle, "cpu", progress).describe(pixels), expected)
+    assert progress.totals == [(PREPARING, 4)]
+    assert progress.stages[0].done == 3  # the last step is the compilation, which follows
 
 
 _NETWORKS_COME_AND_GO = """

@@ -22,14 +22,13 @@ from retrieval.common.errors import GalleryError, ModelError, RetrievalError, Se
 from retrieval.datasets.split import Split, read_split
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import find_bundle
-from retrieval.training.prepared_data import PreparedData, Recipe, Watch
+from retrieval.training.prepared_data import PreparedData, Recipe
 from retrieval.training.presets import Preset
 from retrieval.training.train_bundle import TrainedBundle, train_bundle
-from retrieval.training.trainer import Epoch, Hooks
+from retrieval.training.trainer import Epoch
 from tests.support.training import BRIEF, make_set, tiny_trunk
 
 HEAD = replace(BRIEF, frozen=1.0, epochs=2)
-SILENT = Watch()
 WRITTEN = {"model.json", "weights.safetensors", "split.json", "metrics.jsonl", "curves.png"}
 
 
@@ -53,9 +52,13 @@ def unmeasured(dataset: Path) -> Path:
 
 
 def train(
-    dataset: Path, out: Path, preset: Preset = HEAD, resume: bool = False, watch: Watch = SILENT
+    dataset: Path,
+    out: Path,
+    preset: Preset = HEAD,
+    resume: bool = False,
+    on_data: Callable[[PreparedData], None] = lambda data: None,
 ) -> TrainedBundle:
-    return train_bundle(Recipe(dataset, preset), out, resume, "cpu", watch)
+    return train_bundle(Recipe(dataset, preset), out, resume, "cpu", on_data=on_data)
 
 
 class Killed(BaseException):
@@ -69,7 +72,7 @@ def kill(history: list[Epoch]) -> None:
 def begin(dataset: Path, out: Path, preset: Preset = HEAD) -> None:
     """A training that ends after its first epoch."""
     with pytest.raises(Killed):
-        train_bundle(Recipe(dataset, preset), out, watch=Watch(hooks=Hooks(on_epoch=kill)))
+        train_bundle(Recipe(dataset, preset), out, on_epoch=kill)
 
 
 # What is written
@@ -78,7 +81,7 @@ def begin(dataset: Path, out: Path, preset: Preset = HEAD) -> None:
 def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     dataset, out = make_set(tmp_path / "set", 3, 12), tmp_path / "deep" / "model"
     seen: list[PreparedData] = []
-    trained = train(dataset, out, replace(BRIEF, calibrate=True), watch=Watch(on_data=seen.append))
+    trained = train(dataset, out, replace(BRIEF, calibrate=True), on_data=seen.append)
     assert {path.name for path in out.iterdir()} == WRITTEN
 
     (data,) = seen
@@ -175,7 +178,7 @@ def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
     (dataset / "c1" / "03.png").write_bytes(b"")
     (dataset / "loose.png").write_bytes(b"x")
     seen: list[PreparedData] = []
-    trained = train(dataset, tmp_path / "model", watch=Watch(on_data=seen.append))
+    trained = train(dataset, tmp_path / "model", on_data=seen.append)
     left_out = {path.name: reason for path, reason in seen[0].dataset.left_out}
     assert left_out == {"03.png": "is empty", "loose.png": "lies in no class folder"}
     assert sum(trained.bundle.card.provenance["pictures"].values()) == 47
@@ -183,7 +186,7 @@ def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
 
 def test_without_a_validation_part_the_training_part_judges(tmp_path: Path) -> None:
     seen: list[PreparedData] = []
-    trained = train(make_set(tmp_path / "set", 3, 3), tmp_path / "model", watch=Watch(on_data=seen.append))
+    trained = train(make_set(tmp_path / "set", 3, 3), tmp_path / "model", on_data=seen.append)
     assert not seen[0].can_validate
     assert seen[0].counts == {"train": 6, "validation": 0, "test": 3}
     assert all(0 <= epoch.validation_auc <= 1 for epoch in trained.history)

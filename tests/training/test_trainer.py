@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ from retrieval.model.preprocessing import Pixels
 from retrieval.training.batches import PairBatch, epoch_batches
 from retrieval.training.learner import Learner
 from retrieval.training.presets import FAST, PAPER, Preset
-from retrieval.training.trainer import Epoch, Hooks, Subset, Trainer, _cosine_factor, _plateau_state, _running_mean
+from retrieval.training.trainer import Epoch, Subset, Trainer, _cosine_factor, _plateau_state, _running_mean
+from tests.support.progress import RecordedProgress
 from tests.support.training import BRIEF, Counting, make_pixels, tiny_trunk
 
 PIXELS, ALL = make_pixels(classes=4, each=6)
@@ -38,11 +39,9 @@ def parts() -> tuple[Pixels, tuple[Subset, Subset]]:
     return HELD_OUT, (train, validation)
 
 
-def training(
-    tmp_path: Path, preset: Preset = BRIEF, trunk: Backbone | None = None, **hooks: Callable[..., None]
-) -> Trainer:
+def training(tmp_path: Path, preset: Preset = BRIEF, trunk: Backbone | None = None, **reports: Any) -> Trainer:
     pixels, both = parts()
-    return Trainer(trunk or tiny_trunk(), preset, pixels, both, 5, tmp_path / "checkpoint", hooks=Hooks(**hooks))
+    return Trainer(trunk or tiny_trunk(), preset, pixels, both, 5, tmp_path / "checkpoint", **reports)
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -137,22 +136,20 @@ def test_the_best_epoch_has_the_greatest_validation_auc(
     assert (found.evaluated is found.learner) == (average == 0)
 
 
-def test_hooks_are_told_every_step(tmp_path: Path) -> None:
-    stages: list[tuple[str, int]] = []
-    steps: list[float | None] = []
-    found = training(
-        tmp_path,
-        replace(BRIEF, epochs=2, warm_up=3),
-        on_stage=lambda *stage: stages.append(stage),
-        on_step=steps.append,
-    )
+def test_progress_shows_every_step_and_its_loss(tmp_path: Path) -> None:
+    progress = RecordedProgress()
+    found = training(tmp_path, replace(BRIEF, epochs=2, warm_up=3), progress=progress)
     found.run()
-    assert [count for _, count in stages] == [1, 6, 2, 2]
-    assert [title for title, _ in stages][1:] == ["Warming up the head", "Epoch 1 of 2", "Epoch 2 of 2"]
-    assert steps[0] is None  # describing has no loss
-    assert all(isinstance(loss, float) for loss in steps[1:])
-    assert len(steps) == 11
-    assert found.history[0].loss == pytest.approx(np.mean([loss for loss in steps[7:9] if loss is not None]))
+    describing, warm_up, first, second = progress.stages
+    assert [stage.total for stage in progress.stages] == [1, 6, 2, 2]
+    assert progress.titles[1:] == ["Warming up the head", "Epoch 1 of 2", "Epoch 2 of 2"]
+    assert describing.notes == []  # describing has no loss
+    assert [stage.advances for stage in progress.stages] == [[1] * count for count in (1, 6, 2, 2)]
+    assert [len(stage.notes) for stage in (warm_up, first, second)] == [6, 2, 2]
+    losses = [float(note.removeprefix("loss ")) for note in first.notes]
+    assert found.history[0].loss == pytest.approx(np.mean(losses), abs=0.001)
+    auc = f", validation AUC {found.history[0].validation_auc:.4f}"
+    assert all(note.startswith("loss ") and note.endswith(auc) for note in second.notes)
 
 
 # The backbone stays as it is
@@ -360,20 +357,21 @@ def test_the_papers_preset_on_resnet50(
 
     monkeypatch.setattr(Learner, "batch_loss", recorded)
     preset = replace(PAPER, epochs=2, batch=24)
-    steps: list[float | None] = []
+    progress = RecordedProgress()
     codes = ALL.codes[:16]
     part = Subset(np.arange(16), codes)
-    hooks = Hooks(on_step=lambda loss: steps.append(loss) if loss is not None else None)
-    found = Trainer(trunk, preset, PIXELS, (part, part), 3, tmp_path / "checkpoint", hooks=hooks)
+    found = Trainer(trunk, preset, PIXELS, (part, part), 3, tmp_path / "checkpoint", progress=progress)
     before = {name: tensor.clone() for name, tensor in trunk.module.state_dict().items()}
     found.run()
 
     epochs = [epoch_batches(preset, codes, 3, epoch) for epoch in (1, 2)]
     assert [len(batches) for batches in epochs] == [2, 2]  # 16 anchors, 24 // 3 of them to a batch
-    assert len(steps) == len(seen) == 4
-    for (head, descriptors, loss), batch, told in zip(seen, epochs[0] + epochs[1], steps, strict=True):
+    notes = [note for stage in progress.stages for note in stage.notes]
+    assert len(notes) == len(seen) == 4
+    for (head, descriptors, loss), batch, note in zip(seen, epochs[0] + epochs[1], notes, strict=True):
         assert descriptors.shape == (len(batch.indices), 2048)
-        assert loss == told == pytest.approx(papers_loss(head, descriptors, batch, codes), rel=1e-4)
+        assert loss == pytest.approx(papers_loss(head, descriptors, batch, codes), rel=1e-4)
+        assert note.startswith(f"loss {loss:.3f}")
     changed = {name for name, tensor in trunk.module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == set(before)  # the whole backbone learns
     assert found.export_head().slope > 0

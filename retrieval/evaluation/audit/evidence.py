@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.common.settings import THRESHOLD, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
@@ -75,9 +75,7 @@ def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Cod
     return pairs[:, 0], pairs[:, 1]
 
 
-def explain_all(
-    context: AuditContext, first: Codes, second: Codes, advance: Advance = lambda pairs: None
-) -> ExplainedPairs:
+def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkStage = SILENT_STAGE) -> ExplainedPairs:
     """Explain pairs, given by places. Those of which a picture cannot be read any more are left out."""
     explained: list[Explanation] = []
     places: list[tuple[int, int]] = []
@@ -90,7 +88,7 @@ def explain_all(
             explained += [found[place] for place in usable]
             places += [pairs[place] for place in usable]
             small += [(_small(pixels[place]), _small(pixels[len(pairs) + place])) for place in usable]
-        advance(len(first[batch]))
+        stage.advance(len(first[batch]))
     return _gathered(places, explained, small)
 
 
@@ -112,7 +110,7 @@ def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Expl
 
 
 def explain_confusion(
-    context: AuditContext, confusion: Confusion, seed: int, advance: Advance = lambda confusions: None
+    context: AuditContext, confusion: Confusion, seed: int, stage: WorkStage = SILENT_STAGE
 ) -> ConfusedClasses | None:
     """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
 
@@ -127,7 +125,7 @@ def explain_confusion(
     nearest = _distinct(rows, columns, wrong[np.argsort(distances[wrong], kind="stable")])
     chosen = np.concatenate([nearest, np.setdiff1d(drawn, nearest)]).astype(np.int64)
     explained = explain_all(context, rows[chosen], columns[chosen])
-    advance(1)
+    stage.advance()
     count = len(explained.rows) // 2
     sides = [
         gather(label, len(places), context.samples, explained, np.arange(start, start + count))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
-from retrieval.common.progress import Track, untracked
+from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
@@ -72,7 +72,7 @@ class _AuditRun:
 
 
 def audit_model(
-    dataset: DataSet, model: EvaluatedModel, options: AuditOptions = DEFAULT_AUDIT, track: Track = untracked
+    dataset: DataSet, model: EvaluatedModel, options: AuditOptions = DEFAULT_AUDIT, progress: Progress = SILENT
 ) -> Audit:
     """Audit a model on a data set, in what it has learnt from and what it has not, as its split says.
 
@@ -81,15 +81,14 @@ def audit_model(
     started = time.perf_counter()
     _check(dataset)
     grey: list[NDArray[np.int16]] = []
-    with track("Embedding", len(dataset.samples)) as advance:
-        dataset, (descriptors,) = describe_samples(
-            dataset, [model.encoder], advance, lambda pixels: grey.append(small_grey(pixels))
-        )
+    dataset, (descriptors,) = describe_samples(
+        dataset, [model.encoder], progress, lambda pixels: grey.append(small_grey(pixels))
+    )
     _check(dataset)
     names = name_parts(dataset, model.learnt)
     made = _AuditRun(model.encoder, dataset, descriptors, names, options)
     findings = Findings(
-        parts=tuple(_audit_parts(made, track)),
+        parts=tuple(_audit_parts(made, progress)),
         sizes=dict(Counter(sample.label for sample in dataset.samples)),
         is_trained_on=TRAIN in names,
         look_alikes=find_look_alikes(dataset, np.stack(grey), names),
@@ -118,7 +117,7 @@ def _check(dataset: DataSet) -> None:
         )
 
 
-def _audit_parts(run: _AuditRun, track: Track) -> list[PartFindings]:
+def _audit_parts(run: _AuditRun, progress: Progress) -> list[PartFindings]:
     """The parts that hold pairs of one class and of two; the last one with the evidence of what it confuses."""
     judged = [name for name in (ALL, TRAIN, TEST) if can_make_pairs(run.dataset.codes[run.rows(name)])]
     if not judged:
@@ -126,21 +125,21 @@ def _audit_parts(run: _AuditRun, track: Track) -> list[PartFindings]:
             f"{run.dataset.folder} has too few pictures in each part of the model's split: give a larger one"
         )
     pairs = max(run.options.pairs // len(judged), 2)
-    parts = _share_focus([_audit_part(run, name, pairs, track) for name in judged])
+    parts = _share_focus([_audit_part(run, name, pairs, progress) for name in judged])
     judge, last = run.context(parts[-1].name), parts[-1]
-    with track("Explaining confusions", CONFUSED) as advance:
+    with progress.stage("Explaining confusions", CONFUSED) as stage:
         confused = [
-            explain_confusion(judge, each, run.options.seed, advance) for each in last.confusions.across[:CONFUSED]
+            explain_confusion(judge, each, run.options.seed, stage) for each in last.confusions.across[:CONFUSED]
         ]
     return [*parts[:-1], replace(last, confused_classes=tuple(each for each in confused if each))]
 
 
-def _audit_part(run: _AuditRun, name: str, pairs: int, track: Track) -> PartFindings:
+def _audit_part(run: _AuditRun, name: str, pairs: int, progress: Progress) -> PartFindings:
     """What is found in the samples of a part."""
     judge = run.context(name)
     labels, codes = np.unique([sample.label for sample in judge.samples], return_inverse=True)
-    with track(f"Explaining ({name})", pairs) as advance:
-        explained = explain_all(judge, *draw_distinct_pairs(codes, pairs, run.options.seed), advance)
+    with progress.stage(f"Explaining ({name})", pairs) as stage:
+        explained = explain_all(judge, *draw_distinct_pairs(codes, pairs, run.options.seed), stage)
     overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.rows)))
     if not overall.explained_pictures:
         raise GalleryError(f"{run.dataset.folder} has no two different pictures that can be explained: give others")

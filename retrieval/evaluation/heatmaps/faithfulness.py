@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
@@ -99,7 +99,7 @@ def measure_faithfulness(
     methods: Sequence[MethodName],
     pairs: int,
     seed: int = 0,
-    advance: Advance = lambda pairs: None,
+    progress: Progress = SILENT,
 ) -> Faithfulness:
     """The figures of methods and baselines on half as many pairs of one class as of all, the rest of two classes.
 
@@ -110,15 +110,16 @@ def measure_faithfulness(
     traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {title: [] for title in makers}
     verdicts: list[str] = []
     left_out: list[str] = []
-    for start in range(0, len(first), _TOGETHER):
-        block = slice(start, start + _TOGETHER)
-        read = list(_read(encoder, dataset, first[block], second[block], left_out))
-        if read:
-            side, distances = _paired(encoder, read)
-            verdicts += [verdict_of(float(distance)) for distance in distances]
-            for title, found in _trace_all(side, distances, makers).items():
-                traced[title] += found
-        advance(len(first[block]))
+    with progress.stage("Hiding and showing", len(first)) as stage:
+        for start in range(0, len(first), _TOGETHER):
+            block = slice(start, start + _TOGETHER)
+            read = list(_read(encoder, dataset, first[block], second[block], left_out))
+            if read:
+                side, distances = _paired(encoder, read)
+                verdicts += [verdict_of(float(distance)) for distance in distances]
+                for title, found in _trace_all(side, distances, makers).items():
+                    traced[title] += found
+            stage.advance(len(first[block]))
     if not verdicts:
         raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
     return _summarise(traced, verdicts, left_out, seed)

@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
 from retrieval.explain.gradcam import PairInputs
@@ -70,7 +70,7 @@ def play_pointing_game(
     methods: Sequence[MethodName],
     size: int | None = None,
     seed: int = 0,
-    advance: Advance = lambda grids: None,
+    progress: Progress = SILENT,
 ) -> dict[str, Interval]:
     """By method, the mean share of the evidence in the right quarter, with its 95 % interval.
 
@@ -78,15 +78,16 @@ def play_pointing_game(
     counts as an even one. A grid whose pictures cannot be read is left out.
     """
     shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
-    for start in range(0, len(grids), _TOGETHER):
-        block = grids[start : start + _TOGETHER]
-        read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
-        if read:
-            side = _build_pairs([pixels for pixels, _ in read], encoder, size)
-            quarters = [quarter for _, quarter in read]
-            for name in methods:
-                shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
-        advance(len(block))
+    with progress.stage("Pointing", len(grids)) as stage:
+        for start in range(0, len(grids), _TOGETHER):
+            block = grids[start : start + _TOGETHER]
+            read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
+            if read:
+                side = _build_pairs([pixels for pixels, _ in read], encoder, size)
+                quarters = [quarter for _, quarter in read]
+                for name in methods:
+                    shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
+            stage.advance(len(block))
     return {title: bootstrap(np.array(found), seed) for title, found in shares.items()}
 
 

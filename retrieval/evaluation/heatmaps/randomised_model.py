@@ -8,13 +8,14 @@ then, and are measured anew on the pictures: without that, activations die out o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.model.backbones import weighted_layers
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
@@ -64,7 +65,7 @@ class RandomisedModel:
         self._norms += [each for module in modules for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
         self._measure_norms(pictures[:: -(-len(pictures) // _SETTLED_ON)])
 
-    def activate(self, pictures: Sequence[Pixels | Array], advance: Callable[[int], None] = lambda n: None) -> Features:
+    def activate(self, pictures: Sequence[Pixels | Array], stage: WorkStage = SILENT_STAGE) -> Features:
         """Activations (N, C, h, w) and descriptors (N, C) of pictures (size, size, 3), uint8 or float32 of 0 to 255.
 
         Those of a picture with any that is not finite are all 0, so that its heatmaps are empty.
@@ -74,7 +75,7 @@ class RandomisedModel:
             for start in range(0, len(pictures), _BATCH):
                 batch = pictures[start : start + _BATCH]
                 parts.append(self._trunk(self._to_input(batch)).float().cpu().numpy())
-                advance(len(batch))
+                stage.advance(len(batch))
         activations = np.concatenate(parts)
         activations[~np.isfinite(activations).all((1, 2, 3))] = 0
         return Features(activations, activations.mean((2, 3)))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.common.progress import Track, untracked
+from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut
 from retrieval.evaluation.heatmaps.randomised_model import RandomisedModel
@@ -152,24 +152,27 @@ class SanityReport:
 
 
 def check_sanity(
-    folder: Path, bundle: Bundle, options: SanityOptions | None = None, device: str = "auto", track: Track = untracked
+    folder: Path,
+    bundle: Bundle,
+    options: SanityOptions | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
 ) -> SanityReport:
     """Check a model's heatmaps on pairs of the pictures below a folder. Raises GalleryError and ModelError."""
     started, options = time.perf_counter(), options or SanityOptions()
-    with track("Reading", 2 * options.pairs) as advance:
-        drawn = read_random_pairs(folder, bundle.card.preprocessing.size, options.pairs, options.seed, advance)
+    drawn = read_random_pairs(folder, bundle.card.preprocessing.size, options.pairs, options.seed, progress)
     model = RandomisedModel(bundle, options.seed, device)
     pictures = [*drawn.first, *drawn.second]
-    with track("Checking", len(pictures) * (len(model.parts) + 1)) as advance:
-        features = model.activate(pictures, advance)
+    with progress.stage("Checking", len(pictures) * (len(model.parts) + 1)) as stage:
+        features = model.activate(pictures, stage)
         trained = signed_heatmaps(model, pictures, features, options.method)
         bright = [brighten(each) for each in pictures]
-        control = signed_heatmaps(model, bright, model.activate(bright, advance), options.method)
+        control = signed_heatmaps(model, bright, model.activate(bright, stage), options.method)
         steps = []
         for part in model.parts:
             model.randomise(part, pictures)
             if part != model.parts[0]:  # whose activations are the trained model's
-                features = model.activate(pictures, advance)
+                features = model.activate(pictures, stage)
             steps.append(compare_maps(part, trained, signed_heatmaps(model, pictures, features, options.method)))
     return SanityReport(
         folder,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.common.errors import GalleryError
-from retrieval.common.progress import Advance
+from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import LeftOut, decode_or_reason, map_ahead
 from retrieval.datasets.pair_sampling import Codes, balanced_pairs, can_make_pairs
 from retrieval.model.preprocessing import Pixels
@@ -31,9 +31,7 @@ class PicturePairs:
     left_out: LeftOut
 
 
-def read_random_pairs(
-    folder: Path, size: int, count: int, seed: int = 0, advance: Advance = lambda files: None
-) -> PicturePairs:
+def read_random_pairs(folder: Path, size: int, count: int, seed: int = 0, progress: Progress = SILENT) -> PicturePairs:
     """`count` pairs of the pictures below a folder, half of one class and half of two where there are class folders.
 
     A picture's class is the folder that holds it. Raises GalleryError where there are no two pictures that can be read.
@@ -44,14 +42,14 @@ def read_random_pairs(
     first, second, similar = _draw_pairs(_codes(paths), count, np.random.default_rng(seed))
     places = np.unique(np.concatenate([first, second]))
     read: dict[int, Pixels] = {}
-    for place, found in zip(
-        places, map_ahead(lambda path: decode_or_reason(path, size), [paths[place] for place in places]), strict=True
-    ):
-        advance(1)
-        if isinstance(found, str):
-            left_out.append((paths[place], found))
-        else:
-            read[int(place)] = found
+    pictures = map_ahead(lambda path: decode_or_reason(path, size), [paths[place] for place in places])
+    with progress.stage("Reading", len(places)) as stage:
+        for place, found in zip(places, pictures, strict=True):
+            stage.advance()
+            if isinstance(found, str):
+                left_out.append((paths[place], found))
+            else:
+                read[int(place)] = found
     whole = [place for place in range(count) if int(first[place]) in read and int(second[place]) in read]
     if not whole:
         raise _nothing(folder, left_out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,15 +12,13 @@ from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
 from indexes.vectors.base import VectorIndex
+from retrieval.common.progress import SILENT, Progress
 from retrieval.model.head import Array
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs, unique_pairs
 from retrieval.store.duplicates.grouping import Indices, star_clusters
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember
 from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, files_of
-
-Stage = Callable[[str, int], None]
-Advance = Callable[[int], None]
 
 MIN_AGREEMENT = 0.9
 """The agreement from which two pictures are the same photograph, chosen on flowers, clothes and objects of Caltech."""
@@ -50,22 +47,21 @@ def find_duplicates(
     index: VectorIndex,
     fingerprint: str,
     rules: DuplicateRules = DEFAULT_RULES,
-    on_stage: Stage = lambda title, pictures: None,
-    advance: Advance = lambda pictures: None,
+    progress: Progress = SILENT,
 ) -> Duplicates:
     """The groups of a store by these rules. Nothing is changed. Raises StoreError.
 
     Candidates are the nearest in the index. Those that may be the same photograph are looked at: each is decoded small,
-    once, and laid over the other. `on_stage` is told of what may take long, `advance` of its progress.
+    once, and laid over the other.
     """
     started = time.perf_counter()
     contents, glances = Contents.of(catalogue, rules.selection), ThumbnailSet()
-    pairs, cosines = _candidate_pairs(catalogue, index, fingerprint, contents, rules, on_stage, advance)
+    pairs, cosines = _candidate_pairs(catalogue, index, fingerprint, contents, rules, progress)
     confirmed = pairs[:0]
     if rules.near is not None:
         numbers = np.unique(pairs)
-        on_stage("Looking at pictures", len(numbers))
-        glances.load(catalogue, contents, numbers, advance)
+        with progress.stage("Looking at pictures", len(numbers)) as stage:
+            glances.load(catalogue, contents, numbers, stage)
         confirmed = pairs[glances.agreements(pairs) >= rules.near]
     several = np.flatnonzero(np.bincount(contents.numbers, minlength=len(contents)) > 1)
     kept = _UsableFiles(catalogue, contents, glances.unread)
@@ -135,19 +131,18 @@ def _candidate_pairs(
     fingerprint: str,
     contents: Contents,
     rules: DuplicateRules,
-    on_stage: Stage,
-    advance: Advance,
+    progress: Progress,
 ) -> tuple[ContentPairs, Array]:
     """Pairs of contents that are near in the index, each once, with what the index says is their cosine."""
     parts: list[tuple[ContentPairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     if len(contents) > 1 and (rules.near is not None or rules.alike is not None):
-        on_stage("Searching", len(contents))
         among = None if rules.selection.is_all else contents.ids
         asking = contents.ids[np.sort(contents.firsts)]
-        for ids, vectors in catalogue.vectors(fingerprint):
-            wanted = np.isin(ids, asking)
-            parts.append(near_pairs(index, contents, contents.number_of(ids[wanted]), vectors[wanted], among))
-            advance(int(wanted.sum()))
+        with progress.stage("Searching", len(contents)) as stage:
+            for ids, vectors in catalogue.vectors(fingerprint):
+                wanted = np.isin(ids, asking)
+                parts.append(near_pairs(index, contents, contents.number_of(ids[wanted]), vectors[wanted], among))
+                stage.advance(int(wanted.sum()))
     pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
     return unique_pairs(pairs, cosines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +13,7 @@ from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import StoredFile
 from retrieval.common.errors import PictureError
+from retrieval.common.progress import WorkStage
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read_image
 from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
@@ -39,7 +40,7 @@ class ThumbnailSet:
         self.unread: dict[PictureLocation, str] = {}
         self._thumbnails: ThumbnailArray = np.empty((0, THUMBNAIL_SIZE), np.uint8)
 
-    def load(self, catalogue: Catalogue, contents: Contents, numbers: Ids, advance: Callable[[int], None]) -> None:
+    def load(self, catalogue: Catalogue, contents: Contents, numbers: Ids, stage: WorkStage) -> None:
         """Look at these contents (U,), rising: at the first file of each that is there."""
         seen, smalls = np.zeros(len(numbers), bool), _allocate(len(numbers))
         with ThreadPoolExecutor(_THREADS) as readers:
@@ -48,7 +49,7 @@ class ThumbnailSet:
                 for place, found in enumerate(readers.map(self._load_first, files), start):
                     if found is not None:
                         smalls[place], seen[place] = found, True
-                advance(len(files))
+                stage.advance(len(files))
         self._numbers, self._loaded, self._thumbnails = numbers, numbers[seen], smalls
 
     def _load_first(self, files: Sequence[StoredFile]) -> ThumbnailArray | None:

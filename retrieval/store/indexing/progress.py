@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from threading import Lock, Thread
@@ -12,6 +12,7 @@ from threading import Lock, Thread
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
+from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.sources.gallery import count_gallery_files
 
 WRITE_INTERVAL = 1.0
@@ -44,17 +45,20 @@ def read_progress(catalogue: Catalogue) -> IndexingProgress | None:
 
 
 @contextmanager
-def recorded_progress(catalogue: Catalogue, folders: list[bytes]) -> Iterator[Callable[[int], None]]:
-    """Note how far an indexing of these folders is, until this ends; called with the files dealt with since."""
-    notes = _ProgressWriter(catalogue, folders)
+def recorded_progress(
+    catalogue: Catalogue, folders: list[bytes], stage: WorkStage = SILENT_STAGE
+) -> Iterator[WorkStage]:
+    """Record how far an indexing of these folders is, until this ends: what is yielded advances `stage` too."""
+    notes = _ProgressWriter(catalogue, folders, stage)
     try:
-        yield notes.advance
+        yield notes
     finally:
         notes.clear()
 
 
-class _ProgressWriter:
-    def __init__(self, catalogue: Catalogue, folders: list[bytes]) -> None:
+class _ProgressWriter(WorkStage):
+    def __init__(self, catalogue: Catalogue, folders: list[bytes], stage: WorkStage) -> None:
+        self._stage = stage
         self._catalogue = catalogue
         self._folders = folders
         self._lock = Lock()
@@ -63,9 +67,10 @@ class _ProgressWriter:
         self._began = self._written_at = time.time()
         self._is_written = False
 
-    def advance(self, files: int) -> None:
+    def advance(self, count: int = 1) -> None:
+        self._stage.advance(count)
         with self._lock:
-            self._done += files
+            self._done += count
             now = time.time()
             if now - self._written_at < WRITE_INTERVAL:
                 return

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import contains
+from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.indexing.pipeline import Pipeline
-from retrieval.store.indexing.scan import Advance, Scan, Tally
+from retrieval.store.indexing.scan import Scan, Tally
 from retrieval.store.indexing.shards import WHOLE, Shard
 
 
@@ -51,14 +52,14 @@ def index_galleries(
     pipeline: Pipeline,
     fingerprint: str,
     galleries: Iterable[bytes],
-    advance: Advance = lambda files: None,
+    stage: WorkStage = SILENT_STAGE,
     shard: Shard = WHOLE,
 ) -> IndexReport:
     """Bring the catalogue up to date with these folders, or a shard of each. A batch is committed as it is done."""
     started = time.perf_counter()
     tally = Tally()
     for gallery in galleries:
-        Scan(catalogue, pipeline, fingerprint, gallery, tally, advance, shard).run()
+        Scan(catalogue, pipeline, fingerprint, gallery, tally, stage, shard).run()
     return IndexReport(
         added=tally.added,
         reused=tally.reused,

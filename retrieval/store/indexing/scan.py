@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import contains
 from indexes.catalogue.records import FailedFile, KnownFile
+from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
 from retrieval.sources.location import PictureLocation, parse_location, tar_of
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
 from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
-
-Advance = Callable[[int], None]
-"""Called with the number of files that were dealt with since the last call."""
 
 
 @dataclass
@@ -46,7 +44,7 @@ class Scan:
         fingerprint: str,
         gallery: bytes,
         tally: Tally,
-        advance: Advance,
+        stage: WorkStage,
         shard: Shard = WHOLE,
     ) -> None:
         self.catalogue = catalogue
@@ -54,7 +52,7 @@ class Scan:
         self.fingerprint = fingerprint
         self.gallery = gallery
         self.tally = tally
-        self.advance = advance
+        self.stage = stage
         self.shard = shard
         catalogue.ensure_root(gallery)  # a gallery without pictures is known too
         self.vanished: list[int] = []
@@ -101,7 +99,7 @@ class Scan:
                 self.tars.close(found)
             elif found is not None and not self._is_in_shard(found.path):
                 self.seen += isinstance(found, PictureFile)  # the gallery is not empty, only this shard may be
-                self.advance(1)
+                self.stage.advance()
             elif isinstance(found, Unreadable):
                 yield self.tars.add_pending(found)
             elif found is None:
@@ -129,7 +127,7 @@ class Scan:
             self.returned.append(known.id)
         else:
             self.tally.unchanged += 1
-            self.advance(1)
+            self.stage.advance()
 
     def _unchanged_failures(self) -> set[bytes]:
         if not self.unchanged_tars:
@@ -149,7 +147,7 @@ class Scan:
         self.tally.embedded += batch.embedded
         self.tally.reused += len(pictures) - batch.embedded
         self.tars.mark_recorded((read.file.path for read in batch.read), batch.failures)
-        self.advance(len(batch))
+        self.stage.advance(len(batch))
 
     def _record_vanished(self) -> None:
         if self.seen == 0 and self.vanished:
@@ -162,7 +160,7 @@ class Scan:
             self.catalogue.set_missing(self.returned, False)
             self.tally.added += len(self.returned)
             self.tally.reused += len(self.returned)
-            self.advance(len(self.returned))
+            self.stage.advance(len(self.returned))
 
 
 def is_unchanged(file: PictureFile, known: KnownFile) -> bool:

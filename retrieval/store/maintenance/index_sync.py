@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 from indexes.arrays import Vectors
@@ -12,30 +12,25 @@ from indexes.errors import StoreError
 from indexes.vectors.base import IndexStorage, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.storage import index_address, open_storage
-from retrieval.common.progress import Stage
+from retrieval.common.progress import SILENT, Progress
 from retrieval.store.maintenance.tuning import read_tuning
-
-Advance = Callable[[int], None]
-"""Called with the number of pictures that were dealt with since the last call."""
 
 
 def open_index(
     catalogue: Catalogue,
     fingerprint: str,
     must_save: bool = False,
-    on_stage: Stage = lambda title, pictures: None,
-    advance: Advance = lambda pictures: None,
+    progress: Progress = SILENT,
 ) -> TunedIndex:
     """The catalogue's vector index, to be closed in the end: that of `opened_index`."""
-    return open_index_state(catalogue, fingerprint, must_save, on_stage, advance)[0]
+    return open_index_state(catalogue, fingerprint, must_save, progress)[0]
 
 
 def open_index_state(
     catalogue: Catalogue,
     fingerprint: str,
     must_save: bool = False,
-    on_stage: Stage = lambda title, pictures: None,
-    advance: Advance = lambda pictures: None,
+    progress: Progress = SILENT,
 ) -> tuple[TunedIndex, bool]:
     """The catalogue's vector index, to be closed in the end, and whether it is of now.
 
@@ -54,7 +49,7 @@ def open_index_state(
         if index is None:
             with home.index_lock(must_save) as granted:
                 if granted:
-                    index, is_now = _update_or_load_any(catalogue, home, fingerprint, must_save, on_stage, advance)
+                    index, is_now = _update_or_load_any(catalogue, home, fingerprint, must_save, progress)
                 else:
                     index = home.load_any()
         if index is None:
@@ -68,10 +63,10 @@ def open_index_state(
 
 
 def _update_or_load_any(
-    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
 ) -> tuple[TunedIndex, bool]:
     try:
-        return _make_current(catalogue, home, fingerprint, must_save, on_stage, advance), True
+        return _make_current(catalogue, home, fingerprint, must_save, progress), True
     except StoreError:
         index = None if must_save else home.load_any()
         if index is None:
@@ -80,13 +75,13 @@ def _update_or_load_any(
 
 
 def _make_current(
-    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, on_stage: Stage, advance: Advance
+    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
 ) -> TunedIndex:
     """The index of now, and kept as that where it can be."""
     index = home.load(catalogue.generation)  # another process may have made it meanwhile
     if index is not None:
         return index
-    index, generation = _update(catalogue, home, fingerprint) or _build(catalogue, home, fingerprint, on_stage, advance)
+    index, generation = _update(catalogue, home, fingerprint) or _build(catalogue, home, fingerprint, progress)
     if catalogue.writable and (home.updates_in_place or catalogue.generation == generation):
         with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
             index = _save(catalogue, home, index, generation)
@@ -128,26 +123,26 @@ def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple
     return None
 
 
-def _build(
-    catalogue: Catalogue, home: IndexStorage, fingerprint: str, on_stage: Stage, advance: Advance
-) -> tuple[TunedIndex, str]:
+def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress: Progress) -> tuple[TunedIndex, str]:
     generation, count = catalogue.generation, catalogue.count()
-
-    def sample(most: int) -> Vectors:
-        on_stage("Learning the index", 0)
-        return catalogue.sample(fingerprint, most)[1]
 
     chunks = catalogue.vectors(fingerprint)
     first = next(chunks, None)
     if first is None:
         return FaissIndex.empty(1), generation
-    index = home.create(first[1].shape[1], count, sample)
+    with contextlib.ExitStack() as learning:
+
+        def sample(most: int) -> Vectors:
+            learning.enter_context(progress.stage("Learning the index"))
+            return catalogue.sample(fingerprint, most)[1]
+
+        index = home.create(first[1].shape[1], count, sample)
+    is_slow = home.updates_in_place or not index.is_exact
     with _close_on_error(index):
-        if home.updates_in_place or not index.is_exact:
-            on_stage("Making the index", count)
-        for ids, vectors in chain([first], chunks):
-            index.add(ids, vectors)
-            advance(len(ids))
+        with (progress if is_slow else SILENT).stage("Making the index", count) as stage:
+            for ids, vectors in chain([first], chunks):
+                index.add(ids, vectors)
+                stage.advance(len(ids))
         if home.updates_in_place and not _is_complete(catalogue, index, generation):
             raise StoreError(f"{index_address(catalogue)} has not taken all pictures: run `retrieve index` again")
     return index, generation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import TunedIndex
+from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
 from retrieval.store.rescoring import rescore
@@ -20,8 +21,6 @@ from retrieval.store.rescoring import rescore
 _TOP = 10
 _QUERIES = 100
 _MIN_PROBES = 16  # fewer spare nothing, and a hundred queries cannot tell .98 from .99
-
-Advance = Callable[[int], None]
 
 _SETTING = "tuning"
 
@@ -32,17 +31,18 @@ def tune(
     head: Head,
     fingerprint: str,
     recall: float = RECALL,
-    advance: Advance = lambda pictures: None,
+    progress: Progress = SILENT,
 ) -> list[Tuning]:
     """Look into twice as many lists until the recall is reached: what was measured at each step, the last one set.
 
-    `advance` is called for each picture that the exact search compares. Raises StoreError.
+    Raises StoreError.
     """
     pictures = len(index)
     if index.is_exact:
         return [Tuning(index.kind, pictures)]
     own, queries = catalogue.sample(fingerprint, _QUERIES)
-    best = _best_hits(catalogue, head, fingerprint, own, queries, advance)
+    with progress.stage("Measuring the index", pictures) as stage:
+        best = _best_hits(catalogue, head, fingerprint, own, queries, stage)
     steps: list[Tuning] = []
     for probes in _probe_steps(index.lists):
         index.probes = probes
@@ -75,17 +75,17 @@ def _measure(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best:
 
 
 def _best_hits(
-    catalogue: Catalogue, head: Head, fingerprint: str, own: Ids, queries: Vectors, advance: Advance
+    catalogue: Catalogue, head: Head, fingerprint: str, own: Ids, queries: Vectors, stage: WorkStage
 ) -> list[set[int]]:
     """Of each query, the ids of the ten best hits after rescoring the exact pool; a picture is no hit of itself."""
     found: list[set[int]] = []
-    for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, advance), strict=True):
+    for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, stage), strict=True):
         ranking = rescore(catalogue, head, fingerprint, query, pool[pool != id_][:POOL])
         found.append(set(ranking.ids[:_TOP].tolist()))
     return found
 
 
-def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, advance: Advance) -> Ids:
+def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, stage: WorkStage) -> Ids:
     """The ids (Q, POOL + 1) of the nearest by cosine, from one pass over all descriptors; nearest first."""
     units = unit(queries)
     nearest: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
@@ -96,7 +96,7 @@ def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, advan
         if nearest.shape[1] > POOL + 1:
             kept = np.argpartition(-nearest, POOL, axis=1)[:, : POOL + 1]
             nearest, pools = np.take_along_axis(nearest, kept, 1), np.take_along_axis(pools, kept, 1)
-        advance(len(ids))
+        stage.advance(len(ids))
     return np.take_along_axis(pools, np.argsort(-nearest, axis=1, kind="stable"), 1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.errors import ModelError, SettingError
-from retrieval.common.progress import Track
+from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.crop import CropReport, CropRules, crop_dataset
 from retrieval.datasets.crop_files import Crop, UncroppedReason
@@ -27,7 +27,7 @@ def is_cropped(out: Path) -> bool:
     return out.is_dir() and _record(out).exists()
 
 
-def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, track: Track) -> CropReport:
+def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, progress: Progress) -> CropReport:
     """The data set cropped by a model into `out`, whose record is `out`'s name with `.json` beside it.
 
     A finished one is given back as its record tells it. Raises RetrievalError, also where `out` comes from another
@@ -42,7 +42,7 @@ def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, track: Track) ->
             shutil.rmtree(part)  # of a run that was killed between writing and naming
     if out.exists():
         raise SettingError(f"{out} is in the way: remove it, or give --out another folder")
-    report = replace(crop_dataset(dataset, part, encoder, CropRules(), track), out=out)
+    report = replace(crop_dataset(dataset, part, encoder, CropRules(), progress), out=out)
     write_atomically(_record(out), json.dumps(_to_record(report, model)))
     split = read_split(part)
     assert split is not None, "a trained model has one, and it goes along"

@@ -32,6 +32,7 @@ from tests.support.cheating import make_cheating_set, train_head
 from tests.support.command import answer, retrieve, sentence
 from tests.support.generated import CLASSES, PICTURES_A_CLASS
 from tests.support.loaded import loaded
+from tests.support.progress import RecordedStage
 from tests.support.trained import trained_copy
 
 ENOUGH = AuditOptions(pairs=160)  # to say something of three classes
@@ -131,10 +132,10 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
 def test_a_picture_that_is_gone_takes_only_its_pair_along(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
     made.samples[4].path.unlink()
-    told: list[int] = []
-    explained = explain_all(made, np.array([0, 4, 2]), np.array([1, 9, 3]), told.append)
+    stage = RecordedStage()
+    explained = explain_all(made, np.array([0, 4, 2]), np.array([1, 9, 3]), stage)
     assert explained.rows.tolist() == [0, 2, 1, 3]
-    assert sum(told) == 3
+    assert stage.done == 3
     assert len(explain_all(made, np.array([4]), np.array([9])).rows) == 0
 
 

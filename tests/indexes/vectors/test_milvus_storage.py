@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from indexes.vectors.base import TunedIndex
 from indexes.vectors.milvus_index import MilvusIndex
 from indexes.vectors.milvus_storage import MilvusStorage
 from indexes.vectors.storage import clear_old_storages, index_address, open_storage, set_storage
+from retrieval.common.progress import Progress, Total, WorkStage
 from retrieval.model.head import Head
 from retrieval.store.maintenance import index_sync
 from retrieval.store.maintenance.index_sync import open_index, open_index_state
 from retrieval.store.maintenance.tuning import tune
 from tests.support.milvus import Process, need_milvus, serving
+from tests.support.progress import RecordedProgress
 from tests.support.vectors import clustered
 
 need_milvus()
@@ -113,9 +116,9 @@ def crash(*arguments: object, **more: object) -> None:
 def test_an_index_is_made_once_and_follows_changes(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    open_index(catalogue, MODEL, must_save=True, on_stage=lambda title, count: told.append(f"{title} {count}")).close()
-    assert told == ["Making the index 600"]
+    progress = RecordedProgress()
+    open_index(catalogue, MODEL, must_save=True, progress=progress).close()
+    assert progress.totals == [("Making the index", 600)]
     check(catalogue)
     monkeypatch.setattr(index_sync, "_build", never)
     new = clustered(20, seed=3)
@@ -380,23 +383,36 @@ def test_a_place_that_is_gone_for_good_is_told_and_left(catalogue: Catalogue, tm
 # --- the server goes away
 
 
+class KillingProgress(Progress, WorkStage):
+    """Kills the server at the first progress that is reported."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self.kill, self.done = kill, 0
+
+    @contextmanager
+    def stage(self, title: str, total: Total = None, announce: bool = False) -> Iterator[WorkStage]:
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        if not self.done:
+            self.kill()
+        self.done += count
+
+
 def test_a_server_that_begins_anew_while_the_index_is_made_is_waited_for(catalogue: Catalogue, server: Process) -> None:
     def restart() -> None:
         time.sleep(0.5)
         server.start()
 
-    done: list[int] = []
-
-    def advance(pictures: int) -> None:
-        if not done:
-            server.kill()
-            restarting.start()
-        done.append(pictures)
+    def kill() -> None:
+        server.kill()
+        restarting.start()
 
     restarting = threading.Thread(target=restart)
-    open_index(catalogue, MODEL, must_save=True, advance=advance).close()
+    progress = KillingProgress(kill)
+    open_index(catalogue, MODEL, must_save=True, progress=progress).close()
     restarting.join()
-    assert sum(done) == COUNT
+    assert progress.done == COUNT
     check(catalogue)
 
 
@@ -407,7 +423,7 @@ def test_a_server_that_stays_away_is_told_and_nothing_is_lost(
         with monkeypatch.context() as patch:
             patch.setattr(milvus_connection, "_PATIENCE", 0.5)
             with pytest.raises(StoreError) as told:
-                open_index(catalogue, MODEL, must_save=True, advance=lambda pictures: server.kill())
+                open_index(catalogue, MODEL, must_save=True, progress=KillingProgress(server.kill))
             with pytest.raises(StoreError, match="cannot be reached"):
                 open_index(catalogue, MODEL)
     finally:

@@ -30,22 +30,22 @@ def test_what_goes_on_can_be_read_by_anybody(
     monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     other = Catalogue(catalogue.folder)
     assert read_progress(other) is None
-    with recorded_progress(catalogue, [folder]) as advance:
-        advance(2)
+    with recorded_progress(catalogue, [folder]) as stage:
+        stage.advance(2)
         found = read_progress(other)
         assert found is not None
         assert (found.done, found.total) in ((2, None), (2, 5))
         waited = time.monotonic() + 10
         while (found := read_progress(other)) is None or found.total is None:
             assert time.monotonic() < waited
-            advance(0)
+            stage.advance(0)
         assert (found.done, found.total) == (2, 5)
     assert read_progress(other) is None
 
 
 def test_a_short_one_leaves_no_note(catalogue: Catalogue, folder: bytes) -> None:
-    with recorded_progress(catalogue, [folder]) as advance:
-        advance(5)
+    with recorded_progress(catalogue, [folder]) as stage:
+        stage.advance(5)
         assert read_progress(catalogue) is None
 
 

@@ -19,6 +19,7 @@ from retrieval.store.maintenance import index_sync
 from retrieval.store.maintenance.index_sync import open_index
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from tests.support.postgres import AddressOf
+from tests.support.progress import RecordedProgress
 from tests.support.vectors import clustered
 
 MODEL = "0123456789abcdef"
@@ -94,10 +95,10 @@ def test_an_index_that_no_longer_suits_is_made_anew(catalogue: Catalogue) -> Non
     record(catalogue, 0, clustered(400))
     assert open_index(catalogue, MODEL, must_save=True).is_exact
     record(catalogue, 400, clustered(1, seed=2))
-    told: list[str] = []
-    index = open_index(catalogue, MODEL, must_save=True, on_stage=lambda title, count: told.append(f"{title} {count}"))
+    progress = RecordedProgress()
+    index = open_index(catalogue, MODEL, must_save=True, progress=progress)
     assert (index.is_exact, len(index)) == (False, 401)
-    assert told == ["Learning the index 0", "Making the index 401"]
+    assert progress.totals == [("Learning the index", None), ("Making the index", 401)]
     catalogue.set_missing(list(range(1, 300)), True)
     assert open_index(catalogue, MODEL, must_save=True).is_exact
 
@@ -146,9 +147,10 @@ def test_tuning_stops_where_the_recall_is_reached(
     monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     record(catalogue, 0, clustered(3000))
     index = open_index(catalogue, MODEL)
-    seen: list[int] = []
-    steps = tune(catalogue, index, head, MODEL, 0.9, seen.append)
-    assert sum(seen) == 3000
+    progress = RecordedProgress()
+    steps = tune(catalogue, index, head, MODEL, 0.9, progress)
+    assert progress.totals == [("Measuring the index", 3000)]
+    assert progress.stages[0].done == 3000
     assert [step.probes for step in steps] == [4, 8, 16, 32, 64, 110][: len(steps)]
     recalls = [step.recall or 0 for step in steps]
     assert recalls == sorted(recalls)

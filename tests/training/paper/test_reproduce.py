@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.split import read_split
 from retrieval.training.paper.page import write_results
-from retrieval.training.paper.reproduce import Watch, reproduce_case
+from retrieval.training.paper.reproduce import reproduce_case
 from retrieval.training.paper.results import (
     PairKind,
     Plan,
@@ -36,6 +35,7 @@ from retrieval.training.presets import FAST, Preset
 from retrieval.training.train_bundle import train_bundle
 from tests.support.command import retrieve, sentence
 from tests.support.html_checker import Checker
+from tests.support.progress import RecordedProgress
 from tests.support.training import make_set
 
 HEAD_ONLY = replace(FAST, input_size=128, epochs=1, warm_up=3, frozen=1.0, augment=False, average=0.0, batch=20)
@@ -187,19 +187,13 @@ def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Pa
 
 
 def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Path, trainings: list[str]) -> None:
-    said: list[str] = []
-    stages: list[str] = []
-
-    def track(stage: str, pictures: int) -> Any:
-        stages.append(stage)
-        return nullcontext(lambda done: None)
-
+    progress = RecordedProgress()
     plan = replace(table.plan, seeds=2)
-    again = reproduce_case(plan, Watch(track=track, say=said.append))
+    again = reproduce_case(plan, progress)
     assert isinstance(again, TableResult)
     assert trainings == []
-    assert set(stages) == {"Reading flowers", "Embedding flowers"}
-    assert [sentence for sentence in said if sentence.endswith("used again")] == [
+    assert set(progress.titles) == {"Reading flowers", "Embedding flowers"}
+    assert [sentence for sentence in progress.messages if sentence.endswith("used again")] == [
         f"{out / folder / name} is {done} already, and used again"
         for seed in (1, 2)
         for folder, name, done in (

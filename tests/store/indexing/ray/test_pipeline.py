@@ -17,6 +17,7 @@ import retrieval
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile
 from retrieval.common.errors import ClusterError, GalleryError, ModelError
+from retrieval.common.progress import SILENT_STAGE
 from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.gallery import resolve_gallery
@@ -166,7 +167,7 @@ def test_no_tar_stays_open_for_the_files_of_a_portion(
     looking = Looking(catalogue)
     before = len(os.listdir("/proc/self/fd"))
     tally = Tally()
-    Scan(catalogue, looking, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, lambda count: None).run()
+    Scan(catalogue, looking, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, SILENT_STAGE).run()
     assert tally.added == 60
     assert looking.open - before < 10
 
