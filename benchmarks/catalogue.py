@@ -3,9 +3,9 @@
 The scan is the one that `retrieve index` runs: walk, compare with the catalogue, settle. Beside it, in turn, each file
 is opened, read whole and closed: from the disk, as of a gallery that was indexed another day, and once more from
 memory, the fastest that reading can be; and it is hashed from memory, as an index must that does not trust size and
-time. Then catalogues of different sizes, of random descriptors, are asked what `retrieve status` asks, and for the
+time. Then catalogues of different sizes, of random descriptors, answer what `retrieve status` needs, and for the
 candidates of a query, and are given batches as indexing writes them. Everything lies in a temporary folder; a million
-rows take about 5 GB. With --address, catalogues of the same sizes on PostgreSQL are asked the same, in schemas that are
+rows take about 5 GB. With --address, catalogues of the same sizes on PostgreSQL answer the same, in schemas that are
 dropped afterwards.
 
 The seconds are this machine's of the day; the ratio, and that the times of the sizes are alike, are what compares.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from support.galleries import pictures
-from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from support.machine import facts, in_turn, machine, medians, sample_lines, timed, versions, write
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database.postgres import PostgresDatabase
@@ -61,7 +61,7 @@ _SIDE, _QUALITY = 200, 78  # of noise: JPEGs of about 26 kB
 
 
 class _NoNetwork:
-    """A network that nothing may be asked of: nothing has changed."""
+    """A network that must not be used: nothing has changed."""
 
     device = "none"
 
@@ -82,14 +82,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.gallery, chosen.files, chosen.rows, chosen.rounds, chosen.address)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(
     source: Path | None, files: int, rows: list[int] | tuple[int, ...], rounds: int, address: str | None = None
 ) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, the medians, and the ratio of reading to the scan."""
+    """Return the machine, the set-up, every sample in seconds, the medians, and the ratio of reading to the scan."""
     with tempfile.TemporaryDirectory() as folder:
         scans, size = _scans(Path(folder), source, files, rounds)
     middle = medians(scans)
@@ -111,18 +111,18 @@ def measure(
         "medians": middle,
         "ratios": {name: middle[name] / middle[SCAN] for name in (FROM_DISK, FROM_MEMORY, HASHING)},
         "questions": {str(count): _questions(count) for count in rows},
-        "postgresql": {str(count): _asked_there(count, address) for count in rows} if address else {},
+        "postgresql": {str(count): _postgres_figures(count, address) for count in rows} if address else {},
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
-    lines = [*facts(result), *samples_told(result["seconds"])]
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
+    lines = [*facts(result), *sample_lines(result["seconds"])]
     lines += [f"{name} takes {ratio:.2f} times as long as the scan" for name, ratio in result["ratios"].items()]
     for place, questions in (("SQLite", result["questions"]), ("PostgreSQL", result["postgresql"])):
-        for rows, asked in questions.items():
-            lines.append(f"{place}, {int(rows):,} rows: recorded in {asked['record'] / int(rows) * 1e6:.1f} µs each")
-            lines += samples_told(asked["seconds"], "ms", 1000)
+        for rows, figures in questions.items():
+            lines.append(f"{place}, {int(rows):,} rows: recorded in {figures['record'] / int(rows) * 1e6:.1f} µs each")
+            lines += sample_lines(figures["seconds"], "ms", 1000)
     return "\n".join(lines)
 
 
@@ -178,8 +178,8 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
     return samples, round(sum(entry.size for entry in found) / len(found))
 
 
-def _asked_there(rows: int, address: str) -> dict[str, Any]:
-    """The same in a schema of its own on PostgreSQL, which is dropped afterwards."""
+def _postgres_figures(rows: int, address: str) -> dict[str, Any]:
+    """Measure the same in a PostgreSQL schema, which is dropped afterwards."""
     place = parse_url(f"{address}{'&' if '?' in address else '?'}schema=benchmark_{os.urandom(4).hex()}")
     try:
         return _questions(rows, str(place))
@@ -229,7 +229,7 @@ def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:
 
 
 def _sources(made: Path, folder: Path | None) -> list[Path]:
-    """The pictures to copy: the folder's, or noise."""
+    """Return the pictures to copy: the folder's, or noise."""
     if folder is not None:
         return pictures(folder)
     made.mkdir()

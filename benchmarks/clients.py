@@ -1,7 +1,7 @@
 """Many clients at once for a minute: whether each gets the answer that one alone gets, and what memory does meanwhile.
 
 Every client asks again and again with a picture of the folder, hits and heatmaps, over loopback, from this process.
-Past its queue the server says 503, and the client asks again when told. Meanwhile the server brings its store up to
+Past its queue the server answers 503, and the client retries in time. Meanwhile the server brings its store up to
 date with a second gallery. An answer must equal, but for its seconds, the one that a single client got before.
 """
 
@@ -26,7 +26,7 @@ from support.served import index, server
 CLIENTS, SECONDS = 64, 60
 ASKED = 40  # different pictures
 BESIDE = 3000  # pictures indexed meanwhile
-TOLERANCE = 0.003  # of heatmaps' values, which are told to three digits
+TOLERANCE = 0.003  # of heatmaps' values, which have three digits
 
 Answer = dict[str, Any]
 
@@ -41,12 +41,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.clients, chosen.seconds, chosen.beside, chosen.processes)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folder: Path | None, clients: int, seconds: float, beside: int, processes: int = 1) -> dict[str, Any]:
-    """The machine, the set-up, statuses, answers that differ, memory every second, and what was indexed beside."""
+    """Return the machine, the set-up, statuses, differing answers, memory every second, and what was indexed."""
     with gallery(folder, 200) as place, tempfile.TemporaryDirectory() as work:
         store, other = Path(work) / "store", Path(work) / "other"
         other.mkdir()
@@ -82,8 +82,8 @@ def measure(folder: Path | None, clients: int, seconds: float, beside: int, proc
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     names = (
         "seconds of an answer, median and the slowest twentieth",
         "statuses",
@@ -103,10 +103,10 @@ def told(result: dict[str, Any]) -> str:
 
 
 class _Load:
-    def __init__(self, address: str, place: Path, asked: list[bytes]) -> None:
+    def __init__(self, address: str, place: Path, queries: list[bytes]) -> None:
         self._line = address.removeprefix("http://").rstrip("/")
         self._path = f"/api/query?top=12&folder={quote(str(place.resolve()))}"
-        self._asked = asked
+        self._queries = queries
         self._expected: list[Answer] = []
         self._lock = threading.Lock()
         self.statuses: Counter[int] = Counter()
@@ -120,14 +120,14 @@ class _Load:
         return [round(sorted(self._seconds)[int(share * (len(self._seconds) - 1))], 3) for share in (0.5, 0.95)]
 
     def get(self, path: str) -> Answer:
-        return self._told("GET", path)
+        return self._request("GET", path)
 
     def post(self, path: str) -> Answer:
-        return self._told("POST", path)
+        return self._request("POST", path)
 
     def expect(self) -> None:
-        """What a single client is answered."""
-        self._expected = [self._told("POST", self._path, content) for content in self._asked]
+        """Record the answers that a single client gets."""
+        self._expected = [self._request("POST", self._path, content) for content in self._queries]
 
     def run(self, clients: int, seconds: float, process: int) -> None:
         """All clients at once for so long; the process' memory is noted every second."""
@@ -142,7 +142,7 @@ class _Load:
             thread.join()
         self.memory.append(_held(process))
 
-    def _told(self, method: str, path: str, content: bytes = b"") -> Answer:
+    def _request(self, method: str, path: str, content: bytes = b"") -> Answer:
         line = http.client.HTTPConnection(self._line, timeout=120)
         line.request(method, path, content)
         answer: Answer = json.loads(line.getresponse().read())
@@ -152,11 +152,11 @@ class _Load:
     def _ask(self, number: int, until: float) -> None:
         line = http.client.HTTPConnection(self._line, timeout=120)
         while time.monotonic() < until:
-            place = number % len(self._asked)
+            place = number % len(self._queries)
             number += 1
             began = time.perf_counter()
             try:
-                line.request("POST", self._path, self._asked[place])
+                line.request("POST", self._path, self._queries[place])
                 response = line.getresponse()
                 body = response.read()
             except (OSError, http.client.HTTPException):
@@ -182,11 +182,11 @@ class _Load:
 
 
 def _difference(answer: Answer, expected: Answer) -> float | None:
-    """The largest one of heatmaps' values; None where hits or anything else differs."""
-    maps, wanted = ([_values(each) for each in told["explanations"]] for told in (answer, expected))
-    if answer["hits"] != expected["hits"] or [len(each) for each in maps] != [len(each) for each in wanted]:
+    """Return the largest difference of heatmap values; None if hits or anything else differs."""
+    maps, expected_maps = ([_values(each) for each in body["explanations"]] for body in (answer, expected))
+    if answer["hits"] != expected["hits"] or [len(each) for each in maps] != [len(each) for each in expected_maps]:
         return None
-    pairs = [pair for own, other in zip(maps, wanted, strict=True) for pair in zip(own, other, strict=True)]
+    pairs = [pair for own, other in zip(maps, expected_maps, strict=True) for pair in zip(own, other, strict=True)]
     return max((abs(a - b) for a, b in pairs), default=0.0)
 
 
@@ -196,7 +196,7 @@ def _values(explanation: Answer) -> list[float]:
 
 
 def _held(process: int) -> int:
-    """The memory that a process and those that it has started hold now, in bytes; what they share counts once."""
+    """Return the memory of a process and its children in bytes; shared memory counts once."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     lines = [
         line

@@ -1,11 +1,11 @@
 """Duplicates in a folder of pictures with copies of some: which are found, what is joined wrongly, and in what time.
 
 Copies are made of some pictures: renamed, resized, recompressed and cropped (copies.py). The whole is indexed, and
-asked for duplicates as `retrieve duplicates` does it. Beside it, in the same run on the same files: the perceptual
+searched for duplicates as `retrieve duplicates` does it. Beside it, in the same run on the same files: the perceptual
 hashes of the public `imagededup` package at their default thresholds, and what the stored descriptors say by
 themselves, from a cosine of .9 on (the default of imagededup's CNN, which is left out, as its weights are a download).
 
-A copy is found where it is in one group with its original. Groups that hold more than one original are told with their
+A copy is found if it is in one group with its original. Groups that hold more than one original are reported with their
 files: a folder may have duplicates of its own, so look at them. Each way tells pairs, which make groups by what they
 join; those of imagededup are not meant to be chained, so pairs of two originals are counted too.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from support.copies import KINDS, ORIGINALS, make_copies
 from support.galleries import gallery
-from support.machine import facts, in_turn, machine, prepare, samples_told, versions, write
+from support.machine import facts, in_turn, machine, prepare, sample_lines, versions, write
 
 from retrieval.engine import Engine
 from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
@@ -47,14 +47,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.pictures, chosen.copied, chosen.rounds, not chosen.no_imagededup)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(
     folder: Path | None, count: int = PICTURES, copied: int = COPIED, rounds: int = ROUNDS, with_imagededup: bool = True
 ) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, and of each way recall by kind and what it joins."""
+    """Return the machine, the set-up, every sample in seconds, and each method's recall by kind and false groups."""
     prepare()
     with (
         gallery(folder, count) as source,
@@ -102,7 +102,7 @@ def found_by(engine: Engine, rules: DuplicateRules) -> Pairs:
 
 
 def hashed(name: str, folder: Path) -> Callable[[], Pairs]:
-    """A hash of imagededup at its defaults, from the files on."""
+    """Find duplicates by a hash of imagededup at its defaults, starting from the files."""
     import imagededup.methods
 
     logging.disable(logging.INFO)
@@ -116,7 +116,7 @@ def hashed(name: str, folder: Path) -> Callable[[], Pairs]:
 
 
 def joined(pairs: Pairs) -> Groups:
-    """What the pairs join, directly or by others."""
+    """Return the groups that the pairs form, directly or through others."""
     beside: dict[Path, set[Path]] = defaultdict(set)
     for one, other in pairs:
         beside[one].add(other)
@@ -157,9 +157,9 @@ def judged(folder: Path, pairs: Pairs, sources: dict[str, Path], source: Path) -
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
-    lines = [*facts(result), *samples_told(result["seconds"])]
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
+    lines = [*facts(result), *sample_lines(result["seconds"])]
     lines.append(f"indexing, once, which ours and the descriptors need: {result['indexing_seconds']:.3f} s")
     for name, found in result["found"].items():
         recall = ", ".join(f"{kind} {share:.3f}" for kind, share in found["recall"].items())

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from support.galleries import gallery, pictures
-from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from support.machine import facts, in_turn, machine, medians, sample_lines, timed, versions, write
 from support.plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
@@ -50,12 +50,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.pictures, chosen.rounds)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, warm_ups: int = 1) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, the medians, the ratios, and how far the maps differ."""
+    """Return the machine, the set-up, every sample in seconds, the medians, the ratios, and the maps' difference."""
     comparer = Encoder(find_bundle("default"), "cpu")
     with gallery(folder, count) as place:
         chosen, distances = _hits(comparer, [comparer.decode(path) for path in pictures(place)[:count]])
@@ -94,11 +94,11 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     ratios = [f"{name} takes {ratio:.1f} times as long" for name, ratio in result["ratios"].items()]
     difference = f"largest difference of two maps: {result['largest_difference']:.1e}"
-    return "\n".join([*facts(result), *samples_told(result["seconds"], "ms", 1000), *ratios, difference])
+    return "\n".join([*facts(result), *sample_lines(result["seconds"], "ms", 1000), *ratios, difference])
 
 
 def largest_difference(explanations: list[Explanation], maps: Array) -> float:
@@ -113,7 +113,7 @@ def largest_difference(explanations: list[Explanation], maps: Array) -> float:
 
 
 def _hits(comparer: Encoder, pixels: list[Pixels]) -> tuple[list[Pixels], NDArray[np.float64]]:
-    """The first picture and its hits among the others that are not the same, with the distances (TOP,)."""
+    """Return the first picture and its hits among the different ones, with the distances (TOP,)."""
     head = comparer.bundle.head
     u = head.embed(comparer.describe(pixels))
     separations = head.separation(u[0], u)

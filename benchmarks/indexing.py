@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from support.galleries import NOISE, gallery, make_altered, make_large, pictures, warm
-from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
+from support.machine import child, cores, facts, in_turn, machine, medians, prepare, sample_lines, versions, write
 
 from retrieval.store.indexing.pipeline import BATCH_SIZE
 
@@ -53,14 +53,14 @@ def main() -> None:
         result = measure_memory(chosen.folder, chosen.pictures, tuple(chosen.sizes))
     else:
         result = measure(chosen.folder, chosen.pictures, chosen.count, chosen.rounds)
-    print(memory_told(result) if chosen.memory else told(result))
+    print(report_memory(result) if chosen.memory else report(result))
     write(result, chosen.json)
 
 
 def measure(
     folder: Path | None, generated: int = PICTURES, count: int = COUNT, rounds: int = ROUNDS, warm_up: bool = True
 ) -> dict[str, Any]:
-    """The machine, the set-up, and for each gallery every sample, the medians, the ratio and the limit."""
+    """Return the machine, the set-up, and for each gallery every sample, the medians, the ratio and the limit."""
     with gallery(folder, generated) as small, tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         make_large(pictures(small), work / "large", count)
@@ -81,7 +81,7 @@ def measure(
 
 
 def measure_memory(folder: Path | None, generated: int, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """The machine, the set-up, and for each number of pictures the peak memory of indexing them, and the seconds."""
+    """Return the machine, the set-up, and the peak memory and seconds of indexing each number of pictures."""
     found: dict[str, dict[str, Any]] = {}
     prepare()
     with gallery(folder, generated) as small:
@@ -93,14 +93,14 @@ def measure_memory(folder: Path | None, generated: int, sizes: tuple[int, ...]) 
     return {"machine": machine(), "setup": _setup(folder), "galleries": found, "ratio": peaks[-1] / peaks[0]}
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
-    lines = [line for name, found in result["galleries"].items() for line in ["", f"{name}:", *_gallery_told(found)]]
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
+    lines = [line for name, found in result["galleries"].items() for line in ["", f"{name}:", *_gallery_lines(found)]]
     return "\n".join([*facts(result), *lines])
 
 
-def memory_told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report_memory(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     lines = [
         f"{int(size):,} pictures, {found['embedded']:,} embedded: peak {found['peak'] / 1e9:.3f} GB"
         f" in {found['seconds']:.1f} s"
@@ -162,14 +162,14 @@ def _check(place: Path, count: int, runs: list[dict[str, Any]]) -> None:
         )
 
 
-def _gallery_told(found: dict[str, Any]) -> list[str]:
+def _gallery_lines(found: dict[str, Any]) -> list[str]:
     rates, parts = found["pictures_a_second"], found["limit_seconds_a_picture"]
     peaks = {name: median(taken) / 1e9 for name, taken in found["peak_bytes"].items()}
     return [
         f"{found['pictures']} pictures of {found['bytes_a_picture'] / 1e6:.2f} MB, {found['embedded']} embedded",
-        *samples_told(found["seconds"]),
-        *[f"whole process, {line}" for line in samples_told(found["process_seconds"])],
-        *samples_told(parts, "ms a picture", 1000),
+        *sample_lines(found["seconds"]),
+        *[f"whole process, {line}" for line in sample_lines(found["process_seconds"])],
+        *sample_lines(parts, "ms a picture", 1000),
         f"peak memory: {peaks[OURS]:.2f} GB, {PLAIN} {peaks[PLAIN]:.2f} GB"
         f" and {median(found['worker_peak_bytes']) / 1e9:.2f} GB in each worker",
         f"{rates[OURS]:.1f} pictures/s, {PLAIN} {rates[PLAIN]:.1f}: {found['ratio']:.2f} times as fast",

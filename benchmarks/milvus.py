@@ -45,12 +45,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.pictures)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(pictures: int = PICTURES, queries: int = QUERIES) -> dict[str, Any]:
-    """The machine, the set-up, and of each index every sample in seconds, and its bytes a picture."""
+    """Return the machine, the set-up, and for each index every sample in seconds and its bytes per picture."""
     random = np.random.default_rng(0)
     centres = random.normal(size=(CENTRES, CHANNELS))
 
@@ -63,13 +63,13 @@ def measure(pictures: int = PICTURES, queries: int = QUERIES) -> dict[str, Any]:
         catalogue = Catalogue(Path(temporary, "store"), create=True)
         for start in range(0, pictures, _BATCH):
             _record(catalogue, start, drawn(min(_BATCH, pictures - start)))
-        asked = drawn(queries)
+        query_vectors = drawn(queries)
         places = {"faiss": catalogue.folder, "milvus:./index.db": catalogue.folder / "index.db"}
         places[address] = Path(temporary, "server")
         for place, folder in places.items():
             set_storage(catalogue, MODEL, place)
             name = "milvus-lite as a server" if place == address else place
-            found[name] = _measured(catalogue, asked, lambda: drawn(NEW))
+            found[name] = _measured(catalogue, query_vectors, lambda: drawn(NEW))
             files = folder.glob("*.faiss") if place == "faiss" else folder.rglob("*")
             found[name]["bytes"] = sum(file.stat().st_size for file in files if file.is_file()) / catalogue.count()
         catalogue.close()
@@ -86,8 +86,8 @@ def measure(pictures: int = PICTURES, queries: int = QUERIES) -> dict[str, Any]:
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The medians, for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the medians as text."""
     lines = [f"{result['setup']}"]
     for name, found in result["indexes"].items():
         seconds = {what: 1000 * median(taken) for what, taken in found["seconds"].items()}

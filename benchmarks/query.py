@@ -32,7 +32,7 @@ from support.machine import (
     prepare,
     process_seconds,
     python,
-    samples_told,
+    sample_lines,
     versions,
     write,
 )
@@ -55,14 +55,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.picture, chosen.pictures, chosen.rounds)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(
     folder: Path | None, picture: Path | None = None, generated: int = PICTURES, rounds: int = ROUNDS, warm_ups: int = 1
 ) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, the medians, the ratios, and the heaviest imports of ours."""
+    """Return the machine, the set-up, every sample in seconds, the medians, the ratios, and our heaviest imports."""
     with gallery(folder, generated) as place, tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         count = _index(place, work)
@@ -92,13 +92,13 @@ def measure(
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     imports = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in result["import_seconds"].items())
     return "\n".join(
         [
             *facts(result),
-            *samples_told(result["seconds"]),
+            *sample_lines(result["seconds"]),
             f"heaviest imports of {EXPLAINED}, ms: {imports}",
             f"with heatmaps, beside the plain script: {result['ratio_to_plain']:.3f}",
             f"without heatmaps, beside the import: {result['ratio_to_import']:.3f}",
@@ -129,7 +129,7 @@ def _commands(picture: Path, work: Path) -> dict[str, list[str]]:
 
 
 def _mirrored(source: Path, file: Path) -> Path:
-    """A picture that is like one of the gallery, but not the same: equal pictures have no heatmaps."""
+    """Write a picture that resembles one of the gallery, but differs: identical pictures have no heatmaps."""
     with Image.open(source) as picture:
         ImageOps.mirror(picture.convert("RGB")).save(file)
     return file

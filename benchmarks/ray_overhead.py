@@ -3,7 +3,7 @@
 Each round runs, one after the other, each in a new process and into a new store: our `engine.index` on this machine,
 the same on a Ray cluster that runs already, of one worker with all cores, and on one that the run starts for itself.
 The first is timed from the loaded model, as benchmarks/indexing.py does; on Ray the time of indexing has in it the
-start of the worker, its imports and its model. What connecting, or starting Ray, takes is told by itself. `process` is
+start of the worker, its imports and its model. Connecting to Ray, or starting it, is reported separately. `process` is
 the whole process, with all of it. Files are in the page cache, networks prepared before.
 
 The seconds are this machine's of the day; the ratios are what compares.
@@ -23,7 +23,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 from support.galleries import gallery, pictures, warm
-from support.machine import child, cores, facts, in_turn, machine, medians, prepare, samples_told, versions, write
+from support.machine import child, cores, facts, in_turn, machine, medians, prepare, sample_lines, versions, write
 
 from retrieval.store.indexing.ray.messages import BLOCK_SIZE
 
@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.pictures, chosen.rounds)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
-    """The machine, the set-up, every sample, the medians, and how many times as long each takes as without Ray."""
+    """Return the machine, the set-up, every sample, the medians, and each one's ratio to a run without Ray."""
     load = os.getloadavg()
     with gallery(folder, generated) as place, _cluster() as address:
         prepare()
@@ -85,8 +85,8 @@ def measure(folder: Path | None, generated: int = PICTURES, rounds: int = ROUNDS
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     ratios = [
         f"{name}: {result['ratios'][name]:.2f} times the seconds of indexing,"
         f" {result['process_ratios'][name]:.2f} times those of the whole process"
@@ -95,9 +95,9 @@ def told(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             *facts(result),
-            *samples_told(result["seconds"]),
-            *[f"connecting, {line}" for line in samples_told(result["connecting_seconds"])],
-            *[f"whole process, {line}" for line in samples_told(result["process_seconds"])],
+            *sample_lines(result["seconds"]),
+            *[f"connecting, {line}" for line in sample_lines(result["connecting_seconds"])],
+            *[f"whole process, {line}" for line in sample_lines(result["process_seconds"])],
             *ratios,
         ]
     )
@@ -105,7 +105,7 @@ def told(result: dict[str, Any]) -> str:
 
 @contextmanager
 def _cluster() -> Iterator[str]:
-    """The address of a cluster of one node with this machine's cores."""
+    """Start a cluster of one node with this machine's cores and yield its address."""
     temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # its sockets' names must be short
     before = os.environ.get("RAY_TMPDIR")
     os.environ |= {"RAY_TMPDIR": temporary, "RAY_USAGE_STATS_ENABLED": "0"}

@@ -7,7 +7,7 @@ the usual 500 candidates, and fewer, as of `--pool 64`. What it finds is held ag
 brute force, rescored by the same head. Beside it,
 in the same run, on the same vectors and one thread: FAISS's IndexFlatL2, and hnswlib.
 
-Of ten million (`--large`) the FAISS part alone is measured; the catalogue would take 50 GB of disk. Its recall is told
+Of ten million (`--large`) the FAISS part alone is measured; the catalogue would take 50 GB of disk. Its recall is given
 twice: of the ten that FAISS puts first, and of its pool, from which the head takes them.
 """
 
@@ -27,11 +27,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from support.asked import held
-from support.asked_index import ORIGIN
 from support.descriptors import CHUNK, Maker, exact_pools, real_descriptors, statistics
 from support.galleries import gallery
-from support.machine import ENVIRONMENT, facts, machine, python, samples_told, timed, versions, write
+from support.machine import ENVIRONMENT, facts, machine, python, sample_lines, timed, versions, write
+from support.query_index import ORIGIN
+from support.query_store import held
 
 from indexes.arrays import Ids, Vectors
 from indexes.catalogue.catalogue import Catalogue
@@ -66,19 +66,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folders, chosen.count, chosen.queries, chosen.large, not chosen.no_hnswlib)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folders: list[Path], count: int, queries: int, large: bool, with_hnswlib: bool) -> dict[str, Any]:
-    """The machine, the set-up, and of each engine recall, milliseconds and bytes a picture."""
+    """Return the machine, the set-up, and each engine's recall, milliseconds and bytes per picture."""
     if folders:
         real = real_descriptors(folders)
     else:
         with gallery(None, 2000) as generated:
             real = real_descriptors([generated])
     maker = Maker.of(real)
-    asked = maker.made(queries, 10**9)
+    query_vectors = maker.made(queries, 10**9)
     result: dict[str, Any] = {
         "machine": machine(),
         "setup": {
@@ -93,19 +93,19 @@ def measure(folders: list[Path], count: int, queries: int, large: bool, with_hns
         "statistics": {"real": statistics(real), "made": statistics(maker.made(len(real), 10**9 + 1))},
     }
     said("exact search by brute force")
-    pools = exact_pools(maker, count, asked, POOL)
+    pools = exact_pools(maker, count, query_vectors, POOL)
     if large:
-        return result | {"large": _large(maker, count, asked, pools)}
+        return result | {"large": _large(maker, count, query_vectors, pools)}
     with tempfile.TemporaryDirectory() as folder:
-        result["ours"] = _ours(maker, count, asked, pools, Path(folder))
-    result["others"] = {"IndexFlatL2": _flat(maker, count, asked, pools)}
+        result["ours"] = _ours(maker, count, query_vectors, pools, Path(folder))
+    result["others"] = {"IndexFlatL2": _flat(maker, count, query_vectors, pools)}
     if with_hnswlib:
-        result["others"] |= _hnsw(maker, count, asked, pools)
+        result["others"] |= _hnsw(maker, count, query_vectors, pools)
     return result
 
 
 def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) -> dict[str, Any]:
-    """A real store: recorded, indexed, tuned, then asked in a process of its own on one thread."""
+    """Measure a real store: recorded, indexed, tuned, then searched in its own process on one thread."""
     bundle = find_bundle("default")
     catalogue = Catalogue(folder, create=True)
     seconds = {"record": timed(lambda: _record(catalogue, bundle.fingerprint, maker, count))}
@@ -118,7 +118,7 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
     best = [_best(catalogue, bundle, query, pool) for query, pool in zip(queries, pools, strict=True)]
     catalogue.close()
     np.save(folder / "queries.npy", queries)
-    answer = _asked("asked", folder, *map(str, POOLS))
+    answer = _run_queries("query_store", folder, *map(str, POOLS))
     true = pools[:, :TOP].tolist()
     return {
         "kind": answer["kind"],
@@ -127,13 +127,13 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
         "once": seconds,
         "tuning": [vars(step) for step in steps],
         "pools": {
-            asked["pool"]: {
-                "recall after rescoring": shared(best, asked["best"]),
-                "recall of the pool": shared(true, asked["pools"]),
-                "recall without rescoring": shared(true, [pool[:TOP] for pool in asked["pools"]]),
-                "seconds": asked["seconds"],
+            figures["pool"]: {
+                "recall after rescoring": shared(best, figures["best"]),
+                "recall of the pool": shared(true, figures["pools"]),
+                "recall without rescoring": shared(true, [pool[:TOP] for pool in figures["pools"]]),
+                "seconds": figures["seconds"],
             }
-            for asked in answer["asked"]
+            for figures in answer["figures"]
         },
         "bytes a picture": (answer["after"] - answer["before"]) / count,
         "file": sum(file.stat().st_size for file in folder.glob("*.faiss")) / count,
@@ -141,7 +141,7 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
 
 
 def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) -> None:
-    """The descriptors as pictures named by their ids, of which the catalogue gives the same."""
+    """Record the descriptors as pictures named by their ids."""
     root = b"/made"
     for ids, vectors in maker.chunks(count):
         for start in range(0, len(ids), _BATCH):
@@ -162,13 +162,13 @@ def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) ->
 
 
 def _best(catalogue: Catalogue, bundle: Bundle, query: Vectors, pool: Ids) -> list[int]:
-    """The ten best of an exact pool after rescoring."""
+    """Return the ten best of an exact pool after rescoring."""
     best: list[int] = rescore(catalogue, bundle.head, bundle.fingerprint, query, pool).ids[:TOP].tolist()
     return best
 
 
-def _asked(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """What a process of its own says, on one thread, of the folder and the queries in it."""
+def _run_queries(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a script in its own process, on one thread, on the folder and its queries."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [*python(script), os.fspath(folder), os.fspath(folder / "queries.npy")]
     done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, check=True, env=ENVIRONMENT | single)
@@ -234,7 +234,7 @@ def _large(maker: Maker, count: int, queries: Vectors, pools: Ids) -> dict[str, 
         large["file"] = save(index, Path(folder), *ORIGIN).stat().st_size
         del index
         np.save(Path(folder) / "queries.npy", queries)
-        answer = _asked("asked_index", Path(folder), *map(str, _LARGE_PROBES))
+        answer = _run_queries("query_index", Path(folder), *map(str, _LARGE_PROBES))
     true = pools[:, :TOP].tolist()
     large["steps"] = {
         f"{step['probes']} of {answer['lists']} lists": {
@@ -262,7 +262,7 @@ def _each(queries: Vectors, search: Callable[[Vectors], Ids]) -> tuple[list[floa
 
 
 def shared(expected: list[list[int]], found: list[list[int]]) -> float:
-    """The share of what was expected that was found."""
+    """Return the share of the expected ids that were found."""
     return float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(expected, found, strict=True)]))
 
 
@@ -271,33 +271,33 @@ def said(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     lines = facts(result)
     for name, figures in result["statistics"].items():
         lines.append(f"{name}: " + ", ".join(f"{what} {value:.3f}" for what, value in figures.items()))
     if "large" in result:
-        return "\n".join([*lines, *_large_told(result["large"])])
+        return "\n".join([*lines, *_large_lines(result["large"])])
     ours = result["ours"]
     lines += [
         f"ours: {ours['kind']}, looks into {ours['probes']} lists, {ours['threads']} thread",
         *(f"{name}: {seconds:.0f} s once" for name, seconds in ours["once"].items()),
         f"bytes a picture: {ours['bytes a picture']:.0f} held, {ours['file']:.0f} in the file",
     ]
-    for pool, asked in ours["pools"].items():
-        lines += [f"pool of {pool}, {name}: {asked[name]:.4f}" for name in asked if name.startswith("recall")]
-        lines += samples_told(
-            {f"pool of {pool}, {name}": taken for name, taken in asked["seconds"].items()}, "ms", 1000
+    for pool, figures in ours["pools"].items():
+        lines += [f"pool of {pool}, {name}: {figures[name]:.4f}" for name in figures if name.startswith("recall")]
+        lines += sample_lines(
+            {f"pool of {pool}, {name}": taken for name, taken in figures["seconds"].items()}, "ms", 1000
         )
     for name, other in result["others"].items():
         lines.append(f"{name}: recall@10 {other['recall']:.4f}, {other['bytes a picture']:.0f} bytes a picture")
-        lines += samples_told({f"{name}, search": other["seconds"]}, "ms", 1000)
+        lines += sample_lines({f"{name}, search": other["seconds"]}, "ms", 1000)
         ratio = median(other["seconds"]) / median(ours["pools"][POOL]["seconds"]["search"])
         lines.append(f"{name} takes {ratio:.2g} times as long as our search for a pool of {POOL}")
     return "\n".join(lines)
 
 
-def _large_told(large: dict[str, Any]) -> list[str]:
+def _large_lines(large: dict[str, Any]) -> list[str]:
     lines = [
         f"{large['kind']}: {large['held once made'] / 1e9:.2f} GB held once made, {large['file'] / 1e9:.2f} GB in the"
         f" file, {large['held'] / 1e9:.2f} GB held after all searches, {large['threads']} thread",
@@ -305,7 +305,7 @@ def _large_told(large: dict[str, Any]) -> list[str]:
     ]
     for name, step in large["steps"].items():
         lines.append(f"{name}: recall@10 {step['recall']:.4f}, of the pool {step['recall of the pool']:.4f}")
-        lines += samples_told({name: step["seconds"]}, "ms", 1000)
+        lines += sample_lines({name: step["seconds"]}, "ms", 1000)
     return lines
 
 

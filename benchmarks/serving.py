@@ -63,20 +63,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.pictures, chosen.runs)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folder: Path | None, count: int = RUNS, runs: int = RUNS, warm_ups: int = WARM_UPS) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, and percentiles."""
+    """Return the machine, the set-up, every sample in seconds, and percentiles."""
     with gallery(folder, count) as place, served_store(place) as address:
         files = pictures(place)
-        asked = [files[number % len(files)].read_bytes() + bytes([number % 256]) for number in range(runs + warm_ups)]
-        samples = {f"API: {name}": taken for name, taken in _by_api(address, asked)[0].items()}
+        contents = [
+            files[number % len(files)].read_bytes() + bytes([number % 256]) for number in range(runs + warm_ups)
+        ]
+        samples = {f"API: {name}": taken for name, taken in _by_api(address, contents)[0].items()}
         samples = {name: taken[warm_ups:] for name, taken in samples.items()}
         chromium = shutil.which("chromium")
         if chromium:
-            shown = _by_page(address, chromium, [each + b"\n" for each in asked])
+            shown = _by_page(address, chromium, [each + b"\n" for each in contents])
             samples |= {f"page: {name}": taken[warm_ups:] for name, taken in shown.items()}
     return {
         "machine": machine(),
@@ -99,8 +101,8 @@ def percentiles(taken: list[float]) -> dict[str, float]:
     return {f"p{each}": ordered[max(0, -(-len(ordered) * each // 100) - 1)] for each in PERCENTILES}
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     lines = facts(result)
     for name, taken in result["seconds"].items():
         summary = ", ".join(f"{each} {value * 1000:.0f}" for each, value in result["percentiles"][name].items())
@@ -108,11 +110,11 @@ def told(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _by_api(address: str, asked: list[bytes]) -> tuple[dict[str, list[float]], list[Any]]:
+def _by_api(address: str, contents: list[bytes]) -> tuple[dict[str, list[float]], list[Any]]:
     samples: dict[str, list[float]] = {"hits": [], "all heatmaps": []}
     answers = []
     line = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=60)
-    for content in asked:
+    for content in contents:
         started = time.perf_counter()
         line.request("POST", "/api/query?top=12&correspond=true&collapse=true&stream=true", content)
         response = line.getresponse()
@@ -125,7 +127,7 @@ def _by_api(address: str, asked: list[bytes]) -> tuple[dict[str, list[float]], l
     return samples, answers
 
 
-def _by_page(address: str, chromium: str, asked: list[bytes]) -> dict[str, list[float]]:
+def _by_page(address: str, chromium: str, contents: list[bytes]) -> dict[str, list[float]]:
     from playwright.sync_api import sync_playwright
 
     samples: dict[str, list[float]] = {}
@@ -135,7 +137,7 @@ def _by_page(address: str, chromium: str, asked: list[bytes]) -> dict[str, list[
         page.goto(address)
         page.wait_for_selector(".grid img")
         page.wait_for_timeout(1000)
-        for content in asked:
+        for content in contents:
             found = page.evaluate(_DROP, base64.b64encode(content).decode())
             for name, seconds in found.items():
                 samples.setdefault(name, []).append(seconds)

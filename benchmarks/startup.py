@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, samples_told, versions, write
+from support.machine import RETRIEVE, facts, in_turn, machine, medians, process_seconds, sample_lines, versions, write
 
 RUNS = 9
 HELP = "retrieve --help"
@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure()
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(runs: int = RUNS) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, and the ratio of the medians."""
+    """Return the machine, the set-up, every sample in seconds, and the ratio of the medians."""
     runs_of = {name: lambda command=command: process_seconds(command) for name, command in COMMANDS.items()}
     in_turn(runs_of, 1)
     samples = in_turn(runs_of, runs)
@@ -51,10 +51,10 @@ def measure(runs: int = RUNS) -> dict[str, Any]:
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     ratio = f"ratio of the medians: {result['ratio']:.3f}"
-    return "\n".join([*facts(result), *samples_told(result["seconds"]), ratio])
+    return "\n".join([*facts(result), *sample_lines(result["seconds"]), ratio])
 
 
 if __name__ == "__main__":

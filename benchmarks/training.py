@@ -49,12 +49,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.dataset, chosen.pictures, chosen.rounds)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(dataset: Path | None, pictures: int, rounds: int, preset: Preset = FAST) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, pictures a second, and the ratio of the medians."""
+    """Return the machine, the set-up, every sample in seconds, pictures per second, and the ratio of the medians."""
     preset = replace(preset, epochs=rounds, warm_up=0)
     trunk = build_backbone(preset.backbone)
     whole, crops = preset.input_size or trunk.preprocessing.size, preset.size or trunk.preprocessing.size
@@ -88,8 +88,8 @@ def measure(dataset: Path | None, pictures: int, rounds: int, preset: Preset = F
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     lines = [
         f"{name}: median {result['medians'][name]:.2f} s, {result['pictures_a_second'][name]:.1f} pictures/s, of "
         + " ".join(f"{each:.2f}" for each in taken)

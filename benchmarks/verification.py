@@ -1,6 +1,6 @@
 """How long a warm query takes with its five hits explained, and how much more to check or to match them.
 
-One process, one store, the same pictures asked in turn with each kind of answer. A check hides 36 regions a hit. The
+One process, one store, the same query pictures in turn with each kind of answer. A check hides 36 regions a hit. The
 seconds are this machine's of the day.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from support.galleries import gallery, pictures
-from support.machine import facts, in_turn, machine, medians, samples_told, timed, versions, write
+from support.machine import facts, in_turn, machine, medians, sample_lines, timed, versions, write
 
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.engine import Engine
@@ -39,24 +39,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folder, chosen.pictures, chosen.rounds)
-    print(told(result))
+    print(report(result))
     write(result, chosen.json)
 
 
 def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) -> dict[str, Any]:
-    """The machine, the set-up, every sample in seconds, the medians, and what verification adds to a query."""
+    """Return the machine, the set-up, every sample in seconds, the medians, and the cost of verification."""
     with gallery(folder, count) as place, tempfile.TemporaryDirectory() as store:
         engine = Engine.create(store, device="cpu")
         engine.index(place)
-        asked = pictures(place)[:rounds]
-        turns = {name: iter(asked) for name in ANSWERS}
+        sources = pictures(place)[:rounds]
+        turns = {name: iter(sources) for name in ANSWERS}
 
         def run(name: str) -> Callable[[], float]:
             return lambda: timed(lambda: engine.search(next(turns[name]), TOP + 1, options=ANSWERS[name]))
 
         for how in ANSWERS.values():
-            engine.search(asked[0], TOP + 1, options=how)
-        samples = in_turn({name: run(name) for name in ANSWERS}, len(asked))
+            engine.search(sources[0], TOP + 1, options=how)
+        samples = in_turn({name: run(name) for name in ANSWERS}, len(sources))
         engine.close()
     middle = medians(samples)
     return {
@@ -65,7 +65,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
             **versions("openvino", "numpy"),
             "pictures of": folder.name if folder else "generated",
             "hits": f"{TOP}, and the picture itself, which has nothing to explain",
-            "rounds": len(asked),
+            "rounds": len(sources),
             "warm_ups": 1,
             "order": "in turn",
         },
@@ -75,10 +75,10 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
     }
 
 
-def told(result: dict[str, Any]) -> str:
-    """The same for people."""
+def report(result: dict[str, Any]) -> str:
+    """Return the result as text."""
     added = f"verification adds {result['added_by_verification']:.3f} s to a query with {TOP} hits"
-    return "\n".join([*facts(result), *samples_told(result["seconds"], "ms", 1000), added])
+    return "\n".join([*facts(result), *sample_lines(result["seconds"], "ms", 1000), added])
 
 
 if __name__ == "__main__":

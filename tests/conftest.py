@@ -34,7 +34,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def small_gallery(tmp_path: Path) -> Path:
-    """A folder with PICTURES_A_CLASS generated pictures in a folder of each of CLASSES."""
+    """Make a folder with PICTURES_A_CLASS generated pictures in a folder for each of CLASSES."""
     gallery = tmp_path / "gallery"
     for number, name in enumerate(CLASSES):
         (gallery / name).mkdir(parents=True)
@@ -59,7 +59,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """A grey picture of 300 x 200, over which heat is easily seen."""
+    """Make a grey picture of 300 x 200, on which heat is easy to see."""
     path = tmp_path / "grey.png"
     Image.new("RGB", (300, 200), (120, 120, 120)).save(path)
     return path
@@ -67,14 +67,14 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shown(picture: Path) -> ResultView:
-    """A query with three hits: the picture itself, strong evidence, faint evidence."""
+    """Return a query with three hits: the picture itself, strong evidence, faint evidence."""
     hits = [a_hit(1, picture, same()), a_hit(2, picture, explanation()), a_hit(3, picture, explanation(0.1))]
     return build_result_view(picture, "query.png", hits)
 
 
 @pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
-    """A store under the default model that no test may change."""
+    """Make a store with the default model that no test may change."""
     from tests.support.store import make_indexed
 
     return make_indexed(tmp_path_factory.mktemp("indexed"))

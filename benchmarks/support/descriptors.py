@@ -1,4 +1,4 @@
-"""As many descriptors as wanted, with the statistics of real ones.
+"""Any number of descriptors, with the statistics of real ones.
 
 A made descriptor lies between two real neighbours, and is moved by what two other neighbours differ in:
 
@@ -27,7 +27,7 @@ from retrieval.engine import Engine
 CHUNK = 50_000
 _NEIGHBOURS = 10
 _MOVED = 0.7  # s
-_ASKED = 300  # descriptors that statistics rest on
+_QUERIES = 300  # descriptors that statistics rest on
 
 
 def real_descriptors(folders: list[Path]) -> Vectors:
@@ -79,8 +79,8 @@ def statistics(vectors: Vectors) -> dict[str, float]:
     The dimension is the maximum likelihood estimate of Levina and Bickel (2004) from 100 neighbours.
     """
     order = np.random.default_rng(0).permutation(len(vectors))
-    asked, others = vectors[order[:_ASKED]], vectors[order[_ASKED:]]
-    near = np.sort(1 - asked @ others.T, axis=1)[:, : min(100, len(others))]
+    queries, others = vectors[order[:_QUERIES]], vectors[order[_QUERIES:]]
+    near = np.sort(1 - queries @ others.T, axis=1)[:, : min(100, len(others))]
     lengths = np.sqrt(2 * np.maximum(near, 1e-9))
     variance = np.linalg.eigvalsh(np.cov(vectors.T))[::-1]
     shares = np.cumsum(variance) / variance.sum()
@@ -93,7 +93,7 @@ def statistics(vectors: Vectors) -> dict[str, float]:
 
 
 def exact_pools(maker: Maker, count: int, queries: Vectors, k: int) -> Ids:
-    """The true k nearest (Q, k) of all that is made, nearest first, by brute force."""
+    """Return the true k nearest (Q, k) of all generated descriptors, nearest first, by brute force."""
     nearest: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
     pools = np.empty((len(queries), 0), np.int64)
     for ids, vectors in maker.chunks(count):

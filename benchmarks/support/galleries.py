@@ -23,7 +23,7 @@ _SPOT = 16  # the side of what is altered
 
 @contextmanager
 def gallery(folder: Path | None, count: int) -> Iterator[Path]:
-    """The folder, or one of so many generated pictures, which is deleted in the end."""
+    """Yield the folder, or a temporary one with so many generated pictures."""
     if folder is not None:
         yield folder
         return
@@ -33,7 +33,7 @@ def gallery(folder: Path | None, count: int) -> Iterator[Path]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The picture files of a folder and below it, by name."""
+    """Return the picture files in and below a folder, by name."""
     return sorted(path for path in folder.rglob("*") if is_picture_name(path) and path.is_file())
 
 

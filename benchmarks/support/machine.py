@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, processes that are timed, runs in turn, and how a result is told."""
+"""What the benchmarks share: the machine in words, timed processes, runs in turn, and how a result is printed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Comparer(find_bundle("default"), "cpu").load()
 
 
 def machine() -> dict[str, Any]:
-    """What it all ran on."""
+    """Return the platform, the processor and the number of cores."""
     return {"platform": platform.platform(), "processor": processor(), "cores": cores()}
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """Return the processor's name, if the system knows it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -52,7 +52,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held.
+    """Return the peak memory of this process in bytes.
 
     Linux's own figure where there is one: what getrusage tells of a process begins with what its parent held.
     """
@@ -75,17 +75,17 @@ def process_seconds(command: Sequence[str]) -> float:
 
 
 def python(script: str) -> list[str]:
-    """The command that runs a script of `support`, in `ENVIRONMENT`."""
+    """Return the command that runs a script of `support`; run it in `ENVIRONMENT`."""
     return [sys.executable, "-m", f"support.{script}"]
 
 
 def child(script: str, *arguments: str | Path) -> dict[str, Any]:
-    """What a script of `support` prints as JSON, with `process`: the seconds of its whole process."""
+    """Return the JSON that a script of `support` prints, with `process`: the seconds of its whole process."""
     started = time.perf_counter()
     command = [*python(script), *(os.fspath(each) for each in arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=ENVIRONMENT)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told | {"process": time.perf_counter() - started}
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output | {"process": time.perf_counter() - started}
 
 
 def prepare() -> None:
@@ -94,7 +94,7 @@ def prepare() -> None:
 
 
 def in_turn(runs: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """What each gives, round after round: what slows the machine down for a while meets all of them."""
+    """Run each in turn, round after round, so that a slow phase of the machine affects all of them."""
     samples: dict[str, list[T]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -103,7 +103,7 @@ def in_turn(runs: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[
 
 
 def timed(run: Callable[[], object]) -> float:
-    """The seconds that it takes."""
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
@@ -115,11 +115,11 @@ def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def facts(result: Mapping[str, Any]) -> list[str]:
-    """The machine and the set-up, line by line."""
+    """Return the machine and the set-up, line by line."""
     return [f"{name}: {value}" for part in ("machine", "setup") for name, value in result[part].items()]
 
 
-def samples_told(samples: Mapping[str, Sequence[float]], unit: str = "s", factor: float = 1) -> list[str]:
+def sample_lines(samples: Mapping[str, Sequence[float]], unit: str = "s", factor: float = 1) -> list[str]:
     """Each one's median and samples, line by line; `factor` brings them to the unit."""
     return [
         f"{name}: median {median(taken) * factor:.3f} {unit} of " + " ".join(f"{each * factor:.3f}" for each in taken)

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def view_of(pre: Preprocessing) -> View:
-    """torchvision's usual way from a picture to the network's input."""
+    """Return torchvision's usual transforms from a picture to the network's input."""
     mean, std = ([value / 255 for value in values] for values in (pre.mean, pre.std))
     square = [transforms.Resize(SCALED), transforms.CenterCrop(pre.size)]
     view: View = transforms.Compose([*square, transforms.ToTensor(), transforms.Normalize(mean, std)])
@@ -70,7 +70,7 @@ def view_of(pre: Preprocessing) -> View:
 
 
 def seen(file: Path, view: View) -> Tensor:
-    """A file as the network's input."""
+    """Return a file as the network's input."""
     with Image.open(file) as picture:
         return view(picture.convert("RGB"))
 

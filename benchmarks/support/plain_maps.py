@@ -52,7 +52,7 @@ class RawGradCAM(GradCAM):  # type: ignore[misc]
 def package_maps(
     siamese: SiameseNetwork, query: Tensor, hits: Tensor, batch: int, package: type[GradCAM] = GradCAM
 ) -> Array:
-    """Maps (2, 2, N, h, w) of a query (1, 3, H, W) and hits (N, 3, H, W): y and 1 - y, of the query and of the hits.
+    """Return maps (2, 2, N, h, w) of a query (1, 3, H, W) and hits (N, 3, H, W): y and 1 - y, query and hits.
 
     `batch` pairs at a time: 1 needs 4 N calls, N only 4.
     """
@@ -67,7 +67,7 @@ def package_maps(
 
 
 def _sides(siamese: SiameseNetwork, query: Tensor, hits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The query for each hit with the hits' embeddings, then the hits with the query's."""
+    """Yield the query for each hit with the hits' embeddings, then the hits with the query's."""
     with torch.no_grad():
         u = siamese.embed(siamese.backbone(torch.cat([query, hits])).mean((2, 3)))
     yield query.expand_as(hits), u[1:]

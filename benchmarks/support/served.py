@@ -16,7 +16,7 @@ from support.machine import RETRIEVE
 
 @contextmanager
 def served_store(gallery: Path, *options: str) -> Iterator[str]:
-    """The address of a server over a store of this folder, both made for the time."""
+    """Make a store of this folder, serve it, and yield the address."""
     with tempfile.TemporaryDirectory() as folder:
         index(Path(folder) / "store", gallery)
         with server(Path(folder) / "store", *options) as (address, _):
@@ -31,7 +31,7 @@ def index(store: Path, *galleries: Path) -> None:
 
 @contextmanager
 def server(store: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """A server over a store: its address, and its process."""
+    """Serve a store and yield the address and the process."""
     command = [*RETRIEVE, "serve", "--port", "0", "--store", os.fspath(store), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"COLUMNS": "200"}, text=True) as process:
         assert process.stdout is not None

@@ -19,8 +19,8 @@ from tests.support.milvus import need_milvus
 
 
 def measured(script: str, call: str) -> Any:
-    """What a benchmark's function gives, as JSON keeps it; what it tells people of it is made too."""
-    code = f"import json, {script} as it; found = it.{call}; it.told(found); print(json.dumps(found))"
+    """Return the result of a benchmark's function as JSON; its report is made too."""
+    code = f"import json, {script} as it; found = it.{call}; it.report(found); print(json.dumps(found))"
     environs = environment({"PYTHONPATH": str(PROJECT)})
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=PROJECT / "benchmarks", capture_output=True, check=True, env=environs)
@@ -28,33 +28,33 @@ def measured(script: str, call: str) -> Any:
 
 
 def test_the_start_is_measured_beside_torch() -> None:
-    told = measured("startup", "measure(3)")
-    ours, torchs = told["seconds"].values()
+    result = measured("startup", "measure(3)")
+    ours, torchs = result["seconds"].values()
     assert len(ours) == len(torchs) == 3
-    assert told["ratio"] == median(ours) / median(torchs)
-    assert {"machine", "setup", "medians"} < told.keys()
+    assert result["ratio"] == median(ours) / median(torchs)
+    assert {"machine", "setup", "medians"} < result.keys()
 
 
 def test_an_epoch_is_measured_beside_the_papers(tmp_path: Path) -> None:
     script, written = str(PROJECT / "benchmarks" / "training.py"), str(tmp_path / "result.json")
     command = [sys.executable, script, "--pictures", "6", "--rounds", "2", "--json", written]
     done = subprocess.run(command, capture_output=True, check=True, env=environment({"PYTHONPATH": str(PROJECT)}))
-    told = json.loads((tmp_path / "result.json").read_text("utf-8"))
-    ours, papers = told["seconds"].values()
+    result = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    ours, papers = result["seconds"].values()
     assert len(ours) == len(papers) == 2
-    assert told["ratio"] == median(papers) / median(ours)
-    assert told["setup"]["pictures"] == 6
-    assert f"an epoch of the paper's takes {told['ratio']:.2f} times as long" in done.stdout.decode()
+    assert result["ratio"] == median(papers) / median(ours)
+    assert result["setup"]["pictures"] == 6
+    assert f"an epoch of the paper's takes {result['ratio']:.2f} times as long" in done.stdout.decode()
 
 
 def test_indexing_is_measured_beside_a_plain_loop_and_its_limit() -> None:
-    told = measured("indexing", "measure(None, generated=3, count=1, rounds=1, warm_up=False)")
-    assert {"machine", "setup", "galleries"} == told.keys()
+    result = measured("indexing", "measure(None, generated=3, count=1, rounds=1, warm_up=False)")
+    assert {"machine", "setup", "galleries"} == result.keys()
     for name, count in (("as it is", 3), ("12 megapixels", 1), ("12 megapixels with noise", 1)):
-        found = told["galleries"][name]
+        found = result["galleries"][name]
         ours, plain = (taken for (taken,) in found["seconds"].values())
         parts = {part: taken for part, (taken,) in found["limit_seconds_a_picture"].items()}
-        most = 1 / (parts["decode"] / told["machine"]["cores"] + parts["network"])
+        most = 1 / (parts["decode"] / result["machine"]["cores"] + parts["network"])
         assert found["pictures"] == found["embedded"] == count  # the plain loop's too, or it would have failed
         assert found["ratio"] == plain / ours
         assert found["limit_pictures_a_second"] == most
@@ -66,42 +66,42 @@ def test_peak_memory_is_measured_of_pictures_that_are_all_embedded(tmp_path: Pat
     options = ["--memory", "--pictures", "2", "--sizes", "3", "6", "--json", str(written)]
     command = [sys.executable, script, *options]
     done = subprocess.run(command, capture_output=True, check=True, env=environment({"PYTHONPATH": str(PROJECT)}))
-    told = json.loads(written.read_text("utf-8"))
-    assert {size: found["embedded"] for size, found in told["galleries"].items()} == {"3": 3, "6": 6}
-    few, many = (found["peak"] for found in told["galleries"].values())
-    assert told["ratio"] == many / few
-    assert f"the last one's peak is {told['ratio']:.3f} times the first one's" in done.stdout.decode()
+    result = json.loads(written.read_text("utf-8"))
+    assert {size: found["embedded"] for size, found in result["galleries"].items()} == {"3": 3, "6": 6}
+    few, many = (found["peak"] for found in result["galleries"].values())
+    assert result["ratio"] == many / few
+    assert f"the last one's peak is {result['ratio']:.3f} times the first one's" in done.stdout.decode()
 
 
 def test_a_query_is_measured_beside_a_plain_script() -> None:
-    told = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
-    explained, bare, torchs, plain = (taken for (taken,) in told["seconds"].values())
-    assert list(told["setup"]["overlays"].values()) == [20, 20]
-    assert told["ratio_to_plain"] == explained / plain
-    assert told["ratio_to_import"] == bare / torchs
-    assert len(told["import_seconds"]) == 10
-    assert "numpy" in told["import_seconds"]
-    assert "torch" not in told["import_seconds"]
+    result = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
+    explained, bare, torchs, plain = (taken for (taken,) in result["seconds"].values())
+    assert list(result["setup"]["overlays"].values()) == [20, 20]
+    assert result["ratio_to_plain"] == explained / plain
+    assert result["ratio_to_import"] == bare / torchs
+    assert len(result["import_seconds"]) == 10
+    assert "numpy" in result["import_seconds"]
+    assert "torch" not in result["import_seconds"]
 
 
 def test_heatmaps_are_measured_beside_the_package_and_equal_to_its_own() -> None:
-    told = measured("heatmaps", "measure(None, count=8, rounds=1, warm_ups=0)")
-    (ours,), *packages = told["seconds"].values()
-    assert list(told["ratios"].values()) == [taken / ours for (taken,) in packages]
+    result = measured("heatmaps", "measure(None, count=8, rounds=1, warm_ups=0)")
+    (ours,), *packages = result["seconds"].values()
+    assert list(result["ratios"].values()) == [taken / ours for (taken,) in packages]
     assert len(packages) == 2
-    assert told["largest_difference"] < 1e-4
+    assert result["largest_difference"] < 1e-4
 
 
 def test_the_catalogue_is_measured_at_every_size() -> None:
-    told = measured("catalogue", "measure(None, files=20, rows=[30, 60], rounds=1)")
-    assert told["setup"]["files"] == 20
-    scan, *readings = (taken for (taken,) in told["seconds"].values())
-    assert list(told["ratios"].values()) == [taken / scan for taken in readings]
+    result = measured("catalogue", "measure(None, files=20, rows=[30, 60], rounds=1)")
+    assert result["setup"]["files"] == 20
+    scan, *readings = (taken for (taken,) in result["seconds"].values())
+    assert list(result["ratios"].values()) == [taken / scan for taken in readings]
     assert len(readings) == 3
     for rows in ("30", "60"):
-        samples = told["questions"][rows]["seconds"]
-        assert {len(taken) for taken in samples.values()} == {told["setup"]["calls"]}
-        assert told["questions"][rows]["medians"] == {name: median(taken) for name, taken in samples.items()}
+        samples = result["questions"][rows]["seconds"]
+        assert {len(taken) for taken in samples.values()} == {result["setup"]["calls"]}
+        assert result["questions"][rows]["medians"] == {name: median(taken) for name, taken in samples.items()}
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +114,20 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_search_among_many_is_measured_against_exact_search(generated: Path) -> None:
-    told = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=False, with_hnswlib=False)")
-    assert told["setup"]["real descriptors"] == 320
-    ours, flat = told["ours"], told["others"]["IndexFlatL2"]
+    result = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=False, with_hnswlib=False)")
+    assert result["setup"]["real descriptors"] == 320
+    ours, flat = result["ours"], result["others"]["IndexFlatL2"]
     assert list(ours["pools"]) == ["500", "64"]
-    for asked in ours["pools"].values():
-        assert [len(taken) for taken in asked["seconds"].values()] == [3, 3, 3]
-        assert asked["recall of the pool"] == 1  # of so few the index is exact
+    for figures in ours["pools"].values():
+        assert [len(taken) for taken in figures["seconds"].values()] == [3, 3, 3]
+        assert figures["recall of the pool"] == 1  # of so few the index is exact
     assert ours["pools"]["500"]["recall after rescoring"] == 1
     assert (flat["recall"], len(flat["seconds"])) == (1, 3)
 
 
 def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
-    told = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=True, with_hnswlib=False)")
-    large = told["large"]
+    result = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=True, with_hnswlib=False)")
+    large = result["large"]
     assert large["kind"] == "RR1280,IVF49,RaBitQ4"
     assert list(large["steps"]) == [f"{probes} of 49 lists" for probes in (16, 32, 49)]
     *_, last = large["steps"].values()
@@ -136,17 +136,17 @@ def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
 
 
 def test_verification_is_measured_beside_a_plain_answer() -> None:
-    told = measured("verification", "measure(None, count=8, rounds=2)")
-    assert [len(samples) for samples in told["seconds"].values()] == [2, 2, 2, 2]
-    middle = told["medians"]
-    assert told["added_by_verification"] == middle["explained and verified"] - middle["explained"]
+    result = measured("verification", "measure(None, count=8, rounds=2)")
+    assert [len(samples) for samples in result["seconds"].values()] == [2, 2, 2, 2]
+    middle = result["medians"]
+    assert result["added_by_verification"] == middle["explained and verified"] - middle["explained"]
 
 
 def test_duplicates_are_measured_by_kind() -> None:
-    told = measured("duplicates", "measure(None, count=30, copied=6, rounds=2, with_imagededup=False)")
-    assert (told["setup"]["originals"], told["setup"]["copied"], told["setup"]["files"]) == (30, 6, 66)
-    assert {len(samples) for samples in told["seconds"].values()} == {2}
-    ours, descriptors = told["found"].values()
+    result = measured("duplicates", "measure(None, count=30, copied=6, rounds=2, with_imagededup=False)")
+    assert (result["setup"]["originals"], result["setup"]["copied"], result["setup"]["files"]) == (30, 6, 66)
+    assert {len(samples) for samples in result["seconds"].values()} == {2}
+    ours, descriptors = result["found"].values()
     assert ours["recall"].keys() == descriptors["recall"].keys()
     assert ours["recall"]["renamed"] == descriptors["recall"]["renamed"] == 1
     assert ours["recall"]["recompressed at 40"] == 1
@@ -154,40 +154,40 @@ def test_duplicates_are_measured_by_kind() -> None:
 
 
 def test_the_page_is_measured_from_the_drop_on() -> None:
-    told = measured("serving", "measure(None, count=14, runs=2, warm_ups=1)")
+    result = measured("serving", "measure(None, count=14, runs=2, warm_ups=1)")
     names = {"API: hits", "API: all heatmaps"}
     if shutil.which("chromium"):
         names |= {"page: hits", "page: pictures", "page: all heatmaps"}
-    assert told["seconds"].keys() == told["percentiles"].keys() == names
-    for name, taken in told["seconds"].items():
+    assert result["seconds"].keys() == result["percentiles"].keys() == names
+    for name, taken in result["seconds"].items():
         assert len(taken) == 2
-        assert told["percentiles"][name]["p50"] == min(taken)
-        assert told["percentiles"][name]["p100"] == max(taken)
-    assert all(hits < all_ for hits, all_ in zip(*list(told["seconds"].values())[:2], strict=True))
+        assert result["percentiles"][name]["p50"] == min(taken)
+        assert result["percentiles"][name]["p100"] == max(taken)
+    assert all(hits < all_ for hits, all_ in zip(*list(result["seconds"].values())[:2], strict=True))
 
 
 def test_many_clients_are_held_against_one() -> None:
-    told = measured("clients", "measure(None, clients=4, seconds=2, beside=12)")
-    assert set(told["statuses"]) <= {"200", "503"}
-    assert told["statuses"]["200"] > 0
-    assert (told["broken lines"], told["answers that differ"]) == (0, 0)
-    assert (told["indexed beside"], told["last error of indexing"]) == (12, None)
-    assert len(told["memory"]) >= 2
+    result = measured("clients", "measure(None, clients=4, seconds=2, beside=12)")
+    assert set(result["statuses"]) <= {"200", "503"}
+    assert result["statuses"]["200"] > 0
+    assert (result["broken lines"], result["answers that differ"]) == (0, 0)
+    assert (result["indexed beside"], result["last error of indexing"]) == (12, None)
+    assert len(result["memory"]) >= 2
 
 
 def test_milvus_is_measured_beside_faiss() -> None:
     need_milvus()
-    told = measured("milvus", "measure(pictures=60, queries=3)")
-    assert [found["kind"] for found in told["indexes"].values()] == ["IDMap,Flat", "Milvus FLAT", "Milvus FLAT"]
-    for found in told["indexes"].values():
+    result = measured("milvus", "measure(pictures=60, queries=3)")
+    assert [found["kind"] for found in result["indexes"].values()] == ["IDMap,Flat", "Milvus FLAT", "Milvus FLAT"]
+    for found in result["indexes"].values():
         assert [len(found["seconds"][what]) for what in ("made", "search", "search in a label")] == [1, 3, 3]
         assert found["bytes"] > 4 * 1280
 
 
 def test_ray_is_measured_beside_the_plain_pipeline() -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
-    told = measured("ray_overhead", "measure(None, generated=3, rounds=1)")
-    plain, *on_ray = (taken for (taken,) in told["seconds"].values())
-    assert list(told["ratios"].values()) == [taken / plain for taken in on_ray]
-    assert list(told["setup"]["embedded"].values()) == [[3], [3], [3]]
-    assert told["connecting_seconds"].keys() == told["ratios"].keys()
+    result = measured("ray_overhead", "measure(None, generated=3, rounds=1)")
+    plain, *on_ray = (taken for (taken,) in result["seconds"].values())
+    assert list(result["ratios"].values()) == [taken / plain for taken in on_ray]
+    assert list(result["setup"]["embedded"].values()) == [[3], [3], [3]]
+    assert result["connecting_seconds"].keys() == result["ratios"].keys()

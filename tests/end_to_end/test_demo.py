@@ -34,7 +34,7 @@ def test_the_gallery_has_six_views_of_twelve_photographs_and_not_the_question(tm
     assert len(sizes) > 12
 
 
-def test_the_demo_finds_another_view_of_the_photograph_asked_for(tmp_path: Path) -> None:
+def test_the_demo_finds_another_view_of_its_query(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     folder = tmp_path / "demo"
     done = retrieve("demo", "--out", folder)

@@ -28,13 +28,13 @@ _PAGE = 4096  # SQLite's
 
 
 def hits(store: Path, picture: Path) -> Any:
-    """The answer to a query; the file itself, for which nothing is explained."""
+    """Return the answer to a query by a file of the gallery, which needs no explanation."""
     return answer("query", picture, "--top", "5", "--no-explain", "--store", store)["hits"]
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """A folder and its files that nobody may write."""
+    """Make a folder and its files read-only."""
     files = list(folder.iterdir())
     for path in (*files, folder):
         path.chmod(0o555)
@@ -47,7 +47,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A disk of its own in a folder. Skips where mounting is not allowed."""
+    """Mount a disk of its own on a folder; skip if mounting is not allowed."""
     folder.mkdir()
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True, capture_output=True)
@@ -187,7 +187,7 @@ def started(*arguments: str | Path) -> subprocess.Popen[bytes]:
 
 
 def many_pictures(gallery: Path) -> Path:
-    """A gallery that takes some batches."""
+    """Make a gallery of several batches."""
     for number in range(160):
         place = gallery / f"class-{number % 4}"
         place.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def many_pictures(gallery: Path) -> Path:
 
 
 def complaint(process: subprocess.Popen[bytes]) -> bytes:
-    """What a process has to say against its success, once it has ended."""
+    """Wait for a process and return why it failed."""
     _, said = process.communicate(timeout=120)
     return said if process.returncode else b""
 
@@ -206,10 +206,10 @@ def test_two_runs_into_one_store_and_queries_meanwhile(tmp_path: Path) -> None:
     picture = gallery / "class-0" / "000.png"
     answer("index", gallery / "class-0", "--store", store)
     runs = [started("index", folder, "--store", store) for folder in (gallery, gallery / "class-1")]
-    asked = 0
-    while asked == 0 or any(run.poll() is None for run in runs):
+    queries = 0
+    while queries == 0 or any(run.poll() is None for run in runs):
         assert hits(store, picture)[0]["path"] == str(picture)
-        asked += 1
+        queries += 1
     assert [complaint(run) for run in runs] == [b"", b""]
     (kept,) = answer("status", "--store", store)["galleries"]
     assert kept == {"path": str(gallery), "pictures": 160, "missing": 0}

@@ -95,8 +95,8 @@ def test_store_survives_kills_at_random_moments(tmp_path: Path) -> None:
     assert report["failed"] == 0
     answer("index", gallery, "--store", calm)
     assert _contents(store) == _contents(calm)
-    asked = sorted(gallery.rglob("*.png"))[::97]
-    for picture in asked:
+    queries = sorted(gallery.rglob("*.png"))[::97]
+    for picture in queries:
         disturbed, undisturbed = (
             answer("query", picture, "--top", "10", "--no-explain", "--store", place)["hits"] for place in (store, calm)
         )

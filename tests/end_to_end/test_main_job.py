@@ -64,13 +64,13 @@ class Place:
         else:
             (self.folder / "gallery" / name).unlink()
 
-    def told(self, command: str, *arguments: str | Path) -> Any:
-        """What a command answers, but for what differs by its nature."""
+    def answer(self, command: str, *arguments: str | Path) -> Any:
+        """Return a command's answer without values that differ between runs."""
         return self.plain(answer(command, *arguments, "--store", self.store))
 
-    def plain(self, told: Any) -> Any:
-        """An answer without seconds, and with names in the gallery in the place of paths."""
-        written = json.dumps({key: value for key, value in told.items() if key not in _OWN})
+    def plain(self, values: Any) -> Any:
+        """Return an answer without seconds, with names in the gallery instead of paths."""
+        written = json.dumps({key: value for key, value in values.items() if key not in _OWN})
         plain = written.replace(json.dumps(self.gallery)[1:-1], "GALLERY").replace(str(self.folder), "FOLDER")
         return json.loads(plain)
 
@@ -86,10 +86,10 @@ class Both:
     def each(self) -> tuple[Place, Place]:
         return self.here, self.there
 
-    def told(self, command: str, *arguments: str | Path) -> Any:
-        """What both answer to a command, which is the same."""
+    def answer(self, command: str, *arguments: str | Path) -> Any:
+        """Return the answer of both to a command; it must be the same."""
         here, there = (
-            place.told(command, *(str(each).replace("GALLERY", place.gallery) for each in arguments))
+            place.answer(command, *(str(each).replace("GALLERY", place.gallery) for each in arguments))
             for place in self.each
         )
         assert here == there
@@ -127,7 +127,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, postgres: Server, s3: Objects
         both.put("apples/again.jpg", GOOD[b"plain.jpg"](blocks(0, 160, 100)))
         for place in both.each:
             place.folder.mkdir(exist_ok=True)
-        said = [each.told("index", each.gallery, *each.made_with) for each in both.each]
+        said = [each.answer("index", each.gallery, *each.made_with) for each in both.each]
         assert said[0] == said[1]
         assert said[0]["added"] == TOTAL
         assert said[0]["failed"] == len(BAD)
@@ -135,40 +135,40 @@ def both(tmp_path_factory: pytest.TempPathFactory, postgres: Server, s3: Objects
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Path:
-    """A picture to ask with, alike to one of the gallery."""
-    Image.fromarray(blocks(102, 160, 100)).save(tmp_path / "asked.jpg", quality=80)
-    return tmp_path / "asked.jpg"
+def query_picture(tmp_path: Path) -> Path:
+    """Make a query picture that resembles one of the gallery."""
+    Image.fromarray(blocks(102, 160, 100)).save(tmp_path / "query.jpg", quality=80)
+    return tmp_path / "query.jpg"
 
 
-def test_hits_and_their_heatmaps(both: Both, asked: Path, tmp_path: Path) -> None:
+def test_hits_and_their_heatmaps(both: Both, query_picture: Path, tmp_path: Path) -> None:
     seen = []
     for number, place in enumerate(both.each):
         out = tmp_path / str(number)
-        told = place.told("query", asked, "--top", "8", "--out", out, "--html", out.with_suffix(".html"))
+        result = place.answer("query", query_picture, "--top", "8", "--out", out, "--html", out.with_suffix(".html"))
         pictures = {file.name: file.read_bytes() for file in sorted(out.iterdir()) if file.name.startswith("hit")}
-        seen.append((json.loads(json.dumps(told).replace(str(out), "OUT")), pictures))
+        seen.append((json.loads(json.dumps(result).replace(str(out), "OUT")), pictures))
         page = out.with_suffix(".html").read_text()
         assert page.count("<figure") >= 8
     assert seen[0] == seen[1]
-    told, pictures = seen[0]
-    assert len(told["hits"]) == 8
-    assert (told["hits"][0]["path"], told["hits"][0]["label"]) == ("GALLERY/boats/2.jpg", "boats")
+    result, pictures = seen[0]
+    assert len(result["hits"]) == 8
+    assert (result["hits"][0]["path"], result["hits"][0]["label"]) == ("GALLERY/boats/2.jpg", "boats")
     assert len(pictures) == 4 * 8
 
 
 @pytest.mark.parametrize(
     "restriction", [("--label", "cats"), ("--folder", "GALLERY/cats"), ("--min-similarity", "0.9"), ("--pool", "9")]
 )
-def test_hits_of_a_selection(both: Both, asked: Path, restriction: tuple[str, str]) -> None:
-    told = both.told("query", asked, "--no-explain", "--top", "7", *restriction)
-    assert told["hits"]
+def test_hits_of_a_selection(both: Both, query_picture: Path, restriction: tuple[str, str]) -> None:
+    result = both.answer("query", query_picture, "--no-explain", "--top", "7", *restriction)
+    assert result["hits"]
     if restriction[1].endswith("cats"):
-        assert {hit["label"] for hit in told["hits"]} == {"cats"}
+        assert {hit["label"] for hit in result["hits"]} == {"cats"}
 
 
 def test_every_picture_finds_itself(both: Both, tmp_path: Path) -> None:
-    """Each odd format too: a picture of the gallery, asked by its address, is its own first hit."""
+    """Each odd format too: a picture of the gallery, searched by its address, is its own first hit."""
     for place in both.each:
         engine = Engine.open(place.store)
         for name in NAMES:
@@ -178,9 +178,9 @@ def test_every_picture_finds_itself(both: Both, tmp_path: Path) -> None:
         engine.close()
 
 
-def test_heatmaps_by_the_api(both: Both, asked: Path) -> None:
+def test_heatmaps_by_the_api(both: Both, query_picture: Path) -> None:
     engines = [Engine.open(place.store) for place in both.each]
-    hits = [engine.query(asked, top=4) for engine in engines]
+    hits = [engine.query(query_picture, top=4) for engine in engines]
     for here, there in zip(*hits, strict=True):
         assert here.explanation is not None
         assert there.explanation is not None
@@ -193,60 +193,62 @@ def test_heatmaps_by_the_api(both: Both, asked: Path) -> None:
 
 
 def test_what_the_store_holds(both: Both) -> None:
-    told = both.told("status")
-    assert told["galleries"] == [{"path": "GALLERY", "pictures": TOTAL, "missing": 0}]
-    assert {failure["path"]: failure["reason"] for failure in told["failures"]}["GALLERY/zero bytes.jpg"] == "is empty"
+    result = both.answer("status")
+    assert result["galleries"] == [{"path": "GALLERY", "pictures": TOTAL, "missing": 0}]
+    assert {failure["path"]: failure["reason"] for failure in result["failures"]}[
+        "GALLERY/zero bytes.jpg"
+    ] == "is empty"
 
 
 def test_copies_are_found(both: Both) -> None:
-    told = both.told("duplicates")
-    groups = [sorted(member["path"] for member in group["pictures"]) for group in told["groups"]]
+    result = both.answer("duplicates")
+    groups = [sorted(member["path"] for member in group["pictures"]) for group in result["groups"]]
     assert ["GALLERY/apples/0.jpg", "GALLERY/apples/again.jpg"] in groups
 
 
-def test_similarity_is_calibrated(both: Both, asked: Path) -> None:
-    before = both.told("query", asked, "--no-explain")
-    both.told("calibrate")
-    told = both.told("query", asked, "--no-explain")
-    assert told["calibrated"]
-    assert [hit["path"] for hit in told["hits"]] == [hit["path"] for hit in before["hits"]]
-    both.told("calibrate", "--reset")
-    assert both.told("query", asked, "--no-explain") == before
+def test_similarity_is_calibrated(both: Both, query_picture: Path) -> None:
+    before = both.answer("query", query_picture, "--no-explain")
+    both.answer("calibrate")
+    result = both.answer("query", query_picture, "--no-explain")
+    assert result["calibrated"]
+    assert [hit["path"] for hit in result["hits"]] == [hit["path"] for hit in before["hits"]]
+    both.answer("calibrate", "--reset")
+    assert both.answer("query", query_picture, "--no-explain") == before
 
 
-def test_the_page_is_served(both: Both, asked: Path) -> None:
+def test_the_page_is_served(both: Both, query_picture: Path) -> None:
     answers = []
     for place in both.each:
         with client_of(place.store) as client:
-            upload = client.post("/api/uploads", content=asked.read_bytes()).json()["upload"]
-            told = client.get("/api/query", params={"upload": upload, "top": 5}).json()
-            first = told["hits"][0]["picture"]
+            upload = client.post("/api/uploads", content=query_picture.read_bytes()).json()["upload"]
+            result = client.get("/api/query", params={"upload": upload, "top": 5}).json()
+            first = result["hits"][0]["picture"]
             image = client.get(f"/{first['image']}")
             assert (image.status_code, image.headers["content-type"]) == (200, "image/jpeg")
-            answers.append(([(hit["similarity"], hit["picture"]["name"]) for hit in told["hits"]], image.content))
+            answers.append(([(hit["similarity"], hit["picture"]["name"]) for hit in result["hits"]], image.content))
     assert answers[0] == answers[1]
 
 
-def found(both: Both, asked: Path) -> list[str]:
-    return [hit["path"] for hit in both.told("query", asked, "--no-explain", "--top", "60")["hits"]]
+def found(both: Both, query_picture: Path) -> list[str]:
+    return [hit["path"] for hit in both.answer("query", query_picture, "--no-explain", "--top", "60")["hits"]]
 
 
-def test_only_changes_are_taken_in(both: Both, asked: Path) -> None:
-    assert both.told("index")["unchanged"] == TOTAL
+def test_only_changes_are_taken_in(both: Both, query_picture: Path) -> None:
+    assert both.answer("index")["unchanged"] == TOTAL
     both.put("cats/0.jpg", GOOD[b"plain.jpg"](blocks(900, 160, 100)))  # another content
     both.put("cats/moved.jpg", GOOD[b"plain.jpg"](blocks(201, 160, 100)))
     both.delete("cats/1.jpg")
-    told = both.told("index")
-    assert (told["added"], told["embedded"], told["reused"], told["missing"]) == (2, 1, 1, 1)
-    assert "GALLERY/cats/1.jpg" not in found(both, asked)
-    removed = both.told("remove", "GALLERY/boats")
+    result = both.answer("index")
+    assert (result["added"], result["embedded"], result["reused"], result["missing"]) == (2, 1, 1, 1)
+    assert "GALLERY/cats/1.jpg" not in found(both, query_picture)
+    removed = both.answer("remove", "GALLERY/boats")
     assert removed["removed"] == {"GALLERY/boats": 6}
-    assert not [path for path in found(both, asked) if "boats" in path]
-    assert both.told("index")["added"] == 6
-    assert found(both, asked)[0] == "GALLERY/boats/2.jpg"
+    assert not [path for path in found(both, query_picture) if "boats" in path]
+    assert both.answer("index")["added"] == 6
+    assert found(both, query_picture)[0] == "GALLERY/boats/2.jpg"
 
 
-def test_mistakes_are_told_the_same(both: Both) -> None:
+def test_mistakes_have_the_same_messages(both: Both) -> None:
     for command in ("query", "remove"):
         said = []
         for place in both.each:

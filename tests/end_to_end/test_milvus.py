@@ -45,7 +45,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def impatient(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """A command that gives up soon."""
+    """Return a command that gives up soon."""
     return subprocess.run(
         [sys.executable, "-c", _IMPATIENT, *(os.fspath(argument) for argument in arguments)],
         env=environment({"PYTHONPATH": os.fspath(PROJECT)}),
@@ -56,13 +56,13 @@ def impatient(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
 
 
 def hits(store: Path, *arguments: str | Path) -> list[Any]:
-    told = answer("query", *arguments, "--store", store, "--no-explain", "--top", "12")
-    return [(hit["path"], hit["label"], hit["distance"], hit["index_rank"]) for hit in told["hits"]]
+    result = answer("query", *arguments, "--store", store, "--no-explain", "--top", "12")
+    return [(hit["path"], hit["label"], hit["distance"], hit["index_rank"]) for hit in result["hits"]]
 
 
 def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
     pictures = Path(shutil.copytree(gallery, tmp_path / "gallery"))
-    asked, question = pictures / "cats" / "1.png", pictures / "cats" / "again.png"
+    picture, question = pictures / "cats" / "1.png", pictures / "cats" / "again.png"
     on_faiss, on_server, in_file = tmp_path / "faiss", tmp_path / "server", tmp_path / "file"
     assert answer("index", pictures, "--store", on_faiss)["added"] == 12
     for store, address in ((on_server, server.address), (in_file, "milvus:./index.db")):
@@ -71,14 +71,14 @@ def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
     assert f"index at {server.address}: exact" in retrieve("status", "--store", on_server).stdout.decode()
     assert answer("status", "--store", in_file)["index_at"] == "milvus:./index.db"
     for chosen, count in (((), 12), (("--label", FOLDERS[1]), 4), (("--folder", pictures / "apples"), 4)):
-        known = hits(on_faiss, asked, *chosen)
+        known = hits(on_faiss, picture, *chosen)
         assert len(known) == count
-        assert hits(on_server, asked, *chosen) == known
+        assert hits(on_server, picture, *chosen) == known
         if count == 4:
-            assert hits(in_file, asked, *chosen) == known
+            assert hits(in_file, picture, *chosen) == known
     refused = retrieve("index", pictures, "--store", tmp_path / "another", "--index", server.address)
     assert "of another store, which stays as it is: give --index another name" in sentence(refused)
-    asked.rename(question)
+    picture.rename(question)
     Image.fromarray(blocks(999)).save(pictures / "cats" / "0.png")
     for store in (on_faiss, on_server, in_file):
         answer("remove", pictures / "apples", "--store", store)
@@ -95,7 +95,7 @@ def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
     assert len(list(on_server.glob("*.faiss"))) == 1
 
 
-def test_a_server_that_is_away_is_told_in_one_sentence(gallery: Path, tmp_path: Path) -> None:
+def test_a_server_that_is_away_is_one_sentence(gallery: Path, tmp_path: Path) -> None:
     store, picture = tmp_path / "store", gallery / "cats" / "1.png"
     with serving(tmp_path / "server") as server:
         address = server.address

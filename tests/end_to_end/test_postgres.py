@@ -34,17 +34,17 @@ def _prepared() -> None:
 def test_the_commands_answer_as_on_sqlite(address: str, tmp_path: Path) -> None:
     gallery = make_gallery(tmp_path / "gallery", 1)
     store, plain = tmp_path / "store", tmp_path / "plain"
-    asked = gallery / "class-1" / "004.png"
+    picture = gallery / "class-1" / "004.png"
     made = answer("index", gallery, "--store", store, "--catalogue", address)
-    told = answer("index", gallery, "--store", plain)
-    assert {**made, "seconds": 0, "pictures_per_second": 0} == {**told, "seconds": 0, "pictures_per_second": 0}
+    result = answer("index", gallery, "--store", plain)
+    assert {**made, "seconds": 0, "pictures_per_second": 0} == {**result, "seconds": 0, "pictures_per_second": 0}
     assert answer("index", gallery, "--store", store)["unchanged"] == _PICTURES + 1
     for command in (
-        ("query", asked, "--top", "10", "--no-explain"),
-        ("query", asked, "--label", "class-2", "--no-explain"),
+        ("query", picture, "--top", "10", "--no-explain"),
+        ("query", picture, "--label", "class-2", "--no-explain"),
         ("duplicates",),
         ("remove", gallery / "class-1"),
-        ("query", asked, "--top", "10", "--no-explain"),
+        ("query", picture, "--top", "10", "--no-explain"),
         ("remove", gallery),
     ):
         there = answer(*command, "--store", store)
@@ -82,8 +82,8 @@ def test_a_new_store_takes_its_address_from_the_environment(
     gallery = make_gallery(tmp_path / "gallery", 1, count=3)
     monkeypatch.setenv(URL_VARIABLE, postgres.address(tmp_path))
     answer("index", gallery, "--store", tmp_path / "store")
-    told = answer("status", "--store", tmp_path / "store")
-    assert told["catalogue"] == postgres.address(tmp_path, password=False)
+    result = answer("status", "--store", tmp_path / "store")
+    assert result["catalogue"] == postgres.address(tmp_path, password=False)
 
 
 def test_a_model_of_a_shared_catalogue_is_found_by_other_stores(address: str, tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_model_of_a_shared_catalogue_is_found_by_other_stores(address: str, tm
     answer("index", gallery, "--store", tmp_path / "one", "--catalogue", address)
     report = answer("index", gallery, "--store", tmp_path / "two", "--catalogue", address)
     assert report["unchanged"] == 4
-    asked = ("query", gallery / "copy.png", "--no-explain")
-    one, two = (answer(*asked, "--store", tmp_path / name)["hits"] for name in ("one", "two"))
+    query = ("query", gallery / "copy.png", "--no-explain")
+    one, two = (answer(*query, "--store", tmp_path / name)["hits"] for name in ("one", "two"))
     assert one == two
 
 
@@ -119,8 +119,8 @@ def test_several_processes_at_once_lose_and_double_nothing(address: str, tmp_pat
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == calm
     assert answer("index", "--store", tmp_path / "two")["unchanged"] == len(calm)
     for gallery in galleries:
-        asked = ("query", gallery / "class-2" / "005.png", "--top", "10", "--no-explain", "--store")
-        hits = [answer(*asked, tmp_path / name)["hits"] for name in ("one", "two", "calm")]
+        query = ("query", gallery / "class-2" / "005.png", "--top", "10", "--no-explain", "--store")
+        hits = [answer(*query, tmp_path / name)["hits"] for name in ("one", "two", "calm")]
         assert hits[0] == hits[1] == hits[2]
 
 
@@ -170,9 +170,9 @@ def test_a_crash_between_queries_is_not_noticed(postgres: Server, address: str, 
     gallery = make_gallery(tmp_path / "gallery", 1)
     engine = Engine.create(tmp_path / "store", address=address)
     engine.index(gallery)
-    asked = gallery / "copy.png"
-    before = engine.query(asked, explain=False)
+    picture = gallery / "copy.png"
+    before = engine.query(picture, explain=False)
     postgres.restart()
-    assert engine.query(asked, explain=False) == before
+    assert engine.query(picture, explain=False) == before
     engine.close()
-    assert Engine.open(tmp_path / "store").query(asked, explain=False) == before
+    assert Engine.open(tmp_path / "store").query(picture, explain=False) == before

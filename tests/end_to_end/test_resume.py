@@ -33,7 +33,7 @@ class Calm:
     whole: float
 
     def start(self, out: Path, *options: str) -> subprocess.Popen[bytes]:
-        """The same into another folder, as the leader of its own group of processes, as a terminal has it."""
+        """Start the same training into another folder, as leader of its own process group, like a terminal does."""
         return subprocess.Popen(
             [*self.command, "--out", os.fspath(out), *options],
             env=environment(),
@@ -43,7 +43,7 @@ class Calm:
         )
 
     def expect(self, out: Path) -> None:
-        """The bundle in this folder is that of the undisturbed run."""
+        """Check that the bundle in this folder equals that of the undisturbed run."""
         assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
             path.name for path in self.bundle.iterdir()
         }
@@ -117,7 +117,7 @@ def test_interrupted_it_says_so_in_one_line_and_goes_on_later(calm: Calm, tmp_pa
         while process.poll() is None and not (out / "metrics.jsonl").exists():
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGINT)
-        told, complaint = process.communicate()
+        output, complaint = process.communicate()
         if process.returncode != 0:
             break
     assert process.returncode == 130, complaint.decode()
@@ -129,7 +129,7 @@ def test_interrupted_it_says_so_in_one_line_and_goes_on_later(calm: Calm, tmp_pa
         "the parts are those of the data set's own split.json",
         "too few pictures to be measured on: c0, c1, c2, c3",
     ]
-    assert not told
+    assert not output
     process = calm.start(out, "--resume")
     _, complaint = process.communicate()
     assert process.returncode == 0, complaint.decode()

@@ -38,7 +38,7 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def gallery(objects: Objects) -> str:
     for number in range(_PICTURES):
         objects.put(f"g/{number:02}.png", png(number))
-    objects.asked.clear()
+    objects.requests.clear()
     return f"{objects.address}/g"
 
 
@@ -54,7 +54,7 @@ def every(nth: int, fault: str) -> Fault:
 
 
 def of(fault: str, *endings: str) -> Fault:
-    """What is read of these fails, always."""
+    """Make every read of these files fail."""
     return lambda method, path: fault if path.partition("?")[0].endswith(endings) and method == "GET" else None
 
 
@@ -157,9 +157,9 @@ def test_a_query_is_answered_while_a_server_is_away(engine: Engine, objects: Obj
     assert hits[0].path.name == "03.png"
     said = f"cannot be explained: the file cannot be read: {objects.address} does not answer"
     assert all(hit.explanation is None and (hit.note or "").startswith(said) for hit in hits)
-    asked = len(objects.asked)
+    count = len(objects.requests)
     engine.query(blocks(3), top=8)
-    assert len(objects.asked) == asked  # it is not waited for anew
+    assert len(objects.requests) == count  # it is not waited for anew
 
 
 def test_a_hit_that_was_deleted_says_so(engine: Engine, objects: Objects, gallery: str) -> None:
@@ -196,10 +196,10 @@ def test_no_credentials(engine: Engine, objects: Objects, monkeypatch: pytest.Mo
 def test_too_large_an_object_is_not_fetched(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     address = objects.put("1.png", png(1))
     monkeypatch.setattr(object_store, "MOST_BYTES", 100)
-    objects.asked.clear()
+    objects.requests.clear()
     with pytest.raises(PictureError, match=r"has .* GB, more than the"):
         bytes_at(address)
-    assert [method for method, _ in objects.asked] == ["HEAD"]
+    assert [method for method, _ in objects.requests] == ["HEAD"]
 
 
 # A web server
@@ -219,9 +219,9 @@ def test_a_listing_of_a_web_server(engine: Engine, web: Web, pages: str) -> None
     report = engine.index(f"{pages}/")
     assert (report.added, report.failed) == (8, 0)
     assert sorted(map(str, rows(engine).values())) == ["red shoes"] * 6 + ["x"] * 2
-    web.asked.clear()
+    web.requests.clear()
     assert engine.index().unchanged == 8
-    assert not [path for method, path in web.asked if method == "GET" and path.endswith((".png", ".tar"))]
+    assert not [path for method, path in web.requests if method == "GET" and path.endswith((".png", ".tar"))]
     (hit,) = engine.query(blocks(7), top=1)  # of a server that sends whole files only
     assert (hit.path.name, hit.explanation is not None) == ("7.png", True)
 
@@ -297,7 +297,7 @@ def test_what_a_server_of_no_text_is_called_can_be_kept(engine: Engine, tmp_path
 def test_a_new_picture_is_asked_for_once(engine: Engine, web: Web) -> None:
     (web.folder / "1.png").write_bytes(png(1))
     engine.index(web.address)
-    assert [method for method, path in web.asked if path == "/1.png"] == ["HEAD", "GET"]
+    assert [method for method, path in web.requests if path == "/1.png"] == ["HEAD", "GET"]
 
 
 def test_a_server_that_hangs_is_given_up(
@@ -311,6 +311,6 @@ def test_a_server_that_hangs_is_given_up(
     objects.fault = lambda method, path: "hang"
     with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed stays"):
         engine.index(gallery)
-    assert len(objects.asked) <= 12  # and not each call five times
+    assert len(objects.requests) <= 12  # and not each call five times
     with pytest.raises(GalleryError, match=r"does not answer \((?!as it did not)"):
         engine.index(gallery)

@@ -30,8 +30,8 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
 
 def gets(objects: Objects, ending: str = "") -> list[str]:
     """The objects that were read since this was asked last."""
-    found = [path for method, path in objects.asked if method == "GET" and "list-type" not in path]
-    objects.asked.clear()
+    found = [path for method, path in objects.requests if method == "GET" and "list-type" not in path]
+    objects.requests.clear()
     return [path for path in found if path.partition("?")[0].endswith(ending)]
 
 

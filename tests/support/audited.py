@@ -26,7 +26,7 @@ HEATMAPS = 12  # of a class: more pictures than it takes to say something
 
 
 def spot(*places: tuple[int, int], faint: float = 0.0) -> Array:
-    """A heatmap, float32 (7, 7), with its evidence in these places and `faint` everywhere else."""
+    """Return a heatmap, float32 (7, 7), with evidence in these places and `faint` everywhere else."""
     heatmap = np.full((7, 7), faint, np.float32)
     for row, column in places:
         heatmap[row, column] = 1
@@ -42,7 +42,7 @@ def a_sample(label: str, number: int = 0, folder: Path = Path("set")) -> Sample:
 
 
 def evidence(label: str, heatmap: Array = HONEST, count: int = HEATMAPS, folder: Path = Path("set")) -> Evidence:
-    """A class that is looked at in the same way in all its pictures."""
+    """Return the evidence of a class whose pictures all have the same heatmap."""
     maps = np.repeat(heatmap[None], count, axis=0)
     samples = tuple(a_sample(label, number, folder) for number in range(count))
     ground = np.full((64, 64, 3), 120, np.uint8)

@@ -31,7 +31,7 @@ def committed(store: Path) -> int:
 
 
 def begun(*arguments: str | Path, impatient: bool = False) -> subprocess.Popen[bytes]:
-    """A command at work; an impatient one gives up a lost server soon."""
+    """Start a command; an impatient one gives up a lost server soon."""
     start = [sys.executable, "-c", _IMPATIENT] if impatient else RETRIEVE
     command = [*start, *(os.fspath(argument) for argument in arguments)]
     environs = environment({"PYTHONPATH": os.fspath(PROJECT)})

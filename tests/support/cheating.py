@@ -30,7 +30,7 @@ def make_cheating_set(folder: Path, each: int = 40, patched: bool = True) -> Pat
 
 
 def train_head(dataset: Path, out: Path) -> Path:
-    """A model trained on the data set by the project's own training, its backbone left as it is."""
+    """Train a model on the data set, with its backbone frozen."""
     preset = adapt_preset(FAST, epochs=10, thaw=False)
     return train_bundle(Recipe(dataset, preset), out, device="cpu").bundle.folder
 

@@ -19,7 +19,7 @@ RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The tests' own environment, wide enough a terminal that no table wraps, without a store chosen by the user."""
+    """Return the tests' environment: a terminal wide enough for every table, and no store chosen by the user."""
     kept = {name: value for name, value in os.environ.items() if name != "RETRIEVE_STORE"}
     return kept | {"COLUMNS": "200", "NO_COLOR": "1", **(extra or {})}
 
@@ -33,7 +33,7 @@ def retrieve(
 
 
 def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """The same in this process: for many calls, where the start of a process of its own is not what is tested."""
+    """Run a command in this process: for many calls that do not test the start of a process."""
     extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None}
     done = CliRunner().invoke(cli.app, [os.fspath(each) for each in arguments], env=extra)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -42,14 +42,14 @@ def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
 
 
 def answer(*arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str) -> Any:
-    """The JSON that a command prints, which must end well."""
+    """Return the JSON that a command prints; it must succeed."""
     done = retrieve(*arguments, "--json", stdin=stdin, cwd=cwd, **extra)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 
 def sentence(done: subprocess.CompletedProcess[bytes] | subprocess.CompletedProcess[str]) -> str:
-    """What a command that fails says, which must be one sentence on one line and nothing else."""
+    """Return the message of a failed command; it must be one sentence on one line and nothing else."""
     said = done.stderr.decode() if isinstance(done.stderr, bytes) else done.stderr
     assert done.returncode == 1, said
     assert not done.stdout

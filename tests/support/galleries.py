@@ -17,20 +17,20 @@ _PICTURES = 40
 
 
 def png(seed: int) -> bytes:
-    """A picture's file."""
+    """Return a picture's file."""
     file = io.BytesIO()
     Image.fromarray(blocks(seed)).save(file, "PNG")
     return file.getvalue()
 
 
 def tar_of(*members: tuple[str, bytes]) -> bytes:
-    """A tar of these files."""
+    """Return a tar of these files."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, content in members:
-            told = tarfile.TarInfo(name)
-            told.size = len(content)
-            tar.addfile(told, io.BytesIO(content))
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     return file.getvalue()
 
 

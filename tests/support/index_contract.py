@@ -36,7 +36,7 @@ class IndexContract(ABC):
 
     @abstractmethod
     def empty(self, channels: int) -> VectorIndex:
-        """An index of descriptors with this many channels."""
+        """Return an index of descriptors with this many channels."""
 
     def filled(self, ids: Ids, vectors: Vectors) -> VectorIndex:
         index = self.empty(vectors.shape[1])
@@ -44,7 +44,7 @@ class IndexContract(ABC):
         return index
 
     def check(self, queries: Vectors, ids: Ids, vectors: Vectors, k: int, among: Ids | None = None) -> None:
-        """The k nearest are right: each distance its id's own, in order, and none left out that is nearer."""
+        """Check the k nearest: each distance belongs to its id, they are in order, and no nearer one is missing."""
         found, found_ids = self.filled(ids, vectors).search(queries, k, among)
         allowed = set(ids.tolist()) if among is None else set(among.tolist()) & set(ids.tolist())
         expected = brute_force(queries, ids, vectors)

@@ -28,7 +28,7 @@ def classes(count: int, each: int, spread: float = 0.25, seed: int = 0) -> dict[
 
 
 def a_catalogue(folder: Path, descriptors: dict[str, Vectors]) -> Catalogue:
-    """A store of pictures with these descriptors, by class; those of the class "" lie in no class folder."""
+    """Make a store of pictures with these descriptors, by class; those of the class "" lie in no class folder."""
     catalogue = Catalogue(folder, create=True)
     catalogue.set_settings(model="default", fingerprint=MODEL)
     for label, vectors in descriptors.items():
@@ -41,7 +41,7 @@ def a_catalogue(folder: Path, descriptors: dict[str, Vectors]) -> Catalogue:
 
 
 def a_bundle(slope: float = 40.0, intercept: float = -10.0) -> Bundle:
-    """A model whose head compares descriptors as they are, and is far too sure that pictures differ."""
+    """Return a model whose head compares raw descriptors and is far too confident that pictures differ."""
     card = ModelCard("tiny", "none", Preprocessing(8, (0, 0, 0), (1, 1, 1)), CHANNELS, False, {}, {})
     bundle = Bundle(Path("nowhere"), card)
     head = Head(np.eye(CHANNELS, dtype=np.float32), np.zeros(CHANNELS, np.float32), slope, intercept, normalize=False)

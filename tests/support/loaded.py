@@ -20,7 +20,7 @@ finally:
 
 
 def loaded(*arguments: str | Path) -> set[str]:
-    """The packages in memory after a command that ended well."""
+    """Return the packages in memory after a successful command."""
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER, *(str(argument) for argument in arguments)],
         env=environment({"PYTHONPATH": os.fspath(PROJECT)}),

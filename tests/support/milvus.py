@@ -64,7 +64,7 @@ class Process:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Process]:
-    """A server while it is needed."""
+    """Run a server."""
     process = Process(folder)
     process.start()
     try:
@@ -74,7 +74,7 @@ def serving(folder: Path) -> Iterator[Process]:
 
 
 def address_of(written: str) -> MilvusAddress:
-    """The address of a Milvus."""
+    """Return the address of a Milvus."""
     address = parse_address(written)
     assert address is not None
     return address
@@ -86,15 +86,15 @@ def labels_of(ids: Ids) -> dict[int, str]:
 
 
 def home_at(written: str, folder: Path, store: str = "store", fingerprint: str = FINGERPRINT) -> MilvusStorage:
-    """A home of indexes at an address, with `folder` as that of its store."""
+    """Return the index storage at an address, with `folder` as that of its store."""
     return MilvusStorage(shared_connection(address_of(written), folder), always, store, fingerprint, labels_of)
 
 
 def always(must_wait: bool) -> AbstractContextManager[bool]:
-    """A turn that nobody else has."""
+    """Yield a lock that nobody else holds."""
     return nullcontext(True)
 
 
 def no_sample(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The sample that an index on Milvus does not need."""
+    """Fail if called: an index on Milvus needs no sample."""
     raise AssertionError("Milvus learns by itself")

@@ -60,7 +60,7 @@ class Nodes:
 
 
 def _begun(start: Callable[[], Any]) -> Any:
-    """What is started: Ray gives a node half a minute, which a busy machine may need; so it is tried again."""
+    """Start a node, with a second try: Ray gives it half a minute, which a busy machine may exceed."""
     for left in reversed(range(3)):
         try:
             return start()
@@ -83,7 +83,7 @@ def processes(words: str) -> list[int]:
 
 
 def workers() -> list[int]:
-    """The processes of workers that index, of clusters in this folder."""
+    """Return the indexing worker processes of the clusters in this folder."""
     here = set(processes(f"RAY_TMPDIR={os.environ['RAY_TMPDIR']}"))
     return [pid for pid in here if b"MapWorker" in _title(pid)]
 

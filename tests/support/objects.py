@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own on a port of this machine, which fails as it is told to; and a plain web server."""
+"""An S3 server of the tests' own on a port of this machine, which fails on demand; and a plain web server."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Fault = Callable[[str, str], str | None]
 
 @dataclass
 class Objects:
-    """A server that runs. `fault` says what becomes of each request; `asked` are those that came."""
+    """A server that runs. `fault` says what becomes of each request; `requests` are those that came."""
 
     port: int = 0
     bucket: str = BUCKET
     fault: Fault = lambda method, path: None
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     hang: float = 3.0
     application: Faulty | None = None
 
@@ -71,14 +71,14 @@ class Faulty:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         path += f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
-        self.objects.asked.append((method, path))
+        self.objects.requests.append((method, path))
         fault = self.objects.fault(method, path)
         if fault == "hang":
             time.sleep(self.objects.hang)
         elif fault:
             start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
-            told = b"<Error><Code>InternalError</Code><Message>We failed.</Message></Error>"
-            return [] if method == "HEAD" else [told]
+            body = b"<Error><Code>InternalError</Code><Message>We failed.</Message></Error>"
+            return [] if method == "HEAD" else [body]
         answer: Iterable[bytes] = self._application(environ, start_response)
         return answer
 
@@ -104,7 +104,7 @@ def s3() -> Iterator[Objects]:
 
 @contextmanager
 def bucket_of(server: Objects) -> Iterator[Objects]:
-    """The server with a new bucket, known by the environment to commands too; it fails nothing at first."""
+    """Return the server with a new bucket, set in the environment for commands too; no request fails at first."""
     values = {
         "AWS_ACCESS_KEY_ID": "tester",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -115,25 +115,25 @@ def bucket_of(server: Objects) -> Iterator[Objects]:
         for name, value in values.items():
             patch.setenv(name, value)
         forget_servers()
-        told = replace(server, bucket=f"pictures-{time.monotonic_ns()}", asked=[])
+        own = replace(server, bucket=f"pictures-{time.monotonic_ns()}", requests=[])
         assert server.application is not None
-        before, server.application.objects = server.application.objects, told
-        told._system().mkdir(told.bucket)
-        told.asked.clear()
-        yield told
+        before, server.application.objects = server.application.objects, own
+        own._system().mkdir(own.bucket)
+        own.requests.clear()
+        yield own
         server.application.objects = before
         forget_servers()
 
 
 @pytest.fixture
 def objects(s3: Objects) -> Iterator[Objects]:
-    """The server with a bucket of this test."""
+    """Return the server with a bucket of this test."""
     with bucket_of(s3) as objects:
         yield objects
 
 
 def forget_servers() -> None:
-    """Connections are made anew, with the environment's values, and no server counts as silent."""
+    """Reset all connections, the environment's values, and the list of unreachable servers."""
     object_store.file_system.cache_clear()
     object_store._unreachable.clear()
     try:
@@ -150,17 +150,17 @@ class Web:
 
     folder: Path
     address: str
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     fault: Fault = lambda method, path: None
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
-    """A web server over the folder `www` of this test."""
+    """Run a web server over the folder `www` of this test."""
     pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     folder = tmp_path / "www"
     folder.mkdir()
-    told = Web(folder, "")
+    web = Web(folder, "")
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:
@@ -175,18 +175,18 @@ def web(tmp_path: Path) -> Iterator[Web]:
                 super().do_HEAD()
 
         def _faulty(self) -> bool:
-            told.asked.append((self.command, self.path))
-            fault = told.fault(self.command, self.path)
+            web.requests.append((self.command, self.path))
+            fault = web.fault(self.command, self.path)
             if fault:
                 self.send_error(int(fault))
             return fault is not None
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    told.address = f"http://127.0.0.1:{server.server_port}"
+    web.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     forget_servers()
-    yield told
+    yield web
     server.shutdown()
     server.server_close()
     thread.join()

@@ -32,17 +32,17 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def plain(kind: str, mode: str = "RGB", **options: Any) -> Make:
-    """A maker of files of this format, after conversion to this mode."""
+    """Return a maker of files of this format, after conversion to this mode."""
     return lambda pixels: encoded(Image.fromarray(pixels).convert(mode), kind, **options)
 
 
 def grey(kind: str, dtype: str, scale: float) -> Make:
-    """A maker of grey files with samples of more than 8 bits."""
+    """Return a maker of grey files with samples of more than 8 bits."""
     return lambda pixels: encoded(Image.fromarray((pixels.mean(2) * scale).astype(dtype)), kind)
 
 
 def with_alpha(kind: str, mode: str) -> Make:
-    """A maker of files whose right half is half transparent."""
+    """Return a maker of files whose right half is half transparent."""
 
     def make(pixels: Pixels) -> bytes:
         alpha = np.full(pixels.shape[:2], 255, np.uint8)
@@ -82,7 +82,7 @@ def broken_exif(pixels: Pixels) -> bytes:
 
 
 def sized(width: int, height: int) -> Make:
-    """A maker of PNG files of another size, for the pattern stretched to it."""
+    """Return a maker of PNG files of another size, with the pattern stretched to it."""
     return lambda pixels: encoded(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST), "PNG")
 
 
@@ -136,7 +136,7 @@ def truncated(pixels: Pixels) -> bytes:
 
 
 def png_of(size: tuple[int, int], data: bytes) -> bytes:
-    """A PNG whose header claims this size, with this as its compressed data."""
+    """Return a PNG whose header claims this size, with this compressed data."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
     parts = [
         struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks
@@ -166,7 +166,7 @@ def _write(folder: Path, name: bytes, data: bytes) -> bytes:
 
 
 def _links(folder: Path, seed: int) -> list[bytes]:
-    """A link to a picture and one to a folder, both outside, and a link that leads back; the paths to find."""
+    """Make links to a picture and a folder outside, and one that leads back; return the paths to find."""
     outside = folder.parent / f"outside {folder.name}"
     _write(outside, b"picture.jpg", JPEG(blocks(seed)))
     _write(outside, b"pictures/a.jpg", JPEG(blocks(seed + 1)))
@@ -177,7 +177,7 @@ def _links(folder: Path, seed: int) -> list[bytes]:
 
 
 def _special(folder: Path, seed: int) -> dict[bytes, str]:
-    """What is no file that can be read, with the reasons."""
+    """Make entries that cannot be read, and return their reasons."""
     (folder / "dangling.jpg").symlink_to("nothing")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     os.mkfifo(folder / "fifo.jpg")

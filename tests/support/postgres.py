@@ -33,7 +33,7 @@ class Server:
     password: str = _PASSWORD
 
     def address(self, schema: str | Path = "public", database: str = "pictures", password: bool = True) -> str:
-        """The address of a schema, or of one for the store in this folder."""
+        """Return the address of a schema, or of one for the store in this folder."""
         if isinstance(schema, Path):
             schema = "s" + hashlib.sha256(os.fsencode(schema)).hexdigest()[:16]
         secret = ":s3cret%2F%40%3A%20word" if password else ""
@@ -49,12 +49,12 @@ class Server:
         self.control("restart", "-m", "immediate")
 
     def sql(self, statement: str, database: str = "pictures") -> list[tuple[object, ...]]:
-        """What a statement gives, asked as the server's owner."""
+        """Return the rows of a statement, run as the server's owner."""
         import psycopg
 
         place = f"host=127.0.0.1 port={self.port} user=owner dbname={database}"
-        with psycopg.connect(place, password=self.password, autocommit=True) as asked:
-            cursor = asked.execute(statement.encode())
+        with psycopg.connect(place, password=self.password, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     @property
@@ -69,7 +69,7 @@ def run(*command: str | Path) -> None:
 
 
 def programs() -> Path | None:
-    """The folder of the server's programs: that of PATH, or where Debian puts them, the newest."""
+    """Return the folder of the server's programs: that of PATH, or Debian's newest."""
     found = shutil.which("initdb")
     if found and (Path(found).resolve().parent / "pg_ctl").exists():
         return Path(found).resolve().parent
@@ -117,7 +117,7 @@ def _started(folder: Path) -> Server:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    """The server that all tests share, each with schemas of its own; skipped where none can be had."""
+    """Run the server that all tests share, each with its own schemas; skip if there is none."""
     if (lacking := _lacking()) is not None:
         pytest.skip(lacking)
     folder = Path(tempfile.mkdtemp(prefix="retrieve-"))  # pytest's own folders are closed to other users

@@ -26,7 +26,7 @@ HERE = "http://127.0.0.1:8000"
 
 @contextmanager
 def client_of(store: Path, terms: ServerConfig | None = None, base_url: str = HERE) -> Iterator[TestClient]:
-    """A client of a server in this process."""
+    """Return a client of a server in this process."""
     engine, terms = Engine.open(store), terms or ServerConfig()
     with shared_folders(terms.uploads) as shared:
         app = make_app(engine, lambda: Engine.open(store), terms, shared)
@@ -54,7 +54,7 @@ def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGI
 def started(
     store: Path, *options: str | Path, ignored: Sequence[signal.Signals] = ()
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The same with its process, which leads a group of its own, is to be ended by whoever asks, and else is killed.
+    """Also yield the process, which leads its own group; the caller ends it, or it is killed.
 
     It begins with these signals ignored, and no others, whatever those of the tests are.
     """
@@ -85,5 +85,5 @@ def _ignore(ignored: Sequence[signal.Signals]) -> None:
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
-    """The objects of a stream."""
+    """Return the objects of a stream."""
     return [json.loads(line) for line in text.splitlines()]

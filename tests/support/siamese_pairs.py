@@ -44,7 +44,7 @@ class Pair(nn.Module):
 
 @cache
 def backbone(name: str) -> nn.Module:
-    """A backbone that wants gradients only from its last stage on, which is all that the maps need."""
+    """Return a backbone with gradients from its last stage on, which is all that the maps need."""
     torch.manual_seed(7)
     module = build_backbone(name, pretrained=name == "efficientnet_lite0").module
     stage = module.get_submodule(BACKBONES[name][0])
@@ -65,7 +65,7 @@ def pictures(name: str) -> Tensor:
 
 @cache
 def features(name: str) -> tuple[Array, Array]:
-    """The pictures' activations and descriptors, in the package's batches: in others, convolutions round otherwise."""
+    """Return the pictures' activations and descriptors, in the package's batches, as rounding depends on them."""
     module, order = backbone(name), np.concatenate(list(batches()))
     with torch.inference_mode():
         activations = torch.cat([module(pictures(name)[places]) for places in batches()])[np.argsort(order)]
@@ -74,7 +74,7 @@ def features(name: str) -> tuple[Array, Array]:
 
 @cache
 def siamese(name: str, kind: str) -> tuple[SiameseNetwork, Head]:
-    """A seeded head in torch and in NumPy; its sigmoid lies such that half of the pairs are similar."""
+    """Return a seeded head in torch and in NumPy, with a sigmoid that finds half of the pairs similar."""
     _, descriptors = features(name)
     normalize, shift = HEADS[kind]
     torch.manual_seed(11)
@@ -90,7 +90,7 @@ def siamese(name: str, kind: str) -> tuple[SiameseNetwork, Head]:
 
 
 def scaled(maps: Array) -> Array:
-    """relu of each map (N, h, w), over its greatest value; where that is 0 the map stays empty."""
+    """Return relu of each map (N, h, w), divided by its maximum; a map whose maximum is 0 stays empty."""
     positive = np.maximum(maps, 0)
     most = positive.max((1, 2), keepdims=True)
     result: Array = np.divide(positive, most, out=np.zeros_like(positive), where=most > 0)

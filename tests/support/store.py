@@ -39,11 +39,11 @@ class Indexed:
         return self.gallery / CLASSES[0] / "0.png"
 
     def odd(self, name: bytes) -> bytes:
-        """The path of a picture with an odd name."""
+        """Return the path of a picture with an odd name."""
         return os.path.join(os.fsencode(self.gallery), b"odd", name)
 
     def copy(self, folder: Path) -> Path:
-        """The store again, to be changed; its pictures are the same."""
+        """Return a copy of the store that may be changed; its pictures are the same."""
         return Path(shutil.copytree(self.store, folder))
 
 

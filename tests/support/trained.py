@@ -16,7 +16,7 @@ def contents(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def trained_copy(bundle: Bundle, folder: Path, dataset: Path, learnt: Iterable[Path]) -> Path:
-    """A copy of a bundle that has learnt from these pictures, the first to choose by, the others to train on."""
+    """Copy a bundle as if it had learnt from these pictures: validated on the first, trained on the others."""
     shutil.copytree(bundle.folder, folder)
     first, *others = contents(learnt)
     Split(str(dataset), 0, {"train": tuple(others), "validation": (first,), "test": ()}).write(folder)

@@ -65,7 +65,7 @@ def picture(seed: int, tint: int = 0, side: int = 96) -> Pixels:
 
 
 def make_set(folder: Path, classes: int = 4, each: int = 12, side: int = 64) -> Path:
-    """Class folders `c0`, `c1` and so on of generated PNGs, told apart by their colours."""
+    """Class folders `c0`, `c1` and so on of generated PNGs, distinguished by their colours."""
     for code in range(classes):
         (folder / f"c{code}").mkdir(parents=True)
         for number in range(each):
@@ -74,7 +74,7 @@ def make_set(folder: Path, classes: int = 4, each: int = 12, side: int = 64) -> 
 
 
 def make_pixels(classes: int = 4, each: int = 6, side: int = SIDE) -> tuple[Pixels, Subset]:
-    """The same as pixels (N, side, side, 3), class by class, and the part that they all are."""
+    """Return the same as pixels (N, side, side, 3), class by class, and the subset of all of them."""
     codes = np.repeat(np.arange(classes), each)
     pixels = np.stack([picture(number, int(code), side) for number, code in enumerate(codes)])
     return pixels, Subset(np.arange(len(codes)), codes)

@@ -1,4 +1,4 @@
-"""`asked_index.py FOLDER QUERIES.npy PROBES…`: ask an index file alone, on the threads that the environment says.
+"""`query_index.py FOLDER QUERIES.npy PROBES…`: search an index file alone, on the threads that the environment says.
 
 It prints JSON: for each number of lists looked into, each query's seconds and pool; and what memory the process held
 before it mapped the file and at the end, with all that it read of it.
@@ -16,7 +16,7 @@ import numpy as np
 
 from indexes.vectors.faiss_file import load
 from retrieval.common.settings import POOL
-from support.asked import held
+from support.query_store import held
 
 ORIGIN = ("large", "1")
 

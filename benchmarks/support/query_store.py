@@ -1,7 +1,7 @@
-"""`asked.py STORE QUERIES.npy POOL...`: ask a store with descriptors (Q, C), one after the other, in its own process.
+"""`query_store.py STORE QUERIES.npy POOL...`: search a store with descriptors (Q, C), in a process of its own.
 
 It prints JSON: for each size of the pool each query's seconds in the index, in the head's rescoring and in both, the
-pool and the ten best hits; and what memory the process held before and after the index was opened and asked. Started
+pool and the ten best hits; and what memory the process held before and after the index was opened and searched. Started
 with one thread, it runs on one.
 """
 
@@ -34,12 +34,14 @@ def main() -> None:
     bundle.head.embed(queries[:1])  # read from its file
     before = held()
     index = open_index(catalogue, bundle.fingerprint)
-    asked = [_asked(catalogue, index, bundle, queries, int(pool)) for pool in pools]
+    figures = [_query_pool(catalogue, index, bundle, queries, int(pool)) for pool in pools]
     about = {"kind": index.kind, "probes": index.probes, "threads": faiss.omp_get_max_threads()}
-    print(json.dumps({**about, "before": before, "after": held(), "asked": asked}))
+    print(json.dumps({**about, "before": before, "after": held(), "figures": figures}))
 
 
-def _asked(catalogue: Catalogue, index: VectorIndex, bundle: Bundle, queries: Vectors, pool: int) -> dict[str, Any]:
+def _query_pool(
+    catalogue: Catalogue, index: VectorIndex, bundle: Bundle, queries: Vectors, pool: int
+) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"search": [], "rescore": [], "both": []}
     pools, best = [], []
     for query in queries:
@@ -57,7 +59,7 @@ def _asked(catalogue: Catalogue, index: VectorIndex, bundle: Bundle, queries: Ve
 
 
 def held() -> int:
-    """What memory the process holds now, files that are mapped included (bytes; Linux)."""
+    """Return the memory of this process in bytes, mapped files included (Linux)."""
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
