@@ -29,7 +29,7 @@ from retrieval.commands.shared.options import (
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, ExplainOptions
-from retrieval.common.text import low_confidence_note, safe_name
+from retrieval.common.text import safe_name
 from retrieval.sources.location import is_address
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def _report_query(
         print_json(query_json(name, engine, result, files, seconds, confidence))
     else:
         from retrieval.commands.output.query_table import hits_table, seconds_line
+        from retrieval.rendering.presentation import low_confidence_note
 
         stdout.print(hits_table(safe_name(title), result.hits, bars=stdout.width >= _WIDE))
         if doubt := low_confidence_note([hit.similarity for hit in result.hits], confidence):

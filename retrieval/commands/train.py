@@ -22,7 +22,8 @@ from retrieval.commands.shared.options import (
     SeedOption,
     WeightsOption,
 )
-from retrieval.common.settings import Device, PaperCase, PresetName
+from retrieval.common.settings import Device, PresetName
+from retrieval.training.paper.case import PaperCase
 
 
 def crop(

@@ -93,15 +93,6 @@ class PresetName(StrEnum):
     paper = "paper"
 
 
-class PaperCase(StrEnum):
-    """What is done again of the paper's section 4: a data set with its figure, or Table 1 with Figures 5 and 6."""
-
-    flowers = "flowers"
-    skin = "skin"
-    airbnb = "airbnb"
-    table1 = "table1"
-
-
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes the network's input: brought to `size` x `size`, then (value - mean) / std.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
 
 _ASCII_LOOKALIKES = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
@@ -45,17 +44,6 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
-    """That no hit is as similar as `confidence`, in a sentence; None where one is, or where there are no hits."""
-    best = max(similarities, default=confidence)
-    if best >= confidence:
-        return None
-    return (
-        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
-        f" {percent(confidence)} wanted."
-    )
 
 
 def _safe(character: str) -> str:

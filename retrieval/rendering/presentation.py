@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import CONFIDENCE
-from retrieval.common.text import low_confidence_note, safe_name
+from retrieval.common.text import percent, safe_name
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.model.preprocessing import Source
 from retrieval.rendering.correspondence_regions import draw_matches
@@ -205,3 +205,14 @@ def _side_view(
     if heatmaps and hit.explanation and not identical and hit.explanation.is_nearly_empty(heatmaps):
         heatmaps, missing = None, ALMOST_NONE
     return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, missing)
+
+
+def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
+    """Return the sentence that no hit is as similar as `confidence`; None if one is, or if there are no hits."""
+    best = max(similarities, default=confidence)
+    if best >= confidence:
+        return None
+    return (
+        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
+        f" {percent(confidence)} wanted."
+    )

@@ -15,11 +15,10 @@ from pydantic import BaseModel
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
-from retrieval.common.text import low_confidence_note
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.hit import Hit
 from retrieval.rendering.hits_page import render_hits_page
-from retrieval.rendering.presentation import build_result_view
+from retrieval.rendering.presentation import build_result_view, low_confidence_note
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
 from retrieval.server.contract.responses import (
     End,

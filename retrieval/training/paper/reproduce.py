@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import PaperCase
+from retrieval.training.paper.case import PaperCase
 from retrieval.datasets.class_folders import DataSet, find_samples
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_page import sample_crops

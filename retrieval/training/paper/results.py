@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
 from retrieval.evaluation.verdicts import PairMetrics
 from retrieval.rendering.presentation import HitView, ResultView
+from retrieval.training.paper.case import PaperCase
 from retrieval.training.presets import Preset
 
 PAPER_PAIRS = 432  # of the paper, of each kind

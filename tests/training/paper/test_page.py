@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport, CropRules
 from retrieval.datasets.crop_files import Crop, UncroppedReason
 from retrieval.explain.explanation import verdict_of
 from retrieval.rendering.presentation import ResultView
+from retrieval.training.paper.case import PaperCase
 from retrieval.training.paper.page import results_page
 from retrieval.training.paper.results import (
     CropPair,

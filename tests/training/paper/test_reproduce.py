@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from retrieval.common.errors import GalleryError, SettingError
-from retrieval.common.settings import PaperCase
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.split import read_split
+from retrieval.training.paper.case import PaperCase
 from retrieval.training.paper.page import write_results
 from retrieval.training.paper.reproduce import reproduce_case
 from retrieval.training.paper.results import (
