@@ -1,8 +1,9 @@
-"""The errors that people see: one sentence that names the thing and the remedy."""
+"""Errors for people: one sentence that names the thing and the remedy."""
 
 from __future__ import annotations
 
 import errno
+from typing import Self
 
 from indexes.errors import UserError
 
@@ -10,27 +11,30 @@ _TRANSIENT_ERRNOS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, e
 
 
 class RetrievalError(UserError):
-    """What went wrong and what to do about it, in one sentence fit to print as it is."""
+    """An error whose message is one sentence, fit to print, that says what went wrong and what to do."""
 
 
 class PictureError(RetrievalError):
-    """A picture that cannot be used: its `reason`, such as "is empty", after its `name` where it has one."""
+    """A picture that cannot be used. The message is its `reason`, such as "is empty", after any `name`."""
 
     def __init__(self, reason: str, name: str | None = None) -> None:
         super().__init__(f"{name} {reason}" if name else reason)
         self.reason = reason
 
-    def with_name(self, name: str) -> PictureError:
-        """The same error of the picture with this name."""
-        return PictureError(self.reason, name)
+    def with_name(self, name: str) -> Self:
+        """Return the same error, of the same class, for the picture with this name."""
+        named = type(self).__new__(type(self))
+        vars(named).update(vars(self))  # with what a subclass adds
+        PictureError.__init__(named, self.reason, name)
+        return named
 
 
 class TransientPictureError(PictureError):
-    """A picture that cannot be read now, as its server or its disk fails: nothing is said of the picture itself."""
+    """A picture that cannot be read now because its server or disk fails; the picture itself may be sound."""
 
 
 def read_error(error: OSError) -> PictureError:
-    """What the system says of a file, as an error of the picture or of its disk."""
+    """Return the operating system's error about a file as a PictureError, transient if the disk may be at fault."""
     kind = TransientPictureError if error.errno in _TRANSIENT_ERRNOS else PictureError
     return kind(f"cannot be read: {error.strerror or error}")
 
@@ -40,12 +44,17 @@ class ModelError(RetrievalError):
 
 
 class GalleryError(RetrievalError):
-    """A gallery folder, or a place in one, that cannot be used."""
+    """A gallery, or something in one, that cannot be used."""
+
+
+def unavailable_gallery(name: object, reason: str, remedy: str = "check it") -> GalleryError:
+    """Return the error for a gallery that cannot be read: all that is known of it is kept."""
+    return GalleryError(f"{name} {reason}, so nothing was marked missing: {remedy}")
 
 
 class SettingError(RetrievalError):
-    """A value of the environment that cannot be used."""
+    """A setting that cannot be used, such as an environment variable's value."""
 
 
 class ClusterError(RetrievalError):
-    """A Ray cluster that cannot be found, or cannot do the work."""
+    """A Ray cluster that cannot be found or cannot do the work."""

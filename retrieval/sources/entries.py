@@ -1,4 +1,4 @@
-"""What a walk through a gallery yields: files, and what happens on the way."""
+"""Events of a walk through a gallery: files, tars, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from retrieval.common.errors import PictureError, TransientPictureError
 
 
 class PictureFile(NamedTuple):
-    """A picture's file, by its path in the catalogue; size in bytes, mtime in nanoseconds.
+    """A picture's file, or a tar of pictures, by its path in the catalogue; size in bytes, mtime in nanoseconds.
 
-    What is no local file has a `version` (empty where its server tells none), may have a `label`, which is empty where
-    it has none, and `content`, which gives its bytes where they are at hand.
+    A local file has no `version`; another one's is empty if its server gives none. `label` is empty if the file is
+    known to have none, and None if nothing is known of it. `read_content` returns the file's bytes if they are at
+    hand.
     """
 
     path: bytes
@@ -21,14 +22,14 @@ class PictureFile(NamedTuple):
     mtime: int
     version: str | None = None
     label: str | None = None
-    content: Callable[[], bytes] | None = None
+    read_content: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """A folder, or an entry named like a picture, that cannot be used, and why.
 
-    Where that `passes`, nothing is said of the picture that was there: what is known of it stands.
+    If the error is transient, the picture's existing record is kept.
     """
 
     path: bytes
@@ -38,20 +39,20 @@ class Unreadable:
 
 
 def unreadable_entry(path: bytes, error: PictureError, is_folder: bool = False) -> Unreadable:
-    """What an error says of the entry with this path."""
+    """Return the entry at this path as unreadable because of the error."""
     return Unreadable(path, error.reason, is_folder, isinstance(error, TransientPictureError))
 
 
 @dataclass(frozen=True)
 class UnchangedTar:
-    """A tar that is as it was when it was read to its end: what is known below its path stands."""
+    """A tar that has not changed since it was read to its end: the records below its path are kept."""
 
     path: bytes
 
 
 @dataclass(frozen=True)
 class TarStart:
-    """A tar of this version whose members follow, until it is `Closed`."""
+    """The start of a tar of this version; its members follow, then its `TarEnd`."""
 
     path: bytes
     version: str
@@ -59,11 +60,11 @@ class TarStart:
 
 @dataclass(frozen=True)
 class TarEnd:
-    """The end of a tar: all its members have been given, unless it is damaged (not `is_whole`)."""
+    """The end of a tar. It is complete if all its members were yielded, which a damaged one's were not."""
 
     path: bytes
     is_complete: bool = True
 
 
 WalkEvent = PictureFile | Unreadable | UnchangedTar | TarStart | TarEnd
-"""What a pass over a gallery meets, in the order of its paths."""
+"""An event of a walk through a gallery; events come in the order of their paths."""

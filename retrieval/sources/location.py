@@ -1,155 +1,180 @@
-"""Where galleries and pictures lie that are no paths: `s3://bucket/key`, members of tars, what a list names."""
+"""The catalogue's paths: local files, addresses such as `s3://bucket/key`, members of tars, entries of lists."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from retrieval.common.errors import GalleryError
-from retrieval.sources.url_safety import CREDENTIALS, host_of, is_signed, redact
+from retrieval.sources.url_safety import has_password, host_of, is_signed, redact
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
-_MEMBER = re.compile(r"((?:.|\n)+?\.tar)/((?:.|\n)+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE)
-_LIST_ENTRY = re.compile(r"(?:.|\n)+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)")
+_MEMBER = re.compile(r"(.+?\.tar)/(.+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE | re.DOTALL)
+_LIST_ENTRY = re.compile(r".+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)", re.DOTALL)
 TAR_PREFIX, LIST_PREFIX = "tar:", "list:"
-"""Before a local tar, and before a list, that is a gallery of its own: no folder's gallery holds it."""
+"""Precede the path of a local tar, and of a list, that is a gallery of its own: no folder's gallery contains it."""
 
 
 class PictureAddress(str):
-    """Where something lies that is no local file; text, so that nothing of it is lost, with a name and a parent."""
+    """The address of a picture that is no local file: a string, so that nothing is lost, with name and parent."""
 
     __slots__ = ()
 
     @property
+    def display(self) -> str:
+        """The address as people see it: that of a tar's member without the range of its bytes."""
+        member = CatalogueLocation.parse(self)
+        return f"{member.container}/{member.name}" if member.container else self
+
+    @property
     def name(self) -> str:
-        """What follows the last slash; a member of a tar is named as in the tar."""
-        return _without_offsets(self).rpartition("/")[2]
+        """What follows the last slash; for a member of a tar, of its name in the tar."""
+        return self.display.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
-        """The name without its ending."""
+        """The name without its suffix."""
         return self.name.rpartition(".")[0] or self.name
 
     @property
     def parent(self) -> PictureAddress:
-        """What is before the last slash."""
-        return PictureAddress(_without_offsets(self).rpartition("/")[0])
+        """What precedes the last slash."""
+        return PictureAddress(self.display.rpartition("/")[0])
 
 
 PictureLocation = Path | PictureAddress
-"""Where a picture lies."""
+"""What opens a picture: a path, or an address."""
 
 
-class TarMember(NamedTuple):
-    """A file within a tar: where the tar lies, its name there, where its bytes begin, and how many they are."""
+@dataclass(frozen=True, slots=True)
+class CatalogueLocation:
+    """A path of the catalogue in its parts, of which `list:/x.txt/tar:/z.tar/a.jpg#512+1000` has all.
 
-    tar: str
-    name: str
-    offset: int
-    size: int
+    `list_prefix` is the list that names the file, with the slash after it; empty if none does. `source` is the rest:
+    a local path or an address. Of a member of a tar, `container` is the tar's own path or address, `name` the
+    member's name in the tar, and `offset` and `size` say where its bytes are; else the container is empty.
+    """
 
+    list_prefix: str
+    source: str
+    container: str = ""
+    name: str = ""
+    offset: int = 0
+    size: int = 0
 
-def is_address(text: str) -> bool:
-    """Whether this names something that is no local file."""
-    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR_PREFIX}/")
+    @classmethod
+    def parse(cls, path: bytes | str) -> CatalogueLocation:
+        """Parse a path of the catalogue, or an address."""
+        text = os.fsdecode(path)
+        start = 0
+        if text.startswith(LIST_PREFIX):
+            entry = _LIST_ENTRY.match(text, len(LIST_PREFIX))
+            start = entry.end() if entry else len(LIST_PREFIX)
+        listed, source = text[:start], text[start:]
+        member = _MEMBER.fullmatch(source.removeprefix(TAR_PREFIX)) if is_address(source) else None
+        if member is None:
+            return cls(listed, source)
+        container, name, offset, size, length = member.groups()
+        if length is not None:
+            whole = f"{container}/{name}"
+            container, name = whole[: -int(length) - 1], whole[-int(length) :]
+        return cls(listed, source, container, name, int(offset), int(size))
 
+    @property
+    def tar_path(self) -> bytes | None:
+        """The path in the catalogue of the tar that this is a member of; None if it is no member."""
+        if not self.container:
+            return None
+        prefix = TAR_PREFIX if self.source.startswith(TAR_PREFIX) else ""
+        return os.fsencode(f"{self.list_prefix}{prefix}{self.container}")
 
-def canonical(address: str) -> str:
-    """An address as the catalogue keeps it: one name for a scheme, no slash at the end. Raises GalleryError."""
-    found = _ADDRESS.match(address)
-    if found is None:  # a local tar
-        return address
-    scheme = found[1].lower()
-    if CREDENTIALS.search(address):
-        raise GalleryError(f"{redact(address)} has a password, which a store does not keep: give it by the environment")
-    if is_signed(address):
-        raise GalleryError(
-            f"{redact(address)} is signed, for a while, and a store would keep the signature: give the address"
-            " without it, and credentials by the environment"
-        )
-    kept = _ALIASES.get(scheme, scheme)
-    host_of(f"{kept}://{address[found.end() :]}")
-    return f"{kept}://{address[found.end() :].rstrip('/')}"
-
-
-def storable_text(text: str) -> str:
-    """What a server, a list or a tar tells, as a catalogue can keep it: UTF-8 without zero bytes."""
-    return os.fsencode(text).decode("utf-8", "replace").replace("\0", " ")
+    @property
+    def location(self) -> PictureLocation:
+        """What opens the picture."""
+        return PictureAddress(self.source) if is_address(self.source) else Path(self.source)
 
 
 def parse_location(path: bytes) -> PictureLocation:
-    """Where a path of the catalogue leads: a local file, or an address that can be opened."""
-    text = os.fsdecode(path)
-    if text.startswith(LIST_PREFIX):
-        text = text.removeprefix(LIST_PREFIX)
-        entry = _LIST_ENTRY.match(text)
-        text = text[entry.end() :] if entry else text
-    return PictureAddress(text) if is_address(text) else Path(text)
+    """Return the local file or the address that a path of the catalogue leads to."""
+    return CatalogueLocation.parse(path).location
+
+
+def member_path(tar: bytes, name: bytes, offset: int, size: int) -> bytes:
+    """Return the catalogue's path of a tar's member, which says where its bytes are.
+
+    It also says how many characters the member's name has if the name is not all that follows the first `.tar`: a tar
+    may lie in a folder with a name like a tar's.
+    """
+    path = b"%s/%s#%d+%d" % (tar, name, offset, size)
+    return path if CatalogueLocation.parse(path).tar_path == tar else path + b"+%d" % len(os.fsdecode(name))
 
 
 def display_location(location: PictureLocation) -> PictureLocation:
-    """A place as people are told of it: of a tar's member, without where its bytes are."""
-    return PictureAddress(_without_offsets(location)) if isinstance(location, PictureAddress) else location
+    """Return a location as people see it: that of a tar's member without the range of its bytes."""
+    return PictureAddress(location.display) if isinstance(location, PictureAddress) else location
 
 
 def gallery_name(root: bytes) -> str:
-    """A gallery as it is given to `retrieve index`."""
+    """Return the name of a gallery as given to `retrieve index`."""
     return os.fsdecode(root).removeprefix(LIST_PREFIX).removeprefix(TAR_PREFIX)
 
 
-def parse_member(text: str) -> TarMember | None:
-    """What part of a tar an address names; None where it names a whole file."""
-    found = _MEMBER.fullmatch(text.removeprefix(TAR_PREFIX)) if is_address(text) else None
-    if found is None:
-        return None
-    tar, name, start, size, length = found.groups()
-    if length is not None:
-        tar, name = _split_member(f"{tar}/{name}", int(length))
-    return TarMember(tar, name, int(start), int(size))
+def enclosing_tars(name: str) -> Iterator[str]:
+    """Yield each part at the front of a name, up to a slash, that is named like a tar; the shortest first."""
+    parts = name.split("/")
+    return ("/".join(parts[: end + 1]) for end, part in enumerate(parts[:-1]) if is_tar(part))
 
 
-def _split_member(text: str, length: int) -> tuple[str, str]:
-    """A tar, and the name of so many characters in it."""
-    return text[: max(0, len(text) - length - 1)], text[len(text) - length :]
+def is_address(text: str) -> bool:
+    """Return whether this names something that is no local file."""
+    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR_PREFIX}/")
 
 
-def _without_offsets(address: str) -> str:
-    member = parse_member(address)
-    return f"{member.tar}/{member.name}" if member else address
+def is_remote(text: str) -> bool:
+    """Return whether a server has what this names: it is neither a local file, nor a local tar or in one."""
+    return is_address(text) and not text.startswith(TAR_PREFIX)
 
 
-def tar_of(path: bytes) -> bytes | None:
-    """The path of the tar that a path of the catalogue lies in; None where it lies in none."""
-    member = parse_member(str(parse_location(path))) if b".tar/" in path.lower() else None
-    return path[: path.rindex(os.fsencode(f"/{member.name}#"))] if member else None
+def canonical(address: str) -> str:
+    """Return an address as the catalogue keeps it: one name per scheme, no slash at the end. Raises GalleryError."""
+    match = _ADDRESS.match(address)
+    if match is None:  # a local tar
+        return address
+    if has_password(address):
+        raise GalleryError(f"{redact(address)} has a password, which a store does not keep: give it by the environment")
+    if is_signed(address):
+        raise GalleryError(
+            f"{redact(address)} is signed, for a limited time, and a store would keep the signature: give the address"
+            " without it, and credentials by the environment"
+        )
+    scheme = match[1].lower()
+    prefix, rest = f"{_ALIASES.get(scheme, scheme)}://", address[match.end() :]
+    host_of(prefix + rest)
+    return prefix + rest.rstrip("/")
 
 
-def member_path(tar: bytes, name: bytes, start: int, size: int) -> bytes:
-    """The path of a tar's member in the catalogue, which says where its bytes are.
-
-    And how many characters its name in the tar has, where that is not what follows the first `.tar`: a tar may lie
-    in a folder that is named like one.
-    """
-    path = b"%s/%s#%d+%d" % (tar, name, start, size)
-    return path if tar_of(path) == tar else path + b"+%d" % len(os.fsdecode(name))
+def storable_text(text: str) -> str:
+    """Return a server's, a list's or a tar's text as a catalogue can keep it: UTF-8 without zero bytes."""
+    return os.fsencode(text).decode("utf-8", "replace").replace("\0", " ")
 
 
 def folder_name(text: str) -> str:
-    """The name of the folder that an address or a path lies in; empty where it lies in none."""
+    """Return the name of the folder that a path or an address lies in; empty if it lies in none."""
     rest = text.partition("://")[2].partition("/")[2] if _ADDRESS.match(text) else text
     name = rest.rpartition("/")[0].rpartition("/")[2]
     return unquote(name) if text.startswith("http") else name
 
 
 def is_tar(name: str) -> bool:
-    """Whether a name ends as a tar's does."""
+    """Return whether a name ends like a tar's."""
     return name.lower().endswith(".tar")
 
 
 def is_list(name: str) -> bool:
-    """Whether a name ends as that of a list of pictures does."""
+    """Return whether a name ends like that of a list of pictures."""
     return name.lower().endswith(".txt")

@@ -1,4 +1,4 @@
-"""What lies on object stores and web servers, through fsspec: asked again for a while where one does not answer."""
+"""Files on object stores and web servers, through fsspec, with retries while a server does not answer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from indexes.retry import NEVER, retry
 from retrieval.common.errors import GalleryError, PictureError, TransientPictureError
+from retrieval.sources.entries import PictureFile
 from retrieval.sources.location import storable_text
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 15.0
-"""Seconds for which a call is repeated that a server did not answer, or answered with an error of its own."""
+"""Seconds for which a call is retried that a server did not answer, or answered with an error of its own."""
 
 MOST_BYTES = 2**30
-"""A picture's file with more is not fetched: it would be held in memory."""
+"""The largest picture's file that is fetched: it is held in memory."""
 
 _MAX_MESSAGE = 120  # characters of a server's own words
-_SLOW_CALL = 10.0  # seconds after which a first call that failed was waited for long enough
-_COOLDOWN = 5.0  # seconds for which a server that was given up is not asked
+_SLOW_CALL = 10.0  # seconds; a call that took longer to fail is not retried
+_COOLDOWN = 5.0  # seconds for which an unreachable server is not called
 _BACKOFF = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
@@ -41,7 +42,9 @@ _PERMANENT_NAMES = (
     "NonHttpUrlRedirectClientError",
     "ParamValidationError",
 )
-_URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")  # which may have secrets, and is told beside
+_URL = re.compile(
+    r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+"""
+)  # it may have secrets, and the message names it anyway
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
 _LATEST = 2**63 / 10**9  # seconds
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -49,7 +52,7 @@ _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", 
 
 
 class UnreachableError(TransientPictureError):
-    """What lies at an address cannot be had, as its server does not answer; `server` says which."""
+    """A file that cannot be read because its `server` does not answer."""
 
     def __init__(self, server: str, reason: str) -> None:
         server = storable_text(server)
@@ -59,19 +62,19 @@ class UnreachableError(TransientPictureError):
 
 @contextmanager
 def abort_if_unreachable() -> Iterator[None]:
-    """Ends what is done in it with a GalleryError where a server does not answer: not one picture is at fault."""
+    """Turn UnreachableError into GalleryError, which ends the work: the server is at fault, not one picture."""
     try:
         yield
     except UnreachableError as error:
         reason = error.reason.removeprefix("cannot be read: ")
-        remedy = "what was indexed stays, and the same command goes on where this one stopped"
+        remedy = "what was indexed is kept, and the same command continues where this one stopped"
         raise GalleryError(f"{reason}: {remedy}") from error
 
 
 class RemoteEntry(NamedTuple):
-    """A file or folder: its address, size in bytes (None: not told), mtime in nanoseconds (0: not told).
+    """A file or folder: its address, size in bytes (None: unknown), mtime in nanoseconds (0: unknown).
 
-    `version` tells contents apart, such as an ETag; None where none was told.
+    `version` identifies the content, as an ETag does; None if the server gives none.
     """
 
     address: str
@@ -80,22 +83,28 @@ class RemoteEntry(NamedTuple):
     mtime: int
     version: str | None
 
+    def to_picture(self, path: bytes, label: str | None = None) -> PictureFile:
+        """Return the file under this path of the catalogue."""
+        modified = f"{self.size}-{self.mtime}" if self.mtime else ""
+        return PictureFile(path, self.size or 0, self.mtime, self.version or modified, label)
+
 
 def list_remote(folder: str) -> list[RemoteEntry]:
-    """What lies directly in a folder. Raises PictureError, Unreachable among them, and GalleryError."""
+    """List what lies directly in a folder. Raises PictureError, UnreachableError among them, and GalleryError."""
     system = file_system(_scheme(folder))
     if is_web(folder):
         from retrieval.sources.web import links
 
-        found = [_link_entry(address) for address in _retry(folder, lambda: links(system, folder))]
+        entries = [_link_entry(address) for address in _retry(folder, lambda: links(system, folder))]
     else:
-        found = [_parse_entry(system, each) for each in _retry(folder, lambda: system.ls(f"{folder}/", detail=True))]
-    unique = {entry.address: entry for entry in found}
+        infos = _retry(folder, lambda: system.ls(f"{folder}/", detail=True))
+        entries = [_parse_entry(system, info) for info in infos]
+    unique = {entry.address: entry for entry in entries}
     return [entry for entry in unique.values() if _lies_in(folder, entry.address)]
 
 
 def stat_remote(address: str) -> RemoteEntry:
-    """What is told of one file. Raises PictureError, Unreachable among them, and GalleryError."""
+    """Look up one file or folder. Raises PictureError, UnreachableError among them, and GalleryError."""
     system = file_system(_scheme(address))
     return _parse_entry(system, _retry(address, lambda: _info(system, address)))._replace(address=address)
 
@@ -105,22 +114,21 @@ def _info(system: Any, address: str) -> dict[str, Any]:
         from retrieval.sources.web import read_info
 
         return read_info(system, address)
-    found: dict[str, Any] = system.info(address)
-    return found
+    info: dict[str, Any] = system.info(address)
+    return info
 
 
 def fetch_remote(address: str, size: int | None = None, start: int | None = None) -> bytes:
-    """A file's bytes, of which there are `size` (None: it is asked), or so many from `start` on.
+    """Fetch a file of `size` bytes (None: look it up first), or `size` bytes from `start` on.
 
-    Raises PictureError, Unreachable among them.
+    Raises PictureError, UnreachableError among them.
     """
     system = file_system(_scheme(address))
     if size is None:
         size = stat_remote(address).size
-    if size is not None and size > MOST_BYTES:
-        raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} that are fetched")
+    check_size(size or 0)
     if start is not None and size == 0:
-        return b""  # of which no range can be asked for
+        return b""  # no range is empty
     if is_web(address):
         from retrieval.sources.web import read_body
 
@@ -133,14 +141,20 @@ def fetch_remote(address: str, size: int | None = None, start: int | None = None
     return part
 
 
+def check_size(size: int) -> None:
+    """Raise PictureError if a picture's file has too many bytes to be held in memory."""
+    if size > MOST_BYTES:
+        raise PictureError(f"has {size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} GB that are read")
+
+
 def download(address: str, file: str, cancelled: Event) -> None:
-    """Write a file's bytes into a local one, until nobody waits for it. Raises PictureError, Unreachable among them."""
+    """Download into a local file. Raises PictureError, UnreachableError among them, also once `cancelled` is set."""
     from fsspec.callbacks import Callback
 
-    class Watch(Callback):  # type: ignore[misc]
+    class Cancellable(Callback):  # type: ignore[misc]
         def relative_update(self, inc: int = 1) -> None:
             if cancelled.is_set():
-                raise PictureError("is not waited for any more")
+                raise PictureError("is no longer needed")
 
     system = file_system(_scheme(address))
     if is_web(address):
@@ -148,11 +162,11 @@ def download(address: str, file: str, cancelled: Event) -> None:
 
         _retry(address, lambda: download_http(system, address, file, cancelled))
     else:
-        _retry(address, lambda: system.get_file(address, file, callback=Watch()))
+        _retry(address, lambda: system.get_file(address, file, callback=Cancellable()))
 
 
 def is_web(address: str) -> bool:
-    """Whether a web server answers for it."""
+    """Return whether an address is a web server's."""
     return address.startswith(("http://", "https://"))
 
 
@@ -162,22 +176,22 @@ def _scheme(address: str) -> str:
 
 @cache
 def file_system(scheme: str) -> Any:
-    """fsspec's file system of a scheme, which remembers no listings and leaves repeating to us."""
+    """Return fsspec's file system of a scheme, without a cache of listings and without its own retries."""
     import fsspec
 
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ValueError as error:
         raise GalleryError(
-            f"{scheme}:// is no kind of address that is known here: give a folder, s3://…, gs://… or https://…"
+            f"{scheme}:// is not a supported kind of address: give a folder, s3://…, gs://… or https://…"
         ) from error
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install 'retrieve-explain[{extra}]'" if extra else str(error).rstrip(".")
-        raise GalleryError(f"{scheme}:// needs what is not installed: {remedy}") from error
+        raise GalleryError(f"{scheme}:// needs a package that is not installed: {remedy}") from error
     system = kind(use_listings_cache=False, **_settings(scheme))
     if scheme == "s3":
-        system.retries = 1  # of each call, beside botocore's
+        system.retries = 1  # s3fs's attempts; botocore's are set below
     return system
 
 
@@ -194,11 +208,11 @@ def _settings(scheme: str) -> dict[str, Any]:
     return {}
 
 
-# --- answers, and none
+# --- Retries
 
 _lock = Lock()
 _unreachable: dict[str, tuple[float, str]] = {}
-"""Servers that were given up: until when nobody asks them anew, and why."""
+"""Servers that did not answer: until when they are not called, and why."""
 
 
 def _retry(address: str, call: Callable[[], T]) -> T:
@@ -244,7 +258,7 @@ def _give_up(server: str, address: str, cause: BaseException) -> NoReturn:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error below fsspec's own, which says of whatever a web server answers that the file is not there."""
+    """Return the cause of an fsspec error: fsspec raises FileNotFoundError whatever a web server answers."""
     below = error.__cause__
     if not isinstance(error, FileNotFoundError) or below is None or isinstance(below, FileNotFoundError):
         return error
@@ -252,11 +266,11 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error tells."""
-    for told in (error, error.__cause__):
-        if isinstance(status := getattr(told, "status", None), int):
+    """Return the HTTP status of an error, or None."""
+    for candidate in (error, error.__cause__):
+        if isinstance(status := getattr(candidate, "status", None), int):
             return status
-        response = getattr(told, "response", None)
+        response = getattr(candidate, "response", None)
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if isinstance(status, int):
@@ -265,7 +279,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_permanent(error: BaseException) -> bool:
-    """Whether asking again would change nothing."""
+    """Return whether a retry cannot help."""
     status = _status(error)
     if status is not None:
         return status < 500 and status not in (408, 425, 429)
@@ -281,17 +295,15 @@ def _describe_error(error: BaseException) -> str:
     return storable_text(" ".join(words) if words else type(error).__name__)[:_MAX_MESSAGE]
 
 
-# --- what is told of files
+# --- Entries
 
 
 def _parse_entry(system: Any, info: dict[str, Any]) -> RemoteEntry:
     name = system.unstrip_protocol(info["name"])
     is_folder = info["type"] == "directory"
     version = next((storable_text(str(info[key])) for key in _VERSIONS if info.get(key)), None)
-    time_told = next((info[key] for key in _TIMES if info.get(key)), None)
-    return RemoteEntry(
-        name.rstrip("/") if is_folder else name, is_folder, info.get("size"), _parse_mtime(time_told), version
-    )
+    mtime = _parse_mtime(next((info[key] for key in _TIMES if info.get(key)), None))
+    return RemoteEntry(name.rstrip("/") if is_folder else name, is_folder, info.get("size"), mtime, version)
 
 
 def _parse_mtime(value: object) -> int:
@@ -308,17 +320,17 @@ def _parse_mtime(value: object) -> int:
 
 
 def to_nanoseconds(seconds: float) -> int:
-    """A time that may be any, as the catalogue can keep it: 0 where it is none."""
+    """Convert a time to the catalogue's nanoseconds; 0 if it is out of range or not a number."""
     return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
 
 
 def _link_entry(address: str) -> RemoteEntry:
-    """What a page leads to."""
+    """Return the entry of a link on a web page."""
     return RemoteEntry(address.rstrip("/"), address.endswith("/"), None, 0, None)
 
 
 def _lies_in(folder: str, address: str) -> bool:
-    """Whether this is the address of something in the folder: a page of a web server links to much else."""
+    """Return whether an address lies directly in the folder: a web page links elsewhere too."""
     name = address.removeprefix(f"{folder}/")
     if name in ("", address) or "/" in name:
         return False

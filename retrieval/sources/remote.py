@@ -1,4 +1,4 @@
-"""Walk a gallery on an object store or a web server, in the order of its paths' bytes."""
+"""Walk of a gallery on an object store or a web server, in the order of its paths' bytes."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from functools import partial
 from itertools import islice
 from urllib.parse import unquote
 
-from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.errors import PictureError, unavailable_gallery
 from retrieval.common.parallel import parallel_map, thread_pool
-from retrieval.sources.entries import Unreadable, WalkEvent, unreadable_entry
+from retrieval.sources.entries import PictureFile, Unreadable, WalkEvent, unreadable_entry
 from retrieval.sources.local import is_gallery_picture
 from retrieval.sources.location import folder_name, is_tar, storable_text
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, list_remote, stat_remote
-from retrieval.sources.tar import SkipTar, SourceFile, expand_tars, path_sort_key, remote_file
+from retrieval.sources.tar import SkipTar, expand_tars, path_sort_key
 
 _PARALLEL_LISTINGS = 8  # folders at once
 _LOOKAHEAD = 1000  # entries, for folders to list ahead
-_MAX_DEPTH = 64  # folders in each other
-_MAX_REPEATS = 2  # folders that this one may lie in and show the same
-_REPEATED = "shows what two folders that it lies in show, as where folders lead back to those, and was not entered"
-_TOO_DEEP = f"lies more than {_MAX_DEPTH} folders deep, as where folders lead back to those that they lie in"
+_MAX_DEPTH = 64  # folders within folders
+_MAX_REPEATS = 2  # parents with the same contents that a folder may have
+_REPEATED = "has the same contents as two folders that it lies in, as a link back to them has, and was not entered"
+_TOO_DEEP = f"lies more than {_MAX_DEPTH} folders deep, as happens if folders link back to their parents"
 
 
 def walk_remote(folder: str, passed_over: Counter[str], skip_tar: SkipTar) -> Iterator[WalkEvent]:
-    """Pictures below a folder; names with a dot at the front are left out, and tars are entered as folders are.
+    """Yield the pictures below a folder, and those in tars there; names that begin with a dot are left out.
 
-    `is_read` tells which tars need not be read. Raises GalleryError where the server does not answer, or
-    there is no such folder.
+    Raises GalleryError if the server does not answer or there is no such folder.
     """
-    met = parallel_map(partial(_stat_if_needed, folder), _walk_tree(folder, passed_over))
-    return expand_tars(met, passed_over, skip_tar)
+    files = parallel_map(partial(_stat_if_needed, folder), _walk_tree(folder, passed_over))
+    return expand_tars(files, passed_over, skip_tar)
 
 
 def count_remote(folder: str) -> int | None:
-    """How many pictures lie below a folder; None where there are tars, of which that is not known before."""
+    """Count the pictures below a folder; None if there are tars, whose members are not known before."""
     count = 0
     for entry in _walk_tree(folder, Counter()):
         if isinstance(entry, RemoteEntry) and is_tar(entry.address):
@@ -46,27 +45,27 @@ def count_remote(folder: str) -> int | None:
     return count
 
 
-def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> SourceFile | Unreadable:
-    """An entry with what its server tells of it: a listing of a web server has names alone."""
+def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> PictureFile | Unreadable:
+    """Return an entry's file, looked up if the listing, as a web server's, has only names."""
     if isinstance(entry, Unreadable):
         return entry
     path = os.fsencode(entry.address)
     try:
         with abort_if_unreachable():
-            told = stat_remote(entry.address) if entry.size is None else entry
+            complete = stat_remote(entry.address) if entry.size is None else entry
     except PictureError as error:
         return unreadable_entry(path, error)
-    if is_web(entry.address):  # whose folder's name may have percent signs in the place of letters
-        label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""
-        return remote_file(path, told, storable_text(label))
-    return remote_file(path, told)
+    if not is_web(entry.address):
+        return complete.to_picture(path)
+    label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""  # percent-decoded
+    return complete.to_picture(path, storable_text(label))
 
 
 def _walk_tree(folder: str, passed_over: Counter[str]) -> Iterator[RemoteEntry | Unreadable]:
-    """Every picture and tar below a folder; some folders are listed before they are come to."""
+    """Yield every picture and tar below a folder; folders are listed ahead of the walk."""
     todo: list[RemoteEntry] = [RemoteEntry(folder, True, None, 0, None)]
     listings: dict[str, Future[list[RemoteEntry]]] = {}
-    trail: list[tuple[str, int]] = []  # the folders that one lies in, and what is in them
+    trail: list[tuple[str, int]] = []  # the folders that the current one lies in, and the hashes of their listings
     with thread_pool("lister", _PARALLEL_LISTINGS) as pool:
         while todo:
             nearest = todo.pop()
@@ -85,27 +84,25 @@ def _walk_tree(folder: str, passed_over: Counter[str]) -> Iterator[RemoteEntry |
                     entries = listings.pop(nearest.address).result()
             except PictureError as error:
                 if nearest.address == folder:
-                    raise GalleryError(f"{folder} {error.reason}, so nothing was marked missing: check it") from error
+                    raise unavailable_gallery(folder, error.reason) from error
                 yield unreadable_entry(os.fsencode(nearest.address), error, is_folder=True)
                 continue
             while trail and not nearest.address.startswith(f"{trail[-1][0]}/"):
                 trail.pop()
-            if is_web(folder) and _is_link_cycle(entries, [shown for _, shown in trail]):
+            if is_web(folder) and _is_link_cycle(entries, [contents for _, contents in trail]):
                 yield Unreadable(os.fsencode(nearest.address), _REPEATED, is_folder=True)
                 continue
             trail.append((nearest.address, _listing_hash(entries)))
-            todo += sorted(
-                (each for each in entries if _is_of_gallery(each, passed_over)), key=_entry_sort_key, reverse=True
-            )
+            listed = (entry for entry in entries if _is_of_gallery(entry, passed_over))
+            todo += sorted(listed, key=_entry_sort_key, reverse=True)
 
 
 def _is_link_cycle(entries: list[RemoteEntry], ancestors: list[int]) -> bool:
-    """Whether a folder seems to be one that it lies in, of which that is `shown`: a web server has links to any."""
+    """Return whether a folder seems to be one that it lies in, by their listings: a web page may link to any."""
     return any(entry.is_folder for entry in entries) and ancestors.count(_listing_hash(entries)) >= _MAX_REPEATS
 
 
 def _listing_hash(entries: list[RemoteEntry]) -> int:
-    """A number for what is in a folder."""
     return hash(frozenset((_name(entry.address), entry.is_folder) for entry in entries))
 
 
@@ -117,7 +114,7 @@ def _is_of_gallery(entry: RemoteEntry, passed_over: Counter[str]) -> bool:
 
 
 def _name(address: str) -> str:
-    """The last part of an address; a web server's has percent signs in the place of letters."""
+    """Return the last part of an address, percent-decoded if it is a web server's."""
     last = address.rpartition("/")[2]
     return unquote(last) if is_web(address) else last
 

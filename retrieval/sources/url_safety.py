@@ -11,29 +11,32 @@ from retrieval.common.errors import GalleryError
 
 _SERVER_SCHEMES = "http", "https", "s3", "gs"
 _USER = r"://(?!arn:|\[[^/@\]]*\](?:[:/]|$))[^/:@?#]*:"
-CREDENTIALS = re.compile(  # a secret of S3's may have slashes, and there a number is no port
+_CREDENTIALS = re.compile(  # S3 secrets may contain slashes, and a number after them is no port
     rf"(?:(?:(?<=s3)|(?<=gs)|(?<=s3a)|(?<=gcs)){_USER}|{_USER}(?!\d{{1,5}}(?:/|$)))[^@]*@(?:[^/@]*@)*", re.IGNORECASE
 )
-_IPV4_EMBEDDING = (
-    ip_network("64:ff9b::/96"),
-    ip_network("2002::/16"),
-)  # which lead to the numbers that they end or begin with
+_IPV4_EMBEDDING = ip_network("64:ff9b::/96"), ip_network("2002::/16")  # NAT64 and 6to4 lead to the IPv4 address inside
 
 
 def host_of(address: str) -> str:
-    """The server that an address names. Raises GalleryError where it is none."""
+    """Return the server that an address names, empty if none is needed. Raises GalleryError if it is malformed."""
     try:
         parts = urlsplit(address)
         if parts.scheme in _SERVER_SCHEMES and not parts.hostname:
             raise ValueError("it names no server")
         if parts.scheme.startswith("http"):
-            _ = parts.port  # raises where it is none; a bucket's name may have colons
+            _ = parts.port  # raises ValueError if malformed; a bucket's name may have colons
         return parts.hostname or ""
     except ValueError as error:
         raise GalleryError(f"{redact(address)} is no address: {error}") from error
 
 
+def has_password(text: str) -> bool:
+    """Return whether an address in the text has a password before its server."""
+    return _CREDENTIALS.search(text) is not None
+
+
 def is_signed(address: str) -> bool:
+    """Return whether a web address has a signature among its parameters, as presigned S3 and Azure addresses do."""
     if not address.lower().startswith("http"):
         return False
     names = {name.lower() for name, _ in parse_qsl(address.partition("?")[2])}
@@ -41,13 +44,13 @@ def is_signed(address: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """What is said of an address, without a password or a signature."""
-    text = CREDENTIALS.sub("://…@", text)
+    """Return the text as it may be shown, without passwords and signatures."""
+    text = _CREDENTIALS.sub("://…@", text)
     return f"{text.partition('?')[0]}?…" if is_signed(text) else text
 
 
 def is_private(address: str) -> bool:
-    """Whether an address names this machine, or one of a network of its own, by number or as `localhost`."""
+    """Return whether an address names this machine or its private network, by IP address or by a local name."""
     host = _effective_host(address).rstrip(".")
     number = _parse_ip(host)
     if number is not None:
@@ -56,7 +59,7 @@ def is_private(address: str) -> bool:
 
 
 def _effective_host(address: str) -> str:
-    """The server of a web address, as what opens it will call it: digits may be written in many ways."""
+    """Return the server of a web address as the HTTP client will see it: Unicode has many forms of digits and dots."""
     host = host_of(address)
     try:
         from yarl import URL
@@ -67,7 +70,7 @@ def _effective_host(address: str) -> str:
 
 
 def _parse_ip(host: str) -> IPv4Address | IPv6Address | None:
-    """The number that a server is named by, in short (127.1) or as one (0x7f000001) too."""
+    """Parse an IP address, in short (127.1) and numeric (0x7f000001) forms too; None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:

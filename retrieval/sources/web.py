@@ -1,45 +1,55 @@
-"""What a web server sends, never more than was asked for; and what its page of a folder leads to."""
+"""Bounded downloads from web servers, and the links of their pages of folders."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
 from html.parser import HTMLParser
 from threading import Event
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urljoin
 
 from fsspec.asyn import sync
 
 from retrieval.common.errors import PictureError
 
-_PAGE_BYTES = 2**28
-_MIN_RATE, _BASE_TIMEOUT = 20_000, 60.0  # bytes a second, and the seconds that any answer may take beside
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PAGE_BYTES = 2**28  # of a folder's page, at most
+_MIN_RATE, _BASE_TIMEOUT = 20_000, 60.0  # bytes a second, and the seconds that any response may take besides
 _CHUNK = 2**16
 
 
-def read_info(system: Any, address: str) -> dict[str, Any]:
-    """What fsspec makes of the headers that a server sends for an address. Raises what aiohttp and fsspec raise."""
-    found: dict[str, Any] = sync(system.loop, _read_info, system, address)
-    return found
+def _synchronous(
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """Run a coroutine function of a file system on fsspec's event loop, and wait for its result."""
+
+    @wraps(function)
+    def call(system: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = sync(system.loop, function, system, *args, **kwargs)
+        return result
+
+    return call
 
 
-async def _read_info(system: Any, address: str) -> Any:
+@_synchronous
+async def read_info(system: Any, address: str) -> dict[str, Any]:
+    """Return what fsspec makes of a server's headers for an address. Raises what aiohttp and fsspec raise."""
     async with asyncio.timeout(_BASE_TIMEOUT):
-        return await system._info(address)
+        info: dict[str, Any] = await system._info(address)
+        return info
 
 
-def read_body(system: Any, address: str, most: int, start: int | None = None, size: int | None = None) -> bytes:
-    """What lies at an address, or `size` bytes of it from `start` on, where no more than `most` come.
+@_synchronous
+async def read_body(system: Any, address: str, most: int, start: int | None = None, size: int | None = None) -> bytes:
+    """Fetch an address, or `size` bytes of it from `start` on, but no more than `most` bytes.
 
-    A server may send the whole of a file of which a part was asked for. Raises PictureError, and what aiohttp raises.
+    A server may send the whole file instead of the range. Raises PictureError, and what aiohttp raises.
     """
-    answer: bytes = sync(system.loop, _read_body, system, address, most, start, size)
-    return answer
-
-
-async def _read_body(system: Any, address: str, most: int, start: int | None, size: int | None) -> bytes:
     if start is None or size is None:
         async with _open_response(system, address) as (_, chunks):
             return await _collect(chunks, most)
@@ -50,24 +60,21 @@ async def _read_body(system: Any, address: str, most: int, start: int | None, si
         return whole[start:]
 
 
-def download_http(system: Any, address: str, file: str, cancelled: Event) -> None:
-    """Write what lies at an address into a file. Raises as `body` does, and PictureError once `is_over` is set."""
-    sync(system.loop, _download, system, address, file, cancelled)
-
-
-async def _download(system: Any, address: str, file: str, cancelled: Event) -> None:
-    with open(file, "wb") as copied:
+@_synchronous
+async def download_http(system: Any, address: str, file: str, cancelled: Event) -> None:
+    """Download an address into a file. Raises as `read_body` does, and PictureError once `cancelled` is set."""
+    with open(file, "wb") as out:
         async with _open_response(system, address) as (_, chunks):
             async for chunk in chunks:
                 if cancelled.is_set():
-                    raise PictureError("is not waited for any more")
-                copied.write(chunk)
+                    raise PictureError("is no longer needed")
+                out.write(chunk)
 
 
 @asynccontextmanager
 async def _open_response(system: Any, address: str, **headers: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-    """An answer's status, and what it brings, which must not come slower than the slowest that is waited for."""
-    headers["Accept-Encoding"] = "identity"  # what is packed may be of any size
+    """Open a response; yields its status and chunks. Raises TimeoutError if they come slower than `_MIN_RATE`."""
+    headers["Accept-Encoding"] = "identity"  # a compressed body may be of any size
     session = await system.set_session()
     async with (
         asyncio.timeout(_BASE_TIMEOUT) as deadline,
@@ -89,19 +96,19 @@ async def _chunks(response: Any, deadline: asyncio.Timeout) -> AsyncIterator[byt
 
 
 async def _collect(chunks: AsyncIterator[bytes], most: int, prefix_size: int | None = None) -> bytes:
-    """All of an answer, or what is `wanted` of its beginning. Raises PictureError where that is more than `most`."""
+    """Return a response's bytes, or the first `prefix_size`. Raises PictureError if they are more than `most`."""
     received = bytearray()
     async for chunk in chunks:
         received += chunk
         if prefix_size is not None and len(received) >= prefix_size:
             return bytes(received[:prefix_size])
         if len(received) > most:
-            raise PictureError(f"is more than the {most / 1e9:.1f} GB that are fetched")
+            raise PictureError(f"is more than the {most / 1e9:.1f} GB that are read")
     return bytes(received)
 
 
 def links(system: Any, folder: str) -> list[str]:
-    """The addresses that a folder's page leads to. Raises as `body` does."""
+    """Return the addresses that a folder's page links to. Raises as `read_body` does."""
     page = _LinkParser()
     page.feed(read_body(system, f"{folder}/", _PAGE_BYTES).decode("utf-8", "surrogateescape"))
     return [address for link in page.hrefs if (address := _join(f"{folder}/", link))]
@@ -113,7 +120,7 @@ class _LinkParser(HTMLParser):
         self.hrefs: list[str] = []
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
-        """Reads on after `<![if …]>`, at which the standard library gives up, as after a comment."""
+        """Skip `<![if …]>` as a comment; the standard library stops parsing there."""
         return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -124,5 +131,5 @@ class _LinkParser(HTMLParser):
 def _join(page: str, link: str) -> str:
     try:
         return urljoin(page, link)
-    except ValueError:  # no address
+    except ValueError:  # malformed
         return ""

@@ -65,7 +65,7 @@ def remote_files(count: int, size: int) -> list[PictureFile]:
 def test_files_are_fetched_in_order_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "bytes_at", lambda place, size: place.encode())
     fetched = list(prefetch(remote_files(100, 1)))
-    assert [file.content() for file in fetched if file.content] == [file.path for file in fetched]
+    assert [file.read_content() for file in fetched if file.read_content] == [file.path for file in fetched]
 
 
 def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.Monkey
             held -= size
 
     class Nobody:
-        def find_twins(self, contents: list[bytes], fingerprint: str) -> dict[bytes, object]:
+        def find_by_content(self, contents: list[bytes], fingerprint: str) -> dict[bytes, object]:
             return {}
 
         def describe(self, pixels: list[Pixels]) -> Array:

@@ -109,7 +109,7 @@ def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(
         return "500" if len(read) > 50 else None
 
     objects.fault = dying
-    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed stays, and the same"):
+    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed is kept, and the same"):
         engine.index(gallery)
     kept = len(rows(engine))
     assert 0 < kept < _PICTURES
@@ -309,7 +309,7 @@ def test_a_server_that_hangs_is_given_up(
     monkeypatch.setattr(objects, "hang", 1.0)
     forget_servers()
     objects.fault = lambda method, path: "hang"
-    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed stays"):
+    with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed is kept"):
         engine.index(gallery)
     assert len(objects.requests) <= 12  # and not each call five times
     with pytest.raises(GalleryError, match=r"does not answer \((?!as it did not)"):

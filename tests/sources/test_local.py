@@ -159,8 +159,8 @@ def test_a_closed_folder_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
         Unreadable(os.fsencode(gallery / "closed"), "cannot be read: Permission denied", is_folder=True)
     )
     assert (first.split(",")[0], last.split(",")[0]) == (
-        f"Found(path={os.fsencode(gallery / 'a.jpg')!r}",
-        f"Found(path={os.fsencode(gallery / 'z.jpg')!r}",
+        f"PictureFile(path={os.fsencode(gallery / 'a.jpg')!r}",
+        f"PictureFile(path={os.fsencode(gallery / 'z.jpg')!r}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from retrieval.common.errors import GalleryError
 from retrieval.sources.gallery import gallery_from_address
 from retrieval.sources.location import (
+    CatalogueLocation,
     PictureAddress,
-    TarMember,
     canonical,
     display_location,
     folder_name,
@@ -20,8 +19,6 @@ from retrieval.sources.location import (
     is_address,
     member_path,
     parse_location,
-    parse_member,
-    tar_of,
 )
 from retrieval.sources.url_safety import is_private
 
@@ -143,10 +140,15 @@ def test_where_a_path_of_the_catalogue_leads(path: bytes, place: Path | PictureA
 
 def test_a_member_of_a_tar_says_where_its_bytes_are() -> None:
     path = member_path(b"s3://b/c.TAR", b"d/\xff\n#1.jpg", 512, 99)
-    assert parse_member(os.fsdecode(path)) == TarMember("s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
-    assert parse_member("tar:/a/b.tar/x.jpg#0+1") == TarMember("/a/b.tar", "x.jpg", 0, 1)
-    assert parse_member("s3://b/c.tar") is None
-    assert parse_member("/a/b.tar/x.jpg#0+1") is None
+    source = "s3://b/c.TAR/d/\udcff\n#1.jpg#512+99"
+    assert CatalogueLocation.parse(path) == CatalogueLocation("", source, "s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
+    local = "tar:/a/b.tar/x.jpg#0+1"
+    assert CatalogueLocation.parse(local) == CatalogueLocation("", local, "/a/b.tar", "x.jpg", 0, 1)
+    assert CatalogueLocation.parse(f"list:/l.txt/{local}") == CatalogueLocation(
+        "list:/l.txt/", local, "/a/b.tar", "x.jpg", 0, 1
+    )
+    assert CatalogueLocation.parse("s3://b/c.tar") == CatalogueLocation("", "s3://b/c.tar")
+    assert CatalogueLocation.parse("/a/b.tar/x.jpg#0+1") == CatalogueLocation("", "/a/b.tar/x.jpg#0+1")
 
 
 def test_names_for_people() -> None:
@@ -183,4 +185,4 @@ def test_the_folder_that_labels(text: str, name: str) -> None:
     ],
 )
 def test_the_tar_that_a_path_lies_in(path: bytes, tar: bytes | None) -> None:
-    assert tar_of(path) == tar
+    assert CatalogueLocation.parse(path).tar_path == tar

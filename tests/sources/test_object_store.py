@@ -104,8 +104,8 @@ def test_what_is_not_there_makes_no_gallery(engine: Engine, objects: Objects, pl
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("foo://x/y", r"foo:// is no kind of address that is known here"),
-        ("s3://b/x.tar.gz", r"is packed, and its pictures cannot be read one by one: give a plain \.tar"),
+        ("foo://x/y", r"foo:// is not a supported kind of address"),
+        ("s3://b/x.tar.gz", r"is compressed, and its pictures cannot be read one by one: give a plain \.tar"),
     ],
 )
 def test_no_such_gallery(engine: Engine, address: str, said: str) -> None:
@@ -244,7 +244,7 @@ def test_a_list_of_objects(engine: Engine, objects: Objects) -> None:
 
 
 _NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
-_NO_STORE = "is of an object store, which only a list of that store may name"
+_NO_STORE = "is on an object store, which only a list on that store may name"
 _NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
@@ -283,7 +283,7 @@ def test_what_one_line_of_a_list_has_wrong_is_its_own(
         (good.encode() + b"\tcaf\xe9", None),
         (b"caf\xe9/x.png", "does not exist"),
         (b"http://[bad/x.png", "is no address"),
-        (b"foo://b/x.png", "is no kind of address"),
+        (b"foo://b/x.png", "is not a supported kind of address"),
         (b"s3://Impossible_Bucket!/x.png", 'Invalid bucket name "Impossible_Bucket!"'),
         (b"https://ada:SECRET@pictures.example/x.png", "has a password"),
         (b"https://pictures.example/x.png?X-Amz-Signature=SECRET", "is signed"),

@@ -19,7 +19,7 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.inference import open_network
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import open_file
-from retrieval.sources.location import member_path, parse_member, tar_of
+from retrieval.sources.location import CatalogueLocation, member_path
 from retrieval.store.indexing.pipeline import LocalPipeline
 from retrieval.store.indexing.run import IndexReport
 from retrieval.store.indexing.shards import Shard
@@ -209,7 +209,7 @@ def test_what_was_read_is_not_held(tmp_path: Path, tiny_bundle: Bundle) -> None:
     members = [PictureFile(b"s3://b/%d.png" % number, 1, 1, "", "", partial(png, number)) for number in range(3)]
     read = [each for batch in pipeline.batches(iter(members)) for each in batch.read]
     assert [each.file.path for each in read] == [member.path for member in members]
-    assert all(each.file.content is None for each in read)
+    assert all(each.file.read_content is None for each in read)
 
 
 # --- lists of tars, and shards
@@ -256,9 +256,8 @@ def test_a_tar_in_a_folder_that_is_named_like_one(engine: Engine, tmp_path: Path
 @pytest.mark.parametrize("name", [b"1.png", b"x.tar/1.png", b"x.tar/y.tar/\xff\xc3\xa4#1+2.png", b"1.png#3+4"])
 def test_where_a_member_begins_is_known(tar: str, name: bytes) -> None:
     path = member_path(os.fsencode(tar), name, 512, 26)
-    assert tar_of(path) == os.fsencode(tar)
-    member = parse_member(os.fsdecode(path).removeprefix("list:/l.txt/"))
-    assert member is not None
+    member = CatalogueLocation.parse(path)
+    assert member.tar_path == os.fsencode(tar)
     assert (os.fsencode(member.name), member.offset, member.size) == (name, 512, 26)
 
 

@@ -123,7 +123,7 @@ def test_folders_that_lead_back(engine: Engine, serve: Callable[[Answering], str
     report = engine.index(f"{serve(endless(lambda path: written, asked))}/g")
     enters = links[0] == "on/"
     assert report.added == (1 + len(links) if enters else 1)
-    assert reasons(report) == ({"shows what two folders that it lies in show"} if enters else set())
+    assert reasons(report) == ({"has the same contents as two folders that it lies in"} if enters else set())
     assert len(asked) < 100
     assert len(rows(engine)) == report.added
 
@@ -143,7 +143,7 @@ def test_a_packed_answer_is_not_unpacked_without_a_bound(
     monkeypatch.setattr(object_store, "MOST_BYTES", 10_000_000)
     bomb = gzip.compress(bytes(50_000_000))
     address = serve(lambda handler: send(handler, bomb, Content_Encoding="gzip"))
-    with pytest.raises(PictureError, match=r"is more than the 0\.0 GB that are fetched"):
+    with pytest.raises(PictureError, match=r"is more than the 0\.0 GB that are read"):
         fetch_remote(f"{address}/1.png")
 
 
@@ -250,7 +250,7 @@ def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answer
                 is_over.set()
 
     started = time.monotonic()
-    with pytest.raises(PictureError, match="is not waited for any more"):
+    with pytest.raises(PictureError, match="is no longer needed"):
         download(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), is_over)
     assert time.monotonic() - started < 10
 

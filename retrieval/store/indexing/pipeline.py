@@ -112,7 +112,7 @@ class LocalPipeline:
         return [found if isinstance(found, Unreadable) else self._read_one(found) for found in files]
 
     def _read_one(self, fetched: PictureFile) -> _Decoded | Unreadable:
-        found = fetched._replace(content=None)  # it is let go as soon as it was read
+        found = fetched._replace(read_content=None)  # it is let go as soon as it was read
         try:
             with abort_if_unreachable(), open_and_hash(fetched) as (file, content):
                 twin = self._catalogue.find_by_content([content], self._fingerprint).get(content)

@@ -14,7 +14,7 @@ from indexes.catalogue.records import FailedFile, KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import PictureLocation, parse_location, tar_of
+from retrieval.sources.location import CatalogueLocation, PictureLocation, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
 from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
@@ -136,7 +136,7 @@ class Scan:
 
     def _is_in_shard(self, path: bytes) -> bool:
         """Whether a file is of this run's shard; the members of a tar are where it is."""
-        return self.shard.is_all or self.shard.holds(tar_of(path) or path)
+        return self.shard.is_all or self.shard.holds(CatalogueLocation.parse(path).tar_path or path)
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.to_record() for read in batch.read]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,14 @@ from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
 from retrieval.sources.gallery import gallery_from_address
-from retrieval.sources.location import LIST_PREFIX, TAR_PREFIX, display_location, is_address, parse_location
+from retrieval.sources.location import (
+    LIST_PREFIX,
+    TAR_PREFIX,
+    display_location,
+    enclosing_tars,
+    is_address,
+    parse_location,
+)
 from retrieval.store.maintenance.index_sync import open_index
 
 
@@ -64,9 +70,9 @@ def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
     name = name.removeprefix(TAR_PREFIX)
     kind = "" if is_address(name) else TAR_PREFIX
     name = os.path.abspath(name) if kind else name
-    for slash in re.finditer(r"(?<=\.tar)/", name, re.IGNORECASE):
+    for tar in enclosing_tars(name):
         for inside in (b"", *_list_prefixes(catalogue)):
-            for known in list(catalogue.known_files(inside + os.fsencode(kind + name[: slash.start()]))):
+            for known in list(catalogue.known_files(inside + os.fsencode(kind + tar))):
                 if str(display_location(parse_location(known.path))) == name:
                     yield known.path
 

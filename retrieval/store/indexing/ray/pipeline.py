@@ -19,7 +19,7 @@ from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.model.bundle import Bundle
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import open_picture
-from retrieval.sources.location import TAR_PREFIX, display_location, is_address, parse_location
+from retrieval.sources.location import CatalogueLocation, display_location, is_remote, parse_location
 from retrieval.store.indexing.pipeline import Batch, failure_of
 from retrieval.store.indexing.ray.chunks import chunks
 from retrieval.store.indexing.ray.cluster import WorkerPlan, first_line, is_worker_loss, plan_workers, to_cluster_error
@@ -211,7 +211,7 @@ class RayPipeline:
 
 def _without_content(file: PictureFile | Unreadable) -> PictureFile | Unreadable:
     """A file that a worker reads: what was opened on the way to it here is not kept open."""
-    return file if isinstance(file, Unreadable) else file._replace(content=None)
+    return file if isinstance(file, Unreadable) else file._replace(read_content=None)
 
 
 def _check_result(result: BlockResult, block: Block) -> None:
@@ -235,9 +235,8 @@ def _check_result(result: BlockResult, block: Block) -> None:
 
 
 def _is_remote(found: PictureFile) -> bool:
-    """Whether a file lies on a server."""
-    place = os.fspath(parse_location(found.path))
-    return is_address(place) and not place.startswith(TAR_PREFIX)
+    """Return whether a file lies on a server."""
+    return is_remote(CatalogueLocation.parse(found.path).source)
 
 
 def _can_open(found: PictureFile) -> bool:

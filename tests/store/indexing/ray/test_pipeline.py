@@ -285,13 +285,13 @@ class HereAlone(Worker):
 
 def test_whatever_a_worker_lacks_is_a_refusal_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(found: PictureFile) -> None:
-        raise GalleryError("s3:// needs what is not installed: pip install 'retrieve-explain[s3]'")
+        raise GalleryError("s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'")
 
     monkeypatch.setattr(worker, "open_and_hash", lacking)
     answer = HereAlone()._process(7, pack([PictureFile(b"/a.jpg", 1, 1)]))
     name = socket.gethostname()
     assert answer.refusal == f"a worker on {name} cannot work: " + (
-        "s3:// needs what is not installed: pip install 'retrieve-explain[s3]'"
+        "s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'"
     )
     monkeypatch.setattr(HereAlone, "_prepare", lambda *some: [])
     monkeypatch.setattr(HereAlone, "_embed", lambda *some: model_error())
