@@ -13,7 +13,6 @@ from pathlib import Path
 
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.training.paper.case import PaperCase
 from retrieval.datasets.class_folders import DataSet, find_samples
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_page import sample_crops
@@ -22,6 +21,7 @@ from retrieval.datasets.split import Split, read_split
 from retrieval.evaluation.measure import DatasetEvaluation, EvaluatedModel, EvaluationOptions, evaluate_models
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Encoder
+from retrieval.training.paper.case import PaperCase
 from retrieval.training.paper.cropped_sets import is_cropped, load_or_crop
 from retrieval.training.paper.results import (
     ModelSummary,
