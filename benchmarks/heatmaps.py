@@ -26,8 +26,9 @@ from support.machine import facts, in_turn, machine, medians, sample_lines, time
 from support.plain_maps import RawGradCAM, package_maps
 from torch import Tensor
 
-from retrieval.common.settings import MethodName
-from retrieval.explain.explanation import Explanation, explain_pairs, query_pair_inputs
+from retrieval.common.settings import ExplainOptions, MethodName
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
@@ -60,11 +61,10 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
     with gallery(folder, count) as place:
         chosen, distances = _hits(comparer, [comparer.decode(path) for path in pictures(place)[:count]])
     siamese, x = load_model("default"), _inputs(comparer, chosen)
+    explainer = PairExplainer(comparer, comparer.bundle.head)
 
     def ours() -> list[Explanation]:
-        return explain_pairs(
-            query_pair_inputs(comparer.bundle.head, comparer.activate(chosen)), distances, MethodName.gradcam
-        )
+        return explainer.explain_query(chosen[0], chosen[1:], distances, ExplainOptions(MethodName.gradcam))
 
     def package(batch: int) -> Callable[[], Array]:
         return lambda: package_maps(siamese, x[:1], x[1:], batch)

@@ -66,13 +66,15 @@ class Engine(Queries):
         self, folders: list[bytes], progress: Progress, shard: Shard, backend: IndexingBackend, workers: int | None
     ) -> IndexReport:
         fingerprint = self.bundle.fingerprint
-        with (
-            progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
-            recorded_progress(self.catalogue, folders, bar) as stage,
-            self._pipeline(backend, workers) as pipeline,
-        ):
-            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
-        self.encoder.unload()  # its memory is the index's now
+        try:
+            with (
+                progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
+                recorded_progress(self.catalogue, folders, bar) as stage,
+                self._pipeline(backend, workers) as pipeline,
+            ):
+                report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
+        finally:
+            self.encoder.unload()  # the index needs the memory next
         if not shard.is_all:
             return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
         index = open_index(self.catalogue, fingerprint, must_save=True, progress=progress)

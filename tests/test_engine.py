@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import retrieval.engine as engine_module
 from indexes.arrays import Vectors
 from indexes.catalogue.records import RemovedCounts
 from indexes.errors import StoreError
@@ -54,6 +55,21 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Ite
     engine.bundle.__dict__["head"] = head
     engine.index(folder / "gallery")
     yield engine
+    engine.close()
+
+
+def test_a_failed_run_gives_back_the_network(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise StoreError("the disk is full")
+
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    monkeypatch.setattr(engine_module, "index_galleries", fail)
+    network = engine.encoder.network
+    with pytest.raises(StoreError, match="the disk is full"):
+        engine.index(small_gallery)
+    assert engine.encoder.network is not network
     engine.close()
 
 

@@ -14,6 +14,7 @@ from retrieval.evaluation.verdicts import Mistake
 from retrieval.explain.explanation import Explanation, verdict_of
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
+from retrieval.model.preprocessing import Pixels
 from retrieval.rendering.overlay import try_display
 from retrieval.rendering.presentation import HitView, ResultView, share_scale
 
@@ -66,10 +67,10 @@ def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: flo
 
 def _explained(encoder: Encoder, first: Sample, second: Sample, distance: float) -> Explanation | str:
     """The explanation, or why there is none."""
-    pixels = []
-    for sample in (first, second):
-        try:
-            pixels.append(encoder.decode(sample.path))
-        except PictureError as error:
-            return f"cannot be explained: {sample.path.name} {error.reason}"
-    return PairExplainer(encoder, encoder.bundle.head).explain_pixels(pixels, np.array([distance]))[0]
+    pixels: list[Pixels] = []
+    for sample, picture in zip((first, second), encoder.decode_all([first.path, second.path]), strict=True):
+        if isinstance(picture, PictureError):
+            return f"cannot be explained: {sample.path.name} {picture.reason}"
+        pixels.append(picture)
+    explainer = PairExplainer(encoder, encoder.bundle.head)
+    return explainer.explain_query(pixels[0], pixels[1:], np.array([distance]))[0]

@@ -13,7 +13,7 @@ from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods import METHODS
-from retrieval.explain.verification import HeatmapClaims, Verification
+from retrieval.explain.verification import Verification
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 
@@ -66,12 +66,6 @@ class Explanation:
     verification: Verification | None = None
 
     @property
-    def claims(self) -> HeatmapClaims:
-        """What a verification checks."""
-        query, hit = ((each.factual, each.counterfactual) for each in (self.query, self.hit))
-        return HeatmapClaims(query, hit, self.verdict == "different")
-
-    @property
     def similarity(self) -> float:
         """1 - d."""
         return 1 - self.distance
@@ -91,34 +85,19 @@ def verdict_of(distance: float) -> Verdict:
     return "similar" if distance < THRESHOLD else "different"
 
 
-def query_pair_inputs(
-    head: Head, features: Features, access: PixelAccess | None = None
-) -> tuple[PairInputs, PairInputs]:
-    """The first picture of a batch, the query, against each of the others, and each of those against it.
-
-    `asked` has the pixels of the same batch, for methods that ask the network again.
-    """
-    others = range(1, len(features.descriptors))
-    return pair_inputs(head, features, [0] * len(others), others, access)
-
-
 def pair_inputs(
     head: Head, features: Features, first: Sequence[int], second: Sequence[int], access: PixelAccess | None = None
 ) -> tuple[PairInputs, PairInputs]:
-    """Pictures of a batch, by their places (N,), against others of it (N,), and those against them."""
-    one, other = (_one_direction(head, features, *places, access) for places in ((first, second), (second, first)))
-    return one, other
+    """Return both directions of N pairs, given by row indices into the batch of `features`.
 
+    `access` has the pixels of the same batch, for methods that run the network again.
+    """
 
-def _one_direction(
-    head: Head, features: Features, own: Sequence[int], other: Sequence[int], access: PixelAccess | None
-) -> PairInputs:
-    places, others = list(own), list(other)
-    descriptors = features.descriptors
-    pixels = access and access.select(places)
-    return PairInputs(
-        head, features.activations[places], descriptors[places], descriptors[others], pixels, tuple(places)
-    )
+    def direction(own: list[int], other: list[int]) -> PairInputs:
+        g = features.descriptors
+        return PairInputs(head, features.activations[own], g[own], g[other], access and access.select(own), tuple(own))
+
+    return direction(list(first), list(second)), direction(list(second), list(first))
 
 
 def explain_pairs(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from retrieval.common.settings import DEFAULT_EXPLAIN, ExplainOptions
 from retrieval.explain.correspondence import correspond
-from retrieval.explain.explanation import Explanation, explain_pairs, query_pair_inputs
-from retrieval.explain.gradcam import PixelAccess
+from retrieval.explain.explanation import Explanation, explain_pairs, pair_inputs
+from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.verification import verify
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
@@ -29,41 +29,63 @@ class PairExplainer:
     def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
         """Explain why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
         pixels = [self.encoder.decode(a), self.encoder.decode(b)]
-        u = self.head.embed(self.encoder.describe(pixels))
-        distance = self.head.distance(self.head.separation(u[:1], u[1:]))
+        descriptors = self.encoder.describe(pixels)
+        distance = self.head.descriptor_distances(descriptors[:1], descriptors[1:])
         sized = self.encoder.at_size(options.size)
-        return self.explain_pixels(
-            pixels if sized is self.encoder else [sized.decode(a), sized.decode(b)], distance, options
-        )[0]
+        if sized is not self.encoder:
+            pixels = [sized.decode(a), sized.decode(b)]
+        return self.explain_query(pixels[0], pixels[1:], distance, options)[0]
 
-    def explain_pixels(
-        self, pixels: Sequence[Pixels], distances: NDArray[np.float64], options: ExplainOptions = DEFAULT_EXPLAIN
+    def explain_query(
+        self,
+        query: Pixels,
+        hits: Sequence[Pixels],
+        distances: NDArray[np.float64],
+        options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> list[Explanation]:
-        """Explain the first picture against each of the others, whose distances (N,) by stored descriptors are known.
+        """Explain one picture against each of N others, as `explain_rows` does."""
+        rows = range(1, len(hits) + 1)
+        return self.explain_rows([query, *hits], [0] * len(hits), rows, distances, options)
 
-        The pictures have the size that `how` gives; None: the model's own.
+    def explain_rows(
+        self,
+        pixels: Sequence[Pixels],
+        first: Sequence[int],
+        second: Sequence[int],
+        distances: NDArray[np.float64],
+        options: ExplainOptions = DEFAULT_EXPLAIN,
+    ) -> list[Explanation]:
+        """Explain N pairs, given by rows of `pixels`; each picture goes through the network once.
+
+        The distances (N,) are known from stored descriptors. The pictures have the size of `options`.
         """
         encoder = self.encoder.at_size(options.size)
-        sides = query_pair_inputs(self.head, encoder.activate(pixels), pixel_access(encoder, pixels))
+        sides = pair_inputs(self.head, encoder.activate(pixels), first, second, _pixel_access(encoder, pixels))
         explained = explain_pairs(sides, distances, options.method)
         unlike = [row for row, each in enumerate(explained) if not each.identical]
         if options.correspond:
-            correspondences = dict(zip(unlike, correspond(*sides, unlike), strict=True))
-            explained = [replace(each, correspondence=correspondences.get(row)) for row, each in enumerate(explained)]
+            for row, correspondence in zip(unlike, correspond(*sides, unlike), strict=True):
+                explained[row] = replace(explained[row], correspondence=correspondence)
         if options.verify:
-            pictures = [pixels[0], *(pixels[row + 1] for row in unlike)]
-            claims = [explained[row].claims for row in unlike]
-            checks = dict(zip(unlike, verify(self.head, encoder.describe, pictures, claims), strict=True))
-            explained = [replace(each, verification=checks.get(row)) for row, each in enumerate(explained)]
+            pairs = [(pixels[first[row]], pixels[second[row]]) for row in unlike]
+            sides_of = [(explained[row].query, explained[row].hit) for row in unlike]
+            maps = np.array([[(side.factual, side.counterfactual) for side in both] for both in sides_of])
+            different = [explained[row].verdict == "different" for row in unlike]
+            for row, check in zip(unlike, verify(self.head, encoder.describe, pairs, maps, different), strict=True):
+                explained[row] = replace(explained[row], verification=check)
         return explained
 
+    def inputs(self, pixels: Sequence[Pixels], others: Array) -> PairInputs:
+        """Return N pictures against the descriptors (N, C) of as many others, for methods in one direction."""
+        features = self.encoder.activate(pixels)
+        access = _pixel_access(self.encoder, pixels)
+        return PairInputs(self.head, features.activations, features.descriptors, others, access)
 
-def pixel_access(encoder: Encoder, pixels: Sequence[Pixels]) -> PixelAccess:
+
+def _pixel_access(encoder: Encoder, pixels: Sequence[Pixels]) -> PixelAccess:
     """Give methods that run the network again access to these pictures."""
 
     def describe_changed(pictures: Sequence[NDArray[Any]]) -> Array:
-        return encoder.describe(
-            [each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures]
-        )
+        return encoder.describe(each if each.dtype == np.uint8 else np.rint(each).astype(np.uint8) for each in pictures)
 
     return PixelAccess(pixels, encoder.bundle.card.preprocessing.mean, describe_changed)

@@ -74,44 +74,38 @@ class Verification:
         return Support.weak if all(factual) or held == 3 else Support.not_supported
 
 
-@dataclass(frozen=True)
-class HeatmapClaims:
-    """What is claimed of a pair: the factual and the counterfactual heatmap of both pictures, for a verdict."""
-
-    query: tuple[Array, Array]
-    hit: tuple[Array, Array]
-    is_different: bool
-
-
 def verify(
-    head: Head, describe: Callable[[Sequence[Pixels]], Array], pixels: Sequence[Pixels], claims: Sequence[HeatmapClaims]
+    head: Head,
+    describe: Callable[[Sequence[Pixels]], Array],
+    pairs: Sequence[tuple[Pixels, Pixels]],
+    maps: Array,
+    different: Sequence[bool],
 ) -> list[Verification]:
-    """Check the heatmaps of the first picture, the query, against each of the others, uint8 (size, size, 3).
+    """Check the heatmaps of P pairs of pictures, uint8 (size, size, 3), whose verdict may be `different`.
 
-    36 changed pictures a pair go through the network, as fast as it can, for descriptors. The same random regions are
-    drawn each time.
+    `maps` (P, 2, 2, h, w) are the factual and the counterfactual heatmap of the first and of the second picture.
+    36 changed pictures of each pair are described by the network. The same random regions are drawn each time.
     """
-    if not claims:
+    if not pairs:
         return []
-    blank = [blur(each) for each in pixels]
     changed = [
         picture
-        for place, claim in enumerate(claims, 1)
-        for own, maps in ((0, claim.query), (place, claim.hit))
-        for picture in _hide_regions(pixels[own], blank[own], maps, place)
+        for seed, (pair, both_maps) in enumerate(zip(pairs, maps, strict=True), 1)
+        for pixels, own_maps in zip(pair, both_maps, strict=True)
+        for picture in _hide_regions(pixels, own_maps, seed)
     ]
-    u = head.embed(describe([*pixels, *changed]))
-    plain, after = u[: len(pixels)], u[len(pixels) :].reshape(len(claims), 2, 2, 1 + RANDOM_REGIONS, -1)
-    found = []
-    for place, claim in enumerate(claims):
-        query, hit = plain[0], plain[place + 1]
+    u = head.embed(describe([*(pixels for pair in pairs for pixels in pair), *changed]))
+    plain = u[: 2 * len(pairs)].reshape(len(pairs), 2, -1)
+    hidden = u[2 * len(pairs) :].reshape(len(pairs), 2, 2, 1 + RANDOM_REGIONS, -1)
+    verifications = []
+    for (query, hit), after, is_different in zip(plain, hidden, different, strict=True):
         before = head.separation(query, hit)
         checks = [
-            _check_picture(head, claim.is_different, before, head.separation(own, other))
-            for own, other in zip(after[place], (hit, query), strict=True)
+            _check_picture(head, is_different, before, head.separation(own, other))
+            for own, other in zip(after, (hit, query), strict=True)
         ]
-        found.append(Verification(float(1 - head.distance(before)), *checks))
-    return found
+        verifications.append(Verification(float(1 - head.distance(before)), *checks))
+    return verifications
 
 
 def random_regions(mask: PixelMask, count: int, seed: int) -> list[PixelMask]:
@@ -125,11 +119,14 @@ def random_regions(mask: PixelMask, count: int, seed: int) -> list[PixelMask]:
     return regions
 
 
-def _hide_regions(pixels: Pixels, blank: Pixels, maps: tuple[Array, Array], seed: int) -> list[Pixels]:
-    """The picture without its factual fifth, without random regions like it, and the same of its counterfactual one."""
-    masks = [top_mask(*pair, pixels.shape[0], HIDDEN_SHARE) for pair in (maps, maps[::-1])]
+def _hide_regions(pixels: Pixels, maps: Array, seed: int) -> list[Pixels]:
+    """Hide the picture's factual fifth, random regions like it, and the same of its counterfactual fifth, one each."""
+    factual, counterfactual = maps
+    size = pixels.shape[0]
+    masks = [top_mask(*both, size, HIDDEN_SHARE) for both in ((factual, counterfactual), (counterfactual, factual))]
     regions = [region for mask in masks for region in (mask, *random_regions(mask, RANDOM_REGIONS, seed))]
-    return [hide(pixels, blank, region) for region in regions]
+    blurred = blur(pixels)
+    return [hide(pixels, blurred, region) for region in regions]
 
 
 def _check_picture(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.errors import PictureError
-from retrieval.common.parallel import parallel_map
+from retrieval.common.parallel import batched, parallel_map
 from retrieval.common.progress import SILENT, Progress
-from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features, Network, open_network
 from retrieval.model.preprocessing import Pixels, Source, normalise, read_at_size
@@ -24,43 +23,77 @@ _BATCH = 32
 _READERS = 2
 
 
-class Encoder:
-    """A model bundle and its network, which is opened on first use."""
+@dataclass(frozen=True)
+class DecodedPairs:
+    """The pairs whose pictures could both be read: their `rows` among all pairs, and their pixels.
 
-    def __init__(self, bundle: Bundle, device: str = "auto", progress: Progress = SILENT) -> None:
+    `errors` has one error for each of the other pairs, in order.
+    """
+
+    rows: list[int]
+    first: list[Pixels]
+    second: list[Pixels]
+    errors: list[PictureError]
+
+
+class Encoder:
+    """A model bundle and its network, which is opened on first use; any thread may use it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        progress: Progress = SILENT,
+        network: Network | None = None,
+    ) -> None:
         self.bundle = bundle
         self.device = device
         self._progress = progress
-        self._by_size: dict[int, Encoder] = {}  # by the size of their pictures
-        self._lock = Lock()  # several threads of a server ask for one
+        self._network = network
+        self._by_size: dict[int, Encoder] = {}  # the same model with pictures of other sizes
+        self._lock = Lock()
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """The backbone, prepared on its first use on this machine. Raises ModelError."""
-        return open_network(self.bundle, self.device, self._progress)
+        with self._lock:
+            if self._network is None:
+                self._network = open_network(self.bundle, self.device, self._progress)
+            return self._network
 
     def load(self) -> None:
         """Open the network now, not on first use."""
         _ = self.network
 
     def unload(self) -> None:
-        """Give back the network's memory; it is opened again on its next use."""
-        self.__dict__.pop("network", None)
+        """Release the networks of all sizes; each is opened again on its next use."""
+        with self._lock:
+            self._network = None
+            sizes = list(self._by_size.values())
+        for encoder in sizes:
+            encoder.unload()
 
     def decode(self, source: Source) -> Pixels:
-        """A picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
+        """Return a picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
         return read_at_size(source, self.bundle.card.preprocessing.size)[0]
 
     def decode_all(self, sources: Sequence[Source]) -> list[Pixels | PictureError]:
-        """The same of several, decoded side by side, those of servers fetched before; a broken one gives its error."""
-        return list(
-            parallel_map(
-                self._decode_fetched,
-                zip(sources, parallel_map(_fetch_remote, sources), strict=True),
-                _READERS,
-                2 * _READERS,
-            )
-        )
+        """Decode pictures in parallel, fetching remote ones ahead; return a broken one's error in its place."""
+        fetched = zip(sources, parallel_map(_fetch_remote, sources), strict=True)
+        return list(parallel_map(self._decode_fetched, fetched, _READERS, 2 * _READERS))
+
+    def decode_pairs(self, first: Sequence[Source], second: Sequence[Source]) -> DecodedPairs:
+        """Decode the pictures of pairs in parallel; a pair with a broken picture gives that one's error."""
+        pixels = self.decode_all([*first, *second])
+        pairs = DecodedPairs([], [], [], [])
+        for row, (one, other) in enumerate(zip(pixels[: len(first)], pixels[len(first) :], strict=True)):
+            if isinstance(one, PictureError) or isinstance(other, PictureError):
+                pairs.errors.append(one if isinstance(one, PictureError) else other)  # type: ignore[arg-type]
+            else:
+                pairs.rows.append(row)
+                pairs.first.append(one)
+                pairs.second.append(other)
+        return pairs
 
     def _decode_fetched(self, sources: tuple[Source, Source | PictureError]) -> Pixels | PictureError:
         source, near = sources
@@ -72,45 +105,38 @@ class Encoder:
             return error if near is source else error.with_name(str(source))
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
-        """What the network sees of a picture: float32 (3, size, size). Raises PictureError."""
+        """Return what the network sees of a picture: float32 (3, size, size). Raises PictureError."""
         return normalise(self.decode(source), self.bundle.card.preprocessing)
 
-    def describe(self, pixels: Sequence[Pixels]) -> Array:
-        """Descriptors (N, C) of any number of pictures, in batches, as the store keeps them."""
-        return np.concatenate([self.network.describe(batch) for batch in _batches(pixels)])
+    def describe(self, pixels: Iterable[Pixels]) -> Array:
+        """Return the descriptors (N, C) of any number of pictures as the store keeps them, computed in batches."""
+        parts = [self.network.describe(batch) for batch in batched(pixels, _BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, self.bundle.head.weight.shape[1]), np.float32)
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
-        """Activations and descriptors of any number of pictures, in batches, exact."""
-        parts = [self.network.activate(batch) for batch in _batches(pixels)]
+        """Return the exact activations and descriptors of one or more pictures, computed in batches."""
+        parts = [self.network.activate(batch) for batch in batched(pixels, _BATCH)]
         return Features(
             np.concatenate([part.activations for part in parts]), np.concatenate([part.descriptors for part in parts])
         )
 
     def at_size(self, size: int | None) -> Encoder:
-        """The same model with pictures at another size, for finer heatmaps; None: its own."""
+        """Return the same model for pictures of another size, for finer heatmaps; None: its own."""
         card = self.bundle.card
-        if size in (None, card.preprocessing.size):
+        if size is None or size == card.preprocessing.size:
             return self
         with self._lock:
-            return self._make_at_size(size, card)
-
-    def _make_at_size(self, size: int | None, card: ModelCard) -> Encoder:
-        assert size is not None
-        if size not in self._by_size:
-            bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
-            self._by_size[size] = Encoder(bundle, self.device, self._progress)
-        return self._by_size[size]
+            if size not in self._by_size:
+                bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
+                self._by_size[size] = Encoder(bundle, self.device, self._progress)
+            return self._by_size[size]
 
 
 def _fetch_remote(source: Source) -> Source | PictureError:
-    """The bytes of what lies at an address, and anything else as it is."""
+    """Return the bytes at an address, and any other source as it is."""
     if not isinstance(source, str) or not is_address(source):
         return source
     try:
         return bytes_at(source)
     except PictureError as error:
         return error.with_name(source)
-
-
-def _batches(pixels: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
-    return (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))

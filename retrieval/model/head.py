@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,10 @@ class Head:
     intercept: float
     normalize: bool
     shift: float | None = None
+
+    def calibrated(self, slope: float, intercept: float) -> Head:
+        """Return this head with another sigmoid neuron."""
+        return replace(self, slope=slope, intercept=intercept)
 
     @cached_property
     def digest(self) -> str:
@@ -86,6 +90,10 @@ class Head:
         """D of pairs, float64 (P,), given by the places of their pictures among descriptors (N, C)."""
         u = self.embed(descriptors)
         return self.separation(u[first], u[second])
+
+    def descriptor_distances(self, own: Array, other: Array) -> NDArray[np.float64]:
+        """Return d in (0, 1), float64 (...,), of descriptors (..., C) against others (..., C)."""
+        return self.distance(self.separation(self.embed(own), self.embed(other)))
 
     def distance(self, separation: NDArray[np.float64]) -> NDArray[np.float64]:
         """d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""

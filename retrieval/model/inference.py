@@ -26,7 +26,6 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
-DEVICES = tuple(Device)
 _STREAM_BATCH = 4  # pictures that a stream takes: what it works on then stays in its core's cache
 _CONVERTER = "openvino.tools.ovc"
 PREPARING = "Preparing the model (first use only)"
@@ -43,9 +42,6 @@ class Features:
 
 class Network(Protocol):
     """A prepared backbone, for any number of pictures, each uint8 (size, size, 3)."""
-
-    @property
-    def device(self) -> str: ...
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it. Any thread may ask.
@@ -70,8 +66,8 @@ def open_network(
 
     The first use on a CPU converts the network into the cache folder; later uses import no torch. Raises ModelError.
     """
-    if device not in DEVICES:
-        raise ModelError(f"{device} is not a device: give one of {', '.join(DEVICES)}")
+    if device not in tuple(Device):
+        raise ModelError(f"{device} is not a device: give one of {', '.join(Device)}")
     if device != "cpu" and (device != "auto" or _may_have_gpu()):
         found = torch_device(device)
         if found != "cpu":
@@ -109,15 +105,12 @@ def torch_device(requested: str) -> str:
 
 class _TorchNetwork:
     def __init__(self, bundle: Bundle, device: str) -> None:
-        import torch
-
         from retrieval.model.siamese import load_model
 
-        self.device = device
+        self._device = device
         self._lock = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
         self._trunk = load_model(str(bundle.folder)).backbone.to(device)
-        pre = bundle.card.preprocessing
-        self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
+        self._preprocessing = bundle.card.preprocessing
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         return round_to_float16(self.activate(pixels).descriptors)
@@ -125,16 +118,16 @@ class _TorchNetwork:
     def activate(self, pixels: Sequence[Pixels]) -> Features:
         import torch
 
+        from retrieval.model.siamese import to_input
+
         with self._lock, torch.inference_mode():
-            x = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-            activations = self._trunk((x - self._mean) / self._std).float()
+            x = to_input(torch.from_numpy(np.stack(pixels)).to(self._device).permute(0, 3, 1, 2), self._preprocessing)
+            activations = self._trunk(x).float()
             return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
 
 
 class _OpenVinoNetwork:
     """Descriptors come from as many streams as suit the cores, which never wait for each other; maps from all cores."""
-
-    device = "cpu"
 
     def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
@@ -155,17 +148,15 @@ class _OpenVinoNetwork:
         return self._compile(options).create_infer_request()
 
     def _compile(self, options: dict[str, str]) -> Any:
-        options = options | self._limit
-        folder = _prepare(self._bundle, self._progress)
-        try:
-            return _compile_network(folder, options)
-        except RuntimeError:  # a damaged cache: made anew, once
-            shutil.rmtree(folder, ignore_errors=True)
+        for is_last in (False, True):
             folder = _prepare(self._bundle, self._progress)
-        try:
-            return _compile_network(folder, options)
-        except RuntimeError as error:
-            raise _preparation_error(self._bundle, error) from error
+            try:
+                return _compile_network(folder, options | self._limit)
+            except RuntimeError as error:
+                if is_last:
+                    raise _preparation_error(self._bundle, error) from error
+                shutil.rmtree(folder, ignore_errors=True)  # a damaged cache is made anew, once
+        return None
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         parts = [pixels[start : start + _STREAM_BATCH] for start in range(0, len(pixels), _STREAM_BATCH)]

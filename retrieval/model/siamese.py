@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
+from retrieval.common.settings import Preprocessing
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, find_bundle, write_card
 from retrieval.model.head import TINY, Head
@@ -63,6 +64,13 @@ class SiameseNetwork(nn.Module):
         """The distance d (B,) of two batches of pictures (B, 3, H, W)."""
         u1, u2 = (self.embed(self.backbone(x).mean((2, 3))) for x in (x1, x2))
         return self.distance(u1, u2)
+
+
+def to_input(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return what the network sees of pixels of 0 to 255, (B, 3, H, W), on their device: float32, of one shape."""
+    channels = (preprocessing.mean, preprocessing.std)
+    mean, std = (torch.tensor(each, device=pixels.device).view(1, 3, 1, 1) for each in channels)
+    return (pixels.float() - mean) / std
 
 
 def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:

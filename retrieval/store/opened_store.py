@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -127,10 +126,8 @@ class OpenedStore:
     @property
     def head(self) -> Head:
         """The model's head, as the store is calibrated now: another process may change that at any time."""
-        calibration = self.calibration
-        if calibration is None:
-            return self.bundle.head
-        return replace(self.bundle.head, slope=calibration.slope, intercept=calibration.intercept)
+        head, calibration = self.bundle.head, self.calibration
+        return head.calibrated(calibration.slope, calibration.intercept) if calibration else head
 
     def load(self) -> None:
         """Open the network now, not on first use."""

@@ -19,7 +19,7 @@ from retrieval.common.settings import DEFAULT_EXPLAIN, POOL, ExplainOptions
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.model.head import Array
+from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.rescoring import existing_files, rescore
@@ -108,7 +108,7 @@ class Queries(OpenedStore):
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         """Descriptors (N, C) of pictures at the model's own size, equal to the stored ones of the same pictures."""
-        return self.encoder.describe(pixels) if pixels else np.empty((0, 1), np.float32)
+        return self.encoder.describe(pixels)
 
     def candidates(self, descriptors: Array, pool: int = POOL, selection: Selection = EVERYTHING) -> list[Ids]:
         """The ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
@@ -127,9 +127,13 @@ class Queries(OpenedStore):
         found = [vectors for _, vectors in self.catalogue.vectors_of(np.array([picture]), self.bundle.fingerprint)]
         return found[0][0] if found else None
 
-    def ranked_hits(self, prepared: PreparedQuery) -> tuple[int, Iterator[Hit]]:
-        """How many candidates were rescored, and those whose files are there as hits, best first, as they are read."""
-        ranking = rescore(self.catalogue, self.head, self.bundle.fingerprint, prepared.descriptor, prepared.candidates)
+    def ranked_hits(self, prepared: PreparedQuery, head: Head | None = None) -> tuple[int, Iterator[Hit]]:
+        """How many candidates were rescored, and those whose files are there as hits, best first, as they are read.
+
+        `head` is the store's where it is not given.
+        """
+        fingerprint = self.bundle.fingerprint
+        ranking = rescore(self.catalogue, head or self.head, fingerprint, prepared.descriptor, prepared.candidates)
         return len(ranking), existing_files(ranking.hits(self.catalogue))
 
     def finish(
@@ -142,12 +146,13 @@ class Queries(OpenedStore):
     ) -> QueryResult:
         """A question's candidates rescored: the `top` of them, each with its explanation."""
         watch = _Stopwatch(prepared.seconds)
+        head = self.head  # one for ranking and heatmaps: another process may calibrate the store meanwhile
         with watch("rescore"):
-            pool, ranked = self.ranked_hits(prepared)
+            pool, ranked = self.ranked_hits(prepared, head)
             hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
         if explain:
             with watch("explain"):
-                hits = self._explain_hits(prepared, hits, options)
+                hits = self._explain_hits(prepared, hits, head, options)
         return QueryResult(hits, pool, watch.seconds)
 
     def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
@@ -156,8 +161,7 @@ class Queries(OpenedStore):
 
     def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
         """The head's distances d (N,) of a descriptor (C,) from others (N, C), as the store is calibrated."""
-        head = self.head
-        return head.distance(head.separation(head.embed(descriptor[None]), head.embed(others)))
+        return self.head.descriptor_distances(descriptor[None], others)
 
     def explain_pixels(
         self,
@@ -167,13 +171,13 @@ class Queries(OpenedStore):
         options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> list[Explanation]:
         """Why a picture has these distances (N,) from others, all read already, at the size that `how` says."""
-        return PairExplainer(self.encoder, self.head).explain_pixels([query, *others], distances, options)
+        return PairExplainer(self.encoder, self.head).explain_query(query, others, distances, options)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """What the network sees of a picture: float32 (3, size, size)."""
         return self.encoder.preprocess(source)
 
-    def _explain_hits(self, prepared: PreparedQuery, hits: list[Hit], options: ExplainOptions) -> list[Hit]:
+    def _explain_hits(self, prepared: PreparedQuery, hits: list[Hit], head: Head, options: ExplainOptions) -> list[Hit]:
         """The query and the hits, and only those, go through the network for their activations, in one batch."""
         comparer = self.encoder.at_size(options.size)
         known = prepared.pixels if comparer is self.encoder else None
@@ -188,7 +192,8 @@ class Queries(OpenedStore):
         explanations: dict[int, Explanation] = {}
         if pixels:
             distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
-            explained = PairExplainer(comparer, self.head).explain_pixels([query, *pixels.values()], distances, options)
+            explainer = PairExplainer(self.encoder, head)
+            explained = explainer.explain_query(query, list(pixels.values()), distances, options)
             explanations = dict(zip(pixels, explained, strict=True))
         return [
             replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits

@@ -22,6 +22,7 @@ from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
 from retrieval.model.backbones import Backbone
 from retrieval.model.head import Head
 from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import to_input
 from retrieval.training.batches import Loader, PairBatch, epoch_batches
 from retrieval.training.checkpoint import read_checkpoint, write_checkpoint
 from retrieval.training.learner import Learner
@@ -88,8 +89,7 @@ class Trainer:
         self.progress = progress
         self.on_epoch = on_epoch
         self.device = device
-        pre = backbone.preprocessing
-        self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (pre.mean, pre.std))
+        self._preprocessing = backbone.preprocessing
         trainee = Learner(backbone, preset, int(self.training_set.codes.max()) + 1, initial_head)
         self.learner = trainee.to(device).to(memory_format=torch.channels_last)
         self.best = copy.deepcopy(self.learner)
@@ -295,8 +295,8 @@ class Trainer:
 
     def _normalise(self, pictures: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the network takes it."""
-        x = pictures.to(self.device).float()
-        return ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        x = to_input(pictures.to(self.device), self._preprocessing)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> AbstractContextManager[object]:
         wanted = self.preset.bfloat16 and _has_bfloat16(self.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from retrieval.evaluation.measure import (
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
+from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
 from tests.support.generated import CLASSES
 from tests.support.progress import RecordedProgress
@@ -111,15 +111,20 @@ def test_each_content_counts_once_and_what_cannot_be_read_is_told(tiny_bundle: B
 
 
 def at_size(bundle: Bundle, size: int) -> Encoder:
-    """A comparer whose descriptors are the picture's size and its mean."""
+    """Return an encoder whose descriptors are the picture's size and its mean."""
     preprocessing = Preprocessing(size, (0, 0, 0), (1, 1, 1))
-    comparer = Encoder(replace(bundle, card=replace(bundle.card, preprocessing=preprocessing)))
+    sized = replace(bundle, card=replace(bundle.card, preprocessing=preprocessing))
+    return Encoder(sized, network=_SizeAndMean())
 
-    def describe(pixels: Sequence[Pixels]) -> Array:
+
+class _SizeAndMean:
+    """A network whose descriptors are the picture's size and its mean."""
+
+    def describe(self, pixels: Sequence[Pixels]) -> Array:
         return np.array([[len(each), each.mean()] for each in pixels], np.float32)
 
-    comparer.__dict__["network"] = SimpleNamespace(describe=describe)  # in the place of the one opened on first use
-    return comparer
+    def activate(self, pixels: Sequence[Pixels]) -> Features:
+        raise NotImplementedError
 
 
 def test_models_see_pictures_at_their_own_sizes_in_order(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ import pytest
 from retrieval.explain.verification import (
     HIDDEN_SHARE,
     RANDOM_REGIONS,
-    HeatmapClaims,
     HiddenRegion,
     PictureCheck,
     Support,
@@ -42,42 +41,47 @@ def contrast(pictures: Sequence[Pixels]) -> Array:
     return np.array([[each[:12, :12].astype(np.float32).std() / 12.75] for each in pictures], np.float32)
 
 
-def claims(true: bool, different: bool = False) -> HeatmapClaims:
-    maps = (UPPER_LEFT, LOWER_RIGHT) if true else (LOWER_RIGHT, UPPER_LEFT)
-    return HeatmapClaims(maps, maps, different)
+def check(
+    *pairs: tuple[Pixels, Pixels],
+    true: Sequence[bool] = (True,),
+    different: bool = False,
+    describe: Callable[[Sequence[Pixels]], Array] = contrast,
+) -> list[Verification]:
+    """Verify heatmaps that name the place that the model looks at (`true`), or another."""
+    maps = [(UPPER_LEFT, LOWER_RIGHT) if each else (LOWER_RIGHT, UPPER_LEFT) for each in true]
+    return verify(HEAD, describe, pairs, np.array([(each, each) for each in maps]), [different] * len(pairs))
 
 
 def test_a_true_heatmap_is_faithful() -> None:
-    (found,) = verify(HEAD, contrast, [stripes(90), stripes(150)], [claims(true=True)])
+    (found,) = check((stripes(90), stripes(150)))
     assert found.similarity == pytest.approx(1 - HEAD.distance(np.zeros(1)).item(), abs=1e-3)
     assert found.query.factual.similarity < found.query.factual.random_similarity
     assert found.support is Support.faithful
 
 
 def test_a_false_heatmap_is_not_supported() -> None:
-    (found,) = verify(HEAD, contrast, [stripes(90), stripes(150)], [claims(true=False)])
+    (found,) = check((stripes(90), stripes(150)), true=[False])
     assert not any(each.as_claimed for each in (found.query.factual, found.hit.factual))
     assert found.support is Support.not_supported
 
 
 def test_for_the_other_verdict_the_claims_turn() -> None:
     even = np.full((SIZE, SIZE, 3), 120, np.uint8)
-    (found,) = verify(HEAD, contrast, [stripes(90), even], [claims(true=True, different=True)])
+    (found,) = check((stripes(90), even), different=True)
     assert found.query.factual.similarity > found.query.factual.random_similarity
     assert found.query.factual.as_claimed
     assert not found.hit.factual.as_claimed  # there is nothing to hide in it
 
 
 def test_each_pair_of_several_is_checked_as_if_alone() -> None:
-    pictures = [stripes(90), stripes(150), blocks(3, SIZE, SIZE)]
-    together = verify(HEAD, contrast, pictures, [claims(True), claims(False)])
-    alone = verify(HEAD, contrast, pictures[:2], [claims(True)])
-    assert together[0] == alone[0]
+    first, second = (stripes(90), stripes(150)), (stripes(90), blocks(3, SIZE, SIZE))
+    together = check(first, second, true=[True, False])
+    assert together[0] == check(first)[0]
     assert together[1].query.factual.margin < together[0].query.factual.margin
 
 
 def test_where_nothing_is_claimed_nothing_is_checked() -> None:
-    assert verify(HEAD, contrast, [stripes(90)], []) == []
+    assert check(true=[]) == []
 
 
 def test_random_regions_have_the_same_area_and_are_the_same_each_time() -> None:
@@ -98,7 +102,7 @@ def test_a_fifth_is_hidden() -> None:
         seen.extend(pictures)
         return contrast(pictures)
 
-    verify(HEAD, describe, [blocks(1, SIZE, SIZE, 16), blocks(2, SIZE, SIZE, 16)], [claims(True)])
+    check((blocks(1, SIZE, SIZE, 16), blocks(2, SIZE, SIZE, 16)), describe=describe)
     assert len(seen) == 2 + 4 * (1 + RANDOM_REGIONS)
     changed = (seen[2] != seen[0]).any(axis=2).mean()
     assert HIDDEN_SHARE * 0.9 < changed <= HIDDEN_SHARE + 1e-3

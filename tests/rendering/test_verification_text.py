@@ -112,8 +112,9 @@ def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundl
 def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> None:
     comparer = Encoder(tiny_bundle, "cpu")
     pictures = [comparer.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
-    same, other = PairExplainer(comparer, comparer.bundle.head).explain_pixels(
-        pictures, np.array([0.1, 0.6]), ExplainOptions(verify=True, correspond=True)
+    explainer = PairExplainer(comparer, comparer.bundle.head)
+    same, other = explainer.explain_query(
+        pictures[0], pictures[1:], np.array([0.1, 0.6]), ExplainOptions(verify=True, correspond=True)
     )
     assert same.identical
     assert same.verification is None
@@ -122,9 +123,7 @@ def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> Non
     assert other.correspondence is not None
     u = tiny_bundle.head.embed(comparer.activate(pictures).descriptors)
     assert other.correspondence.table.sum() == pytest.approx(float(u[0] @ u[2]), rel=1e-3)
-    (plain,) = PairExplainer(comparer, comparer.bundle.head).explain_pixels(
-        pictures[::2], np.array([0.6]), ExplainOptions(MethodName.gradcam)
-    )
+    (plain,) = explainer.explain_query(pictures[0], pictures[2:], np.array([0.6]), ExplainOptions(MethodName.gradcam))
     assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
 
 

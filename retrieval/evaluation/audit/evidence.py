@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT_STAGE, WorkStage
-from retrieval.common.settings import THRESHOLD, MethodName
+from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
 from retrieval.evaluation.audit.findings import ConfusedClasses, Evidence, Example
 from retrieval.evaluation.verdicts import Confusion
-from retrieval.explain.explanation import Explanation, explain_pairs, pair_inputs
-from retrieval.explain.pair_explainer import pixel_access
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
@@ -80,15 +81,25 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
     explained: list[Explanation] = []
     places: list[tuple[int, int]] = []
     small: list[tuple[Pixels, Pixels]] = []
-    for batch in _batches(len(first)):
-        pairs, pixels = _read(context, first[batch], second[batch])
-        if pairs:
-            found = _explain(context, pixels, *np.array(pairs, np.int64).T)
-            usable = [place for place, each in enumerate(found) if not each.identical]
-            explained += [found[place] for place in usable]
-            places += [pairs[place] for place in usable]
-            small += [(_small(pixels[place]), _small(pixels[len(pairs) + place])) for place in usable]
-        stage.advance(len(first[batch]))
+    explainer = PairExplainer(context.encoder, context.encoder.bundle.head)
+    for batch in batched(np.stack([first, second], axis=1), _BATCH):
+        paths = ([context.samples[row].path for row in rows] for rows in zip(*batch, strict=True))
+        pairs = context.encoder.decode_pairs(*paths)
+        if count := len(pairs.rows):
+            rows = np.array(batch, np.int64)[pairs.rows]
+            explanations = explainer.explain_rows(
+                [*pairs.first, *pairs.second],
+                range(count),
+                range(count, 2 * count),
+                context.distances(*rows.T),
+                ExplainOptions(context.method),
+            )
+            for row, one, other, explanation in zip(rows, pairs.first, pairs.second, explanations, strict=True):
+                if not explanation.identical:
+                    explained.append(explanation)
+                    places.append((int(row[0]), int(row[1])))
+                    small.append((_small(one), _small(other)))
+        stage.advance(len(batch))
     return _gathered(places, explained, small)
 
 
@@ -138,30 +149,6 @@ def explain_confusion(
         for place in range(min(len(nearest), count))
     ]
     return ConfusedClasses(confusion, count, (sides[0], sides[1]), tuple(examples))
-
-
-def _batches(count: int) -> Iterator[slice]:
-    return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))
-
-
-def _read(context: AuditContext, first: Codes, second: Codes) -> tuple[list[tuple[int, int]], list[Pixels]]:
-    """The pairs that can be read, and their pictures: all the first ones, then all the second ones."""
-    read = context.encoder.decode_all([context.samples[place].path for place in (*first, *second)])
-    kept = [
-        (pair, one, other)
-        for pair, one, other in zip(zip(first, second, strict=True), read, read[len(first) :], strict=False)
-        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray)
-    ]
-    pairs = [(int(one), int(other)) for (one, other), _, _ in kept]
-    return pairs, [one for _, one, _ in kept] + [other for _, _, other in kept]
-
-
-def _explain(context: AuditContext, pixels: list[Pixels], first: Codes, second: Codes) -> list[Explanation]:
-    """Explain pairs whose pictures are given as `_read` gives them."""
-    head, count = context.encoder.bundle.head, len(first)
-    features, asked = context.encoder.activate(pixels), pixel_access(context.encoder, pixels)
-    sides = pair_inputs(head, features, range(count), range(count, 2 * count), asked)
-    return explain_pairs(sides, context.distances(first, second), context.method)
 
 
 def _gathered(

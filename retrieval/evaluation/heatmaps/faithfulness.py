@@ -9,13 +9,13 @@ more confident.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
@@ -26,7 +26,7 @@ from retrieval.explain.explanation import verdict_of
 from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods import METHODS, Method
 from retrieval.explain.occlusion import blur, hide, rank_pixels, top_mask, upsample
-from retrieval.explain.pair_explainer import pixel_access
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import HIDDEN_SHARE, RANDOM_REGIONS, random_regions
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
@@ -106,6 +106,7 @@ def measure_faithfulness(
     Raises GalleryError where the data set has too few pictures for so many pairs.
     """
     first, second, _ = random_pairs(dataset.codes, seed, pairs // 2)
+    samples, explainer = dataset.samples, PairExplainer(encoder, encoder.bundle.head)
     makers: dict[str, Method] = {METHODS[name].title: METHODS[name].run for name in methods} | BASELINES
     traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {title: [] for title in makers}
     verdicts: list[str] = []
@@ -113,38 +114,18 @@ def measure_faithfulness(
     with progress.stage("Hiding and showing", len(first)) as stage:
         for start in range(0, len(first), _TOGETHER):
             block = slice(start, start + _TOGETHER)
-            read = list(_read(encoder, dataset, first[block], second[block], left_out))
-            if read:
-                side, distances = _paired(encoder, read)
+            pairs_read = encoder.decode_pairs(*([samples[row].path for row in rows[block]] for rows in (first, second)))
+            left_out += map(str, pairs_read.errors)
+            if pairs_read.rows:
+                others = encoder.describe(pairs_read.second)
+                distances = explainer.head.descriptor_distances(encoder.describe(pairs_read.first), others)
                 verdicts += [verdict_of(float(distance)) for distance in distances]
-                for title, found in _trace_all(side, distances, makers).items():
+                for title, found in _trace_all(explainer.inputs(pairs_read.first, others), distances, makers).items():
                     traced[title] += found
             stage.advance(len(first[block]))
     if not verdicts:
         raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
     return _summarise(traced, verdicts, left_out, seed)
-
-
-def _read(
-    encoder: Encoder, dataset: DataSet, first: NDArray[np.int64], second: NDArray[np.int64], left_out: list[str]
-) -> Iterator[tuple[Pixels, Pixels]]:
-    for places in zip(first, second, strict=True):
-        try:
-            one, other = (encoder.decode(dataset.samples[place].path) for place in places)
-            yield one, other
-        except PictureError as error:
-            left_out.append(str(error))
-
-
-def _paired(encoder: Encoder, read: list[tuple[Pixels, Pixels]]) -> tuple[PairInputs, NDArray[np.float64]]:
-    """The first pictures against the second ones, and the distances (N,) that the verdicts rest on."""
-    firsts, seconds = ([pair[place] for pair in read] for place in (0, 1))
-    head, features = encoder.bundle.head, encoder.activate(firsts)
-    others = encoder.describe(seconds)
-    distances = head.distance(head.separation(head.embed(encoder.describe(firsts)), head.embed(others)))
-    return PairInputs(
-        head, features.activations, features.descriptors, others, pixel_access(encoder, firsts)
-    ), distances
 
 
 def _trace_all(

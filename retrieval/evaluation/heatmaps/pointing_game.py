@@ -21,7 +21,7 @@ from retrieval.datasets.class_folders import DataSet
 from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import METHODS, Method
 from retrieval.explain.occlusion import upsample
-from retrieval.explain.pair_explainer import pixel_access
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, read_at_size
@@ -77,14 +77,15 @@ def play_pointing_game(
     The grid is `size` pixels wide (None: as wide as the model's pictures), the hit as the model takes it. An empty map
     counts as an even one. A grid whose pictures cannot be read is left out.
     """
+    explainer = PairExplainer(encoder.at_size(size), encoder.bundle.head)
     shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
     with progress.stage("Pointing", len(grids)) as stage:
         for start in range(0, len(grids), _TOGETHER):
             block = grids[start : start + _TOGETHER]
-            read = [(pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
+            read = [(*pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
             if read:
-                side = _build_pairs([pixels for pixels, _ in read], encoder, size)
-                quarters = [quarter for _, quarter in read]
+                mosaics, hits, quarters = zip(*read, strict=True)
+                side = explainer.inputs(mosaics, encoder.describe(hits))
                 for name in methods:
                     shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
             stage.advance(len(block))
@@ -114,16 +115,3 @@ def _read(grid: Grid, encoder: Encoder, size: int | None) -> tuple[Pixels, Pixel
         return np.concatenate(rows), encoder.decode(grid.hit)
     except PictureError:
         return None
-
-
-def _build_pairs(read: Sequence[tuple[Pixels, Pixels]], encoder: Encoder, size: int | None) -> PairInputs:
-    large = encoder.at_size(size)
-    grids, hits = ([pixels[place] for pixels in read] for place in (0, 1))
-    features = large.activate(grids)
-    return PairInputs(
-        encoder.bundle.head,
-        features.activations,
-        features.descriptors,
-        encoder.describe(hits),
-        pixel_access(large, grids),
-    )

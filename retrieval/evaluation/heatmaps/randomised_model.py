@@ -21,7 +21,7 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features, torch_device
 from retrieval.model.preprocessing import Pixels
-from retrieval.model.siamese import load_model
+from retrieval.model.siamese import load_model, to_input
 
 HEAD = "head"
 
@@ -38,10 +38,10 @@ class RandomisedModel:
     def __init__(self, bundle: Bundle, seed: int = 0, device: str = "auto") -> None:
         """Raises ModelError."""
         self.head = bundle.head
-        self.blank = bundle.card.preprocessing.mean
+        self._preprocessing = bundle.card.preprocessing
+        self.blank = self._preprocessing.mean
         self._device = torch_device(device)
         self._trunk = load_model(str(bundle.folder)).backbone.to(self._device)
-        self._scale = bundle.card.preprocessing.std
         self._random = np.random.default_rng(seed)
         self._left = named_parts(self._trunk)
         self._norms: list[nn.BatchNorm2d] = []
@@ -95,10 +95,8 @@ class RandomisedModel:
             norm.eval()
 
     def _to_input(self, pictures: Sequence[Pixels | Array]) -> Tensor:
-        """What the network sees of pictures: (B, 3, size, size)."""
-        x = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float()
-        mean, std = (torch.tensor(values, device=self._device).view(1, 3, 1, 1) for values in (self.blank, self._scale))
-        return (x - mean) / std
+        x = torch.from_numpy(np.stack(pictures)).to(self._device)
+        return to_input(x.permute(0, 3, 1, 2), self._preprocessing)
 
 
 def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:

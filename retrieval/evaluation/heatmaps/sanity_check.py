@@ -196,10 +196,9 @@ def signed_heatmaps(
     map is taken as it is.
     """
     head, half = model.head, len(pictures) // 2
-    u1, u2 = (head.embed(each) for each in (features.descriptors[:half], features.descriptors[half:]))
-    distances = head.distance(head.separation(u1, u2))
-    asked = PixelAccess(pictures, model.blank, model.describe)
-    sides = pair_inputs(head, features, range(half), range(half, len(pictures)), asked)
+    distances = head.descriptor_distances(features.descriptors[:half], features.descriptors[half:])
+    access = PixelAccess(pictures, model.blank, model.describe)
+    sides = pair_inputs(head, features, range(half), range(half, len(pictures)), access)
     explained = explain_pairs(sides, distances, method)
     first = [_signed(each.query, each.verdict) for each in explained]
     return np.stack(first + [_signed(each.hit, each.verdict) for each in explained])

@@ -92,17 +92,18 @@ def draw_crop_pairs(crops: Sequence[Crop], seed: int, count: int = _CROP_PAIRS) 
     return pairs
 
 
-def _explain_pair(kind: PairKind, samples: tuple[Sample, Sample], distance: float, explainer: Encoder) -> PairView:
+def _explain_pair(kind: PairKind, samples: tuple[Sample, Sample], distance: float, encoder: Encoder) -> PairView:
     first, second = (sample.path for sample in samples)
-    pixels, how = (
-        [explainer.decode(first), explainer.decode(second)],
-        ExplainOptions(MethodName.gradcam),
-    )  # as the paper
-    (explanation,) = PairExplainer(explainer, explainer.bundle.head).explain_pixels(pixels, np.array([distance]), how)
+    one, other = encoder.decode(first), encoder.decode(second)
+    (explanation,) = PairExplainer(encoder, encoder.bundle.head).explain_query(
+        one,
+        [other],
+        np.array([distance]),
+        ExplainOptions(MethodName.gradcam),  # as the paper
+    )
     return PairView(kind, samples, distance, build_pair_view(first, first.name, second, second.name, explanation))
 
 
 def _distance(encoder: Encoder, first: Source, second: Source) -> float:
-    head = encoder.bundle.head
-    u = head.embed(encoder.describe([encoder.decode(first), encoder.decode(second)]))
-    return float(head.distance(head.separation(u[:1], u[1:]))[0])
+    one, other = encoder.describe([encoder.decode(first), encoder.decode(second)])
+    return float(encoder.bundle.head.descriptor_distances(one, other))

@@ -115,13 +115,13 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
     made = judge(tiny_bundle, small_gallery)
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
     assert explained.rows.tolist() == [0, 4, 1, 9]
-    pixels = [made.encoder.decode(made.samples[place].path) for place in (4, 9)]
-    (wanted,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_pixels(
-        pixels, made.distances(np.array([4]), np.array([9]))
+    one, other = (made.encoder.decode(made.samples[row].path) for row in (4, 9))
+    (wanted,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_query(
+        one, [other], made.distances(np.array([4]), np.array([9]))
     )
     assert wanted.method != MethodName.gradcam
-    one = replace(made, method=wanted.method)
-    explained = explain_all(one, np.array([0, 4]), np.array([1, 9]))
+    by_default = replace(made, method=wanted.method)
+    explained = explain_all(by_default, np.array([0, 4]), np.array([1, 9]))
     np.testing.assert_allclose(explained.factual[1], wanted.query.factual, atol=1e-4)
     np.testing.assert_allclose(explained.factual[3], wanted.hit.factual, atol=1e-4)
     np.testing.assert_allclose(explained.counterfactual[3], wanted.hit.counterfactual, atol=1e-4)
