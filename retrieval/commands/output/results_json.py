@@ -207,7 +207,7 @@ def _verification_json(verification: Verification | None) -> JsonObject | None:
     if verification is None:
         return None
     checks = {
-        name: {kind: asdict(hidden) | {"as_claimed": hidden.holds} for kind, hidden in vars(check).items()}
+        name: {kind: asdict(hidden) | {"as_claimed": hidden.as_claimed} for kind, hidden in vars(check).items()}
         for name, check in (("query", verification.query), ("hit", verification.hit))
     }
     return {"support": str(verification.support), "similarity": verification.similarity, **checks}
