@@ -1,1 +1,1 @@
-"""How results look: overlays, contact sheets, pages, and the files that hold them."""
+"""Results as pictures and pages: overlays, contact sheets, HTML, and the files that hold them."""

@@ -1,4 +1,4 @@
-"""Contact sheets: a query and its hits, or two pictures, in one picture with captions."""
+"""Contact sheets: a query and its hits, or two pictures, in one captioned picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from retrieval.rendering.presentation import (
 
 _INK, _GREY, _LINE, _PAPER, _PLACEHOLDER_COLOUR = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
 _MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _MIN_SIDE = 40, 224, 320, 12, 36, 8
-_TOP, _ROW = 150, 94  # where rows begin; a row's height besides its pictures
+_TOP, _ROW = 150, 94  # the top of the first row; a row's height besides its pictures
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
 _MAX_HITS = 20  # a sheet grows by a megapixel every few hits
 _SUPERSAMPLING = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
@@ -34,7 +34,7 @@ _FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.t
 
 
 def draw_contact_sheet(view: ResultView) -> Image.Image:
-    """A row a hit: the query as it is, factual, counterfactual, and the hit likewise, with a legend above. RGB."""
+    """Draw a row for each hit: the query plain, factual and counterfactual, then the hit; a legend above. RGB."""
     lefts = [_MARGIN + i * (_CELL + _GAP) + (i > 2) * (_GROUP_GAP - _GAP) for i in range(6)]
     width = lefts[-1] + _CELL + _MARGIN
     hits, more = view.hits[:_MAX_HITS], len(view.hits) - _MAX_HITS
@@ -51,24 +51,24 @@ def draw_contact_sheet(view: ResultView) -> Image.Image:
     for hit, height in zip(hits, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)
-        for side, own in zip(side_views(view, hit), (lefts[:3], lefts[3:]), strict=True):
-            _side_cells(sheet, side, own, top + 52, _CELL, height)
+        for side, columns in zip(side_views(view, hit), (lefts[:3], lefts[3:]), strict=True):
+            _side_cells(sheet, side, columns, top + 52, _CELL, height)
         top += _ROW + height
     return sheet.image
 
 
 def draw_pair_sheet(view: ResultView) -> Image.Image:
-    """Two rows, picture A and B: each as it is, factual, counterfactual; similarity and verdict above. RGB."""
+    """Draw picture A above B, each plain, factual and counterfactual; similarity and verdict above. RGB."""
     hit = view.hits[0]
-    both = side_views(view, hit, ("A", "B"))
+    sides = side_views(view, hit, ("A", "B"))
     lefts = [_MARGIN + i * (_PAIR_CELL + _GAP) for i in range(3)]
-    rows = [_row_height((side,), _PAIR_CELL) for side in both]
+    rows = [_row_height((side,), _PAIR_CELL) for side in sides]
     sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, _TOP + 64 + sum(_ROW - 16 + height for height in rows) + 16)
     _header(sheet, "How similar, and why", f"A: {_name_of(view.name)} · B: {_name_of(hit.name)}")
     sheet.line(_TOP)
     sheet.similarity_bar(_MARGIN, _TOP + 20, hit)
     top = _TOP + 64
-    for side, height in zip(both, rows, strict=True):
+    for side, height in zip(sides, rows, strict=True):
         sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, max_width=3 * _PAIR_CELL)
         _side_cells(sheet, side, lefts, top + 28, _PAIR_CELL, height)
         top += _ROW - 16 + height
@@ -101,7 +101,7 @@ def _hit_line(sheet: _Sheet, hit: HitView, top: int, lefts: list[int]) -> None:
 
 
 def _side_cells(sheet: _Sheet, side: SideView, lefts: list[int], top: int, cell: int, height: int) -> None:
-    """One picture as it is and its two overlays, each under its caption."""
+    """Draw one picture as it is and its two overlays, each under its caption."""
     sheet.text((lefts[0], top), f"{side.title}, as it is", 13, _GREY)
     below = top + 22
     if side.picture is None:
@@ -132,7 +132,7 @@ def _row_height(sides: Sequence[SideView], cell: int) -> int:
 
 
 class _Sheet:
-    """A light sheet with the few things that are drawn on it."""
+    """A light sheet and the few shapes that can be drawn on it."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), _PAPER)
@@ -140,8 +140,8 @@ class _Sheet:
         self._draw = ImageDraw.Draw(self.image)
 
     def measure(self, text: str, size: int) -> int:
-        shown, font = _typeset(text, size)
-        return round(font.getlength(shown))
+        typeset, font = _typeset(text, size)
+        return round(font.getlength(typeset))
 
     def text(
         self,
@@ -152,31 +152,31 @@ class _Sheet:
         bold: bool = False,
         max_width: int | None = None,
     ) -> int:
-        """Draw a line, shortened in its middle to `most` pixels; the width that it took."""
+        """Draw a line of text, cut in its middle to `max_width` pixels; return its width."""
         if max_width is not None:
             text = self._truncate(text, size, max_width)
-        shown, font = _typeset(text, size)
-        self._draw.text(at, shown, colour, font, stroke_width=0.35 if bold else 0)
-        return round(font.getlength(shown))
+        typeset, font = _typeset(text, size)
+        self._draw.text(at, typeset, colour, font, stroke_width=0.35 if bold else 0)
+        return round(font.getlength(typeset))
 
     def line(self, top: int) -> None:
         self._draw.line((_MARGIN, top, self.width - _MARGIN, top), _LINE)
 
     def placeholder(self, box: tuple[int, int, int, int], words: str) -> None:
-        """A quiet field where a picture cannot be, with the reason in its middle."""
+        """Draw a grey field in place of a picture, with the reason in its middle."""
         self.rounded_box(box, 6, _PLACEHOLDER_COLOUR)
         lines = list(_wrap(words, 15, box[2] - box[0] - 24))[: max(1, (box[3] - box[1]) // 22)]
         top = (box[1] + box[3]) / 2 - 11 * (len(lines) - 1)
         for number, line in enumerate(lines):
-            shown, font = _typeset(line, 15)
-            self._draw.text(((box[0] + box[2]) / 2, top + 22 * number), shown, _GREY, font, anchor="mm")
+            typeset, font = _typeset(line, 15)
+            self._draw.text(((box[0] + box[2]) / 2, top + 22 * number), typeset, _GREY, font, anchor="mm")
 
     def picture(self, image: Image.Image, left: int, top: int, cell: int) -> None:
-        """The whole picture in its proportions, under its caption."""
+        """Draw a whole picture in its proportions, scaled to a cell."""
         self.image.paste(image.resize(_fit(image.size, cell), Image.Resampling.LANCZOS), (left, top))
 
     def rounded_box(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
-        """A filled box (left, top, right, bottom) with smooth round corners."""
+        """Draw a filled box (left, top, right, bottom) with smooth round corners."""
         size = box[2] - box[0], box[3] - box[1]
         mask = Image.new("L", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING))
         corner = (mask.width - 1, mask.height - 1)
@@ -184,7 +184,7 @@ class _Sheet:
         self.image.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
 
     def similarity_bar(self, left: int, top: int, hit: HitView) -> None:
-        """A bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
+        """Draw a bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
         self.rounded_box((left, top + 5, left + 160, top + 15), 5, _LINE)
         self.rounded_box((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
         mark = left + round(160 * (1 - THRESHOLD))
@@ -195,7 +195,7 @@ class _Sheet:
             self.text((end + 12, top + 3), f"rank {hit.index_rank} in the index, before rescoring", 14, _GREY)
 
     def _pill(self, left: int, top: int, verdict: Verdict) -> int:
-        """The verdict: filled for similar, an outline for different; its width."""
+        """Draw the verdict, filled for similar, outlined for different; return its width."""
         width = self.measure(verdict, 14) + 22
         self.rounded_box((left, top - 2, left + width, top + 22), 12, _INK)
         if verdict == "different":
@@ -205,14 +205,14 @@ class _Sheet:
         return width
 
     def _truncate(self, text: str, size: int, max_width: int) -> str:
-        """The text, or as many letters of its beginning and its end as `most` pixels hold."""
+        """Return the text, or as many letters of its beginning and end as fit in `max_width` pixels."""
         if self.measure(text, size) <= max_width:
             return text
 
-        def cut(kept: int) -> str:
-            return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        def cut(count: int) -> str:
+            return f"{text[: (count + 1) // 2]}…{text[len(text) - count // 2 :]}"
 
-        too_many = bisect_left(range(len(text)), True, key=lambda kept: self.measure(cut(kept), size) > max_width)
+        too_many = bisect_left(range(len(text)), True, key=lambda count: self.measure(cut(count), size) > max_width)
         return cut(max(too_many - 1, 0))
 
 
@@ -229,29 +229,28 @@ def _wrap(text: str, size: int, max_width: int) -> Iterator[str]:
 
 
 def _typeset(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-    """The text with a font that has its letters; letters that no font has are written as \\uNNNN."""
-    font = min(_fonts(size), key=lambda each: len(_missing_glyphs(text, each)))
-    lacking = _missing_glyphs(text, font)
-    return "".join(f"\\u{ord(each):04x}" if each in lacking else each for each in text), font
+    r"""Return the text and a font that has its letters; letters that no font has become \uNNNN."""
+    font = min(_fonts(size), key=lambda font: len(_missing_glyphs(text, font)))
+    missing = _missing_glyphs(text, font)
+    return "".join(f"\\u{ord(letter):04x}" if letter in missing else letter for letter in text), font
 
 
 @cache
 def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
-    """Pillow's own font first, which is on every machine but knows only ASCII; then what the machine has."""
-    found = [ImageFont.load_default(size)]
+    """Return Pillow's own font, which every machine has but which is only ASCII, then those of the machine."""
+    fonts = [ImageFont.load_default(size)]
     for name in _FALLBACK_FONTS:
         with contextlib.suppress(OSError):
-            found.append(ImageFont.truetype(name, size))
-    return tuple(font for font in found if isinstance(font, ImageFont.FreeTypeFont))
+            fonts.append(ImageFont.truetype(name, size))
+    return tuple(font for font in fonts if isinstance(font, ImageFont.FreeTypeFont))
 
 
 def _missing_glyphs(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
-    return {
-        each for each in set(text) if not each.isspace() and _glyph_bitmap(each, font) == _glyph_bitmap("\uffff", font)
-    }
+    empty = _glyph_bitmap("\uffff", font)
+    return {letter for letter in set(text) if not letter.isspace() and _glyph_bitmap(letter, font) == empty}
 
 
 @cache
 def _glyph_bitmap(character: str, font: ImageFont.FreeTypeFont) -> bytes:
-    """The letter's dots; of what a font lacks, those of an empty box."""
+    """Return the letter's pixels; letters that the font lacks are an empty box."""
     return bytes(font.getmask(character))

@@ -1,4 +1,4 @@
-"""What corresponds in two pictures, drawn as coloured, numbered regions on both."""
+"""Correspondences of two pictures, drawn as coloured, numbered regions on both."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from retrieval.explain.correspondence import Cells, Correspondence
 from retrieval.model.preprocessing import input_box
 
 MATCH_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
-"""One a match, which people who see no red, no green or no blue can tell apart too (after Okabe and Ito)."""
+"""A colour for each match; people who see no red, no green or no blue can tell them apart too (Okabe and Ito)."""
 
 Rectangle = tuple[float, float, float, float]
 
 _GAP = 16  # pixels between pictures
-_FILL = 64  # of 255: the picture stays visible below a region
+_FILL = 64  # opacity, of 255: the picture stays visible below a region
 _LINE = 3
 _SUPERSAMPLING = 2  # Pillow draws hard edges: draw larger, then reduce
-_DISC = 11  # radius of the disc that a number is on
+_DISC = 11  # radius of the disc behind a number
 
 
 def draw_matches(image: Image.Image, correspondence: Correspondence, second: bool) -> Image.Image:
-    """The first picture of a pair, or the `second`, RGB, with its regions; those of one number match."""
+    """Draw the matching regions of the first picture of a pair, or of the `second`, on it; returns RGB."""
     shape = correspondence.other_shape if second else correspondence.shape
     size = image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING
     drawn = image.convert("RGB").resize(size).convert("RGBA")
@@ -36,7 +36,7 @@ def draw_matches(image: Image.Image, correspondence: Correspondence, second: boo
 
 
 def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
-    """Two pictures on one sheet."""
+    """Return two pictures on one sheet."""
     height = max(first.height, second.height)
     sheet = Image.new("RGB", (first.width + second.width + 3 * _GAP, height + 2 * _GAP), "#fbfbfa")
     sheet.paste(first, (_GAP, _GAP))
@@ -45,7 +45,7 @@ def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
 
 
 def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Rectangle]]:
-    """Each cell with its left, top, right and bottom on the enlarged picture."""
+    """Yield each cell with its left, top, right and bottom on the enlarged picture."""
     left, top, right, bottom = input_box(*size)
     width, height = (_SUPERSAMPLING * (right - left) / shape[1], _SUPERSAMPLING * (bottom - top) / shape[0])
     for row, column in sorted(cells):
@@ -56,7 +56,7 @@ def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Itera
 def _draw_region(
     draw: ImageDraw.ImageDraw, boxes: list[tuple[tuple[int, int], Rectangle]], cells: Cells, colour: str
 ) -> None:
-    """Cells filled lightly, with a line only where the region ends."""
+    """Fill cells lightly, with a line only at the edge of the region."""
     for (row, column), (left, top, right, bottom) in boxes:
         draw.rectangle((left, top, right - 1, bottom - 1), fill=(*_rgb(colour), _FILL))
         sides = {
@@ -71,8 +71,8 @@ def _draw_region(
 
 
 def _label_position(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
-    """The middle of the cell that is nearest to the region's centre, so that the number lies in the region."""
-    row, column = (sum(each) / len(cells) for each in zip(*cells, strict=True))
+    """Return the middle of the cell nearest to the region's centre, so that the number lies within the region."""
+    row, column = (sum(axis) / len(cells) for axis in zip(*cells, strict=True))
     nearest = min(sorted(cells), key=lambda cell: (cell[0] - row) ** 2 + (cell[1] - column) ** 2)
     ((_, (left, top, right, bottom)),) = _boxes(frozenset([nearest]), shape, size)
     return (left + right) / 2, (top + bottom) / 2

@@ -1,4 +1,4 @@
-"""What people are given as files: overlays with their contact sheet, and the page."""
+"""Output files: overlays with their contact sheet, and pages."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from retrieval.rendering.presentation import (
 
 
 def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
-    """Write each hit's overlays and `contact-sheet.png`; the files by the hit's rank.
+    """Write each hit's overlays and `contact-sheet.png`; return the overlays' files by the hit's rank.
 
-    Overlays of an earlier query that this one has not written again are deleted. Raises RetrievalError.
+    Overlays of an earlier query that this one does not overwrite are deleted. Raises RetrievalError.
     """
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
@@ -43,21 +43,21 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
 
 
 def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: Path) -> PairFiles:
-    """Write the overlays of two pictures and their `contact-sheet.png`. Raises RetrievalError."""
-    shown = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
-    written = _write_hit(shown, shown.hits[0], folder, ("a", "b"), folder / MATCHES)
-    write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(shown), "PNG"))
+    """Write the overlays of two pictures and their `contact-sheet.png`; return the overlays. Raises RetrievalError."""
+    view = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
+    written = _write_hit(view, view.hits[0], folder, ("a", "b"), folder / MATCHES)
+    write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(view), "PNG"))
     _delete_stale(folder, (PAIR_OVERLAY, re.compile(re.escape(MATCHES))), [written])
     return written
 
 
 def write_hits_page(results: Sequence[ResultView], file: Path) -> None:
-    """Write `page` to a file. Raises RetrievalError."""
+    """Write the page of one or more queries to a file. Raises RetrievalError."""
     write_html(render_hits_page(results), file)
 
 
 def write_html(html: str, file: Path) -> None:
-    """Write a page that is made already to a file. Raises RetrievalError."""
+    """Write a rendered page to a file. Raises RetrievalError."""
     write_atomically(file, html.encode("utf-8"))
 
 
@@ -85,9 +85,9 @@ def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | 
 
 
 def _delete_stale(folder: Path, patterns: Sequence[re.Pattern[str]], written: Iterable[PairFiles]) -> None:
-    """Delete the overlays in a folder that are of an earlier run: named as this one names them, but not written."""
-    kept = {path for pair in written for path in pair.paths}
+    """Delete the overlays of an earlier run: files with names such as this one gives, which it has not written."""
+    current = {path for pair in written for path in pair.paths}
     for path in folder.iterdir():
-        if path not in kept and any(pattern.fullmatch(path.name) for pattern in patterns):
+        if path not in current and any(pattern.fullmatch(path.name) for pattern in patterns):
             with explain_write_errors(path):
                 path.unlink(missing_ok=True)

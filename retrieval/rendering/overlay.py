@@ -1,14 +1,13 @@
 """Heatmaps drawn over pictures, in two perceptually uniform colour maps.
 
 Both maps are lines through OKLab (Ottosson 2020, "A perceptual color space for image processing"): lightness rises
-linearly with the evidence, the hue turns on the way. Warm stands for the verdict, cool against it; the two also
-differ for people who see no red, no green or no blue.
+linearly with the evidence while the hue turns. Warm colours are evidence for the verdict, cool ones against it; the
+two maps also differ for people who see no red, no green or no blue.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -29,8 +28,8 @@ LONG_SIDE = 448
 _MIN_LONG_SIDE, _MIN_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
 _LEVELS = 256
 
-# What heat does to the picture: chosen by eye on photographs of rooms, flowers and skin.
-_SATURATION = 0.12  # what is left of the picture's colour
+# How heat changes the picture: chosen by eye on photographs of rooms, flowers and skin.
+_SATURATION = 0.12  # of the picture's colour that remains
 _DARKEST, _BRIGHTEST = 24, 190  # of 255: neither deep shadow nor white walls compete with the heat
 _OPACITY, _OPACITY_EASE = 0.62, 0.75  # the strongest heat still lets the picture through
 
@@ -44,43 +43,36 @@ _LMS_TO_LINEAR = np.array(
         [-0.0041960863, -0.7034186147, 1.7076147010],
     ]
 )
-_UNSEEN = 0.5  # brightness of what the network does not see, as a share of the rest's
+_UNSEEN = 0.5  # brightness of the edges that the network does not see, as a share of the rest's
 
 
-@dataclass(frozen=True)
-class _Ramp:
-    """A path through OKLCh: lightness from end to end, hue (degrees) and chroma through equally spaced points."""
-
-    lightness: tuple[float, float]
-    hues: tuple[float, ...]
-    chromas: tuple[float, ...]
-
-
-_RAMPS: dict[HeatmapKind, _Ramp] = {
-    "factual": _Ramp((0.32, 0.92), (350, 385, 412, 440, 458), (0.13, 0.19, 0.19, 0.17, 0.13)),
-    "counterfactual": _Ramp((0.32, 0.93), (272, 258, 232, 205, 190), (0.15, 0.15, 0.13, 0.12, 0.09)),
+# Paths through OKLCh: lightness from end to end, hue (degrees) and chroma through equally spaced points.
+_RAMPS: dict[HeatmapKind, tuple[tuple[float, float], tuple[float, ...], tuple[float, ...]]] = {
+    "factual": ((0.32, 0.92), (350, 385, 412, 440, 458), (0.13, 0.19, 0.19, 0.17, 0.13)),
+    "counterfactual": ((0.32, 0.93), (272, 258, 232, 205, 190), (0.15, 0.15, 0.13, 0.12, 0.09)),
 }
-
-
-def oklab_to_linear_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
-    """OKLab (..., 3) to linear sRGB (..., 3); values outside 0 to 1 lie outside the gamut."""
-    return np.asarray((lab @ _TO_LMS.T) ** 3 @ _LMS_TO_LINEAR.T)
-
-
-def oklab_colour_map(kind: HeatmapKind) -> NDArray[np.float64]:
-    """The colour map in OKLab, float64 (256, 3): lightness in equal steps, all of it within sRGB."""
-    ramp = _RAMPS[kind]
-    value = np.linspace(0, 1, _LEVELS)
-    points = np.linspace(0, 1, len(ramp.hues))
-    hue = np.radians(_smooth(value, points, ramp.hues))
-    lightness = np.linspace(*ramp.lightness, _LEVELS)
-    return _lab(lightness, _clip_chroma(lightness, _smooth(value, points, ramp.chromas), hue), hue)
 
 
 @cache
 def colour_map(kind: HeatmapKind) -> Colours:
-    """The colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only."""
-    linear = np.clip(oklab_to_linear_srgb(oklab_colour_map(kind)), 0, 1)  # of rounding only
+    """Return the colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only.
+
+    Where sRGB cannot show the ramp's chroma, the colour has the most that it can at that lightness and hue.
+    """
+    ends, hues, chromas = _RAMPS[kind]
+    lightness, hue = np.linspace(*ends, _LEVELS), np.radians(_smooth(hues))
+
+    def linear_srgb(chroma: NDArray[np.float64]) -> NDArray[np.float64]:
+        lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
+        return np.asarray((lab @ _TO_LMS.T) ** 3 @ _LMS_TO_LINEAR.T)
+
+    least, most = np.zeros(_LEVELS), _smooth(chromas)
+    for _ in range(24):  # bisection
+        middle = (least + most) / 2
+        linear = linear_srgb(middle)
+        inside = np.all((linear >= 0) & (linear <= 1), axis=-1)
+        least, most = np.where(inside, middle, least), np.where(inside, most, middle)
+    linear = np.clip(linear_srgb(least), 0, 1)  # of rounding only
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     colours = np.round(255 * encoded).astype(np.uint8)
     colours.flags.writeable = False
@@ -88,11 +80,11 @@ def colour_map(kind: HeatmapKind) -> Colours:
 
 
 def overlay(image: Image.Image, heatmap: Array, kind: HeatmapKind, strength: float = 1.0) -> Image.Image:
-    """The RGB picture with a heatmap, float32 (h, w) in [0, 1], drawn over it; RGB of the picture's size.
+    """Draw a heatmap, float32 (h, w) in [0, 1], over an RGB picture; return RGB of the picture's size.
 
     `strength`, 0 to 1, is the heatmap's magnitude over the largest of its query, so that faint evidence looks
-    faint. Heat is colour and opacity: where there is none the picture shows, dimmed and nearly grey. The edges of
-    an oblong picture, which the network does not see, are darker still.
+    faint. Heat is colour and opacity: without heat the picture shows through, dimmed and nearly grey. The edges of an
+    oblong picture, which the network does not see, are darker still.
     """
     box = input_box(*image.size)
     seen = image.crop(box)
@@ -109,7 +101,7 @@ def _blend_heat(image: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Ima
 
 
 def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
-    """A picture for people: RGB, upright, in its proportions, its long side from 224 pixels to `long_side`.
+    """Return a picture for people: RGB, upright, in its proportions, its long side from 224 pixels to `long_side`.
 
     A side is at least 8 pixels, however thin the picture. Raises PictureError.
     """
@@ -129,20 +121,20 @@ def try_display(source: Source) -> Image.Image | None:
 
 
 def legend_bar(kind: HeatmapKind, width: int, height: int, least: float = 0.0) -> Image.Image:
-    """Evidence from `least` (0: none) to the strongest, drawn over mid grey as an overlay draws it: RGB."""
+    """Draw evidence from `least` (0: none) to the strongest over mid grey, as an overlay does: RGB."""
     ramp = np.repeat(np.linspace(least, 1, width, dtype=np.float32)[None], height, axis=0)
     return _blend_heat(Image.new("RGB", (width, height), (150, 150, 150)), _upscale(ramp, (width, height)), kind)
 
 
 def encode_image(image: Image.Image, format_: str, quality: int = 85) -> bytes:
-    """The bytes of a picture file, such as JPEG or PNG."""
+    """Return the bytes of a picture file in a format such as JPEG or PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format_, quality=quality, subsampling=0, compress_level=4)
     return buffer.getvalue()
 
 
 def _upscale(heat: Array, size: tuple[int, int]) -> Image.Image:
-    """(h, w) in [0, 1] as a grey picture of `size`; each place covers its share of the picture."""
+    """Return heat (h, w) in [0, 1] as a grey picture of `size`; each cell covers its share of the picture."""
     large = Image.fromarray(heat.astype(np.float32) * 255).resize(size, Image.Resampling.BICUBIC)
     return Image.fromarray(np.clip(np.round(np.asarray(large)), 0, 255).astype(np.uint8))
 
@@ -157,26 +149,9 @@ def _opacities() -> list[int]:
     return [round(255 * _OPACITY * (level / (_LEVELS - 1)) ** _OPACITY_EASE) for level in range(_LEVELS)]
 
 
-def _smooth(value: NDArray[np.float64], points: NDArray[np.float64], targets: tuple[float, ...]) -> NDArray[np.float64]:
-    """Straight lines between the points, rounded off at the corners."""
-    straight = np.interp(value, points, targets)
+def _smooth(targets: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return 256 values on straight lines between equally spaced points, rounded off at the corners."""
+    straight = np.interp(np.linspace(0, 1, _LEVELS), np.linspace(0, 1, len(targets)), targets)
     padded = np.pad(straight, 24, mode="reflect", reflect_type="odd")
     window = np.hanning(51)[1:-1]
     return np.convolve(padded, window / window.sum(), mode="valid")
-
-
-def _lab(lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
-
-
-def _clip_chroma(
-    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The chroma, or the most that sRGB can show of it at that lightness and hue (by halving)."""
-    least, most = np.zeros_like(chroma), chroma.copy()
-    for _ in range(24):
-        middle = (least + most) / 2
-        linear = oklab_to_linear_srgb(_lab(lightness, middle, hue))
-        inside = np.all((linear >= 0) & (linear <= 1), axis=-1)
-        least, most = np.where(inside, middle, least), np.where(inside, most, middle)
-    return least

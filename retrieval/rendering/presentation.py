@@ -1,4 +1,4 @@
-"""What is shown of a query and its hits: display pictures, safe names, and heatmaps on the query's scale."""
+"""Views of a query and its hits: display pictures, safe names, and heatmaps on the query's scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -14,12 +13,10 @@ from retrieval.common.errors import PictureError
 from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import percent, safe_name
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
+from retrieval.explain.hit import Hit
 from retrieval.model.preprocessing import Source
 from retrieval.rendering.correspondence_regions import draw_matches
 from retrieval.rendering.overlay import HeatmapKind, display_picture, overlay
-
-if TYPE_CHECKING:  # only a type here: two pictures are explained without any store
-    from retrieval.explain.hit import Hit
 
 HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
@@ -29,12 +26,12 @@ KIND_MEANINGS: dict[HeatmapKind, str] = {
     "factual": "speaks for the verdict",
     "counterfactual": "speaks against the verdict",
 }
-_STRENGTHS = ((0.02, "none"), (0.25, "faint"), (0.6, "moderate"))  # below these shares of the strongest; else strong
+_STRENGTHS = ((0.02, "none"), (0.25, "faint"), (0.6, "moderate"))  # upper bounds; above them "strong"
 
 
 @dataclass(frozen=True)
 class HitView:
-    """A hit with all that is shown of it; names are safe to show. `picture` is None where it cannot be read."""
+    """A hit with everything that is shown of it; names are safe to show. `picture` is None if it cannot be read."""
 
     rank: int
     name: str
@@ -52,7 +49,7 @@ class HitView:
 class ResultView:
     """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps.
 
-    `doubt` says that no hit is confidently similar, where none is.
+    `doubt` is a sentence if no hit is confidently similar, else None.
     """
 
     name: str
@@ -64,9 +61,9 @@ class ResultView:
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The overlays written of a pair, (factual, counterfactual) a picture; None where there are none to draw.
+    """The overlays of a pair, (factual, counterfactual) for each picture; None if there was nothing to draw.
 
-    `matches` is the picture of what corresponds, where that was asked for.
+    `matches` is the picture of correspondences, if these were computed.
     """
 
     query: tuple[Path, Path] | None
@@ -75,14 +72,14 @@ class PairFiles:
 
     @property
     def paths(self) -> set[Path]:
-        """Every file of the pair."""
+        """All files of the pair."""
         matches = (self.matches,) if self.matches else ()
         return {*(self.query or ()), *(self.hit or ()), *matches}
 
 
 @dataclass(frozen=True)
 class SideView:
-    """One picture of a pair, its heatmaps on the query's scale: `strength`, 0 to 1, is of the largest magnitude."""
+    """One picture of a pair; `strength`, 0 to 1, is its heatmaps' magnitude as a share of the query's scale."""
 
     title: str
     name: str
@@ -90,38 +87,38 @@ class SideView:
     heatmaps: Heatmaps | None
     strength: float
     verdict: Verdict
-    placeholder: str  # what stands in the place of heatmaps that are None
+    placeholder: str  # the text shown in place of missing heatmaps
 
     def draw_overlay(self, kind: HeatmapKind) -> Image.Image | None:
-        """The picture with a heatmap; None where one of the two is missing."""
+        """Return the picture with a heatmap drawn over it; None if either is missing."""
         if self.picture is None or self.heatmaps is None:
             return None
         return overlay(self.picture, getattr(self.heatmaps, kind), kind, self.strength)
 
     def caption(self, kind: HeatmapKind) -> str:
-        """What the heatmap speaks for or against."""
+        """Return what the heatmap speaks for or against, such as `for “similar”`."""
         return f"{'for' if kind == 'factual' else 'against'} “{self.verdict}”"
 
     def strength_word(self, kind: HeatmapKind) -> str:
-        """How strong the strongest place is, in a word."""
+        """Return the strength of the strongest cell as a word."""
         peak = self.strength * float(getattr(self.heatmaps, kind).max()) if self.heatmaps else 0.0
         return next((word for limit, word in _STRENGTHS if peak < limit), "strong")
 
 
 def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence: float = CONFIDENCE) -> ResultView:
-    """Read the display pictures of a query and its hits. What cannot be read is listed with a note.
+    """Read the display pictures of a query and its hits. Hits that cannot be read have a note.
 
-    Where no hit is at least as similar as `confidence` (0 to 1), that is said.
+    `doubt` is set if no hit has a similarity of at least `confidence` (0 to 1).
     """
     with ThreadPoolExecutor(2) as threads:
         pictures = list(threads.map(_read_display, [query, *(hit.path for hit in hits)]))
-    shown = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
+    views = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
     doubt = low_confidence_note([hit.similarity for hit in hits], confidence)
-    return ResultView(safe_name(name), pictures[0][0], shown, _scale([hit.explanation for hit in hits]), doubt)
+    return ResultView(safe_name(name), pictures[0][0], views, _scale([hit.explanation for hit in hits]), doubt)
 
 
 def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> ResultView:
-    """The same of two pictures without an index: `b` as the only hit of `a`."""
+    """Build the view of two pictures without an index: `b` as the only hit of `a`."""
     (first, _), (second, note) = _read_display(a), _read_display(b)
     hit = HitView(
         rank=1,
@@ -139,13 +136,13 @@ def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation:
 
 
 def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
-    """The same with heatmaps on the largest of their scales, so that they can be told apart across results."""
-    scale = max((shown.scale for shown in results), default=0.0)
-    return [replace(shown, scale=scale) for shown in results]
+    """Put the heatmaps of all results on the largest of their scales, so that their strengths can be compared."""
+    scale = max((view.scale for view in results), default=0.0)
+    return [replace(view, scale=scale) for view in results]
 
 
 def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query", "hit")) -> tuple[SideView, SideView]:
-    """The query and one of its hits, as sheets, pages and files show them."""
+    """Return the query and one of its hits as sheets, pages and files show them."""
     first, second = (hit.explanation.query, hit.explanation.hit) if hit.explanation else (None, None)
     return (
         _side_view(view, hit, titles[0], view.name, view.picture, first),
@@ -160,15 +157,18 @@ def heatmap_shape(results: Sequence[ResultView]) -> tuple[int, ...] | None:
 
 
 def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Image.Image] | None:
-    """The query and a hit with what corresponds in them; None where that was not asked for, or nothing does."""
-    found = hit.explanation.correspondence if hit.explanation else None
-    if found is None or not found.matches or view.picture is None or hit.picture is None:
+    """Draw the correspondences on the query and a hit; None if they were not computed, or nothing corresponds."""
+    correspondence = hit.explanation.correspondence if hit.explanation else None
+    if correspondence is None or not correspondence.matches or view.picture is None or hit.picture is None:
         return None
-    return draw_matches(view.picture, found, second=False), draw_matches(hit.picture, found, second=True)
+    return (
+        draw_matches(view.picture, correspondence, second=False),
+        draw_matches(hit.picture, correspondence, second=True),
+    )
 
 
 def _read_display(source: Source) -> tuple[Image.Image | None, str | None]:
-    """The display picture, or None and why."""
+    """Return the display picture, or None and the reason."""
     try:
         return display_picture(source), None
     except PictureError as error:
@@ -176,7 +176,7 @@ def _read_display(source: Source) -> tuple[Image.Image | None, str | None]:
 
 
 def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitView:
-    found = hit.note or note
+    reason = hit.note or note
     return HitView(
         rank=hit.rank,
         name=safe_name(hit.path.name),
@@ -187,13 +187,12 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
         index_rank=hit.index_rank,
         picture=picture,
         explanation=hit.explanation,
-        note=safe_name(found) if found else None,
+        note=safe_name(reason) if reason else None,
     )
 
 
 def _scale(explanations: Sequence[Explanation | None]) -> float:
-    found = [explanation for explanation in explanations if explanation]
-    return max((max(each.query.magnitude, each.hit.magnitude) for each in found), default=0.0)
+    return max((max(each.query.magnitude, each.hit.magnitude) for each in explanations if each), default=0.0)
 
 
 def _side_view(
@@ -201,10 +200,10 @@ def _side_view(
 ) -> SideView:
     identical = hit.explanation is not None and hit.explanation.identical
     strength = heatmaps.magnitude / view.scale if heatmaps and view.scale > 0 else 0.0
-    missing = IDENTICAL if identical else hit.note or "no explanation"
+    placeholder = IDENTICAL if identical else hit.note or "no explanation"
     if heatmaps and hit.explanation and not identical and hit.explanation.is_nearly_empty(heatmaps):
-        heatmaps, missing = None, ALMOST_NONE
-    return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, missing)
+        heatmaps, placeholder = None, ALMOST_NONE
+    return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, placeholder)
 
 
 def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:

@@ -14,21 +14,21 @@ VERIFICATION_HEADINGS = ("blurred", "similarity then", "random regions", "as cla
 
 
 def describe_support(verification: Verification) -> str:
-    """The verdict on a pair's heatmaps, in a sentence."""
+    """Return the verdict on a pair's heatmaps as a sentence."""
     support = verification.support
     return f"Heatmaps {support}: {SUPPORT_MEANINGS[support]}."
 
 
 def verification_rows(verification: Verification, titles: tuple[str, str]) -> list[tuple[str, str, str, str]]:
-    """Under HEADINGS, each region that was blurred; `titles` are what both pictures are called."""
+    """Return a row under VERIFICATION_HEADINGS for each blurred region; `titles` name both pictures."""
     query, hit = verification.query, verification.hit
-    hidden: list[tuple[str, HiddenRegion]] = [
+    regions: list[tuple[str, HiddenRegion]] = [
         (f"{titles[0]}, most factual fifth", query.factual),
         (f"{titles[1]}, most factual fifth", hit.factual),
         (f"{titles[0]}, most counterfactual fifth", query.counterfactual),
         (f"{titles[1]}, most counterfactual fifth", hit.counterfactual),
     ]
     return [
-        (name, percent(each.similarity), percent(each.random_similarity), "yes" if each.as_claimed else "no")
-        for name, each in hidden
+        (name, percent(region.similarity), percent(region.random_similarity), "yes" if region.as_claimed else "no")
+        for name, region in regions
     ]

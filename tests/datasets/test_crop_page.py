@@ -1,4 +1,4 @@
-"""The page of crops: whole in itself, and no name can harm it."""
+"""The page of crops: whole in itself, and safe from any name."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_each_crop_has_three_pictures(picture: Path) -> None:
     sources = [value for tag, name, value in checked.attributes if (tag, name) == ("img", "src")]
     assert len(sources) == 6
     assert all(value and value.startswith("data:image/jpeg;base64,") for value in sources)
-    for said in ("2 of 2 cropped pictures", "300 × 200 pixels", "100 × 80 pixels", "90.0 %", "13.3 %"):
-        assert said in checked.text
+    for phrase in ("2 of 2 cropped pictures", "300 × 200 pixels", "100 × 80 pixels", "90.0 %", "13.3 %"):
+        assert phrase in checked.text
 
 
 def test_names_cannot_harm_the_page(picture: Path) -> None:
@@ -50,7 +50,7 @@ def test_names_cannot_harm_the_page(picture: Path) -> None:
     text.encode("utf-8")
 
 
-def test_no_crops_are_said() -> None:
+def test_a_page_without_crops_says_so() -> None:
     assert "No picture was cropped." in Checker(crop_page(a_report(), [])).text
 
 

@@ -1,4 +1,4 @@
-"""The page of an evaluation: whole in itself, says the figures, and no name can harm it."""
+"""The page of an evaluation: whole in itself, with all figures, and safe from any name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_section(
 
 @pytest.fixture
 def mistakes(shown: ResultView) -> list[MistakeView]:
-    """Two pairs whose heatmaps are drawn."""
+    """Return two pairs whose heatmaps are drawn."""
     found = [MistakeView(replace(shown, hits=(hit,)), ("owls", "cats")) for hit in shown.hits[1:]]
     different = replace(found[1].hit, verdict="different", similarity=0.2)
     return [found[0], replace(found[1], view=replace(shown, hits=(different,)), labels=("owls", "owls"))]
@@ -52,7 +52,7 @@ def test_the_page_is_whole_in_itself(mistakes: list[MistakeView]) -> None:
     assert ("svg", "aria-label", "Reliability diagram") in checked.attributes
 
 
-def test_the_page_says_the_figures(mistakes: list[MistakeView]) -> None:
+def test_the_page_has_the_figures(mistakes: list[MistakeView]) -> None:
     result = figures(list("aabbcc"))
     words = Checker(evaluation_page([a_section(list("aabbcc"), ("m",), mistakes)])).text
     assert "6 pictures in 3 classes, 6 queries" in words
@@ -64,8 +64,8 @@ def test_the_page_says_the_figures(mistakes: list[MistakeView]) -> None:
         result.pairs.calibration_error,
     )
     assert all(f"{value:.4f}" in words for value in values)
-    for said in ("P@10", "One class", "Two classes", "pairs drawn with the seed 7", "a and b", "of one class"):
-        assert said in words
+    for phrase in ("P@10", "One class", "Two classes", "pairs drawn with the seed 7", "a and b", "of one class"):
+        assert phrase in words
 
 
 def test_the_diagram_has_a_dot_and_a_bar_for_each_bin() -> None:
@@ -80,10 +80,15 @@ def test_the_diagram_has_a_dot_and_a_bar_for_each_bin() -> None:
     assert [float(value) for value in line.groups()] == [52, 312, 452, 12]
 
 
-def test_mistakes_say_what_is_wrong_with_them(mistakes: list[MistakeView]) -> None:
+def test_mistakes_name_the_true_classes(mistakes: list[MistakeView]) -> None:
     words = Checker(evaluation_page([a_section(list("aabbcc"), ("m",), mistakes)])).text
-    for said in ("similar wrong: owls and cats", "different wrong: both are owls", "first picture, as it is", "80.0 %"):
-        assert said in words
+    for phrase in (
+        "similar wrong: owls and cats",
+        "different wrong: both are owls",
+        "first picture, as it is",
+        "80.0 %",
+    ):
+        assert phrase in words
     assert "None." in Checker(evaluation_page([a_section(list("aabbcc"), ("m",), [])])).text
 
 

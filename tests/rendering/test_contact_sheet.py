@@ -1,4 +1,4 @@
-"""Contact sheets: aligned rows, heat where the heatmap has it, any name and shape."""
+"""Contact sheets: aligned rows, heat where the heatmap has it, and any name and shape."""
 
 from __future__ import annotations
 
@@ -45,15 +45,17 @@ def test_a_sheet_of_odd_names_and_shapes_can_be_drawn(tmp_path: Path) -> None:
     assert sheet.width == draw_contact_sheet(build_result_view(strip, "q", [])).width
 
 
-def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: ResultView, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_has_at_most_twenty_hits_and_counts_the_rest(
+    shown: ResultView, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[str] = []
     text = _Sheet.text
 
-    def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
+    def record_text(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
         written.append(words)
         return text(sheet, at, words, *arguments, **options)
 
-    monkeypatch.setattr(_Sheet, "text", noted)
+    monkeypatch.setattr(_Sheet, "text", record_text)
     hits = tuple(replace(shown.hits[0], rank=rank) for rank in range(1, 31))
     twenty = draw_contact_sheet(replace(shown, hits=hits[:20]))
     assert not any("more" in words for words in written)
@@ -61,20 +63,22 @@ def test_a_sheet_is_bounded_and_says_what_it_leaves_out(shown: ResultView, monke
     assert any("20 hits, most similar first, and 10 more" in words for words in written)
 
 
-def test_a_sheet_says_what_is_not_sure(shown: ResultView, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_names_doubt_and_missing_evidence(
+    shown: ResultView, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[str] = []
-    text, place = _Sheet.text, _Sheet.placeholder
+    text, placeholder = _Sheet.text, _Sheet.placeholder
 
-    def noted(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
+    def record_text(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
         written.append(words)
         return text(sheet, at, words, *arguments, **options)
 
-    def placed(sheet: _Sheet, box: tuple[int, int, int, int], words: str) -> None:
+    def record_placeholder(sheet: _Sheet, box: tuple[int, int, int, int], words: str) -> None:
         written.append(words)
-        place(sheet, box, words)
+        placeholder(sheet, box, words)
 
-    monkeypatch.setattr(_Sheet, "text", noted)
-    monkeypatch.setattr(_Sheet, "placeholder", placed)
+    monkeypatch.setattr(_Sheet, "text", record_text)
+    monkeypatch.setattr(_Sheet, "placeholder", record_placeholder)
     hits = [a_hit(1, picture, explanation(0.001))]
     sure, unsure = (draw_contact_sheet(build_result_view(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
     assert sum("confidently similar" in words for words in written) == 1
@@ -86,12 +90,12 @@ def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.
     sheet, measured = _Sheet(100, 100), 0
     measure = sheet.measure
 
-    def counted(text: str, size: int) -> int:
+    def count_measures(text: str, size: int) -> int:
         nonlocal measured
         measured += 1
         return measure(text, size)
 
-    monkeypatch.setattr(sheet, "measure", counted)
+    monkeypatch.setattr(sheet, "measure", count_measures)
     text = "".join(chr(65 + place % 26) for place in range(4000))
     cut = sheet._truncate(text, 15, 300)
     assert measured < 20

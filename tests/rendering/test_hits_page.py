@@ -1,4 +1,4 @@
-"""The page: whole in itself, says what the sheet says, and no name can harm it."""
+"""The page of queries: whole in itself, with the same words as the contact sheet, and safe from any name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_page_is_whole_in_itself(shown: ResultView) -> None:
 
 def test_the_page_says_what_the_sheet_says(shown: ResultView) -> None:
     words = Checker(render_hits_page([shown])).text
-    for said in (
+    for phrase in (
         IDENTICAL,
         "80.0 %",
         "similar",
@@ -35,7 +35,7 @@ def test_the_page_says_what_the_sheet_says(shown: ResultView) -> None:
         "for “similar”: faint",
         "rank 5 in the index",
     ):
-        assert said in words
+        assert phrase in words
     assert "7 × 7 places" in words
 
 
@@ -70,7 +70,7 @@ def test_hits_without_an_explanation_are_listed(picture: Path, tmp_path: Path) -
     assert "cannot be shown: it does not exist" in words
 
 
-def test_what_is_not_sure_is_said(picture: Path) -> None:
+def test_doubt_is_a_sentence(picture: Path) -> None:
     unsure = build_result_view(picture, "q", [a_hit(1, picture, explanation(0.001))], 0.9)
     words = Checker(render_hits_page([unsure])).text
     assert "Nothing in this gallery is confidently similar: the best hit has 80.0 %" in words
@@ -82,7 +82,7 @@ def test_what_is_not_sure_is_said(picture: Path) -> None:
     )
 
 
-def test_no_hits_are_said(picture: Path) -> None:
+def test_a_query_without_hits_says_so(picture: Path) -> None:
     shown = build_result_view(picture, "q", [])
     assert NO_HITS in Checker(render_hits_page([shown])).text
 

@@ -1,4 +1,4 @@
-"""The files that people are given: overlays, the contact sheet, the page; whole or not at all."""
+"""Output files: overlays, the contact sheet and the page, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_hits_that_cannot_be_drawn_have_no_overlays(picture: Path, tmp_path: Pat
     assert written[2].query is not None
 
 
-def test_no_hits_have_a_sheet_all_the_same(picture: Path, tmp_path: Path) -> None:
+def test_a_query_without_hits_has_a_sheet(picture: Path, tmp_path: Path) -> None:
     assert write_overlays(build_result_view(picture, "q", []), tmp_path / "out") == {}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["contact-sheet.png"]
 
@@ -78,7 +78,7 @@ def test_two_pictures_have_their_own_sheet(picture: Path, tmp_path: Path) -> Non
     assert write_pair(picture, picture, same(), tmp_path / "same").hit is None
 
 
-def test_what_cannot_be_written_is_one_sentence(
+def test_an_error_of_writing_is_one_sentence(
     shown: ResultView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -102,14 +102,14 @@ def test_what_cannot_be_written_is_one_sentence(
 def test_overlays_of_an_earlier_longer_query_are_deleted(shown: ResultView, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write_overlays(shown, folder)
-    kept = {"hit-03-query-factual.jpeg", "hit-3-query-factual.jpg", "my hit-03-query-factual.jpg", "b-factual.jpg"}
-    for name in kept:
+    others = {"hit-03-query-factual.jpeg", "hit-3-query-factual.jpg", "my hit-03-query-factual.jpg", "b-factual.jpg"}
+    for name in others:
         (folder / name).touch()
     write_overlays(replace(shown, hits=shown.hits[:2]), folder)
     names = {f"hit-02-{side}-{kind}.jpg" for side in ("query", "hit") for kind in HEATMAP_KINDS}
-    assert {path.name for path in folder.iterdir()} == names | kept | {"contact-sheet.png"}
+    assert {path.name for path in folder.iterdir()} == names | others | {"contact-sheet.png"}
     write_overlays(replace(shown, hits=(replace(shown.hits[0], rank=2),)), folder)  # identical: nothing to draw
-    assert {path.name for path in folder.iterdir()} == kept | {"contact-sheet.png"}
+    assert {path.name for path in folder.iterdir()} == others | {"contact-sheet.png"}
 
 
 def test_overlays_of_an_earlier_pair_are_deleted(picture: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is shown of a query: one scale for all hits, safe names, a note where a picture cannot be read."""
+"""Views of a query: one scale for all hits, safe names, a note if a picture cannot be read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_strength_is_a_share_of_the_scale(shown: ResultView) -> None:
     assert strengths[2] == pytest.approx([0.1, 0.05])
 
 
-def test_evidence_is_said_in_a_word(shown: ResultView) -> None:
+def test_the_strength_of_evidence_is_a_word(shown: ResultView) -> None:
     query, hit = side_views(shown, shown.hits[1])
     assert [query.strength_word(kind) for kind in HEATMAP_KINDS] == ["strong", "moderate"]
     assert [hit.strength_word(kind) for kind in HEATMAP_KINDS] == ["moderate", "moderate"]
@@ -45,13 +45,13 @@ def test_identical_pictures_have_no_overlays(shown: ResultView) -> None:
         assert [side.draw_overlay(kind) for kind in HEATMAP_KINDS] == [None, None]
 
 
-def test_no_evidence_at_all_divides_nothing_by_zero(picture: Path) -> None:
+def test_no_evidence_at_all_has_no_strength(picture: Path) -> None:
     shown = build_result_view(picture, "q", [a_hit(1, picture, explanation(0.0))])
     assert [side.strength for side in side_views(shown, shown.hits[0])] == [0.0, 0.0]
     assert build_result_view(picture, "q", []).scale == 0.0
 
 
-def test_almost_no_evidence_is_said_and_not_drawn(picture: Path) -> None:
+def test_almost_no_evidence_has_a_placeholder_and_no_overlay(picture: Path) -> None:
     shown = build_result_view(
         picture, "q", [a_hit(1, picture, explanation(0.013)), a_hit(2, picture, explanation(0.02))]
     )
@@ -63,7 +63,7 @@ def test_almost_no_evidence_is_said_and_not_drawn(picture: Path) -> None:
     assert (hit.placeholder, hit.heatmaps) == (ALMOST_NONE, None)
 
 
-def test_where_no_hit_is_confidently_similar_that_is_said(picture: Path) -> None:
+def test_a_view_without_a_confidently_similar_hit_says_so(picture: Path) -> None:
     hits = [a_hit(1, picture, explanation())]  # 80 % similar
     assert build_result_view(picture, "q", hits).doubt is None
     assert build_result_view(picture, "q", hits, 0.8).doubt is None
@@ -77,7 +77,7 @@ def test_where_no_hit_is_confidently_similar_that_is_said(picture: Path) -> None
     assert build_result_view(picture, "q", [], 0.95).doubt is None
 
 
-def test_what_cannot_be_read_is_listed_with_a_note(picture: Path, tmp_path: Path) -> None:
+def test_a_hit_that_cannot_be_read_has_a_note(picture: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone\n.jpg"
     shown = build_result_view(
         picture, "a\nb", [replace(a_hit(1, gone, None), label="l\n"), a_hit(2, gone, None, "a\nnote")]
@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_listed_with_a_note(picture: Path, tmp_path: Path
     assert [hit.picture for hit in shown.hits] == [None, None]
 
 
-def test_a_pair_is_shown_as_a_query_and_its_only_hit(picture: Path, tmp_path: Path) -> None:
+def test_a_pair_is_a_query_and_its_only_hit(picture: Path, tmp_path: Path) -> None:
     pair = build_pair_view(picture, "a", tmp_path / "gone.jpg", "b", same())
     assert (pair.name, pair.hits[0].name, pair.hits[0].index_rank) == ("a", "b", None)
     assert pair.picture is not None

@@ -1,4 +1,4 @@
-"""Verifications and correspondences as people and machines are told of them."""
+"""Verifications and correspondences in files, pages, tables and JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checked() -> Explanation:
 
 @pytest.fixture
 def both(picture: Path, checked: Explanation) -> ResultView:
-    """A query with a hit that was checked and matched, and one that was not."""
+    """Return a query with a hit that was checked and matched, and one that was not."""
     return build_result_view(picture, "query.png", [a_hit(1, picture, checked), a_hit(2, picture, explanation())])
 
 
@@ -71,7 +71,7 @@ def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
     assert not (folder / "correspondences.png").exists()
 
 
-def test_the_page_shows_checks_and_matches_of_those_that_have_them(both: ResultView) -> None:
+def test_the_page_shows_checks_and_matches_of_hits_that_have_them(both: ResultView) -> None:
     html = render_hits_page([both])
     assert html.count('<details class="checked">') == html.count('class="matches"') == 1
     assert "Heatmaps faithful" in html
@@ -79,7 +79,7 @@ def test_the_page_shows_checks_and_matches_of_those_that_have_them(both: ResultV
     assert "<script" not in html
 
 
-def test_the_terminal_has_a_column_only_where_something_was_checked(picture: Path, checked: Explanation) -> None:
+def test_the_table_has_a_column_only_if_something_was_checked(picture: Path, checked: Explanation) -> None:
     def printed(*hits: Explanation) -> str:
         console = Console(width=160, record=True)
         console.print(hits_table("query", [a_hit(rank, picture, hit) for rank, hit in enumerate(hits, 1)]))
@@ -89,15 +89,15 @@ def test_the_terminal_has_a_column_only_where_something_was_checked(picture: Pat
     assert "heatmaps" not in printed(explanation())
 
 
-def test_a_pair_is_told_with_its_regions(checked: Explanation) -> None:
+def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
     console = Console(width=120, record=True)
     console.print(pair_lines(checked, Path("why")))
-    said = console.export_text()
-    assert "correspondences: why/correspondences.png" in said
-    assert "A, most factual fifth" in said
+    printed = console.export_text()
+    assert "correspondences: why/correspondences.png" in printed
+    assert "A, most factual fifth" in printed
 
 
-def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
+def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
     files = PairFiles(None, None, Path("c.png"))
     found = json.loads(json.dumps(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
     assert found["method"] == "ensemble"
@@ -109,10 +109,10 @@ def test_machines_are_told_every_figure(checked: Explanation, tiny_bundle: Bundl
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)
 
 
-def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> None:
-    comparer = Encoder(tiny_bundle, "cpu")
-    pictures = [comparer.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
-    explainer = PairExplainer(comparer, comparer.bundle.head)
+def test_a_pair_explainer_checks_and_matches_on_request(tiny_bundle: Bundle) -> None:
+    encoder = Encoder(tiny_bundle, "cpu")
+    pictures = [encoder.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
+    explainer = PairExplainer(encoder, encoder.bundle.head)
     same, other = explainer.explain_query(
         pictures[0], pictures[1:], np.array([0.1, 0.6]), ExplainOptions(verify=True, correspond=True)
     )
@@ -121,30 +121,30 @@ def test_a_comparer_checks_and_matches_what_is_asked(tiny_bundle: Bundle) -> Non
     assert same.correspondence is None
     assert other.verification is not None
     assert other.correspondence is not None
-    u = tiny_bundle.head.embed(comparer.activate(pictures).descriptors)
+    u = tiny_bundle.head.embed(encoder.activate(pictures).descriptors)
     assert other.correspondence.table.sum() == pytest.approx(float(u[0] @ u[2]), rel=1e-3)
     (plain,) = explainer.explain_query(pictures[0], pictures[2:], np.array([0.6]), ExplainOptions(MethodName.gradcam))
     assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
 
 
 def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
-    comparer = Encoder(tiny_bundle, "cpu")
-    found = PairExplainer(comparer, comparer.bundle.head).explain(
+    encoder = Encoder(tiny_bundle, "cpu")
+    found = PairExplainer(encoder, encoder.bundle.head).explain(
         blocks(1, 300, 300), blocks(2, 300, 300), ExplainOptions(size=320)
     )
     assert found.query.factual.shape == (10, 10)
-    assert comparer.at_size(320) is comparer.at_size(320)
-    assert comparer.at_size(224) is comparer.at_size(None) is comparer
+    assert encoder.at_size(320) is encoder.at_size(320)
+    assert encoder.at_size(224) is encoder.at_size(None) is encoder
 
 
 def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:
-    asked = ["--verify", "--correspond", "--method", "gradcam"]
-    found = answer("query", indexed.picture, "--store", indexed.store, "--top", "3", "--out", tmp_path, *asked)
+    options = ["--verify", "--correspond", "--method", "gradcam"]
+    found = answer("query", indexed.picture, "--store", indexed.store, "--top", "3", "--out", tmp_path, *options)
     checked = [hit["explanation"]["verification"] for hit in found["hits"]]
     assert checked[0] is None  # the picture itself
     assert {each["support"] for each in checked[1:]} <= set(Support)
     assert Path(found["hits"][1]["explanation"]["correspondence"]["picture"]).exists()
     pair = indexed.gallery / "boats" / "1.png"
-    done = retrieve("explain", indexed.picture, pair, "--out", tmp_path / "why", *asked)
+    done = retrieve("explain", indexed.picture, pair, "--out", tmp_path / "why", *options)
     assert "most factual fifth" in done.stdout.decode()
     assert retrieve("query", indexed.picture, "--method", "none").returncode == 2

@@ -1,4 +1,4 @@
-"""A parser that holds a page to be whole in itself."""
+"""A parser that checks a page's structure and collects its text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOID = {"meta", "img", "br", "link", "hr"}
 
 
 class Checker(HTMLParser):
-    """Every element closed in its order; what a person reads, and the pictures' addresses."""
+    """A page's text, tags and attributes; raises AssertionError unless all elements are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

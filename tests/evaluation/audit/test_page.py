@@ -1,4 +1,4 @@
-"""The page, the table and the JSON of an audit: they say the same, and no name can harm them."""
+"""The page, the table and the JSON of an audit: the same findings in each, and safe from any name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LABEL = '"><img onerror=alert(1)>'
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with the pictures of the hand-made findings."""
+    """Return a folder with the pictures of the hand-made findings."""
     for label in ("cats", "owls", "dogs"):
         (tmp_path / label).mkdir()
         for number in range(HEATMAPS):
@@ -48,7 +48,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def audited(pictures: Path) -> Audit:
-    """A model that cheats in the lower right corner of cats, and confuses owls and dogs."""
+    """Return the audit of a model that cheats in the lower right corner of cats, and confuses owls and dogs."""
     cheat = evidence("cats", spot((6, 6)), folder=pictures)
     others = [evidence(label, folder=pictures) for label in ("owls", "dogs")]
     confused = a_confusion("owls", "dogs", 0.3, pictures)
@@ -62,7 +62,7 @@ def audited(pictures: Path) -> Audit:
     return an_audit(replace(findings(*parts), suspect_labels=(suspect,), left_out=left_out, look_alikes=(repeat,)))
 
 
-def said(audit: Audit) -> str:
+def printed(audit: Audit) -> str:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(audit_lines(audit))
     return console.export_text()
@@ -84,7 +84,7 @@ def test_the_page_is_whole_in_itself(audited: Audit) -> None:
     assert sum(tag == "img" for tag in checked.tags) == sum(name == "alt" for _, name, _ in checked.attributes)
 
 
-def test_the_page_says_what_was_found(audited: Audit) -> None:
+def test_the_page_has_the_findings(audited: Audit) -> None:
     words = Checker(audit_page(audited)).text
     for advice in audited.advice:
         assert advice.finding in words
@@ -103,7 +103,7 @@ def test_the_page_says_what_was_found(audited: Audit) -> None:
     assert "Files that repeat others or cannot be used: 1." in words
 
 
-def test_a_picture_that_is_gone_is_said_to_be(audited: Audit) -> None:
+def test_a_picture_that_is_gone_has_a_note(audited: Audit) -> None:
     for example in audited.advice[0].examples:
         example.path.unlink()
     assert "cannot be shown" in Checker(audit_page(audited)).text
@@ -126,7 +126,7 @@ def test_names_cannot_harm_the_page() -> None:
     assert not any(name == "onerror" for _, name, _ in checked.attributes)
     assert "<img onerror=alert(1)>\\xff" in checked.text
     text.encode("utf-8")
-    assert "\udcff" not in said(audit)
+    assert "\udcff" not in printed(audit)
     json.dumps(audit_json(audit)).encode("ascii")
 
 
@@ -142,8 +142,8 @@ def test_a_mean_heatmap_is_drawn_over_the_mean_picture() -> None:
 # The terminal
 
 
-def test_the_terminal_says_what_was_found(audited: Audit) -> None:
-    text = said(audited)
+def test_the_table_has_the_findings(audited: Audit) -> None:
+    text = printed(audited)
     for rank, advice in enumerate(audited.advice, 1):
         assert f"{rank}. {advice.severity.value} {advice.finding}"[:190] in text
     assert "set: 300 pictures, 3 classes, 36 pairs explained in 2 s" in text
@@ -153,9 +153,9 @@ def test_the_terminal_says_what_was_found(audited: Audit) -> None:
     assert "… and 1 more: --json has all" in text
 
 
-def test_of_many_classes_the_most_telling_are_shown() -> None:
+def test_of_many_classes_the_most_suspicious_are_shown() -> None:
     classes = [*honest(*(f"c{number:02}" for number in range(24))), evidence("cheat", spot((0, 0)))]
-    text = said(an_audit(findings(a_part(classes))))
+    text = printed(an_audit(findings(a_part(classes))))
     assert "… and 5 more classes: --json has all" in text
     assert text.index("cheat") < text.index("c00")
 
@@ -206,7 +206,7 @@ def test_json_has_a_share_of_the_area_beside_each_share(audited: Audit) -> None:
     assert part["evidence_of_confused_classes"][0]["wrong_pairs_explained"] == HEATMAPS
 
 
-def test_json_names_a_class_that_is_not_known_again_once() -> None:
+def test_json_names_a_class_confused_with_itself_once() -> None:
     part = a_part(honest(), within=[Confusion("cats", "cats", 6, 0.5)])
     (within,) = audit_json(an_audit(findings(part)))["parts"]["all"]["one_class_said_different"]
     assert within == {"classes": ["cats"], "pairs": 6, "share_of_pairs_said_different": 0.5}

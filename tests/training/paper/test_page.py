@@ -1,4 +1,4 @@
-"""The pages of reproductions: whole in themselves, say the figures beside the paper's, and no name can harm them."""
+"""The pages of reproductions: whole in themselves, with figures beside the paper's, and safe from any name."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def test_the_pages_are_whole_in_themselves(case: str, shown: ResultView, picture
     assert sum(tag == "img" for tag in checked.tags) == sum(name == "alt" for _, name, _ in checked.attributes)
 
 
-def test_a_data_set_s_page_says_its_figures(shown: ResultView) -> None:
+def test_a_data_set_s_page_has_its_figures(shown: ResultView) -> None:
     text = results_page(a_study(shown))
     accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td><td>0.8715</td></tr>" in text
     assert re.search(r"Precision, mean of both verdicts</th><td>[\d.]+</td><td>[\d.]+</td><td>0.8900</td></tr>", text)
     assert re.search(r"Precision of “similar”</th><td>[\d.]+</td><td>[\d.]+</td><td>–</td></tr>", text)
     words = Checker(text).text
-    for said in (
+    for phrase in (
         "Flowers: section 4.1 of the paper again",
         "learnt from 3,000 pictures and chose by 300 the epoch 7 of 10",
         "800 pictures in 5 classes that it has not seen: on 432 pairs",
@@ -110,10 +110,10 @@ def test_a_data_set_s_page_says_its_figures(shown: ResultView) -> None:
         "preset: backbone",
         "drawn by the seed 3",
     ):
-        assert said in words
+        assert phrase in words
 
 
-def test_where_the_paper_has_no_figures_there_is_no_column(shown: ResultView) -> None:
+def test_a_data_set_without_figures_in_the_paper_has_no_column_for_it(shown: ResultView) -> None:
     text = results_page(a_study(shown, PaperCase.airbnb))
     accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td></tr>" in text
@@ -122,13 +122,13 @@ def test_where_the_paper_has_no_figures_there_is_no_column(shown: ResultView) ->
     assert "Corresponds to Figure 4 of the paper: there “bedroom” and “living-room”, with a distance of 0.516." in words
 
 
-def test_a_kind_of_pair_that_was_not_found_is_told(shown: ResultView) -> None:
+def test_a_kind_without_pairs_has_a_note(shown: ResultView) -> None:
     study = a_study(shown)
     words = Checker(results_page(replace(study, pairs=study.pairs[:2]))).text
     assert "Two classes, nearest to a distance of 0.5: none of the pairs measured." in words
 
 
-def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> None:
+def test_table_1_s_page_has_both_rows_and_the_paired_change(picture: Path) -> None:
     text = results_page(a_table(picture))
     assert "The paper: original</th><td>0.8715</td><td>0.8720</td><td>0.8900</td><td>0.8720</td><td>–</td>" in text
     assert "The paper: change</th><td>+0.0116</td>" in text
@@ -140,7 +140,7 @@ def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> N
     assert "<td>0.0 ± 2.8</td>" not in text
     assert "<td>+0.0 ± 2.8</td>" in text  # the best epoch: 5 and 9 against 7
     words = Checker(text).text
-    for said in (
+    for phrase in (
         "2 of 3,000 training pictures (0.1 %) were cropped, to a median of 66.7 % of their area",
         "whole: d = 0.1234",
         "cropped: d = 0.0987",
@@ -149,7 +149,7 @@ def test_table_1_s_page_says_both_rows_and_the_paired_change(picture: Path) -> N
         "± is the sample standard deviation over the seeds.",
         "cannot be shown",  # a crop that is gone
     ):
-        assert said in words
+        assert phrase in words
 
 
 def test_one_seed_has_no_deviation_and_another_schedule_its_own_words(picture: Path) -> None:
@@ -182,11 +182,11 @@ def test_names_cannot_harm_the_pages(shown: ResultView, picture: Path) -> None:
         text.encode("utf-8")
 
 
-def test_the_terminal_is_told_the_main_figures_and_the_files(shown: ResultView, picture: Path) -> None:
+def test_the_terminal_shows_the_main_figures_and_the_files(shown: ResultView, picture: Path) -> None:
     console = Console(width=200, file=io.StringIO())
     for result in (a_study(shown), a_table(picture)):
         console.print(results_lines(result, (Path("a.html"), Path("a.json"))))
     assert isinstance(console.file, io.StringIO)
-    said = console.file.getvalue()
+    printed = console.file.getvalue()
     for words in ("Flowers: best epoch 7 of 10", "0.8715", "+0.0050 ± 0.0636", "page: a.html", "JSON: a.json", "0.1 %"):
-        assert words in said
+        assert words in printed
