@@ -177,9 +177,9 @@ def test_another_program_on_a_worker_is_refused(
     from retrieval.common.errors import ClusterError
     from retrieval.common.settings import IndexingBackend
     from retrieval.engine import Engine
-    from retrieval.store.indexing.ray import pipeline
+    from retrieval.store.indexing.ray import worker_pool
 
-    monkeypatch.setattr(pipeline, "program_digest", lambda: "older")
+    monkeypatch.setattr(worker_pool, "program_digest", lambda: "older")
     engine = Engine.create(tmp_path / "store", embeds_locally=False)
     gallery = make_gallery(tmp_path / "gallery", 40, 1)
     with pytest.raises(ClusterError, match=r"^a worker on .+ cannot work: its program is not the driver's: install"):
@@ -234,12 +234,27 @@ def test_something_else_that_answers_is_no_cluster(tmp_path: Path, web: Web) -> 
     assert time.monotonic() - began < 20
 
 
-def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, nodes: Nodes) -> None:
+def test_a_cluster_that_is_gone_is_not_waited_for(nodes: Nodes, tmp_path: Path) -> None:
     from retrieval.store.indexing.ray import cluster
 
-    for last, found in (("127.0.0.1:1", None), (None, None), (nodes.address, nodes.address)):
-        monkeypatch.setattr(cluster, "find_bootstrap_address", lambda folder, last=last: last)
-        assert cluster._find_running() == found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", os.fspath(tmp_path))
+        assert cluster._find_running() is None
+        (tmp_path / "ray").mkdir()
+        for address, expected in (("127.0.0.1:1", None), ("nonsense", None), (nodes.address, nodes.address)):
+            (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+            assert cluster._find_running() == expected
+
+
+def test_the_cluster_that_was_started_last_is_found(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the file that Ray itself reads."""
+    from ray._private.utils import read_ray_address, write_ray_address
+
+    from retrieval.store.indexing.ray import cluster
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    write_ray_address(nodes.address)
+    assert cluster._find_running() == read_ray_address() == nodes.address
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def processes(words: str) -> list[int]:
 def workers() -> list[int]:
     """Return the indexing worker processes of the clusters in this folder."""
     here = set(processes(f"RAY_TMPDIR={os.environ['RAY_TMPDIR']}"))
-    return [pid for pid in here if b"MapWorker" in _title(pid)]
+    return [pid for pid in here if b"ray::Worker" in _title(pid)]
 
 
 def _title(pid: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What a walk finds, in portions: the next one is collected while one is worked on."""
+"""Chunks of an iterator that is read ahead: the next chunk is collected while one is worked on."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 5.0  # seconds that a walk may take over a portion that is waited for
+_PATIENCE = 5.0  # seconds that a slow source may take over a chunk that is waited for
 
 
 def chunks(source: Iterator[T], most: int) -> Generator[list[T], None, None]:
-    """All of the source, at most so many at once; fewer where it is slow and nothing else is left to work on.
+    """Yield all items of the source, at most `most` at once; fewer if it is slow and the caller waits for them.
 
-    The source is read on a thread of its own, and no more after this generator is closed.
+    The source is read on a thread of its own, and no longer after this generator is closed.
     """
-    is_awaited, is_over = Event(), Event()
+    is_awaited, is_closed = Event(), Event()
 
     def collect() -> list[T]:
-        began = time.monotonic()
-        some: list[T] = []
-        while len(some) < most and not is_over.is_set():
-            if some and is_awaited.is_set() and time.monotonic() > began + _PATIENCE:
+        started = time.monotonic()
+        chunk: list[T] = []
+        while len(chunk) < most and not is_closed.is_set():
+            if chunk and is_awaited.is_set() and time.monotonic() > started + _PATIENCE:
                 break
             try:
-                some.append(next(source))
+                chunk.append(next(source))
             except StopIteration:
                 break
-        return some
+        return chunk
 
     with ThreadPoolExecutor(1, thread_name_prefix="walker") as walker:
         try:
             following = walker.submit(collect)
             while True:
                 is_awaited.set()
-                portion = following.result()
-                if not portion:
+                chunk = following.result()
+                if not chunk:
                     return
                 is_awaited.clear()
                 following = walker.submit(collect)
-                yield portion
+                yield chunk
         finally:
-            is_over.set()
+            is_closed.set()

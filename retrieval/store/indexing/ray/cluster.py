@@ -1,4 +1,4 @@
-"""The Ray cluster that an indexing runs on: found or started, its room for workers, and what its errors mean."""
+"""The Ray cluster of an indexing: its connection, its room for workers, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from retrieval.common.errors import ClusterError, ModelError
 
 try:
     import ray
-    import ray.data
-    from ray._private.services import find_bootstrap_address
 except ImportError as error:
     raise ClusterError("--engine ray needs Ray: install it with `pip install 'retrieve-explain[ray]'`") from error
 
@@ -25,20 +24,22 @@ ADDRESS = "RAY_ADDRESS"
 _CORES = 2  # of a worker on CPUs: more are served better by more workers
 _MAX_GPU_CORES = 8  # of a worker with a GPU, which decodes on them
 _NODE = "ray.io/node-id"
-_PROBES, _TIMEOUT = 32, 2.0  # nodes that are asked at once whether they are there, and the seconds that each has
+_PROBES, _TIMEOUT = 32, 2.0  # nodes that are probed at once, and the seconds that each has to respond
 _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descriptors are small
+_TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # variables that name Ray's temporary folder; else it is in /tmp
+_CURRENT_CLUSTER = "ray/ray_current_cluster"  # there: the address that `ray start` printed last
 _ENVIRONMENT = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
     (0, 0, 0, 4, 0, 0, 0, 0, 0)
 )  # RFC 9113, 3.4: and no settings
-_FRAME_HEAD, _SETTINGS = 9, 4  # bytes of a frame's head, of which the fourth is its type
+_FRAME_HEAD, _SETTINGS = 9, 4  # bytes of a frame's head, and the type that its fourth byte must be
 _AUTH_MODE = "RAY_AUTH_MODE"
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How many workers there are, and what each has; `silent` are nodes that do not answer, where none is started."""
+    """The number of workers and the resources of each; none is started on `unresponsive` nodes."""
 
     workers: int
     device: str
@@ -48,13 +49,13 @@ class WorkerPlan:
 
     @property
     def label_selector(self) -> dict[str, str] | None:
-        """Which nodes Ray may choose."""
+        """The nodes that Ray may choose."""
         return {_NODE: f"!in({','.join(self.unresponsive)})"} if self.unresponsive else None
 
 
 @contextmanager
 def cluster_connection() -> Iterator[None]:
-    """A cluster to work on: RAY_ADDRESS, else one that runs on this machine, else one of its own until the end.
+    """Connect to the cluster at RAY_ADDRESS, else to one that runs on this machine, else start one until the end.
 
     Raises ClusterError.
     """
@@ -94,18 +95,18 @@ def _connect(address: str | None) -> None:
 
 
 def _find_running() -> str | None:
-    """The address of the cluster that was started on this machine last, if it answers."""
-    address: str | None = find_bootstrap_address(None)
+    """Return the address of the cluster that was started on this machine last, if it responds."""
+    folder = next((os.environ[name] for name in _TEMPORARY if os.environ.get(name)), "/tmp")
     try:
-        if address:
-            _check_reachable(address)
+        address = (Path(folder) / _CURRENT_CLUSTER).read_text().strip()
+        _check_reachable(address)
     except (OSError, ValueError):
         return None
     return address
 
 
 def _check_reachable(address: str) -> None:
-    """See that something answers there as the head of a cluster would. Raises OSError and ValueError."""
+    """Raise OSError or ValueError unless something responds there as the head of a cluster would."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         raise ValueError("it is no host:port")
@@ -121,50 +122,59 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def _silence_ray() -> Iterator[None]:
-    """Nothing of Ray's own on our streams, and nothing that it tells its makers; afterwards all is as it was."""
+    """Keep Ray's messages off our streams and its usage statistics off; everything is restored afterwards."""
     warnings.filterwarnings("ignore", module=r"ray\b")
-    said, worker = ray._private.worker.print_to_stdstream, ray._private.worker
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    levels = [logger.level for logger in loggers]
-    mode = os.environ.get(_AUTH_MODE)  # which Ray sets where it has a token
+    logger = logging.getLogger("ray")
+    level = logger.level
+    has_mode = _AUTH_MODE in os.environ  # else Ray sets it if it has a token
     unset = [name for name in _ENVIRONMENT if name not in os.environ]
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
     try:
         os.environ.update(dict.fromkeys(unset, "0"))
-        worker.print_to_stdstream = lambda *said, **how: None  # what the cluster's nodes complain of
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
+        logger.setLevel(logging.CRITICAL + 1)
+        with _mute_nodes():
+            yield
+    finally:
+        logger.setLevel(level)
+        for name in [*unset, *(() if has_mode else (_AUTH_MODE,))]:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _mute_nodes() -> Iterator[None]:
+    """Keep the nodes' error messages off standard output, to which `log_to_driver=False` does not apply.
+
+    The only use of Ray's private modules. In a version without this function the messages are printed.
+    """
+    internal: Any = getattr(getattr(ray, "_private", None), "worker", None)
+    printer = getattr(internal, "print_to_stdstream", None)
+    if printer is None:
+        yield
+        return
+    internal.print_to_stdstream = lambda *data, **options: None
+    try:
         yield
     finally:
-        worker.print_to_stdstream = said
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        for name in unset:
-            os.environ.pop(name, None)
-        if mode is None:
-            os.environ.pop(_AUTH_MODE, None)
+        internal.print_to_stdstream = printer
 
 
 def plan_workers(device: str, limit: int | None = None) -> WorkerPlan:
-    """The workers that the cluster has room for, or `most`: with a GPU each where it has some and they are not refused.
+    """Return the workers that the cluster has room for, at most `limit`; each has a GPU if there are any.
 
-    Raises ModelError and ClusterError.
+    `device` may refuse or require GPUs. Raises ModelError and ClusterError.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     with ThreadPoolExecutor(_PROBES) as probes:
-        answers = list(probes.map(_is_responding, nodes))
-    there = [node["Resources"] for node, does_answer in zip(nodes, answers, strict=True) if does_answer]
-    found = _plan_for([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in there], device)
-    if found.workers < 1:
+        responding = dict(zip([node["NodeID"] for node in nodes], probes.map(_is_responding, nodes), strict=True))
+    resources = [node["Resources"] for node in nodes if responding[node["NodeID"]]]
+    plan = _plan_for([(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in resources], device)
+    if plan.workers < 1:
         raise ClusterError("the Ray cluster has no CPU for a worker: start a node with `ray start --address …`")
-    silent = tuple(node["NodeID"] for node, does_answer in zip(nodes, answers, strict=True) if not does_answer)
-    return replace(found, workers=min(limit or found.workers, found.workers), unresponsive=silent)
+    unresponsive = tuple(node for node, is_responding in responding.items() if not is_responding)
+    return replace(plan, workers=min(limit or plan.workers, plan.workers), unresponsive=unresponsive)
 
 
 def _is_responding(node: dict[str, Any]) -> bool:
-    """Whether the node's own process is there: Ray itself takes half a minute to notice that one is gone."""
+    """Return whether the node's own process is there: Ray takes half a minute to notice that one is gone."""
     try:
         with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _TIMEOUT):
             return True
@@ -184,7 +194,7 @@ def _plan_for(room: list[tuple[int, int]], device: str) -> WorkerPlan:
 
 
 def is_worker_loss(error: BaseException) -> bool:
-    """Whether a worker, or what it had done, was lost: it can be done again."""
+    """Return whether the error is the loss of a worker or of its results, so that its work can be repeated."""
     kinds = (
         ray.exceptions.RayActorError,
         ray.exceptions.WorkerCrashedError,
@@ -197,7 +207,7 @@ def is_worker_loss(error: BaseException) -> bool:
 
 
 def to_cluster_error(error: BaseException) -> ClusterError:
-    """What else Ray ends with, in a sentence."""
+    """Describe any other error of Ray's in a sentence."""
     if _missing_module(error):
         return ClusterError(
             f"a machine of the Ray cluster lacks this program ({_missing_module(error)}):"
@@ -212,5 +222,5 @@ def _missing_module(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """Return the first line of an error's message that is not empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,14 +1,13 @@
-"""Blocks of files on their way to a worker and back: what goes out, what comes back, and how both are packed."""
+"""Blocks of files on their way to a worker, and its results on their way back."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,23 @@ from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import memory_bytes
 
-BLOCK_SIZE = (
-    32  # files that go to a worker at once, and are done again where it is lost; their descriptors fit a message
-)
-_MAX_BYTES = 2**26  # of them that a worker holds at once, of each of the blocks that it is at
+BLOCK_SIZE = 32
+"""Files sent to a worker at once, and repeated if it is lost; their descriptors fit one message."""
+
+SHARED_LOSSES = 2
+"""Losses of workers after which each file of a block is done alone: any of its files, or none, may be the cause."""
+
+_MAX_BYTES = 2**26  # in memory of a worker, for each of the blocks that it works on
 _SOURCES = ("retrieval", "indexes")
 _LIBRARIES = ("numpy", "pillow", "pillow-heif", "openvino")  # which decode and embed
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker must know: the model, by what a store finds it, and as what it must know it; its device and cores.
+    """Settings of a worker: the model's name or folder and its fingerprint, device and number of cores.
 
-    `program` is the digest of the program that it must be, `libraries` their versions, `megapixels` the driver's limit.
+    The worker must have the same `program` (a digest of the sources) and `libraries` (their versions) as the driver.
+    `megapixels` is the driver's limit for pictures.
     """
 
     model: str
@@ -44,9 +47,9 @@ class WorkerConfig:
 
 
 class Embedded(NamedTuple):
-    """A file that a worker brings back: its content's SHA-256, what is known of the picture, its descriptor (C,).
+    """A readable file: the SHA-256 of its content, the picture's properties and its descriptor (C,) in float16.
 
-    Both are None where another file of the same content has them. The descriptor is float16, as a store keeps it.
+    Both are None if an earlier file of the block has the same content, or the content is known.
     """
 
     hash: bytes
@@ -55,7 +58,7 @@ class Embedded(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A file that cannot be used, and why; its content's SHA-256 where it could be read; whether that `passes`."""
+    """A file that cannot be used, and the reason; the SHA-256 of its content if it could be read."""
 
     reason: str
     hash: bytes | None = None
@@ -65,67 +68,66 @@ class Failed(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Files with a number of their own.
+    """Files for one worker; `losses` counts the workers that were lost with them.
 
-    `doubts` is how many workers were lost while others had blocks too, `losses` how many over these files alone.
+    With `ignore_known`, contents are embedded even if the worker takes them for known. A block without files only
+    waits until its worker has started.
     """
 
-    number: int
-    packed: bytes = field(repr=False)
-    shared_losses: int = 0
-    own_losses: int = 0
+    files: list[PictureFile]
+    losses: int = 0
+    ignore_known: bool = False
 
     @property
-    def files(self) -> list[PictureFile]:
-        found: list[PictureFile] = unpack(self.packed)
-        return found
+    def is_suspect(self) -> bool:
+        """Whether it is a file that may be the cause of lost workers."""
+        return bool(self.files) and self.losses >= SHARED_LOSSES
 
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What came back of a block: each of its files in order; or why this worker can do none, in a sentence."""
+    """The results of a block's files, in order; or a sentence that says why the worker on `node` cannot work."""
 
-    number: int
     node: str
     files: list[Embedded | Failed] = field(default_factory=list)
     refusal: str | None = None
 
 
-def split_blocks(files: Iterable[PictureFile], most: int = BLOCK_SIZE) -> Iterator[list[PictureFile]]:
-    """These files in their order, at most so many at once, of which no more is held in memory than 64 MB, or one."""
-    some: list[PictureFile] = []
+def split_blocks(files: Iterable[PictureFile]) -> Iterator[list[PictureFile]]:
+    """Split files, in order, into lists of at most 32 that hold at most 64 MB in memory, or a single file."""
+    block: list[PictureFile] = []
     held = 0
-    for found in files:
-        if some and (len(some) >= most or held + memory_bytes(found) > _MAX_BYTES):
-            yield some
-            some, held = [], 0
-        some.append(found)
-        held += memory_bytes(found)
-    if some:
-        yield some
+    for file in files:
+        if block and (len(block) >= BLOCK_SIZE or held + memory_bytes(file) > _MAX_BYTES):
+            yield block
+            block, held = [], 0
+        block.append(file)
+        held += memory_bytes(file)
+    if block:
+        yield block
 
 
-def pack(thing: object) -> bytes:
-    """As it travels: only between processes of one cluster, which run each other's code in any case."""
-    return pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+def content_key(content: bytes) -> int:
+    """Return the first 64 bits of a SHA-256: enough to guess that a content is known, which the driver verifies."""
+    return int.from_bytes(content[:8], "little")
 
 
-def unpack(data: bytes) -> Any:
-    """What was packed."""
-    return pickle.loads(data)  # noqa: S301  # from our own workers, through Ray, which pickles likewise
+def content_keys(hashes: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """Return the keys of SHA-256 hashes (N,), sorted, each once."""
+    return np.unique(hashes.astype("S32").view("<u8").reshape(-1, 4)[:, 0])
 
 
 @cache
 def program_digest() -> str:
-    """A digest of this program's sources: workers whose program is another one are refused."""
+    """Return a digest of this program's sources; workers that run another program are refused."""
     digest = hashlib.sha256()
-    above = Path(str(retrieval.__file__)).parents[1]
-    for file in sorted(file for folder in _SOURCES for file in (above / folder).rglob("*.py")):
-        digest.update(file.relative_to(above).as_posix().encode() + b"\0" + file.read_bytes())
+    parent = Path(str(retrieval.__file__)).parents[1]
+    for file in sorted(file for folder in _SOURCES for file in (parent / folder).rglob("*.py")):
+        digest.update(file.relative_to(parent).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 
 @cache
 def library_versions() -> dict[str, str]:
-    """The versions of what decodes and embeds; `unknown` where it is not installed as a package."""
+    """Return the versions of the libraries that decode and embed; `unknown` if not installed as a package."""
     return {name: installed_version(name) for name in _LIBRARIES}

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import ray
+from numpy.typing import NDArray
 
 from retrieval.common.errors import ModelError, PictureError, RetrievalError, TransientPictureError
 from retrieval.model.bundle import find_bundle
@@ -20,82 +20,72 @@ from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import BinaryFile, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 from retrieval.store.indexing.ray.messages import (
+    Block,
     BlockResult,
     Embedded,
     Failed,
     WorkerConfig,
+    content_key,
     library_versions,
-    pack,
     program_digest,
-    unpack,
 )
 
 HashedFile = tuple[BinaryFile, bytes]
-"""A file, open at its start, and its content's SHA-256."""
+"""A file, open at its start, and the SHA-256 of its content."""
 
 PreparedFile = tuple[bytes, Pixels, PictureInfo] | Embedded | Failed
-"""A content's SHA-256 with its picture, to be embedded; or what is brought back as it is."""
+"""The SHA-256 of a content with its picture, to be embedded; or a result as it is."""
 
 
 class Worker:
-    """Several blocks at once, each on a thread that Ray gives: while one is embedded, the readers decode another.
+    """An actor that works on several blocks at once, each on a thread of Ray's.
 
-    It raises nothing of ours: a broken file is told in its place, and where none can be done, why. So Ray does again
-    only what was lost.
+    While one block is embedded, the readers decode another. Contents whose keys are in `known`, uint64 (N,) and
+    sorted, are only hashed. No error of ours is raised: a broken file has a result of its own, and a worker that
+    cannot work refuses. So Ray's errors are losses of workers.
     """
 
-    def __init__(self, work: dict[str, Any], coordinator: Any) -> None:
-        self._coordinator = coordinator
+    def __init__(self, settings: dict[str, Any], known: NDArray[np.uint64]) -> None:
+        self._known = known
         self._refusal: str | None = None
-        coordinator.enrol.remote(ray.get_runtime_context().current_actor)
         try:
-            self._open(work)
+            self._open(settings)
         except RetrievalError as error:
             self._refusal = _refusal_text(error)
 
     def _open(self, settings: dict[str, Any]) -> None:
         if settings.get("program") != program_digest():
             raise ModelError("its program is not the driver's: install the same version on every machine")
-        work = WorkerConfig(**settings)
-        for name, theirs in work.libraries.items():
-            if library_versions()[name] != theirs:
+        config = WorkerConfig(**settings)
+        for name, expected in config.libraries.items():
+            if library_versions()[name] != expected:
                 raise ModelError(
-                    f"its {name} is {library_versions()[name]} and the driver's {theirs}: install one version"
+                    f"its {name} is {library_versions()[name]} and the driver's {expected}: install one version"
                     " on every machine"
                 )
-        os.environ["RETRIEVE_MAX_MEGAPIXELS"] = work.megapixels
-        bundle = find_bundle(work.model)
-        if bundle.fingerprint != work.fingerprint:
-            raise ModelError(f"its model {work.model} is not the driver's: copy the bundle to the same path there")
+        os.environ["RETRIEVE_MAX_MEGAPIXELS"] = config.megapixels
+        bundle = find_bundle(config.model)
+        if bundle.fingerprint != config.fingerprint:
+            raise ModelError(f"its model {config.model} is not the driver's: copy the bundle to the same path there")
         self._size = bundle.card.preprocessing.size
-        self._readers = ThreadPoolExecutor(work.cores, thread_name_prefix="reader")
-        self._network: Network = open_network(bundle, work.device, cores=work.cores)
+        self._readers = ThreadPoolExecutor(config.cores, thread_name_prefix="reader")
+        self._network: Network = open_network(bundle, config.device, cores=config.cores)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Rows of `number` and packed `files` become rows of packed `answer`."""
-        blocks = zip(batch["number"], batch["files"], strict=True)
-        return {"answer": [pack(self._process(int(number), files)) for number, files in blocks]}
-
-    def _process(self, number: int, files: bytes) -> BlockResult:
+    def process(self, block: Block) -> BlockResult:
+        """Read, decode and embed the files of a block."""
         node = socket.gethostname()
         if self._refusal:
-            return BlockResult(number, node, refusal=self._refusal)
+            return BlockResult(node, refusal=self._refusal)
         try:
-            return BlockResult(number, node, self._embed(self._prepare(number, unpack(files))))
+            return BlockResult(node, self._embed(self._prepare(block)))
         except RetrievalError as error:
-            return BlockResult(number, node, refusal=_refusal_text(error))
+            return BlockResult(node, refusal=_refusal_text(error))
 
-    def _prepare(self, number: int, files: Iterable[PictureFile]) -> list[PreparedFile]:
-        """Read, hash and decode; what was fetched is let go in the end."""
+    def _prepare(self, block: Block) -> list[PreparedFile]:
+        """Read, hash and decode; fetched contents are released at the end."""
         with ExitStack() as open_files:
-            read = list(self._readers.map(lambda found: self._open_file(found, open_files), prefetch(files)))
-            wanted = self._to_embed(number, [each[1] for each in read if not isinstance(each, Failed)])
-            first = {each[1]: place for place, each in reversed(list(enumerate(read))) if not isinstance(each, Failed)}
-            is_mine = [
-                not isinstance(each, Failed) and first[each[1]] == place and each[1] in wanted
-                for place, each in enumerate(read)
-            ]
-            return list(self._readers.map(self._decode, read, is_mine))
+            files = list(self._readers.map(lambda file: self._open_file(file, open_files), prefetch(block.files)))
+            return list(self._readers.map(self._decode, files, self._should_embed(files, block.ignore_known)))
 
     def _open_file(self, file: PictureFile, open_files: ExitStack) -> HashedFile | Failed:
         try:
@@ -104,30 +94,38 @@ class Worker:
         except PictureError as error:
             return Failed(error.reason, is_out_of_reach=True, is_transient=isinstance(error, TransientPictureError))
 
-    def _to_embed(self, number: int, contents: list[bytes]) -> set[bytes]:
-        """Those that nobody knows and nobody else embeds."""
-        if not contents:
-            return set()
-        is_wanted: list[bool] = ray.get(self._coordinator.ask.remote(number, contents))
-        return {content for content, wanted in zip(contents, is_wanted, strict=True) if wanted}
+    def _should_embed(self, files: Iterable[HashedFile | Failed], ignore_known: bool) -> list[bool]:
+        """Choose the first file of each content that is not known."""
+        seen: set[bytes] = set()
+        chosen: list[bool] = []
+        for file in files:
+            content = b"" if isinstance(file, Failed) else file[1]
+            is_new = content not in seen and (ignore_known or not self._is_known(content))
+            chosen.append(is_new and not isinstance(file, Failed))
+            seen.add(content)
+        return chosen
 
-    def _decode(self, read: HashedFile | Failed, should_embed: bool) -> PreparedFile:
-        if isinstance(read, Failed):
-            return read
-        file, content = read
+    def _is_known(self, content: bytes) -> bool:
+        key = np.uint64(content_key(content))
+        row = int(np.searchsorted(self._known, key))
+        return row < len(self._known) and bool(self._known[row] == key)
+
+    def _decode(self, file: HashedFile | Failed, should_embed: bool) -> PreparedFile:
+        if isinstance(file, Failed):
+            return file
+        stream, content = file
         if not should_embed:
             return Embedded(content)
         try:
-            return content, *read_at_size(file, self._size)
+            return content, *read_at_size(stream, self._size)
         except PictureError as error:
             return Failed(error.reason, content)
 
-    def _embed(self, decoded: list[PreparedFile]) -> list[Embedded | Failed]:
-        pixels = [each[1] for each in decoded if not isinstance(each, Embedded | Failed)]
+    def _embed(self, files: list[PreparedFile]) -> list[Embedded | Failed]:
+        pixels = [file[1] for file in files if not isinstance(file, Embedded | Failed)]
         vectors = iter(self._network.describe(pixels).astype(np.float16) if pixels else ())
         return [
-            each if isinstance(each, Embedded | Failed) else Embedded(each[0], each[2], next(vectors))
-            for each in decoded
+            file if isinstance(file, Embedded | Failed) else Embedded(file[0], file[2], next(vectors)) for file in files
         ]
 
 

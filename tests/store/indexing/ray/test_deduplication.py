@@ -1,4 +1,4 @@
-"""Claims: each content is embedded once, whoever asks, and whatever is lost."""
+"""Deduplication: one result of each content is kept, whichever worker embedded it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import PictureFile
 from retrieval.store.indexing.pipeline import Batch
 from retrieval.store.indexing.ray.deduplication import Deduplicator
-from retrieval.store.indexing.ray.messages import Block, Embedded, Failed, pack
+from retrieval.store.indexing.ray.messages import Embedded, Failed, content_key, content_keys
 
 _INFO = PictureInfo(3, 2)
 
 
-def found(name: str) -> PictureFile:
-    return PictureFile(f"/gallery/{name}".encode(), 5, 7)
-
-
-def block(number: int, *names: str) -> Block:
-    return Block(number, pack([found(name) for name in names]))
+def files(*names: str) -> list[PictureFile]:
+    return [PictureFile(f"/gallery/{name}".encode(), 5, 7) for name in names]
 
 
 def content(number: int) -> bytes:
@@ -35,7 +31,7 @@ def embedded(number: int) -> Embedded:
 
 
 def rows(batch: Batch) -> dict[str, float]:
-    """By name, the number that its descriptor is made of."""
+    """Return, by name, the number that fills its descriptor."""
     pictures = [read.to_record() for read in batch.read]
     return {picture.path.decode().rpartition("/")[2]: float(picture.vector[0]) for picture in pictures}
 
@@ -46,67 +42,63 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 
 @pytest.fixture
-def claims(catalogue: Catalogue) -> Deduplicator:
+def deduplicator(catalogue: Catalogue) -> Deduplicator:
     return Deduplicator(catalogue, "f" * 64)
 
 
-def test_the_first_to_ask_embeds(claims: Deduplicator) -> None:
-    assert claims.ask(1, [content(1), content(2), content(1)]) == [True, True, True]
-    assert claims.ask(2, [content(2), content(3)]) == [False, True]
-    assert claims.ask(1, [content(1), content(2)]) == [True, True]  # done again
-    assert claims.blocks_in_progress() == [1, 2]
-
-
-def test_a_content_of_the_catalogue_is_embedded_by_nobody(claims: Deduplicator, catalogue: Catalogue) -> None:
+def test_a_content_of_the_catalogue_keeps_its_descriptor(deduplicator: Deduplicator, catalogue: Catalogue) -> None:
     vector = np.full(4, 9, np.float32)
     known = NewPicture(b"/gallery/known", 5, 7, content(9), vector, 3, 2, "2020-01-01T00:00:00")
     catalogue.record(b"/gallery", "f" * 64, [known])
-    assert claims.ask(1, [content(9)]) == [False]
-    catalogue.remove(b"/gallery/known")
-    batch = claims.complete(block(1, "copy"), [Embedded(content(9))])
-    assert (rows(batch), batch.embedded) == ({"copy": 9}, 0)
+    results: list[Embedded | Failed]
+    results = [Embedded(content(9)), Embedded(content(9), _INFO, np.ones(4, np.float16)), Failed("broken", content(9))]
+    batch, unresolved = deduplicator.merge(files("copy", "embedded", "broken"), results)
+    assert (rows(batch), batch.embedded) == ({"copy": 9, "embedded": 9, "broken": 9}, 0)
+    assert (batch.failures, unresolved) == ([], [])
     assert batch.read[0].info.taken_at == "2020-01-01T00:00:00"
 
 
-@pytest.mark.parametrize("first", [1, 2])
-def test_copies_in_two_blocks_wait_for_each_other(claims: Deduplicator, first: int) -> None:
-    claims.ask(1, [content(1)])
-    claims.ask(2, [content(1), content(2)])
-    answers: dict[int, tuple[Block, list[Embedded | Failed]]]
-    answers = {1: (block(1, "a"), [embedded(1)]), 2: (block(2, "copy", "b"), [Embedded(content(1)), embedded(2)])}
-    batches = [claims.complete(*answers[number]) for number in (first, 3 - first)]
-    assert {name: of for batch in batches for name, of in rows(batch).items()} == {"a": 1, "copy": 1, "b": 2}
-    assert sum(batch.embedded for batch in batches) == 2
-    assert list(claims.reset()) == []
-    assert claims.ask(3, [content(1)]) == [False]  # not yet in the catalogue
-    assert rows(claims.complete(block(3, "again"), [Embedded(content(1))])) == {"again": 1}
+def test_copies_in_two_blocks_count_once(deduplicator: Deduplicator) -> None:
+    batches = [
+        deduplicator.merge(files("a"), [embedded(1)])[0],
+        deduplicator.merge(files("copy", "b"), [embedded(1), embedded(2)])[0],
+        deduplicator.merge(files("again"), [Embedded(content(1))])[0],  # not yet in the catalogue
+    ]
+    assert [rows(batch) for batch in batches] == [{"a": 1}, {"copy": 1, "b": 2}, {"again": 1}]
+    assert [batch.embedded for batch in batches] == [1, 1, 0]
 
 
-def test_copies_in_one_block(claims: Deduplicator) -> None:
-    claims.ask(1, [content(1), content(1), content(2), content(2)])
-    answers: list[Embedded | Failed]
-    answers = [embedded(1), Embedded(content(1)), Failed("is empty", content(2)), Embedded(content(2))]
-    batch = claims.complete(block(1, "a", "b", "c", "d"), answers)
+def test_copies_in_one_block(deduplicator: Deduplicator) -> None:
+    results: list[Embedded | Failed]
+    results = [embedded(1), Embedded(content(1)), Failed("is empty", content(2)), Embedded(content(2))]
+    batch, unresolved = deduplicator.merge(files("a", "b", "c", "d"), results)
     assert rows(batch) == {"a": 1, "b": 1}
     assert batch.failures == [FailedFile(b"/gallery/c", "is empty"), FailedFile(b"/gallery/d", "is empty")]
-    assert batch.embedded == 1
+    assert (batch.embedded, unresolved) == (1, [])
 
 
-@pytest.mark.parametrize("first", [1, 2])
-def test_a_broken_content_is_broken_for_all_that_wait(claims: Deduplicator, first: int) -> None:
-    claims.ask(1, [content(1)])
-    claims.ask(2, [content(1)])
-    answers: dict[int, tuple[Block, list[Embedded | Failed]]]
-    answers = {1: (block(1, "a"), [Failed("is empty", content(1))]), 2: (block(2, "b"), [Embedded(content(1))])}
-    failures = [failure for number in (first, 3 - first) for failure in claims.complete(*answers[number]).failures]
-    assert sorted(failures) == [FailedFile(b"/gallery/a", "is empty"), FailedFile(b"/gallery/b", "is empty")]
+def test_a_broken_content_is_broken_in_each_block(deduplicator: Deduplicator) -> None:
+    results: list[Embedded | Failed] = [Failed("is empty", content(1)), Embedded(content(1))]
+    failures = [
+        failure
+        for name, result in zip("ab", results, strict=True)
+        for failure in deduplicator.merge(files(name), [result])[0].failures
+    ]
+    assert failures == [FailedFile(b"/gallery/a", "is empty"), FailedFile(b"/gallery/b", "is empty")]
 
 
-def test_what_waits_for_a_lost_block_is_taken_back(claims: Deduplicator) -> None:
-    claims.ask(1, [content(1)])
-    claims.ask(2, [content(1), content(2)])
-    assert rows(claims.complete(block(2, "copy", "b"), [Embedded(content(1)), embedded(2)])) == {"b": 2}
-    assert claims.blocks_in_progress() == [1]
-    assert list(claims.reset()) == [found("copy")]
-    assert claims.blocks_in_progress() == []
-    assert claims.ask(3, [content(1)]) == [True]
+def test_a_content_that_only_the_worker_knows_is_unresolved(deduplicator: Deduplicator) -> None:
+    batch, unresolved = deduplicator.merge(files("a", "b"), [Embedded(content(1)), embedded(2)])
+    assert (rows(batch), unresolved) == ({"b": 2}, files("a"))
+
+
+def test_a_file_that_could_not_be_read_may_be_readable_later(deduplicator: Deduplicator) -> None:
+    batch, _ = deduplicator.merge(files("a"), [Failed("timed out", is_out_of_reach=True, is_transient=True)])
+    assert batch.failures == [FailedFile(b"/gallery/a", "timed out", True)]
+
+
+def test_keys_are_of_known_contents_only() -> None:
+    hashes = np.array([content(2), content(1), content(2), bytes(32)])
+    keys = content_keys(hashes)
+    assert keys.tolist() == sorted({content_key(bytes(each).ljust(32, b"\0")) for each in hashes.tolist()})
+    assert content_keys(np.empty(0, "S1")).tolist() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,6 @@ from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.store.indexing.pipeline import Batch
-from retrieval.store.indexing.ray.deduplication import Deduplicator
 from retrieval.store.indexing.ray.messages import (
     BLOCK_SIZE,
     Block,
@@ -30,7 +29,6 @@ from retrieval.store.indexing.ray.messages import (
     Embedded,
     Failed,
     WorkerConfig,
-    pack,
     program_digest,
     split_blocks,
 )
@@ -38,49 +36,83 @@ from retrieval.store.indexing.scan import Scan, Tally
 from tests.support.galleries import tar_of
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
-from retrieval.store.indexing.ray import cluster, pipeline, worker  # noqa: E402
+from retrieval.store.indexing.ray import cluster, pipeline, worker, worker_pool  # noqa: E402
 from retrieval.store.indexing.ray.cluster import WorkerPlan, cluster_connection, is_worker_loss, to_cluster_error  # noqa: E402
 from retrieval.store.indexing.ray.pipeline import RayPipeline  # noqa: E402
 from retrieval.store.indexing.ray.worker import Worker  # noqa: E402
+from retrieval.store.indexing.ray.worker_pool import WorkerPool  # noqa: E402
 
 _LOST = ray.exceptions.ActorDiedError()
 
 
-def content(found: PictureFile) -> bytes:
-    return found.path.rpartition(b"/")[2].ljust(32)
+def content(file: PictureFile) -> bytes:
+    return file.path.rpartition(b"/")[2].ljust(32)
+
+
+class FakeActor:
+    """A worker in this process; it is dead once a block has raised Ray's error."""
+
+    is_dead = False
+
+
+class LocalPool(WorkerPool):
+    """Workers in this process that work in turn, as their results are waited for."""
+
+    def __init__(self, run: Callable[[Block], BlockResult]) -> None:
+        self._device, self._limit, self._plan = "cpu", None, None
+        self._workers = []
+        self._run = run
+        self._tasks: list[tuple[FakeActor, Block]] = []
+        self.started = 0
+
+    def _start(self, plan: WorkerPlan) -> FakeActor:
+        self.started += 1
+        return FakeActor()
+
+    def _process(self, actor: FakeActor, block: Block) -> int:
+        self._tasks.append((actor, block))
+        return len(self._tasks)
+
+    def _wait(self, refs: list[int], count: int, timeout: float) -> list[int]:
+        return sorted(refs)[:count]
+
+    def _result(self, ref: int) -> BlockResult:
+        actor, block = self._tasks[ref - 1]
+        try:
+            if actor.is_dead:
+                raise _LOST
+            return self._run(block) if block.files else BlockResult("here")
+        except ray.exceptions.RayError:
+            actor.is_dead = True
+            raise
+
+    def _kill(self, actor: FakeActor) -> None:
+        actor.is_dead = True
 
 
 class Alone(RayPipeline):
-    """Its one worker is here: it dies over `killer`, and of other blocks at first `losses` times."""
+    """Its workers are here: one dies over `killer`, and over the second block of `FILES` the first `losses` times."""
 
     def __init__(self, catalogue: Catalogue, killer: bytes = b"", losses: int = 0) -> None:
-        self._claims = Deduplicator(catalogue, "f" * 64)
-        self._numbers = 0
-        self._failure = None
-        self._device, self._workers = "cpu", None
+        super().__init__(catalogue, SimpleNamespace(fingerprint="f" * 64), "cpu", None)  # type: ignore[arg-type]
+        self.pool = self._pool = LocalPool(self.run)
         self.killer = killer
         self.losses = losses
         self.sizes: list[int] = []
 
-    def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-        for block in blocks:
-            files = block.files
-            self.sizes.append(len(files))
-            contents = [content(found) for found in files]
-            wanted = self._claims.ask(block.number, contents)
-            if self.killer in contents or (self.losses and block.number == 1):
-                self.losses -= 1
-                raise _LOST
-            vector = np.ones(4, np.float16)
-            seen = zip(contents, wanted, strict=True)
-            yield BlockResult(
-                block.number,
-                "here",
-                [Embedded(each, PictureInfo(1, 1), vector) if is_mine else Embedded(each) for each, is_mine in seen],
-            )
+    def run(self, block: Block) -> BlockResult:
+        contents = [content(file) for file in block.files]
+        self.sizes.append(len(contents))
+        if self.killer in contents:
+            raise _LOST
+        if self.losses and FILES[BLOCK_SIZE] in block.files:
+            self.losses -= 1
+            raise _LOST
+        vector = np.ones(4, np.float16)
+        return BlockResult("here", [Embedded(each, PictureInfo(1, 1), vector) for each in contents])
 
-    def brought(self, files: list[PictureFile]) -> list[bytes]:
-        return [read.file.path for batch in self._process_files(files) for read in batch.read]
+    def indexed(self, files: list[PictureFile]) -> list[bytes]:
+        return [read.file.path for batch in self.batches(iter(files)) for read in batch.read]
 
 
 @pytest.fixture
@@ -89,8 +121,13 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 
 @pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_PAUSE", 0.0)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "_PAUSE", 0.0)
+    plan_for(1, monkeypatch)
+
+
+def plan_for(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "plan_workers", lambda device, limit: WorkerPlan(workers, "cpu", 2))
 
 
 FILES = [PictureFile(b"/gallery/%03d" % number, 1, 1) for number in range(4 * BLOCK_SIZE)]
@@ -98,68 +135,71 @@ FILES = [PictureFile(b"/gallery/%03d" % number, 1, 1) for number in range(4 * BL
 
 def test_each_file_comes_once_though_workers_are_lost(catalogue: Catalogue) -> None:
     pipeline = Alone(catalogue, losses=2)
-    assert sorted(pipeline.brought(FILES)) == [found.path for found in FILES]
+    assert sorted(pipeline.indexed(FILES)) == [file.path for file in FILES]
+    assert pipeline.pool.started == 3
+
+
+def test_the_other_workers_go_on_when_one_is_lost(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan_for(2, monkeypatch)
+    pipeline = Alone(catalogue, losses=1)
+    assert sorted(pipeline.indexed(FILES)) == [file.path for file in FILES]
+    assert pipeline.pool.started <= 3
+
+
+def test_workers_are_kept_for_the_next_gallery(catalogue: Catalogue) -> None:
+    pipeline = Alone(catalogue)
+    assert [len(pipeline.indexed(FILES[:40])), len(pipeline.indexed(FILES[40:]))] == [40, len(FILES) - 40]
+    assert pipeline.pool.started == 1
+
+
+def test_a_content_that_a_worker_wrongly_takes_for_known_is_embedded(catalogue: Catalogue) -> None:
+    class Mistaken(Alone):
+        def run(self, block: Block) -> BlockResult:
+            if block.ignore_known:
+                return super().run(block)
+            return BlockResult("here", [Embedded(content(file)) for file in block.files])
+
+    pipeline = Mistaken(catalogue)
+    assert sorted(pipeline.indexed(FILES)) == [file.path for file in FILES]
 
 
 def test_a_picture_that_kills_each_worker_ends_the_run_by_its_name(catalogue: Catalogue) -> None:
     killer = FILES[BLOCK_SIZE + 5]
     pipeline = Alone(catalogue, killer=content(killer))
-    brought: list[bytes] = []
-    batches = pipeline._process_files(FILES)
+    indexed: list[bytes] = []
+    batches = pipeline.batches(iter(FILES))
     with pytest.raises(ClusterError, match=r"^workers were lost 3 times over /gallery/037: take it out of the gallery"):
-        brought.extend(read.file.path for batch in batches for read in batch.read)
-    assert sorted(brought) == [found.path for found in FILES if found != killer]
+        indexed.extend(read.file.path for batch in batches for read in batch.read)
+    assert sorted(indexed) == [file.path for file in FILES if file != killer]
     assert pipeline.sizes[-1] == 1
 
 
 def test_workers_that_are_lost_with_nothing_done_end_the_run(catalogue: Catalogue) -> None:
-    class Hopeless(Alone):
-        def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-            self.sizes.append(len(blocks))
+    class Hopeless(LocalPool):
+        def _result(self, ref: int) -> BlockResult:
             raise _LOST
-            yield
 
-    pipeline = Hopeless(catalogue)
+    pipeline = Alone(catalogue)
+    pipeline._pool = pool = Hopeless(pipeline.run)
     with pytest.raises(ClusterError, match=r"^workers were lost 3 times in a row with nothing done"):
-        pipeline.brought(FILES)
-    assert pipeline.sizes == [4, 4, 4]
+        pipeline.indexed(FILES)
+    assert (pool.started, pipeline.sizes) == (3, [])
 
 
 def test_a_block_that_is_under_way_whenever_a_machine_goes_is_not_blamed(catalogue: Catalogue) -> None:
-    """Each time another worker has brought a block, and is lost; and once more while this one is alone."""
-
-    class Spot(Alone):
-        def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-            if self.losses and not is_alone and len(blocks) > 1:
-                self._claims.ask(blocks[-1].number, [content(found) for found in blocks[-1].files])
-                yield from super()._run_blocks(blocks[:1], is_alone)
-                self.losses -= 1
-                raise _LOST
-            if self.losses and is_alone:
-                self._claims.ask(blocks[0].number, [content(found) for found in blocks[0].files])
-                self.losses -= 1
-                raise _LOST
-            yield from super()._run_blocks(blocks, is_alone)
-
-        def _blocks_to_retry(self, left: dict[int, Block], is_alone: bool) -> tuple[list[Block], bool]:
-            self.sizes.append(0)
-            return super()._blocks_to_retry(left, is_alone)
-
-    files = [PictureFile(b"/gallery/%03d" % number, 1, 1) for number in range(12 * BLOCK_SIZE)]
-    assert sorted(Spot(catalogue, losses=4).brought(files)) == [found.path for found in files]
+    """Twice with others, and twice more while a file of it is alone."""
+    pipeline = Alone(catalogue, losses=4)
+    assert sorted(pipeline.indexed(FILES)) == [file.path for file in FILES]
+    assert (pipeline.losses, pipeline.pool.started) == (0, 5)
 
 
-def test_no_tar_stays_open_for_the_files_of_a_portion(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "plan_workers", lambda device, workers: WorkerPlan(1, "cpu", 2))
-
+def test_no_tar_stays_open_for_the_files_of_a_chunk(catalogue: Catalogue, tmp_path: Path) -> None:
     class Looking(Alone):
         open = 0
 
-        def _process_files(self, files: list[PictureFile]) -> Generator[Batch, None, None]:
+        def _step(self) -> Iterator[Batch]:
             self.open = max(self.open, len(os.listdir("/proc/self/fd")))
-            return super()._process_files(files)
+            return super()._step()
 
     for number in range(60):
         (tmp_path / f"{number:02}.tar").write_bytes(tar_of((f"{number}.png", b"")))
@@ -169,63 +209,57 @@ def test_no_tar_stays_open_for_the_files_of_a_portion(
     tally = Tally()
     Scan(catalogue, looking, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, SILENT_STAGE).run()
     assert tally.added == 60
-    assert looking.open - before < 10
+    assert 0 < looking.open - before < 10
 
 
 def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
     class Blind(Alone):
-        def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-            for block in blocks:
-                yield BlockResult(
-                    block.number, "far", [Failed("does not exist", is_out_of_reach=True) for _ in block.files]
-                )
+        def run(self, block: Block) -> BlockResult:
+            return BlockResult("far", [Failed("does not exist", is_out_of_reach=True) for _ in block.files])
 
     here = tmp_path / "a.jpg"
     pipeline = Blind(catalogue)
     files = [PictureFile(bytes(here), 1, 1), PictureFile(bytes(tmp_path / "gone.jpg"), 1, 1)]
-    assert [batch.failures for batch in pipeline._process_files(files)] == [
-        [FailedFile(found.path, "does not exist") for found in files]
+    assert [batch.failures for batch in pipeline.batches(iter(files))] == [
+        [FailedFile(file.path, "does not exist") for file in files]
     ]
     here.write_bytes(b"here")
     with pytest.raises(ClusterError, match=f"^{here} cannot be read on far, but here it can: mount the gallery at"):
-        pipeline.brought(files)
+        pipeline.indexed(files)
 
 
 def test_a_part_of_a_gallery_that_a_worker_cannot_see_ends_the_run(catalogue: Catalogue, tmp_path: Path) -> None:
     class HalfBlind(Alone):
-        passes = False
+        is_transient = False
 
-        def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-            for block in blocks:
-                broken = [Failed("does not exist", None, True, self.passes) for _ in block.files[1:]]
-                yield BlockResult(
-                    block.number, "far", [Embedded(b"0" * 32, PictureInfo(1, 1), np.ones(4, np.float16)), *broken]
-                )
+        def run(self, block: Block) -> BlockResult:
+            broken = [Failed("does not exist", None, True, self.is_transient) for _ in block.files[1:]]
+            return BlockResult("far", [Embedded(b"0" * 32, PictureInfo(1, 1), np.ones(4, np.float16)), *broken])
 
     files = [PictureFile(bytes(tmp_path / name), 1, 1) for name in ("seen.jpg", "gone.jpg", "unseen.jpg")]
     (tmp_path / "unseen.jpg").write_bytes(b"here")
     with pytest.raises(ClusterError, match=r"unseen\.jpg cannot be read on far, but here it can: mount the gallery"):
-        HalfBlind(catalogue).brought(files)
+        HalfBlind(catalogue).indexed(files)
     pipeline = HalfBlind(catalogue)
-    pipeline.passes = True  # a disk that failed there for a moment is no such thing
-    assert pipeline.brought(files) == [files[0].path]
+    pipeline.is_transient = True  # a disk that failed there for a moment is no such thing
+    assert pipeline.indexed(files) == [files[0].path]
 
 
 def test_an_address_that_a_worker_cannot_open_is_a_matter_of_credentials(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[PictureFile] = []
+    tried: list[PictureFile] = []
 
-    def is_in_reach(found: PictureFile) -> bool:
-        asked.append(found)
-        return found.path.endswith(b"/0.jpg") and len(asked) > 4
+    def can_open(file: PictureFile) -> bool:
+        tried.append(file)
+        return file.path.endswith(b"/0.jpg") and len(tried) > 4
 
-    monkeypatch.setattr(pipeline, "_can_open", is_in_reach)
+    monkeypatch.setattr(pipeline, "_can_open", can_open)
     files = [PictureFile(b"s3://bucket/%d.jpg" % number, 1, 1, "v") for number in range(9)]
-    block = Block(0, pack(files))
-    refused = BlockResult(0, "far", [Failed("Forbidden", is_out_of_reach=True) for _ in files])
+    block = Block(files)
+    refused = BlockResult("far", [Failed("Forbidden", is_out_of_reach=True) for _ in files])
     pipeline._check_result(refused, block)
-    assert asked == files[:4]
+    assert tried == files[:4]
     with pytest.raises(ClusterError, match=r"^s3://bucket/0.jpg cannot .* same credentials, and a way there$"):
         pipeline._check_result(refused, block)
 
@@ -237,18 +271,6 @@ def test_blocks_are_bounded_by_the_bytes_that_a_worker_holds() -> None:
     assert [len(some) for some in split_blocks(remote)] == [3] * 13 + [1]
     assert [len(some) for some in split_blocks(found._replace(size=0) for found in remote)] == [16, 16, 8]
     assert [len(some) for some in split_blocks(found._replace(size=10**9) for found in remote[:2])] == [1, 1]
-
-
-def test_a_clerk_that_fails_in_any_way_ends_the_run(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline, killed = Alone(catalogue), list[object]()
-    monkeypatch.setattr(ray, "get", lambda question: [(0, [b"0"])])
-    monkeypatch.setattr(ray, "kill", killed.append)
-    pipeline._coordinator = SimpleNamespace(questions=SimpleNamespace(remote=lambda replies: None))
-    monkeypatch.setattr(pipeline._deduplicator, "ask", lambda number, contents: {}[number])
-    pipeline._serve_requests()
-    assert killed == [pipeline._coordinator]
-    with pytest.raises(KeyError):
-        pipeline._require_loss(_LOST)
 
 
 def test_a_cluster_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,11 +296,19 @@ def test_what_was_set_for_ray_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> 
     assert logging.getLogger("ray").level == level
 
 
+def test_a_ray_that_lacks_its_private_function_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_connect", lambda address: None)
+    monkeypatch.delattr(ray._private.worker, "print_to_stdstream")
+    with cluster_connection():
+        pass
+
+
 class HereAlone(Worker):
     """A worker without a cluster: it refuses, and reads, as one would."""
 
     def __init__(self, size: int = 8) -> None:
         self._refusal = None
+        self._known = np.empty(0, np.uint64)
         self._size = size
         self._readers = ThreadPoolExecutor(2)
 
@@ -288,14 +318,14 @@ def test_whatever_a_worker_lacks_is_a_refusal_with_its_name(monkeypatch: pytest.
         raise GalleryError("s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'")
 
     monkeypatch.setattr(worker, "open_and_hash", lacking)
-    answer = HereAlone()._process(7, pack([PictureFile(b"/a.jpg", 1, 1)]))
+    answer = HereAlone().process(Block([PictureFile(b"/a.jpg", 1, 1)]))
     name = socket.gethostname()
     assert answer.refusal == f"a worker on {name} cannot work: " + (
         "s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'"
     )
     monkeypatch.setattr(HereAlone, "_prepare", lambda *some: [])
     monkeypatch.setattr(HereAlone, "_embed", lambda *some: model_error())
-    assert HereAlone()._process(7, pack([])).refusal == f"a worker on {name} cannot work: no memory"
+    assert HereAlone().process(Block([])).refusal == f"a worker on {name} cannot work: no memory"
 
 
 def model_error() -> None:
@@ -322,11 +352,11 @@ def test_the_program_is_all_of_its_sources(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_refusal_ends_the_run(catalogue: Catalogue) -> None:
     class Refusing(Alone):
-        def _run_blocks(self, blocks: Sequence[Block], is_alone: bool) -> Iterator[BlockResult]:
-            yield BlockResult(blocks[0].number, "far", refusal="a worker on far cannot work")
+        def run(self, block: Block) -> BlockResult:
+            return BlockResult("far", refusal="a worker on far cannot work")
 
     with pytest.raises(ClusterError, match=r"^a worker on far cannot work$"):
-        Refusing(catalogue).brought(FILES)
+        Refusing(catalogue).indexed(FILES)
 
 
 def test_what_ray_ends_with_is_explained() -> None:
