@@ -6,11 +6,20 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.storage import clear_old_storages
 from retrieval.common.errors import GalleryError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import RECALL, IndexingBackend
+from retrieval.common.settings import DEFAULT_EXPLAIN, POOL, RECALL, ExplainOptions, IndexingBackend
+from retrieval.explain.explanation import Explanation
+from retrieval.explain.hit import Hit
+from retrieval.model.bundle import Bundle
+from retrieval.model.preprocessing import Source
 from retrieval.sources.gallery import count_gallery_files, resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
 from retrieval.store.duplicates.groups import Duplicates
@@ -19,20 +28,110 @@ from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
 from retrieval.store.indexing.progress import recorded_progress
 from retrieval.store.indexing.run import IndexReport, index_galleries, outermost
 from retrieval.store.indexing.shards import WHOLE, Shard
-from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.maintenance.removal import remove_path
+from retrieval.store.maintenance.calibration import Calibration, CalibrationResult, calibrate, delete_calibration
+from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
-from retrieval.store.query import Queries
+from retrieval.store.opened_store import OpenedStore
+from retrieval.store.query import Queries, QueryResult
 
 INDEX_DEFERRED = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
 
 
-class Engine(Queries):
-    """Index folders of pictures and ask them with a picture.
+class Engine:
+    """A store's pictures, indexed and searched by similarity to a picture.
 
-    Opened with `Engine.open` or `Engine.create`. Raises StoreError, ModelError, PictureError, GalleryError.
+    Opened with `Engine.open` or `Engine.create`, closed by `close` or a `with` statement. Raises StoreError,
+    ModelError, PictureError and GalleryError. The steps of a query are in `queries`, the parts of the store in `store`.
     """
+
+    def __init__(self, store: OpenedStore) -> None:
+        self.store = store
+        self.queries = Queries(store)
+
+    @classmethod
+    def open(
+        cls,
+        store: str | os.PathLike[str],
+        model: str | None = None,
+        device: str = "auto",
+        progress: Progress = SILENT,
+    ) -> Self:
+        """Open an existing store, with its own model or another head on the same backbone."""
+        return cls(OpenedStore.open(store, model, device, progress))
+
+    @classmethod
+    def create(
+        cls,
+        store: str | os.PathLike[str],
+        model: str | None = None,
+        device: str = "auto",
+        progress: Progress = SILENT,
+        address: str | None = None,
+        embeds_locally: bool = True,
+        index_address: str | None = None,
+    ) -> Self:
+        """Open a store, which is made unless it exists; see `OpenedStore.create`."""
+        return cls(OpenedStore.create(store, model, device, progress, address, embeds_locally, index_address))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The store's catalogue."""
+        return self.store.catalogue
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model that pictures are searched with."""
+        return self.store.bundle
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The store's calibration; None if it has none, or one for another head than the model's."""
+        return self.store.calibration
+
+    def load(self) -> None:
+        """Open the network now, not on its first use."""
+        self.store.load()
+
+    def close(self) -> None:
+        """Close the store's files and its index."""
+        self.store.close()
+
+    def query(
+        self, source: Source, top: int = 5, explain: bool = True, options: ExplainOptions = DEFAULT_EXPLAIN
+    ) -> list[Hit]:
+        """Return the `top` most similar pictures of the store, best first, each with its explanation."""
+        return self.queries.search(source, top, explain=explain, options=options).hits
+
+    def search(
+        self,
+        source: Source,
+        top: int = 5,
+        pool: int = POOL,
+        label: str | None = None,
+        min_similarity: float = 0.0,
+        explain: bool = True,
+        options: ExplainOptions = DEFAULT_EXPLAIN,
+    ) -> QueryResult:
+        """Query with figures; `label` and `min_similarity` (0 to 1) keep only such hits.
+
+        Raises ValueError unless `top` is from 1 to `pool`.
+        """
+        return self.queries.search(source, top, pool, label, min_similarity, explain, options)
+
+    def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
+        """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
+        return self.queries.explain(a, b, options)
+
+    def preprocess(self, source: Source) -> NDArray[np.float32]:
+        """Return what the network sees of a picture: float32 (3, size, size)."""
+        return self.queries.preprocess(source)
 
     def index(
         self,
@@ -42,14 +141,14 @@ class Engine(Queries):
         backend: IndexingBackend = IndexingBackend.local,
         workers: int | None = None,
     ) -> IndexReport:
-        """Bring these galleries (all known ones where none is given) up to date in the store.
+        """Bring the store up to date with these galleries, or all known ones if none is given.
 
-        Where one of these is gone nothing is done at all, and one without pictures loses none. A known gallery that
-        is gone is told in the report and loses none either, unless all are: then nothing is done. An index of a new
-        kind or size is tuned.
+        If one of those given does not exist, nothing is done, and one without pictures loses none. A known gallery that
+        is absent is reported and loses none either; if all are absent, nothing is done. An index of a new kind or size
+        is tuned.
 
-        On Ray, files are read and embedded by the `workers` of a cluster (None: all that it has room for). A shard
-        of the galleries' files leaves the index as it is, for a run without one or a query to follow.
+        On Ray, files are read and embedded by the `workers` of a cluster (None: as many as it has room for). A shard of
+        the galleries' files leaves the index as it is, for a run without one or a query to update.
         """
         absent: list[PictureLocation] = []
         if galleries:
@@ -66,19 +165,15 @@ class Engine(Queries):
         self, folders: list[bytes], progress: Progress, shard: Shard, backend: IndexingBackend, workers: int | None
     ) -> IndexReport:
         fingerprint = self.bundle.fingerprint
-        try:
-            with (
-                progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
-                recorded_progress(self.catalogue, folders, bar) as stage,
-                self._pipeline(backend, workers) as pipeline,
-            ):
-                report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
-        finally:
-            self.encoder.unload()  # the index needs the memory next
+        with (
+            progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
+            recorded_progress(self.catalogue, folders, bar) as stage,
+            self._pipeline(backend, workers) as pipeline,
+        ):
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
         if not shard.is_all:
             return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
-        index = open_index(self.catalogue, fingerprint, must_save=True, progress=progress)
-        self.use_index((self.catalogue.generation, index))
+        index = self.store.update_index(progress)
         left = clear_old_storages(self.catalogue, fingerprint)
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
@@ -94,28 +189,39 @@ class Engine(Queries):
 
             with (
                 cluster_connection(),
-                closing(RayPipeline(self.catalogue, bundle, self.encoder.device, workers)) as pipeline,
+                closing(RayPipeline(self.catalogue, bundle, self.store.encoder.device, workers)) as pipeline,
             ):
                 yield pipeline
         else:
-            size = bundle.card.preprocessing.size
-            yield LocalPipeline(self.catalogue, self.encoder.network, bundle.fingerprint, size)
+            try:
+                size = bundle.card.preprocessing.size
+                yield LocalPipeline(self.catalogue, self.store.encoder.network, bundle.fingerprint, size)
+            finally:
+                self.store.encoder.unload()  # the index needs its memory
 
     def tune(self, recall: float = RECALL, progress: Progress = SILENT) -> list[Tuning]:
-        """Search no further than this recall@10 takes, as measured on the gallery: each step, the last one kept."""
-        index = self.current_index()
+        """Set how far searches look for this recall@10, as measured on the gallery: each step, the last one set."""
+        index = self.store.current_index()
         steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, progress)
         save_tuning(self.catalogue, steps[-1])
         return steps
 
+    def calibrate(self, seed: int = 0) -> CalibrationResult:
+        """Fit similarity to the gallery's class folders and save that in the store."""
+        return calibrate(self.catalogue, self.bundle, seed)
+
+    def reset_calibration(self) -> bool:
+        """Return to the model's own similarities. Return whether the store was calibrated."""
+        return delete_calibration(self.catalogue)
+
     def remove(self, *paths: str | os.PathLike[str]) -> int:
-        """Take pictures or whole folders out of the store; how many pictures there were. The files stay."""
-        return sum(remove_path(self.catalogue, path).pictures for path in paths)
+        """Remove pictures or whole folders from the store; the files stay. Return the number of pictures removed."""
+        return sum(counts.pictures for counts in remove_paths(self.catalogue, paths).values())
 
     def duplicates(self, rules: DuplicateRules = DEFAULT_RULES, progress: Progress = SILENT) -> Duplicates:
-        """Groups of pictures that are the same, or alike, by these rules; nothing is deleted."""
+        """Find groups of pictures that are the same, or alike, by these rules; nothing is deleted."""
         with progress.one_line():
-            return find_duplicates(self.catalogue, self.current_index(), self.bundle.fingerprint, rules, progress)
+            return find_duplicates(self.catalogue, self.store.current_index(), self.bundle.fingerprint, rules, progress)
 
 
 def _reachable_roots(roots: list[bytes]) -> tuple[list[bytes], list[PictureLocation]]:

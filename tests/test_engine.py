@@ -28,9 +28,10 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.store import opened_store
+from retrieval.store.maintenance import index_sync
 from retrieval.store.maintenance.calibration import Calibration, delete_calibration, save_calibration
 from retrieval.store.maintenance.index_sync import open_index, open_index_state
-from retrieval.store.maintenance.removal import remove_path
+from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.query import PreparedQuery
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
@@ -66,10 +67,10 @@ def test_a_failed_run_gives_back_the_network(
 
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     monkeypatch.setattr(engine_module, "index_galleries", fail)
-    network = engine.encoder.network
+    network = engine.store.encoder.network
     with pytest.raises(StoreError, match="the disk is full"):
         engine.index(small_gallery)
-    assert engine.encoder.network is not network
+    assert engine.store.encoder.network is not network
     engine.close()
 
 
@@ -89,7 +90,7 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     changed = 0
     for number in range(100):
         asked = blocks(number, width=80, height=70)
-        descriptor = engine.encoder.describe([engine.encoder.decode(asked)])[0]
+        descriptor = engine.queries.describe([engine.queries.read(asked)])[0]
         hits = engine.search(asked, top=60, pool=60, explain=False).hits
         places = np.array([place_of[os.fsencode(hit.path)] for hit in hits])
 
@@ -310,12 +311,12 @@ def test_a_batch_of_queries_is_one_search(engine: Engine, monkeypatch: pytest.Mo
         return search(self, queries, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FaissIndex, "search", counted)
-    found = engine.prepare([blocks(0), "no such.png", blocks(1), blocks(2)])
+    found = engine.queries.prepare([blocks(0), "no such.png", blocks(1), blocks(2)])
     assert asked == [3]
     assert str(found.pop(1)) == "no such.png does not exist"
     questions = [question for question in found if isinstance(question, PreparedQuery)]
-    assert [engine.finish(question, top=3, explain=False).hits for question in questions] == single
-    assert str(engine.prepare([b""])[0]) == "is empty"
+    assert [engine.queries.finish(question, top=3, explain=False).hits for question in questions] == single
+    assert str(engine.queries.prepare([b""])[0]) == "is empty"
 
 
 # What is removed
@@ -352,9 +353,10 @@ def test_a_failed_file_and_an_empty_gallery_are_removed(tmp_path: Path, tiny_bun
     (tmp_path / "g" / "broken.jpg").write_text("no picture")
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(tmp_path / "g")
-    assert remove_path(engine.catalogue, tmp_path / "g" / "broken.jpg") == RemovedCounts(failures=1)
-    assert remove_path(engine.catalogue, tmp_path / "g") == RemovedCounts(roots=1)
-    assert not remove_path(engine.catalogue, tmp_path / "g")
+    broken, gallery = str(tmp_path / "g" / "broken.jpg"), str(tmp_path / "g")
+    counts = {broken: RemovedCounts(failures=1), gallery: RemovedCounts(roots=1)}
+    assert remove_paths(engine.catalogue, [broken, gallery]) == counts
+    assert remove_paths(engine.catalogue, [gallery]) == {gallery: RemovedCounts()}
 
 
 # Which galleries
@@ -409,7 +411,9 @@ def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
     code = "import sys\nfrom retrieval.sources.gallery import resolve_gallery\nresolve_gallery(sys.argv[1])"
     last = run_unprivileged(code, gallery).stderr.splitlines()[-1]
     gallery.parent.chmod(0o700)
-    assert last.startswith(f"retrieval.errors.GalleryError: {gallery} cannot be read (Permission denied), so nothing")
+    assert last.startswith(
+        f"retrieval.common.errors.GalleryError: {gallery} cannot be read (Permission denied), so nothing"
+    )
     with pytest.raises(GalleryError, match="File name too long"):
         resolve_gallery(tmp_path / ("n" * 300))
 
@@ -424,7 +428,7 @@ def test_what_cannot_run_leaves_no_store(model: str, device: str, tmp_path: Path
 def test_a_models_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path, tiny_bundle: Bundle) -> None:
     folder = os.fsdecode(bytes(tmp_path) + b"/m\xff")
     shutil.copytree(tiny_bundle.folder, folder)
-    with pytest.raises(ModelError, match="has a name that is no UTF-8: give the model's folder another"):
+    with pytest.raises(ModelError, match="has a name that is not UTF-8: rename it"):
         Engine.create(tmp_path / "store", folder)
     assert not (tmp_path / "store").exists()
 
@@ -503,15 +507,50 @@ def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch:
     opened = open_index_state
     calls: list[bool] = []
 
-    def stale_at_first(*given: Any) -> tuple[TunedIndex, bool]:
-        index, _ = opened(*given)
+    def stale_at_first(*given: Any) -> tuple[TunedIndex, str | None]:
+        index, generation = opened(*given)
         calls.append(len(calls) > 1)
-        return index, calls[-1]
+        return index, generation if calls[-1] else None
 
-    engine.use_index(None)
+    engine.store.release_index()
     monkeypatch.setattr(opened_store, "open_index_state", stale_at_first)
     monkeypatch.setattr(opened_store, "_RETRY_SECONDS", 0.0)
     for _ in range(5):
-        engine.current_index()
+        engine.store.current_index()
         time.sleep(0.02)
     assert calls == [False, False, True]
+
+
+def test_an_index_opened_before_another_process_committed_is_opened_anew(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, other = (Engine.create(tmp_path / "store", str(tiny_bundle.folder)) for _ in range(2))
+    real, commits = index_sync.open_index_state, [small_gallery / "boats"]
+
+    def open_then_commit(*args: Any, **options: Any) -> Any:
+        opened = real(*args, **options)
+        if commits:
+            other.index(commits.pop())
+        return opened
+
+    monkeypatch.setattr(index_sync, "open_index_state", open_then_commit)
+    monkeypatch.setattr(opened_store, "open_index_state", open_then_commit)
+    engine.index(small_gallery / "apples")
+    assert engine.query(blocks(100), top=1, explain=False)[0].path == small_gallery / "boats" / "0.png"
+
+
+def test_the_index_is_written_once_for_several_paths(
+    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
+    engine.index(small_gallery)
+    sizes: list[int] = []
+    real = faiss_file.save
+
+    def save(*args: Any, **options: Any) -> Any:
+        sizes.append(engine.catalogue.count())
+        return real(*args, **options)
+
+    monkeypatch.setattr(faiss_file, "save", save)
+    assert engine.remove(*(small_gallery / "apples" / f"{number}.png" for number in range(3))) == 3
+    assert sizes == [9]

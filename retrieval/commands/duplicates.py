@@ -45,9 +45,8 @@ def duplicates(
 
     agreement = None if identical else MIN_AGREEMENT if near is None else near
     rules = DuplicateRules(agreement, alike, make_selection(label, folder, since, until))
-    engine = Engine.open(store_folder(store))
-    found = engine.duplicates(rules, ConsoleProgress())
-    engine.close()
+    with Engine.open(store_folder(store)) as engine:
+        found = engine.duplicates(rules, ConsoleProgress())
     if html:
         from retrieval.rendering.output_files import write_html
         from retrieval.store.duplicates.page import duplicates_page

@@ -83,27 +83,28 @@ def query(
 
     among = make_selection(label, folder, since, until)
     started = time.perf_counter()
-    engine = Engine.open(store_folder(store), model, device, ConsoleProgress())
-    engine.load()
-    load = time.perf_counter() - started
-    if label is not None and label not in (labels := engine.catalogue.labels()):
-        stderr.print(Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}"))
     shown: list[ResultView] = []
     failed = False
-    for number, (name, source, question) in enumerate(_batched_queries(engine, pictures, pool, among), 1):
-        if isinstance(question, PictureError):
-            print_message(str(question.with_name("standard input") if name == "-" else question))
-            failed = True
-            continue
-        result = engine.finish(question, top, min_similarity, explain, how)
-        result.seconds["load"] += load
-        load = 0.0  # told with the first answer
-        place = out / f"{number:02}" if out and len(pictures) > 1 else out
-        seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
-        shown += [seen] if seen else []
-    if html and shown:
-        _write_page(html, shown, quiet=as_json)
-    engine.close()
+    with Engine.open(store_folder(store), model, device, ConsoleProgress()) as engine:
+        engine.load()
+        load = time.perf_counter() - started
+        if label is not None and label not in (labels := engine.catalogue.labels()):
+            stderr.print(
+                Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}")
+            )
+        for number, (name, source, question) in enumerate(_batched_queries(engine, pictures, pool, among), 1):
+            if isinstance(question, PictureError):
+                print_message(str(question.with_name("standard input") if name == "-" else question))
+                failed = True
+                continue
+            result = engine.queries.finish(question, top, min_similarity, explain, how)
+            result.seconds["load"] += load
+            load = 0.0  # told with the first answer
+            place = out / f"{number:02}" if out and len(pictures) > 1 else out
+            seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
+            shown += [seen] if seen else []
+        if html and shown:
+            _write_page(html, shown, quiet=as_json)
     if failed:
         raise typer.Exit(1)
 
@@ -115,7 +116,7 @@ def _batched_queries(
     for start in range(0, len(names), _QUERY_BATCH):
         some = names[start : start + _QUERY_BATCH]
         sources = [_fetch_source(engine, name) for name in some]
-        yield from zip(some, sources, engine.prepare(sources, pool, selection), strict=True)
+        yield from zip(some, sources, engine.queries.prepare(sources, pool, selection), strict=True)
 
 
 def _fetch_source(engine: Engine, name: str) -> Source:

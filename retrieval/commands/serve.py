@@ -14,6 +14,7 @@ from rich.text import Text
 from retrieval.commands.shared.arguments import store_folder
 from retrieval.commands.shared.console import print_message, stdout
 from retrieval.commands.shared.options import DeviceOption, ModelOption, StoreOption
+from retrieval.common.closing import close_on_error
 from retrieval.common.settings import Device
 from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, ServerConfig, is_loopback
 
@@ -88,9 +89,8 @@ def serve(
         return
     from retrieval.server.processes.run import serve as run
 
-    engine = opening.open_prepared()
-    run(engine, opening.open_another, terms, ready)
-    engine.close()
+    with opening.open_prepared() as engine:
+        run(engine, opening.open_another, terms, ready)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class _EngineFactory:
         from retrieval.engine import Engine
 
         engine = Engine.open(self.store, self.model, self.device, ConsoleProgress())
-        engine.load()
+        with close_on_error(engine):
+            engine.load()
         return engine
 
     def open_another(self) -> Engine:

@@ -83,17 +83,12 @@ def index(
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
     check_ray_installed(runs_on)
-    check_index_address(index_at, place)  # neither does an index that cannot be reached
+    check_index_address(index_at)
     address = catalogue or (None if is_store(place) else os.environ.get(URL_VARIABLE))
     is_here = runs_on is IndexingBackend.local
     progress = ConsoleProgress()
-    engine = Engine.create(place, model, device, progress, address, is_here)
-    if index_at is not None:
-        engine.set_index_address(index_at)
-    if is_here:
-        engine.load()
-    report = engine.index(*(galleries or ()), progress=progress, shard=shard, backend=runs_on, workers=workers)
-    engine.close()
+    with Engine.create(place, model, device, progress, address, is_here, index_at) as engine:
+        report = engine.index(*(galleries or ()), progress=progress, shard=shard, backend=runs_on, workers=workers)
     if as_json:
         from retrieval.commands.output.results_json import index_json
 
@@ -116,13 +111,13 @@ def status(
     from indexes.catalogue.catalogue import Catalogue
     from retrieval.commands.output.results_json import status_json
 
-    catalogue = Catalogue(store_folder(store))
-    if as_json:
-        print_json(status_json(catalogue))
-        return
-    from retrieval.commands.output.store_table import status_lines
+    with Catalogue(store_folder(store)) as catalogue:
+        if as_json:
+            print_json(status_json(catalogue))
+            return
+        from retrieval.commands.output.store_table import status_lines
 
-    stdout.print(status_lines(catalogue, max_failures=sys.maxsize if failures else 20))
+        stdout.print(status_lines(catalogue, max_failures=sys.maxsize if failures else 20))
 
 
 def tune(
@@ -142,9 +137,8 @@ def tune(
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
 
-    engine = Engine.open(store_folder(store))
-    steps = engine.tune(recall, ConsoleProgress())
-    engine.close()
+    with Engine.open(store_folder(store)) as engine:
+        steps = engine.tune(recall, ConsoleProgress())
     if as_json:
         print_json({"recall": recall, "steps": [asdict(step) for step in steps]})
         return
@@ -176,11 +170,9 @@ def calibrate(
     from retrieval.commands.output.results_json import calibration_json
     from retrieval.commands.output.store_table import calibration_lines
     from retrieval.engine import Engine
-    from retrieval.store.maintenance.calibration import calibrate as fit_neuron
 
-    engine = Engine.open(store_folder(store))
-    found = fit_neuron(engine.catalogue, engine.bundle, seed)
-    engine.close()
+    with Engine.open(store_folder(store)) as engine:
+        found = engine.calibrate(seed)
     if html:
         from retrieval.rendering.output_files import write_html
         from retrieval.store.maintenance.calibration_page import calibration_page
@@ -198,9 +190,8 @@ def _reset_calibration(store: Path, as_json: bool) -> None:
     from indexes.catalogue.catalogue import Catalogue
     from retrieval.store.maintenance.calibration import delete_calibration
 
-    catalogue = Catalogue(store)
-    was_kept = delete_calibration(catalogue)
-    catalogue.close()
+    with Catalogue(store) as catalogue:
+        was_kept = delete_calibration(catalogue)
     if as_json:
         print_json({"store": str(store), "calibration": None, "reset": was_kept})
     else:
@@ -219,15 +210,14 @@ def remove(
     Example: `retrieve remove ~/Pictures/private`
     """
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.store.maintenance.removal import remove_path as take_out
+    from retrieval.store.maintenance.removal import remove_paths
 
-    catalogue = Catalogue(store_folder(store))
-    removed = {path: take_out(catalogue, path) for path in paths}
-    catalogue.close()
+    with Catalogue(store_folder(store)) as catalogue:
+        removed = remove_paths(catalogue, paths)
     if as_json:
-        print_json({"removed": {path: each.pictures for path, each in removed.items()}})
+        print_json({"removed": {path: counts.pictures for path, counts in removed.items()}})
     else:
-        stdout.print(Text(f"{sum(each.pictures for each in removed.values())} pictures removed from the store"))
-    absent = [path for path, each in removed.items() if not each]
+        stdout.print(Text(f"{sum(counts.pictures for counts in removed.values())} pictures removed from the store"))
+    absent = [path for path, counts in removed.items() if not counts]
     if absent:
         raise GalleryError(f"{absent[0]} is not in the store: `retrieve status` shows what is")

@@ -1,11 +1,9 @@
-"""A store and its model opened together, or made: the index as the catalogue is now, the calibration."""
+"""A store opened together with its model: catalogue, encoder, current index and calibration."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +11,8 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
-from indexes.vectors.storage import set_storage
+from indexes.vectors.storage import check_address, set_storage
+from retrieval.common.closing import close_on_error
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import SILENT, Progress
 from retrieval.model.bundle import Bundle, find_bundle
@@ -22,18 +21,19 @@ from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
 from retrieval.store.maintenance.index_sync import open_index_state
 
-_LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for so many times as long
-_RETRY_SECONDS = 1.0  # seconds until one that was not of now is opened anew
+_LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for that many times as long
+_RETRY_SECONDS = 1.0  # until an index that was not current is opened anew
 
 
 class OpenedStore:
-    """Opened with `open` or `create`. Raises StoreError, ModelError."""
+    """Opened with `open` or `create`; closed by `close` or a `with` statement. Raises StoreError and ModelError."""
 
     def __init__(self, catalogue: Catalogue, encoder: Encoder) -> None:
         self.catalogue = catalogue
         self.bundle = encoder.bundle
         self.encoder = encoder
-        self._open_index: tuple[str, TunedIndex] | None = None  # the index, with its generation
+        self._index: TunedIndex | None = None
+        self._index_generation: str | None = None  # the catalogue's generation of that index; None: not current
         self._recheck_at = 0.0
 
     @classmethod
@@ -44,8 +44,10 @@ class OpenedStore:
         device: str = "auto",
         progress: Progress = SILENT,
     ) -> Self:
-        """The engine of an existing store, with its own model or another head on the same backbone."""
-        return cls._of(Catalogue(Path(store)), model, device, progress)
+        """Open an existing store, with its own model or another head on the same backbone."""
+        catalogue = Catalogue(Path(store))
+        with close_on_error(catalogue):
+            return cls(catalogue, _open_encoder(catalogue, model, device, progress))
 
     @classmethod
     def create(
@@ -56,110 +58,118 @@ class OpenedStore:
         progress: Progress = SILENT,
         address: str | None = None,
         embeds_locally: bool = True,
+        index_address: str | None = None,
     ) -> Self:
-        """The engine of a new store, with the model `default` where none is named; an existing one is opened.
+        """Open a store, which is made, with the model `default` if none is named, unless it exists.
 
-        The network of a new store is opened at once, unless pictures are to be embedded elsewhere (not `is_here`).
+        The network is opened at once, unless pictures are to be embedded elsewhere: a model that cannot run leaves no
+        store behind, and neither does an index that cannot be reached.
 
-        With the address of a PostgreSQL database, a new store's catalogue lies there, and may have been begun by
-        another store; an existing store's must lie there already.
+        `address` is a PostgreSQL database for a new store's catalogue, which another store may have begun; an existing
+        store's catalogue must be there already. From the next update on, the index is at `index_address`: `faiss`, or
+        the address of a Milvus. Raises ValueError if that is no address.
         """
-        if _is_initialized(Path(store), address):
-            return cls._of(Catalogue(Path(store), create=True, address=address), model, device, progress)
-        comparer = Encoder(find_bundle(model or "default"), device, progress)
-        name = _stored_name(comparer.bundle, model or "default")
-        if embeds_locally:
-            comparer.load()  # a model that cannot run leaves no store behind
-        catalogue = Catalogue(Path(store), create=True, address=address)
-        with _close_on_error(catalogue):
-            catalogue.set_defaults(model=name, fingerprint=comparer.bundle.fingerprint)
-            _check_model(catalogue, comparer.bundle)
-        return cls(catalogue, comparer)
+        folder, encoder = Path(store), None
+        if index_address is not None:
+            check_address(index_address, folder)
+        if not _is_initialized(folder, address):
+            encoder = Encoder(find_bundle(model or "default"), device, progress)
+            name = _stored_name(encoder.bundle, model or "default")
+            if embeds_locally:
+                encoder.load()
+        catalogue = Catalogue(folder, create=True, address=address)
+        with close_on_error(catalogue):
+            if encoder is None:
+                encoder = _open_encoder(catalogue, model, device, progress)
+            else:
+                catalogue.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
+                _check_model(catalogue, encoder.bundle)
+            if index_address is not None:
+                set_storage(catalogue, encoder.bundle.fingerprint, index_address)
+            if embeds_locally:
+                encoder.load()
+        return cls(catalogue, encoder)
 
-    @classmethod
-    def _of(cls, catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Self:
-        with _close_on_error(catalogue):
-            kept = catalogue.setting("model")
-            if kept is None:
-                raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
-            bundle = find_bundle(model or kept)
-            _check_model(catalogue, bundle)
-        return cls(catalogue, Encoder(bundle, device, progress))
+    def __enter__(self) -> Self:
+        return self
 
-    def set_index_address(self, address: str) -> None:
-        """Keep the store's index there from the next `index` on: `faiss`, or the address of a Milvus.
-
-        Raises StoreError where it cannot be kept there.
-        """
-        set_storage(self.catalogue, self.bundle.fingerprint, address)
-        self.use_index(None)
-
-    def use_index(self, opened: tuple[str, TunedIndex] | None) -> None:
-        """Search this index from now on, and give back the one before."""
-        before, self._open_index = self._open_index, opened
-        if before is not None:
-            before[1].close()
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def current_index(self) -> TunedIndex:
-        """The index of the catalogue as it is now; another process may have changed it since the last call.
+        """Return the index of the catalogue as it is now; another process may have changed it since the last call.
 
-        Where it takes long to follow, as that of a large gallery that is being indexed, it is followed now and then.
+        If it takes long to bring up to date, as that of a large gallery that is being indexed, an older index is
+        returned for a while.
         """
-        generation = self.catalogue.generation
-        if self._open_index is None or (self._open_index[0] != generation and time.monotonic() >= self._recheck_at):
+        is_stale = self._index_generation is None or self._index_generation != self.catalogue.generation
+        if self._index is None or (is_stale and time.monotonic() >= self._recheck_at):
             started = time.monotonic()
-            index, is_now = open_index_state(self.catalogue, self.bundle.fingerprint)
-            self.use_index((generation if is_now else "", index))
-            took = time.monotonic() - started
-            self._recheck_at = (
-                started + took * (_REUSE_FACTOR if took > _LONG else 1) + (0.0 if is_now else _RETRY_SECONDS)
-            )
-        assert self._open_index is not None
-        return self._open_index[1]
+            self._replace_index(*open_index_state(self.catalogue, self.bundle.fingerprint))
+            seconds = time.monotonic() - started
+            self._recheck_at = started + seconds * (_REUSE_FACTOR if seconds > _LONG else 1)
+            if self._index_generation is None:
+                self._recheck_at += _RETRY_SECONDS
+        assert self._index is not None
+        return self._index
+
+    def update_index(self, progress: Progress = SILENT) -> TunedIndex:
+        """Bring the index up to date with the catalogue and save it; return it. Raises StoreError if that fails."""
+        index, generation = open_index_state(self.catalogue, self.bundle.fingerprint, must_save=True, progress=progress)
+        self._replace_index(index, generation)
+        return index
+
+    def release_index(self) -> None:
+        """Close the index; it is opened again on its next use."""
+        self._replace_index(None, None)
+
+    def _replace_index(self, index: TunedIndex | None, generation: str | None) -> None:
+        previous, self._index, self._index_generation = self._index, index, generation
+        if previous is not None:
+            previous.close()
 
     @property
     def calibration(self) -> Calibration | None:
-        """What the store's similarity is calibrated by; None where it is not, or is for another head than this one."""
-        kept = read_calibration(self.catalogue)
-        return kept if kept and kept.digest == self.bundle.head.digest else None
+        """The store's calibration; None if it has none, or one for another head than this one."""
+        calibration = read_calibration(self.catalogue)
+        return calibration if calibration and calibration.digest == self.bundle.head.digest else None
 
     @property
     def head(self) -> Head:
-        """The model's head, as the store is calibrated now: another process may change that at any time."""
+        """The model's head as the store is calibrated now; another process may change that at any time."""
         head, calibration = self.bundle.head, self.calibration
         return head.calibrated(calibration.slope, calibration.intercept) if calibration else head
 
     def load(self) -> None:
-        """Open the network now, not on first use."""
+        """Open the network now, not on its first use."""
         self.encoder.load()
 
     def close(self) -> None:
-        """Give back the store's files, and its index."""
-        self.use_index(None)
+        """Close the store's files and its index."""
+        self.release_index()
         self.catalogue.close()
 
 
-@contextmanager
-def _close_on_error(catalogue: Catalogue) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        catalogue.close()
-        raise
-
-
 def _is_initialized(store: Path, address: str | None) -> bool:
+    """Return whether the store has a model, so that it must be opened, not made."""
     if address is None and not is_store(store):
         return False
-    catalogue = Catalogue(store, address=address)
-    try:
+    with Catalogue(store, address=address) as catalogue:
         return catalogue.setting("model") is not None
-    finally:
-        catalogue.close()
+
+
+def _open_encoder(catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Encoder:
+    """Return the encoder of a store's own model, or of another one if that fits the store."""
+    stored_name = catalogue.setting("model")
+    if stored_name is None:
+        raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
+    bundle = find_bundle(model or stored_name)
+    _check_model(catalogue, bundle)
+    return Encoder(bundle, device, progress)
 
 
 def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
-    """Vectors of two models never meet in one search."""
+    """Raise StoreError if the store holds another model's vectors: no search may mix the vectors of two models."""
     if catalogue.setting("fingerprint") != bundle.fingerprint:
         raise StoreError(
             f"{catalogue.folder} was indexed with another model ({catalogue.setting('model')}) than"
@@ -168,10 +178,10 @@ def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
 
 
 def _stored_name(bundle: Bundle, name: str) -> str:
-    """By what a store finds its model again: its name, or its folder where it does not come with the package."""
-    kept = name if bundle.is_shipped else str(bundle.folder)
+    """Return the name by which a store finds its model again: the folder if it is not shipped with the package."""
+    stored = name if bundle.is_shipped else str(bundle.folder)
     try:
-        kept.encode()
+        stored.encode()
     except UnicodeEncodeError as error:
-        raise ModelError(f"{bundle.folder} has a name that is no UTF-8: give the model's folder another") from error
-    return kept
+        raise ModelError(f"the model's folder {bundle.folder} has a name that is not UTF-8: rename it") from error
+    return stored

@@ -1,4 +1,4 @@
-"""A store asked with pictures: a query as a whole, and its steps one by one."""
+"""Queries with pictures against a store, as a whole and step by step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from retrieval.store.rescoring import existing_files, rescore
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A query's hits, how many candidates were rescored, and the seconds of each stage."""
+    """A query's hits, the number of candidates that were rescored, and the seconds of each stage."""
 
     hits: list[Hit]
     pool: int
@@ -38,7 +38,7 @@ class QueryResult:
 class PreparedQuery:
     """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far.
 
-    `pixels` is None where the descriptor was known already; the picture is read where an explanation needs it.
+    `pixels` is None if the descriptor was known already; an explanation then reads the picture.
     """
 
     source: Source
@@ -48,14 +48,11 @@ class PreparedQuery:
     seconds: dict[str, float]
 
 
-class Queries(OpenedStore):
-    """Raises StoreError, ModelError, PictureError."""
+class Queries:
+    """Queries on one opened store. Methods raise StoreError, ModelError and PictureError."""
 
-    def query(
-        self, source: Source, top: int = 5, explain: bool = True, options: ExplainOptions = DEFAULT_EXPLAIN
-    ) -> list[Hit]:
-        """The `top` most similar pictures of the store, best first, each with its explanation."""
-        return self.search(source, top, explain=explain, options=options).hits
+    def __init__(self, store: OpenedStore) -> None:
+        self._store = store
 
     def search(
         self,
@@ -67,74 +64,74 @@ class Queries(OpenedStore):
         explain: bool = True,
         options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> QueryResult:
-        """A query with its figures. `label` and `min_similarity` (0 to 1) keep only such hits.
+        """Find the `top` most similar pictures, of this label and at least this similar (0 to 1) if given.
 
-        Raises ValueError where `top` is less than 1 or more than `pool`.
+        Raises ValueError unless `top` is from 1 to `pool`.
         """
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
-        question = self.prepare([source], pool, Selection(label))[0]
-        if isinstance(question, PictureError):
-            raise question
-        return self.finish(question, top, min_similarity, explain, options)
+        prepared = self.prepare([source], pool, Selection(label))[0]
+        if isinstance(prepared, PictureError):
+            raise prepared
+        return self.finish(prepared, top, min_similarity, explain, options)
 
     def prepare(
         self, sources: Sequence[Source], pool: int = POOL, selection: Selection = EVERYTHING
     ) -> list[PreparedQuery | PictureError]:
-        """The candidates of any number of pictures, from one search of the index; a broken picture gives its error."""
-        watch = _Stopwatch()
-        with watch("load"):
-            self.current_index(), self.bundle.head, self.encoder.network
-        with watch("embed"):
-            read = self.encoder.decode_all(sources)
-            good = [
+        """Find the candidates of several pictures in one search of the index; a broken picture gives its error."""
+        stopwatch, store = _Stopwatch(), self._store
+        with stopwatch("load"):
+            store.current_index(), store.bundle.head, store.encoder.network
+        with stopwatch("embed"):
+            decoded = store.encoder.decode_all(sources)
+            readable = [
                 (source, pixels)
-                for source, pixels in zip(sources, read, strict=True)
+                for source, pixels in zip(sources, decoded, strict=True)
                 if not isinstance(pixels, PictureError)
             ]
-            descriptors = self.describe([pixels for _, pixels in good])
-        with watch("search"):
+            descriptors = self.describe([pixels for _, pixels in readable])
+        with stopwatch("search"):
             pools = self.candidates(descriptors, pool, selection)
-        seconds = {stage: each / max(1, len(good)) for stage, each in watch.seconds.items()}
-        found = iter(
+        seconds = {stage: total / max(1, len(readable)) for stage, total in stopwatch.seconds.items()}
+        prepared = iter(
             PreparedQuery(source, pixels, descriptor, ids, seconds)
-            for (source, pixels), descriptor, ids in zip(good, descriptors, pools, strict=True)
+            for (source, pixels), descriptor, ids in zip(readable, descriptors, pools, strict=True)
         )
-        return [pixels if isinstance(pixels, PictureError) else next(found) for pixels in read]
+        return [pixels if isinstance(pixels, PictureError) else next(prepared) for pixels in decoded]
 
     def read(self, source: Source, size: int | None = None) -> Pixels:
-        """A picture as the network sees it, uint8 (size, size, 3); None: at the model's own size."""
-        return self.encoder.at_size(size).decode(source)
+        """Return a picture as the network sees it, uint8 (size, size, 3); None: at the model's own size."""
+        return self._store.encoder.at_size(size).decode(source)
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        """Descriptors (N, C) of pictures at the model's own size, equal to the stored ones of the same pictures."""
-        return self.encoder.describe(pixels)
+        """Return descriptors (N, C) of pictures at the model's own size, equal to the stored ones of the same files."""
+        return self._store.encoder.describe(pixels)
 
     def candidates(self, descriptors: Array, pool: int = POOL, selection: Selection = EVERYTHING) -> list[Ids]:
-        """The ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
+        """Return the ids nearest to each descriptor (N, C) by the index, nearest first: at most `pool` each."""
         if not len(descriptors):
             return []
-        index = self.current_index()
+        index = self._store.current_index()
         if selection.only_label is not None and isinstance(index, LabelledIndex):
-            found = index.search_label(descriptors, pool, selection.only_label)[1]
+            rows = index.search_label(descriptors, pool, selection.only_label)[1]
         else:
-            chosen = None if selection.is_all else self.catalogue.select_ids(selection)
-            found = index.search(descriptors, pool, chosen)[1]
-        return [ids[ids != NO_ID] for ids in found]
+            among = None if selection.is_all else self._store.catalogue.select_ids(selection)
+            rows = index.search(descriptors, pool, among)[1]
+        return [ids[ids != NO_ID] for ids in rows]
 
     def stored_descriptor(self, picture: int) -> Array | None:
-        """The descriptor (C,) of an indexed picture by its id; None where it is not there."""
-        found = [vectors for _, vectors in self.catalogue.vectors_of(np.array([picture]), self.bundle.fingerprint)]
-        return found[0][0] if found else None
+        """Return the descriptor (C,) of an indexed picture by its id; None if there is no such picture."""
+        rows = self._store.catalogue.vectors_of(np.array([picture]), self._store.bundle.fingerprint)
+        return next((vectors[0] for _, vectors in rows), None)
 
     def ranked_hits(self, prepared: PreparedQuery, head: Head | None = None) -> tuple[int, Iterator[Hit]]:
-        """How many candidates were rescored, and those whose files are there as hits, best first, as they are read.
+        """Rescore the candidates by the store's head, if no other is given.
 
-        `head` is the store's where it is not given.
+        Return how many there are, and those whose files exist as hits, best first, which are read as they are taken.
         """
-        fingerprint = self.bundle.fingerprint
-        ranking = rescore(self.catalogue, head or self.head, fingerprint, prepared.descriptor, prepared.candidates)
-        return len(ranking), existing_files(ranking.hits(self.catalogue))
+        catalogue, fingerprint = self._store.catalogue, self._store.bundle.fingerprint
+        ranking = rescore(catalogue, head or self._store.head, fingerprint, prepared.descriptor, prepared.candidates)
+        return len(ranking), existing_files(ranking.hits(catalogue))
 
     def finish(
         self,
@@ -144,24 +141,26 @@ class Queries(OpenedStore):
         explain: bool = True,
         options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> QueryResult:
-        """A question's candidates rescored: the `top` of them, each with its explanation."""
-        watch = _Stopwatch(prepared.seconds)
-        head = self.head  # one for ranking and heatmaps: another process may calibrate the store meanwhile
-        with watch("rescore"):
+        """Rescore a query's candidates and explain the `top` of them."""
+        stopwatch, head = (
+            _Stopwatch(prepared.seconds),
+            self._store.head,
+        )  # one head: the store may be calibrated meanwhile
+        with stopwatch("rescore"):
             pool, ranked = self.ranked_hits(prepared, head)
             hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
         if explain:
-            with watch("explain"):
+            with stopwatch("explain"):
                 hits = self._explain_hits(prepared, hits, head, options)
-        return QueryResult(hits, pool, watch.seconds)
+        return QueryResult(hits, pool, stopwatch.seconds)
 
     def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
-        """Why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        return PairExplainer(self.encoder, self.head).explain(a, b, options)
+        """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
+        return PairExplainer(self._store.encoder, self._store.head).explain(a, b, options)
 
     def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
-        """The head's distances d (N,) of a descriptor (C,) from others (N, C), as the store is calibrated."""
-        return self.head.descriptor_distances(descriptor[None], others)
+        """Return the distances d (N,) of a descriptor (C,) from others (N, C) by the head as calibrated."""
+        return self._store.head.descriptor_distances(descriptor[None], others)
 
     def explain_pixels(
         self,
@@ -170,29 +169,29 @@ class Queries(OpenedStore):
         distances: NDArray[np.float64],
         options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> list[Explanation]:
-        """Why a picture has these distances (N,) from others, all read already, at the size that `how` says."""
-        return PairExplainer(self.encoder, self.head).explain_query(query, others, distances, options)
+        """Explain why a picture has these distances (N,) from others, all decoded at the size that `options` say."""
+        return PairExplainer(self._store.encoder, self._store.head).explain_query(query, others, distances, options)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
-        """What the network sees of a picture: float32 (3, size, size)."""
-        return self.encoder.preprocess(source)
+        """Return what the network sees of a picture: float32 (3, size, size)."""
+        return self._store.encoder.preprocess(source)
 
     def _explain_hits(self, prepared: PreparedQuery, hits: list[Hit], head: Head, options: ExplainOptions) -> list[Hit]:
-        """The query and the hits, and only those, go through the network for their activations, in one batch."""
-        comparer = self.encoder.at_size(options.size)
-        known = prepared.pixels if comparer is self.encoder else None
-        query = comparer.decode(prepared.source) if known is None else known
-        read = dict(zip([hit.rank for hit in hits], comparer.decode_all([hit.path for hit in hits]), strict=True))
-        pixels = {rank: seen for rank, seen in read.items() if not isinstance(seen, PictureError)}
+        """Explain the hits; the network activates only them and the query, in one batch."""
+        encoder = self._store.encoder.at_size(options.size)
+        known = prepared.pixels if encoder is self._store.encoder else None
+        query = encoder.decode(prepared.source) if known is None else known
+        decoded = dict(zip([hit.rank for hit in hits], encoder.decode_all([hit.path for hit in hits]), strict=True))
+        pixels = {rank: result for rank, result in decoded.items() if not isinstance(result, PictureError)}
         notes = {
             rank: f"cannot be explained: the file {error.reason}"
-            for rank, error in read.items()
+            for rank, error in decoded.items()
             if isinstance(error, PictureError)
         }
         explanations: dict[int, Explanation] = {}
         if pixels:
             distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
-            explainer = PairExplainer(self.encoder, head)
+            explainer = PairExplainer(self._store.encoder, head)
             explained = explainer.explain_query(query, list(pixels.values()), distances, options)
             explanations = dict(zip(pixels, explained, strict=True))
         return [

@@ -21,13 +21,13 @@ def store_folder(chosen: Path | None) -> Path:
     return chosen if chosen is not None else find_store(Path.cwd())
 
 
-def check_index_address(address: str | None, store: Path) -> None:
-    """Raises BadParameter where that is no place for an index, and StoreError where it cannot be reached."""
+def check_index_address(address: str | None) -> None:
+    """Raise BadParameter if that is no place for an index."""
     if address is not None:
-        from indexes.vectors.storage import check_address
+        from indexes.vectors.index_address import parse_address
 
         try:
-            check_address(address, store)
+            parse_address(address)
         except ValueError as error:
             raise typer.BadParameter(f"--index: {error}") from error
 

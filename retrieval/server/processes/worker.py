@@ -77,15 +77,14 @@ def _serve(
     from retrieval.server.processes.run import run
 
     limit_threads(_threads(config.processes))
-    engine = engines.open_prepared()
-    if is_single_process(engine.catalogue):
-        raise RetrievalError(
-            "the store's index is a file of milvus-lite, which one process at a time can open: leave out --processes,"
-            " or move the index with `retrieve index --index faiss`"
-        )
-    app = make_app(engine, engines.open_another, config, shared)
-    run(app, SharedSocket(listener), (signal.SIGTERM,), on_started, taken_at_once=1)
-    engine.close()
+    with engines.open_prepared() as engine:
+        if is_single_process(engine.catalogue):
+            raise RetrievalError(
+                "the store's index is a file of milvus-lite, which one process at a time can open: leave out"
+                " --processes, or move the index with `retrieve index --index faiss`"
+            )
+        app = make_app(engine, engines.open_another, config, shared)
+        run(app, SharedSocket(listener), (signal.SIGTERM,), on_started, taken_at_once=1)
 
 
 def _threads(processes: int) -> int:

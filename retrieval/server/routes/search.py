@@ -215,7 +215,7 @@ async def _as_hit(state: ServerState, subject: QuerySubject, picture_id: int) ->
     assert subject.descriptor is not None
     assert other.descriptor is not None
     own, others = subject.descriptor, other.descriptor[None]
-    distance = float((await service.call(lambda: service.engine.distances(own, others)))[0])
+    distance = float((await service.call(lambda: service.engine.queries.distances(own, others)))[0])
     cosine = float(own @ others[0] / max(float(np.linalg.norm(own) * np.linalg.norm(others[0])), 1e-12))
     return Hit(
         rank=1,

@@ -79,11 +79,8 @@ class BackgroundIndexer:
 
     def _run(self, lock: int) -> None:
         try:
-            engine = self._open()
-            try:
+            with self._open() as engine:
                 engine.index()
-            finally:
-                engine.close()
             self._error_file.unlink(missing_ok=True)
         except (UserError, OSError) as error:
             self._write_error(str(error))

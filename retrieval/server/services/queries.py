@@ -141,7 +141,7 @@ class QueryService:
 
     async def load_indexed(self, listed: PictureDetails) -> QuerySubject:
         """An indexed picture to ask with, by the descriptor that is stored. Raises Refused."""
-        descriptor = await self.run_in_thread(self.engine.stored_descriptor, listed.id)
+        descriptor = await self.run_in_thread(self.engine.queries.stored_descriptor, listed.id)
         if descriptor is None:
             raise RequestRefused(HTTPStatus.NOT_FOUND, f"picture {listed.id} is no longer indexed")
         return QuerySubject(picture_location(listed), listed.width, listed.height, listed.id, descriptor=descriptor)
@@ -165,7 +165,7 @@ class QueryService:
         pixels = subject.pixels
         if subject.descriptor is not None or pixels is None:
             return subject
-        (descriptor,) = await self.call(lambda: self.engine.describe([pixels]))
+        (descriptor,) = await self.call(lambda: self.engine.queries.describe([pixels]))
         return replace(subject, descriptor=descriptor)
 
     async def run_query(self, job: QueryJob) -> QueryAnswer:
@@ -200,11 +200,11 @@ class QueryService:
     async def _read_query(self, subject: QuerySubject, options: ExplainOptions) -> Pixels:
         if subject.pixels is not None and options.size in (None, self.engine.bundle.card.preprocessing.size):
             return subject.pixels
-        return await self.run_in_thread(self.engine.read, subject.file, options.size)
+        return await self.run_in_thread(self.engine.queries.read, subject.file, options.size)
 
     async def _try_read(self, file: PictureLocation, options: ExplainOptions) -> Pixels | PictureError:
         try:
-            return await self.run_in_thread(self.engine.read, file, options.size)
+            return await self.run_in_thread(self.engine.queries.read, file, options.size)
         except PictureError as error:
             return error
 
@@ -224,13 +224,13 @@ class QueryService:
             if ask.subject.descriptor is None and ask.subject.pixels is not None
         }
         known = {place: ask.subject.descriptor for place, ask in enumerate(jobs) if ask.subject.descriptor is not None}
-        known |= dict(zip(fresh, self.engine.describe(list(fresh.values())), strict=True))
+        known |= dict(zip(fresh, self.engine.queries.describe(list(fresh.values())), strict=True))
         together: dict[tuple[Selection, int], list[int]] = defaultdict(list)
         for place, ask in enumerate(jobs):
             together[ask.selection, ask.pool].append(place)
         answers: dict[int, QueryAnswer | Exception] = {}
         for (among, pool), places in together.items():
-            found = self.engine.candidates(np.stack([known[place] for place in places]), pool, among)
+            found = self.engine.queries.candidates(np.stack([known[place] for place in places]), pool, among)
             for place, ids in zip(places, found, strict=True):
                 answers[place] = self._answer(jobs[place], known[place], ids)
         return [answers[place] for place in range(len(jobs))]
@@ -238,7 +238,9 @@ class QueryService:
     def _answer(self, job: QueryJob, descriptor: Array, ids: NDArray[np.int64]) -> QueryAnswer | Exception:
         subject = replace(job.subject, descriptor=descriptor)
         try:
-            pool, ranked = self.engine.ranked_hits(PreparedQuery(subject.file, subject.pixels, descriptor, ids, {}))
+            pool, ranked = self.engine.queries.ranked_hits(
+                PreparedQuery(subject.file, subject.pixels, descriptor, ids, {})
+            )
             others = (hit for hit in ranked if hit.id != subject.picture_id)
             similar = takewhile(lambda hit: hit.similarity >= job.min_similarity, others)
             looked, listed = list[Hit](), dict[int, PictureDetails]()
@@ -275,7 +277,7 @@ class QueryService:
         return list(groups.values())
 
     def _explain(self, jobs: list[ExplainJob]) -> list[list[Explanation]]:
-        return [self.engine.explain_pixels(job.query, job.others, job.distances, job.options) for job in jobs]
+        return [self.engine.queries.explain_pixels(job.query, job.others, job.distances, job.options) for job in jobs]
 
 
 def picture_location(listed: PictureDetails) -> PictureLocation:

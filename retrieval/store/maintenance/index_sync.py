@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from itertools import chain
 
 from indexes.arrays import Vectors
@@ -12,6 +11,7 @@ from indexes.errors import StoreError
 from indexes.vectors.base import IndexStorage, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.storage import index_address, open_storage
+from retrieval.common.closing import close_on_error
 from retrieval.common.progress import SILENT, Progress
 from retrieval.store.maintenance.tuning import read_tuning
 
@@ -22,7 +22,7 @@ def open_index(
     must_save: bool = False,
     progress: Progress = SILENT,
 ) -> TunedIndex:
-    """The catalogue's vector index, to be closed in the end: that of `opened_index`."""
+    """Return the index of `open_index_state` alone."""
     return open_index_state(catalogue, fingerprint, must_save, progress)[0]
 
 
@@ -31,25 +31,27 @@ def open_index_state(
     fingerprint: str,
     must_save: bool = False,
     progress: Progress = SILENT,
-) -> tuple[TunedIndex, bool]:
-    """The catalogue's vector index, to be closed in the end, and whether it is of now.
+) -> tuple[TunedIndex, str | None]:
+    """Return the catalogue's vector index, for the caller to close, and its generation; None: it is not current.
 
-    It comes from where it is kept. Where that is of an earlier generation, what has changed since is taken out and
-    added; where there is none, or it is damaged or of the wrong size, it is made anew. Either is kept for the next time
-    where the store can be written; a failure of that is an error only with `must_save`. Where an index is changed in
-    its place and another process is at it, or that fails, or the store cannot be written, it is searched as it is,
-    unless `must_save`. Raises StoreError.
+    The index is loaded from its storage. If that is of an earlier generation, what has changed since is removed and
+    added; if there is none, or it is damaged or of the wrong size, the index is rebuilt. Either is saved for the next
+    time if the store is writable; a failure to save is an error only with `must_save`. If an index is updated in place
+    and another process is updating it, or that fails, or the store is read-only, it is returned as it is, unless
+    `must_save`. Raises StoreError.
     """
     home = open_storage(catalogue, fingerprint)
     try:
-        index = home.load(catalogue.generation)
-        is_now = index is not None
-        if index is None and home.updates_in_place and not catalogue.writable and not must_save:
-            index = home.load_any()
+        generation: str | None = catalogue.generation  # read before the index: another process may commit meanwhile
+        index = home.load(generation or "")
+        if index is None:
+            generation = None
+            if home.updates_in_place and not catalogue.writable and not must_save:
+                index = home.load_any()
         if index is None:
             with home.index_lock(must_save) as granted:
                 if granted:
-                    index, is_now = _update_or_load_any(catalogue, home, fingerprint, must_save, progress)
+                    index, generation = _update_or_load_any(catalogue, home, fingerprint, must_save, progress)
                 else:
                     index = home.load_any()
         if index is None:
@@ -59,33 +61,34 @@ def open_index_state(
     tuning = read_tuning(catalogue)
     if tuning and tuning.kind == index.kind:
         index.probes = tuning.probes
-    return index, is_now
+    return index, generation
 
 
 def _update_or_load_any(
     catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
-) -> tuple[TunedIndex, bool]:
+) -> tuple[TunedIndex, str | None]:
     try:
-        return _make_current(catalogue, home, fingerprint, must_save, progress), True
+        return _make_current(catalogue, home, fingerprint, must_save, progress)
     except StoreError:
         index = None if must_save else home.load_any()
         if index is None:
             raise
-        return index, False
+        return index, None
 
 
 def _make_current(
     catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
-) -> TunedIndex:
-    """The index of now, and kept as that where it can be."""
-    index = home.load(catalogue.generation)  # another process may have made it meanwhile
+) -> tuple[TunedIndex, str]:
+    """Return the index of the catalogue's present generation, saved if it can be, and that generation."""
+    generation = catalogue.generation
+    index = home.load(generation)  # another process may have made it meanwhile
     if index is not None:
-        return index
+        return index, generation
     index, generation = _update(catalogue, home, fingerprint) or _build(catalogue, home, fingerprint, progress)
     if catalogue.writable and (home.updates_in_place or catalogue.generation == generation):
         with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
             index = _save(catalogue, home, index, generation)
-    return index
+    return index, generation
 
 
 def _save(catalogue: Catalogue, home: IndexStorage, index: TunedIndex, generation: str) -> TunedIndex:
@@ -112,7 +115,7 @@ def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple
         index = home.open_for_update(earlier, changes.generation)
         if index is None:
             continue
-        with _close_on_error(index):
+        with close_on_error(index):
             if index.suits(count):
                 index.remove(changes.touched)
                 for ids, vectors in catalogue.vectors_of(changes.touched, fingerprint):
@@ -138,7 +141,7 @@ def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress:
 
         index = home.create(first[1].shape[1], count, sample)
     is_slow = home.updates_in_place or not index.is_exact
-    with _close_on_error(index):
+    with close_on_error(index):
         with (progress if is_slow else SILENT).stage("Making the index", count) as stage:
             for ids, vectors in chain([first], chunks):
                 index.add(ids, vectors)
@@ -151,12 +154,3 @@ def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress:
 def _is_complete(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
     """Whether it holds as many pictures as it should, as far as that can be told while others change them."""
     return catalogue.generation != generation or len(index) == catalogue.count()
-
-
-@contextlib.contextmanager
-def _close_on_error(index: TunedIndex) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        index.close()
-        raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -25,36 +25,46 @@ from retrieval.sources.location import (
 from retrieval.store.maintenance.index_sync import open_index
 
 
-def remove_path(catalogue: Catalogue, path: str | os.PathLike[str]) -> RemovedCounts:
-    """Take a picture, or a folder and all below it, out of the store, by any path that leads to it.
+def remove_paths(catalogue: Catalogue, paths: Iterable[str | os.PathLike[str]]) -> dict[str, RemovedCounts]:
+    """Remove pictures, and folders with everything below them, from the store, by any path that leads to them.
 
-    A gallery is known by its real path, and its pictures by the names below that, links among them. So links are
-    followed as far as it takes to come to something known, and no further. Raises StoreError.
+    Return the counts by path. The index is updated once, in the end, also if a path raises StoreError.
     """
-    for known in chain(
-        _possible_paths(path), _paths_in_lists(catalogue, path), tar_members_named(catalogue, os.fspath(path))
-    ):
-        removed = catalogue.remove(known)
-        if removed:
+    removed: dict[str, RemovedCounts] = {}
+    try:
+        for path in paths:
+            name = os.fspath(path)
+            if name not in removed:
+                removed[name] = _remove(catalogue, name)
+    finally:
+        if any(removed.values()):
             _update_index(catalogue)
-            return removed
-    return RemovedCounts()
+    return removed
 
 
-def _possible_paths(path: str | os.PathLike[str]) -> Iterator[bytes]:
+def _remove(catalogue: Catalogue, path: str) -> RemovedCounts:
+    """Remove what the path leads to from the catalogue.
+
+    A gallery is stored by its real path, and its pictures by the names below that, links among them. So links are
+    followed until the path is one that is stored, and no further.
+    """
+    possible = chain(_possible_paths(path), _paths_in_lists(catalogue, path), tar_members_named(catalogue, path))
+    return next(filter(None, map(catalogue.remove, possible)), RemovedCounts())
+
+
+def _possible_paths(path: str) -> Iterator[bytes]:
     """The paths by which the catalogue may know what this leads to."""
-    text = os.fspath(path)
-    if is_address(text):
-        yield gallery_from_address(text)
-        yield os.fsencode(text)
+    if is_address(path):
+        yield gallery_from_address(path)
+        yield os.fsencode(path)
         return
-    absolute = Path(os.path.abspath(text))
+    absolute = Path(os.path.abspath(path))
     for up in (*reversed(absolute.parents), absolute):
         real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))
 
 
-def _paths_in_lists(catalogue: Catalogue, path: str | os.PathLike[str]) -> Iterator[bytes]:
+def _paths_in_lists(catalogue: Catalogue, path: str) -> Iterator[bytes]:
     """The paths by which lists may have brought this into the catalogue."""
     known = list(_possible_paths(path))
     yield from (inside + each for inside in _list_prefixes(catalogue) for each in known)

@@ -458,12 +458,12 @@ def test_while_another_process_changes_it_a_reader_takes_it_as_it_is(catalogue: 
     home = open_storage(catalogue, MODEL)
     with home.index_lock(True) as granted:
         assert granted
-        reader, is_now = open_index_state(catalogue, MODEL)
-        assert (len(reader), is_now) == (COUNT, False)
+        reader, generation = open_index_state(catalogue, MODEL)
+        assert (len(reader), generation) == (COUNT, None)
         reader.close()
     home.close()
-    reader, is_now = open_index_state(catalogue, MODEL)
-    assert (len(reader), is_now) == (COUNT + 10, True)
+    reader, generation = open_index_state(catalogue, MODEL)
+    assert (len(reader), generation) == (COUNT + 10, catalogue.generation)
     reader.close()
     check(catalogue)
 
@@ -479,8 +479,8 @@ def test_a_change_that_fails_leaves_a_reader_the_index_as_it_is(
 
     with monkeypatch.context() as patch:
         patch.setattr(MilvusIndex, "add", failing)
-        reader, is_now = open_index_state(catalogue, MODEL)
-        assert (len(reader), is_now) == (COUNT, False)
+        reader, generation = open_index_state(catalogue, MODEL)
+        assert (len(reader), generation) == (COUNT, None)
         reader.close()
         with pytest.raises(StoreError, match="has no room"):
             opened(catalogue)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -19,6 +19,12 @@ from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
 from retrieval.server.errors import RequestRefused
 from retrieval.server.services.background_indexing import BackgroundIndexer
+
+
+def fake_engine() -> MagicMock:
+    engine = MagicMock(spec=Engine)
+    engine.__enter__.return_value = engine
+    return engine
 
 
 def until_done(indexer: BackgroundIndexer) -> None:
@@ -51,14 +57,14 @@ def test_one_run_at_a_time_and_each_tells_of_it(tmp_path: Path) -> None:
 
 def test_a_run_that_ends_well_leaves_no_error(tmp_path: Path) -> None:
     (tmp_path / "failed").write_text("an earlier one")
-    engine = Mock(spec=Engine)
+    engine = fake_engine()
     indexer = BackgroundIndexer(lambda: engine, tmp_path)
     assert indexer.error == "an earlier one"
     indexer.start()
     until_done(indexer)
     assert indexer.error is None
     engine.index.assert_called_once_with()
-    engine.close.assert_called_once_with()
+    engine.__exit__.assert_called_once_with(None, None, None)
 
 
 def test_a_run_that_broke_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +95,7 @@ def no_more(thread: Thread) -> None:
 def test_a_run_that_cannot_begin_gives_its_turn_back(
     tmp_path: Path, of: type, name: str, fails: Callable[..., Any], raised: type[Exception]
 ) -> None:
-    engine = Mock(spec=Engine)
+    engine = fake_engine()
     indexer = BackgroundIndexer(lambda: engine, tmp_path)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(of, name, fails)
@@ -117,7 +123,7 @@ def test_a_run_that_ends_well_while_it_is_looked_at_is_no_failure(
 
     def opened() -> Engine:
         assert go.wait(10)
-        return Mock(spec=Engine)
+        return fake_engine()
 
     go = Event()
     real = Path.read_bytes
