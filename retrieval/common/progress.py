@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+T = TypeVar("T")
 
 Total = int | Callable[[], int | None] | None
 """How many items a stage has, a function that counts them (called only if the total is shown), or None: not known."""
@@ -14,6 +17,12 @@ class WorkStage:
 
     def advance(self, count: int = 1) -> None:
         """Report that so many more items are done."""
+
+    def track(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items, and advance by one after each."""
+        for item in items:
+            yield item
+            self.advance()
 
     def expect(self, total: Total) -> None:
         """Set how many items there are in all."""

@@ -1,11 +1,11 @@
-"""A data set to learn from: class folders, each content once, with the reason for every file that is left out."""
+"""Data sets of class folders: each content once, with the reason for every file that is left out."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +24,8 @@ from retrieval.sources.local import count_files, walk
 
 LeftOut = tuple[tuple[Path, str], ...]
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+T = TypeVar("T")
+U = TypeVar("U")
 
 IN_TWO_CLASSES = "is in two classes"
 
@@ -35,7 +35,7 @@ _AHEAD = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """A labelled picture. `label` is the name of the folder that holds it, `hash` its content's SHA-256 (hex)."""
+    """A labelled picture: the name of its folder as `label`, and its content's SHA-256 (hex) as `hash`."""
 
     path: Path
     label: str
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The pictures of class folders, no content twice, and the files that are left out, each with its reason."""
+    """The pictures of class folders, no content twice, and the files left out, each with its reason."""
 
     folder: Path
     samples: tuple[Sample, ...]
@@ -52,105 +52,122 @@ class DataSet:
 
     @property
     def classes(self) -> list[str]:
-        """The labels, in order."""
+        """The labels, sorted."""
         return sorted({sample.label for sample in self.samples})
 
     @property
     def codes(self) -> Codes:
-        """The place of each sample's label among the classes, (N,)."""
-        places = {label: place for place, label in enumerate(self.classes)}
-        return np.array([places[sample.label] for sample in self.samples], np.int64)
+        """The number of each sample's class in `classes`, (N,)."""
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        return np.array([numbers[sample.label] for sample in self.samples], np.int64)
 
 
 def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
-    """Walk class folders and hash every picture. Of equal ones the first stays, of those in two classes none.
+    """Walk class folders and hash every picture. Of equal pictures the first stays, of those in two classes none.
 
-    Raises GalleryError where the folder cannot be read or holds no picture in a class folder.
+    Raises GalleryError if the folder cannot be read or holds no picture in a class folder.
     """
     if not folder.is_dir():
         raise GalleryError(f"{folder} is not a folder: give a folder of class folders")
-    found: list[Sample] = []
+    samples: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
-    root = os.fsencode(os.path.abspath(folder))
-    with progress.stage(f"Reading {safe_name(folder.name)}", lambda: count_files([root])) as stage:
-        for entry in map_ahead(_hash_file, walk(root)):
-            stage.advance()
+    top = Path(os.path.abspath(folder))
+    with progress.stage(f"Reading {safe_name(folder.name)}", lambda: count_files([os.fsencode(top)])) as stage:
+        for entry in stage.track(parallel_map(_hash_file, walk(os.fsencode(top)), _READERS, _AHEAD)):
             if isinstance(entry, Unreadable):
                 left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
-            elif entry.path.parent == Path(os.path.abspath(folder)):
+            elif entry.path.parent == top:
                 left_out.append((entry.path, "lies in no class folder"))
             else:
-                found.append(entry)
-    held = {sample.path.relative_to(os.path.abspath(folder)).parts[0] for sample in found}
+                samples.append(entry)
+    used = {sample.path.relative_to(top).parts[0] for sample in samples}
     for name in sorted(os.listdir(folder)):
-        if (folder / name).is_dir() and not name.startswith(".") and name not in held:
-            left_out.append((Path(os.path.abspath(folder)) / name, "holds no picture that can be used"))
-    kept = _drop_repeats(found, left_out)
-    if not kept:
+        if (folder / name).is_dir() and not name.startswith(".") and name not in used:
+            left_out.append((top / name, "holds no picture that can be used"))
+    distinct = _drop_repeats(samples, left_out)
+    if not distinct:
         first = f" ({left_out[0][0].name} {left_out[0][1]})" if left_out else ""
         raise GalleryError(
             f"{folder} holds no picture in a class folder that can be used{first}: give a folder with a folder for each"
             " class"
         )
-    return DataSet(folder, tuple(kept), tuple(left_out))
+    return DataSet(folder, tuple(distinct), tuple(left_out))
 
 
 def check_outside(dataset: Path, out: Path) -> None:
-    """Raises GalleryError where a folder to write lies in the data set, whose pictures it would join."""
+    """Raise GalleryError if the folder `out`, which is to be written, lies in the data set."""
     if out.resolve().is_relative_to(dataset.resolve()):
         raise GalleryError(f"{out} lies in {dataset}, whose pictures it would join: give a folder outside it")
 
 
-def read_pixels(dataset: DataSet, size: int, out: Path, progress: Progress = SILENT) -> tuple[DataSet, Pixels]:
-    """Decode every picture into the file `out` (.npy): the samples that could be read, uint8 (N, size, size, 3).
+def read_ahead(read: Callable[[T], U], items: Iterable[T]) -> Iterator[U | PictureError]:
+    """Read items on threads, in order, a bounded number ahead; yield a broken one's error in its place."""
 
-    The pixels are mapped from the file, so that a data set may be larger than the memory. Raises RetrievalError where
-    it has no room.
+    def attempt(item: T) -> U | PictureError:
+        try:
+            return read(item)
+        except PictureError as error:
+            return error
+
+    return parallel_map(attempt, items, _READERS, _AHEAD)
+
+
+def read_pixels(dataset: DataSet, size: int, out: Path, progress: Progress = SILENT) -> tuple[DataSet, Pixels]:
+    """Decode every picture into the file `out` (.npy): the readable samples, uint8 (N, size, size, 3).
+
+    The pixels are mapped from the file, so that a data set may be larger than the memory. Raises RetrievalError if
+    there is no room for it.
     """
     part = out.with_name(out.name + ".part")
     with explain_write_errors(out):
         pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset.samples), size, size, 3))
         _allocate(part)
-    kept: list[Sample] = []
+    samples: list[Sample] = []
     left_out = list(dataset.left_out)
-    pictures = map_ahead(lambda sample: decode_or_reason(sample.path, size), dataset.samples)
+    results = read_ahead(lambda sample: read_at_size(sample.path, size)[0], dataset.samples)
     with progress.stage("Decoding", len(dataset.samples)) as stage:
-        for sample, result in zip(dataset.samples, pictures, strict=True):
-            stage.advance()
-            if isinstance(result, str):
-                left_out.append((sample.path, result))
+        for sample, picture in stage.track(zip(dataset.samples, results, strict=True)):
+            if isinstance(picture, PictureError):
+                left_out.append((sample.path, picture.reason))
             else:
-                pixels[len(kept)] = result
-                kept.append(sample)
-    if not kept:
-        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
+                pixels[len(samples)] = picture
+                samples.append(sample)
+    readable = require_pictures(dataset, samples, left_out)
     pixels.flush()
-    del pixels  # some systems rename no file that is mapped
+    del pixels  # some systems cannot rename a file that is mapped
     os.replace(part, out)
-    return DataSet(dataset.folder, tuple(kept), tuple(left_out)), np.load(out, mmap_mode="r")[: len(kept)]
+    return readable, np.load(out, mmap_mode="r")[: len(samples)]
+
+
+def require_pictures(dataset: DataSet, samples: list[Sample], left_out: list[tuple[Path, str]]) -> DataSet:
+    """Return the data set with only these samples. Raises GalleryError if there are none."""
+    if not samples:
+        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
+    return replace(dataset, samples=tuple(samples), left_out=tuple(left_out))
 
 
 def _allocate(file: Path) -> None:
-    """Give a sparse file its place on the disk now: a full disk is an error here, but a crash when it is mapped."""
+    """Allocate a sparse file's blocks: a full disk is an error now, but would be a crash once the file is mapped."""
     if hasattr(os, "posix_fallocate"):
         with open(file, "r+b") as opened:
             os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
 
 
-def _drop_repeats(found: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
+def _drop_repeats(samples: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
+    """Return the samples whose content is in one class only, each content once; note the others in `left_out`."""
     by_hash: dict[str, list[Sample]] = defaultdict(list)
-    for sample in found:
+    for sample in samples:
         by_hash[sample.hash].append(sample)
-    kept = []
-    for samples in by_hash.values():
-        first, *others = samples
+    distinct = []
+    for first, *others in by_hash.values():
         other = next((each for each in others if each.label != first.label), None)
         if other is not None:
-            left_out += [(each.path, f"{IN_TWO_CLASSES}: {first.label} and {other.label}") for each in samples]
+            reason = f"{IN_TWO_CLASSES}: {first.label} and {other.label}"
+            left_out += [(each.path, reason) for each in (first, *others)]
         else:
-            kept.append(first)
+            distinct.append(first)
             left_out += [(each.path, f"has the same content as {first.path.name}") for each in others]
-    return kept
+    return distinct
 
 
 def _hash_file(entry: PictureFile | Unreadable) -> Sample | Unreadable:
@@ -163,16 +180,3 @@ def _hash_file(entry: PictureFile | Unreadable) -> Sample | Unreadable:
             return Sample(path, label, content_hash(file).hex())
     except PictureError as error:
         return Unreadable(entry.path, error.reason)
-
-
-def decode_or_reason(path: Path, size: int) -> Pixels | str:
-    """The pixels, uint8 (size, size, 3), or why there are none."""
-    try:
-        return read_at_size(path, size)[0]
-    except PictureError as error:
-        return error.reason
-
-
-def map_ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Map on threads, a bounded number ahead of what is asked for, in order."""
-    return parallel_map(work, items, _READERS, _AHEAD)

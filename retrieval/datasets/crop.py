@@ -1,4 +1,4 @@
-"""A data set cropped to what the model looks at (section 4.4 of the paper): a copy of it to train on."""
+"""Copies of data sets, to train on, cropped to what a model looks at (section 4.4 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import numpy as np
 
 from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import RetrievalError
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
+from retrieval.explain.cam_variants import grad_cam
 from retrieval.explain.focus_box import FOCUS_MARGIN, FOCUS_THRESHOLD
-from retrieval.explain.gradcam import signed_maps
+from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
-from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 MIN_SIMILARITY = 0.8  # of the paper
@@ -33,7 +34,7 @@ _IDENTICAL_TOLERANCE = 1e-3  # descriptors closer than this share of their lengt
 
 @dataclass(frozen=True)
 class CropRules:
-    """Which training pictures are cropped, and to what. `seed` draws the partners; None takes the split's, or 0."""
+    """Which training pictures are cropped, and to what. `seed` draws the partners; None: the split's, or 0."""
 
     similarity: float = MIN_SIMILARITY
     threshold: float = FOCUS_THRESHOLD
@@ -43,7 +44,7 @@ class CropRules:
 
 @dataclass(frozen=True)
 class CropReport:
-    """What became of a data set's pictures. `rules` has the seed that was used."""
+    """What was done to each picture of a data set. `rules` has the seed that was used."""
 
     dataset: Path
     out: Path
@@ -56,16 +57,16 @@ class CropReport:
 
     @property
     def picture_count(self) -> int:
-        """How many pictures were written."""
+        """The number of pictures written."""
         return len(self.crops) + sum(self.uncropped.values())
 
     @property
     def median_share(self) -> float | None:
-        """The median of what crops keep of their pictures' areas."""
+        """The median share of its picture's area that a crop keeps; None if there are no crops."""
         return float(np.median([crop.share for crop in self.crops])) if self.crops else None
 
     def values(self) -> dict[str, Any]:
-        """Plain values for machines, with stable keys."""
+        """Return plain values for JSON, with stable keys."""
         return {
             "dataset": str(self.dataset),
             "out": str(self.out),
@@ -82,12 +83,12 @@ class CropReport:
 
 
 def check_new_folder(dataset: Path, out: Path) -> Path:
-    """The folder to write, resolved. Raises RetrievalError where it holds something or lies in the data set."""
-    place = out.resolve()
+    """Return the folder to write, resolved. Raises RetrievalError if it is not empty or lies in the data set."""
+    target = out.resolve()
     check_outside(dataset, out)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RetrievalError(f"{out} is there already: give a new or an empty folder")
-    return place
+    return target
 
 
 def crop_dataset(
@@ -95,38 +96,38 @@ def crop_dataset(
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
-    Training pictures are those of the bundle's split, or all. Where the similarity of one and a random other one of
-    its class is above `rules.similarity`, its copy is the box of its focus; every other file is copied byte for
-    byte. The split goes along in `split.json`. The folder appears when it is whole. Raises RetrievalError.
+    Training pictures are those of the bundle's split, or all. If the similarity of one and a random other one of its
+    class is above `rules.similarity`, its copy is the box of its focus; every other file is copied byte for byte. The
+    split is copied in `split.json`. The folder appears when it is complete. Raises RetrievalError.
     """
     started, rules = time.perf_counter(), rules or CropRules()
-    place = check_new_folder(dataset.folder, out)
+    target = check_new_folder(dataset.folder, out)
     split = read_split(encoder.bundle.folder)
-    _part_names(dataset, split)  # a wrong data set is told before the work
+    _part_names(dataset, split)  # refuse a wrong data set before the work
     if rules.seed is None:
         rules = replace(rules, seed=split.seed if split else 0)
-    with _work_folder(place) as work:
+    with _work_folder(target) as work:
         size = encoder.bundle.card.preprocessing.size
         dataset, pixels = read_pixels(dataset, size, work / "pixels.npy", progress)
         parts = _part_names(dataset, split)
-        fates = _decide(dataset, parts, pixels, encoder, rules, progress)
+        decisions = _decide(dataset, parts, pixels, encoder, rules, progress)
         new = work / "data"
         new.mkdir()
-        hashes, results = write_pictures(dataset, fates, new, rules.threshold, rules.margin, progress)
+        hashes, results = write_pictures(dataset, decisions, new, rules.threshold, rules.margin, progress)
         if split:
-            # What a crop was cut from stays in its part too: no model that learnt the crop is measured on it.
-            split.for_folder(place, dict(zip(hashes, parts, strict=True))).write(new)
-        if place.exists():
-            place.rmdir()  # empty, and in the way on some systems
-        os.rename(new, place)
+            # The uncropped content stays in its part too: no model that learnt the crop is measured on it.
+            split.for_folder(target, dict(zip(hashes, parts, strict=True))).write(new)
+        if target.exists():
+            target.rmdir()  # empty, but some systems cannot rename to it
+        os.rename(new, target)
     crops = [result for result in results if isinstance(result, Crop)]
-    whole = {why: results.count(why) for why in UncroppedReason}
+    uncropped = {reason: results.count(reason) for reason in UncroppedReason}
     seconds = time.perf_counter() - started
-    return CropReport(dataset.folder, out, rules, tuple(crops), whole, dataset.left_out, split is not None, seconds)
+    return CropReport(dataset.folder, out, rules, tuple(crops), uncropped, dataset.left_out, split is not None, seconds)
 
 
 def draw_partners(codes: Codes, seed: int) -> Codes:
-    """For each picture (N,) the place of a random other one of its class; -1 for one alone in its class."""
+    """Return for each picture (N,) the row of a random other one of its class; -1 for one alone in its class."""
     random = np.random.default_rng(seed)
     partners = np.full(len(codes), -1, np.int64)
     for code in np.unique(codes):
@@ -138,24 +139,23 @@ def draw_partners(codes: Codes, seed: int) -> Codes:
 
 
 @contextmanager
-def _work_folder(place: Path) -> Iterator[Path]:
-    """A folder on the same disk to work in, which does not outlive the work. Raises RetrievalError."""
-    with explain_write_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".crop-", dir=place.parent, ignore_cleanup_errors=True) as work:
+def _work_folder(target: Path) -> Iterator[Path]:
+    """Make a temporary folder on the same disk as the target. Raises RetrievalError."""
+    with explain_write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".crop-", dir=target.parent, ignore_cleanup_errors=True) as work:
             yield Path(work)
 
 
 def _part_names(dataset: DataSet, split: Split | None) -> list[str]:
-    """The part of each sample, empty where the split does not know it. Raises RetrievalError where it knows none."""
+    """Return the part of each sample, empty if the split does not know it. Raises RetrievalError if it knows none."""
     if split is None:
         return [PART_NAMES[TRAIN]] * len(dataset.samples)
-    known = {content: name for name in PART_NAMES for content in split.parts[name]}
-    parts = [known.get(sample.hash, "") for sample in dataset.samples]
+    parts = [split.part_by_hash.get(sample.hash, "") for sample in dataset.samples]
     if not any(parts):
         raise RetrievalError(
             f"{dataset.folder} holds no picture that the model knows from its training:"
-            f" give the data set that it learnt, {split.dataset}"
+            f" give the data set that it was trained on, {split.dataset}"
         )
     return parts
 
@@ -163,20 +163,20 @@ def _part_names(dataset: DataSet, split: Split | None) -> list[str]:
 def _decide(
     dataset: DataSet, parts: list[str], pixels: Pixels, encoder: Encoder, rules: CropRules, progress: Progress
 ) -> list[CropDecision]:
-    """What is to become of each sample."""
-    fates: list[CropDecision] = [UncroppedReason.held_out if part else UncroppedReason.unknown for part in parts]
+    """Return how each sample is to be cropped, or why it is not."""
+    decisions: list[CropDecision] = [UncroppedReason.held_out if part else UncroppedReason.unknown for part in parts]
     train = np.flatnonzero([part == PART_NAMES[TRAIN] for part in parts])
     if not len(train):
-        return fates
-    head = encoder.bundle.head
-    descriptors = _describe_rows(pixels, train, encoder, progress)
+        return decisions
+    with progress.stage("Embedding", len(train)) as stage:
+        descriptors = encoder.describe(stage.track(pixels[row] for row in train))
     partners = draw_partners(dataset.codes[train], rules.seed or 0)
-    embeddings = head.embed(descriptors)
-    similarity = 1 - head.distance(head.separation(embeddings, embeddings[partners]))
+    explainer = PairExplainer(encoder, encoder.bundle.head)
+    similarity = 1 - explainer.head.descriptor_distances(descriptors, descriptors[partners])
     lengths = np.linalg.norm(descriptors, axis=1)
     apart = np.linalg.norm(descriptors - descriptors[partners], axis=1) > _IDENTICAL_TOLERANCE * lengths
-    for place, partner, value in zip(train, partners, similarity, strict=True):
-        fates[place] = (
+    for row, partner, value in zip(train, partners, similarity, strict=True):
+        decisions[row] = (
             UncroppedReason.alone
             if partner < 0
             else UncroppedReason.no_focus
@@ -185,36 +185,14 @@ def _decide(
         )
     chosen = np.flatnonzero((partners >= 0) & (similarity > rules.similarity) & apart)
     with progress.stage("Explaining", len(chosen)) as stage:
-        for batch in _batches(chosen):
+        for batch in batched(chosen, _BATCH):
             first, second = train[batch], train[partners[batch]]
-            maps = _similarity_evidence(encoder, list(pixels[first]), list(pixels[second]))
-            for anchor, other, value, evidence in zip(first, second, similarity[batch], maps, strict=True):
-                if evidence.max() > 0:
+            # The partners' descriptors are exact too: those of `describe`, which are rounded, would move the maps.
+            exact = encoder.activate(list(pixels[second])).descriptors
+            _, evidence_for = grad_cam(explainer.inputs(list(pixels[first]), exact))
+            for row, other, value, heatmap in zip(first, second, similarity[batch], evidence_for, strict=True):
+                if heatmap.max() > 0:
                     path = dataset.samples[other].path
-                    fates[anchor] = CropGuide(path, float(value), evidence / evidence.max())
+                    decisions[row] = CropGuide(path, float(value), heatmap / heatmap.max())
             stage.advance(len(batch))
-    return fates
-
-
-def _similarity_evidence(encoder: Encoder, anchors: list[Pixels], partners: list[Pixels]) -> Array:
-    """What makes each anchor similar to its partner, at least 0, float32 (N, h, w).
-
-    The partners are activated too: their descriptors as `describe` gives them would move the maps.
-    """
-    features, others = encoder.activate(anchors), encoder.activate(partners).descriptors
-    maps = signed_maps(encoder.bundle.head, features.activations, features.descriptors, others)
-    return np.maximum(-maps, 0)
-
-
-def _describe_rows(pixels: Pixels, places: Codes, encoder: Encoder, progress: Progress) -> Array:
-    """Descriptors (N, C) of the pictures at these places."""
-    parts = []
-    with progress.stage("Embedding", len(places)) as stage:
-        for batch in _batches(places):
-            parts.append(encoder.describe(list(pixels[batch])))
-            stage.advance(len(batch))
-    return np.concatenate(parts)
-
-
-def _batches(places: Codes) -> Iterator[Codes]:
-    return (places[start : start + _BATCH] for start in range(0, len(places), _BATCH))
+    return decisions

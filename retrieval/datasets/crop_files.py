@@ -1,4 +1,4 @@
-"""The pictures of a cropped data set as files: which are cropped and by what, their names, and the writing of them."""
+"""The files of a cropped data set: their names, and how they are written."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ _QUALITY = 95
 
 
 class UncroppedReason(StrEnum):
-    """Why a picture is kept whole."""
+    """Why a picture is not cropped."""
 
     below_similarity = "below_similarity"
     held_out = "held_out"  # in the split's validation or test
     unknown = "unknown"  # to the split
     alone = "alone"  # no other picture of its class is trained on
-    no_focus = "no_focus"  # its partner looks the same, or the focus is all of it
+    no_focus = "no_focus"  # its partner looks the same, or the focus is the whole picture
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A cropped picture. Paths are whole, `written` within its data set; `box` is in pixels of the upright picture
-    of `size`; `heatmap` (h, w) in [0, 1] is its evidence for the similarity with its partner."""
+    """A cropped picture.
+
+    Paths are absolute, but `written` is relative to the new data set. `box` is in pixels of the upright picture of
+    `size`; `heatmap` (h, w) in [0, 1] is the picture's evidence for the similarity with its partner.
+    """
 
     source: Path
     written: Path
@@ -52,12 +55,12 @@ class Crop:
 
     @property
     def share(self) -> float:
-        """What the crop keeps of the picture's area, 0 to 1."""
+        """The share of the picture's area that the crop keeps, 0 to 1."""
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top) / (self.size[0] * self.size[1])
 
     def values(self) -> dict[str, Any]:
-        """Plain values for machines, with stable keys; the heatmap is left out."""
+        """Return plain values for JSON, with stable keys; the heatmap is left out."""
         return {
             "source": str(self.source),
             "written": str(self.written),
@@ -71,7 +74,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropGuide:
-    """What a picture is to be cropped by: its heatmap (h, w) in [0, 1] and the partner that it comes from."""
+    """How to crop a picture: by its heatmap (h, w) in [0, 1], which explains the similarity with its partner."""
 
     partner: Path
     similarity: float
@@ -89,17 +92,17 @@ def write_pictures(
     margin: float,
     progress: Progress,
 ) -> tuple[list[str], list[Crop | UncroppedReason]]:
-    """Write every picture into a new folder: the hashes of the written files, and what became of each.
+    """Write every picture into a new folder; return the hashes of the files, and each crop or why there is none.
 
-    Crops keep their names and, where these are of JPEG files, their format; else they are PNG. All other files are
-    copied byte for byte. Raises PictureError and OSError.
+    Crops keep their names, and JPEG files their format; other crops are PNG. All other files are copied byte for byte.
+    Raises PictureError and OSError.
     """
-    start = Path(os.path.abspath(dataset.folder))
-    relative = [sample.path.relative_to(start) for sample in dataset.samples]
+    top = Path(os.path.abspath(dataset.folder))
+    relative = [sample.path.relative_to(top) for sample in dataset.samples]
     taken = {os.fspath(name).casefold() for name in relative}
     names = [
-        _crop_name(name, taken) if isinstance(fate, CropGuide) else name
-        for name, fate in zip(relative, decisions, strict=True)
+        _crop_name(name, taken) if isinstance(decision, CropGuide) else name
+        for name, decision in zip(relative, decisions, strict=True)
     ]
     hashes, results = [], []
     with progress.stage("Writing", len(names)) as stage, ThreadPoolExecutor(_WRITERS) as threads:
@@ -112,7 +115,7 @@ def write_pictures(
 
 
 def _crop_name(name: Path, taken: set[str]) -> Path:
-    """The name of a picture's crop, which is a PNG where the name is not one of a JPEG; no name is given twice."""
+    """Return the file name of a picture's crop, ending in .png unless it is a JPEG's; no name is used twice."""
     if name.suffix.lower() in (*_JPEG, ".png"):
         return name
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
@@ -131,7 +134,7 @@ def _write(
     threshold: float,
     margin: float,
 ) -> tuple[str, Crop | UncroppedReason]:
-    """Write a picture, cropped or whole: the written file's hash, and what became of it."""
+    """Write a picture, cropped or whole; return the file's hash, and the crop or why there is none."""
     target = folder / crop_name
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(decision, CropGuide):

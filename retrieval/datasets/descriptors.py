@@ -1,21 +1,21 @@
-"""Labelled pictures as descriptors."""
+"""Descriptors of labelled pictures."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from indexes.catalogue.labels import folder_label
 from retrieval.common.errors import GalleryError, PictureError
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.text import safe_name
-from retrieval.datasets.class_folders import DataSet, Sample, map_ahead
+from retrieval.datasets.class_folders import DataSet, Sample, read_ahead, require_pictures
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, read_at_size
@@ -26,8 +26,6 @@ from retrieval.sources.object_store import abort_if_unreachable
 
 _BATCH = 32
 
-PixelsBySize = dict[int, Pixels]
-
 
 @dataclass(frozen=True)
 class DescribedGallery:
@@ -37,9 +35,9 @@ class DescribedGallery:
     labels: list[str | None]
 
     def labelled(self) -> tuple[Array, list[str]]:
-        """Only the pictures that have a label."""
-        places = [place for place, label in enumerate(self.labels) if label is not None]
-        return self.descriptors[places], [label for label in self.labels if label is not None]
+        """Return only the pictures that have a label."""
+        rows = [row for row, label in enumerate(self.labels) if label is not None]
+        return self.descriptors[rows], [label for label in self.labels if label is not None]
 
 
 def describe_gallery(
@@ -50,37 +48,26 @@ def describe_gallery(
     Raises GalleryError if it holds no picture that can be read.
     """
     root, size = resolve_gallery(gallery), encoder.bundle.card.preprocessing.size
-
-    def read(file: PictureFile) -> Pixels | None:
-        try:
-            with abort_if_unreachable(), open_picture(file) as content:
-                return read_at_size(content, size)[0]
-        except PictureError:
-            return None
-
-    def labelled(files: Iterator[PictureFile]) -> Iterator[PictureFile]:
-        for file in files:
-            labels.append((file.label or None) if file.label is not None else folder_label(file.path, root))
-            yield file
-
     labels: list[str | None] = []
-    entries = walk_gallery(root, Counter(), lambda tar, version: False)
-    files = labelled(entry for entry in entries if isinstance(entry, PictureFile))
-    pictures = map_ahead(read, prefetch(files))
-    descriptors: list[Array] = []
-    kept: list[str | None] = []
+
+    def read(file: PictureFile) -> tuple[str | None, Pixels]:
+        label = (file.label or None) if file.label is not None else folder_label(file.path, root)
+        with abort_if_unreachable(), open_picture(file) as content:
+            return label, read_at_size(content, size)[0]
+
+    def readable() -> Iterator[Pixels]:
+        entries = walk_gallery(root, Counter(), lambda tar, version: False)
+        files = (entry for entry in entries if isinstance(entry, PictureFile))
+        for result in stage.track(read_ahead(read, prefetch(files))):
+            if not isinstance(result, PictureError):
+                labels.append(result[0])
+                yield result[1]
+
     with progress.stage(f"Embedding {safe_name(Path(gallery).name)}", lambda: count_gallery_files([root])) as stage:
-        while batch := list(islice(pictures, _BATCH)):
-            stage.advance(len(batch))
-            own = labels[: len(batch)]
-            del labels[: len(batch)]
-            usable = [(pixels, label) for pixels, label in zip(batch, own, strict=True) if pixels is not None]
-            if usable:
-                descriptors.append(encoder.describe([pixels for pixels, _ in usable]))
-                kept += [label for _, label in usable]
-    if not kept:
+        descriptors = encoder.describe(readable())
+    if not labels:
         raise GalleryError(f"{gallery} holds no picture that can be read: give a folder of class folders")
-    return DescribedGallery(np.concatenate(descriptors), kept)
+    return DescribedGallery(descriptors, labels)
 
 
 def describe_samples(
@@ -89,47 +76,31 @@ def describe_samples(
     progress: Progress = SILENT,
     on_pixels: Callable[[Pixels], None] = lambda pixels: None,
 ) -> tuple[DataSet, list[Array]]:
-    """The samples that could be read, and their descriptors (N, C), as a store keeps them, by each model.
+    """Embed the samples that can be read by each model: descriptors (N, C), as a store keeps them.
 
-    Pictures are decoded on threads, a bounded number ahead; `look` is shown each one that could be read, in their
-    order, as the first model sees it. Raises GalleryError where none can be read.
+    Pictures are decoded on threads, a bounded number ahead; `on_pixels` gets each readable one, in order, as the
+    first model sees it. Raises GalleryError if none can be read.
     """
-    sizes = [comparer.bundle.card.preprocessing.size for comparer in encoders]
-    kept: list[Sample] = []
+    sizes = [encoder.bundle.card.preprocessing.size for encoder in encoders]
+    samples: list[Sample] = []
     left_out = list(dataset.left_out)
+
+    def read(sample: Sample) -> dict[int, Pixels]:
+        return {size: read_at_size(sample.path, size)[0] for size in set(sizes)}
+
+    def readable() -> Iterator[dict[int, Pixels]]:
+        results = read_ahead(read, dataset.samples)
+        for sample, pixels in stage.track(zip(dataset.samples, results, strict=True)):
+            if isinstance(pixels, PictureError):
+                left_out.append((sample.path, pixels.reason))
+            else:
+                samples.append(sample)
+                on_pixels(pixels[sizes[0]])
+                yield pixels
+
     parts: list[list[Array]] = [[] for _ in encoders]
     with progress.stage(f"Embedding {safe_name(dataset.folder.name)}", len(dataset.samples)) as stage:
-        for batch, read in _in_batches(dataset.samples, lambda sample: _read(sample, sizes)):
-            stage.advance(len(batch))
-            usable = [pixels for pixels in read if not isinstance(pixels, str)]
-            for sample, pixels in zip(batch, read, strict=True):
-                if isinstance(pixels, str):
-                    left_out.append((sample.path, pixels))
-                else:
-                    kept.append(sample)
-                    on_pixels(pixels[sizes[0]])
-            for comparer, size, own in zip(encoders, sizes, parts, strict=True):
-                if usable:
-                    own.append(comparer.describe([pixels[size] for pixels in usable]))
-    if not kept:
-        raise GalleryError(f"{dataset.folder} holds no picture that can be read: give a folder of class folders")
-    described = [np.concatenate(own) for own in parts]
-    return replace(dataset, samples=tuple(kept), left_out=tuple(left_out)), described
-
-
-def _read(sample: Sample, sizes: Sequence[int]) -> PixelsBySize | str:
-    """The picture at each size, or why there is none."""
-    try:
-        return {size: read_at_size(sample.path, size)[0] for size in set(sizes)}
-    except PictureError as error:
-        return error.reason
-
-
-def _in_batches(
-    samples: Sequence[Sample], read: Callable[[Sample], PixelsBySize | str]
-) -> Iterator[tuple[Sequence[Sample], list[PixelsBySize | str]]]:
-    """Batches of samples with what was read of them."""
-    pictures = map_ahead(read, samples)
-    for start in range(0, len(samples), _BATCH):
-        batch = samples[start : start + _BATCH]
-        yield batch, list(islice(pictures, len(batch)))
+        for batch in batched(readable(), _BATCH):
+            for encoder, size, descriptors in zip(encoders, sizes, parts, strict=True):
+                descriptors.append(encoder.describe(pixels[size] for pixels in batch))
+    return require_pictures(dataset, samples, left_out), [np.concatenate(each) for each in parts if each]

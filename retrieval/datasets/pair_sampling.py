@@ -1,6 +1,6 @@
-"""Which pictures meet: random pairs as in section 4 of the paper, and batches whose pairs are all used.
+"""Random pairs of pictures as in section 4 of the paper, and batches all of whose pairs are used.
 
-Classes are given as codes (N,), numbers from 0. Whatever is drawn is decided by a seed.
+Classes are given as codes (N,), numbers from 0. All draws are determined by a seed.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
+from retrieval.common.parallel import batched
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
 def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Codes, Codes, Flags]:
-    """Pairs as the paper makes them: each picture with one of its class and one of another, at random.
+    """Pair each picture with one of its class and one of another, at random, as the paper does.
 
-    Gives places of the first and second pictures and whether they are similar. Pictures alone in their class are
-    left out. With a `count`, so many of the similar pairs and so many of the different ones, chosen at random.
-    Raises GalleryError where there are fewer.
+    Returns the rows of the first and second pictures, and whether they are similar. Pictures alone in their class are
+    left out. With `count`, returns that many similar and that many different pairs, chosen at random. Raises
+    GalleryError if there are fewer.
     """
     random = np.random.default_rng(seed)
     first, second, similar = [], [], []
     members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
-    for place, code in enumerate(codes):
-        same = members[code][members[code] != place]
+    for row, code in enumerate(codes):
+        same = members[code][members[code] != row]
         outside = len(codes) - len(members[code])
         if len(same) and outside:
-            first += [place, place]
+            first += [row, row]
             second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
             similar += [True, False]
     pairs = np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
@@ -38,7 +39,7 @@ def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Cod
 
 
 def can_make_pairs(codes: Codes) -> bool:
-    """Whether there are pairs of both kinds: two classes, and two pictures in one of them."""
+    """Return whether there are pairs of both kinds: two classes, and two pictures in one of them."""
     sizes = np.bincount(codes)
     return bool(np.sum(sizes > 0) > 1 and sizes.max() > 1)
 
@@ -50,7 +51,7 @@ def _sample_pairs(
     possible = int(similar.sum())
     if count > possible:
         raise GalleryError(
-            f"{count} similar and {count} different pairs were asked for, but only {possible} pictures have another"
+            f"{count} similar and {count} different pairs are not possible, as only {possible} pictures have another"
             f" of their class: ask for at most {possible}"
         )
     kinds = (np.flatnonzero(similar), np.flatnonzero(~similar))
@@ -59,14 +60,14 @@ def _sample_pairs(
 
 
 def _nth_outside(members: Codes, n: int) -> int:
-    """The n-th place, from 0, that is none of the members (in ascending order)."""
+    """Return the n-th row, from 0, that is not among the members (in ascending order)."""
     return n + int(np.searchsorted(members - np.arange(len(members)), n, side="right"))
 
 
 def balanced_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, Flags]:
-    """`count` pairs of one class and as many of two, classes drawn evenly: first, second, whether different."""
+    """Draw `count` pairs of one class and as many of two, classes evenly: first, second, whether different."""
     members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    several = [code for code, places in enumerate(members) if len(places) > 1]
+    several = [code for code, rows in enumerate(members) if len(rows) > 1]
     same = [random.choice(members[code], 2, replace=False) for code in random.choice(several, count)]
     drawn = (random.choice(len(members), 2, replace=False) for _ in range(count))
     apart = [(random.choice(members[one]), random.choice(members[other])) for one, other in drawn]
@@ -75,9 +76,9 @@ def balanced_pairs(codes: Codes, count: int, random: np.random.Generator) -> tup
 
 
 def class_batches(codes: Codes, per_class: int, size: int, random: np.random.Generator) -> Iterator[Codes]:
-    """An epoch of batches of at most `size` places, made of chunks of `pictures` pictures of one class.
+    """Yield an epoch of batches of at most `size` rows, made of chunks of `per_class` pictures of one class.
 
-    Every place comes once; the last chunk of a class is filled up with others of it, so that each chunk makes pairs.
+    Every row comes once; the last chunk of a class is filled up with others of it, so that each chunk makes pairs.
     The chunks of a class are spread evenly over the epoch, so that a batch holds many classes.
     """
     chunks: list[tuple[float, Codes]] = []
@@ -88,37 +89,33 @@ def class_batches(codes: Codes, per_class: int, size: int, random: np.random.Gen
         positions = (np.arange(count) + random.random(count)) / max(count, 1)
         chunks += list(zip(positions, filled, strict=True))
     order = [chunk for _, chunk in sorted(chunks, key=lambda each: each[0])]
-    a_batch = max(size // per_class, 2)
-    for start in range(0, len(order), a_batch):
-        yield np.concatenate(order[start : start + a_batch])
+    for chunks_of_batch in batched(order, max(size // per_class, 2)):
+        yield np.concatenate(chunks_of_batch)
 
 
 def random_batches(codes: Codes, size: int, random: np.random.Generator) -> Iterator[tuple[Codes, Codes, Codes]]:
-    """An epoch of section 4's pairs: each picture, in random order, with one of its class and one of another.
+    """Yield an epoch of section 4's pairs: each picture, in random order, with one of its class and one of another.
 
-    Gives places, and the pairs by their places in the batch; each batch has `size` // 3 anchors, and every picture
-    of it comes once. A picture alone in its class has no pair of one class.
+    Yields the rows of a batch's pictures, each once, and the pairs by their positions in the batch, which has
+    `size` // 3 anchors. A picture alone in its class has no pair of one class.
     """
     first, second, _ = random_pairs(codes, int(random.integers(2**31)))
     starts = np.flatnonzero(np.diff(first, prepend=-1))
     order = random.permutation(len(starts))
-    a_batch = max(size // 3, 1)
-    for start in range(0, len(order), a_batch):
-        anchors = [slice(2 * anchor, 2 * anchor + 2) for anchor in order[start : start + a_batch]]
-        one = np.concatenate([first[anchor] for anchor in anchors])
-        other = np.concatenate([second[anchor] for anchor in anchors])
-        places, within = np.unique(np.concatenate([one, other]), return_inverse=True)
-        yield places, within[: len(one)], within[len(one) :]
+    for anchors in batched(order, max(size // 3, 1)):
+        pairs = np.concatenate([(2 * anchor, 2 * anchor + 1) for anchor in anchors])
+        rows, positions = np.unique(np.concatenate([first[pairs], second[pairs]]), return_inverse=True)
+        yield rows, positions[: len(pairs)], positions[len(pairs) :]
 
 
 def all_pairs(count: int) -> tuple[Codes, Codes]:
-    """Every two of `count` pictures once, by their places (P,) and (P,)."""
+    """Return every two of `count` pictures once, by their rows (P,) and (P,)."""
     first, second = np.triu_indices(count, 1)
     return first, second
 
 
 def half_of_classes(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Marks every other class (K,) in a random order, those of several pictures first: both halves have some."""
+    """Mark every other class (K,) in a random order, those of several pictures first, so that both halves have some."""
     order = random.permutation(codes.max() + 1)
     order = order[np.argsort(np.bincount(codes)[order] < 2, kind="stable")]
     half = np.zeros(len(order), np.bool_)

@@ -1,4 +1,4 @@
-"""A data set in three parts: to train on, to choose the best epoch by, and to measure on what was never seen."""
+"""The split of a data set into three parts: to train on, to choose the best epoch by, and to test on."""
 
 from __future__ import annotations
 
@@ -36,16 +36,21 @@ class Split:
 
     @cached_property
     def learnt(self) -> frozenset[str]:
-        """The contents that the model has seen, to learn or to choose by."""
+        """The contents that the model has seen in training or validation."""
         return frozenset(self.parts["train"]) | frozenset(self.parts["validation"])
 
+    @cached_property
+    def part_by_hash(self) -> dict[str, str]:
+        """The name of the part of each content."""
+        return {content: name for name in PART_NAMES for content in self.parts[name]}
+
     def parts_of(self, dataset: DataSet) -> Parts:
-        """The part of each sample, (N,); contents that the split does not name are trained on."""
-        part_of = {content: PART_NAMES.index(name) for name, contents in self.parts.items() for content in contents}
-        return np.array([part_of.get(sample.hash, TRAIN) for sample in dataset.samples], np.int8)
+        """Return the part of each sample, (N,); contents that the split does not name are trained on."""
+        names = (self.part_by_hash.get(sample.hash, PART_NAMES[TRAIN]) for sample in dataset.samples)
+        return np.array([PART_NAMES.index(name) for name in names], np.int8)
 
     def for_folder(self, folder: Path, part_by_hash: dict[str, str]) -> Split:
-        """For another folder, whose contents are in the parts named; those of this one stay known in theirs."""
+        """Return the split of another folder with these contents; those of this one keep their parts in it."""
         by_name = {
             name: (
                 *(content for content, part in part_by_hash.items() if part == name),
@@ -56,13 +61,13 @@ class Split:
         return Split(str(folder.resolve()), self.seed, by_name)
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of a bundle or of a data set. Raises RetrievalError."""
+        """Write the split into the folder of a bundle or of a data set. Raises RetrievalError."""
         values = {"dataset": self.dataset, "seed": self.seed, "parts": self.parts}
         write_atomically(folder / SPLIT_FILE, json.dumps(values, indent=1) + "\n")
 
 
 def read_split(folder: Path) -> Split | None:
-    """The split of a bundle's folder; None for a bundle that was not trained. Raises ModelError."""
+    """Read the split in a bundle's folder; None for a bundle that was not trained. Raises ModelError."""
     file = folder / SPLIT_FILE
     try:
         values = json.loads(file.read_text("utf-8"))
@@ -72,47 +77,47 @@ def read_split(folder: Path) -> Split | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{file} is no split of a data set ({error!r}): remove it, or get what it came with anew"
+            f"{file} is not the split of a data set ({error!r}): remove it, or get the model again"
         ) from error
 
 
 def assign_parts(dataset: DataSet, groups: Groups, seed: int) -> Parts:
-    """The part of each sample, (N,): 20 % of each class to test, 10 % of the rest to validate (section 4).
+    """Return the part of each sample, (N,): 20 % of each class to test, 10 % of the rest to validate (section 4).
 
     A group is never divided; it counts in the class of its first picture. The order is that of a hash of seed and
-    content, so that names do not matter. Of a class that is too small for shares, all is trained on.
+    content, so that names do not matter. A class that is too small for shares is trained on as a whole.
     """
     codes = dataset.codes
     keys = [hashlib.sha256(f"{seed} {sample.hash}".encode()).digest() for sample in dataset.samples]
     members: dict[int, list[int]] = defaultdict(list)
-    for place in sorted(range(len(keys)), key=keys.__getitem__):
-        members[int(groups[place])].append(place)
+    for row in sorted(range(len(keys)), key=keys.__getitem__):
+        members[int(groups[row])].append(row)
     by_class: dict[int, list[list[int]]] = defaultdict(list)
-    for places in members.values():
-        by_class[int(codes[places[0]])].append(places)
+    for rows in members.values():
+        by_class[int(codes[rows[0]])].append(rows)
     parts = np.full(len(keys), TRAIN, np.int8)
-    for own in by_class.values():
-        total = sum(len(places) for places in own)
-        wanted = round(total * TEST_SHARE)
-        rest = _fill_part(parts, own, TEST, wanted)
-        _fill_part(parts, rest, VALIDATION, round((total - wanted) * VALIDATION_SHARE))
+    for class_groups in by_class.values():
+        total = sum(map(len, class_groups))
+        test_quota = round(total * TEST_SHARE)
+        rest = _fill_part(parts, class_groups, TEST, test_quota)
+        _fill_part(parts, rest, VALIDATION, round((total - test_quota) * VALIDATION_SHARE))
     return parts
 
 
 def record_split(dataset: DataSet, parts: Parts, seed: int, previous: Split | None = None) -> Split:
-    """The record of a split, by content; of a `given` one, which the parts follow, contents found no more are kept."""
-    found = {sample.hash: PART_NAMES[part] for sample, part in zip(dataset.samples, parts, strict=True)}
+    """Return the record of a split, by content. Contents of the `previous` one that are gone keep their parts."""
+    part_by_hash = {sample.hash: PART_NAMES[part] for sample, part in zip(dataset.samples, parts, strict=True)}
     before = previous or Split("", seed, dict.fromkeys(PART_NAMES, ()))
-    return before.for_folder(dataset.folder, found)
+    return before.for_folder(dataset.folder, part_by_hash)
 
 
 def _fill_part(parts: Parts, groups: list[list[int]], part: int, quota: int) -> list[list[int]]:
-    """Give groups to a part, in their order, as long as it does not exceed what is wanted; those not given."""
-    given, rest = 0, []
-    for places in groups:
-        if given + len(places) <= quota:
-            parts[places] = part
-            given += len(places)
+    """Assign groups to a part, in their order, up to its quota of pictures; return the groups that do not fit."""
+    count, rest = 0, []
+    for rows in groups:
+        if count + len(rows) <= quota:
+            parts[rows] = part
+            count += len(rows)
         else:
-            rest.append(places)
+            rest.append(rows)
     return rest

@@ -94,7 +94,7 @@ def test_random_pairs_with_a_count() -> None:
     assert similar.tolist() == [True] * 5 + [False] * 5
     np.testing.assert_array_equal(CODES[first] == CODES[second], similar)
     assert len(set(first[:5])) == len(set(first[5:])) == 5
-    with pytest.raises(GalleryError, match="21 similar and 21 different pairs were asked for, but only 20 pictures"):
+    with pytest.raises(GalleryError, match="21 similar and 21 different pairs are not possible, as only 20 pictures"):
         random_pairs(CODES, 4, 21)
 
 

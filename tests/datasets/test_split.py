@@ -143,7 +143,7 @@ def test_a_folder_without_a_split_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset": "x", "seed": 0, "parts": {"train": []}}', "\x00\xff"])
 def test_a_damaged_split_is_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text(text, "latin-1")
-    with pytest.raises(ModelError, match=r"split.json is no split of a data set \(.*\): remove it"):
+    with pytest.raises(ModelError, match=r"split.json is not the split of a data set \(.*\): remove it"):
         read_split(tmp_path)
 
 

@@ -121,7 +121,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["explain", "{picture}", "gone.jpg"], "gone.jpg does not exist"),
         (["evaluate", "gone"], "gone is not a folder: give a folder of class folders"),
         (["evaluate", "{gallery}/apples"], "holds no picture in a class folder"),
-        (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs were asked for, but only"),
+        (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs are not possible, as only"),
         (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
         (["fit", "gone", "--out", "bundle"], "gone does not exist"),
         (["calibrate"], "is not a store"),

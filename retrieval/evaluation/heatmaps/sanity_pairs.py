@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.common.errors import GalleryError
+from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.datasets.class_folders import LeftOut, decode_or_reason, map_ahead
+from retrieval.datasets.class_folders import LeftOut, read_ahead
 from retrieval.datasets.pair_sampling import Codes, balanced_pairs, can_make_pairs
-from retrieval.model.preprocessing import Pixels
+from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.sources.entries import Unreadable
 from retrieval.sources.local import walk
 
@@ -42,14 +42,13 @@ def read_random_pairs(folder: Path, size: int, count: int, seed: int = 0, progre
     first, second, similar = _draw_pairs(_codes(paths), count, np.random.default_rng(seed))
     places = np.unique(np.concatenate([first, second]))
     read: dict[int, Pixels] = {}
-    pictures = map_ahead(lambda path: decode_or_reason(path, size), [paths[place] for place in places])
+    pictures = read_ahead(lambda place: read_at_size(paths[place], size)[0], places.tolist())
     with progress.stage("Reading", len(places)) as stage:
-        for place, found in zip(places, pictures, strict=True):
-            stage.advance()
-            if isinstance(found, str):
-                left_out.append((paths[place], found))
+        for place, picture in stage.track(zip(places.tolist(), pictures, strict=True)):
+            if isinstance(picture, PictureError):
+                left_out.append((paths[place], picture.reason))
             else:
-                read[int(place)] = found
+                read[place] = picture
     whole = [place for place in range(count) if int(first[place]) in read and int(second[place]) in read]
     if not whole:
         raise _nothing(folder, left_out)
