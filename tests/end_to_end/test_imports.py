@@ -37,7 +37,7 @@ def test_a_calibration_and_its_page_load_no_network(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
         "from retrieval.store.maintenance.calibration import calibrate\n"
         "from retrieval.store.maintenance.calibration_page import calibration_page\n"
-        "from tests.labelled import a_bundle\nstore = Path(sys.argv[1])\n"
+        "from tests.support.labelled import a_bundle\nstore = Path(sys.argv[1])\n"
         "calibration_page(store, calibrate(Catalogue(store), a_bundle()))\nprint(*sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "store")]

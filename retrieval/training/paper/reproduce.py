@@ -98,7 +98,9 @@ def _train_model(plan: Plan, dataset: Path, name: str, seed: int, reports: _Repo
         reports.progress.message(f"{folder} is trained already, and used again")
     elif (folder / WORK).exists():
         reports.progress.message(f"{folder} is an unfinished training, and gone on with")
-    trained = train_bundle(recipe, folder, True, plan.device, reports.progress, reports.on_data)
+    trained = train_bundle(
+        recipe, folder, resume=True, device=plan.device, progress=reports.progress, on_data=reports.on_data
+    )
     pictures = trained.bundle.card.provenance["pictures"]
     return ModelSummary(folder, pictures, trained.best_epoch, len(trained.history))
 

@@ -141,7 +141,7 @@ def test_a_store_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     store.chmod(0o500)
     code = (
         "import sys\nfrom pathlib import Path\nfrom indexes.catalogue.catalogue import Catalogue\n"
-        "from retrieval.store.maintenance.calibration import calibrate\nfrom tests.labelled import a_bundle\n"
+        "from retrieval.store.maintenance.calibration import calibrate\nfrom tests.support.labelled import a_bundle\n"
         "calibrate(Catalogue(Path(sys.argv[1])), a_bundle())"
     )
     last = run_unprivileged(code, store).stderr.splitlines()[-1]

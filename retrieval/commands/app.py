@@ -1,0 +1,95 @@
+"""The command line: the commands in the order of `--help`, and the messages of those that fail."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from indexes.errors import UserError
+from retrieval.commands.audit import audit, faithfulness, sanity
+from retrieval.commands.demo import demo
+from retrieval.commands.duplicates import duplicates
+from retrieval.commands.evaluate import evaluate
+from retrieval.commands.models import fit, models
+from retrieval.commands.query import explain, query
+from retrieval.commands.serve import serve
+from retrieval.commands.shared.console import print_message
+from retrieval.commands.store import calibrate, index, remove, status, tune
+from retrieval.commands.train import crop, reproduce, train
+from retrieval.common.text import ascii_fallback
+
+warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; a picture that fails is reported by name
+
+_AFTER_INTERRUPT = {  # what an interrupted command leaves
+    "index": "; what was committed is kept, and the same command goes on from there",
+    "train": "; whole epochs are kept, and the same command with --resume goes on from there",
+    "reproduce": "; what is finished is kept, and the same command goes on from there",
+}
+
+
+class _CommandGroup(TyperGroup):
+    """The group of commands, which turns the project's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            print_message(str(error))
+            raise typer.Exit(1) from error
+        except BrokenPipeError:  # the reader of the output has closed it
+            raise
+        except OSError as error:
+            _discard_stdout()
+            print_message(_describe_os_error(error))
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            print_message(f"interrupted{_AFTER_INTERRUPT.get(ctx.invoked_subcommand, '')}")
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    cls=_CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find the pictures in your folders that look like this one, and see why.",
+)
+for _command in (
+    *(index, query, explain, duplicates, serve),
+    *(evaluate, sanity, audit, status, tune, calibrate, remove),
+    *(models, fit, crop, train, reproduce, faithfulness, demo),
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run `retrieve`."""
+    codecs.register_error("in_plain_letters", ascii_fallback)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it was closed
+            stream.reconfigure(errors="in_plain_letters")
+    app()
+
+
+def _describe_os_error(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+    if isinstance(error, FileNotFoundError):  # only the working folder is looked up without a name
+        return "the working folder is gone: change to one that exists, or give whole paths and --store"
+    return f"the answer cannot be written: {error.strerror or error}"
+
+
+def _discard_stdout() -> None:
+    """Drop buffered output that could not be written: Python would try again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
