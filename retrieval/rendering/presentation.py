@@ -167,6 +167,17 @@ def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Imag
     )
 
 
+def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
+    """Return the sentence that no hit is as similar as `confidence`; None if one is, or if there are no hits."""
+    best = max(similarities, default=confidence)
+    if best >= confidence:
+        return None
+    return (
+        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
+        f" {percent(confidence)} wanted."
+    )
+
+
 def _read_display(source: Source) -> tuple[Image.Image | None, str | None]:
     """Return the display picture, or None and the reason."""
     try:
@@ -204,14 +215,3 @@ def _side_view(
     if heatmaps and hit.explanation and not identical and hit.explanation.is_nearly_empty(heatmaps):
         heatmaps, placeholder = None, ALMOST_NONE
     return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, placeholder)
-
-
-def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
-    """Return the sentence that no hit is as similar as `confidence`; None if one is, or if there are no hits."""
-    best = max(similarities, default=confidence)
-    if best >= confidence:
-        return None
-    return (
-        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
-        f" {percent(confidence)} wanted."
-    )

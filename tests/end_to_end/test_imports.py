@@ -13,7 +13,7 @@ from tests.support.store import Indexed
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = {"torch", "torchvision", "openvino", "faiss", "sqlalchemy", "PIL", "numpy", "timm", "safetensors"}
+    heavy = {"torch", "torchvision", "openvino", "faiss", "sqlalchemy", "PIL", "numpy", "timm", "safetensors", "jinja2"}
     assert not loaded("--help") & heavy
     assert not loaded("query", "--help") & heavy
 
@@ -29,6 +29,7 @@ def test_query_and_index_load_no_torch(indexed: Indexed, tmp_path: Path) -> None
         packages = loaded(*arguments)
         assert {"openvino", "faiss", "sqlalchemy"} <= packages
         assert not packages & {"torch", "torchvision", "timm", "absl", "openvino_telemetry"}  # the last two: conversion
+        assert ("jinja2" in packages) == ("--html" in arguments)
 
 
 def test_a_calibration_and_its_page_load_no_network(tmp_path: Path) -> None:

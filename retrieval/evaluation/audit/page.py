@@ -17,9 +17,16 @@ _MAX_TILES = 8  # pictures shown with a recommendation, whose files are all list
 def audit_page(audit: Audit) -> str:
     """Return one HTML page, whole in itself."""
     parts = audit.findings.parts
+    part_rows = [
+        ["Pictures", *(f"{part.pictures:,}" for part in parts)],
+        ["Pairs explained", *(f"{part.explained_pairs:,}" for part in parts)],
+        ["Accuracy of verdicts", *(f"{part.verdicts.accuracy:.4f}" for part in parts)],
+        ["ROC AUC of distances", *(f"{part.verdicts.roc_auc:.4f}" for part in parts)],
+    ]
     return render(
         "audit.html",
         audit=audit,
+        part_rows=part_rows,
         corners=list(Corner),
         class_counts=[{each.label: each.pictures for each in part.classes} for part in parts if len(parts) > 1],
         max_tiles=_MAX_TILES,
