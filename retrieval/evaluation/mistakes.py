@@ -55,7 +55,6 @@ def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: flo
         label=safe_name(second.label),
         similarity=1 - distance,
         verdict=verdict_of(distance),
-        index_rank=None,
         picture=try_display(second.path),
         explanation=why,
         note=safe_name(explanation) if isinstance(explanation, str) else None,

@@ -35,14 +35,14 @@ class HitView:
 
     rank: int
     name: str
-    folder: str
-    label: str | None
     similarity: float
     verdict: Verdict
-    index_rank: int | None
     picture: Image.Image | None
     explanation: Explanation | None
-    note: str | None
+    folder: str = ""
+    label: str | None = None
+    index_rank: int | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,8 @@ def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation:
     hit = HitView(
         rank=1,
         name=safe_name(b_name),
-        folder="",
-        label=None,
         similarity=explanation.similarity,
         verdict=explanation.verdict,
-        index_rank=None,
         picture=second,
         explanation=explanation,
         note=note,
