@@ -28,8 +28,8 @@ from support.galleries import pictures
 from support.machine import facts, in_turn, machine, medians, sample_lines, timed, versions, write
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database.database_url import parse_url
 from indexes.catalogue.database.postgres import PostgresDatabase
-from indexes.catalogue.database_url import parse_url
 from indexes.catalogue.records import NewPicture
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
@@ -139,7 +139,7 @@ def _scans(work: Path, source: Path | None, files: int, rounds: int) -> tuple[di
             NewPicture(*entry[:3], hash=os.urandom(16), vector=vector, width=1, height=1)
             for entry in found[start : start + _BATCH]
         ]
-        catalogue.record(folder, FINGERPRINT, some)
+        catalogue.scans.record(folder, FINGERPRINT, some)
 
     def scan() -> None:
         report = index_galleries(
@@ -197,7 +197,9 @@ def _questions(rows: int, address: str | None = None) -> dict[str, Any]:
         random = np.random.default_rng(0)
         recorded = timed(lambda: _fill(catalogue, rows, random))
         runs: dict[str, Callable[[], float]] = {
-            STATUS: lambda: timed(lambda: (catalogue.root_counts(), catalogue.labels(), catalogue.failures())),
+            STATUS: lambda: timed(
+                lambda: (catalogue.scans.root_counts(), catalogue.pictures.labels(), catalogue.scans.failures())
+            ),
             FETCH: lambda: _fetch(catalogue, random.integers(1, rows + 1, POOL)),
         }
         in_turn(runs, 1)
@@ -208,14 +210,14 @@ def _questions(rows: int, address: str | None = None) -> dict[str, Any]:
 
 
 def _fetch(catalogue: Catalogue, ids: Any) -> float:
-    return timed(lambda: (list(catalogue.vectors_of(ids, FINGERPRINT)), catalogue.candidates(ids[:_HITS])))
+    return timed(lambda: (list(catalogue.descriptors.of(ids, FINGERPRINT)), catalogue.pictures.candidates(ids[:_HITS])))
 
 
 def _settle(catalogue: Catalogue, random: np.random.Generator) -> float:
     vectors = random.standard_normal((BATCH_SIZE, CHANNELS), np.float32)
     names = (b"/g/new/" + os.urandom(8).hex().encode() for _ in vectors)
     some = [NewPicture(name, 1, 1, name, vector, 1, 1) for name, vector in zip(names, vectors, strict=True)]
-    return timed(lambda: catalogue.record(b"/g", FINGERPRINT, some))
+    return timed(lambda: catalogue.scans.record(b"/g", FINGERPRINT, some))
 
 
 def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:
@@ -225,7 +227,7 @@ def _fill(catalogue: Catalogue, rows: int, random: np.random.Generator) -> None:
             NewPicture(b"/g/%02d/%07d.jpg" % (row % _LABELS, row), 1, 1, os.urandom(16), vector, 1, 1)
             for row, vector in enumerate(vectors, start)
         ]
-        catalogue.record(b"/g", FINGERPRINT, some)
+        catalogue.scans.record(b"/g", FINGERPRINT, some)
 
 
 def _sources(made: Path, folder: Path | None) -> list[Path]:

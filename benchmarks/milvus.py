@@ -71,7 +71,9 @@ def measure(pictures: int = PICTURES, queries: int = QUERIES) -> dict[str, Any]:
             name = "milvus-lite as a server" if place == address else place
             found[name] = _measured(catalogue, query_vectors, lambda: drawn(NEW))
             files = folder.glob("*.faiss") if place == "faiss" else folder.rglob("*")
-            found[name]["bytes"] = sum(file.stat().st_size for file in files if file.is_file()) / catalogue.count()
+            found[name]["bytes"] = (
+                sum(file.stat().st_size for file in files if file.is_file()) / catalogue.pictures.count()
+            )
         catalogue.close()
     return {
         "machine": machine(),
@@ -114,7 +116,7 @@ def _measured(catalogue: Catalogue, queries: Vectors, new: Callable[[], Vectors]
     timed(f"{len(queries)} at once", lambda: index.search(queries, POOL))
     kind = index.kind
     index.close()
-    _record(catalogue, catalogue.count(), new())
+    _record(catalogue, catalogue.pictures.count(), new())
     timed(f"{NEW} followed", lambda: open_index(catalogue, MODEL, must_save=True)).close()
     return {"kind": kind, "seconds": seconds}
 
@@ -122,7 +124,7 @@ def _measured(catalogue: Catalogue, queries: Vectors, new: Callable[[], Vectors]
 def _labelled(catalogue: Catalogue, index: TunedIndex, query: Vectors, label: str) -> object:
     if isinstance(index, LabelledIndex):
         return index.search_label(query[None], POOL, label)
-    return index.search(query[None], POOL, catalogue.select_ids(Selection(label)))
+    return index.search(query[None], POOL, catalogue.pictures.select_ids(Selection(label)))
 
 
 def _record(catalogue: Catalogue, start: int, vectors: Vectors) -> None:
@@ -130,7 +132,7 @@ def _record(catalogue: Catalogue, start: int, vectors: Vectors) -> None:
         NewPicture(b"/g/%03d/%07d" % (number % CENTRES, number), 1, 2, b"%d" % number, vector, 3, 4)
         for number, vector in enumerate(vectors, start)
     ]
-    catalogue.record(b"/g", MODEL, pictures)
+    catalogue.scans.record(b"/g", MODEL, pictures)
 
 
 @contextmanager

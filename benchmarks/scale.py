@@ -157,7 +157,7 @@ def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) ->
                 )
                 for id_, vector in zip(ids[start : start + _BATCH], vectors[start : start + _BATCH], strict=True)
             ]
-            catalogue.record(root, fingerprint, batch)
+            catalogue.scans.record(root, fingerprint, batch)
         said(f"recorded {ids[-1]:,}")
 
 

@@ -154,7 +154,7 @@ class Engine:
         if galleries:
             folders = outermost([resolve_gallery(gallery) for gallery in galleries])
         else:
-            folders, absent = _reachable_roots(self.catalogue.roots())
+            folders, absent = _reachable_roots(self.catalogue.scans.roots())
         if not folders:
             raise GalleryError(NO_GALLERY)
         with progress.one_line():

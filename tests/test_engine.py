@@ -84,8 +84,8 @@ def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
 
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     catalogue, bundle = engine.catalogue, engine.bundle
-    ((ids, vectors),) = catalogue.vectors(bundle.fingerprint)
-    pictures = catalogue.candidates(ids)
+    ((ids, vectors),) = catalogue.descriptors.all(bundle.fingerprint)
+    pictures = catalogue.pictures.candidates(ids)
     place_of = {picture.path: place for place, picture in enumerate(pictures)}
     changed = 0
     for number in range(100):
@@ -232,7 +232,7 @@ def test_several_galleries_and_a_run_over_all(small_gallery: Path, tmp_path: Pat
     assert (report.added, report.embedded, report.reused) == (16, 12, 4)
     (other / "0.png").unlink()
     assert engine.index().missing == 1
-    assert sorted(engine.catalogue.roots()) == sorted(str(path).encode() for path in (small_gallery, other))
+    assert sorted(engine.catalogue.scans.roots()) == sorted(str(path).encode() for path in (small_gallery, other))
 
 
 def test_damaged_or_absent_index_file_is_made_anew(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
@@ -334,13 +334,13 @@ def test_remove_by_any_path_that_leads_there(small_gallery: Path, tmp_path: Path
     assert engine.remove(tmp_path / "way" / "apples", tmp_path / "way" / "cats") == 8
     assert engine.remove(tmp_path / "way" / "apples") == 0
     assert engine.remove(tmp_path / "way") == 5
-    assert engine.catalogue.roots() == []
+    assert engine.catalogue.scans.roots() == []
 
 
 def test_what_is_removed_does_not_stay_on_the_disk(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
-    ((_, vectors),) = engine.catalogue.vectors(engine.bundle.fingerprint)
+    ((_, vectors),) = engine.catalogue.descriptors.all(engine.bundle.fingerprint)
     kept = vectors[0].astype("<f2").tobytes()[:500]  # less than what SQLite keeps in one piece
     assert engine.remove(small_gallery) == 12
     engine.close()
@@ -399,8 +399,8 @@ def test_a_hidden_gallery_within_another_loses_nothing(
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     for name in (*order, *order):
         assert engine.index(small_gallery / name).missing == 0
-    assert [(count.pictures, count.missing) for count in engine.catalogue.root_counts()] == [(8, 0), (4, 0)]
-    assert [path for path, _ in engine.catalogue.failures()] == [bytes(hidden / "broken.jpg")]
+    assert [(count.pictures, count.missing) for count in engine.catalogue.scans.root_counts()] == [(8, 0), (4, 0)]
+    assert [path for path, _ in engine.catalogue.scans.failures()] == [bytes(hidden / "broken.jpg")]
 
 
 def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
@@ -548,7 +548,7 @@ def test_the_index_is_written_once_for_several_paths(
     real = faiss_file.save
 
     def save(*args: Any, **options: Any) -> Any:
-        sizes.append(engine.catalogue.count())
+        sizes.append(engine.catalogue.pictures.count())
         return real(*args, **options)
 
     monkeypatch.setattr(faiss_file, "save", save)

@@ -35,7 +35,7 @@ def real_descriptors(folders: list[Path]) -> Vectors:
     with tempfile.TemporaryDirectory() as store:
         engine = Engine.create(store, device="cpu")
         engine.index(*folders)
-        parts = [vectors for _, vectors in engine.catalogue.vectors(engine.bundle.fingerprint)]
+        parts = [vectors for _, vectors in engine.catalogue.descriptors.all(engine.bundle.fingerprint)]
         engine.close()
     return unit(np.concatenate(parts))
 

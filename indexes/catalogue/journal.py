@@ -1,4 +1,4 @@
-"""The journal of what an index must follow: written by triggers, read from a generation on, and forgotten."""
+"""The journal of changes that an index must follow: written by triggers, read since a generation, and trimmed."""
 
 from __future__ import annotations
 
@@ -7,45 +7,54 @@ import secrets
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select
 
+from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
 from indexes.catalogue.database.dialects import dialect_of
-from indexes.catalogue.database.schema import Change, Generation
+from indexes.catalogue.database.schema import Change, Generation, Setting
 from indexes.catalogue.records import Changes
+from indexes.catalogue.settings import upsert_setting
+
+_NAME = "generation"
+_CURRENT = select(Setting.value).where(Setting.name == _NAME)
 
 
-def new_generation(connection: Connection) -> str:
-    """The name of a new generation, which has all changes up to now.
+class Journal:
+    """The changes between generations. Every method is one transaction and raises StoreError."""
 
-    It is drawn by chance, not counted: a store that is restored from a copy, or made anew, comes back to no
-    generation that an index file of other pictures may have.
+    def __init__(self, database: CatalogueDatabase) -> None:
+        self._database = database
+
+    @retry_lost
+    def changes_since(self, generation: str) -> Changes | None:
+        """Return what has changed since a generation; None if it is unknown: forgotten, or of another store."""
+        with self._database.read() as connection:
+            position = _position(connection, generation)
+            if position is None:
+                return None
+            touched = connection.scalars(select(Change.picture_id).where(Change.position > position).distinct())
+            return Changes(connection.scalar(_CURRENT) or "", np.sort(np.array(list(touched), np.int64)))
+
+    @retry_lost
+    def forget_changes(self, generation: str) -> None:
+        """Delete the changes up to a generation, and the generations before it, once an index of it is saved."""
+        position = select(Generation.position).where(Generation.name == generation).scalar_subquery()
+        with self._database.write() as connection:
+            connection.execute(delete(Change).where(Change.position <= func.coalesce(position, 0)))
+            connection.execute(delete(Generation).where(Generation.position <= position, Generation.name != generation))
+
+
+def update_generation(connection: Connection) -> None:
+    """Begin a new generation if there are changes since the current one, or there is none.
+
+    Its name is drawn at random, not counted: a store that is restored from a copy, or made anew, never comes to the
+    name of a generation that an index of other pictures has.
     """
-    name = secrets.token_hex(8)
-    connection.execute(insert(Generation).values(name=name, position=_last(connection)))
-    return name
+    current, last = connection.scalar(_CURRENT), connection.scalar(dialect_of(connection).last_change)
+    if _position(connection, current or "") != last:
+        name = secrets.token_hex(8)
+        connection.execute(insert(Generation).values(name=name, position=last))
+        upsert_setting(connection, _NAME, name)
 
 
-def has_changed(connection: Connection, name: str) -> bool:
-    """Whether there are changes since that generation, or it is not known: a scan may meet old failures alone."""
-    position = connection.scalar(select(Generation.position).where(Generation.name == name))
-    return position is None or position != _last(connection)
-
-
-def changes_since(connection: Connection, name: str, now: str) -> Changes | None:
-    """What has changed from that generation to `now`; None where it is not known."""
-    position = connection.scalar(select(Generation.position).where(Generation.name == name))
-    if position is None:
-        return None
-    touched = connection.scalars(select(Change.picture_id).where(Change.position > position).distinct())
-    return Changes(now, np.sort(np.array(list(touched), np.int64)))
-
-
-def forget_changes(connection: Connection, name: str) -> None:
-    """Drop what led to that generation: earlier ones are not known any more."""
-    position = select(Generation.position).where(Generation.name == name).scalar_subquery()
-    connection.execute(delete(Change).where(Change.position <= func.coalesce(position, 0)))
-    connection.execute(delete(Generation).where(Generation.position <= position, Generation.name != name))
-
-
-def _last(connection: Connection) -> int:
-    """The position of the last change, also of one that was forgotten."""
-    position: int = connection.scalar(dialect_of(connection).last_change)
-    return position
+def _position(connection: Connection, generation: str) -> int | None:
+    """Return the position of the last change in a generation; None if the generation is unknown."""
+    return connection.scalar(select(Generation.position).where(Generation.name == generation))

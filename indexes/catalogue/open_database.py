@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexes.catalogue.database import sqlite
-from indexes.catalogue.database.dialects import CatalogueDatabase
+from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.database_url import read_url, reconcile_url, write_url
 from indexes.catalogue.database.sqlite import SqliteDatabase, has_catalogue, make_folder
-from indexes.catalogue.database_url import read_url, reconcile_url, write_url
 from indexes.errors import StoreError
 
 

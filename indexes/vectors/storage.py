@@ -22,7 +22,7 @@ _INDEX, _OLD, _STORE = "index", "index_before", "store"  # settings of the catal
 
 def index_address(catalogue: Catalogue) -> str:
     """Where the store's index is, as people write it."""
-    return catalogue.setting(_INDEX) or FAISS
+    return catalogue.settings.get(_INDEX) or FAISS
 
 
 def open_storage(catalogue: Catalogue, fingerprint: str) -> IndexStorage:
@@ -55,13 +55,13 @@ def set_storage(catalogue: Catalogue, fingerprint: str, text: str) -> None:
     before = index_address(catalogue)
     if text == before:
         return
-    catalogue.set_defaults(**{_STORE: secrets.token_hex(8)})
+    catalogue.settings.set_defaults(**{_STORE: secrets.token_hex(8)})
     home = _storage_at(catalogue, fingerprint, text)
     if isinstance(home, MilvusStorage):
         with closing(home):
             home.check()
     left = [each for each in (*_old_addresses(catalogue), before) if not _is_same_place(each, text, catalogue.folder)]
-    catalogue.set_settings(**{_INDEX: text, _OLD: json.dumps(left)})
+    catalogue.settings.set(**{_INDEX: text, _OLD: json.dumps(left)})
 
 
 def clear_old_storages(catalogue: Catalogue, fingerprint: str) -> str | None:
@@ -72,7 +72,7 @@ def clear_old_storages(catalogue: Catalogue, fingerprint: str) -> str | None:
     left = _old_addresses(catalogue)
     if not left:
         return None
-    catalogue.set_settings(**{_OLD: ""})
+    catalogue.settings.set(**{_OLD: ""})
     failed: list[str] = []
     for before in left:
         try:
@@ -99,7 +99,7 @@ def _clear(catalogue: Catalogue, fingerprint: str, before: str) -> None:
 
 def _old_addresses(catalogue: Catalogue) -> list[str]:
     """The places that the index was at, and that are not cleared yet."""
-    kept = catalogue.setting(_OLD) or ""
+    kept = catalogue.settings.get(_OLD) or ""
     if not kept.startswith("["):  # as it was kept when it was one
         return [kept] if kept else []
     left: list[str] = json.loads(kept)
@@ -117,9 +117,11 @@ def _storage_at(catalogue: Catalogue, fingerprint: str, text: str) -> IndexStora
         return FaissStorage(catalogue.folder, fingerprint)
 
     def labels(ids: Ids) -> dict[int, str]:
-        return {picture.id: picture.label for picture in catalogue.candidates(ids) if picture.label is not None}
+        return {
+            picture.id: picture.label for picture in catalogue.pictures.candidates(ids) if picture.label is not None
+        }
 
-    store = catalogue.setting(_STORE) or ""
+    store = catalogue.settings.get(_STORE) or ""
     return MilvusStorage(shared_connection(address, catalogue.folder), catalogue.index_lock, store, fingerprint, labels)
 
 

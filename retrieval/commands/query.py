@@ -88,7 +88,7 @@ def query(
     with Engine.open(store_folder(store), model, device, ConsoleProgress()) as engine:
         engine.load()
         load = time.perf_counter() - started
-        if label is not None and label not in (labels := engine.catalogue.labels()):
+        if label is not None and label not in (labels := engine.catalogue.pictures.labels()):
             stderr.print(
                 Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}")
             )

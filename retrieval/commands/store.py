@@ -68,7 +68,7 @@ def index(
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
-    from indexes.catalogue.database_url import URL_VARIABLE
+    from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine

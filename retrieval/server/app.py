@@ -94,7 +94,7 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], config: ServerCo
     metrics = Metrics(
         lambda: app.state.holding.gate.inside,
         lambda: app.state.holding.service.waiting,
-        engine.catalogue.count,
+        engine.catalogue.pictures.count,
         shared.metrics if is_one_of_several else None,
     )
     app.include_router(search.router)

@@ -46,14 +46,16 @@ class ServerState:
         catalogue = self.service.engine.catalogue
         generation = catalogue.generation
         if self._folders[0] != generation:
-            self._folders = generation, catalogue.folders()
+            self._folders = generation, catalogue.pictures.folders()
         return self._folders[1]
 
     def resolve_filters(self, filters: Filters) -> Selection:
         """The pictures that filters leave; names may be given as they are shown. Raises GalleryError."""
         label = filters.label
         if label is not None:
-            label = next((each for each in self.service.engine.catalogue.labels() if safe_name(each) == label), label)
+            label = next(
+                (each for each in self.service.engine.catalogue.pictures.labels() if safe_name(each) == label), label
+            )
         chosen = make_selection(label, None, filters.since, filters.until)
         if filters.folder is None:
             return chosen

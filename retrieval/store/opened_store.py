@@ -82,7 +82,7 @@ class OpenedStore:
             if encoder is None:
                 encoder = _open_encoder(catalogue, model, device, progress)
             else:
-                catalogue.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
+                catalogue.settings.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
                 _check_model(catalogue, encoder.bundle)
             if index_address is not None:
                 set_storage(catalogue, encoder.bundle.fingerprint, index_address)
@@ -155,12 +155,12 @@ def _is_initialized(store: Path, address: str | None) -> bool:
     if address is None and not is_store(store):
         return False
     with Catalogue(store, address=address) as catalogue:
-        return catalogue.setting("model") is not None
+        return catalogue.settings.get("model") is not None
 
 
 def _open_encoder(catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Encoder:
     """Return the encoder of a store's own model, or of another one if that fits the store."""
-    stored_name = catalogue.setting("model")
+    stored_name = catalogue.settings.get("model")
     if stored_name is None:
         raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
     bundle = find_bundle(model or stored_name)
@@ -170,9 +170,9 @@ def _open_encoder(catalogue: Catalogue, model: str | None, device: str, progress
 
 def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
     """Raise StoreError if the store holds another model's vectors: no search may mix the vectors of two models."""
-    if catalogue.setting("fingerprint") != bundle.fingerprint:
+    if catalogue.settings.get("fingerprint") != bundle.fingerprint:
         raise StoreError(
-            f"{catalogue.folder} was indexed with another model ({catalogue.setting('model')}) than"
+            f"{catalogue.folder} was indexed with another model ({catalogue.settings.get('model')}) than"
             f" {bundle.card.name}: give that model with --model, or index the gallery again into another --store"
         )
 

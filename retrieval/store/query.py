@@ -115,13 +115,13 @@ class Queries:
         if selection.only_label is not None and isinstance(index, LabelledIndex):
             rows = index.search_label(descriptors, pool, selection.only_label)[1]
         else:
-            among = None if selection.is_all else self._store.catalogue.select_ids(selection)
+            among = None if selection.is_all else self._store.catalogue.pictures.select_ids(selection)
             rows = index.search(descriptors, pool, among)[1]
         return [ids[ids != NO_ID] for ids in rows]
 
     def stored_descriptor(self, picture: int) -> Array | None:
         """Return the descriptor (C,) of an indexed picture by its id; None if there is no such picture."""
-        rows = self._store.catalogue.vectors_of(np.array([picture]), self._store.bundle.fingerprint)
+        rows = self._store.catalogue.descriptors.of(np.array([picture]), self._store.bundle.fingerprint)
         return next((vectors[0] for _, vectors in rows), None)
 
     def ranked_hits(self, prepared: PreparedQuery, head: Head | None = None) -> tuple[int, Iterator[Hit]]:

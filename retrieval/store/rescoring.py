@@ -42,7 +42,7 @@ class Ranking:
         rank = 1
         for start in range(0, len(self), _PAGE_SIZE):
             ids = self.ids[start : start + _PAGE_SIZE]
-            found = {candidate.id: candidate for candidate in catalogue.candidates(ids)}
+            found = {candidate.id: candidate for candidate in catalogue.pictures.candidates(ids)}
             for place, id_ in enumerate(ids.tolist(), start):
                 if id_ in found:
                     yield self._hit(rank, place, found[id_])
@@ -73,7 +73,7 @@ def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arra
     asked, wanted = head.embed(descriptor[None]), unit(descriptor[None])[0]
     parts = [
         (known, 1 - unit(vectors) @ wanted, head.separation(asked, head.embed(vectors)))
-        for known, vectors in catalogue.vectors_of(ids, fingerprint)
+        for known, vectors in catalogue.descriptors.of(ids, fingerprint)
     ]
     if not parts:
         none = np.empty(0)

@@ -52,11 +52,11 @@ def _index_until(gallery: Path, store: Path, seconds: float) -> bool:
 def _contents(store: Path) -> dict[bytes, tuple[str | None, bytes]]:
     """Path, label and descriptor of every picture in a store."""
     catalogue = Catalogue(store)
-    fingerprint = catalogue.setting("fingerprint")
+    fingerprint = catalogue.settings.get("fingerprint")
     assert fingerprint is not None
     rows: dict[bytes, tuple[str | None, bytes]] = {}
-    for ids, vectors in catalogue.vectors(fingerprint):
-        pictures = catalogue.candidates(ids)
+    for ids, vectors in catalogue.descriptors.all(fingerprint):
+        pictures = catalogue.pictures.candidates(ids)
         rows |= {
             picture.path: (picture.label, vector.tobytes()) for picture, vector in zip(pictures, vectors, strict=True)
         }
@@ -133,6 +133,6 @@ def test_interrupt_leaves_a_usable_store(tmp_path: Path, batches: int) -> None:
 def _committed(store: Path) -> int:
     """How many pictures a store has, also while it is being made."""
     try:
-        return sum(count.pictures for count in Catalogue(store).root_counts())
+        return sum(count.pictures for count in Catalogue(store).scans.root_counts())
     except StoreError:
         return 0

@@ -67,11 +67,11 @@ def test_the_failures_are_exactly_the_bad_files(indexed: Indexed) -> None:
 
 
 def test_the_catalogue_keeps_the_failures_with_their_reasons(indexed: Indexed) -> None:
-    assert dict(indexed.engine.catalogue.failures()) == indexed.failures
+    assert dict(indexed.engine.catalogue.scans.failures()) == indexed.failures
 
 
 def test_every_good_file_is_added(indexed: Indexed) -> None:
-    known = [known.path for known in indexed.engine.catalogue.known_files(os.fsencode(indexed.folder))]
+    known = [known.path for known in indexed.engine.catalogue.scans.known_files(os.fsencode(indexed.folder))]
     assert known == sorted(indexed.good)
     assert indexed.added == len(indexed.good)
 

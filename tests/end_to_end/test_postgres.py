@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE
+from indexes.catalogue.database.database_url import CONFIG_FILE, URL_VARIABLE
 from retrieval.engine import Engine
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network

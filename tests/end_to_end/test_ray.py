@@ -69,10 +69,10 @@ def descriptors(store: Path) -> dict[bytes, tuple[str | None, np.ndarray[Any, An
     catalogue = Catalogue(store)
     rows = [
         (picture.path, (picture.label, vector))
-        for ids, vectors in catalogue.vectors(catalogue.setting("fingerprint") or "")
-        for picture, vector in zip(catalogue.candidates(ids), vectors, strict=True)
+        for ids, vectors in catalogue.descriptors.all(catalogue.settings.get("fingerprint") or "")
+        for picture, vector in zip(catalogue.pictures.candidates(ids), vectors, strict=True)
     ]
-    assert len(dict(rows)) == len(rows) == catalogue.count()
+    assert len(dict(rows)) == len(rows) == catalogue.pictures.count()
     catalogue.close()
     return dict(rows)
 
@@ -184,8 +184,8 @@ def test_another_program_on_a_worker_is_refused(
     gallery = make_gallery(tmp_path / "gallery", 40, 1)
     with pytest.raises(ClusterError, match=r"^a worker on .+ cannot work: its program is not the driver's: install"):
         engine.index(gallery, backend=IndexingBackend.ray)
-    assert engine.catalogue.failures() == []
-    assert engine.catalogue.count() == 0
+    assert engine.catalogue.scans.failures() == []
+    assert engine.catalogue.pictures.count() == 0
     engine.close()
 
 

@@ -241,7 +241,7 @@ def test_a_store_that_is_damaged_ends_all_with_one_sentence(indexed: Indexed, tm
 def test_an_index_that_one_process_can_open_is_refused(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
     catalogue = Catalogue(store)
-    catalogue.set_settings(index="milvus:index.db")
+    catalogue.settings.set(index="milvus:index.db")
     catalogue.close()
     said = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
     assert "leave out --processes" in said

@@ -113,7 +113,7 @@ def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(
         engine.index(gallery)
     kept = len(rows(engine))
     assert 0 < kept < _PICTURES
-    assert engine.catalogue.failures() == []
+    assert engine.catalogue.scans.failures() == []
     objects.fault = lambda method, path: None
     forget_servers()
     report = engine.index()
@@ -244,7 +244,7 @@ def test_a_web_server_that_fails_is_no_web_server_without_pictures(engine: Engin
     web.fault = lambda method, path: None
     report = engine.index(pages)
     assert (report.added, report.unchanged, report.failed) == (0, 8, 0)
-    assert engine.catalogue.failures() == []
+    assert engine.catalogue.scans.failures() == []
 
 
 def test_a_web_server_that_is_not_there() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.scans import ScanRecords
 from retrieval.commands.query import _fetch_source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
@@ -52,7 +52,7 @@ def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tm
     engine.index(tmp_path / "g")
     local = {path: label for path, label in rows(engine).items() if path.startswith("/")}
     assert found == {path.replace(str(tmp_path), objects.address): label for path, label in local.items()}
-    assert engine.catalogue.roots() == [os.fsencode(tmp_path / "g"), os.fsencode(f"{objects.address}/g")]
+    assert engine.catalogue.scans.roots() == [os.fsencode(tmp_path / "g"), os.fsencode(f"{objects.address}/g")]
 
 
 def test_only_what_changed_is_read(engine: Engine, objects: Objects) -> None:
@@ -98,7 +98,7 @@ def test_an_emptied_bucket_loses_nothing(engine: Engine, objects: Objects) -> No
 def test_what_is_not_there_makes_no_gallery(engine: Engine, objects: Objects, place: str) -> None:
     with pytest.raises(GalleryError, match=f"{place} does not exist, so nothing was marked missing"):
         engine.index(f"{objects.address}/{place}")
-    assert engine.catalogue.roots() == []
+    assert engine.catalogue.scans.roots() == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_tar_is_entered_as_a_folder_is(engine: Engine, objects: Objects) -> No
     assert gets(objects, ".tar") == [f"/{objects.bucket}/g/a.tar"]  # once, whole
     report = engine.index()
     assert (report.unchanged, report.failed, gets(objects)) == (4, 0, [])
-    assert len(engine.catalogue.failures()) == 1
+    assert len(engine.catalogue.scans.failures()) == 1
     for path in rows(engine):
         with open_file(path) as file:
             assert file.read() in [content for _, content in (*SHARD, ("", png(9)))]
@@ -171,7 +171,7 @@ def test_a_tar_that_was_not_read_to_its_end_is_read_again(
     engine: Engine, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = objects.put("a.tar", tar_of(*((f"{number:03}.png", png(number)) for number in range(80))))
-    record = Catalogue.record
+    record = ScanRecords.record
     calls = []
 
     def fail_later(*arguments: object) -> None:
@@ -181,14 +181,14 @@ def test_a_tar_that_was_not_read_to_its_end_is_read_again(
         record(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogue, "record", fail_later)
+        patch.setattr(ScanRecords, "record", fail_later)
         with pytest.raises(KeyboardInterrupt):
             engine.index(address)
-    assert engine.catalogue.finished_archives(os.fsencode(address)) == {}
+    assert engine.catalogue.scans.finished_archives(os.fsencode(address)) == {}
     report = engine.index()
     assert report.unchanged in (32, 48)  # what had been read beside the batch that failed is there too
     assert report.embedded == 80 - report.unchanged
-    assert list(engine.catalogue.finished_archives(os.fsencode(address))) == [os.fsencode(address)]
+    assert list(engine.catalogue.scans.finished_archives(os.fsencode(address))) == [os.fsencode(address)]
 
 
 @pytest.mark.parametrize("cut", [600, 3000])
@@ -218,7 +218,7 @@ def test_a_tar_of_this_machine_is_no_part_of_its_folder(engine: Engine, tmp_path
     assert (hit.path.name, hit.label) == ("0001.png", "7")
     assert hit.explanation is not None
     assert engine.remove(folder / "a.tar") == 3
-    assert engine.catalogue.roots() == [os.fsencode(folder)]
+    assert engine.catalogue.scans.roots() == [os.fsencode(folder)]
 
 
 # Lists
@@ -321,7 +321,7 @@ def test_a_list_names_what_lies_beside_it(engine: Engine, objects: Objects) -> N
 def test_a_picture_is_no_gallery(engine: Engine, objects: Objects) -> None:
     with pytest.raises(GalleryError, match="is a file: give the folder that holds the pictures"):
         engine.index(objects.put("1.png", png(1)))
-    assert engine.catalogue.roots() == []
+    assert engine.catalogue.scans.roots() == []
 
 
 def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "0001.tar").write_bytes(tar_of(*SHARD))
     (tmp_path / "latest").symlink_to("0001.tar")
     assert engine.index(tmp_path / "latest").added == 3
-    assert engine.catalogue.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
+    assert engine.catalogue.scans.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
 
 
 def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, objects: Objects, tmp_path: Path) -> None:

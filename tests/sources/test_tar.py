@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.scans import ScanRecords
 from retrieval.common.settings import MAX_MEGAPIXELS
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
@@ -71,7 +72,7 @@ def test_a_damaged_tar_loses_nothing(engine: Engine, tmp_path: Path, damaged: by
     assert [place for place, _ in report.failures] == [f"tar:{tar}"]
     assert "is damaged or not a tar" in report.failures[0][1]
     assert len(rows(engine)) == 9
-    assert engine.catalogue.finished_archives(os.fsencode(f"tar:{tar}")) == {}
+    assert engine.catalogue.scans.finished_archives(os.fsencode(f"tar:{tar}")) == {}
     tar.write_bytes(WHOLE)
     assert engine.index().reused == 9  # of another version, and with the same contents
     assert told(engine.index()) == (0, 9, 0, 0)
@@ -170,7 +171,7 @@ def test_a_tar_with_a_broken_member_is_not_read_each_time(
     assert told(engine.index(tar)) == (1, 0, 0, 1)
     monkeypatch.setattr("retrieval.sources.tar.tar_members", lambda *given: pytest.fail("it was read"))
     assert told(engine.index()) == (0, 1, 0, 0)
-    assert len(engine.catalogue.failures()) == 1
+    assert len(engine.catalogue.scans.failures()) == 1
 
 
 def test_a_tar_that_changed_for_a_moment(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +181,7 @@ def test_a_tar_that_changed_for_a_moment(engine: Engine, tmp_path: Path, monkeyp
     engine.index(tar)
     tar.write_bytes(tar_with(*((f"new/{number}.png", png(100 + number)) for number in range(70))))
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogue, "record", once(Catalogue.record))
+        patch.setattr(ScanRecords, "record", once(ScanRecords.record))
         with pytest.raises(KeyboardInterrupt):
             engine.index()
     assert len(rows(engine)) > 9
@@ -269,7 +270,7 @@ def test_what_a_list_named_below_a_dot_becomes_missing(engine: Engine, tmp_path:
     assert told(engine.index(gallery)) == (3, 0, 0, 1)
     list_of(tmp_path, ".cache/1.png")
     assert told(engine.index()) == (0, 1, 2, 0)
-    assert engine.catalogue.failures() == []
+    assert engine.catalogue.scans.failures() == []
 
 
 def test_a_label_that_is_changed_in_a_list_is_taken_up(engine: Engine, tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], st
     assert engine.index(address).added == 1
     assert list(rows(engine).values()) == ["a \ufffd"]
     assert engine.index(address).added == 1  # as its server tells nothing by which it is known again
-    assert engine.catalogue.labels() == ["a \ufffd"]
+    assert engine.catalogue.pictures.labels() == ["a \ufffd"]
 
 
 @pytest.mark.parametrize("target", ["foo://SECRET/1.png", "http://[SECRET/1.png"])

@@ -25,7 +25,7 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
         NewPicture(path, 1, 1, path, np.ones(3, np.float32), 4, 3, taken_at)
         for path, taken_at in {**TIMES, b"/g/b/4.jpg": None}.items()
     ]
-    catalogue.record(b"/g", "model", pictures)
+    catalogue.scans.record(b"/g", "model", pictures)
     return catalogue
 
 
@@ -50,10 +50,10 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
 )
 def test_a_selection_leaves_what_it_says(catalogue: Catalogue, wanted: dict[str, str], left: str) -> None:
     chosen = make_selection(**wanted)
-    listed = catalogue.list_pictures(chosen, b"", 10)
+    listed = catalogue.pictures.page(chosen, b"", 10)
     assert "".join(Path(each.path.decode()).stem for each in listed) == left
-    assert sorted(catalogue.select_ids(chosen).tolist()) == sorted(each.id for each in listed)
-    assert catalogue.count_selected(chosen) == len(left)
+    assert sorted(catalogue.pictures.select_ids(chosen).tolist()) == sorted(each.id for each in listed)
+    assert catalogue.pictures.count_selected(chosen) == len(left)
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "24", "2024-5", "2024-05-17T", "2024~", "2024\n"])
@@ -69,12 +69,12 @@ def test_nothing_asked_is_everything() -> None:
 
 
 def test_pictures_are_listed_in_parts_by_path(catalogue: Catalogue) -> None:
-    first = catalogue.list_pictures(EVERYTHING, b"", 3)
-    rest = catalogue.list_pictures(EVERYTHING, first[-1].path, 3)
+    first = catalogue.pictures.page(EVERYTHING, b"", 3)
+    rest = catalogue.pictures.page(EVERYTHING, first[-1].path, 3)
     assert [each.path for each in (*first, *rest)] == sorted([*TIMES, b"/g/b/4.jpg"])
-    assert catalogue.pictures([each.id for each in rest] + [99]) == {each.id: each for each in rest}
-    assert catalogue.picture(rest[0].id) == rest[0]
-    assert catalogue.folders() == [b"/g/a", b"/g/b"]
-    catalogue.set_missing([rest[0].id], True)
-    assert catalogue.picture(rest[0].id) is None
-    assert catalogue.pictures([rest[0].id]) == {}
+    assert catalogue.pictures.get_many([each.id for each in rest] + [99]) == {each.id: each for each in rest}
+    assert catalogue.pictures.get(rest[0].id) == rest[0]
+    assert catalogue.pictures.folders() == [b"/g/a", b"/g/b"]
+    catalogue.scans.set_missing([rest[0].id], True)
+    assert catalogue.pictures.get(rest[0].id) is None
+    assert catalogue.pictures.get_many([rest[0].id]) == {}

@@ -13,8 +13,8 @@ from tests.support.command import PROJECT, RETRIEVE, environment
 
 _IMPATIENT = """
 import cli
-import indexes.catalogue.database.retry
-indexes.catalogue.database.retry.LOST_RETRY_SECONDS = 2.0
+import indexes.catalogue.database.base
+indexes.catalogue.database.base.LOST_RETRY_SECONDS = 2.0
 cli.main()
 """
 
@@ -23,7 +23,7 @@ def committed(store: Path) -> int:
     """How many pictures a store has, also while it is being made."""
     try:
         catalogue = Catalogue(store)
-        found = catalogue.count()
+        found = catalogue.pictures.count()
         catalogue.close()
         return found
     except StoreError:

@@ -37,8 +37,8 @@ def tar_of(*members: tuple[str, bytes]) -> bytes:
 def rows(engine: Engine) -> dict[str, str | None]:
     """Every picture that is there, with its label."""
     catalogue = engine.catalogue
-    ids = [ids for ids, _ in catalogue.vectors(engine.bundle.fingerprint)]
-    return {os.fsdecode(each.path): each.label for some in ids for each in catalogue.candidates(some)}
+    ids = [ids for ids, _ in catalogue.descriptors.all(engine.bundle.fingerprint)]
+    return {os.fsdecode(each.path): each.label for some in ids for each in catalogue.pictures.candidates(some)}
 
 
 def make_gallery(folder: Path, seed: int, count: int = _PICTURES) -> Path:
@@ -55,21 +55,26 @@ def make_gallery(folder: Path, seed: int, count: int = _PICTURES) -> Path:
 def contents(store: Path) -> dict[bytes, tuple[str | None, bytes]]:
     """Path, label and descriptor of every picture in a store, none of them twice."""
     catalogue = Catalogue(store)
-    fingerprint = catalogue.setting("fingerprint")
+    fingerprint = catalogue.settings.get("fingerprint")
     assert fingerprint is not None
     rows = [
         (picture.path, (picture.label, vector.tobytes()))
-        for ids, vectors in catalogue.vectors(fingerprint)
-        for picture, vector in zip(catalogue.candidates(ids), vectors, strict=True)
+        for ids, vectors in catalogue.descriptors.all(fingerprint)
+        for picture, vector in zip(catalogue.pictures.candidates(ids), vectors, strict=True)
     ]
     found = dict(rows)
-    assert len(found) == len(rows) == catalogue.count() == sum(count.pictures for count in catalogue.root_counts())
+    assert (
+        len(found)
+        == len(rows)
+        == catalogue.pictures.count()
+        == sum(count.pictures for count in catalogue.scans.root_counts())
+    )
     catalogue.close()
     return found
 
 
 def failures(store: Path) -> list[tuple[bytes, str]]:
     catalogue = Catalogue(store)
-    found = catalogue.failures()
+    found = catalogue.scans.failures()
     catalogue.close()
     return found

@@ -30,13 +30,13 @@ def classes(count: int, each: int, spread: float = 0.25, seed: int = 0) -> dict[
 def a_catalogue(folder: Path, descriptors: dict[str, Vectors]) -> Catalogue:
     """Make a store of pictures with these descriptors, by class; those of the class "" lie in no class folder."""
     catalogue = Catalogue(folder, create=True)
-    catalogue.set_settings(model="default", fingerprint=MODEL)
+    catalogue.settings.set(model="default", fingerprint=MODEL)
     for label, vectors in descriptors.items():
         pictures = [
             NewPicture(os.path.join("/g", label, str(place)).encode(), 1, 2, f"{label}{place}".encode(), vector, 3, 4)
             for place, vector in enumerate(vectors.astype(np.float32))
         ]
-        catalogue.record(b"/g", MODEL, pictures)
+        catalogue.scans.record(b"/g", MODEL, pictures)
     return catalogue
 
 

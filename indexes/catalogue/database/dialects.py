@@ -7,50 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, TextClause, text
 
 T = TypeVar("T")
 
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
-
-
-class CatalogueDatabase(Protocol):
-    """A catalogue's database. Raises StoreError throughout."""
-
-    @property
-    def dialect(self) -> Dialect: ...
-
-    @property
-    def writable(self) -> bool:
-        """Whether it can be written."""
-        ...
-
-    @property
-    def address(self) -> str | None:
-        """Where it lies, without a password; None in the store's own folder."""
-        ...
-
-    def read(self) -> AbstractContextManager[Connection]:
-        """One view of it, whatever others write meanwhile."""
-        ...
-
-    def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        """All rows of one statement, a view by itself, straight from the driver."""
-        ...
-
-    def write(self, exclusive: bool = True) -> AbstractContextManager[Connection]:
-        """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
-        ...
-
-    def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
-        """While it is held no other process has it; False where one does, unless `must_wait`."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, RootTransaction, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
 
+from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
+from indexes.catalogue.database.database_url import URL_VARIABLE, DatabaseUrl
 from indexes.catalogue.database.dialects import POSTGRES
-from indexes.catalogue.database.migrations import migrate, pending_migrations
-from indexes.catalogue.database.retry import retry_lost
-from indexes.catalogue.database_url import URL_VARIABLE, DatabaseUrl
+from indexes.catalogue.database.migrations import migrate
 from indexes.errors import ConnectionLostError, StoreError
 
 if TYPE_CHECKING:
@@ -47,9 +45,7 @@ _NOTICED = {  # by the server, what does not answer: a writer holds up all other
 _SESSION_SETUP = "SELECT set_config('search_path', %s, false)" + "".join(
     f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_DISABLED, "off") | _NOTICED).items()
 )
-_CONNECTIONS = 40  # beside the five that are kept: as many as a server has threads
 _CLOSED = "is closed to this user: have its tables granted to it, or give another address"
-_READ_ONLY = "cannot be written by this user: have its tables granted to it, or give another address"
 _WRONG_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
 _REMEDIES = {  # by SQLSTATE, or its class
     "23": "was changed by another process: run the command again",
@@ -76,71 +72,25 @@ _REFUSALS = {  # said in opening, where the driver has no SQLSTATE, in the serve
 }
 
 
-class PostgresDatabase:
-    """Transactions on a catalogue's schema of a PostgreSQL database. Raises StoreError throughout."""
+class PostgresDatabase(CatalogueDatabase):
+    """Transactions on a catalogue's schema of a PostgreSQL database."""
 
     dialect = POSTGRES
+    read_only_message = "cannot be written by this user: have its tables granted to it, or give another address"
+    outdated_message = "is of an older version and cannot be written: open it once as a user that may write it"
 
     def __init__(self, url: DatabaseUrl) -> None:
-        _check_driver(url)
+        psycopg = _import_driver(url)
         self.address = str(url)
         self._url = url
         self._search_path = _quote(url.schema)
-        self._lost_since: float | None = -math.inf  # so that what was never reached is not waited for
-        self._engine = create_engine(
-            url.url.set(drivername="postgresql+psycopg"),
-            creator=self._connect,
-            poolclass=QueuePool,
-            max_overflow=_CONNECTIONS,
-            pool_reset_on_return=None,
-        )
-        event.listen(self._engine, "begin", self._begin)
+        self._lost_since: float | None = -math.inf  # so that a server that was never reached is not waited for
+        super().__init__(self.address, url.url.set(drivername="postgresql+psycopg"), psycopg.Error)
         self.writable = self._prepare_schema()
-
-    def close(self) -> None:
-        """Give back the connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One view of it, whatever others write meanwhile."""
-        with self._translate_errors(), self._engine.connect() as connection, connection.begin():
-            yield connection  # ended by COMMIT: at a ROLLBACK the driver forgets the statements that it has prepared
-
-    @retry_lost
-    def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        """All rows of one statement, a view by itself, straight from the driver and in its binary form."""
-        with self._translate_errors():
-            pooled = self._engine.raw_connection()
-            try:
-                driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
-                return driver.cursor(binary=True).execute(statement.encode(), values).fetchall()
-            finally:
-                pooled.close()
-
-    @contextmanager
-    def write(self, exclusive: bool = True) -> Iterator[Connection]:
-        """All of it, or, where it raises, nothing; `alone` where no other writer may come between."""
-        if not self.writable:
-            raise StoreError(f"{self.address} {_READ_ONLY}")
-        transaction = self._open_transaction(exclusive)
-        with self._translate_errors(), transaction.connection as connection, transaction:
-            yield connection
-
-    @retry_lost
-    def _open_transaction(self, exclusive: bool) -> RootTransaction:
-        """A transaction in which nothing is done yet, so that it may be begun once more where a server was lost."""
-        with self._translate_errors():
-            connection = self._engine.connect().execution_options(writes=True, alone=exclusive)
-            try:
-                return connection.begin()
-            except BaseException:
-                connection.close()
-                raise
 
     @contextmanager
     def index_lock(self, blocking: bool) -> Iterator[bool]:
-        """By a lock of the server's, on a connection of its own, with which it ends."""
+        """Lock on the server, by a connection of its own; the lock ends with it."""
         connection, granted = self._acquire_lock(blocking)
         with closing(connection):
             yield granted
@@ -170,7 +120,7 @@ class PostgresDatabase:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return
         connection.exec_driver_sql("BEGIN")
-        if options.get("alone", True):
+        if options.get("exclusive", True):
             # As in SQLite, one writer at a time, from the start of its transaction to the end. An index follows the
             # journal by rising positions, each generation standing for all up to its own: were two transactions to
             # take positions at once, the one that commits first would name a generation that lacks the other's. A
@@ -201,31 +151,23 @@ class PostgresDatabase:
             migrate(self._engine)
         return True
 
-    def _check_current(self) -> None:
-        with self._engine.connect() as connection:
-            if pending_migrations(connection):
-                raise StoreError("is of an older version and cannot be written: let a user that may open it once")
-
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn what PostgreSQL says into one sentence with the address and a remedy."""
-        import psycopg
-
-        try:
+        with super()._translate_errors():
             yield
             self._lost_since = None
-        except (DBAPIError, psycopg.Error) as error:
-            said, is_lost = _remedy(error.orig if isinstance(error, DBAPIError) else error)
-            if not is_lost:
-                raise StoreError(f"{self.address} {said}") from error
-            self._engine.dispose()  # the other connections are lost too
-            if self._lost_since is None or any(words in said for words in _STARTING_UP):
-                self._lost_since = time.monotonic()
-            raise ConnectionLostError(f"{self.address} {said}", self._lost_since) from error
-        except PoolTimeoutError as error:
-            raise StoreError(f"{self.address} is asked by too many at once: try again") from error
-        except StoreError as error:
-            raise StoreError(f"{self.address} {error}") from error
+
+    def _cursor(self, driver: Any) -> Any:
+        return driver.cursor(binary=True)
+
+    def _to_store_error(self, cause: BaseException | None) -> StoreError:
+        message, is_lost = _remedy(cause)
+        if not is_lost:
+            return StoreError(f"{self.address} {message}")
+        self._engine.dispose()  # the other connections are lost too
+        if self._lost_since is None or any(words in message for words in _STARTING_UP):
+            self._lost_since = time.monotonic()
+        return ConnectionLostError(f"{self.address} {message}", self._lost_since)
 
 
 _LOOK = (
@@ -240,13 +182,14 @@ _LOOK = (
 )
 
 
-def _check_driver(url: DatabaseUrl) -> None:
+def _import_driver(url: DatabaseUrl) -> ModuleType:
     try:
-        import psycopg  # noqa: F401
+        import psycopg
     except ImportError as error:
         raise StoreError(
             f"{url} needs PostgreSQL's driver: install it with `pip install 'retrieve-explain[postgres]'`"
         ) from error
+    return psycopg
 
 
 def _remedy(cause: BaseException | None) -> tuple[str, bool]:

@@ -111,7 +111,7 @@ def status_json(catalogue: Catalogue) -> JsonObject:
     return {
         "store": str(catalogue.folder),
         "catalogue": catalogue.address,
-        "model": {"name": catalogue.setting("model"), "fingerprint": catalogue.setting("fingerprint")},
+        "model": {"name": catalogue.settings.get("model"), "fingerprint": catalogue.settings.get("fingerprint")},
         "generation": catalogue.generation,
         "indexing": {"done": indexing.done, "total": indexing.total} if indexing else None,
         "index": asdict(tuning) if tuning else None,
@@ -119,10 +119,10 @@ def status_json(catalogue: Catalogue) -> JsonObject:
         "calibration": asdict(calibration) | {"in_use": is_in_use(calibration, catalogue)} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
-            for count in catalogue.root_counts()
+            for count in catalogue.scans.root_counts()
         ],
-        "labels": catalogue.labels(),
-        "failures": _failures_json(catalogue.failures()),
+        "labels": catalogue.pictures.labels(),
+        "failures": _failures_json(catalogue.scans.failures()),
     }
 
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever a
 
 def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
     """What a store holds."""
-    model, fingerprint = catalogue.setting("model"), catalogue.setting("fingerprint") or ""
-    failures = [(safe_name(display_location(parse_location(path))), reason) for path, reason in catalogue.failures()]
+    model, fingerprint = catalogue.settings.get("model"), catalogue.settings.get("fingerprint") or ""
+    failures = [
+        (safe_name(display_location(parse_location(path))), reason) for path, reason in catalogue.scans.failures()
+    ]
     shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
     return Group(
         Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
@@ -36,7 +38,7 @@ def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
         Text(shown),
         index_line(read_tuning(catalogue), index_address(catalogue)),
         _calibration_line(catalogue),
-        galleries_table(catalogue.root_counts()),
+        galleries_table(catalogue.scans.root_counts()),
         indexing_line(read_progress(catalogue)),
         Text(f"{len(failures)} failed"),
         failures_lines(failures, max_failures),

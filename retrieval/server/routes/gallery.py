@@ -52,7 +52,7 @@ def status(state: State) -> Status:
     """What the store holds."""
     engine = state.service.engine
     catalogue = engine.catalogue
-    counts = catalogue.root_counts()
+    counts = catalogue.scans.root_counts()
     return Status(
         model=engine.bundle.card.name,
         fingerprint=engine.bundle.fingerprint,
@@ -61,8 +61,8 @@ def status(state: State) -> Status:
         galleries=[
             Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing) for count in counts
         ],
-        labels=[safe_name(label) for label in catalogue.labels()],
-        failed=len(catalogue.failures()),
+        labels=[safe_name(label) for label in catalogue.pictures.labels()],
+        failed=len(catalogue.scans.failures()),
         indexing=_indexing(state),
         indexing_error=state.indexer.error and safe_name(state.indexer.error),
         methods=[str(method) for method in MethodName],
@@ -89,9 +89,9 @@ def pictures(params: Annotated[GalleryParams, Query()], state: State) -> Picture
     """Look through the gallery, in the order of paths."""
     catalogue = state.service.engine.catalogue
     chosen = state.resolve_filters(params)
-    found = catalogue.list_pictures(chosen, _decode_cursor(params.after) if params.after else b"", params.most)
+    found = catalogue.pictures.page(chosen, _decode_cursor(params.after) if params.after else b"", params.most)
     return Pictures(
-        total=catalogue.count_selected(chosen),
+        total=catalogue.pictures.count_selected(chosen),
         pictures=[picture_out(listed) for listed in found],
         next=base64.urlsafe_b64encode(found[-1].path).decode() if len(found) == params.most else None,
     )
@@ -137,14 +137,14 @@ async def duplicates(params: Annotated[DuplicateParams, Query()], state: State) 
 @public_router.get("/health")
 def health(state: State) -> Health:
     """Whether the server runs and its store can be read. Needs no token."""
-    state.service.engine.catalogue.count()
+    state.service.engine.catalogue.pictures.count()
     return Health()
 
 
 def _find_duplicates(engine: Engine, rules: DuplicateRules, most: int) -> DuplicatesOut:
     found = engine.duplicates(rules)
     told = found.groups[:most]
-    listed = engine.catalogue.pictures([member.id for group in told for member in group.members])
+    listed = engine.catalogue.pictures.get_many([member.id for group in told for member in group.members])
     return DuplicatesOut(
         groups=[
             DuplicateGroup(

@@ -132,7 +132,7 @@ class QueryService:
 
     def find_picture(self, picture_id: int) -> PictureDetails:
         """An indexed picture. Raises Refused where there is none of this id."""
-        found = self.engine.catalogue.picture(picture_id)
+        found = self.engine.catalogue.pictures.get(picture_id)
         if found is None:
             raise RequestRefused(
                 HTTPStatus.NOT_FOUND, f"no picture {picture_id} is indexed: it may have been moved or removed"
@@ -248,7 +248,7 @@ class QueryService:
             while True:  # until there are enough groups, or no hits
                 some = list(islice(similar, more))
                 looked += some
-                listed |= self.engine.catalogue.pictures([hit.id for hit in some])
+                listed |= self.engine.catalogue.pictures.get_many([hit.id for hit in some])
                 groups = self._group_hits([hit for hit in looked if hit.id in listed], listed, job)
                 if len(groups) >= job.top or len(some) < more:
                     break
@@ -265,7 +265,7 @@ class QueryService:
         ids = np.array([hit.id for hit in hits])
         known = [
             pair
-            for some, vectors in self.engine.catalogue.vectors_of(ids, self.engine.bundle.fingerprint)
+            for some, vectors in self.engine.catalogue.descriptors.of(ids, self.engine.bundle.fingerprint)
             for pair in zip(some.tolist(), vectors, strict=True)
         ]
         there = dict(known)

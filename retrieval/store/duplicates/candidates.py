@@ -42,9 +42,9 @@ class Contents:
     @classmethod
     def of(cls, catalogue: Catalogue, selection: Selection = EVERYTHING) -> Contents:
         """Those of all pictures that are not missing, or of those of a selection; numbered as they come by id."""
-        ids, hashes = catalogue.content_hashes()
+        ids, hashes = catalogue.pictures.content_hashes()
         if not selection.is_all:
-            wanted = np.isin(ids, catalogue.select_ids(selection))
+            wanted = np.isin(ids, catalogue.pictures.select_ids(selection))
             ids, hashes = ids[wanted], hashes[wanted]
         _, firsts, numbers = np.unique(hashes, return_index=True, return_inverse=True)
         order = np.argsort(firsts)
@@ -113,7 +113,7 @@ def exact_cosines(catalogue: Catalogue, fingerprint: str, ids: Ids, others: Ids)
     for start in range(0, len(ids), _BATCH):
         span = slice(start, start + _BATCH)
         wanted = np.unique(np.concatenate([ids[span], others[span]]))
-        parts = list(catalogue.vectors_of(wanted, fingerprint))
+        parts = list(catalogue.descriptors.of(wanted, fingerprint))
         if parts:
             known, vectors = (np.concatenate(each) for each in zip(*parts, strict=True))
             a, b = (np.minimum(np.searchsorted(known, each[span]), len(known) - 1) for each in (ids, others))

@@ -139,7 +139,7 @@ def _candidate_pairs(
         among = None if rules.selection.is_all else contents.ids
         asking = contents.ids[np.sort(contents.firsts)]
         with progress.stage("Searching", len(contents)) as stage:
-            for ids, vectors in catalogue.vectors(fingerprint):
+            for ids, vectors in catalogue.descriptors.all(fingerprint):
                 wanted = np.isin(ids, asking)
                 parts.append(near_pairs(index, contents, contents.number_of(ids[wanted]), vectors[wanted], among))
                 stage.advance(int(wanted.sum()))

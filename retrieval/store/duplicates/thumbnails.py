@@ -101,7 +101,7 @@ def _allocate(count: int) -> ThumbnailArray:
 def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:
     """The files of each of these contents, by id."""
     ids = contents.picture_ids(numbers)
-    known = {file.id: file for file in catalogue.files(np.concatenate([*ids, np.empty(0, np.int64)]))}
+    known = {file.id: file for file in catalogue.pictures.files(np.concatenate([*ids, np.empty(0, np.int64)]))}
     return [[known[id_] for id_ in each.tolist() if id_ in known] for each in ids]
 
 

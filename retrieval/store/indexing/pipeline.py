@@ -115,7 +115,7 @@ class LocalPipeline:
         found = fetched._replace(read_content=None)  # it is let go as soon as it was read
         try:
             with abort_if_unreachable(), open_and_hash(fetched) as (file, content):
-                twin = self._catalogue.find_by_content([content], self._fingerprint).get(content)
+                twin = self._catalogue.scans.find_by_content([content], self._fingerprint).get(content)
                 if twin is not None:
                     return _Decoded(found, content, info_of(twin), vector=twin.vector)
                 pixels, info = read_at_size(file, self._size)

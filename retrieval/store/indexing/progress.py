@@ -36,7 +36,7 @@ class IndexingProgress:
 
 def read_progress(catalogue: Catalogue) -> IndexingProgress | None:
     """How far an indexing of the store is; None where none goes on. Raises StoreError."""
-    kept = catalogue.setting(_SETTING)
+    kept = catalogue.settings.get(_SETTING)
     try:
         found = IndexingProgress(**json.loads(kept)) if kept else None
     except (ValueError, TypeError):  # of another version
@@ -90,4 +90,4 @@ class _ProgressWriter(WorkStage):
 
     def _write(self, value: str) -> None:
         with suppress(StoreError):  # the batches tell of it themselves
-            self._catalogue.set_settings(**{_SETTING: value})
+            self._catalogue.settings.set(**{_SETTING: value})

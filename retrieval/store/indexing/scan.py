@@ -54,7 +54,7 @@ class Scan:
         self.tally = tally
         self.stage = stage
         self.shard = shard
-        catalogue.ensure_root(gallery)  # a gallery without pictures is known too
+        catalogue.scans.ensure_root(gallery)  # a gallery without pictures is known too
         self.vanished: list[int] = []
         self.returned: list[int] = []
         self.closed_folders: list[bytes] = []
@@ -77,11 +77,13 @@ class Scan:
             while in_work:
                 in_work.popleft().result()
         self._record_vanished()
-        self.catalogue.prune_failures(self.gallery, self.failed | self._unchanged_failures(), self._is_in_shard)
+        self.catalogue.scans.prune_failures(self.gallery, self.failed | self._unchanged_failures(), self._is_in_shard)
 
     def _changed_files(self) -> Iterator[PictureFile | Unreadable]:
         """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
-        known_files = (known for known in self.catalogue.known_files(self.gallery) if self._is_in_shard(known.path))
+        known_files = (
+            known for known in self.catalogue.scans.known_files(self.gallery) if self._is_in_shard(known.path)
+        )
         met = walk_gallery(
             self.gallery,
             self.tally.passed_over,
@@ -132,7 +134,7 @@ class Scan:
     def _unchanged_failures(self) -> set[bytes]:
         if not self.unchanged_tars:
             return set()
-        return {path for path, _ in self.catalogue.failures() if path.startswith(tuple(self.unchanged_tars))}
+        return {path for path, _ in self.catalogue.scans.failures() if path.startswith(tuple(self.unchanged_tars))}
 
     def _is_in_shard(self, path: bytes) -> bool:
         """Whether a file is of this run's shard; the members of a tar are where it is."""
@@ -140,7 +142,7 @@ class Scan:
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.to_record() for read in batch.read]
-        self.catalogue.record(self.gallery, self.fingerprint, pictures, batch.failures)
+        self.catalogue.scans.record(self.gallery, self.fingerprint, pictures, batch.failures)
         self.failed.update(failed.path for failed in batch.failures)
         self.tally.failures.extend(batch.failures)
         self.tally.added += len(pictures)
@@ -154,10 +156,10 @@ class Scan:
             self.tally.kept_roots.append(parse_location(self.gallery))
             return
         if self.vanished:
-            self.catalogue.set_missing(self.vanished, True)
+            self.catalogue.scans.set_missing(self.vanished, True)
             self.tally.missing += len(self.vanished)
         if self.returned:
-            self.catalogue.set_missing(self.returned, False)
+            self.catalogue.scans.set_missing(self.returned, False)
             self.tally.added += len(self.returned)
             self.tally.reused += len(self.returned)
             self.stage.advance(len(self.returned))

@@ -24,7 +24,7 @@ class TarTracker:
 
     def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
         self._catalogue = catalogue
-        self._read = catalogue.finished_archives(gallery)
+        self._read = catalogue.scans.finished_archives(gallery)
         self._version_suffix = (
             f" as release {installed_version('retrieve-explain')} reads it, up to {max_pixels()} pixels"
         )
@@ -44,7 +44,7 @@ class TarTracker:
         """What is given from now on is a member of this tar, and what was read of it before counts no more."""
         self._open = tar
         if tar.path in self._read:
-            self._catalogue.forget_archive(tar.path)
+            self._catalogue.scans.forget_archive(tar.path)
 
     def add_pending(self, member: T) -> T:
         """A member is on its way to the catalogue."""
@@ -80,4 +80,6 @@ class TarTracker:
         with self._lock:
             version = self._closed.pop(tar, None) if self._left[tar] == 0 else None
         if version is not None and tar not in self._transient_tars:
-            self._catalogue.record_archive(tar, version + self._version_suffix if tar in self._failed_tars else version)
+            self._catalogue.scans.record_archive(
+                tar, version + self._version_suffix if tar in self._failed_tars else version
+            )

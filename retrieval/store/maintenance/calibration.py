@@ -107,8 +107,8 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
 
 def _draw_sample(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
     """The gallery's labelled pictures; of more than MOST in all, those of a sample."""
-    ids, vectors = catalogue.sample(fingerprint, MAX_PICTURES, seed)
-    label_of = {picture.id: picture.label for picture in catalogue.candidates(ids)}
+    ids, vectors = catalogue.descriptors.sample(fingerprint, MAX_PICTURES, seed)
+    label_of = {picture.id: picture.label for picture in catalogue.pictures.candidates(ids)}
     labels = [label_of.get(id_) for id_ in ids.tolist()]
     known = np.array([label is not None for label in labels], np.bool_)
     classes = np.array([label for label in labels if label is not None])
@@ -226,7 +226,7 @@ class Calibration:
 
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
     """The calibration that a store keeps, of whatever head. Raises StoreError."""
-    kept = catalogue.setting(_SETTING)
+    kept = catalogue.settings.get(_SETTING)
     if not kept:
         return None
     values = json.loads(kept)
@@ -237,19 +237,19 @@ def read_calibration(catalogue: Catalogue) -> Calibration | None:
 def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
     """Whether it is for the head that the store's own model has now. Raises StoreError."""
     try:
-        return find_bundle(catalogue.setting("model") or calibration.model).head.digest == calibration.digest
+        return find_bundle(catalogue.settings.get("model") or calibration.model).head.digest == calibration.digest
     except ModelError:  # the model is gone
         return False
 
 
 def save_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
     """Keep it in the store, whose hits have its similarities from then on. Raises StoreError."""
-    catalogue.set_settings(**{_SETTING: json.dumps(asdict(calibration))})
+    catalogue.settings.set(**{_SETTING: json.dumps(asdict(calibration))})
 
 
 def delete_calibration(catalogue: Catalogue) -> bool:
     """Take it back: the head's own similarities return. Whether there was one. Raises StoreError."""
-    was_kept = bool(catalogue.setting(_SETTING))
+    was_kept = bool(catalogue.settings.get(_SETTING))
     if was_kept:
-        catalogue.set_settings(**{_SETTING: ""})
+        catalogue.settings.set(**{_SETTING: ""})
     return was_kept

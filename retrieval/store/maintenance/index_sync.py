@@ -97,7 +97,7 @@ def _save(catalogue: Catalogue, home: IndexStorage, index: TunedIndex, generatio
         home.clear()
         return index
     home.save(index, generation)
-    catalogue.forget_changes(generation)
+    catalogue.journal.forget_changes(generation)
     mapped = None if home.updates_in_place else home.load(generation)
     if mapped is None:
         return index
@@ -107,10 +107,10 @@ def _save(catalogue: Catalogue, home: IndexStorage, index: TunedIndex, generatio
 
 def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple[TunedIndex, str] | None:
     """An index of an earlier generation with what has changed since, and the generation that it is of now."""
-    count = catalogue.count()
+    count = catalogue.pictures.count()
     for earlier, reached in home.list_generations():
-        changes = catalogue.changes_since(earlier)
-        if not count or changes is None or catalogue.changes_since(reached) is None:
+        changes = catalogue.journal.changes_since(earlier)
+        if not count or changes is None or catalogue.journal.changes_since(reached) is None:
             continue
         index = home.open_for_update(earlier, changes.generation)
         if index is None:
@@ -118,7 +118,7 @@ def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple
         with close_on_error(index):
             if index.suits(count):
                 index.remove(changes.touched)
-                for ids, vectors in catalogue.vectors_of(changes.touched, fingerprint):
+                for ids, vectors in catalogue.descriptors.of(changes.touched, fingerprint):
                     index.add(ids, vectors)
                 if not home.updates_in_place or _is_complete(catalogue, index, changes.generation):
                     return index, changes.generation
@@ -127,9 +127,9 @@ def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple
 
 
 def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress: Progress) -> tuple[TunedIndex, str]:
-    generation, count = catalogue.generation, catalogue.count()
+    generation, count = catalogue.generation, catalogue.pictures.count()
 
-    chunks = catalogue.vectors(fingerprint)
+    chunks = catalogue.descriptors.all(fingerprint)
     first = next(chunks, None)
     if first is None:
         return FaissIndex.empty(1), generation
@@ -137,7 +137,7 @@ def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress:
 
         def sample(most: int) -> Vectors:
             learning.enter_context(progress.stage("Learning the index"))
-            return catalogue.sample(fingerprint, most)[1]
+            return catalogue.descriptors.sample(fingerprint, most)[1]
 
         index = home.create(first[1].shape[1], count, sample)
     is_slow = home.updates_in_place or not index.is_exact
@@ -153,4 +153,4 @@ def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress:
 
 def _is_complete(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
     """Whether it holds as many pictures as it should, as far as that can be told while others change them."""
-    return catalogue.generation != generation or len(index) == catalogue.count()
+    return catalogue.generation != generation or len(index) == catalogue.pictures.count()

@@ -72,7 +72,7 @@ def _paths_in_lists(catalogue: Catalogue, path: str) -> Iterator[bytes]:
 
 def _list_prefixes(catalogue: Catalogue) -> list[bytes]:
     """What the paths of all that a list names begin with, for each list."""
-    return [root + b"/" for root in catalogue.roots() if root.startswith(os.fsencode(LIST_PREFIX))]
+    return [root + b"/" for root in catalogue.scans.roots() if root.startswith(os.fsencode(LIST_PREFIX))]
 
 
 def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
@@ -82,7 +82,7 @@ def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
     name = os.path.abspath(name) if kind else name
     for tar in enclosing_tars(name):
         for inside in (b"", *_list_prefixes(catalogue)):
-            for known in list(catalogue.known_files(inside + os.fsencode(kind + tar))):
+            for known in list(catalogue.scans.known_files(inside + os.fsencode(kind + tar))):
                 if str(display_location(parse_location(known.path))) == name:
                     yield known.path
 
@@ -90,7 +90,7 @@ def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
 def _update_index(catalogue: Catalogue) -> None:
     """Bring the index's file up to date with what was removed; nothing is left of that."""
     try:
-        open_index(catalogue, catalogue.setting("fingerprint") or "", must_save=True).close()
+        open_index(catalogue, catalogue.settings.get("fingerprint") or "", must_save=True).close()
     except StoreError as error:
         if index_address(catalogue) != FAISS:
             raise StoreError(f"it is out of the store, but not yet out of its index: {error}") from error

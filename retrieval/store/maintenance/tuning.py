@@ -40,7 +40,7 @@ def tune(
     pictures = len(index)
     if index.is_exact:
         return [Tuning(index.kind, pictures)]
-    own, queries = catalogue.sample(fingerprint, _QUERIES)
+    own, queries = catalogue.descriptors.sample(fingerprint, _QUERIES)
     with progress.stage("Measuring the index", pictures) as stage:
         best = _best_hits(catalogue, head, fingerprint, own, queries, stage)
     steps: list[Tuning] = []
@@ -90,7 +90,7 @@ def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, stage
     units = unit(queries)
     nearest: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
     pools = np.empty((len(queries), 0), np.int64)
-    for ids, vectors in catalogue.vectors(fingerprint):
+    for ids, vectors in catalogue.descriptors.all(fingerprint):
         nearest = np.concatenate([nearest, units @ unit(vectors).T], axis=1)
         pools = np.concatenate([pools, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
         if nearest.shape[1] > POOL + 1:
@@ -120,10 +120,10 @@ class Tuning:
 
 def read_tuning(catalogue: Catalogue) -> Tuning | None:
     """What was measured last of the store's index. Raises StoreError."""
-    kept = catalogue.setting(_SETTING)
+    kept = catalogue.settings.get(_SETTING)
     return Tuning(**json.loads(kept)) if kept else None
 
 
 def save_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
     """Keep it in the store, whose searches take its parameter from then on. Raises StoreError."""
-    catalogue.set_settings(**{_SETTING: json.dumps(asdict(tuning))})
+    catalogue.settings.set(**{_SETTING: json.dumps(asdict(tuning))})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from indexes.arrays import Ids, Vectors
-from indexes.catalogue import lookups
+from indexes.catalogue import descriptors, pictures, scans
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.database import dialects
 from indexes.catalogue.paths import contains
@@ -50,22 +50,22 @@ def picture(path: bytes, *vector: float, content: bytes | None = None) -> NewPic
 
 def recorded(catalogue: Catalogue, *pictures: NewPicture, root: bytes = b"/g") -> None:
     """Record pictures in a root."""
-    catalogue.record(root, MODEL, pictures)
+    catalogue.scans.record(root, MODEL, pictures)
 
 
 def labels(catalogue: Catalogue) -> dict[bytes, str | None]:
     """The label of every picture by its path."""
     ids = np.array(list(stored(catalogue)), np.int64)
-    return {candidate.path: candidate.label for candidate in catalogue.candidates(ids)}
+    return {candidate.path: candidate.label for candidate in catalogue.pictures.candidates(ids)}
 
 
 def paths(catalogue: Catalogue, folder: bytes = b"/g") -> list[bytes]:
-    return [known.path for known in catalogue.known_files(folder)]
+    return [known.path for known in catalogue.scans.known_files(folder)]
 
 
 def stored(catalogue: Catalogue, fingerprint: str = MODEL) -> dict[int, list[float]]:
     """Every vector by id, as an index would be built from."""
-    chunks = catalogue.vectors(fingerprint)
+    chunks = catalogue.descriptors.all(fingerprint)
     return {int(id_): row.tolist() for ids, rows in chunks for id_, row in zip(ids, rows, strict=True)}
 
 
@@ -73,48 +73,48 @@ def stored(catalogue: Catalogue, fingerprint: str = MODEL) -> dict[int, list[flo
 
 
 def test_settings_are_kept_and_replaced(catalogue: Catalogue) -> None:
-    assert catalogue.setting("model") is None
-    catalogue.set_settings(model="default", fingerprint="ab")
-    catalogue.set_settings(model="paper")
-    assert (catalogue.setting("model"), catalogue.setting("fingerprint")) == ("paper", "ab")
+    assert catalogue.settings.get("model") is None
+    catalogue.settings.set(model="default", fingerprint="ab")
+    catalogue.settings.set(model="paper")
+    assert (catalogue.settings.get("model"), catalogue.settings.get("fingerprint")) == ("paper", "ab")
 
 
 def test_settings_outlast_the_process(catalogue: Catalogue) -> None:
-    catalogue.set_settings(model="default")
+    catalogue.settings.set(model="default")
     catalogue.close()
-    assert Catalogue(catalogue.folder).setting("model") == "default"
+    assert Catalogue(catalogue.folder).settings.get("model") == "default"
 
 
 # --- galleries
 
 
 def test_a_root_is_found_again(catalogue: Catalogue) -> None:
-    first = catalogue.ensure_root(b"/g")
-    assert catalogue.ensure_root(b"/g") == first
+    first = catalogue.scans.ensure_root(b"/g")
+    assert catalogue.scans.ensure_root(b"/g") == first
     assert first == b"/g"
-    assert catalogue.roots() == [b"/g"]
+    assert catalogue.scans.roots() == [b"/g"]
 
 
 def test_a_folder_in_a_root_belongs_to_it(catalogue: Catalogue) -> None:
-    outer = catalogue.ensure_root(b"/g")
-    assert catalogue.ensure_root(b"/g/sub/deeper") == outer
-    assert catalogue.roots() == [b"/g"]
+    outer = catalogue.scans.ensure_root(b"/g")
+    assert catalogue.scans.ensure_root(b"/g/sub/deeper") == outer
+    assert catalogue.scans.roots() == [b"/g"]
 
 
 def test_a_name_that_only_begins_alike_is_another_root(catalogue: Catalogue) -> None:
-    catalogue.ensure_root(b"/g")
-    assert catalogue.ensure_root(b"/g2") == b"/g2"
-    assert catalogue.ensure_root(b"/g-old") == b"/g-old"
-    assert catalogue.roots() == [b"/g", b"/g-old", b"/g2"]
+    catalogue.scans.ensure_root(b"/g")
+    assert catalogue.scans.ensure_root(b"/g2") == b"/g2"
+    assert catalogue.scans.ensure_root(b"/g-old") == b"/g-old"
+    assert catalogue.scans.roots() == [b"/g", b"/g-old", b"/g2"]
 
 
 def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"), root=b"/g/a")
     recorded(catalogue, picture(b"/g/b/1.jpg"), root=b"/g/b")
     recorded(catalogue, picture(b"/h/1.jpg"), root=b"/h")
-    assert catalogue.ensure_root(b"/g") == b"/g"
-    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0), RootCounts(b"/h", 1, 0)]
-    assert catalogue.ensure_root(b"/g/a") == b"/g"
+    assert catalogue.scans.ensure_root(b"/g") == b"/g"
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 2, 0), RootCounts(b"/h", 1, 0)]
+    assert catalogue.scans.ensure_root(b"/g/a") == b"/g"
 
 
 def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_of: AddressOf) -> None:
@@ -122,9 +122,9 @@ def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_
     told = []
     for place, order in enumerate(((b"/n/moon", b"/n"), (b"/n", b"/n/moon"), (b"/n/moon", b"/"))):
         catalogue = made(tmp_path / str(place), address_of)
-        catalogue.ensure_root(order[0])
+        catalogue.scans.ensure_root(order[0])
         recorded(catalogue, *moon, root=b"/n/moon")
-        catalogue.ensure_root(order[1])
+        catalogue.scans.ensure_root(order[1])
         told.append(labels(catalogue))
     assert told == [{b"/n/moon/1.jpg": "moon", b"/n/moon/full/2.jpg": "full"}] * 3
 
@@ -134,9 +134,9 @@ def test_a_gallery_that_a_walk_of_another_does_not_come_to_is_its_own(
     catalogue: Catalogue, order: tuple[bytes, bytes]
 ) -> None:
     for folder in order:
-        assert catalogue.ensure_root(folder) == folder
-    assert catalogue.roots() == [b"/g", b"/g/a/.h/b"]
-    assert catalogue.ensure_root(b"/g/a/.h/b/c") == b"/g/a/.h/b"
+        assert catalogue.scans.ensure_root(folder) == folder
+    assert catalogue.scans.roots() == [b"/g", b"/g/a/.h/b"]
+    assert catalogue.scans.ensure_root(b"/g/a/.h/b/c") == b"/g/a/.h/b"
 
 
 def test_holds_what_lies_below_and_is_not_hidden() -> None:
@@ -149,9 +149,9 @@ def test_holds_what_lies_below_and_is_not_hidden() -> None:
 
 def test_the_file_systems_root_holds_everything(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.ensure_root(b"/")
-    assert catalogue.roots() == [b"/"]
-    assert catalogue.ensure_root(b"/elsewhere") == b"/"
+    catalogue.scans.ensure_root(b"/")
+    assert catalogue.scans.roots() == [b"/"]
+    assert catalogue.scans.ensure_root(b"/elsewhere") == b"/"
     assert paths(catalogue, b"/") == [b"/g/1.jpg"]
 
 
@@ -166,7 +166,7 @@ def test_known_files_come_in_the_order_of_their_bytes(catalogue: Catalogue) -> N
 
 def test_known_files_tell_what_a_scan_compares(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    (known,) = catalogue.known_files(b"/g")
+    (known,) = catalogue.scans.known_files(b"/g")
     assert known == KnownFile(known.id, b"/g/1.jpg", size=10, mtime=20, version=None, missing=False)
 
 
@@ -180,19 +180,19 @@ def test_known_files_are_those_below_the_folder(catalogue: Catalogue) -> None:
 def test_known_files_are_whole_at_any_number_of_pages(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(lookups, "_PAGE", 2)
+    monkeypatch.setattr(scans, "_PAGE", 2)
     names = [b"/g/%d.jpg" % number for number in range(count)]
     recorded(catalogue, *map(picture, names))
     assert paths(catalogue) == names
 
 
 def test_a_scan_may_write_while_it_reads(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "_PAGE", 1)
+    monkeypatch.setattr(scans, "_PAGE", 1)
     names = [b"/g/1.jpg", b"/g/2.jpg", b"/g/3.jpg"]
     recorded(catalogue, *map(picture, names))
     seen = []
-    for known in catalogue.known_files(b"/g"):
-        catalogue.record(b"/g", MODEL, [picture(known.path, 5.0, 6.0)])
+    for known in catalogue.scans.known_files(b"/g"):
+        catalogue.scans.record(b"/g", MODEL, [picture(known.path, 5.0, 6.0)])
         seen.append(known.path)
     assert seen == names
     assert list(stored(catalogue).values()) == [[5.0, 6.0]] * 3
@@ -200,18 +200,18 @@ def test_a_scan_may_write_while_it_reads(catalogue: Catalogue, monkeypatch: pyte
 
 def test_a_picture_recorded_again_keeps_its_id_and_takes_the_new_values(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
-    (before,) = catalogue.known_files(b"/g")
+    (before,) = catalogue.scans.known_files(b"/g")
     changed = NewPicture(b"/g/1.jpg", 11, 21, b"new", np.array([3, 4], np.float32), 31, 41)
-    catalogue.record(b"/g", MODEL, [changed])
-    (after,) = catalogue.known_files(b"/g")
+    catalogue.scans.record(b"/g", MODEL, [changed])
+    (after,) = catalogue.scans.known_files(b"/g")
     assert after == KnownFile(before.id, b"/g/1.jpg", 11, 21, None, False)
     assert stored(catalogue) == {before.id: [3.0, 4.0]}
-    assert catalogue.find_by_content([b"/g/1.jpg"], MODEL) == {}
+    assert catalogue.scans.find_by_content([b"/g/1.jpg"], MODEL) == {}
 
 
 def test_a_changed_picture_loses_other_models_descriptors(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1, 2))
-    catalogue.record(b"/g", "model-b", [picture(b"/g/1.jpg", 5, 6, 7)])
+    catalogue.scans.record(b"/g", "model-b", [picture(b"/g/1.jpg", 5, 6, 7)])
     assert stored(catalogue) == {}
     assert list(stored(catalogue, "model-b").values()) == [[5.0, 6.0, 7.0]]
 
@@ -226,64 +226,64 @@ def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
     known = NewPicture(
         b"/g/1.jpg", 1, 2, b"hash", np.array([1, 2], np.float32), 30, 40, "2020-01-02T03:04:05", 45.5, -120.25
     )
-    catalogue.record(b"/g", MODEL, [known, picture(b"/g/2.jpg", content=b"other")])
-    twins = catalogue.find_by_content([b"hash", b"unknown"], MODEL)
+    catalogue.scans.record(b"/g", MODEL, [known, picture(b"/g/2.jpg", content=b"other")])
+    twins = catalogue.scans.find_by_content([b"hash", b"unknown"], MODEL)
     assert list(twins) == [b"hash"]
     twin = twins[b"hash"]
     assert twin.vector.tolist() == [1.0, 2.0]
     assert twin == KnownContent(twin.vector, 30, 40, "2020-01-02T03:04:05", 45.5, -120.25)
-    assert catalogue.find_by_content([b"hash"], "model-b") == {}
-    assert catalogue.find_by_content([], MODEL) == {}
+    assert catalogue.scans.find_by_content([b"hash"], "model-b") == {}
+    assert catalogue.scans.find_by_content([], MODEL) == {}
 
 
 def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(catalogue, *(picture(b"/g/%03d.jpg" % place, place, content=b"hash") for place in range(200)))
-    matrix, read = lookups._decode_vectors, 0
+    matrix, read = descriptors.decode_vectors, 0
 
     def counting(blobs: list[bytes]) -> Vectors:
         nonlocal read
         read += len(blobs)
         return matrix(blobs)
 
-    monkeypatch.setattr(lookups, "_decode_vectors", counting)
-    assert catalogue.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
+    monkeypatch.setattr(scans, "decode_vectors", counting)
+    assert catalogue.scans.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
     assert read == 1
 
 
 def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/old.jpg", 3, 4, content=b"hash"))
-    catalogue.set_missing([known.id for known in catalogue.known_files(b"/g")], True)
-    assert catalogue.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [3.0, 4.0]
+    catalogue.scans.set_missing([known.id for known in catalogue.scans.known_files(b"/g")], True)
+    assert catalogue.scans.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [3.0, 4.0]
 
 
 def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"), picture(b"/g/b/2.jpg"))
-    first, second = (known.id for known in catalogue.known_files(b"/g"))
-    catalogue.set_missing([first], True)
+    first, second = (known.id for known in catalogue.scans.known_files(b"/g"))
+    catalogue.scans.set_missing([first], True)
     assert list(stored(catalogue)) == [second]
-    assert catalogue.labels() == ["b"]
-    assert catalogue.select_ids(Selection("a")).tolist() == []
-    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 1)]
-    assert [known.missing for known in catalogue.known_files(b"/g")] == [True, False]
-    catalogue.set_missing([first], False)
+    assert catalogue.pictures.labels() == ["b"]
+    assert catalogue.pictures.select_ids(Selection("a")).tolist() == []
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 1)]
+    assert [known.missing for known in catalogue.scans.known_files(b"/g")] == [True, False]
+    catalogue.scans.set_missing([first], False)
     assert list(stored(catalogue)) == [first, second]
 
 
 def test_a_missing_picture_recorded_again_is_back(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.set_missing([known.id for known in catalogue.known_files(b"/g")], True)
+    catalogue.scans.set_missing([known.id for known in catalogue.scans.known_files(b"/g")], True)
     recorded(catalogue, picture(b"/g/1.jpg"))
-    assert [known.missing for known in catalogue.known_files(b"/g")] == [False]
+    assert [known.missing for known in catalogue.scans.known_files(b"/g")] == [False]
 
 
 def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialects, "_VARIABLES", 2)
     recorded(catalogue, *(picture(b"/g/%d.jpg" % number, number) for number in range(5)))
-    ids = [known.id for known in catalogue.known_files(b"/g")]
-    ((_, vectors),) = catalogue.vectors_of(np.array(ids, np.int64), MODEL)
+    ids = [known.id for known in catalogue.scans.known_files(b"/g")]
+    ((_, vectors),) = catalogue.descriptors.of(np.array(ids, np.int64), MODEL)
     assert vectors.tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
-    catalogue.set_missing(ids, True)
-    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 5)]
+    catalogue.scans.set_missing(ids, True)
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 0, 5)]
 
 
 # --- failures
@@ -291,39 +291,41 @@ def test_more_ids_than_a_statement_takes(catalogue: Catalogue, monkeypatch: pyte
 
 def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is empty"), FailedFile(b"/g/a\xff.jpg", "is damaged")])
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is not a picture")])
-    assert catalogue.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
+    catalogue.scans.record(
+        b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is empty"), FailedFile(b"/g/a\xff.jpg", "is damaged")]
+    )
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is not a picture")])
+    assert catalogue.scans.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
 def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is\0damaged")])
-    assert catalogue.failures() == [(b"/g/b.jpg", "is damaged")]
-    assert catalogue.select_ids(Selection("a\0")).tolist() == []
-    assert catalogue.count_selected(Selection("a\0")) == 0
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is\0damaged")])
+    assert catalogue.scans.failures() == [(b"/g/b.jpg", "is damaged")]
+    assert catalogue.pictures.select_ids(Selection("a\0")).tolist() == []
+    assert catalogue.pictures.count_selected(Selection("a\0")) == 0
 
 
 def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")])
-    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 1)]
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")])
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 0, 1)]
     assert stored(catalogue) == {}
 
 
 def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty"), FailedFile(b"/g/2.jpg", "is empty")])
-    catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
-    assert catalogue.failures() == [(b"/g/2.jpg", "is empty")]
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty"), FailedFile(b"/g/2.jpg", "is empty")])
+    catalogue.scans.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
+    assert catalogue.scans.failures() == [(b"/g/2.jpg", "is empty")]
 
 
 def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue) -> None:
     recorded(catalogue)
     names = [b"/g", b"/g/.hidden/1.jpg", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
-    catalogue.record(b"/g", MODEL, [], [FailedFile(name, "is empty") for name in names])
-    catalogue.prune_failures(b"/g", {b"/g/2.jpg"})
-    assert [path for path, _ in catalogue.failures()] == [b"/g/.hidden/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(name, "is empty") for name in names])
+    catalogue.scans.prune_failures(b"/g", {b"/g/2.jpg"})
+    assert [path for path, _ in catalogue.scans.failures()] == [b"/g/.hidden/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
 
 
 # --- removal
@@ -334,16 +336,18 @@ def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
     assert catalogue.remove(b"/g/1.jpg") == RemovedCounts(pictures=1)
     assert paths(catalogue) == [b"/g/1.jpg.jpg"]
     assert len(stored(catalogue)) == 1
-    assert catalogue.roots() == [b"/g"]
+    assert catalogue.scans.roots() == [b"/g"]
 
 
 def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
     recorded(catalogue, picture(b"/g2/1.jpg"), root=b"/g2")
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/3.jpg", "is empty"), FailedFile(b"/g2/3.jpg", "is empty")])
+    catalogue.scans.record(
+        b"/g", MODEL, [], [FailedFile(b"/g/a/3.jpg", "is empty"), FailedFile(b"/g2/3.jpg", "is empty")]
+    )
     assert catalogue.remove(b"/g") == RemovedCounts(pictures=2, failures=1, roots=1)
-    assert catalogue.roots() == [b"/g2"]
-    assert catalogue.failures() == [(b"/g2/3.jpg", "is empty")]
+    assert catalogue.scans.roots() == [b"/g2"]
+    assert catalogue.scans.failures() == [(b"/g2/3.jpg", "is empty")]
     assert paths(catalogue) == []
     assert len(stored(catalogue)) == 1
 
@@ -367,7 +371,7 @@ def test_an_id_is_never_given_again(catalogue: Catalogue) -> None:
 def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", content=b"hash"))
     catalogue.remove(b"/g/1.jpg")
-    assert catalogue.find_by_content([b"hash"], MODEL) == {}
+    assert catalogue.scans.find_by_content([b"hash"], MODEL) == {}
 
 
 # --- search
@@ -377,53 +381,53 @@ def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None
 def test_vectors_are_whole_at_any_number_of_chunks(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(lookups, "_CHUNK", 2)
+    monkeypatch.setattr(descriptors, "_CHUNK", 2)
     recorded(catalogue, *(picture(b"/g/%d.jpg" % number, number, 1) for number in range(count)))
     assert list(stored(catalogue).values()) == [[float(number), 1.0] for number in range(count)]
-    assert [len(ids) for ids, _ in catalogue.vectors(MODEL)] == [2] * (count // 2) + [1] * (count % 2)
+    assert [len(ids) for ids, _ in catalogue.descriptors.all(MODEL)] == [2] * (count // 2) + [1] * (count % 2)
 
 
 def test_candidates_come_in_the_order_of_the_ids(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/cats/2.jpg", 2), picture(b"/g/3.jpg", 3))
-    first, third, second = (known.id for known in catalogue.known_files(b"/g"))
+    first, third, second = (known.id for known in catalogue.scans.known_files(b"/g"))
     ids: Ids = np.array([third, 999, -1, second, first], np.int64)
-    assert catalogue.candidates(ids) == [
+    assert catalogue.pictures.candidates(ids) == [
         Candidate(third, b"/g/3.jpg", b"/g", None, 30, 40),
         Candidate(second, b"/g/cats/2.jpg", b"/g", "cats", 30, 40),
         Candidate(first, b"/g/1.jpg", b"/g", None, 30, 40),
     ]
-    ((found, vectors),) = catalogue.vectors_of(ids, MODEL)
+    ((found, vectors),) = catalogue.descriptors.of(ids, MODEL)
     assert (found.tolist(), vectors.tolist()) == ([third, second, first], [[3.0], [2.0], [1.0]])
 
 
 def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", 1), picture(b"/g/2.jpg", 2))
-    first, second = (known.id for known in catalogue.known_files(b"/g"))
-    catalogue.set_missing([first], True)
+    first, second = (known.id for known in catalogue.scans.known_files(b"/g"))
+    catalogue.scans.set_missing([first], True)
     ids: Ids = np.array([first, second], np.int64)
-    assert [candidate.id for candidate in catalogue.candidates(ids)] == [second]
-    ((found, vectors),) = catalogue.vectors_of(ids, MODEL)
+    assert [candidate.id for candidate in catalogue.pictures.candidates(ids)] == [second]
+    ((found, vectors),) = catalogue.descriptors.of(ids, MODEL)
     assert (found.tolist(), vectors.tolist()) == ([second], [[2.0]])
 
 
 def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/\xff/1.jpg"))
-    assert len(catalogue.select_ids(Selection(os.fsdecode(b"\xff")))) == 1
-    assert len(catalogue.select_ids(Selection(os.fsdecode(b"\xff\xff")))) == 0
+    assert len(catalogue.pictures.select_ids(Selection(os.fsdecode(b"\xff")))) == 1
+    assert len(catalogue.pictures.select_ids(Selection(os.fsdecode(b"\xff\xff")))) == 0
 
 
 def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
-    ids = np.array([known.id for known in catalogue.known_files(b"/g")], np.int64)
-    assert list(catalogue.vectors_of(ids, "model-b")) == []
+    ids = np.array([known.id for known in catalogue.scans.known_files(b"/g")], np.int64)
+    assert list(catalogue.descriptors.of(ids, "model-b")) == []
 
 
 def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "_PAGE", 2)
-    assert [len(each) for each in catalogue.content_hashes()] == [0, 0]
+    monkeypatch.setattr(pictures, "_PAGE", 2)
+    assert [len(each) for each in catalogue.pictures.content_hashes()] == [0, 0]
     recorded(catalogue, *(picture(b"/g/%d" % number, content=b"%032d" % (number % 3)) for number in range(7)))
-    catalogue.set_missing([2], True)
-    ids, hashes = catalogue.content_hashes()
+    catalogue.scans.set_missing([2], True)
+    ids, hashes = catalogue.pictures.content_hashes()
     assert ids.tolist() == [1, 3, 4, 5, 6, 7]
     assert hashes.tolist() == [b"%032d" % number for number in (0, 2, 0, 1, 2, 0)]
 
@@ -431,24 +435,24 @@ def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeyp
 def test_files_come_by_id_as_they_were_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialects, "_VARIABLES", 2)
     recorded(catalogue, *(picture(b"/g/a/%d" % number) for number in range(4)))
-    catalogue.set_missing([2], True)
-    found = catalogue.files(np.array([4, 1, 2, 9]))
+    catalogue.scans.set_missing([2], True)
+    found = catalogue.pictures.files(np.array([4, 1, 2, 9]))
     assert found == [StoredFile(1, b"/g/a/0", "a", 30, 40, 10, 20), StoredFile(4, b"/g/a/3", "a", 30, 40, 10, 20)]
 
 
 def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
     recorded(catalogue, *map(picture, [b"/g/a/dogs/0.jpg", b"/g/cats/1.jpg", b"/g/2.jpg", b"/g/dogs/3.jpg"]))
-    assert catalogue.labels() == ["cats", "dogs"]
-    ids = {known.path: known.id for known in catalogue.known_files(b"/g")}
-    assert sorted(catalogue.select_ids(Selection("dogs")).tolist()) == sorted(
+    assert catalogue.pictures.labels() == ["cats", "dogs"]
+    ids = {known.path: known.id for known in catalogue.scans.known_files(b"/g")}
+    assert sorted(catalogue.pictures.select_ids(Selection("dogs")).tolist()) == sorted(
         [ids[b"/g/a/dogs/0.jpg"], ids[b"/g/dogs/3.jpg"]]
     )
-    assert catalogue.select_ids(Selection("horses")).tolist() == []
+    assert catalogue.pictures.select_ids(Selection("horses")).tolist() == []
 
 
 def test_counts_name_a_gallery_without_pictures(catalogue: Catalogue) -> None:
-    catalogue.ensure_root(b"/empty")
-    assert catalogue.root_counts() == [RootCounts(b"/empty", 0, 0)]
+    catalogue.scans.ensure_root(b"/empty")
+    assert catalogue.scans.root_counts() == [RootCounts(b"/empty", 0, 0)]
 
 
 # --- generation and transactions
@@ -458,11 +462,11 @@ def test_generation_is_new_with_every_change_of_what_is_searched(catalogue: Cata
     generations = [catalogue.generation]
     recorded(catalogue, picture(b"/g/1.jpg"))
     generations.append(catalogue.generation)
-    (known,) = catalogue.known_files(b"/g")
+    (known,) = catalogue.scans.known_files(b"/g")
     for change in (
-        lambda: catalogue.set_missing([known.id], True),
-        lambda: catalogue.set_missing([known.id], False),
-        lambda: catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")]),
+        lambda: catalogue.scans.set_missing([known.id], True),
+        lambda: catalogue.scans.set_missing([known.id], False),
+        lambda: catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty")]),
         lambda: catalogue.remove(b"/g"),
     ):
         change()
@@ -485,9 +489,9 @@ def test_generations_of_a_store_that_was_restored_do_not_come_again(tmp_path: Pa
 def test_generation_stays_where_nothing_searched_changes(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     before = catalogue.generation
-    catalogue.ensure_root(b"/g")
-    catalogue.set_settings(model="default")
-    catalogue.prune_failures(b"/g", set())
+    catalogue.scans.ensure_root(b"/g")
+    catalogue.settings.set(model="default")
+    catalogue.scans.prune_failures(b"/g", set())
     assert catalogue.generation == before
 
 
@@ -497,16 +501,16 @@ def test_a_batch_that_raises_half_way_leaves_nothing(catalogue: Catalogue) -> No
     broken = NewPicture(b"/g/3.jpg", 1, 2, None, np.array([1], np.float32), 3, 4)  # type: ignore[arg-type]
     batch = [picture(b"/g/1.jpg", 8, 9), picture(b"/g/2.jpg"), broken]
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, batch, [FailedFile(b"/g/4.jpg", "is empty")])
+        catalogue.scans.record(b"/g", MODEL, batch, [FailedFile(b"/g/4.jpg", "is empty")])
     assert (catalogue.generation, stored(catalogue), paths(catalogue)) == before
-    assert catalogue.failures() == []
+    assert catalogue.scans.failures() == []
 
 
 def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catalogue) -> None:
     recorded(catalogue)
     before = catalogue.generation
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
-        catalogue.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [FailedFile(b"/g/2.jpg", None)])  # type: ignore[arg-type]
+        catalogue.scans.record(b"/g", MODEL, [picture(b"/g/1.jpg")], [FailedFile(b"/g/2.jpg", None)])  # type: ignore[arg-type]
     assert (catalogue.generation, paths(catalogue)) == (before, [])
 
 
@@ -514,14 +518,14 @@ def test_a_root_that_was_removed_during_a_scan_is_made_anew(catalogue: Catalogue
     recorded(catalogue, picture(b"/g/1.jpg"))
     Catalogue(catalogue.folder).remove(b"/g")
     recorded(catalogue, picture(b"/g/2.jpg"))
-    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 0)]
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 0)]
 
 
 def test_a_root_that_was_taken_in_during_a_scan_is_left_to_the_other(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/sub/1.jpg"), root=b"/g/sub")
-    Catalogue(catalogue.folder).ensure_root(b"/g")
+    Catalogue(catalogue.folder).scans.ensure_root(b"/g")
     recorded(catalogue, picture(b"/g/sub/2.jpg"), root=b"/g/sub")
-    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0)]
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 2, 0)]
     assert labels(catalogue) == {b"/g/sub/1.jpg": "sub", b"/g/sub/2.jpg": "sub"}
 
 
@@ -532,7 +536,7 @@ def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
         try:
             mine = Catalogue(catalogue.folder)
             for number in range(20):
-                mine.record(b"/g", MODEL, [picture(b"/g/%s%02d.jpg" % (name, number))])
+                mine.scans.record(b"/g", MODEL, [picture(b"/g/%s%02d.jpg" % (name, number))])
         except Exception as error:
             problems.append(error)
 
@@ -552,7 +556,7 @@ def test_two_catalogues_made_at_once_are_one(tmp_path: Path, address_of: Address
     def make() -> None:
         ready.wait()
         mine = made(tmp_path / "store", address_of)
-        found.append(mine.setting("model"))
+        found.append(mine.settings.get("model"))
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:
@@ -610,20 +614,20 @@ def test_an_error_within_a_turn_is_told_as_it_is(catalogue: Catalogue) -> None:
 
 
 def test_a_value_is_settled_once(catalogue: Catalogue) -> None:
-    catalogue.set_settings(empty="")
-    catalogue.set_defaults(store="first", empty="now")
-    catalogue.set_defaults(store="second", more="third")
-    assert [catalogue.setting(name) for name in ("store", "empty", "more")] == ["first", "now", "third"]
+    catalogue.settings.set(empty="")
+    catalogue.settings.set_defaults(store="first", empty="now")
+    catalogue.settings.set_defaults(store="second", more="third")
+    assert [catalogue.settings.get(name) for name in ("store", "empty", "more")] == ["first", "now", "third"]
 
 
 def test_too_many_askers_are_told(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = catalogue._database._engine.pool  # type: ignore[attr-defined]
+    pool = catalogue._database._engine.pool
     monkeypatch.setattr(pool, "_timeout", 0.1)
     monkeypatch.setattr(pool, "_max_overflow", 0)
     held = [pool.connect() for _ in range(5)]
-    with pytest.raises(StoreError, match="is asked by too many at once: try again"):
-        catalogue.labels()
-    with pytest.raises(StoreError, match="is asked by too many at once: try again"):
-        catalogue.setting("store")
+    with pytest.raises(StoreError, match="has too many requests at once: try again"):
+        catalogue.pictures.labels()
+    with pytest.raises(StoreError, match="has too many requests at once: try again"):
+        catalogue.settings.get("store")
     for connection in held:
         connection.close()

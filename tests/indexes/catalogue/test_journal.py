@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,11 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
 
 def record(catalogue: Catalogue, *paths: bytes, root: bytes = b"/g") -> None:
     vector = np.array([1, 2], np.float32)
-    catalogue.record(root, MODEL, [NewPicture(path, 10, 20, path, vector, 30, 40) for path in paths])
+    catalogue.scans.record(root, MODEL, [NewPicture(path, 10, 20, path, vector, 30, 40) for path in paths])
 
 
 def touched(catalogue: Catalogue, generation: str) -> list[int] | None:
-    changes = catalogue.changes_since(generation)
+    changes = catalogue.journal.changes_since(generation)
     assert changes is None or changes.generation == catalogue.generation
     return None if changes is None else changes.touched.tolist()
 
@@ -47,35 +48,35 @@ def rows(catalogue: Catalogue, table: str) -> int:
 
 
 def test_counts_follow_every_change(catalogue: Catalogue) -> None:
-    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 0)]
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 2, 0)]
     record(catalogue, b"/g/a/1.jpg", b"/g/c/3.jpg")  # one replaced, one new
-    assert catalogue.root_counts() == [RootCounts(b"/g", 3, 0)]
-    catalogue.set_missing([1, 2], True)
-    catalogue.set_missing([1], True)  # again
-    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 2)]
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 3, 0)]
+    catalogue.scans.set_missing([1, 2], True)
+    catalogue.scans.set_missing([1], True)  # again
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 2)]
     record(catalogue, b"/g/a/1.jpg")  # back
-    assert catalogue.root_counts() == [RootCounts(b"/g", 2, 1)]
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")])
-    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 2)]
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 2, 1)]
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")])
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 2)]
     catalogue.remove(b"/g/b")  # a missing one
     catalogue.remove(b"/g/c")  # a present one
-    assert catalogue.root_counts() == [RootCounts(b"/g", 0, 1)]
-    assert catalogue.count() == 0
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 0, 1)]
+    assert catalogue.pictures.count() == 0
 
 
 def test_counts_move_to_the_root_that_takes_others_in(catalogue: Catalogue) -> None:
     record(catalogue, b"/h/1.jpg", root=b"/h")
-    catalogue.set_missing([2], True)
-    catalogue.ensure_root(b"/")
-    assert catalogue.root_counts() == [RootCounts(b"/", 2, 1)]
-    assert catalogue.count() == 2
+    catalogue.scans.set_missing([2], True)
+    catalogue.scans.ensure_root(b"/")
+    assert catalogue.scans.root_counts() == [RootCounts(b"/", 2, 1)]
+    assert catalogue.pictures.count() == 2
 
 
 def test_a_batch_that_holds_a_path_twice_counts_it_once(catalogue: Catalogue) -> None:
     first, last = (NewPicture(b"/g/x.jpg", 1, 1, b"x", np.array([n], np.float32), 1, 1) for n in (3, 4))
-    catalogue.record(b"/g", MODEL, [first, last])
-    assert catalogue.root_counts() == [RootCounts(b"/g", 3, 0)]
-    assert catalogue.find_by_content([b"x"], MODEL)[b"x"].vector.tolist() == [4.0]
+    catalogue.scans.record(b"/g", MODEL, [first, last])
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 3, 0)]
+    assert catalogue.scans.find_by_content([b"x"], MODEL)[b"x"].vector.tolist() == [4.0]
 
 
 # --- labels
@@ -83,11 +84,11 @@ def test_a_batch_that_holds_a_path_twice_counts_it_once(catalogue: Catalogue) ->
 
 def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Catalogue) -> None:
     record(catalogue, b"/g/a/3.jpg", b"/g/c/4.jpg", b"/g/5.jpg")
-    catalogue.set_missing([1, 2], True)  # one of two in a, the only one in b
-    assert catalogue.labels() == ["a", "c"]
-    assert catalogue.select_ids(Selection("a")).tolist() == [3]
+    catalogue.scans.set_missing([1, 2], True)  # one of two in a, the only one in b
+    assert catalogue.pictures.labels() == ["a", "c"]
+    assert catalogue.pictures.select_ids(Selection("a")).tolist() == [3]
     catalogue.remove(b"/g")
-    assert catalogue.labels() == []
+    assert catalogue.pictures.labels() == []
 
 
 # --- the journal
@@ -98,9 +99,9 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
     [
         (lambda catalogue: record(catalogue, b"/g/c/3.jpg"), [3]),
         (lambda catalogue: record(catalogue, b"/g/a/1.jpg"), [1]),
-        (lambda catalogue: catalogue.set_missing([2], True), [2]),
-        (lambda catalogue: catalogue.set_missing([2], False), []),
-        (lambda catalogue: catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")]), [1]),
+        (lambda catalogue: catalogue.scans.set_missing([2], True), [2]),
+        (lambda catalogue: catalogue.scans.set_missing([2], False), []),
+        (lambda catalogue: catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")]), [1]),
         (lambda catalogue: catalogue.remove(b"/g"), [1, 2]),
         (lambda catalogue: catalogue.root_of(b"/"), []),
     ],
@@ -113,10 +114,10 @@ def test_each_change_is_journalled(catalogue: Catalogue, change: Callable[[Catal
 
 
 def test_a_scan_that_changes_nothing_searched_keeps_the_generation(catalogue: Catalogue) -> None:
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
     before = catalogue.generation
-    catalogue.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
-    catalogue.set_missing([1], False)
+    catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/bad.jpg", "is empty")])
+    catalogue.scans.set_missing([1], False)
     assert catalogue.generation == before
 
 
@@ -124,7 +125,7 @@ def test_changes_add_up_and_name_a_picture_once(catalogue: Catalogue) -> None:
     first = catalogue.generation
     record(catalogue, b"/g/c/3.jpg")
     second = catalogue.generation
-    catalogue.set_missing([1, 3], True)
+    catalogue.scans.set_missing([1, 3], True)
     catalogue.remove(b"/g/a/1.jpg")
     assert touched(catalogue, first) == [1, 3]
     assert touched(catalogue, second) == [1, 3]
@@ -132,10 +133,10 @@ def test_changes_add_up_and_name_a_picture_once(catalogue: Catalogue) -> None:
 
 
 def test_what_is_there_of_the_touched_is_read(catalogue: Catalogue) -> None:
-    catalogue.set_missing([1], True)
-    chunks = list(catalogue.vectors_of(np.array([1, 2, 9]), MODEL))
+    catalogue.scans.set_missing([1], True)
+    chunks = list(catalogue.descriptors.of(np.array([1, 2, 9]), MODEL))
     assert [(ids.tolist(), vectors.tolist()) for ids, vectors in chunks] == [([2], [[1.0, 2.0]])]
-    assert list(catalogue.vectors_of(np.array([2]), "model-b")) == []
+    assert list(catalogue.descriptors.of(np.array([2]), "model-b")) == []
 
 
 def test_forgotten_generations_are_not_known(catalogue: Catalogue) -> None:
@@ -143,11 +144,11 @@ def test_forgotten_generations_are_not_known(catalogue: Catalogue) -> None:
     record(catalogue, b"/g/c/3.jpg")
     second = catalogue.generation
     record(catalogue, b"/g/d/4.jpg")
-    catalogue.forget_changes(second)
+    catalogue.journal.forget_changes(second)
     assert touched(catalogue, first) is None
     assert touched(catalogue, second) == [4]
     assert rows(catalogue, "changes") == 1
-    catalogue.forget_changes(catalogue.generation)
+    catalogue.journal.forget_changes(catalogue.generation)
     assert rows(catalogue, "changes") == 0
     last = catalogue.generation
     record(catalogue, b"/g/e/5.jpg")  # positions go on where they were
@@ -156,7 +157,7 @@ def test_forgotten_generations_are_not_known(catalogue: Catalogue) -> None:
 
 def test_forgetting_an_unknown_generation_forgets_nothing(catalogue: Catalogue) -> None:
     before = rows(catalogue, "changes"), rows(catalogue, "generations")
-    catalogue.forget_changes("unknown")
+    catalogue.journal.forget_changes("unknown")
     assert (rows(catalogue, "changes"), rows(catalogue, "generations")) == before
 
 
@@ -182,18 +183,21 @@ def test_generations_after_a_copy_that_was_restored_are_not_known(catalogue: Cat
 @pytest.mark.parametrize(("most", "found"), [(0, 0), (5, 5), (60, 60), (100, 90), (1000, 90)])
 def test_a_sample_is_of_pictures_that_are_there(catalogue: Catalogue, most: int, found: int) -> None:
     record(catalogue, *(b"/g/%03d.jpg" % number for number in range(98)))
-    catalogue.set_missing(list(range(11, 21)), True)
-    ids, vectors = catalogue.sample(MODEL, most)
+    catalogue.scans.set_missing(list(range(11, 21)), True)
+    ids, vectors = catalogue.descriptors.sample(MODEL, most)
     assert len(set(ids.tolist())) == len(ids) == len(vectors) == found
     assert not set(ids.tolist()) & set(range(11, 21))
-    assert catalogue.sample(MODEL, most)[0].tolist() == ids.tolist()
+    assert catalogue.descriptors.sample(MODEL, most)[0].tolist() == ids.tolist()
 
 
 def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogue) -> None:
     record(catalogue, *(b"/g/%03d.jpg" % number for number in range(98)))
-    assert catalogue.sample(MODEL, 10, seed=0)[0].tolist() != catalogue.sample(MODEL, 10, seed=1)[0].tolist()
+    assert (
+        catalogue.descriptors.sample(MODEL, 10, seed=0)[0].tolist()
+        != catalogue.descriptors.sample(MODEL, 10, seed=1)[0].tolist()
+    )
     catalogue.remove(b"/g")
-    assert len(catalogue.sample(MODEL, 10)[0]) == 0
+    assert len(catalogue.descriptors.sample(MODEL, 10)[0]) == 0
 
 
 # --- the size of the tables does not matter
@@ -203,16 +207,16 @@ def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogu
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
-        ("candidates", (np.array([1, 2]),)),
-        ("vectors_of", (np.array([1, 2]), MODEL)),
-        ("labels", ()),
-        ("counts", ()),
-        ("count", ()),
-        ("selected", (Selection(label="a"),)),
-        ("selected", (Selection(folder=b"/g/a"),)),
-        ("listed", (Selection(), b"", 10)),
-        ("listed", (Selection(folder=b"/g/a"), b"", 10)),
-        ("picture", (1,)),
+        ("pictures.candidates", (np.array([1, 2]),)),
+        ("descriptors.of", (np.array([1, 2]), MODEL)),
+        ("pictures.labels", ()),
+        ("scans.root_counts", ()),
+        ("pictures.count", ()),
+        ("pictures.count_selected", (Selection(label="a"),)),
+        ("pictures.count_selected", (Selection(folder=b"/g/a"),)),
+        ("pictures.page", (Selection(), b"", 10)),
+        ("pictures.page", (Selection(folder=b"/g/a"), b"", 10)),
+        ("pictures.get", (1,)),
     ],
 )
 def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
@@ -229,7 +233,7 @@ def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
     monkeypatch.setattr(SqliteDatabase, "_connect", traced)
     mine = Catalogue(catalogue.folder)
     said.clear()
-    answer = getattr(mine, method)(*arguments)
+    answer = attrgetter(method)(mine)(*arguments)
     _ = list(answer) if isinstance(answer, Iterator) else answer
     statements = [each for each in said if each.startswith(("SELECT", "WITH"))]
     assert statements

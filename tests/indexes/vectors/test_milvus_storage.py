@@ -75,7 +75,7 @@ def record(catalogue: Catalogue, start: int, vectors: Vectors, root: bytes = b"/
         NewPicture(b"%s/%s/%05d" % (root, LABELS[number % 3], number), 1, 2, b"%d" % number, vector, 3, 4)
         for number, vector in enumerate(vectors, start)
     ]
-    catalogue.record(root, MODEL, pictures)
+    catalogue.scans.record(root, MODEL, pictures)
 
 
 def opened(catalogue: Catalogue) -> TunedIndex:
@@ -85,13 +85,15 @@ def opened(catalogue: Catalogue) -> TunedIndex:
 def check(catalogue: Catalogue) -> None:
     """The index has every picture of the catalogue once, each where it belongs, and lies alone where it lies."""
     index = open_index(catalogue, MODEL)
-    ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.vectors(MODEL), strict=True))
+    ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.descriptors.all(MODEL), strict=True))
     assert len(index) == len(ids)
     assert index.search(vectors, 1)[1].ravel().tolist() == ids.tolist()
     assert isinstance(index, MilvusIndex)
     for label in LABELS:
         found = index.search_label(vectors[:1], len(ids), os.fsdecode(label))[1]
-        labelled = {id_ for id_, picture in catalogue.pictures(ids.tolist()).items() if picture.label == label.decode()}
+        labelled = {
+            id_ for id_, picture in catalogue.pictures.get_many(ids.tolist()).items() if picture.label == label.decode()
+        }
         assert set(found[0].tolist()) == labelled
     index.close()
 
@@ -124,7 +126,7 @@ def test_an_index_is_made_once_and_follows_changes(
     new = clustered(20, seed=3)
     record(catalogue, COUNT, new[:10])
     record(catalogue, 6, new[10:11])  # another content under a known path
-    catalogue.set_missing([1, 2], True)
+    catalogue.scans.set_missing([1, 2], True)
     catalogue.remove(b"/g/boats/00030")
     opened(catalogue).close()
     check(catalogue)
@@ -132,19 +134,19 @@ def test_an_index_is_made_once_and_follows_changes(
     (properties,) = kept(client).values()
     assert properties["retrieve.generation"] == catalogue.generation
     assert properties["retrieve.until"] == ""
-    catalogue.set_missing([1], False)
+    catalogue.scans.set_missing([1], False)
     check(catalogue)
 
 
 def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     record(catalogue, 0, clustered(3, seed=9), b"/h/cats/boats")
     record(catalogue, 5, clustered(1, seed=9), b"/i/dogs")
-    catalogue.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
+    catalogue.scans.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
     opened(catalogue).close()
     check(catalogue)
     monkeypatch.setattr(index_sync, "_build", never)
     before = catalogue.generation
-    catalogue.ensure_root(b"/j")  # the picture gets a label, and nothing else happens
+    catalogue.scans.ensure_root(b"/j")  # the picture gets a label, and nothing else happens
     assert catalogue.generation != before
     check(catalogue)
 
@@ -170,7 +172,7 @@ def test_what_a_crash_left_half_changed_is_repaired(
     before = catalogue.generation
     record(catalogue, COUNT, clustered(20, seed=3))
     record(catalogue, 0, clustered(5, seed=5))
-    catalogue.set_missing([50, 51], True)
+    catalogue.scans.set_missing([50, 51], True)
     done = MilvusIndex.remove
     with monkeypatch.context() as patch:
         if where == "remove":
@@ -287,7 +289,7 @@ def test_a_collection_that_it_did_not_make_is_left_alone(
 
 
 def test_a_collection_of_ours_with_other_fields_is_refused(catalogue: Catalogue, client: MilvusClient) -> None:
-    foreign(client, f"tests_{MODEL}_a", {"retrieve.store": catalogue.setting("store") or ""})
+    foreign(client, f"tests_{MODEL}_a", {"retrieve.store": catalogue.settings.get("store") or ""})
     with pytest.raises(StoreError, match="with other fields than it was made with: drop it by hand"):
         opened(catalogue)
     assert len(client.list_collections()) == 1
@@ -324,7 +326,7 @@ def test_an_index_moves_to_milvus_and_back(
     opened(catalogue).close()
     assert (files(), clear_old_storages(catalogue, MODEL), files()) == (1, None, 0)
     check(catalogue)
-    assert not catalogue.setting("index_before")
+    assert not catalogue.settings.get("index_before")
 
 
 @pytest.mark.parametrize("named", ["MILVUS://127.0.0.1", "milvus://localhost"])

@@ -65,7 +65,7 @@ class Gallery:
             digest = hashlib.sha256(content).digest()
             found = (os.fsencode(path), now.st_size, now.st_mtime_ns, digest)
             pictures.append(NewPicture(*found, vector.astype(np.float32), width, height))
-        self.catalogue.record(os.fsencode(self.folder), MODEL, pictures)
+        self.catalogue.scans.record(os.fsencode(self.folder), MODEL, pictures)
 
     def found(self, rules: DuplicateRules | None = None) -> Duplicates:
         return find_duplicates(self.catalogue, open_index(self.catalogue, MODEL), MODEL, rules or DuplicateRules())

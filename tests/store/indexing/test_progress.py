@@ -53,11 +53,11 @@ def test_one_that_died_is_not_told_for_ever(catalogue: Catalogue) -> None:
     now = time.time()
     for noted_at, is_told in ((now, True), (now - STALE_AFTER - 1, False)):
         note = {"done": 1, "total": 2, "began": now - 100, "noted": noted_at}
-        catalogue.set_settings(under_way=json.dumps(note))
+        catalogue.settings.set(under_way=json.dumps(note))
         assert (read_progress(catalogue) is not None) is is_told
 
 
 def test_a_note_of_another_version_is_none(catalogue: Catalogue) -> None:
     for kept in ("{", "[1]", '{"done": 1}'):
-        catalogue.set_settings(under_way=kept)
+        catalogue.settings.set(under_way=kept)
         assert read_progress(catalogue) is None

@@ -95,7 +95,7 @@ def test_of_a_large_gallery_a_sample_is_taken(tmp_path: Path, monkeypatch: pytes
 
 def test_pictures_outside_class_folders_are_passed_over(tmp_path: Path) -> None:
     catalogue = a_catalogue(tmp_path, classes(3, 10) | {"": np.ones((5, CHANNELS), np.float32)})
-    assert catalogue.count() == 35
+    assert catalogue.pictures.count() == 35
     assert calibrate(catalogue, a_bundle()).calibration.pictures == 30
 
 

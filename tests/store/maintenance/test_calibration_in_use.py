@@ -33,5 +33,5 @@ def test_it_is_in_use_for_the_head_that_the_model_has_now(tmp_path: Path) -> Non
     catalogue = a_catalogue(tmp_path, {})
     assert is_in_use(a_calibration(find_bundle("default").head.digest), catalogue)
     assert not is_in_use(a_calibration("of another head"), catalogue)
-    catalogue.set_settings(model=str(tmp_path / "gone"))
+    catalogue.settings.set(model=str(tmp_path / "gone"))
     assert not is_in_use(a_calibration(find_bundle("default").head.digest), catalogue)

@@ -42,7 +42,7 @@ def record(catalogue: Catalogue, start: int, vectors: Vectors) -> None:
         NewPicture(b"/g/%05d" % (start + place), 1, 2, b"%d" % (start + place), vector, 3, 4)
         for place, vector in enumerate(vectors)
     ]
-    catalogue.record(b"/g", MODEL, pictures)
+    catalogue.scans.record(b"/g", MODEL, pictures)
 
 
 def files(catalogue: Catalogue) -> list[str]:
@@ -76,17 +76,17 @@ def test_an_index_follows_changes_without_being_made_anew(
     new = clustered(20, seed=3)
     record(catalogue, count, new[:10])
     record(catalogue, 5, new[10:11])  # another content under a known path
-    catalogue.set_missing([1, 2], True)
+    catalogue.scans.set_missing([1, 2], True)
     catalogue.remove(b"/g/00030")
     index = open_index(catalogue, MODEL, must_save=True)
-    assert len(index) == count + 10 - 3 == catalogue.count()
+    assert len(index) == count + 10 - 3 == catalogue.pictures.count()
     mapped = faiss_file.load(catalogue.folder, MODEL, catalogue.generation)
     assert mapped is not None
     mapped.probes = 1000
     assert mapped.search(new[:11], 1)[1].ravel().tolist() == [*range(count + 1, count + 11), 6]
     assert not set(mapped.search(vectors[:40], 20)[1].ravel().tolist()) & {1, 2, 31}
     assert len(files(catalogue)) == 1
-    catalogue.set_missing([1], False)
+    catalogue.scans.set_missing([1], False)
     assert open_index(catalogue, MODEL).search(vectors[:1], 1)[1].tolist() == [[1]]
 
 
@@ -99,7 +99,7 @@ def test_an_index_that_no_longer_suits_is_made_anew(catalogue: Catalogue) -> Non
     index = open_index(catalogue, MODEL, must_save=True, progress=progress)
     assert (index.is_exact, len(index)) == (False, 401)
     assert progress.totals == [("Learning the index", None), ("Making the index", 401)]
-    catalogue.set_missing(list(range(1, 300)), True)
+    catalogue.scans.set_missing(list(range(1, 300)), True)
     assert open_index(catalogue, MODEL, must_save=True).is_exact
 
 
@@ -172,8 +172,8 @@ def test_recall_is_what_counting_by_hand_gives(
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
     told = tune(catalogue, index, head, MODEL, 0.0)[0]
-    own, queries = catalogue.sample(MODEL, 100)
-    ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.vectors(MODEL), strict=True))
+    own, queries = catalogue.descriptors.sample(MODEL, 100)
+    ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.descriptors.all(MODEL), strict=True))
     units, u = unit(vectors), head.embed(vectors)
     shares = []
     for id_, query in zip(own, queries, strict=True):

@@ -36,7 +36,7 @@ class Deduplicator:
         Only contents that are new count as embedded, so that the counts equal those of a run without Ray.
         """
         contents = list(dict.fromkeys(result.hash for result in results if result.hash is not None))
-        twins = self._catalogue.find_by_content(contents, self._fingerprint)
+        twins = self._catalogue.scans.find_by_content(contents, self._fingerprint)
         batch, unresolved = Batch(), list[PictureFile]()
         for file, result in zip(files, results, strict=True):
             if result.hash is None:

@@ -134,7 +134,7 @@ class WorkerPool:
 
     def _start(self, plan: WorkerPlan) -> Any:
         if self._known_keys is None:
-            self._known_keys = ray.put(content_keys(self._catalogue.content_hashes()[1]))
+            self._known_keys = ray.put(content_keys(self._catalogue.pictures.content_hashes()[1]))
         actor = ray.remote(
             num_cpus=plan.cores,
             num_gpus=plan.gpus or None,

@@ -89,12 +89,12 @@ def test_names_are_in_order_and_the_first_is_never_renamed() -> None:
 def test_rows_of_the_first_schema_are_kept(tmp_path: Path) -> None:
     _first_schema(tmp_path)
     catalogue = Catalogue(tmp_path)
-    assert catalogue.roots() == [b"/g"]
+    assert catalogue.scans.roots() == [b"/g"]
     assert catalogue.generation == "3"
-    assert catalogue.failures() == [(b"/gb", "is empty")]
-    ((ids, vectors),) = catalogue.vectors("f")
+    assert catalogue.scans.failures() == [(b"/gb", "is empty")]
+    ((ids, vectors),) = catalogue.descriptors.all("f")
     assert (ids.tolist(), vectors.tolist()) == ([7], [[1.0, 2.0]])
-    (candidate,) = catalogue.candidates(ids)
+    (candidate,) = catalogue.pictures.candidates(ids)
     assert (candidate.path, candidate.label, candidate.width, candidate.height) == (b"/g/\xff", "cats", 30, 40)
 
 
@@ -210,9 +210,9 @@ def test_the_pictures_of_the_first_schema_are_counted_and_their_index_is_followe
             " FROM pictures"
         )
     catalogue = Catalogue(tmp_path)
-    assert catalogue.root_counts() == [RootCounts(b"/g", 1, 1), RootCounts(b"/h", 0, 0)]
-    assert catalogue.count() == 1
-    catalogue.set_missing([7], True)
-    changes = catalogue.changes_since("3")
+    assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 1), RootCounts(b"/h", 0, 0)]
+    assert catalogue.pictures.count() == 1
+    catalogue.scans.set_missing([7], True)
+    changes = catalogue.journal.changes_since("3")
     assert changes is not None
     assert changes.touched.tolist() == [7]

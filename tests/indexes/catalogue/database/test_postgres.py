@@ -13,10 +13,10 @@ import pytest
 
 from indexes.catalogue import catalogue as catalogue_module
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.database import migrations, retry
+from indexes.catalogue.database import base, migrations, postgres_copy
+from indexes.catalogue.database.database_url import CONFIG_FILE, URL_VARIABLE
 from indexes.catalogue.database.migrations import MIGRATIONS
 from indexes.catalogue.database.schema import Base
-from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE
 from indexes.catalogue.recording import record_pictures
 from indexes.catalogue.records import NewPicture, Selection
 from indexes.errors import ConnectionLostError, StoreError
@@ -45,7 +45,7 @@ def picture(path: bytes) -> NewPicture:
 
 
 def record(catalogue: Catalogue, *paths: bytes) -> None:
-    catalogue.record(b"/g", MODEL, [picture(path) for path in paths])
+    catalogue.scans.record(b"/g", MODEL, [picture(path) for path in paths])
 
 
 def reason(folder: Path, address: str | None = None) -> str:
@@ -61,7 +61,7 @@ def reason(folder: Path, address: str | None = None) -> str:
 
 def test_a_store_keeps_the_address_and_no_password(postgres: Server, tmp_path: Path) -> None:
     made = Catalogue(tmp_path / "store", create=True, address=postgres.address(tmp_path))
-    made.set_settings(model="default")
+    made.settings.set(model="default")
     assert made.address == postgres.address(tmp_path, password=False)
     assert [file.name for file in made.folder.iterdir()] == [CONFIG_FILE]
     assert "s3cret" not in (made.folder / CONFIG_FILE).read_text()
@@ -71,23 +71,23 @@ def test_a_store_keeps_the_address_and_no_password(postgres: Server, tmp_path: P
 def test_the_password_may_come_with_the_address_in_the_environment(
     postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Catalogue(tmp_path / "store", create=True, address=postgres.address(tmp_path)).set_settings(model="default")
+    Catalogue(tmp_path / "store", create=True, address=postgres.address(tmp_path)).settings.set(model="default")
     monkeypatch.setenv(URL_VARIABLE, postgres.address(tmp_path))
-    assert Catalogue(tmp_path / "store").setting("model") == "default"
+    assert Catalogue(tmp_path / "store").settings.get("model") == "default"
 
 
 def test_two_stores_may_share_a_catalogue(catalogue: Catalogue, tmp_path: Path, address: str) -> None:
     other = Catalogue(tmp_path / "other", create=True, address=address)
     record(other, b"/g/c/3.jpg")
-    assert catalogue.count() == 3
+    assert catalogue.pictures.count() == 3
 
 
 def test_schemas_are_catalogues_of_their_own(catalogue: Catalogue, tmp_path: Path, postgres: Server) -> None:
     odd = postgres.address('Odd "name"; é', password=False).replace(" ", "%20").replace('"', "%22")
     other = Catalogue(tmp_path / "other", create=True, address=odd)
     record(other, b"/g/c/3.jpg")
-    assert (catalogue.count(), other.count()) == (2, 1)
-    assert Catalogue(tmp_path / "other").count() == 1
+    assert (catalogue.pictures.count(), other.pictures.count()) == (2, 1)
+    assert Catalogue(tmp_path / "other").pictures.count() == 1
 
 
 # --- refusals
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         "postgresql://ada@127.0.0.1:1/pictures cannot be reached (Connection refused): start the server, or check the"
         " address"
     )
-    assert time.perf_counter() - started < retry.LOST_RETRY_SECONDS
+    assert time.perf_counter() - started < base.LOST_RETRY_SECONDS
     assert not (tmp_path / "store").exists()
 
 
@@ -134,7 +134,7 @@ def test_another_programs_tables_are_left_alone(postgres: Server, tmp_path: Path
 def test_a_lost_table_is_told(postgres: Server, catalogue: Catalogue) -> None:
     postgres.sql(f"DROP TABLE {str(catalogue.address).rpartition('=')[2]}.failures")
     with pytest.raises(StoreError, match="has other tables, or lost some of its own"):
-        catalogue.failures()
+        catalogue.scans.failures()
 
 
 def test_a_user_that_may_only_read_reads(
@@ -149,7 +149,7 @@ def test_a_user_that_may_only_read_reads(
     postgres.sql(f"GRANT USAGE ON SCHEMA {schema} TO {schema}_guest")
     postgres.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {schema}_guest")
     reader = Catalogue(tmp_path / "guest", create=True, address=guest)
-    assert (reader.count(), reader.writable) == (2, False)
+    assert (reader.pictures.count(), reader.writable) == (2, False)
     with pytest.raises(StoreError, match="cannot be written by this user: have its tables granted to it"):
         reader.remove(b"/g")
     unmade = guest.replace(f"={schema}", "=unmade")
@@ -182,7 +182,7 @@ def test_a_path_that_no_index_takes_is_told_and_its_batch_left(catalogue: Catalo
     longest = b"/g/" + os.urandom(2000).hex().encode()
     with pytest.raises(StoreError, match="cannot keep a path of more than 2,600 bytes"):
         record(catalogue, b"/g/3.jpg", longest)
-    assert catalogue.count() == 2
+    assert catalogue.pictures.count() == 2
 
 
 # --- migrations
@@ -192,7 +192,7 @@ def test_migrations_are_those_of_sqlite_and_are_applied_once(postgres: Server, c
     schema = str(catalogue.address).rpartition("=")[2]
     applied = postgres.sql(f"SELECT name FROM {schema}.migrations ORDER BY name")
     assert applied == [(name,) for name, _ in MIGRATIONS]
-    assert Catalogue(catalogue.folder).count() == 2
+    assert Catalogue(catalogue.folder).pictures.count() == 2
     assert postgres.sql(f"SELECT name FROM {schema}.migrations ORDER BY name") == applied
 
 
@@ -242,11 +242,11 @@ def test_the_classes_equal_the_migrated_tables(postgres: Server, catalogue: Cata
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda catalogue: catalogue.count(),
+        lambda catalogue: catalogue.pictures.count(),
         lambda catalogue: catalogue.generation != "",
-        lambda catalogue: [known.path for known in catalogue.known_files(b"/g")],
-        lambda catalogue: catalogue.sample(MODEL, 5)[0].tolist(),
-        lambda catalogue: catalogue.set_settings(model="default"),
+        lambda catalogue: [known.path for known in catalogue.scans.known_files(b"/g")],
+        lambda catalogue: catalogue.descriptors.sample(MODEL, 5)[0].tolist(),
+        lambda catalogue: catalogue.settings.set(model="default"),
         lambda catalogue: catalogue.root_of(b"/g"),
     ],
 )
@@ -270,28 +270,26 @@ def test_a_transaction_that_is_cut_leaves_nothing(postgres: Server, catalogue: C
     with pytest.raises(ConnectionLostError) as raised:
         cut()
     assert str(raised.value).startswith(f"{catalogue.address} was interrupted (")
-    assert (catalogue.count(), catalogue.generation) == (2, before)
+    assert (catalogue.pictures.count(), catalogue.generation) == (2, before)
 
 
 def test_a_batch_that_is_cut_is_recorded_once(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indexes.catalogue import recording
-
-    send, cut = recording._copy_rows, [True]
+    send, cut = postgres_copy._copy_rows, [True]
 
     def cutting(*arguments: object) -> None:
         send(*arguments)  # type: ignore[arg-type]
         if cut and cut.pop():
             postgres.restart()
 
-    monkeypatch.setattr(recording, "_copy_rows", cutting)
+    monkeypatch.setattr(postgres_copy, "_copy_rows", cutting)
     record(catalogue, b"/g/c/3.jpg", b"/g/d/4.jpg")
     assert cut == []
-    assert [known.path for known in catalogue.known_files(b"/g/")] == [
+    assert [known.path for known in catalogue.scans.known_files(b"/g/")] == [
         *(b"/g/a/1.jpg", b"/g/b/2.jpg", b"/g/c/3.jpg", b"/g/d/4.jpg")
     ]
-    assert catalogue.root_counts()[0].pictures == catalogue.count() == 4
+    assert catalogue.scans.root_counts()[0].pictures == catalogue.pictures.count() == 4
 
 
 def test_a_removal_is_begun_again_but_not_done_twice(
@@ -303,7 +301,7 @@ def test_a_removal_is_begun_again_but_not_done_twice(
     cut()
     assert catalogue.remove(b"/g/a").pictures == 1
     with monkeypatch.context() as patch:
-        patch.setattr(catalogue_module, "_bump_generation", lambda connection: cut())
+        patch.setattr(catalogue_module, "update_generation", lambda connection: cut())
         with pytest.raises(ConnectionLostError):  # how many were removed could not be told if the end of it were lost
             catalogue.remove(b"/g/b")
     assert catalogue.remove(b"/g/b").pictures == 1
@@ -312,22 +310,26 @@ def test_a_removal_is_begun_again_but_not_done_twice(
 def test_a_server_that_stays_away_is_given_up(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "LOST_RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(base, "LOST_RETRY_SECONDS", 1.0)
     postgres.control("stop", "-m", "fast")
     try:
         started = time.perf_counter()
         with pytest.raises(
             ConnectionLostError, match=r"cannot be reached \(.*\): start the server, or check the address"
         ):
-            catalogue.count_selected(Selection())  # which asks `count`, which asks again by itself
+            catalogue.pictures.count_selected(Selection())  # which asks `count`, which asks again by itself
         given_up = time.perf_counter()
-        for ask in (catalogue.labels, lambda: catalogue.ensure_root(b"/g"), lambda: catalogue.setting("model")):
+        for ask in (
+            catalogue.pictures.labels,
+            lambda: catalogue.scans.ensure_root(b"/g"),
+            lambda: catalogue.settings.get("model"),
+        ):
             with pytest.raises(ConnectionLostError):
                 ask()  # which does not wait again
-        assert time.perf_counter() - given_up < retry.LOST_RETRY_SECONDS < given_up - started < 5
+        assert time.perf_counter() - given_up < base.LOST_RETRY_SECONDS < given_up - started < 5
     finally:
         postgres.control("start")
-    assert catalogue.count() == 2
+    assert catalogue.pictures.count() == 2
 
 
 # --- the size of the tables does not matter
@@ -336,8 +338,8 @@ def test_a_server_that_stays_away_is_given_up(
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        ("twin", (b"/g/a/1.jpg", MODEL)),
-        ("known", (b"/g/", b"/g0", 10)),
+        ("known_content", (b"/g/a/1.jpg", MODEL)),
+        ("known_files", (b"/g/", b"/g0", 10)),
         ("chunk_of_vectors", (0, MODEL, 10)),
         ("some_vectors", ([1, 2], MODEL)),
         ("candidates", ([1, 2],)),

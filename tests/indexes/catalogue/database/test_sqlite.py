@@ -22,8 +22,8 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 try:
     catalogue = Catalogue(Path(sys.argv[1]), create=sys.argv[2] == "create")
-    print(catalogue.writable, catalogue.setting("name"))
-    catalogue.set_settings(name="other")
+    print(catalogue.writable, catalogue.settings.get("name"))
+    catalogue.settings.set(name="other")
 except StoreError as error:
     print("StoreError:", error)
 """

@@ -49,7 +49,7 @@ def deduplicator(catalogue: Catalogue) -> Deduplicator:
 def test_a_content_of_the_catalogue_keeps_its_descriptor(deduplicator: Deduplicator, catalogue: Catalogue) -> None:
     vector = np.full(4, 9, np.float32)
     known = NewPicture(b"/gallery/known", 5, 7, content(9), vector, 3, 2, "2020-01-01T00:00:00")
-    catalogue.record(b"/gallery", "f" * 64, [known])
+    catalogue.scans.record(b"/gallery", "f" * 64, [known])
     results: list[Embedded | Failed]
     results = [Embedded(content(9)), Embedded(content(9), _INFO, np.ones(4, np.float16)), Failed("broken", content(9))]
     batch, unresolved = deduplicator.merge(files("copy", "embedded", "broken"), results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tomllib
@@ -126,13 +125,15 @@ def write_url(folder: Path, url: DatabaseUrl) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    """Lock out other processes that write the file; nothing of the lock is left behind."""
+    from filelock import FileLock
+
+    lock = folder / f".{CONFIG_FILE}.lock"
+    with FileLock(lock):
+        try:
+            yield
+        finally:  # whoever waits for it finds what was written here, and writes nothing
+            lock.unlink(missing_ok=True)
 
 
 def _reconcile(stored: DatabaseUrl, given: DatabaseUrl, otherwise: str) -> DatabaseUrl:

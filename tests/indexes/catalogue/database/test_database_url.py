@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from indexes.catalogue.database_url import CONFIG_FILE, URL_VARIABLE, parse_url, read_url, reconcile_url, write_url
+from indexes.catalogue.database.database_url import (
+    CONFIG_FILE,
+    URL_VARIABLE,
+    parse_url,
+    read_url,
+    reconcile_url,
+    write_url,
+)
 from indexes.catalogue.open_database import is_store, open_database
 from indexes.errors import StoreError
 

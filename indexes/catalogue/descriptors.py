@@ -1,0 +1,71 @@
+"""The descriptors of a catalogue's pictures under one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from indexes.arrays import Ids, Vectors
+from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.schema import Picture
+
+_CHUNK = 256  # descriptors read at once when an index is built of them all: what stays in a core's cache
+_MANY = 1024  # read at once of those given by their ids, such as a query's candidates
+_DRAWS = 4  # attempts at a sample until it is large enough
+
+
+class Descriptors:
+    """The descriptors of pictures that are not missing. Every method raises StoreError."""
+
+    def __init__(self, database: CatalogueDatabase) -> None:
+        self._database = database
+
+    def all(self, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield ids (N,) and float32 descriptors (N, C) of all pictures, a chunk at a time, by id."""
+        last = -1
+        while rows := self._database.fetch(self._database.dialect.chunk_of_vectors, (last, fingerprint, _CHUNK)):
+            last = rows[-1][0]
+            yield _decode_rows(rows)
+
+    def of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield the same for the pictures of these ids, in their order."""
+        dialect = self._database.dialect
+        for start in range(0, len(ids), _MANY):
+            encoded = dialect.encode_ids(ids[start : start + _MANY].tolist())
+            rows = self._database.fetch(dialect.vectors_by_id, (encoded, fingerprint))
+            if rows:
+                yield _decode_rows(rows)
+
+    def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
+        """Draw up to `most` pictures at random: ids (N,) and descriptors (N, C), fewer if many are missing."""
+        ids = np.arange(*self._id_range())
+        if not len(ids) or most < 1:
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
+        chunks: list[tuple[Ids, Vectors]] = []
+        for start in range(0, min(len(drawn), _DRAWS * most), most):  # more than once if many are gone or missing
+            if sum(len(chunk) for chunk, _ in chunks) >= most:
+                break
+            chunks += self.of(np.sort(drawn[start : start + most]), fingerprint)
+        if not chunks:
+            return ids[:0], np.empty((0, 0), np.float32)
+        sampled, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+        return sampled[:most], vectors[:most]
+
+    def _id_range(self) -> tuple[int, int]:
+        [(least, greatest)] = self._database.rows(select(func.min(Picture.id), func.max(Picture.id)))
+        return (0, 0) if least is None else (least, greatest + 1)
+
+
+def decode_vectors(blobs: list[bytes]) -> Vectors:
+    """Return stored descriptors as float32 (N, C)."""
+    if not blobs:
+        return np.empty((0, 0), np.float32)
+    return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)
+
+
+def _decode_rows(rows: Sequence[Any]) -> tuple[Ids, Vectors]:
+    return np.array([row[0] for row in rows], np.int64), decode_vectors([row[1] for row in rows])

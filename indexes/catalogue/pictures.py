@@ -1,0 +1,98 @@
+"""Queries for the pictures of a catalogue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, false, func, select
+
+from indexes.arrays import Ids
+from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.schema import Picture, Root
+from indexes.catalogue.paths import is_below
+from indexes.catalogue.records import Candidate, PictureDetails, Selection, StoredFile
+
+_PAGE = 2000  # rows read at once
+
+_DETAILS = select(*(getattr(Picture, name) for name in PictureDetails._fields)).where(~Picture.missing)
+_FILES = select(*(getattr(Picture, name) for name in StoredFile._fields)).where(~Picture.missing).order_by(Picture.id)
+
+
+class Pictures:
+    """The pictures that are not missing, each of which has a descriptor. Every method raises StoreError."""
+
+    def __init__(self, database: CatalogueDatabase) -> None:
+        self._database = database
+
+    def count(self) -> int:
+        """Count all pictures."""
+        return int(self._database.scalars(select(func.coalesce(func.sum(Root.pictures), 0)))[0])
+
+    def candidates(self, ids: Ids) -> list[Candidate]:
+        """Return the pictures of these ids in their order."""
+        dialect = self._database.dialect
+        rows = self._database.fetch(dialect.candidates, [dialect.encode_ids(ids.tolist())])
+        return [Candidate(*row) for row in rows]
+
+    def content_hashes(self) -> tuple[Ids, NDArray[np.bytes_]]:
+        """Return the ids (N,) of all pictures, rising, and the hashes (N,) of their contents."""
+        ids, hashes, last = [np.empty(0, np.int64)], [np.empty(0, "S1")], -1
+        while rows := self._database.fetch(self._database.dialect.content_hashes, (last, _PAGE)):
+            ids.append(np.array([row[0] for row in rows], np.int64))
+            hashes.append(np.array([row[1] for row in rows], np.bytes_))
+            last = rows[-1][0]
+        return np.concatenate(ids), np.concatenate(hashes)
+
+    def files(self, ids: Ids) -> list[StoredFile]:
+        """Return the files of the pictures of these ids, by id."""
+        return [StoredFile(*row) for row in self._database.rows_among(_FILES, Picture.id, ids.tolist())]
+
+    def select_ids(self, selection: Selection) -> Ids:
+        """Return the ids of a selection's pictures."""
+        return np.array(self._database.scalars(select(Picture.id).where(*_conditions(selection))), np.int64)
+
+    def count_selected(self, selection: Selection) -> int:
+        """Count a selection's pictures."""
+        if selection.is_all:
+            return self.count()
+        counted = select(func.count()).select_from(Picture).where(*_conditions(selection))
+        return int(self._database.scalars(counted)[0])
+
+    def page(self, selection: Selection, after: bytes, most: int) -> list[PictureDetails]:
+        """Return the next pictures of a selection by the bytes of their paths, after a path; `b""` is the beginning."""
+        query = _DETAILS.where(Picture.path > after, *_conditions(selection)).order_by(Picture.path).limit(most)
+        return [PictureDetails(*row) for row in self._database.rows(query)]
+
+    def get(self, id_: int) -> PictureDetails | None:
+        """Return one picture; None if there is none of this id."""
+        return self.get_many([id_]).get(id_)
+
+    def get_many(self, ids: Sequence[int]) -> dict[int, PictureDetails]:
+        """Return the pictures of these ids, by id."""
+        return {row.id: PictureDetails(*row) for row in self._database.rows_among(_DETAILS, Picture.id, ids)}
+
+    def folders(self) -> list[bytes]:
+        """Return every folder that directly holds pictures."""
+        paths = self._database.scalars(select(Picture.path).where(~Picture.missing))
+        return sorted({path.rpartition(b"/")[0] or b"/" for path in paths})
+
+    def labels(self) -> list[str]:
+        """Return every label, in order."""
+        return self._database.scalars(self._database.dialect.labels)
+
+
+def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [~Picture.missing]
+    if selection.label is not None:
+        label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `folder_label` decodes a folder's name
+        conditions.append(Picture.label == label if "\0" not in label else false())  # PostgreSQL's text has no NUL
+    if selection.folder is not None:
+        conditions.append(is_below(Picture.path, selection.folder))
+    if selection.since is not None:
+        conditions.append(Picture.taken_at >= selection.since)
+    if selection.until is not None:
+        conditions.append(Picture.taken_at < selection.until)
+    return conditions

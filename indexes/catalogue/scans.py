@@ -1,0 +1,173 @@
+"""What a scan of a gallery reads from the catalogue and records in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
+from indexes.catalogue.database.dialects import chunked, dialect_of
+from indexes.catalogue.database.schema import Archive, Change, Failure, Picture, Root
+from indexes.catalogue.descriptors import decode_vectors
+from indexes.catalogue.journal import update_generation
+from indexes.catalogue.labels import folder_label
+from indexes.catalogue.paths import contains, folder_prefix, is_below, path_range
+from indexes.catalogue.recording import record_pictures
+from indexes.catalogue.records import FailedFile, KnownContent, KnownFile, NewPicture, RootCounts
+
+_PAGE = 2000  # rows read at once
+
+_UPSERT_ARCHIVE = text(
+    "INSERT INTO archives (path, version) VALUES (:path, :version)"
+    " ON CONFLICT (path) DO UPDATE SET version = excluded.version"
+)
+_UPSERT_FAILURE = text(
+    "INSERT INTO failures (path, reason) VALUES (:path, :reason)"
+    " ON CONFLICT (path) DO UPDATE SET reason = excluded.reason"
+)
+
+
+class ScanRecords:
+    """Galleries, their files, failures and tars. Every method is one transaction and raises StoreError."""
+
+    def __init__(self, database: CatalogueDatabase) -> None:
+        self._database = database
+
+    # --- galleries
+
+    @retry_lost
+    def ensure_root(self, folder: bytes) -> bytes:
+        """Return the gallery that a folder belongs to: one that contains it, else the folder itself, recorded now.
+
+        A new gallery takes over the pictures of those that it contains.
+        """
+        with self._database.write() as connection:
+            return _ensure_root(connection, folder)[1]
+
+    def roots(self) -> list[bytes]:
+        """Return the galleries' folders, in order."""
+        return self._database.scalars(select(Root.path).order_by(Root.path))
+
+    def root_counts(self) -> list[RootCounts]:
+        """Return the galleries with the numbers of their pictures, in order."""
+        rows = self._database.rows(select(Root.path, Root.pictures, Root.missing).order_by(Root.path))
+        return [RootCounts(*row) for row in rows]
+
+    # --- pictures
+
+    def known_files(self, folder: bytes) -> Iterator[KnownFile]:
+        """Yield every file recorded below a folder by the bytes of its path, missing ones too, a page at a time."""
+        start, end = path_range(folder)
+        while page := self._database.fetch(self._database.dialect.known_files, (start, end, _PAGE)):
+            for id_, path, size, mtime, version, missing, label in page:
+                yield KnownFile(id_, path, size, mtime, version, missing != 0, label)
+            start = path
+
+    def find_by_content(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:
+        """Return, by content hash, what is known of a picture of that content, with its descriptor of this model."""
+        rows = (
+            row
+            for content in contents
+            for row in self._database.fetch(self._database.dialect.known_content, (content, fingerprint))
+        )
+        return {content: KnownContent(decode_vectors([vector])[0], *values) for content, vector, *values in rows}
+
+    @retry_lost
+    def record(
+        self,
+        folder: bytes,
+        fingerprint: str,
+        pictures: Sequence[NewPicture],
+        failures: Sequence[FailedFile] = (),
+    ) -> None:
+        """Record a batch of a folder's scan, good and bad, in one transaction.
+
+        A failed file's earlier picture becomes missing, unless the error is transient. The folder's gallery is looked
+        up again: another process may have removed it, or put it into a larger one, since the scan began.
+        """
+        with self._database.write() as connection:
+            root_id, root = _ensure_root(connection, folder)
+            if pictures:
+                record_pictures(connection, root_id, root, fingerprint, pictures)
+            _delete_failures(connection, [picture.path for picture in pictures])
+            for path, reason, is_transient in failures:
+                connection.execute(_UPSERT_FAILURE, {"path": path, "reason": reason and reason.replace("\0", " ")})
+                if not is_transient:
+                    connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
+            update_generation(connection)
+
+    @retry_lost
+    def set_missing(self, ids: Sequence[int], missing: bool) -> None:
+        """Mark pictures as missing, or as present again."""
+        with self._database.write() as connection:
+            for part in chunked(ids):
+                connection.execute(update(Picture).where(Picture.id.in_(part)).values(missing=missing))
+            update_generation(connection)
+
+    # --- failures
+
+    def failures(self) -> list[tuple[bytes, str]]:
+        """Return the files that could not be indexed, in order, each with the reason."""
+        rows = self._database.rows(select(Failure.path, Failure.reason).order_by(Failure.path))
+        return [(path, reason) for path, reason in rows]
+
+    def count_failures(self) -> int:
+        """Count the files that could not be indexed."""
+        return int(self._database.scalars(select(func.count()).select_from(Failure))[0])
+
+    @retry_lost
+    def prune_failures(self, folder: bytes, keep: set[bytes], matches: Callable[[bytes], bool] | None = None) -> None:
+        """Delete the failures at or below a folder, except those to keep.
+
+        Only paths that `matches` are deleted; by default those that a walk of the folder reaches.
+        """
+        with self._database.write() as connection:
+            at_or_below = (Failure.path == folder) | is_below(Failure.path, folder)
+            paths = [path for path in connection.scalars(select(Failure.path).where(at_or_below)) if path not in keep]
+            matches = matches or (lambda path: path == folder or contains(folder, path))
+            _delete_failures(connection, [path for path in paths if matches(path)])
+
+    # --- tars
+
+    def finished_archives(self, folder: bytes) -> dict[bytes, str]:
+        """Return the tars at or below a folder that were read to their ends, with their versions."""
+        at_or_below = (Archive.path == folder) | is_below(Archive.path, folder)
+        rows = self._database.rows(select(Archive.path, Archive.version).where(at_or_below))
+        return {path: version for path, version in rows}  # noqa: C416
+
+    @retry_lost
+    def record_archive(self, path: bytes, version: str) -> None:
+        """Record that a tar of this version was read to its end."""
+        with self._database.write(exclusive=False) as connection:
+            connection.execute(_UPSERT_ARCHIVE, {"path": path, "version": version})
+
+    @retry_lost
+    def forget_archive(self, path: bytes) -> None:
+        """Record that a tar was not read to its end, before pictures of a new version of it are recorded."""
+        with self._database.write(exclusive=False) as connection:
+            connection.execute(delete(Archive).where(Archive.path == path))
+
+
+def _ensure_root(connection: Connection, folder: bytes) -> tuple[int, bytes]:
+    roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path))}
+    for path, id_ in roots.items():
+        if folder == path or contains(path, folder):
+            return id_, path
+    root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
+    for path, id_ in roots.items():
+        if contains(folder, path):
+            is_direct = dialect_of(connection).is_direct_child.bindparams(start=len(folder_prefix(path)) + 1)
+            relabelled = (Picture.root_id == id_) & Picture.label.is_(None) & is_direct
+            changed = select(Picture.id).where(relabelled)
+            connection.execute(insert(Change).from_select(["picture_id"], changed))  # an index may keep labels
+            connection.execute(update(Picture).where(relabelled).values(label=folder_label(path + b"/", folder)))
+            connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
+            connection.execute(delete(Root).where(Root.id == id_))
+            update_generation(connection)
+    return root_id, folder
+
+
+def _delete_failures(connection: Connection, paths: Sequence[bytes]) -> None:
+    for part in chunked(paths):
+        connection.execute(delete(Failure).where(Failure.path.in_(part)))
