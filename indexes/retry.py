@@ -17,11 +17,11 @@ NEVER = -math.inf
 def retry(
     work: Callable[[bool], T], deadline: Callable[[Exception, float], float], first_pause: float, longest_pause: float
 ) -> T:
-    """Return `work(False)` or, after errors, `work(True)`; raise the last error once its deadline is too near.
+    """Return `work(False)` or, after errors, `work(True)`; raise the last error once its deadline has passed.
 
-    `deadline(error, since)` gives the monotonic time after which no attempt begins; `since` is when the first one
-    failed. Pauses grow from `first_pause` to `longest_pause` seconds by doubling; each lasts between half of that and
-    all of it, at random, so that many who wait do not come back at once.
+    `deadline(error, since)` gives the monotonic time of the last attempt; `since` is when the first one failed. Pauses
+    double from `first_pause` to `longest_pause` seconds; each lasts between half of that and all of it, at random, so
+    that many who wait do not come back at once.
     """
     pause, since = first_pause, math.nan
     is_repeat = False
@@ -31,8 +31,8 @@ def retry(
         except Exception as error:
             now = time.monotonic()
             since = since if is_repeat else now
-            wait = random.uniform(pause / 2, pause)
-            if now + wait > deadline(error, since):
+            left = deadline(error, since) - now
+            if left <= 0:
                 raise
-        time.sleep(wait)
+        time.sleep(min(left, random.uniform(pause / 2, pause)))
         pause, is_repeat = min(2 * pause, longest_pause), True

@@ -103,7 +103,7 @@ def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Cat
         (lambda catalogue: catalogue.scans.set_missing([2], False), []),
         (lambda catalogue: catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/a/1.jpg", "is empty")]), [1]),
         (lambda catalogue: catalogue.remove(b"/g"), [1, 2]),
-        (lambda catalogue: catalogue.root_of(b"/"), []),
+        (lambda catalogue: catalogue.scans.ensure_root(b"/"), []),
     ],
 )
 def test_each_change_is_journalled(catalogue: Catalogue, change: Callable[[Catalogue], object], ids: list[int]) -> None:

@@ -247,7 +247,7 @@ def test_the_classes_equal_the_migrated_tables(postgres: Server, catalogue: Cata
         lambda catalogue: [known.path for known in catalogue.scans.known_files(b"/g")],
         lambda catalogue: catalogue.descriptors.sample(MODEL, 5)[0].tolist(),
         lambda catalogue: catalogue.settings.set(model="default"),
-        lambda catalogue: catalogue.root_of(b"/g"),
+        lambda catalogue: catalogue.scans.ensure_root(b"/g"),
     ],
 )
 def test_after_a_crash_the_server_is_asked_again(
@@ -341,9 +341,9 @@ def test_a_server_that_stays_away_is_given_up(
         ("known_content", (b"/g/a/1.jpg", MODEL)),
         ("known_files", (b"/g/", b"/g0", 10)),
         ("chunk_of_vectors", (0, MODEL, 10)),
-        ("some_vectors", ([1, 2], MODEL)),
+        ("vectors_by_id", ([1, 2], MODEL)),
         ("candidates", ([1, 2],)),
-        ("contents", (0, 10)),
+        ("content_hashes", (0, 10)),
     ],
 )
 def test_each_question_takes_its_index_also_of_a_table_that_was_small(
