@@ -23,8 +23,8 @@ ENVIRONMENT = os.environ | {
 }
 _PREPARE = """
 from retrieval.model.bundle import find_bundle
-from retrieval.model.encoder import Comparer
-Comparer(find_bundle("default"), "cpu").load()
+from retrieval.model.encoder import Encoder
+Encoder(find_bundle("default"), "cpu").load()
 """
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from indexes.catalogue.records import PictureDetails, Selection
 from retrieval.common.errors import PictureError
+from retrieval.common.grouping import collapse_groups
 from retrieval.common.settings import POOL, SLOW_METHODS, ExplainOptions
 from retrieval.engine import Engine
 from retrieval.explain.explanation import Explanation
@@ -27,7 +28,6 @@ from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.server.errors import RequestRefused
 from retrieval.server.services.queueing import BatchWorker, ConcurrencyLimit, JobQueue
 from retrieval.sources.location import PictureLocation, parse_location
-from retrieval.store.duplicates.grouping import collapse_groups
 from retrieval.store.query import PreparedQuery
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
 from indexes.vectors.base import VectorIndex
+from retrieval.common.grouping import Indices, star_clusters
 from retrieval.common.progress import SILENT, Progress
 from retrieval.model.head import Array
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs, unique_pairs
-from retrieval.store.duplicates.grouping import Indices, star_clusters
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember
 from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, files_of
 

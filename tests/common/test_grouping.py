@@ -1,17 +1,17 @@
-"""Groups from pairs, and hits collapsed under the first that they equal."""
+"""Star clustering of pairs, and hits collapsed under the first one that they equal."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from retrieval.model.head import Array
-from retrieval.store.duplicates.grouping import Indices, collapse_groups, components, star_clusters
+from retrieval.common.grouping import Indices, collapse_groups, connected_components, star_clusters
 
 LINE = np.array([0.0, 0.05, 0.10, 0.15, 0.20, 1.0, 1.01])  # each near its neighbour, the ends apart
 
 
-def on_the_line(firsts: Indices, others: Indices) -> Array:
+def on_the_line(firsts: Indices, others: Indices) -> NDArray[np.float32]:
     return np.asarray(1 - np.abs(LINE[firsts] - LINE[others]), np.float32)
 
 
@@ -19,9 +19,9 @@ CHAIN = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [5, 6]])
 
 
 def test_components_are_what_is_joined() -> None:
-    joined = sorted(sorted(each) for each in components(CHAIN))
+    joined = sorted(sorted(each) for each in connected_components(CHAIN))
     assert joined == [[0, 1, 2, 3, 4], [5, 6]]
-    assert components(np.empty((0, 2), np.int64)) == []
+    assert connected_components(np.empty((0, 2), np.int64)) == []
 
 
 def test_a_chain_does_not_join_its_ends() -> None:
