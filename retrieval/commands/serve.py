@@ -83,7 +83,7 @@ def serve(
             webbrowser.open(address)
 
     if processes > 1:
-        from retrieval.server.processes.start import serve_in_processes
+        from retrieval.server.processes.run import serve_in_processes
 
         serve_in_processes(opening, terms, ready, lambda sentence: print_message(sentence, "warning"))
         return

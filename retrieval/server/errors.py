@@ -1,16 +1,78 @@
-"""A request that is refused."""
+"""The errors of the API: each answer is one sentence under `error`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from indexes.errors import StoreError
 from retrieval.common.errors import RetrievalError
+from retrieval.common.text import safe_name
+from retrieval.server.contract.responses import Problem
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in (
+        (400, "The body is empty."),
+        (401, "The token is missing or wrong."),
+        (403, "The request comes from a page of another site."),
+        (404, "There is no such picture."),
+        (409, "Indexing is running already."),
+        (413, "The picture's file is too large."),
+        (415, "The body is compressed."),
+        (422, "The picture or a value cannot be used."),
+        (503, "Too many requests are in work: repeat it after the seconds in Retry-After."),
+        (507, "The server's disk has no room for it."),
+    )
+}
 
 
 class RequestRefused(RetrievalError):
-    """A request that is not answered: the HTTP status, and one sentence that says why and what to do."""
+    """A request that is not answered, with an HTTP status and one sentence that says why and what to do."""
 
     def __init__(self, status: HTTPStatus, sentence: str, retry_after: int | None = None) -> None:
         super().__init__(sentence)
         self.status = status
         self.retry_after = retry_after
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Answer every error with one sentence under `error`."""
+
+    @app.exception_handler(RequestRefused)
+    def answer_refusal(request: Request, error: RequestRefused) -> Response:
+        headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else None
+        return _problem(error.status, str(error), headers)
+
+    @app.exception_handler(RetrievalError)
+    def answer_retrieval_error(request: Request, error: RetrievalError) -> Response:
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(str(error)))
+
+    @app.exception_handler(StoreError)
+    def answer_store_error(request: Request, error: StoreError) -> Response:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, safe_name(str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        message = first["msg"].removeprefix("Value error, ")
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{field}: {message}" if field else message))
+
+    @app.exception_handler(HTTPException)
+    def answer_unknown_route(request: Request, error: HTTPException) -> Response:
+        return _problem(HTTPStatus(error.status_code), f"{error.detail}: see /docs for the API", error.headers)
+
+    @app.exception_handler(Exception)
+    def answer_unexpected_error(request: Request, error: Exception) -> Response:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has a fault, which is in its log: report it")
+
+
+def _problem(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, headers)

@@ -1,8 +1,7 @@
-"""What the processes of one server have in common: folders, locks in them, and nothing in memory."""
+"""The folders that the processes of one server share, with the locks and uploads in them."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
@@ -12,10 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from retrieval.common.errors import RetrievalError
 
 UPLOADS = "retrieve-uploads"
-"""The folder that is made in the one that the user names: nothing else that lies there is touched."""
+"""The folder that is made in the user's folder for uploads: nothing else that lies there is touched."""
 
 _PREFIX = "retrieve-serve-"
 _ALIVE = "alive"
@@ -23,19 +24,19 @@ _ALIVE = "alive"
 
 @dataclass(frozen=True)
 class SharedFolders:
-    """`folder` is the server's own, deleted in the end; `uploads` is in it, or in the user's."""
+    """`folder` is the server's own and is deleted at its end; `uploads` is in it, or in the user's folder."""
 
     folder: Path
     uploads: Path
 
     @property
     def metrics(self) -> Path:
-        """Where each process keeps its figures for all."""
+        """Where each process keeps its metrics."""
         return self.folder / "metrics"
 
     @property
     def indexing(self) -> Path:
-        """Where it is kept whether an indexing goes on, and why the last one failed."""
+        """Where it is kept whether indexing runs, and why it last failed."""
         return self.folder / "indexing"
 
     def delete(self) -> None:
@@ -45,73 +46,57 @@ class SharedFolders:
 
 @contextmanager
 def shared_folders(uploads: Path | None = None) -> Iterator[SharedFolders]:
-    """Folders that only this user can read; uploads may be kept in another one. Raises RetrievalError.
+    """Make folders that only this user can read, with uploads in another folder if one is given.
 
-    Those of servers that were killed are deleted.
+    The folders of servers that were killed are deleted. Raises RetrievalError.
     """
     with _explain_disk_errors():
         _delete_orphaned(Path(tempfile.gettempdir()))
-    made = _create_folders(uploads)
+        folder, alive = _make_own_folder()
+    shared = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
     try:
         with _explain_disk_errors():
-            alive = _lock_alive_file(made.folder)
-        try:
-            yield made
-        finally:
-            os.close(alive)
+            shared.metrics.mkdir()
+            shared.indexing.mkdir()
+        _create_uploads(shared.uploads)
+        yield shared
     finally:
-        made.delete()
+        alive.release()
+        shared.delete()
 
 
 def _delete_orphaned(temporary_folder: Path) -> None:
-    """Delete the folders there that servers of this user have left which were killed: nobody holds their file."""
+    """Delete the folders of this user's servers whose lock nobody holds: they were killed."""
     for folder in temporary_folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # held, gone, or without such a file, as that of a server that begins
-            if not _is_own(folder):
-                continue
-            alive = os.open(folder / _ALIVE, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(alive)
+        with suppress(OSError):  # gone, not locked yet, or held
+            if _is_own(folder) and stat.S_ISREG((folder / _ALIVE).lstat().st_mode):
+                with FileLock(folder / _ALIVE, blocking=False):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_own(folder: Path) -> bool:
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
 
 
-def _lock_alive_file(folder: Path) -> int:
-    """The folder's file, which this process holds until it ends, however that is; it is there once it is held."""
-    coming = folder / f"{_ALIVE}.coming"
-    alive = os.open(coming, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        fcntl.flock(alive, fcntl.LOCK_EX)
-        os.rename(coming, folder / _ALIVE)
-    except BaseException:
-        os.close(alive)
-        raise
-    return alive
+def _make_own_folder() -> tuple[Path, FileLock]:
+    """Make the server's folder and lock the file in it until this process ends, however it does.
 
-
-def _create_folders(uploads: Path | None) -> SharedFolders:
-    folder = _own_folder()
-    made = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
-    try:
-        with _explain_disk_errors():
-            for each in (made.metrics, made.indexing):
-                each.mkdir()
-        _create_uploads(made.uploads)
-    except BaseException:
-        made.delete()
-        raise
-    return made
-
-
-def _own_folder() -> Path:
-    with _explain_disk_errors():
-        return Path(tempfile.mkdtemp(prefix=_PREFIX))
+    Another server may lock the file first and delete the folder: then a new one is made.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        alive = FileLock(folder / _ALIVE)
+        try:
+            alive.acquire()
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if (folder / _ALIVE).exists():
+            return folder, alive
+        alive.release()
 
 
 @contextmanager
@@ -120,7 +105,7 @@ def _explain_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise RetrievalError(
-            f"the server has no place for its temporary files ({error.strerror}): make room there, or name another"
+            f"the server has no room for its temporary files ({error.strerror}): make room there, or name another"
             " folder in the environment variable TMPDIR"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What the routes share while a server runs."""
+"""The parts of a running server that its routes share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
@@ -21,13 +22,13 @@ from retrieval.server.services.thumbnails import ThumbnailCache
 from retrieval.server.services.uploads import Uploads
 from retrieval.store.filters import make_selection
 
-IMAGES_WAITING = 512
-"""Pictures that may be asked for at once: a page asks for a few dozen."""
+MAX_IMAGE_REQUESTS = 512
+"""Requests for images in work at once: a page makes a few dozen."""
 
 
 @dataclass
 class ServerState:
-    """One server's parts. `gate` bounds what asks the engine, `images_gate` what asks for pictures."""
+    """One server's parts. `query_limit` bounds the requests to the engine, `image_limit` those for images."""
 
     config: ServerConfig
     service: QueryService
@@ -35,14 +36,14 @@ class ServerState:
     indexer: BackgroundIndexer
     query_limit: ConcurrencyLimit
     images: ThumbnailCache = field(default_factory=ThumbnailCache)
-    image_limit: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(IMAGES_WAITING))
+    image_limit: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(MAX_IMAGE_REQUESTS))
     image_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="drawer")
     )
     _folders: tuple[str, list[bytes]] = ("", [])
 
     def folders(self) -> list[bytes]:
-        """Every folder that has pictures, read again where the catalogue has changed."""
+        """Return every folder that has pictures, read again if the catalogue has changed."""
         catalogue = self.service.engine.catalogue
         generation = catalogue.generation
         if self._folders[0] != generation:
@@ -50,25 +51,25 @@ class ServerState:
         return self._folders[1]
 
     def resolve_filters(self, filters: Filters) -> Selection:
-        """The pictures that filters leave; names may be given as they are shown. Raises GalleryError."""
+        """Return the selection that filters describe; they may have display names. Raises GalleryError."""
         label = filters.label
         if label is not None:
             label = next(
-                (each for each in self.service.engine.catalogue.pictures.labels() if safe_name(each) == label), label
+                (name for name in self.service.engine.catalogue.pictures.labels() if safe_name(name) == label), label
             )
-        chosen = make_selection(label, None, filters.since, filters.until)
+        selection = make_selection(label, None, filters.since, filters.until)
         if filters.folder is None:
-            return chosen
-        return Selection(chosen.label, self._resolve_folder(filters.folder), chosen.since, chosen.until)
+            return selection
+        return Selection(selection.label, self._resolve_folder(filters.folder), selection.since, selection.until)
 
     def _resolve_folder(self, display_name: str) -> bytes:
-        """A folder, or one above it, by its shown name."""
-        wanted = display_name.rstrip("/") + "/"
+        """Return the folder that has pictures, or contains one that has, by its display name."""
+        prefix = display_name.rstrip("/") + "/"
         for folder in self.folders():
             name = safe_name(folder) + "/"
-            if name.startswith(wanted):
-                below = name[len(wanted) :].count("/")
-                return os.fsencode("/".join(os.fsdecode(folder).split("/")[: -below or None]))
+            if name.startswith(prefix):
+                depth = name[len(prefix) :].count("/")
+                return os.fsencode("/".join(os.fsdecode(folder).split("/")[: -depth or None]))
         raise GalleryError(f"{display_name} is no folder of the gallery: choose one that the page lists")
 
     def close(self) -> None:
@@ -78,13 +79,16 @@ class ServerState:
 
 
 async def get_state(request: Request) -> ServerState:
-    """The parts of the server that a request came to."""
-    holding = request.app.state.holding
-    assert isinstance(holding, ServerState)
-    return holding
+    """Return the state of the server that received a request."""
+    state = request.app.state.server
+    assert isinstance(state, ServerState)
+    return state
 
 
-async def query_slot(request: Request) -> AsyncIterator[None]:
-    """A place in the queue, until the answer is sent. Raises Refused where there is none."""
-    with (await get_state(request)).query_limit.slot():
+State = Annotated[ServerState, Depends(get_state)]
+
+
+async def query_slot(state: State) -> AsyncIterator[None]:
+    """Hold a slot of the query limit until the answer is sent. Raises RequestRefused if there is none."""
+    with state.query_limit.slot():
         yield

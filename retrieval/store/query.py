@@ -158,10 +158,6 @@ class Queries:
         """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
         return PairExplainer(self._store.encoder, self._store.head).explain(a, b, options)
 
-    def distances(self, descriptor: Array, others: Array) -> NDArray[np.float64]:
-        """Return the distances d (N,) of a descriptor (C,) from others (N, C) by the head as calibrated."""
-        return self._store.head.descriptor_distances(descriptor[None], others)
-
     def explain_pixels(
         self,
         query: Pixels,

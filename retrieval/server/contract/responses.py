@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -130,7 +131,7 @@ class VerificationOut(BaseModel):
     """What became of the similarity when a fifth of a picture was blurred."""
 
     support: str
-    told: str
+    sentence: str = Field(serialization_alias="told")
     headings: list[str]
     rows: list[list[str]]
 
@@ -265,18 +266,18 @@ def seen_share(width: int, height: int) -> list[float]:
     return [left / width, top / height, right / width, bottom / height]
 
 
-def hit_out(hit: Hit, listed: PictureDetails, copies: list[PictureDetails]) -> HitOut:
-    """A hit as the API tells of it."""
+def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hit]) -> HitOut:
+    """Return a hit with its near-duplicates, given the details of all by id."""
     return HitOut(
         rank=hit.rank,
-        picture=picture_out(listed),
+        picture=picture_out(details[hit.id]),
         similarity=hit.similarity,
         distance=hit.distance,
         verdict=hit.verdict,
         index_rank=hit.index_rank,
         index_distance=hit.index_distance,
         note=safe_name(hit.note) if hit.note else None,
-        copies=[picture_out(each) for each in copies],
+        copies=[picture_out(details[copy.id]) for copy in copies],
     )
 
 
@@ -322,12 +323,11 @@ def _matches(correspondence: Correspondence) -> Matches:
 
 
 def _verification_out(verification: Verification) -> VerificationOut:
-    found = [list(row) for row in verification_rows(verification, ("query", "hit"))]
     return VerificationOut(
         support=str(verification.support),
-        told=describe_support(verification),
+        sentence=describe_support(verification),
         headings=list(VERIFICATION_HEADINGS),
-        rows=found,
+        rows=[list(row) for row in verification_rows(verification, ("query", "hit"))],
     )
 
 

@@ -1,4 +1,4 @@
-"""The signals by which a server is told to stop."""
+"""The signals that stop a server."""
 
 from __future__ import annotations
 
@@ -7,20 +7,43 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a request to end, a closed terminal."""
+TERMINAL_SIGNALS = (signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+"""Ctrl-C and a closed terminal: a terminal sends them to all processes of a server."""
+
+STOP_SIGNALS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 
 
 @contextmanager
 def handle_signals(signals: Iterable[signal.Signals], stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Call `stop` on these signals.
 
-    Ctrl-C and a closed terminal are left alone where whoever started this has it ignore them, as nohup does.
+    Terminal signals that this process was started to ignore, as nohup does, stay ignored.
     """
-    ignored = [each for each in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_IGN]
+    ignored = [each for each in TERMINAL_SIGNALS if signal.getsignal(each) is signal.SIG_IGN]
     before = {each: signal.signal(each, stop) for each in signals if each not in ignored}
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def delay_terminal_signals() -> Iterator[None]:
+    """Deliver terminal signals only afterwards; a process started here begins with them blocked."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_terminal_signals() -> None:
+    """Leave terminal signals to the parent; those that were delayed are dropped."""
+    for each in TERMINAL_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)

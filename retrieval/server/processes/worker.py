@@ -1,4 +1,4 @@
-"""One process of several that serve: an engine of its own, the common socket, and an end when its parent ends."""
+"""One of several server processes: an engine of its own on the common socket; it ends when its parent ends."""
 
 from __future__ import annotations
 
@@ -17,51 +17,53 @@ from indexes.errors import UserError
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes.listening import SharedSocket
+from retrieval.server.processes.signals import ignore_terminal_signals
 from retrieval.server.shared_folders import SharedFolders
 
-if TYPE_CHECKING:  # imported where the environment is set up for it
+if TYPE_CHECKING:  # heavy, and the parent needs none of it
     from retrieval.engine import Engine
 
-_ENDING_SECONDS = 10.0  # that a process without a parent may take
+_EXIT_SECONDS = 10.0  # for a process whose parent is gone to end by itself
 
 
 class EngineFactory(Protocol):
     """Opens engines on the store, in whatever process it is sent to. Raises RetrievalError and StoreError."""
 
     def open_prepared(self) -> Engine:
-        """The one that is asked, ready for it."""
+        """Open the engine that answers requests, its model loaded."""
         ...
 
     def open_another(self) -> Engine:
-        """A further one, for indexing."""
+        """Open another engine, for indexing."""
         ...
 
 
 def serve_in_worker(
     engines: EngineFactory, config: ServerConfig, shared: SharedFolders, listener: socket.socket, pipe: Connection
 ) -> None:
-    """Serve until SIGTERM, or until the parent's end of the line is closed.
+    """Serve until SIGTERM, or until the parent's end of the pipe is closed.
 
-    Down the line goes None once requests are answered, or one sentence that says why that cannot be.
+    The pipe carries None again and again while requests are answered, or one sentence that says why they cannot be.
     """
     Thread(target=_end_with_parent, args=(pipe, shared), name="parent", daemon=True).start()
-    _set_up(config, shared)
+    ignore_terminal_signals()
+
+    def report_alive() -> None:
+        with suppress(OSError):
+            pipe.send(None)
+
     try:
-        _serve(engines, config, shared, listener, lambda: pipe.send(None))
+        _serve(engines, config, shared, listener, report_alive)
     except (UserError, OSError) as error:
         with suppress(OSError):
             pipe.send(str(error))
         sys.exit(1)
 
 
-def _set_up(config: ServerConfig, shared: SharedFolders) -> None:
-    """Leave Ctrl-C and a closed terminal to the parent, and say in the environment what imports ask it for."""
-    stops = (signal.SIGINT, signal.SIGHUP)
-    for each in stops:
-        signal.signal(each, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(shared.metrics)
-    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(config.processes)))
+def threads_per_process(processes: int) -> int:
+    """Return each process's share of the cores."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores // processes)
 
 
 def _serve(
@@ -69,38 +71,32 @@ def _serve(
     config: ServerConfig,
     shared: SharedFolders,
     listener: socket.socket,
-    on_started: Callable[[], None],
+    on_alive: Callable[[], None],
 ) -> None:
     from indexes.vectors.storage import is_single_process
     from retrieval.model.inference import limit_threads
     from retrieval.server.app import make_app
     from retrieval.server.processes.run import run
 
-    limit_threads(_threads(config.processes))
+    limit_threads(threads_per_process(config.processes))
     with engines.open_prepared() as engine:
         if is_single_process(engine.catalogue):
             raise RetrievalError(
-                "the store's index is a file of milvus-lite, which one process at a time can open: leave out"
-                " --processes, or move the index with `retrieve index --index faiss`"
+                "the store's index is a milvus-lite file, which only one process can open: leave out --processes,"
+                " or move the index with `retrieve index --index faiss`"
             )
         app = make_app(engine, engines.open_another, config, shared)
-        run(app, SharedSocket(listener), (signal.SIGTERM,), on_started, taken_at_once=1)
-
-
-def _threads(processes: int) -> int:
-    """This process' share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // processes)
+        run(app, SharedSocket(listener), (signal.SIGTERM,), on_alive, accepted_at_once=1)
 
 
 def _end_with_parent(pipe: Connection, shared: SharedFolders) -> None:
-    """Once the parent is gone, however it ended, end too, and delete what it would have deleted."""
+    """Wait until the parent is gone, however it ended; then end too, and delete what it would have deleted."""
     with suppress(EOFError, OSError):
         pipe.recv()
     shared.delete()
     os.kill(os.getpid(), signal.SIGTERM)
-    until = time.monotonic() + _ENDING_SECONDS
-    while time.monotonic() < until:
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while time.monotonic() < deadline:
         time.sleep(0.1)
         shared.delete()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The part of the API that asks: queries by upload or by indexed picture, pairs explained, results as a page."""
+"""Search routes of the API: uploads, queries, explanations of pairs, and results as a page."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
-from retrieval.explain.explanation import Explanation, verdict_of
+from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.presentation import build_result_view, low_confidence_note
@@ -34,8 +34,8 @@ from retrieval.server.contract.responses import (
     seen_share,
 )
 from retrieval.server.errors import RequestRefused
-from retrieval.server.services.queries import QueryAnswer, QueryJob, QuerySubject, picture_location
-from retrieval.server.state import ServerState, get_state, query_slot
+from retrieval.server.services.queries import QueryAnswer, QueryJob, QuerySubject
+from retrieval.server.state import ServerState, State, query_slot
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(query_slot)])
 
@@ -52,72 +52,68 @@ _BODY: dict[str, Any] = {
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {NDJSON: {"schema": {"type": "string", "description": "With `stream`: one JSON object a line."}}}}
 }
-State = Annotated[ServerState, Depends(get_state)]
 
 
 @router.post("/uploads", openapi_extra=_BODY)
 async def upload(request: Request, state: State) -> Upload:
-    """Send a picture, to ask with it later."""
-    name, subject = await _receive_picture(request, state)
-    return _upload_out(name, subject)
+    """Send a picture, to search with it later."""
+    return _upload_out(await _receive_picture(request, state))
 
 
 @router.post("/query", response_model=QueryOut, responses=_STREAM, openapi_extra=_BODY)
 async def query_by_upload(request: Request, params: Annotated[QueryParams, Query()], state: State) -> Any:
-    """Find what is most similar to a picture that is sent, and why."""
+    """Find the pictures most similar to one that is sent, and why."""
     started = time.perf_counter()
-    name, subject = await _receive_picture(request, state)
-    return await _respond(state, subject, _upload_out(name, subject), params, started)
+    subject = await _receive_picture(request, state)
+    return await _respond(state, subject, _upload_out(subject), params, started)
 
 
 @router.get("/query", response_model=QueryOut, responses=_STREAM)
 async def query(params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
-    """Find what is most similar to an indexed picture, which is itself no hit, or to an upload, and why."""
+    """Find the pictures most similar to an upload, or to an indexed picture, which is itself no hit, and why."""
     started = time.perf_counter()
-    subject, shown = await _load_subject(state, params.picture, params.upload)
-    return await _respond(state, subject, shown, params, started)
+    subject, query_out = await _load_subject(state, params.picture, params.upload)
+    return await _respond(state, subject, query_out, params, started)
 
 
 @router.get("/explain")
 async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ExplanationOut | Unexplained:
     """Explain an indexed picture as a hit of another one, or of an upload."""
     subject, _ = await _load_subject(state, params.picture, params.upload)
-    hit = await _as_hit(state, subject, params.hit)
-    async for (found,) in state.service.explain(subject, [hit], params.options):
-        return explanation_out(hit.rank, found)
+    hit = await state.service.compare(subject, params.hit)
+    async for (explanation,) in state.service.explain(subject, [hit], params.options):
+        return explanation_out(hit.rank, explanation)
     raise AssertionError("one hit has one explanation")
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def export(params: Annotated[StoredQueryParams, Query()], state: State) -> Response:
-    """A query's result as a page that is whole in itself."""
-    subject, shown = await _load_subject(state, params.picture, params.upload)
+    """Save a query's result as a self-contained page."""
+    subject, query_out = await _load_subject(state, params.picture, params.upload)
     answer = await _run_query(state, subject, params)
     hits = list(answer.hits)
     if params.explain:
-        explained = [
-            each async for some in state.service.explain(answer.subject, hits, params.options) for each in some
-        ]
-        hits = [_with_explanation(hit, found) for hit, found in zip(hits, explained, strict=True)]
-    name = shown.name if isinstance(shown, PictureOut) else "the picture that was sent"
-    ready = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
-    html = await state.service.run_in_thread(render_hits_page, [ready])
+        chunks = [chunk async for chunk in state.service.explain(answer.subject, hits, params.options)]
+        explanations = chain.from_iterable(chunks)
+        hits = [_with_explanation(hit, explanation) for hit, explanation in zip(hits, explanations, strict=True)]
+    name = query_out.name if isinstance(query_out, PictureOut) else "the picture that was sent"
+    view = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
+    html = await state.service.run_in_thread(render_hits_page, [view])
     return Response(html, media_type="text/html", headers={"content-disposition": 'attachment; filename="hits.html"'})
 
 
-async def _receive_picture(request: Request, state: ServerState) -> tuple[str, QuerySubject]:
-    """The picture that a request's body has."""
+async def _receive_picture(request: Request, state: ServerState) -> QuerySubject:
+    """Store the picture in a request's body."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send the picture's bytes as they are"
         )
     declared = request.headers.get("content-length")
-    name = await state.uploads.receive(request.stream(), int(declared) if declared else None)
-    file = state.uploads.find(name)
+    file = await state.uploads.receive(request.stream(), int(declared) if declared else None)
     try:
-        return name, await state.service.load_upload(file)
+        return await state.service.load_upload(file)
     except PictureError:
-        file.unlink(missing_ok=True)
+        await state.uploads.delete(file)
         raise
 
 
@@ -127,14 +123,15 @@ async def _load_subject(
     if (picture is None) == (upload is None):
         raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "give one of the two: picture or upload")
     if upload is not None:
-        subject = await state.service.load_upload(state.uploads.find(upload))
-        return subject, _upload_out(upload, subject)
+        subject = await state.service.load_upload(await state.uploads.find(upload))
+        return subject, _upload_out(subject)
     assert picture is not None
-    listed = await state.service.run_in_thread(state.service.find_picture, picture)
-    return await state.service.load_indexed(listed), picture_out(listed)
+    details = await state.service.run_in_thread(state.service.find_picture, picture)
+    return await state.service.load_indexed(details), picture_out(details)
 
 
-def _upload_out(name: str, subject: QuerySubject) -> Upload:
+def _upload_out(subject: QuerySubject) -> Upload:
+    name = subject.file.name
     return Upload(
         upload=name,
         width=subject.width,
@@ -145,8 +142,9 @@ def _upload_out(name: str, subject: QuerySubject) -> Upload:
 
 
 async def _run_query(state: ServerState, subject: QuerySubject, params: QueryParams) -> QueryAnswer:
-    among = await state.service.run_in_thread(state.resolve_filters, params)
-    return await state.service.run_query(QueryJob(subject, params.top, among, params.min_similarity, params.collapse))
+    selection = await state.service.run_in_thread(state.resolve_filters, params)
+    job = QueryJob(subject, params.top, selection, params.min_similarity, params.collapse)
+    return await state.service.run_query(job)
 
 
 async def _respond(
@@ -154,37 +152,42 @@ async def _respond(
 ) -> QueryOut | StreamingResponse:
     answer = await _run_query(state, subject, params)
     hits = await state.service.run_in_thread(_hits_out, state, answer, query_out, params)
-    parts = _parts(state, answer, hits, params, started)
+    explanations = _explain_hits(state, answer, params)
+    hits_seconds = time.perf_counter() - started
+
+    def seconds() -> dict[str, float]:
+        return {"hits": hits_seconds, "total": time.perf_counter() - started}
+
+    async def lines() -> AsyncIterator[str]:
+        yield _line(hits)
+        async for explanation in explanations:
+            yield _line(explanation)
+        yield _line(End(seconds=seconds()))
+
     if params.stream:
-        return StreamingResponse(_lines(parts), media_type=NDJSON)
-    told = [each async for each in parts]
-    explanations = [each for each in told if isinstance(each, ExplanationOut | Unexplained)]
-    end = next(each for each in told if isinstance(each, End))
-    return QueryOut(**dict(hits), explanations=explanations, seconds=end.seconds)
+        return StreamingResponse(lines(), media_type=NDJSON)
+    ready = [explanation async for explanation in explanations]
+    return QueryOut(**dict(hits), explanations=ready, seconds=seconds())
 
 
-async def _parts(
-    state: ServerState, answer: QueryAnswer, hits: Hits, params: QueryParams, started: float
-) -> AsyncIterator[BaseModel]:
-    """The hits, then each explanation as it is ready, then the end."""
-    yield hits
-    seconds = {"hits": time.perf_counter() - started}
-    if params.explain:
-        rank = 0
-        try:
-            async for some in state.service.explain(answer.subject, answer.hits, params.options):
-                for found in some:
-                    rank += 1
-                    yield explanation_out(rank, found)
-        except PictureError as error:  # the query's own file is gone or broken since it was indexed
-            for hit in answer.hits[rank:]:
-                yield Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")
-    yield End(seconds=seconds | {"total": time.perf_counter() - started})
+async def _explain_hits(
+    state: ServerState, answer: QueryAnswer, params: QueryParams
+) -> AsyncIterator[ExplanationOut | Unexplained]:
+    """Yield each hit's explanation as it is ready, unless the query wants none."""
+    if not params.explain:
+        return
+    remaining = iter(answer.hits)
+    try:
+        async for chunk in state.service.explain(answer.subject, answer.hits, params.options):
+            for explanation in chunk:
+                yield explanation_out(next(remaining).rank, explanation)
+    except PictureError as error:  # the query's own file is gone or broken since it was indexed
+        for hit in remaining:
+            yield Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")
 
 
-async def _lines(parts: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
-    async for part in parts:
-        yield part.model_dump_json() + "\n"
+def _line(part: BaseModel) -> str:
+    return part.model_dump_json(by_alias=True) + "\n"
 
 
 def _hits_out(state: ServerState, answer: QueryAnswer, query_out: PictureOut | Upload, params: QueryParams) -> Hits:
@@ -197,38 +200,7 @@ def _hits_out(state: ServerState, answer: QueryAnswer, query_out: PictureOut | U
         confident=any(similarity >= params.confidence for similarity in similarities),
         doubt=low_confidence_note(similarities, params.confidence),
         pool=answer.pool,
-        hits=[
-            hit_out(
-                hit, answer.listed[hit.id], [answer.listed[copy.id] for copy in answer.near_duplicates.get(hit.id, [])]
-            )
-            for hit in answer.hits
-        ],
-    )
-
-
-async def _as_hit(state: ServerState, subject: QuerySubject, picture_id: int) -> Hit:
-    """An indexed picture as the only hit of another one."""
-    service = state.service
-    listed = await service.run_in_thread(service.find_picture, picture_id)
-    other = await service.load_indexed(listed)
-    subject = subject if subject.descriptor is not None else await service.ensure_descriptor(subject)
-    assert subject.descriptor is not None
-    assert other.descriptor is not None
-    own, others = subject.descriptor, other.descriptor[None]
-    distance = float((await service.call(lambda: service.engine.queries.distances(own, others)))[0])
-    cosine = float(own @ others[0] / max(float(np.linalg.norm(own) * np.linalg.norm(others[0])), 1e-12))
-    return Hit(
-        rank=1,
-        id=picture_id,
-        path=picture_location(listed),
-        label=listed.label,
-        similarity=1 - distance,
-        distance=distance,
-        verdict=verdict_of(distance),
-        index_rank=1,
-        index_distance=1 - cosine,
-        width=listed.width,
-        height=listed.height,
+        hits=[hit_out(hit, answer.details, answer.near_duplicates[hit.id]) for hit in answer.hits],
     )
 
 

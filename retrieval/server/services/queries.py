@@ -1,4 +1,4 @@
-"""What the server does, without HTTP: pictures asked with, hits, explanations. One engine, one thread for it."""
+"""Queries and explanations without HTTP: one engine for many clients, on one thread."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ from retrieval.server.errors import RequestRefused
 from retrieval.server.services.queueing import BatchWorker, ConcurrencyLimit, JobQueue
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.query import PreparedQuery
+from retrieval.store.rescoring import rescore
 
 T = TypeVar("T")
 
-AT_ONCE = 16  # queries of one batch
-CHUNK = 4  # hits explained at once: the first are there while the others are made
+MAX_BATCH = 16  # queries
+CHUNK = 4  # hits explained at once: the first are sent while the others are made
 DECODERS = 2
-SLOW_AT_ONCE, SLOW_SECONDS = 2, 10  # explanations by slow methods in work, and after how long one more may ask
-_REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are held
+MAX_SLOW, SLOW_SECONDS = 2, 10  # slow jobs in work, and the seconds after which a refused one may be repeated
+_MAX_REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are kept
 COLLAPSE_FACTOR = 3  # near-duplicates are looked for among so many times the hits at once
 
 
 @dataclass(frozen=True)
 class QuerySubject:
-    """A picture that is asked with: its file, and, where it is an indexed one, its id.
+    """A query picture: its file and, if it is indexed, its id.
 
     `pixels` (size, size, 3) are None until an explanation needs them; `descriptor` (C,) is None until it is known.
     """
@@ -57,7 +58,7 @@ class QuerySubject:
 
 @dataclass(frozen=True)
 class QueryJob:
-    """A query: so many hits, of this selection, at least so similar; near-duplicates of a hit under it, or as hits."""
+    """A query for the `top` hits of a selection, at least so similar; `collapse` puts near-duplicates under a hit."""
 
     subject: QuerySubject
     top: int
@@ -69,7 +70,7 @@ class QueryJob:
 
 @dataclass(frozen=True)
 class QueryAnswer:
-    """A query's hits, near-duplicates of each by its id, what is known of all of them by theirs.
+    """A query's hits, the near-duplicates of each and the details of all of them, by id.
 
     `pool` candidates were rescored. The subject has its descriptor now.
     """
@@ -77,13 +78,13 @@ class QueryAnswer:
     subject: QuerySubject
     hits: list[Hit]
     near_duplicates: dict[int, list[Hit]]
-    listed: dict[int, PictureDetails]
+    details: dict[int, PictureDetails]
     pool: int
 
 
 @dataclass(frozen=True)
 class ExplainJob:
-    """A picture and others, read at the size that `how` says, with their distances (N,): to be explained."""
+    """A picture and others with their distances (N,), all read at the size of the `options`."""
 
     query: Pixels
     others: list[Pixels]
@@ -92,17 +93,17 @@ class ExplainJob:
 
 
 class QueryService:
-    """An engine for many at once. Its methods run in one event loop, the engine in a thread, slow work in another."""
+    """An engine for many clients. Its methods run in one event loop, the engine on one thread, slow jobs on another."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._query_queue: JobQueue[QueryJob, QueryAnswer] = JobQueue(self._run_queries, AT_ONCE)
+        self._query_queue: JobQueue[QueryJob, QueryAnswer] = JobQueue(self._run_queries, MAX_BATCH)
         self._explain_queue: JobQueue[ExplainJob, list[Explanation]] = JobQueue(self._explain, 1)
         self._call_queue: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
         self._worker = BatchWorker(self._query_queue, self._explain_queue, self._call_queue)
-        self._slow: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
-        self._slow_worker = BatchWorker(self._slow)
-        self._slow_gate = ConcurrencyLimit(SLOW_AT_ONCE, SLOW_SECONDS)
+        self._slow_queue: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
+        self._slow_worker = BatchWorker(self._slow_queue)
+        self._slow_limit = ConcurrencyLimit(MAX_SLOW, SLOW_SECONDS)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._uploads: OrderedDict[PictureLocation, QuerySubject] = OrderedDict()
 
@@ -114,44 +115,43 @@ class QueryService:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for the engine."""
+        """Jobs that wait for the engine."""
         return self._worker.waiting
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Run something on the engine's thread, between batches."""
+        """Call a function on the engine's thread, between batches."""
         return cast(T, await asyncio.wrap_future(self._worker.submit(self._call_queue, function)))
 
     async def call_slowly(self, function: Callable[[], T]) -> T:
-        """Run something that takes long on the thread for that. Raises Refused where enough waits there already."""
-        with self._slow_gate.slot():
-            return cast(T, await asyncio.wrap_future(self._slow_worker.submit(self._slow, function)))
+        """Call a function on the thread for slow jobs. Raises RequestRefused if too many wait there already."""
+        with self._slow_limit.slot():
+            return cast(T, await asyncio.wrap_future(self._slow_worker.submit(self._slow_queue, function)))
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run something beside the engine, such as decoding."""
+        """Call a function beside the engine, such as decoding."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, partial(function, *arguments))
 
     def find_picture(self, picture_id: int) -> PictureDetails:
-        """An indexed picture. Raises Refused where there is none of this id."""
-        found = self.engine.catalogue.pictures.get(picture_id)
-        if found is None:
+        """Return an indexed picture. Raises RequestRefused if there is none of this id."""
+        details = self.engine.catalogue.pictures.get(picture_id)
+        if details is None:
             raise RequestRefused(
                 HTTPStatus.NOT_FOUND, f"no picture {picture_id} is indexed: it may have been moved or removed"
             )
-        return found
+        return details
 
-    async def load_indexed(self, listed: PictureDetails) -> QuerySubject:
-        """An indexed picture to ask with, by the descriptor that is stored. Raises Refused."""
-        descriptor = await self.run_in_thread(self.engine.queries.stored_descriptor, listed.id)
+    async def load_indexed(self, details: PictureDetails) -> QuerySubject:
+        """Return an indexed picture as a query, with its stored descriptor. Raises RequestRefused."""
+        descriptor = await self.run_in_thread(self.engine.queries.stored_descriptor, details.id)
         if descriptor is None:
-            raise RequestRefused(HTTPStatus.NOT_FOUND, f"picture {listed.id} is no longer indexed")
-        return QuerySubject(picture_location(listed), listed.width, listed.height, listed.id, descriptor=descriptor)
+            raise _not_indexed(details.id)
+        return QuerySubject(picture_location(details), details.width, details.height, details.id, descriptor=descriptor)
 
     async def load_upload(self, file: Path) -> QuerySubject:
-        """An upload to ask with. Raises PictureError."""
-        known = self._uploads.get(file)
-        if known is not None:
+        """Return an upload as a query. Raises PictureError."""
+        if file in self._uploads:
             self._uploads.move_to_end(file)
-            return known
+            return self._uploads[file]
         try:
             pixels, info = await self.run_in_thread(read_at_size, file, self.engine.bundle.card.preprocessing.size)
         except PictureError as error:
@@ -160,39 +160,45 @@ class QueryService:
         self._remember(subject)
         return subject
 
-    async def ensure_descriptor(self, subject: QuerySubject) -> QuerySubject:
-        """The subject with its descriptor."""
-        pixels = subject.pixels
-        if subject.descriptor is not None or pixels is None:
-            return subject
-        (descriptor,) = await self.call(lambda: self.engine.queries.describe([pixels]))
-        return replace(subject, descriptor=descriptor)
-
     async def run_query(self, job: QueryJob) -> QueryAnswer:
-        """The hits of a query, which shares its batch with whoever asks meanwhile."""
+        """Answer a query, in one batch with others that arrive meanwhile."""
         answer = await asyncio.wrap_future(self._worker.submit(self._query_queue, job))
         if job.subject.picture_id is None:
             self._remember(answer.subject)
         return answer
 
+    async def compare(self, subject: QuerySubject, picture_id: int) -> Hit:
+        """Return an indexed picture as the only hit of another picture. Raises RequestRefused if it is not indexed."""
+        hit = await self.call(lambda: self._compare(subject, picture_id))
+        if hit is None:
+            raise _not_indexed(picture_id)
+        return hit
+
     async def explain(
         self, subject: QuerySubject, hits: Sequence[Hit], options: ExplainOptions
     ) -> AsyncIterator[list[Explanation | PictureError]]:
-        """Each hit's explanation, or why there is none, a few hits at a time, in their order. Raises PictureError."""
+        """Yield the hits' explanations, or why there is none, a few at a time, in order. Raises PictureError."""
         query = await self._read_query(subject, options)
         for start in range(0, len(hits), CHUNK):
-            some = hits[start : start + CHUNK]
-            read = await asyncio.gather(*(self._try_read(hit.path, options) for hit in some))
-            good = {place: each for place, each in enumerate(read) if not isinstance(each, PictureError)}
-            explained: dict[int, Explanation] = {}
-            if good:
-                distances = np.array([some[place].distance for place in good])
-                made = await self._run_explain_job(ExplainJob(query, list(good.values()), distances, options))
-                explained = dict(zip(good, made, strict=True))
-            yield [each if isinstance(each, PictureError) else explained[place] for place, each in enumerate(read)]
+            chunk = hits[start : start + CHUNK]
+            results: list[Pixels | PictureError] = await asyncio.gather(
+                *(self._try_read(hit.path, options) for hit in chunk)
+            )
+            readable = [
+                (hit, pixels)
+                for hit, pixels in zip(chunk, results, strict=True)
+                if not isinstance(pixels, PictureError)
+            ]
+            explanations: list[Explanation] = []
+            if readable:
+                distances = np.array([hit.distance for hit, _ in readable])
+                job = ExplainJob(query, [pixels for _, pixels in readable], distances, options)
+                explanations = await self._run_explain_job(job)
+            following = iter(explanations)
+            yield [result if isinstance(result, PictureError) else next(following) for result in results]
 
     async def _run_explain_job(self, job: ExplainJob) -> list[Explanation]:
-        """By turns with queries, or, where that would keep them waiting, on a thread for what is slow."""
+        """Run a job in turn with queries or, if it would keep them waiting, on the thread for slow jobs."""
         if job.options.method not in SLOW_METHODS and job.options.size is None:
             return await asyncio.wrap_future(self._worker.submit(self._explain_queue, job))
         return (await self.call_slowly(lambda: self._explain([job])))[0]
@@ -211,78 +217,102 @@ class QueryService:
     def _remember(self, subject: QuerySubject) -> None:
         self._uploads[subject.file] = subject
         self._uploads.move_to_end(subject.file)
-        while len(self._uploads) > _REMEMBERED:
+        while len(self._uploads) > _MAX_REMEMBERED:
             self._uploads.popitem(last=False)
 
     # --- on the engine's thread
 
     def _run_queries(self, jobs: list[QueryJob]) -> Sequence[QueryAnswer | Exception]:
-        """One batch: what has no descriptor yet goes through the network together, and each selection is one search."""
-        fresh = {
-            place: ask.subject.pixels
-            for place, ask in enumerate(jobs)
-            if ask.subject.descriptor is None and ask.subject.pixels is not None
-        }
-        known = {place: ask.subject.descriptor for place, ask in enumerate(jobs) if ask.subject.descriptor is not None}
-        known |= dict(zip(fresh, self.engine.queries.describe(list(fresh.values())), strict=True))
-        together: dict[tuple[Selection, int], list[int]] = defaultdict(list)
-        for place, ask in enumerate(jobs):
-            together[ask.selection, ask.pool].append(place)
-        answers: dict[int, QueryAnswer | Exception] = {}
-        for (among, pool), places in together.items():
-            found = self.engine.queries.candidates(np.stack([known[place] for place in places]), pool, among)
-            for place, ids in zip(places, found, strict=True):
-                answers[place] = self._answer(jobs[place], known[place], ids)
-        return [answers[place] for place in range(len(jobs))]
+        """Run one batch: one pass of the network for all new pictures, one search for each selection.
 
-    def _answer(self, job: QueryJob, descriptor: Array, ids: NDArray[np.int64]) -> QueryAnswer | Exception:
-        subject = replace(job.subject, descriptor=descriptor)
+        A search that fails fails the jobs of its selection only.
+        """
+        subjects = self._describe([job.subject for job in jobs])
+        rows_by_search: dict[tuple[Selection, int], list[int]] = defaultdict(list)
+        for row, job in enumerate(jobs):
+            rows_by_search[job.selection, job.pool].append(row)
+        answers: dict[int, QueryAnswer | Exception] = {}
+        for (selection, pool), rows in rows_by_search.items():
+            try:
+                descriptors = np.stack([_descriptor(subjects[row]) for row in rows])
+                candidates = self.engine.queries.candidates(descriptors, pool, selection)
+            except Exception as error:
+                answers |= dict.fromkeys(rows, error)
+                continue
+            for row, ids in zip(rows, candidates, strict=True):
+                answers[row] = self._answer(replace(jobs[row], subject=subjects[row]), ids)
+        return [answers[row] for row in range(len(jobs))]
+
+    def _describe(self, subjects: list[QuerySubject]) -> list[QuerySubject]:
+        """Return the subjects with their descriptors."""
+        pixels = [each.pixels for each in subjects if each.descriptor is None and each.pixels is not None]
+        descriptors = iter(self.engine.queries.describe(pixels))
+        return [
+            each if each.descriptor is not None else replace(each, descriptor=next(descriptors)) for each in subjects
+        ]
+
+    def _answer(self, job: QueryJob, ids: NDArray[np.int64]) -> QueryAnswer | Exception:
+        subject = job.subject
         try:
-            pool, ranked = self.engine.queries.ranked_hits(
-                PreparedQuery(subject.file, subject.pixels, descriptor, ids, {})
-            )
+            prepared = PreparedQuery(subject.file, subject.pixels, _descriptor(subject), ids, {})
+            pool, ranked = self.engine.queries.ranked_hits(prepared)
             others = (hit for hit in ranked if hit.id != subject.picture_id)
             similar = takewhile(lambda hit: hit.similarity >= job.min_similarity, others)
-            looked, listed = list[Hit](), dict[int, PictureDetails]()
-            more = COLLAPSE_FACTOR * job.top if job.collapse else job.top
-            while True:  # until there are enough groups, or no hits
-                some = list(islice(similar, more))
-                looked += some
-                listed |= self.engine.catalogue.pictures.get_many([hit.id for hit in some])
-                groups = self._group_hits([hit for hit in looked if hit.id in listed], listed, job)
-                if len(groups) >= job.top or len(some) < more:
+            hits, details = list[Hit](), dict[int, PictureDetails]()
+            step = COLLAPSE_FACTOR * job.top if job.collapse else job.top
+            while True:  # until there are enough groups, or no more hits
+                batch = list(islice(similar, step))
+                details |= self.engine.catalogue.pictures.get_many([hit.id for hit in batch])
+                hits += [hit for hit in batch if hit.id in details]
+                groups = self._group_hits(hits, details, job)
+                if len(groups) >= job.top or len(batch) < step:
                     break
             groups = groups[: job.top]
-            hits = [replace(group[0], rank=rank) for rank, group in enumerate(groups, 1)]
-            return QueryAnswer(subject, hits, {group[0].id: group[1:] for group in groups}, listed, pool)
+            best = [replace(group[0], rank=rank) for rank, group in enumerate(groups, 1)]
+            return QueryAnswer(subject, best, {group[0].id: group[1:] for group in groups}, details, pool)
         except Exception as error:
             return error
 
-    def _group_hits(self, hits: list[Hit], listed: dict[int, PictureDetails], job: QueryJob) -> list[list[Hit]]:
-        """Each hit with its near-duplicates behind it, or, where that is not asked for, alone."""
+    def _group_hits(self, hits: list[Hit], details: dict[int, PictureDetails], job: QueryJob) -> list[list[Hit]]:
+        """Return each hit with its near-duplicates behind it, or alone unless the job collapses them."""
         if not job.collapse or not hits:
             return [[hit] for hit in hits]
         ids = np.array([hit.id for hit in hits])
-        known = [
-            pair
-            for some, vectors in self.engine.catalogue.descriptors.of(ids, self.engine.bundle.fingerprint)
-            for pair in zip(some.tolist(), vectors, strict=True)
-        ]
-        there = dict(known)
-        hits = [hit for hit in hits if hit.id in there]
-        numbers = collapse_groups([listed[hit.id].hash for hit in hits], np.stack([there[hit.id] for hit in hits]))
+        vectors = {
+            picture_id: vector
+            for batch, rows in self.engine.catalogue.descriptors.of(ids, self.engine.bundle.fingerprint)
+            for picture_id, vector in zip(batch.tolist(), rows, strict=True)
+        }
+        hits = [hit for hit in hits if hit.id in vectors]
+        numbers = collapse_groups([details[hit.id].hash for hit in hits], np.stack([vectors[hit.id] for hit in hits]))
         groups: dict[int, list[Hit]] = defaultdict(list)
         for number, hit in zip(numbers, hits, strict=True):
             groups[number].append(hit)
         return list(groups.values())
 
+    def _compare(self, subject: QuerySubject, picture_id: int) -> Hit | None:
+        engine = self.engine
+        (subject,) = self._describe([subject])
+        ids = np.array([picture_id])
+        ranking = rescore(engine.catalogue, engine.store.head, engine.bundle.fingerprint, _descriptor(subject), ids)
+        return next(ranking.hits(engine.catalogue), None)
+
     def _explain(self, jobs: list[ExplainJob]) -> list[list[Explanation]]:
         return [self.engine.queries.explain_pixels(job.query, job.others, job.distances, job.options) for job in jobs]
 
 
-def picture_location(listed: PictureDetails) -> PictureLocation:
-    """Where an indexed picture lies."""
-    return parse_location(listed.path)
+def picture_location(details: PictureDetails) -> PictureLocation:
+    """Return the location of an indexed picture."""
+    return parse_location(details.path)
+
+
+def _descriptor(subject: QuerySubject) -> Array:
+    assert subject.descriptor is not None
+    return subject.descriptor
+
+
+def _not_indexed(picture_id: int) -> RequestRefused:
+    return RequestRefused(HTTPStatus.NOT_FOUND, f"picture {picture_id} is no longer indexed")
 
 
 def _run_calls(functions: list[Callable[[], object]]) -> list[object]:

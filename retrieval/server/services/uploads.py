@@ -1,4 +1,4 @@
-"""Pictures that were asked with: kept in a folder under the hash of their content, the oldest dropped first."""
+"""Pictures that clients send, kept in a folder under the hash of their content; the oldest are dropped first."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect
 
-from retrieval.server.config import UPLOAD_SECONDS
 from retrieval.server.errors import RequestRefused
 
 MAX_STORED_BYTES = 1_000_000_000
 """How much is kept; links to older uploads then ask for the picture again."""
 
-_UNFINISHED = "coming-"
-_GIVEN_UP = 3600.0  # seconds after which a picture that has not arrived whole was left by a process that died
+UPLOAD_SECONDS = 60.0
+"""How long a picture may take to arrive."""
 
-_GONE = "that picture is no longer kept here: drop it again"
+_UNFINISHED = "coming-"
+_ABANDONED_SECONDS = 3600.0  # after which a picture that has not arrived whole was left by a process that died
 
 
 class Uploads:
-    """Files in a folder, which several processes may share. A picture is known by the SHA-256 of its bytes, in hex."""
+    """Files in a folder, which several processes may share. An upload's name is the SHA-256 of its bytes, in hex.
+
+    The event loop never waits for the disk: files are made, written, renamed and deleted by other threads.
+    """
 
     def __init__(self, folder: Path, max_upload: int, max_bytes: int = MAX_STORED_BYTES) -> None:
         self.folder = folder
         self.max_upload = max_upload
         self._max_bytes = max_bytes
 
-    async def receive(self, body: AsyncIterator[bytes], declared: int | None) -> str:
-        """Write a picture's bytes to the folder as they come; its name. Raises Refused."""
+    async def receive(self, body: AsyncIterator[bytes], declared: int | None) -> Path:
+        """Write a picture's bytes to the folder as they arrive; return its file. Raises RequestRefused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
         try:
@@ -56,31 +59,39 @@ class Uploads:
                 " or start it with another folder for --uploads",
             ) from error
 
-    def find(self, name: str) -> Path:
-        """A kept picture's file. Raises Refused where it is not there."""
+    async def find(self, name: str) -> Path:
+        """Return an upload's file, which counts as used now. Raises RequestRefused if it is not there."""
+        return await asyncio.to_thread(self._find, name)
+
+    async def delete(self, file: Path) -> None:
+        """Delete an upload."""
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    def _find(self, name: str) -> Path:
         file = self.folder / name
         if not (_is_name(name) and file.is_file()):
-            raise RequestRefused(HTTPStatus.NOT_FOUND, _GONE)
-        with suppress(OSError):  # dropped meanwhile, which whoever opens it tells
-            os.utime(file)  # used now, so not the oldest
+            raise RequestRefused(HTTPStatus.NOT_FOUND, "that picture is no longer kept here: drop it again")
+        with suppress(OSError):  # dropped meanwhile, which is reported when it is opened
+            os.utime(file)
         return file
 
-    async def _store(self, body: AsyncIterator[bytes]) -> str:
-        """Raises Refused, ClientDisconnect, TimeoutError, OSError, and then nothing is left."""
-        handle, work = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
+    async def _store(self, body: AsyncIterator[bytes]) -> Path:
+        """Raise RequestRefused, ClientDisconnect, TimeoutError or OSError, and then leave nothing."""
+        handle, work = await asyncio.to_thread(tempfile.mkstemp, dir=self.folder, prefix=_UNFINISHED)
         try:
-            with os.fdopen(handle, "wb") as file:
+            file = os.fdopen(handle, "wb")
+            try:
                 async with asyncio.timeout(UPLOAD_SECONDS):
                     name, size = await self._write(body, file)
+            finally:
+                await asyncio.to_thread(file.close)
             if not size:
                 raise RequestRefused(
                     HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body"
                 )
-            await asyncio.to_thread(self._commit, work, name)
+            return await asyncio.to_thread(self._commit, work, name)
         finally:
-            with suppress(OSError):
-                os.unlink(work)
-        return name
+            await asyncio.to_thread(_delete, work)
 
     async def _write(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
@@ -99,12 +110,14 @@ class Uploads:
             " or start the server with a larger --max-upload",
         )
 
-    def _commit(self, work: str, name: str) -> None:
-        os.replace(work, self.folder / name)
+    def _commit(self, work: str, name: str) -> Path:
+        file = self.folder / name
+        os.replace(work, file)
         self._drop_oldest(name)
+        return file
 
     def _drop_oldest(self, protected: str) -> None:
-        """Until there is no more than is kept; other processes may do the same at the same time."""
+        """Delete the uploads used least recently until the limit holds; other processes may do so at the same time."""
         files = sorted(self._files(), key=lambda file: (file.name == protected, file.used))
         total = sum(file.size for file in files)
         for file in files:
@@ -114,15 +127,15 @@ class Uploads:
             (self.folder / file.name).unlink(missing_ok=True)
 
     def _files(self) -> Iterator[_File]:
-        """What is kept; a picture that will never arrive whole is deleted."""
+        """Yield the uploads; delete pictures that will never arrive whole."""
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another process has dropped it
-                found = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(found.st_mode):
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
                     continue
                 if _is_name(entry.name):
-                    yield _File(entry.name, found.st_size, found.st_mtime_ns)
-                elif entry.name.startswith(_UNFINISHED) and time.time() - found.st_mtime > _GIVEN_UP:
+                    yield _File(entry.name, status.st_size, status.st_mtime_ns)
+                elif entry.name.startswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
 
 
@@ -131,6 +144,11 @@ class _File:
     name: str
     size: int
     used: int
+
+
+def _delete(file: str) -> None:
+    with suppress(OSError):
+        os.unlink(file)
 
 
 def _is_name(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import time
 import zlib
@@ -265,6 +266,36 @@ def test_a_store_is_brought_up_to_date_from_the_page(indexed: Indexed, tmp_path:
         os.unlink(gallery / "a.png")
         hits = client.post("/api/query?explain=false", content=(gallery / "b.png").read_bytes()).json()["hits"]
         assert [hit["picture"]["name"] for hit in hits] == ["b.png"]
+
+
+def test_the_status_reports_an_error_that_another_process_clears_meanwhile(
+    indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks at the error it may be gone; one answer has one look."""
+
+    def read_then_clear(file: Path) -> bytes:
+        content = real(file)
+        if file.name == "failed":
+            file.unlink()
+        return content
+
+    real = Path.read_bytes
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    Image.fromarray(blocks(1)).save(gallery / "a.png")
+    engine = Engine.create(tmp_path / "store")
+    engine.index(gallery)
+    engine.close()
+    shutil.rmtree(gallery)
+    with client_of(tmp_path / "store") as client:
+        client.post("/api/index")
+        deadline = time.monotonic() + 60
+        while client.get("/api/status").json()["indexing"] is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        monkeypatch.setattr(Path, "read_bytes", read_then_clear)
+        assert str(gallery) in client.get("/api/status").json()["indexing_error"]
+        assert client.get("/api/status").json()["indexing_error"] is None
 
 
 # What is refused

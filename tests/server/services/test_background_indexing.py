@@ -1,4 +1,4 @@
-"""One indexing at a time over all processes, here as two that share a folder."""
+"""One run of indexing at a time over all processes, here two indexers that share a folder."""
 
 from __future__ import annotations
 
@@ -27,110 +27,106 @@ def fake_engine() -> MagicMock:
     return engine
 
 
-def until_done(indexer: BackgroundIndexer) -> None:
+def wait_until_done(indexer: BackgroundIndexer) -> None:
     waited = time.monotonic() + 10
-    while indexer.is_running:
+    while indexer.state().is_running:
         assert time.monotonic() < waited
         time.sleep(0.01)
 
 
-def test_one_run_at_a_time_and_each_tells_of_it(tmp_path: Path) -> None:
+def test_one_run_at_a_time_and_each_process_reports_it(tmp_path: Path) -> None:
     go = Event()
 
-    def opened() -> Engine:
+    def open_engine() -> Engine:
         assert go.wait(10)
         raise GalleryError("the gallery is gone: mount it")
 
-    one, other = BackgroundIndexer(opened, tmp_path), BackgroundIndexer(opened, tmp_path)
-    assert not other.is_running
+    one, other = BackgroundIndexer(open_engine, tmp_path), BackgroundIndexer(open_engine, tmp_path)
+    assert not other.state().is_running
     one.start()
     for each in (one, other):
-        assert each.is_running
-        assert each.error is None
-        with pytest.raises(RequestRefused, match="goes on already") as refusal:
+        assert each.state() == (True, None)
+        with pytest.raises(RequestRefused, match="running already") as refusal:
             each.start()
         assert refusal.value.status == HTTPStatus.CONFLICT
     go.set()
-    until_done(other)
-    assert one.error == other.error == "the gallery is gone: mount it"
+    wait_until_done(other)
+    assert one.state() == other.state() == (False, "the gallery is gone: mount it")
 
 
 def test_a_run_that_ends_well_leaves_no_error(tmp_path: Path) -> None:
     (tmp_path / "failed").write_text("an earlier one")
     engine = fake_engine()
     indexer = BackgroundIndexer(lambda: engine, tmp_path)
-    assert indexer.error == "an earlier one"
+    assert indexer.state().error == "an earlier one"
     indexer.start()
-    until_done(indexer)
-    assert indexer.error is None
+    wait_until_done(indexer)
+    assert indexer.state().error is None
     engine.index.assert_called_once_with()
     engine.__exit__.assert_called_once_with(None, None, None)
 
 
-def test_a_run_that_broke_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threading.excepthook", lambda told: None)
+def test_an_interrupted_run_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
 
-    def opened() -> Engine:
-        raise MemoryError  # as good as any end that was not foreseen
+    def open_engine() -> Engine:
+        raise MemoryError  # like any unexpected end
 
-    indexer = BackgroundIndexer(opened, tmp_path)
+    indexer = BackgroundIndexer(open_engine, tmp_path)
     indexer.start()
-    until_done(indexer)
-    assert indexer.error is not None
-    assert "broken off" in indexer.error
+    wait_until_done(indexer)
+    assert "interrupted" in (indexer.state().error or "")
 
 
-def full(file: Path, content: bytes) -> int:
+def disk_full(file: Path, content: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def no_more(thread: Thread) -> None:
+def no_more_threads(thread: Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.parametrize(
-    ("of", "name", "fails", "raised"),
-    [(Path, "write_bytes", full, RequestRefused), (Thread, "start", no_more, RuntimeError)],
+    ("owner", "name", "fail", "error"),
+    [(Path, "write_bytes", disk_full, RequestRefused), (Thread, "start", no_more_threads, RuntimeError)],
 )
-def test_a_run_that_cannot_begin_gives_its_turn_back(
-    tmp_path: Path, of: type, name: str, fails: Callable[..., Any], raised: type[Exception]
+def test_a_run_that_cannot_begin_releases_its_lock(
+    tmp_path: Path, owner: type, name: str, fail: Callable[..., Any], error: type[Exception]
 ) -> None:
     engine = fake_engine()
     indexer = BackgroundIndexer(lambda: engine, tmp_path)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(of, name, fails)
-        with pytest.raises(raised) as told:
+        patched.setattr(owner, name, fail)
+        with pytest.raises(error) as raised:
             indexer.start()
-    if isinstance(told.value, RequestRefused):
-        assert told.value.status == HTTPStatus.INSUFFICIENT_STORAGE
-        assert os.strerror(errno.ENOSPC) in str(told.value)
-    assert not indexer.is_running
+    if isinstance(raised.value, RequestRefused):
+        assert raised.value.status == HTTPStatus.INSUFFICIENT_STORAGE
+        assert os.strerror(errno.ENOSPC) in str(raised.value)
+    assert not indexer.state().is_running
     indexer.start()
-    until_done(indexer)
+    wait_until_done(indexer)
     engine.index.assert_called_once_with()
 
 
-def test_a_run_that_ends_well_while_it_is_looked_at_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_ends_well_during_a_check_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(file: Path) -> bytes:
-        said = real(file)
+        content = real(file)
         go.set()
         for thread in threading.enumerate():
             if thread.name == "indexer":
                 thread.join(10)
-        return said
+        return content
 
-    def opened() -> Engine:
+    def open_engine() -> Engine:
         assert go.wait(10)
         return fake_engine()
 
     go = Event()
     real = Path.read_bytes
-    indexer = BackgroundIndexer(opened, tmp_path)
+    indexer = BackgroundIndexer(open_engine, tmp_path)
     indexer.start()
     monkeypatch.setattr(Path, "read_bytes", read)
-    assert indexer.error is None
+    assert indexer.state().error is None
     go.set()
-    until_done(indexer)
-    assert indexer.error is None
+    wait_until_done(indexer)
+    assert indexer.state().error is None

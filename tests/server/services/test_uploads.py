@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -31,14 +32,19 @@ async def body(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 def receive(uploads: Uploads, *chunks: bytes, declared: int | None = None) -> str:
-    return asyncio.run(uploads.receive(body(*chunks), declared))
+    """Send a picture; return its name."""
+    return asyncio.run(uploads.receive(body(*chunks), declared)).name
+
+
+def find(uploads: Uploads, name: str) -> Path:
+    return asyncio.run(uploads.find(name))
 
 
 def test_a_picture_is_kept_under_its_hash(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 100)
     name = receive(uploads, b"pic", b"ture")
     assert name == hashlib.sha256(b"picture").hexdigest()
-    assert uploads.find(name).read_bytes() == b"picture"
+    assert find(uploads, name).read_bytes() == b"picture"
     assert receive(uploads, b"picture") == name
     assert os.listdir(tmp_path) == [name]
 
@@ -87,7 +93,7 @@ def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
     first, second = receive(uploads, b"a" * 10), receive(uploads, b"b" * 10)
     for age, name in ((200, first), (100, second)):
         os.utime(tmp_path / name, ns=((10**9 - age) * 10**9,) * 2)
-    uploads.find(first)
+    find(uploads, first)
     third = receive(uploads, b"c" * 10)
     assert sorted(os.listdir(tmp_path)) == sorted([first, third])
 
@@ -95,7 +101,7 @@ def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "0" * 63, "0" * 64, "A" * 64, "/etc/passwd"])
 def test_only_the_name_of_an_upload_finds_a_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(RequestRefused, match="no longer kept"):
-        Uploads(tmp_path, 10).find(name)
+        find(Uploads(tmp_path, 10), name)
 
 
 def test_several_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
@@ -159,9 +165,9 @@ def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
     os.utime(tmp_path / name, (0, 0))
     uploads = Uploads(tmp_path, 100, max_bytes=10)
     with pytest.raises(RequestRefused, match="no longer kept"):
-        uploads.find(name)
-    kept = [receive(uploads, content * 10) for content in (b"a", b"b")][1]
-    assert sorted(os.listdir(tmp_path)) == sorted([name, kept])
+        find(uploads, name)
+    last = [receive(uploads, content * 10) for content in (b"a", b"b")][1]
+    assert sorted(os.listdir(tmp_path)) == sorted([name, last])
 
 
 def test_files_of_others_in_the_folder_stay(indexed: Indexed, tmp_path: Path) -> None:
@@ -175,25 +181,50 @@ def test_files_of_others_in_the_folder_stay(indexed: Indexed, tmp_path: Path) ->
     assert other.exists()
 
 
-def test_a_disk_that_is_slow_keeps_nobody_else_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written and dropped in other threads than that of the event loop."""
-    threads = []
+def test_the_event_loop_never_waits_for_the_disk(
+    indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every operation on a file happens in another thread than that of the event loop."""
+    threads: dict[str, set[int]] = {}
+    loops = set()
 
-    def noted(uploads: Uploads, but: str) -> None:
-        threads.append(get_ident())
-        real(uploads, but)
+    def record(owner: object, name: str) -> None:
+        real = getattr(owner, name)
 
-    class Slow(io.BytesIO):
+        def recorded(*arguments: Any, **options: Any) -> Any:
+            threads.setdefault(name, set()).add(get_ident())
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, recorded)
+
+    class File(io.FileIO):
         def write(self, content: Any) -> int:
-            threads.append(get_ident())
+            threads.setdefault("write", set()).add(get_ident())
             return super().write(content)
 
-    real = Uploads._drop_oldest
-    monkeypatch.setattr(Uploads, "_drop_oldest", noted)
-    monkeypatch.setattr("os.fdopen", lambda handle, mode: Slow())
-    receive(Uploads(tmp_path, 100), b"picture")
-    assert len(threads) == 2
-    assert get_ident() not in threads
+        def close(self) -> None:
+            threads.setdefault("close", set()).add(get_ident())
+            super().close()
+
+    async def receive_on_loop(uploads: Uploads, stream: AsyncIterator[bytes], declared: int | None) -> Any:
+        loops.add(get_ident())
+        return await real_receive(uploads, stream, declared)
+
+    real_receive = Uploads.receive
+    with client_of(indexed.store, ServerConfig(uploads=tmp_path)) as client:
+        monkeypatch.setattr(Uploads, "receive", receive_on_loop)
+        monkeypatch.setattr("os.fdopen", File)
+        record(Uploads, "_drop_oldest")
+        record(tempfile, "mkstemp")
+        for name in ("utime", "unlink", "replace"):
+            record(os, name)
+        record(Path, "unlink")
+        name = client.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
+        assert client.get(f"/api/uploads/{name}/image").status_code == HTTPStatus.OK
+        assert client.get(f"/api/query?upload={name}&explain=false").status_code == HTTPStatus.OK
+        assert client.post("/api/uploads", content=b"no picture").status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert threads.keys() == {"mkstemp", "write", "close", "replace", "_drop_oldest", "unlink", "utime"}
+    assert {name for name, idents in threads.items() if idents & loops} == set()
 
 
 def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
