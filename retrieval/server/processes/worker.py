@@ -18,6 +18,7 @@ from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes.listening import SharedSocket
 from retrieval.server.processes.signals import ignore_terminal_signals
+from retrieval.server.processes.uvicorn_server import run
 from retrieval.server.shared_folders import SharedFolders
 
 if TYPE_CHECKING:  # heavy, and the parent needs none of it
@@ -76,7 +77,6 @@ def _serve(
     from indexes.vectors.storage import is_single_process
     from retrieval.model.inference import limit_threads
     from retrieval.server.app import make_app
-    from retrieval.server.processes.run import run
 
     limit_threads(threads_per_process(config.processes))
     with engines.open_prepared() as engine:

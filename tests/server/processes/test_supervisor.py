@@ -18,7 +18,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from retrieval.common.errors import RetrievalError
-from retrieval.server.processes import run as run_module
+from retrieval.server.processes import uvicorn_server
 from retrieval.server.processes.listening import SharedSocket
 from retrieval.server.processes.supervisor import RestartPolicy, Supervisor, Task
 
@@ -93,8 +93,8 @@ def serve_requests(listener: socket.socket, pipe: Connection) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
-    run_module._TICKS_PER_BEAT = 1
-    run_module.run(app, SharedSocket(listener), (signal.SIGTERM,), lambda: pipe.send(None), accepted_at_once=1)
+    uvicorn_server._TICKS_PER_BEAT = 1
+    uvicorn_server.run(app, SharedSocket(listener), (signal.SIGTERM,), lambda: pipe.send(None), accepted_at_once=1)
 
 
 def supervise(task: Task, count: int = 1, policy: RestartPolicy = QUICK) -> tuple[Supervisor, list[str]]:
