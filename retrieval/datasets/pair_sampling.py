@@ -44,6 +44,16 @@ def can_make_pairs(codes: Codes) -> bool:
     return bool(np.sum(sizes > 0) > 1 and sizes.max() > 1)
 
 
+def require_pairs(codes: Codes, name: object) -> None:
+    """Raise GalleryError if there are no pairs of one class and of two among classes `codes` (N,)."""
+    if not can_make_pairs(codes):
+        sizes = np.bincount(codes)
+        raise GalleryError(
+            f"{name} has {np.sum(sizes > 0)} class folders and at most {sizes.max(initial=0)} pictures in one: give at"
+            " least two classes, one of them with two pictures"
+        )
+
+
 def _sample_pairs(
     pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator
 ) -> tuple[Codes, Codes, Flags]:

@@ -1,4 +1,4 @@
-"""Measure models on a data set, on the pictures that none of them has learnt from."""
+"""The evaluation of models on the pictures of a data set that none of them has learnt from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from retrieval.model.head import Array
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model that is measured, by the name that the user gave; `split` says what it learnt from, if it was trained."""
+    """A model to evaluate, by the name that the user gave; `split` is that of its training, if it was trained."""
 
     name: str
     encoder: Encoder
@@ -29,16 +29,16 @@ class EvaluatedModel:
 
     @property
     def learnt(self) -> frozenset[str]:
-        """The contents (SHA-256, hex) that it has learnt from."""
+        """The contents (SHA-256, hex) that it was trained on."""
         return self.split.learnt if self.split else frozenset()
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """On what terms models are measured.
+    """How models are evaluated.
 
-    `pairs` is how many similar and how many different pairs are drawn; None: one of each for every picture. With
-    `seen`, pictures that a model has learnt from are measured on too.
+    `pairs` similar and as many different pairs are drawn; None: one of each per picture. With `include_seen`, pictures
+    that a model has learnt from are included.
     """
 
     pool: int = POOL
@@ -49,9 +49,9 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class DatasetEvaluation:
-    """What came of it: the pictures that were measured on, and of each model, by name, descriptors and figures.
+    """The evaluated pictures, and each model's descriptors and figures, by name.
 
-    `seen` is how many pictures were left out as a model has learnt from them; `learnt` how many each has, by name.
+    `seen_count` pictures were left out because a model has learnt from them; `learnt_counts` is how many by model.
     """
 
     dataset: DataSet
@@ -63,20 +63,20 @@ class DatasetEvaluation:
 
     @property
     def pairs(self) -> tuple[Codes, Codes, Flags]:
-        """The pairs that every model was measured on: first and second places, and whether they are similar."""
+        """The pairs that every model was evaluated on: first and second rows, and whether they are similar."""
         return random_pairs(self.dataset.codes, self.options.seed, self.options.pairs)
 
 
 def find_model(name: str, device: str = "auto", progress: Progress = SILENT) -> EvaluatedModel:
-    """The model of this name or in this folder. Its network is opened on first use. Raises ModelError."""
+    """Find the model of this name or in this folder; its network is opened on first use. Raises ModelError."""
     bundle = find_bundle(name)
     return EvaluatedModel(name, Encoder(bundle, device, progress), read_split(bundle.folder))
 
 
 def folders_to_measure(chosen: Sequence[Path], model: EvaluatedModel) -> list[Path]:
-    """The chosen folders, else the data set that the model was trained on; none where neither is there.
+    """Return the chosen folders, else the data set that the model was trained on, if any.
 
-    Raises GalleryError where one is no folder.
+    Raises GalleryError if one is not a folder.
     """
     for folder in chosen:
         if not folder.is_dir():
@@ -95,7 +95,7 @@ def evaluate_models(
     options: EvaluationOptions,
     progress: Progress = SILENT,
 ) -> DatasetEvaluation:
-    """Measure all the models on the same pictures and pairs. Raises GalleryError where nothing can be compared."""
+    """Evaluate all models on the same pictures and pairs. Raises GalleryError if nothing can be compared."""
     contents = {sample.hash for sample in dataset.samples}
     learnt = {subject.name: len(contents & subject.learnt) for subject in models}
     left = (
@@ -115,7 +115,7 @@ def evaluate_models(
 
 
 def exclude_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:
-    """The data set without contents that a model has learnt from. Raises GalleryError where that leaves none."""
+    """Return the data set without contents that a model has learnt from. Raises GalleryError if none are left."""
     left = tuple(sample for sample in dataset.samples if sample.hash not in learnt)
     if not left:
         raise GalleryError(

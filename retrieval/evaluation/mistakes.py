@@ -1,4 +1,4 @@
-"""The worst mistakes of a model, explained and ready to be shown."""
+"""The worst mistakes of a model, explained and ready to show."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class MistakeView:
 
 
 def explain_mistakes(encoder: Encoder, samples: Sequence[Sample], mistakes: Sequence[Mistake]) -> list[MistakeView]:
-    """Explain mistakes, whose places are among the samples. All heatmaps share one scale.
+    """Explain mistakes, given by rows of the samples. All heatmaps share one scale.
 
-    A picture that cannot be read any more is told in the hit's note.
+    If a picture can no longer be read, the hit's note says so.
     """
     pairs = [
         _mistake_view(encoder, samples[each.first], samples[each.second], each.distance, rank)
@@ -65,7 +65,7 @@ def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: flo
 
 
 def _explained(encoder: Encoder, first: Sample, second: Sample, distance: float) -> Explanation | str:
-    """The explanation, or why there is none."""
+    """Explain a pair, or return the reason why that is impossible."""
     pixels: list[Pixels] = []
     for sample, picture in zip((first, second), encoder.decode_all([first.path, second.path]), strict=True):
         if isinstance(picture, PictureError):

@@ -1,4 +1,4 @@
-"""How good a model is on labelled pictures: retrieval, leaving one out, and verdicts on random pairs."""
+"""The quality of a model on labelled pictures: leave-one-out retrieval, and verdicts on random pairs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
-from retrieval.datasets.pair_sampling import can_make_pairs, random_pairs
+from retrieval.datasets.pair_sampling import random_pairs, require_pairs
 from retrieval.evaluation.verdicts import Confusions, PairMetrics, find_confusions, pair_metrics
 from retrieval.model.head import Array, Head
 
@@ -20,7 +19,7 @@ _BLOCK = 256  # queries ranked at once
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over all queries whose class has another picture."""
+    """Means over all queries that have another picture of their class."""
 
     p_at_1: float
     p_at_5: float
@@ -30,7 +29,7 @@ class RankingMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`index` is the order of the raw descriptors by cosine, `rescored` that of the head over the same pool."""
+    """The figures of a model: `index` ranks by the cosine of descriptors, `rescored` by the head over the same pool."""
 
     pictures: int
     classes: int
@@ -49,18 +48,14 @@ def evaluate_head(
     seed: int = 0,
     pairs: int | None = None,
 ) -> Evaluation:
-    """Figures of a head on descriptors (N, C) with labels (N,).
+    """Evaluate a head on descriptors (N, C) with labels (N,).
 
-    `pairs` is how many similar and how many different pairs are drawn; None: one of each for every picture. Raises
-    GalleryError where nothing can be compared or fewer pairs can be drawn.
+    `pairs` similar and as many different pairs are drawn; None: one of each per picture. Raises GalleryError if nothing
+    can be compared or fewer pairs can be drawn.
     """
     classes, codes = np.unique(np.array(labels), return_inverse=True)
     sizes = np.bincount(codes)
-    if not can_make_pairs(codes):
-        raise GalleryError(
-            f"the data set has {len(classes)} class folders and at most {sizes.max(initial=0)} pictures in one:"
-            " give at least two classes, one of them with two pictures"
-        )
+    require_pairs(codes, "the data set")
     queries = np.flatnonzero(sizes[codes] > 1)
     drawn = random_pairs(codes, seed, pairs)
     index, rescored = _rankings(head, descriptors, codes, queries, pool)
@@ -76,7 +71,7 @@ def evaluate_head(
 
 
 def card_metrics(result: Evaluation) -> dict[str, float]:
-    """What a model card keeps of an evaluation, by name."""
+    """Return the figures of an evaluation that a model card keeps, by name."""
     figures = {
         "p_at_1": result.rescored.p_at_1,
         "map_at_100": result.rescored.map_at_100,
@@ -112,7 +107,7 @@ def _rankings(
 
 
 def nearest(distances: Array, count: int) -> NDArray[np.int64]:
-    """Places (B, count) of each row's least distances (B, N), in their order; of equal ones the first places."""
+    """Return the columns (B, count) of each row's smallest distances (B, N), in order; ties go to the first columns."""
     limits = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]
     below, at_limit = distances < limits, distances == limits
     lacking = count - below.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""How right the verdicts are: figures on pairs, the classes that are confused most, and the worst mistakes."""
+"""The quality of verdicts: figures on pairs, the most confused classes, and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.datasets.pair_sampling import Codes, Flags
 from retrieval.model.head import Array, Head
 
 _BLOCK = 256  # pictures compared with all at once
-_FEW = 5  # confusions told of each kind
+_FEW = 5  # confusions reported of each kind
 
 
 _MOST_COMPARED = 5000  # pictures: what is kept for their classes and pairs grows with the square
@@ -22,11 +22,11 @@ _MOST_COMPARED = 5000  # pictures: what is kept for their classes and pairs grow
 
 @dataclass(frozen=True)
 class PairMetrics:
-    """On as many similar as different pairs; precision and recall of the verdict `similar`.
+    """Figures on as many similar as different pairs; precision and recall are of the verdict `similar`.
 
-    `thresholded_auc` is the ROC AUC of the verdicts, 0 or 1, as the paper has it, `roc_auc` that of the distances.
+    `thresholded_auc` is the ROC AUC of the verdicts, 0 or 1, as in the paper, `roc_auc` that of the distances.
     The macro figures are means over both verdicts. `calibration_error` compares similarity with the share of pairs
-    that are of one class, as `reliability` shows it by bins. `false_similar` pairs are different, but said similar.
+    that are of one class, which `reliability` shows by bins. `false_similar` counts different pairs said similar.
     """
 
     similar: int
@@ -48,7 +48,7 @@ class PairMetrics:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two classes, or twice the same one: their pairs of pictures, and the share of them with a wrong verdict."""
+    """Two classes, or one class twice: their number of pairs, and the share of wrong verdicts on them."""
 
     first: str
     second: str
@@ -58,9 +58,9 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Confusions:
-    """The most confused first: `across` two classes said similar, `within` one class said different.
+    """The most confused classes first: `across` two classes said similar, `within` one class said different.
 
-    At most five of each, and none without a wrong verdict.
+    At most five of each, all with wrong verdicts.
     """
 
     across: tuple[Confusion, ...]
@@ -69,7 +69,7 @@ class Confusions:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A pair, by the places of its pictures, with a wrong verdict: `similar` is the truth."""
+    """A pair, by the rows of its pictures, with a wrong verdict: `similar` is the truth."""
 
     first: int
     second: int
@@ -78,7 +78,7 @@ class Mistake:
 
 
 def pair_metrics(head: Head, descriptors: Array, first: Codes, second: Codes, similar: Flags) -> PairMetrics:
-    """The figures of the verdicts on these pairs, (M,) each: places among descriptors (N, C), and the truth."""
+    """Return the figures of the verdicts on M pairs: rows (M,) of descriptors (N, C), and the truth (M,)."""
     separations = head.pair_separations(descriptors, first, second)
     distances = head.distance(separations)
     said = distances < THRESHOLD
@@ -106,9 +106,9 @@ def pair_metrics(head: Head, descriptors: Array, first: Codes, second: Codes, si
 
 
 def find_confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Confusions:
-    """The classes whose verdicts are wrong most often, over all pairs of descriptors (N, C) with labels (N,).
+    """Find the classes with the most wrong verdicts, over all pairs of descriptors (N, C) with labels (N,).
 
-    Of more than 5,000 pictures it is over the pairs of as many, drawn at random.
+    Of more than 5,000 pictures, 5,000 are drawn at random.
     """
     if len(labels) > _MOST_COMPARED:
         drawn = np.sort(np.random.default_rng(0).choice(len(labels), _MOST_COMPARED, replace=False))
@@ -128,9 +128,9 @@ def find_confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Co
 def worst_mistakes(
     head: Head, descriptors: Array, pairs: tuple[Codes, Codes, Flags], count: int
 ) -> tuple[Mistake, ...]:
-    """The `count` pairs with the most confident wrong verdicts, each once.
+    """Return the `count` pairs with the most confident wrong verdicts, each once.
 
-    Half were said similar and come first, half were said different; where one kind has too few, more of the other.
+    The first half was said similar, the second different; too few of one kind are made up by the other.
     """
     first, second, similar = pairs
     distances = head.distance(head.pair_separations(descriptors, first, second))
@@ -150,7 +150,7 @@ def _share(these: int, others: int) -> float:
 
 
 def _count_said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray[np.int64]:
-    """How many pairs of each two classes are said similar, (K, K); those within a class are counted twice."""
+    """Count the pairs said similar for each two classes, (K, K); those within a class are counted twice."""
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
@@ -164,7 +164,7 @@ def _count_said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray
 
 
 def _all_separations(u: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Blocks of rows of all separations, each with the place of its first row."""
+    """Yield all separations in blocks of rows, each with the index of its first row."""
     lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
     for start in range(0, len(u), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -184,7 +184,7 @@ def _most(
 
 
 def _unique_pairs(mistakes: list[Mistake]) -> list[Mistake]:
-    """Without the same pair the other way round."""
+    """Return each pair once, whichever picture comes first."""
     pairs: dict[frozenset[int], Mistake] = {}
     for each in mistakes:
         pairs.setdefault(frozenset((each.first, each.second)), each)

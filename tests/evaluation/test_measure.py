@@ -1,4 +1,4 @@
-"""Measuring: on what none of the models has learnt from, on the same pictures and pairs for all."""
+"""Evaluations: on pictures that no model has learnt from, the same pictures and pairs for all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.trained import trained_copy
 
 @pytest.fixture
 def trained(tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path) -> Path:
-    """A bundle that has learnt from the first picture of each class."""
+    """Make a bundle that has learnt from the first picture of each class."""
     return trained_copy(tiny_bundle, tmp_path / "trained", small_gallery, sorted(small_gallery.glob("*/0.png")))
 
 
@@ -51,7 +51,7 @@ def test_pictures_that_the_model_learnt_from_are_left_out(trained: Path, small_g
     assert (result.pictures, result.classes, result.pairs.similar) == (9, 3, 9)
 
 
-def test_seen_pictures_are_measured_on_where_that_is_asked_for(trained: Path, small_gallery: Path) -> None:
+def test_seen_pictures_are_included_on_request(trained: Path, small_gallery: Path) -> None:
     measured = evaluate_models(
         find_samples(small_gallery), [find_model(str(trained))], EvaluationOptions(include_seen=True)
     )
@@ -96,7 +96,7 @@ def test_a_data_set_of_nothing_new_is_refused(tiny_bundle: Bundle, small_gallery
         evaluate_models(find_samples(small_gallery), [subject], EvaluationOptions())
 
 
-def test_each_content_counts_once_and_what_cannot_be_read_is_told(tiny_bundle: Bundle, small_gallery: Path) -> None:
+def test_each_content_counts_once_and_unreadable_files_are_reported(tiny_bundle: Bundle, small_gallery: Path) -> None:
     (small_gallery / "cats" / "again.png").write_bytes((small_gallery / "cats" / "0.png").read_bytes())
     (small_gallery / "boats" / "apple.png").write_bytes((small_gallery / "apples" / "1.png").read_bytes())
     (small_gallery / "cats" / "broken.png").write_text("no picture")

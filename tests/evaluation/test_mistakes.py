@@ -1,4 +1,4 @@
-"""Mistakes ready to be shown: explained, on one scale, with a note where a picture is gone."""
+"""Mistakes ready to show: explained, on one scale, with a note if a picture is gone."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_more_pairs_than_there_are_is_refused() -> None:
         random_pairs(np.array([0, 0, 1, 1, 2]), 0, 5)
 
 
-def test_figures_are_of_the_pairs_asked_for() -> None:
+def test_figures_are_of_the_requested_pairs() -> None:
     pairs = evaluate_head(ONE, DESCRIPTORS, LABELS, pairs=2).pairs
     assert (pairs.similar, pairs.different) == (2, 2)
 

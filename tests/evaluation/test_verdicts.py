@@ -71,7 +71,7 @@ def test_confusions_of_classes_by_hand() -> None:
     assert found.within == (Confusion("b", "b", 1, 1.0),)  # 7 apart; those of a and d are 1 apart
 
 
-def test_the_most_confused_five_are_told() -> None:
+def test_the_five_most_confused_classes_are_reported() -> None:
     descriptors = np.zeros((8, 2), np.float32)
     assert [each.wrong for each in find_confusions(ONE, descriptors, list("aabbccdd")).across] == [1.0] * 5
     assert find_confusions(ONE, descriptors, list("aabbccdd")).within == ()

@@ -1,6 +1,6 @@
-"""Where a model looks, in figures: how much of a heatmap's evidence lies in the corners, at the border, in the focus.
+"""Where a model looks, in figures: the share of a heatmap's evidence in the corners, at the border, in the focus.
 
-All shares are of the evidence of one heatmap, and each has its share of the area beside it: what an even map gives.
+All shares are of the evidence of one heatmap, and are compared with the share of the area: that of a uniform map.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from retrieval.model.head import Array
 CellMask = NDArray[np.bool_]
 CellWeights = NDArray[np.bool_] | NDArray[np.float64]
 
-EVEN_SPREAD = 0.5  # an even map holds half of its evidence in half of its places
-HELD_BY_FOCUS = 2 / 3  # of a mean map's evidence: most of it, without the faint rest that lies everywhere
+HELD_BY_FOCUS = 2 / 3  # of a mean map's evidence: most of it, without the faint rest everywhere
 _CORNER = 1 / 3  # of each side
 
 
@@ -33,7 +32,7 @@ class Corner(StrEnum):
 
 @dataclass(frozen=True)
 class AttentionShares:
-    """Shares of evidence, 0 to 1, as means over heatmaps. An even map gives what `even_looks` says.
+    """Shares of evidence, 0 to 1, as means over heatmaps; `uniform_shares` are those of a uniform map.
 
     `border` is the outermost ring of places, `corners` the outer third by third in each corner. Half of the evidence
     lies in the share `spread` of the places. `outside` is what lies outside the class's focus.
@@ -46,14 +45,14 @@ class AttentionShares:
 
 
 def normalise_heatmaps(heatmaps: Array) -> Array:
-    """Heatmaps (N, h, w), at least 0, so that each sums to 1, float32; empty ones stay empty."""
+    """Scale heatmaps (N, h, w), at least 0, so that each sums to 1, float32; empty ones stay empty."""
     total = heatmaps.sum((1, 2), keepdims=True)
     parts: Array = np.divide(heatmaps, total, out=np.zeros_like(heatmaps), where=total > 0)
     return parts
 
 
 def attention_shares(evidence: Array, focus: CellMask) -> AttentionShares:
-    """The figures of N heatmaps that sum to 1 each, float32 (N, h, w); `focus` is bool (h, w)."""
+    """Return the attention shares of N heatmaps that sum to 1 each, float32 (N, h, w); `focus` is bool (h, w)."""
     mean = evidence.mean(0)
     return AttentionShares(
         border=_weighted_sum(mean, border_mask(mean.shape)),
@@ -64,28 +63,28 @@ def attention_shares(evidence: Array, focus: CellMask) -> AttentionShares:
 
 
 def uniform_shares(focus: CellMask) -> AttentionShares:
-    """What a map with the same evidence in all places gives: shares of the area."""
+    """Return the attention shares of a uniform map: shares of the area."""
     return attention_shares(normalise_heatmaps(np.ones((1, *focus.shape), np.float32)), focus)
 
 
 def border_mask(shape: Sequence[int]) -> CellMask:
-    """The outermost ring of places, bool (h, w)."""
+    """Return the outermost ring of places, bool (h, w)."""
     ring = np.ones(tuple(shape), np.bool_)
     ring[1:-1, 1:-1] = False
     return ring
 
 
 def corner_weights(which: Corner, shape: Sequence[int]) -> NDArray[np.float64]:
-    """How much of each place lies in the corner, (h, w) from 0 to 1: a third need not end between two places."""
+    """Return how much of each place lies in the corner, (h, w) from 0 to 1: a third may end within a place."""
     rows, columns = (_first_third(count) for count in shape)
     down, across = which.split()
     return np.outer(rows if down == "upper" else rows[::-1], columns if across == "left" else columns[::-1])
 
 
 def evidence_spread(evidence: Array) -> float:
-    """The share of the places (h, w) that hold half of the evidence, taking the strongest first: 0 to 0.5.
+    """Return the smallest share of the places (h, w) that holds half of the evidence: 0 to 0.5.
 
-    Of the last place only the part counts that is needed; so an even map gives a half, whatever its size.
+    The last place counts partly, so that a uniform map of any size gives a half.
     """
     held = np.cumsum(np.sort(evidence, axis=None)[::-1].astype(np.float64))
     needed = float(np.interp(held[-1] / 2, np.concatenate([[0.0], held]), np.arange(len(held) + 1)))
@@ -93,7 +92,7 @@ def evidence_spread(evidence: Array) -> float:
 
 
 def focus_mask(evidence: Array, held: float = HELD_BY_FOCUS) -> CellMask:
-    """The fewest places that hold this share of the mean of heatmaps (N, h, w): bool (h, w)."""
+    """Return the fewest places that hold this share of the mean of heatmaps (N, h, w): bool (h, w)."""
     mean = evidence.mean(0)
     order = np.argsort(-mean, axis=None, kind="stable")
     before = np.cumsum(mean.flat[order]) - mean.flat[order]
@@ -107,5 +106,5 @@ def _weighted_sum(mean: Array, weights: CellWeights) -> float:
 
 
 def _first_third(count: int) -> NDArray[np.float64]:
-    """How much of each of `count` equal places lies in the first third, (count,)."""
+    """Return how much of each of `count` equal places lies in the first third, (count,)."""
     return np.clip(_CORNER * count - np.arange(count), 0, 1)

@@ -1,4 +1,4 @@
-"""Recommendations that follow from where a model looks: shortcuts, backgrounds, a focus to crop to."""
+"""Recommendations that follow from where a model looks: shortcuts, backgrounds, cropping."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from retrieval.evaluation.audit.wording import (
     with_enough,
 )
 
-# Set by looking at the default model on flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes
-# with 30 and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4
-# standard errors; and .30 to .45 at the border, .5 to 1 times its area outside the focus.
+# Chosen on the default model with flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes with 30
+# and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4 standard
+# errors; and .30 to .45 at the border, .5 to 1 times its area outside the focus.
 CORNER = 0.22  # twice a corner's area
 SURE = 3.0  # standard errors above it: of four corners of a hundred classes, hardly one by chance
-BORDER = 1.2  # times the area's share: as much as an even map gives is already a quarter above honest classes
-OUTSIDE = 1.1  # times the area's share: less in the class's own focus than even an even map has there
+BORDER = 1.2  # times the area's share: a uniform map is already a quarter above honest classes
+OUTSIDE = 1.1  # times the area's share: less in the class's own focus than a uniform map has there
 CROP = 0.3  # of the area: flowers, whose blossoms are worth cropping to, .28; rooms, which matter as a whole, .32
 
 
 def shortcut_advice(findings: Findings) -> Iterator[Advice]:
-    """A corner that holds the evidence of classes. It is looked for in all parts, as it may be in one only."""
+    """Report corners that hold the evidence of classes, in any part: a shortcut may be in one only."""
     for which in Corner:
         by_label: dict[str, Evidence] = {}
         for part in findings.parts:
@@ -51,7 +51,7 @@ def shortcut_advice(findings: Findings) -> Iterator[Advice]:
 
 
 def _is_in_corner(which: Corner, evidence: Evidence) -> bool:
-    """Whether a class's evidence lies in a corner, by more than the chance of its pictures."""
+    """Return whether a class's evidence lies in a corner, beyond chance."""
     held = np.sum(evidence.normalised * corner_weights(which, evidence.focus.shape), axis=(1, 2))
     error = float(held.std() / np.sqrt(evidence.explained_pictures))
     return bool(held.mean() >= CORNER and held.mean() - evidence.uniform.corners[which] >= SURE * error)
@@ -65,9 +65,9 @@ def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
         AdviceKind.shortcut,
         Severity.serious,
         f"The model looks at the {which} corner in {name_classes(labels)}:"
-        f" {join_words(map(whole_percent, held.values()))} of"
-        f" its evidence {'lies' if len(held) == 1 else 'lie'} there, {whole_percent(area)} of the picture does.",
-        "Look at what lies in that corner, cover it or crop it away, or collect pictures without it; then train anew.",
+        f" {join_words(map(whole_percent, held.values()))} of its evidence"
+        f" {'lies' if len(held) == 1 else 'lie'} there, in {whole_percent(area)} of the area.",
+        "Look at what is in that corner, cover it or crop it away, or collect pictures without it; then train again.",
         labels,
         {"corner": which.value, "share_of_evidence_by_class": held, "share_of_area": area},
         strongest_examples(
@@ -77,7 +77,7 @@ def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
 
 
 def background_advice(part: PartFindings, excluded: set[str]) -> Iterator[Advice]:
-    """Classes whose evidence lies at the border, or not where the class's focus is."""
+    """Report classes whose evidence lies at the border, or outside the class's focus."""
     honest = [each for each in with_enough(part.classes) if each.label not in excluded]
     at_border = [each for each in honest if each.attention.border >= BORDER * each.uniform.border]
     if at_border:
@@ -112,7 +112,7 @@ def _location_advice(
         f" {join_words(map(whole_percent, dict.fromkeys(areas.values())))} of the area: the model may go by"
         " backgrounds.",
         "Collect pictures with other backgrounds, and train with augmentation (flips, shifts, other crops and"
-        " colours), as `retrieve train` does unless it is told --no-thaw.",
+        " colours), as `retrieve train` does without --no-thaw.",
         labels,
         {"where": where, "share_of_evidence_by_class": held, "share_of_area_by_class": areas},
         examples,
@@ -120,7 +120,7 @@ def _location_advice(
 
 
 def crop_advice(part: PartFindings) -> Iterator[Advice]:
-    """Evidence in a small part of the pictures."""
+    """Recommend cropping if the evidence lies in a small part of the pictures."""
     share = part.overall.crop_share
     if share is None or share > CROP or part.overall.explained_pictures < MIN_CLASS_PICTURES:
         return
@@ -136,9 +136,8 @@ def crop_advice(part: PartFindings) -> Iterator[Advice]:
     yield Advice(
         AdviceKind.crop,
         Severity.minor,
-        "What makes pictures of one class similar is concentrated: the box around it holds"
-        f" {whole_percent(share)} of the"
-        " picture (median), and the rest matters little.",
+        "The evidence that pictures of one class are similar is concentrated: the box around it holds"
+        f" {whole_percent(share)} of the picture (median), and the rest matters little.",
         "Try `retrieve crop`, which cuts the training pictures to that box, train on the copy, and compare both with"
         " `retrieve evaluate`: it does not always pay.",
         figures={"median_share_of_area_in_focus_box": share, "evidence_spread": part.overall.attention.spread},

@@ -1,4 +1,4 @@
-"""Doubtful pictures of a data set: those that look like others, and those whose neighbours have another label."""
+"""Doubtful pictures of a data set: near-duplicates, and pictures whose neighbours have another label."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from retrieval.evaluation.audit.findings import LookAlikes, SuspectLabel
 from retrieval.evaluation.ranking import nearest
 from retrieval.model.head import Array, Head
 
-NEIGHBOURS = 10  # asked of a picture's label
-MIN_VOTES = 9  # of them: of 4,300 flowers 24 are told so with the default model, of 855 rooms 2
+NEIGHBOURS = 10  # that vote on a picture's label
+MIN_VOTES = 9  # of them: with the default model this reports 24 of 4,300 flowers and 2 of 855 rooms
 _BLOCK = 256  # pictures compared with all at once
 
 
 def find_look_alikes(dataset: DataSet, grey: NDArray[np.int16], parts: Sequence[str]) -> tuple[LookAlikes, ...]:
-    """Groups of two and more samples that look the same, by their small grey pictures (N, 16, 17)."""
+    """Group samples that look the same, by their small grey pictures (N, 16, 17)."""
     members: dict[int, list[int]] = defaultdict(list)
     for place, group in enumerate(grey_near_duplicates(grey)):
         members[int(group)].append(place)
@@ -33,10 +33,9 @@ def find_look_alikes(dataset: DataSet, grey: NDArray[np.int16], parts: Sequence[
 
 
 def find_suspect_labels(dataset: DataSet, head: Head, descriptors: Array) -> tuple[SuspectLabel, ...]:
-    """The samples of which nearly all nearest neighbours, by the head, have one same other label.
+    """Find the samples whose nearest neighbours, by the head, nearly all have the same other label.
 
-    Samples of classes that have not enough pictures to be their neighbours are not suspected. The most agreed upon
-    come first.
+    Classes with too few pictures to be neighbours are skipped. The clearest cases come first.
     """
     codes, classes = dataset.codes, dataset.classes
     sizes = np.bincount(codes)
@@ -51,7 +50,7 @@ def find_suspect_labels(dataset: DataSet, head: Head, descriptors: Array) -> tup
 
 
 def _neighbours(u: Array, codes: Codes) -> Codes:
-    """The classes (N, 10) of the nearest to each of the embeddings (N, E), without itself."""
+    """Return the classes (N, 10) of the nearest neighbours of each embedding (N, E), itself excluded."""
     lengths = np.sum(u**2, axis=1)
     rows = []
     for start in range(0, len(u), _BLOCK):

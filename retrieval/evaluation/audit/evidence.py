@@ -1,4 +1,4 @@
-"""The evidence of an audit: random pairs of a data set, and those that are confused, explained in batches."""
+"""The evidence of an audit: random and confused pairs of a data set, explained in batches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
+from retrieval.evaluation.audit.attention import CellMask
 from retrieval.evaluation.audit.findings import ConfusedClasses, Evidence, Example
 from retrieval.evaluation.verdicts import Confusion
 from retrieval.explain.explanation import Explanation
@@ -32,7 +33,7 @@ _GROUND = 64  # side in pixels of the small pictures whose mean stands behind a 
 
 @dataclass(frozen=True)
 class AuditContext:
-    """A model with the samples (N) that it judges, their descriptors (N, C), and how heatmaps are made."""
+    """A model with the samples (N) that it judges, their descriptors (N, C), and the heatmap method."""
 
     encoder: Encoder
     samples: Sequence[Sample]
@@ -41,21 +42,21 @@ class AuditContext:
 
     @cached_property
     def embeddings(self) -> Array:
-        """What is compared of each sample, (N, E)."""
+        """The embedding of each sample, (N, E)."""
         return self.encoder.bundle.head.embed(self.descriptors)
 
     def distances(self, first: Codes, second: Codes) -> NDArray[np.float64]:
-        """The distances of pairs, by their places among the samples, (P,)."""
+        """Return the distances (P,) of pairs, given by rows of the samples."""
         head = self.encoder.bundle.head
         return head.distance(head.separation(self.embeddings[first], self.embeddings[second]))
 
 
 @dataclass(frozen=True)
 class ExplainedPairs:
-    """Both pictures of P pairs: the first ones, then the second ones.
+    """Both pictures of P pairs: first all first ones, then all second ones.
 
-    `places` (2P,) are those of the samples, the heatmaps float32 (2P, h, w), at least 0; `similar` (2P,) says the
-    verdict, and `small` has the pictures, uint8 (2P, 64, 64, 3).
+    `rows` (2P,) are those of the samples, the heatmaps float32 (2P, h, w), at least 0; `similar` (2P,) is the verdict,
+    and `small` has the pictures, uint8 (2P, 64, 64, 3).
     """
 
     rows: Codes
@@ -66,9 +67,9 @@ class ExplainedPairs:
 
 
 def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
-    """At most `count` pairs of pictures with classes `codes` (N,), none twice: half of one class, half of two.
+    """Draw at most `count` different pairs of pictures with classes `codes` (N,): half of one class, half of two.
 
-    Classes are drawn evenly, so of small ones fewer pairs are found than of large ones.
+    Classes are drawn evenly, so small classes give fewer pairs than large ones.
     """
     recoded = np.unique(codes, return_inverse=True)[1]
     first, second, _ = balanced_pairs(recoded, max(count // 2, 1), np.random.default_rng(seed))
@@ -77,7 +78,7 @@ def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Cod
 
 
 def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkStage = SILENT_STAGE) -> ExplainedPairs:
-    """Explain pairs, given by places. Those of which a picture cannot be read any more are left out."""
+    """Explain pairs, given by rows. Pairs with a picture that can no longer be read are left out."""
     explained: list[Explanation] = []
     places: list[tuple[int, int]] = []
     small: list[tuple[Pixels, Pixels]] = []
@@ -103,8 +104,18 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
     return _gathered(places, explained, small)
 
 
-def gather(label: str, pictures: int, samples: Sequence[Sample], explained: ExplainedPairs, rows: Codes) -> Evidence:
-    """The evidence of these rows of what was explained; `pictures` is how many the part has of the class."""
+def gather(
+    label: str,
+    pictures: int,
+    samples: Sequence[Sample],
+    explained: ExplainedPairs,
+    rows: Codes,
+    focus: CellMask | None = None,
+) -> Evidence:
+    """Gather the evidence of these rows of the explained pairs.
+
+    `pictures` is the size of the class in the part, `focus` its focus if that comes from another part.
+    """
     count = len(explained.rows) // 2
     labels = np.array([samples[place].label for place in explained.rows])
     same = labels == np.roll(labels, count)  # the other picture of a pair is as far on as there are pairs
@@ -117,15 +128,16 @@ def gather(label: str, pictures: int, samples: Sequence[Sample], explained: Expl
         explained.counterfactual[rows],
         (same & explained.similar)[rows],
         small.mean(0).astype(np.uint8) if len(small) else np.full((_GROUND, _GROUND, 3), 128, np.uint8),
+        focus,
     )
 
 
 def explain_confusion(
     context: AuditContext, confusion: Confusion, seed: int, stage: WorkStage = SILENT_STAGE
 ) -> ConfusedClasses | None:
-    """Pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
+    """Explain pairs of two classes that are said similar: the mean evidence on both sides, and the most similar ones.
 
-    None where no such pair with evidence is found among the pictures that are compared.
+    Return None if the compared pictures have no such pair with evidence.
     """
     random = np.random.default_rng(seed)
     first, second = (_some_of(context, label, random) for label in (confusion.first, confusion.second))
@@ -179,13 +191,13 @@ def _small(pixels: Pixels) -> Pixels:
 
 
 def _some_of(context: AuditContext, label: str, random: np.random.Generator) -> Codes:
-    """Places of pictures of a class, of many only some."""
+    """Return rows of pictures of a class; a sample if there are many."""
     places = np.array([place for place, sample in enumerate(context.samples) if sample.label == label], np.int64)
     return random.choice(places, min(_MOST_OF_A_CLASS, len(places)), replace=False)
 
 
 def _distinct(rows: Codes, columns: Codes, ordered: Codes) -> Codes:
-    """The first of the ordered pairs in which no picture comes twice."""
+    """Return the first of the ordered pairs that share no picture."""
     taken: set[int] = set()
     chosen: list[int] = []
     for pair in ordered:

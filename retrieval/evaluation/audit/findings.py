@@ -1,4 +1,4 @@
-"""What an audit finds of a model: where it looks, what it confuses, which pictures are doubtful, and what to do."""
+"""The findings of an audit: where a model looks, what it confuses, doubtful pictures, and recommendations."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from retrieval.explain.focus_box import focus_box
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
-PAIRS = 600  # some 200 heatmaps a class of five: a share of a ninth is then known to a hundredth or two
-MIN_CLASS_PICTURES = 10  # of a class, of which less is said below: of two pictures a corner had .25 by chance
+PAIRS = 600  # some 200 heatmaps for each of five classes: a share of a ninth is then known to a hundredth or two
+MIN_CLASS_PICTURES = 10  # below this little is said of a class: with two pictures a corner had .25 by chance
 UNTRAINED_AUC = 0.9  # of distances; a model trained on the set reaches .95 and more on unseen flowers and rooms
 ALL, TRAIN, TEST = "all", "train", "test"
 
@@ -36,7 +36,7 @@ _SIDE = 1000  # of the square that boxes are drawn in, to know their share of it
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """On what terms a model is audited. `pairs` are explained at most, divided evenly among the parts."""
+    """How a model is audited. At most `pairs` are explained, divided evenly among the parts."""
 
     pairs: int = PAIRS
     seed: int = 0
@@ -45,12 +45,12 @@ class AuditOptions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The heatmaps of M pictures of one class, or of all: of pairs of their class and of others.
+    """The heatmaps of M pictures of one class, or of all, from pairs within and across classes.
 
     `samples` has the picture of each heatmap, some more than once; `factual` and `counterfactual` are float32
-    (M, h, w), at least 0; `alike` (M,) says where the pair is of one class and was said similar. `pictures` is how
-    many the part has of the class; `ground` is the mean of those explained, uint8 (H, W, 3). `common` is the focus
-    where it comes from other heatmaps than these.
+    (M, h, w), at least 0; `true_similar` (M,) marks pairs of one class that were said similar. `pictures` is the size
+    of the class in this part; `mean_picture` is the mean of those explained, uint8 (H, W, 3). `reference_focus` is the
+    focus if it comes from other heatmaps.
     """
 
     label: str
@@ -64,22 +64,22 @@ class Evidence:
 
     @cached_property
     def normalised(self) -> Array:
-        """The factual heatmaps that are not empty, each summing to 1: float32 (K, h, w)."""
+        """The K factual heatmaps that are not empty, each summing to 1: float32 (K, h, w)."""
         return normalise_heatmaps(self.factual)[self._nonempty]
 
     @cached_property
     def nonempty_samples(self) -> tuple[Sample, ...]:
-        """The picture of each of these, (K,)."""
+        """The pictures of the heatmaps that are not empty, (K,)."""
         return tuple(sample for sample, filled in zip(self.samples, self._nonempty, strict=True) if filled)
 
     @cached_property
     def explained_pictures(self) -> int:
-        """How many different pictures they are of."""
+        """The number of different pictures among them."""
         return len({sample.path for sample in self.nonempty_samples})
 
     @cached_property
     def focus(self) -> CellMask:
-        """Where most of the evidence lies that makes the pictures of the class similar, bool (h, w)."""
+        """The places with most of the evidence that makes the pictures of the class similar, bool (h, w)."""
         if self.reference_focus is not None:
             return self.reference_focus
         alike = self.normalised[self.true_similar[self._nonempty]]
@@ -87,17 +87,17 @@ class Evidence:
 
     @cached_property
     def attention(self) -> AttentionShares:
-        """The figures of the factual heatmaps."""
+        """The attention shares of the factual heatmaps."""
         return attention_shares(self.normalised, self.focus)
 
     @cached_property
     def uniform(self) -> AttentionShares:
-        """What an even heatmap gives: the shares of the area."""
+        """The attention shares of a uniform heatmap: shares of the area."""
         return uniform_shares(self.focus)
 
     @cached_property
     def crop_share(self) -> float | None:
-        """The median of what `retrieve crop` would keep of the area, 0 to 1; None where no pair was said similar."""
+        """The median share of the area that `retrieve crop` would keep, 0 to 1; None if no pair was said similar."""
         maps = self.normalised[self.true_similar[self._nonempty]]
         boxes = [focus_box(each, (_SIDE, _SIDE)) for each in maps]
         kept = [(right - left) * (bottom - top) / _SIDE**2 for left, top, right, bottom in boxes]
@@ -108,14 +108,14 @@ class Evidence:
         return np.asarray(self.factual.max((1, 2), initial=0) > 0)
 
     def mean(self, kind: str) -> Array:
-        """The mean `factual` or `counterfactual` heatmap, each counting the same; float32 (h, w), 1 at the most."""
+        """Return the mean `factual` or `counterfactual` heatmap, equally weighted; float32 (h, w), at most 1."""
         mean: Array = normalise_heatmaps(getattr(self, kind)).mean(0)
         return mean / mean.max() if mean.max() > 0 else mean
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture that shows a finding, its heatmap in [0, 1], float32 (h, w), and in words what it shows."""
+    """A picture that illustrates a finding, its heatmap in [0, 1], float32 (h, w), and a note on what it shows."""
 
     path: Path
     label: str
@@ -125,9 +125,9 @@ class Example:
 
 @dataclass(frozen=True)
 class ConfusedClasses:
-    """Two classes that are said similar: the mean evidence for it in either, and the pairs said most similar.
+    """Two classes that are said similar: the mean evidence in each, and the pairs said most similar.
 
-    `explained` pairs were drawn from those with the wrong verdict.
+    `explained` of the pairs with the wrong verdict were explained.
     """
 
     confusion: Confusion
@@ -138,7 +138,7 @@ class ConfusedClasses:
 
 @dataclass(frozen=True)
 class PartFindings:
-    """A part of the data set: `train` (what the model has learnt from), `test` (what it has not), or `all`."""
+    """A part of the data set: `train` (the model has learnt from it), `test` (it has not), or `all`."""
 
     name: str
     pictures: int
@@ -159,7 +159,7 @@ class LookAlikes:
 
     @property
     def crosses_parts(self) -> bool:
-        """Whether what was learnt comes again in what is tested."""
+        """Whether a training picture looks like a test picture."""
         return len(set(self.parts)) > 1
 
     @property
@@ -170,7 +170,7 @@ class LookAlikes:
 
 @dataclass(frozen=True)
 class SuspectLabel:
-    """A picture of whose `asked` nearest neighbours `agreeing` have one other label, `nearer`."""
+    """A picture with `votes` of its nearest `neighbours` in one other class, `nearer`."""
 
     sample: Sample
     nearer: str
@@ -179,7 +179,7 @@ class SuspectLabel:
 
 
 class Severity(StrEnum):
-    """How much a finding matters, the most first."""
+    """The severity of a finding, the most serious first."""
 
     serious = "serious"
     moderate = "moderate"
@@ -187,7 +187,7 @@ class Severity(StrEnum):
 
 
 class AdviceKind(StrEnum):
-    """What a recommendation is about; of one severity they come in this order."""
+    """The subject of a recommendation; within a severity they come in this order."""
 
     shortcut = "shortcut"
     leak = "leak"
@@ -208,7 +208,7 @@ AdviceFigures = dict[str, float | int | str | dict[str, float]]
 
 @dataclass(frozen=True)
 class Advice:
-    """A recommendation: what was found, in a sentence, what to do about it, and what it rests on.
+    """A recommendation: the finding in a sentence, what to do about it, and its evidence.
 
     `figures` have self-explaining names; shares are 0 to 1.
     """
@@ -224,8 +224,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that recommendations rest on. `sizes` are the pictures of each class; `learns` whether the model was
-    trained on pictures of the set."""
+    """The basis of all recommendations.
+
+    `sizes` counts the pictures of each class; `is_trained_on` says whether the model has learnt from some of them.
+    """
 
     parts: tuple[PartFindings, ...]
     sizes: dict[str, int]
@@ -235,17 +237,17 @@ class Findings:
     left_out: LeftOut
 
     def part(self, name: str) -> PartFindings | None:
-        """The part of this name."""
+        """Return the part of this name, if there is one."""
         return next((part for part in self.parts if part.name == name), None)
 
     @property
     def knows_classes(self) -> bool:
-        """Whether the model was trained on the set, or tells its classes apart as if it had been."""
+        """Whether the model was trained on the set, or distinguishes its classes as well as if it had been."""
         return self.is_trained_on or self.main.verdicts.roc_auc >= UNTRAINED_AUC
 
     @property
     def main(self) -> PartFindings:
-        """The part that the model is judged by: what it has not learnt from, where there is such."""
+        """The part that the model is judged by: the unseen one, if there is one."""
         return self.parts[-1]
 
 

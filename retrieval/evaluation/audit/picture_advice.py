@@ -1,4 +1,4 @@
-"""Recommendations that follow from the pictures: wrong labels, small classes, pictures that come twice."""
+"""Recommendations that follow from the pictures: wrong labels, small classes, duplicates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from retrieval.datasets.class_folders import IN_TWO_CLASSES
 from retrieval.evaluation.audit.findings import TEST, Advice, AdviceKind, Example, Findings, Severity
 from retrieval.evaluation.audit.wording import count_noun, join_words, look_alike_examples
 
-FEW = 20  # pictures of a class: the fewest of which a split leaves two to validate by, which is one pair
-MANY_LEAKS = 0.01  # of the test pictures: a point of accuracy is what models are compared by
+FEW = 20  # pictures of a class: the fewest with which a split leaves two for validation, which is one pair
+MANY_LEAKS = 0.01  # of the test pictures: models are compared by single points of accuracy
 MANY_SUSPECTS = 0.05  # of the pictures: then labels, not single pictures, are wrong
 _LISTED = 50  # pictures that a recommendation lists
 
 
 def label_advice(findings: Findings) -> Iterator[Advice]:
-    """Pictures that may lie in the wrong class, and what lies in two."""
+    """Report pictures that may be in the wrong class, and contents that are in two classes."""
     yield from _suspected(findings)
     yield from _in_two_classes(findings)
 
@@ -28,11 +28,10 @@ def _suspected(findings: Findings) -> Iterator[Advice]:
         many = Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate
         yield Advice(
             AdviceKind.relabel,
-            many if findings.knows_classes else Severity.minor,  # who does not know the classes may well be wrong
-            f"{count_noun(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].neighbours}"
-            " nearest to"
-            f" each, at least {min(each.votes for each in suspects)} have one other label.",
-            "Look at them, and move those that are in the wrong folder; of the others the model is wrong.",
+            many if findings.knows_classes else Severity.minor,  # a model that does not know the classes may be wrong
+            f"{count_noun(len(suspects), 'picture')} may be in the wrong class: of the {suspects[0].neighbours} nearest"
+            f" to each, at least {min(each.votes for each in suspects)} have one other label.",
+            "Look at them, and move those that are in the wrong folder; on the others the model is wrong.",
             tuple(sorted({each.sample.label for each in suspects})),
             {"pictures": len(suspects), "share_of_pictures": len(suspects) / total},
             tuple(
@@ -55,16 +54,15 @@ def _in_two_classes(findings: Findings) -> Iterator[Advice]:
         yield Advice(
             AdviceKind.two_labels,
             Severity.moderate,
-            f"{count_noun(count, 'file')} show what lies in two classes: the same content, or pictures that"
-            " look alike.",
-            "Keep each in the class that is right, and take it out of the other.",
+            f"{count_noun(count, 'file')} are in two classes: with the same content, or as pictures that look alike.",
+            "Keep each in the right class, and remove it from the other.",
             figures={"files_of_the_same_content": len(named), "files_that_look_the_same": count - len(named)},
             examples=(*shown, *look_alike_examples(double, "in {0.label}"))[:_LISTED],
         )
 
 
 def class_size_advice(findings: Findings) -> Iterator[Advice]:
-    """Classes with too few pictures."""
+    """Report classes with too few pictures."""
     few = {label: count for label, count in sorted(findings.sizes.items()) if count < FEW}
     if few:
         named = join_words(f"{label} ({count})" for label, count in few.items())
@@ -72,16 +70,15 @@ def class_size_advice(findings: Findings) -> Iterator[Advice]:
             AdviceKind.collect,
             Severity.moderate,
             f"{count_noun(len(few), 'class', 'classes')} {'has' if len(few) == 1 else 'have'} fewer than {FEW}"
-            " pictures:"
-            f" {named}.",
-            "Collect more pictures of them: fewer are too few to learn from, to choose by and to measure on.",
+            f" pictures: {named}.",
+            "Collect more pictures of them: these are too few to train, validate and test on.",
             tuple(few),
             {"pictures_by_class": {label: float(count) for label, count in few.items()}},
         )
 
 
 def look_alike_advice(findings: Findings) -> Iterator[Advice]:
-    """What was learnt and is tested too, and what only comes twice."""
+    """Report test pictures that look like training pictures, and other duplicates."""
     yield from _leaks(findings)
     yield from _spare(findings)
 
@@ -111,7 +108,7 @@ def _spare(findings: Findings) -> Iterator[Advice]:
             AdviceKind.repeats,
             Severity.minor,
             f"{count_noun(extra, 'picture')} {'looks' if extra == 1 else 'look'} the same as another of the class.",
-            "Remove the spare ones: they count double in training, and make retrieval look better than it is.",
+            "Remove the duplicates: they count double in training, and make retrieval look better than it is.",
             figures={"pictures": extra},
             examples=tuple(islice(look_alike_examples(inside, "in {0.label}"), _LISTED)),
         )

@@ -1,4 +1,4 @@
-"""What to do about a model's findings: recommendations in words, the most serious first."""
+"""Recommendations that follow from the findings of an audit, the most serious first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ORDER = {severity: place for place, severity in enumerate(Severity)} | {
 
 
 def advise(findings: Findings) -> tuple[Advice, ...]:
-    """The recommendations, by severity; one that says so where nothing stands out."""
+    """Return the recommendations, by severity; a single one that says so if nothing stands out."""
     caught = list(shortcut_advice(findings))
     cheated = {label for each in caught for label in each.classes}
     found = [
@@ -55,11 +55,10 @@ def _gap(train: PartFindings, test: PartFindings) -> Iterator[Advice]:
     yield Advice(
         AdviceKind.gap,
         Severity.serious if known - unknown > WIDE_GAP else Severity.moderate,
-        f"The model is right on {whole_percent(known)} of the pairs that it has learnt from, and on"
-        f" {whole_percent(unknown)} of"
-        " those that it has not: it knows its training pictures by heart.",
-        "Collect more pictures, train for fewer epochs or with augmentation, and look at what its evidence rests on"
-        " in the training pictures.",
+        f"The model is right on {whole_percent(known)} of the training pairs, and on {whole_percent(unknown)} of the"
+        " unseen ones: it knows its training pictures by heart.",
+        "Collect more pictures, train for fewer epochs or with augmentation, and look at the evidence in the training"
+        " pictures.",
         figures={
             "accuracy_train": known,
             "accuracy_test": unknown,
@@ -75,9 +74,8 @@ def _untrained(part: PartFindings) -> Advice:
     return Advice(
         AdviceKind.untrained,
         Severity.serious,
-        f"The model has not learnt from these pictures and judges {whole_percent(part.verdicts.accuracy)} of"
-        " their pairs"
-        f" rightly (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has 0.50).{confused}",
+        f"The model has not learnt from these pictures and is right on {whole_percent(part.verdicts.accuracy)} of their"
+        f" pairs (ROC AUC {part.verdicts.roc_auc:.2f}; a coin has 0.50).{confused}",
         "Train a model on them with `retrieve train`, and audit that.",
         (worst.first, worst.second) if worst else (),
         {"accuracy": part.verdicts.accuracy, "roc_auc": part.verdicts.roc_auc},
@@ -86,7 +84,7 @@ def _untrained(part: PartFindings) -> Advice:
 
 
 def _confused(part: PartFindings) -> Iterator[Advice]:
-    """Two classes that are said similar too often."""
+    """Report classes that are said similar too often."""
     found = [each for each in part.confusions.across if each.wrong >= CONFUSED_SHARE]
     if found:
         shares = {f"{each.first} and {each.second}": each.wrong for each in found}
@@ -94,7 +92,7 @@ def _confused(part: PartFindings) -> Iterator[Advice]:
             AdviceKind.confused,
             Severity.moderate,
             f"Pairs of two classes are said to be similar: {_list_shares(shares)} of them.",
-            "Look at the evidence that they share: collect pictures of both that differ in it, or take it out of the"
+            "Look at the evidence that they share: collect pictures of both that differ in it, or remove it from the"
             " pictures; if people cannot tell them apart either, make them one class.",
             tuple(dict.fromkeys(label for each in found for label in (each.first, each.second))),
             {"share_of_pairs_said_similar_by_classes": shares},
@@ -109,7 +107,7 @@ def _confused(part: PartFindings) -> Iterator[Advice]:
 
 
 def _missed(part: PartFindings) -> Iterator[Advice]:
-    """Classes whose pictures are said different, more often than those of all classes together."""
+    """Report classes whose pictures are said different more often than usual."""
     usual = 1 - part.verdicts.recall
     limit = max(MISSED, ABOVE_OTHERS * usual)
     shares = {each.first: each.wrong for each in part.confusions.within if each.wrong >= limit}
@@ -117,10 +115,9 @@ def _missed(part: PartFindings) -> Iterator[Advice]:
         yield Advice(
             AdviceKind.collect,
             Severity.moderate,
-            f"Pairs of one class are said to be different: {_list_shares(shares)} of them; in all classes"
-            " together it is"
-            f" {whole_percent(usual)}.",
-            "Collect more pictures of these classes, above all of the kinds that there are few of, or divide them.",
+            f"Pairs of one class are said to be different: {_list_shares(shares)} of them; in all classes together it"
+            f" is {whole_percent(usual)}.",
+            "Collect more pictures of these classes, above all of their rare kinds, or divide them.",
             tuple(shares),
             {"share_of_pairs_said_different_by_class": shares, "share_in_all_classes": usual},
         )
@@ -135,9 +132,8 @@ def _nothing(findings: Findings) -> Advice:
     return Advice(
         AdviceKind.nothing,
         Severity.minor,
-        f"Nothing stands out: the model is right on {whole_percent(main.verdicts.accuracy)} of the pairs, and"
-        " looks where"
-        " its classes have something in common.",
+        f"Nothing stands out: the model is right on {whole_percent(main.verdicts.accuracy)} of the pairs, and looks"
+        " where its classes have something in common.",
         "Nothing needs to be done.",
         figures={"accuracy": main.verdicts.accuracy, "roc_auc": main.verdicts.roc_auc},
     )

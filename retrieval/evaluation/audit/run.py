@@ -1,15 +1,14 @@
-"""Audit a model on labelled pictures: where it looks, what it confuses, and what to do (paper, sections 3.2, 4, 5).
+"""The audit of a model on labelled pictures: where it looks, what it confuses, what to do (paper, sections 3.2, 4, 5).
 
-A model may be right for a wrong reason: a watermark, a frame, a ruler that lies in one class only. Its factual
-heatmaps, summed up over many pairs, show what it looks at in a class; beside the difference between what it has learnt
-from and what it has not, that is the paper's evaluation of bias.
+A model can be right for a wrong reason: a watermark, a frame, a ruler that only one class has. Its factual heatmaps,
+summed over many pairs, show what it looks at in a class. Together with the difference between training and unseen
+pictures, that is the paper's evaluation of bias.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
-from retrieval.datasets.pair_sampling import Codes, can_make_pairs, random_pairs
+from retrieval.datasets.pair_sampling import Codes, can_make_pairs, random_pairs, require_pairs
 from retrieval.evaluation.audit.doubtful_pictures import find_look_alikes, find_suspect_labels
 from retrieval.evaluation.audit.evidence import (
     AuditContext,
@@ -36,7 +35,6 @@ from retrieval.evaluation.audit.findings import (
     TRAIN,
     Audit,
     AuditOptions,
-    Evidence,
     Findings,
     PartFindings,
 )
@@ -52,7 +50,7 @@ CONFUSED = 3  # pairs of classes whose evidence is shown
 
 @dataclass(frozen=True)
 class _AuditRun:
-    """A model before a data set: descriptors (N, C) and the part of each sample, (N,)."""
+    """A model and a data set: descriptors (N, C) and the part of each sample, (N,)."""
 
     encoder: Encoder
     dataset: DataSet
@@ -61,11 +59,11 @@ class _AuditRun:
     options: AuditOptions
 
     def rows(self, part: str) -> Codes:
-        """The places of a part's samples."""
+        """Return the rows of a part's samples."""
         return np.flatnonzero([name == part for name in self.names])
 
     def context(self, part: str) -> AuditContext:
-        """The model with a part's samples."""
+        """Return the model with a part's samples."""
         rows = self.rows(part)
         samples = [self.dataset.samples[row] for row in rows]
         return AuditContext(self.encoder, samples, self.descriptors[rows], self.options.method)
@@ -74,17 +72,17 @@ class _AuditRun:
 def audit_model(
     dataset: DataSet, model: EvaluatedModel, options: AuditOptions = DEFAULT_AUDIT, progress: Progress = SILENT
 ) -> Audit:
-    """Audit a model on a data set, in what it has learnt from and what it has not, as its split says.
+    """Audit a model on a data set, on its training pictures and on unseen ones separately.
 
-    Raises GalleryError where there are no pairs of one class and of two.
+    Raises GalleryError if there are no pairs of one class and of two.
     """
     started = time.perf_counter()
-    _check(dataset)
+    require_pairs(dataset.codes, dataset.folder)
     grey: list[NDArray[np.int16]] = []
     dataset, (descriptors,) = describe_samples(
         dataset, [model.encoder], progress, lambda pixels: grey.append(small_grey(pixels))
     )
-    _check(dataset)
+    require_pairs(dataset.codes, dataset.folder)
     names = name_parts(dataset, model.learnt)
     made = _AuditRun(model.encoder, dataset, descriptors, names, options)
     findings = Findings(
@@ -100,32 +98,25 @@ def audit_model(
 
 
 def name_parts(dataset: DataSet, learnt: frozenset[str]) -> list[str]:
-    """The part of each sample (N): `train` where the model has learnt from its content, else `test`.
+    """Return the part of each sample (N): `train` if the model has learnt from its content, else `test`.
 
-    Where it has learnt from none, all are in the part `all`.
+    If it has learnt from none, all are in the part `all`.
     """
     known = [sample.hash in learnt for sample in dataset.samples]
     return [(TRAIN if each else TEST) if any(known) else ALL for each in known]
 
 
-def _check(dataset: DataSet) -> None:
-    if not can_make_pairs(dataset.codes):
-        sizes = np.bincount(dataset.codes)
-        raise GalleryError(
-            f"{dataset.folder} has {len(sizes)} class folders and at most {sizes.max(initial=0)} pictures in one: give"
-            " at least two classes, one of them with two pictures"
-        )
-
-
 def _audit_parts(run: _AuditRun, progress: Progress) -> list[PartFindings]:
-    """The parts that hold pairs of one class and of two; the last one with the evidence of what it confuses."""
+    """Audit the parts that have pairs of one class and of two; the last one with the evidence of its confusions."""
     judged = [name for name in (ALL, TRAIN, TEST) if can_make_pairs(run.dataset.codes[run.rows(name)])]
     if not judged:
         raise GalleryError(
             f"{run.dataset.folder} has too few pictures in each part of the model's split: give a larger one"
         )
     pairs = max(run.options.pairs // len(judged), 2)
-    parts = _share_focus([_audit_part(run, name, pairs, progress) for name in judged])
+    parts: list[PartFindings] = []
+    for name in judged:
+        parts.append(_audit_part(run, name, pairs, progress, parts[0] if parts else None))
     judge, last = run.context(parts[-1].name), parts[-1]
     with progress.stage("Explaining confusions", CONFUSED) as stage:
         confused = [
@@ -134,19 +125,22 @@ def _audit_parts(run: _AuditRun, progress: Progress) -> list[PartFindings]:
     return [*parts[:-1], replace(last, confused_classes=tuple(each for each in confused if each))]
 
 
-def _audit_part(run: _AuditRun, name: str, pairs: int, progress: Progress) -> PartFindings:
-    """What is found in the samples of a part."""
+def _audit_part(
+    run: _AuditRun, name: str, pairs: int, progress: Progress, reference: PartFindings | None
+) -> PartFindings:
+    """Audit the samples of a part. Each class, and all together, have the focus that they have in the `reference`."""
     judge = run.context(name)
     labels, codes = np.unique([sample.label for sample in judge.samples], return_inverse=True)
     with progress.stage(f"Explaining ({name})", pairs) as stage:
         explained = explain_all(judge, *draw_distinct_pairs(codes, pairs, run.options.seed), stage)
-    overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.rows)))
+    focus = {each.label: each.focus for each in (reference.overall, *reference.classes)} if reference else {}
+    overall = gather("", len(codes), judge.samples, explained, np.arange(len(explained.rows)), focus.get(""))
     if not overall.explained_pictures:
         raise GalleryError(f"{run.dataset.folder} has no two different pictures that can be explained: give others")
     found, sizes = codes[explained.rows], np.bincount(codes)
     classes = (
-        gather(str(label), int(sizes[code]), judge.samples, explained, np.flatnonzero(found == code))
-        for code, label in enumerate(labels)
+        gather(label, int(sizes[code]), judge.samples, explained, np.flatnonzero(found == code), focus.get(label))
+        for code, label in enumerate(labels.tolist())
     )
     head = run.encoder.bundle.head
     return PartFindings(
@@ -161,25 +155,8 @@ def _audit_part(run: _AuditRun, name: str, pairs: int, progress: Progress) -> Pa
 
 
 def _confusions(head: Head, descriptors: Array, labels: NDArray[np.str_]) -> Confusions:
-    """Those among classes with enough pictures to say something of them, if there are two; else among all."""
+    """Find confusions among the classes with enough pictures, if there are two; else among all."""
     _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     enough = sizes >= MIN_CLASS_PICTURES
     kept = enough[codes] if enough.sum() > 1 else np.ones(len(labels), np.bool_)
     return find_confusions(head, descriptors[kept], labels[kept].tolist())
-
-
-def _share_focus(parts: Sequence[PartFindings]) -> list[PartFindings]:
-    """The later parts with the focus that each class, and all together, have in the first one."""
-    first, *others = parts
-    focus = {each.label: each.focus for each in (first.overall, *first.classes)}
-
-    def moved(evidence: Evidence) -> Evidence:
-        return replace(evidence, reference_focus=focus.get(evidence.label))
-
-    return [
-        first,
-        *(
-            replace(part, overall=moved(part.overall), classes=tuple(moved(each) for each in part.classes))
-            for part in others
-        ),
-    ]

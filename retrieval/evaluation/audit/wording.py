@@ -1,4 +1,4 @@
-"""The words and the example pictures of recommendations."""
+"""The wording and the example pictures of recommendations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _EXAMPLES = 4
 
 
 def with_enough(classes: Iterable[Evidence]) -> list[Evidence]:
-    """The classes of which enough pictures were explained to say something of them."""
+    """Return the classes with enough explained pictures to judge them."""
     return [each for each in classes if each.explained_pictures >= MIN_CLASS_PICTURES]
 
 
 def strongest_examples(
     classes: Sequence[Evidence], weights: Callable[[Evidence], CellWeights], description: str, count: int = _EXAMPLES
 ) -> tuple[Example, ...]:
-    """The pictures with the largest share of their evidence where a class's weights (h, w) are, of each as many."""
+    """Return the pictures with the largest share of evidence under their class's weights (h, w), evenly by class."""
     examples = []
     for each in classes[:count]:
         held = np.sum(each.normalised * weights(each), axis=(1, 2))
@@ -34,7 +34,7 @@ def strongest_examples(
 
 
 def distinct_samples(rows: Iterable[tuple[int, Sample]], count: int = _EXAMPLES) -> list[tuple[int, Sample]]:
-    """The first rows whose pictures differ."""
+    """Return the first rows with different pictures."""
     first: dict[Sample, int] = {}
     for place, sample in rows:
         first.setdefault(sample, place)
@@ -44,28 +44,28 @@ def distinct_samples(rows: Iterable[tuple[int, Sample]], count: int = _EXAMPLES)
 
 
 def look_alike_examples(groups: Iterable[LookAlikes], template: str) -> Iterator[Example]:
-    """The pictures of repeats, with `said` of each: a format of its sample and its part."""
+    """Yield the pictures of look-alikes, each with a note: `template` formatted with its sample and its part."""
     for repeat in groups:
         for sample, part in zip(repeat.samples, repeat.parts, strict=True):
             yield Example(sample.path, sample.label, template.format(sample, part))
 
 
 def whole_percent(share: float) -> str:
-    """A share from 0 to 1 in whole percent."""
+    """Format a share from 0 to 1 in whole percent."""
     return f"{100 * share:.0f} %"
 
 
 def count_noun(count: int, one: str, several: str | None = None) -> str:
-    """A number with its noun in the right form."""
+    """Format a number with its noun in the right form."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def name_classes(labels: Sequence[str]) -> str:
-    """`the class a`, or `the classes a and b`."""
+    """Return `the class a`, or `the classes a and b`."""
     return f"the class {labels[0]}" if len(labels) == 1 else f"the classes {join_words(labels)}"
 
 
 def join_words(words: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return `a`, `a and b`, or `a, b and c`."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,4 +1,4 @@
-"""Heatmaps that know nothing of the model, for methods to be held against."""
+"""Baseline heatmaps that do not depend on the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of t
 
 
 def random_map(pairs: PairInputs) -> Array:
-    """Each place drawn by chance, and against it what is left to 1: float32 (2, N, h, w). The same for one content."""
+    """Return random maps and 1 minus them, float32 (2, N, h, w); the same for the same content."""
     rows, columns = pairs.activations.shape[2:]
     seeds = (np.abs(each).sum().view(np.uint32) for each in pairs.own)
     drawn = np.stack([np.random.default_rng(int(seed)).random((rows, columns), np.float32) for seed in seeds])
@@ -20,7 +20,7 @@ def random_map(pairs: PairInputs) -> Array:
 
 
 def centre_map(pairs: PairInputs) -> Array:
-    """A Gaussian in the middle of every picture."""
+    """Return a Gaussian in the centre of every picture."""
     count, _, rows, columns = pairs.activations.shape
     y, x = (np.linspace(-0.5, 0.5, places) / _WIDTH for places in (rows, columns))
     middle = np.exp(-0.5 * (y[:, None] ** 2 + x**2)).astype(np.float32)
@@ -28,7 +28,7 @@ def centre_map(pairs: PairInputs) -> Array:
 
 
 def edge_map(pairs: PairInputs) -> Array:
-    """How much the picture changes at each place: the mean length of the gradient of its brightness."""
+    """Return how much the picture changes at each place: the mean length of the gradient of its brightness."""
     if pairs.pixel_access is None:
         raise ValueError("an edge map looks at the pictures: give the pairs with their pixels")
     rows, columns = pairs.activations.shape[2:]
@@ -46,4 +46,4 @@ def _edges(grey: Array, rows: int, columns: int) -> Array:
 
 
 BASELINES: dict[str, Method] = {"Random": random_map, "Centre": centre_map, "Edges": edge_map}
-"""By the name that tables give them."""
+"""The baselines by the names that tables show."""

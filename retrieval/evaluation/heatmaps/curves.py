@@ -23,7 +23,7 @@ _QUIET = "#a3a9b3"
 
 
 def faithfulness_curves(faithfulness: Faithfulness) -> bytes:
-    """A PNG: the mean confidence as ever more is hidden, and as ever more is shown, of each factual heatmap."""
+    """Draw the mean confidence while more and more of each factual heatmap is hidden, and shown, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained", facecolor="#fbfbfa")

@@ -1,10 +1,9 @@
-"""How true a method's heatmaps are, over the pairs of a data set.
+"""The faithfulness of a method's heatmaps, over the pairs of a data set.
 
-The first picture of each pair is changed as its heatmap says, and the confidence in the pair's verdict is followed:
-the similarity where that is `similar`, else the distance. What is hidden is blurred. A heatmap is true where hiding its
-most factual places first costs confidence quickly (deletion), where showing them first brings it back quickly
-(insertion; both after Petsiuk et al., 2018, RISE), and where hiding the most counterfactual fifth makes the verdict
-more confident.
+The first picture of each pair is changed in the order of its heatmap, and the confidence in the pair's verdict is
+recorded: the similarity if that is `similar`, else the distance. Hiding means blurring. A heatmap is faithful if
+hiding its most factual places first lowers the confidence quickly (deletion), if showing them first restores it
+quickly (insertion; both after Petsiuk et al., 2018, RISE), and if hiding the most counterfactual fifth raises it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
 STEPS = 10
-"""Of deletion and insertion: a tenth of the picture each."""
+"""Steps of deletion and insertion: a tenth of the picture each."""
 
 _TOGETHER = 8  # pairs whose activations are held at once
 
@@ -42,11 +41,11 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeatmapTrace:
-    """What one heatmap did to one pair's confidence.
+    """The effect of one heatmap on one pair's confidence.
 
-    `deletion` and `insertion` are the confidences (STEPS + 1,) as ever more is hidden, or shown; `shown` that of the
-    picture seen through the heatmap; `fifth` what hiding its first fifth adds, `random` (8,) what hiding random
-    regions of the same shape adds, in log-odds of the verdict.
+    `deletion` and `insertion` are the confidences (STEPS + 1,) while more and more is hidden, or shown;
+    `visible_confidence` that of the picture seen through the heatmap; `top_gain` is the change in log-odds of the
+    verdict from hiding the first fifth, `random` (8,) that from hiding random regions of the same shape.
     """
 
     deletion: Curve
@@ -60,10 +59,10 @@ class HeatmapTrace:
 class HeatmapMetrics:
     """The figures of one kind of heatmap, each with a 95 % interval of its mean over the pairs.
 
-    `deletion` and `insertion` are areas under the curves: for the verdict deletion is good where it is low, insertion
-    where it is high. `drop` is the share of the confidence that is lost when only the heatmap's places are shown,
-    `increase` the share of pairs in which it grows (Chattopadhay et al., 2018). `raised` is the share of pairs in
-    which hiding the first fifth raises the confidence, `raised_by_random` of random regions of the same shape.
+    `deletion` and `insertion` are areas under the curves: for factual maps, low deletion and high insertion are good.
+    `drop` is the share of the confidence lost if only the heatmap's places are shown, `increase` the share of pairs in
+    which it grows (Chattopadhay et al., 2018). `raised` is the share of pairs in which hiding the first fifth raises
+    the confidence, `raised_by_random` that for random regions of the same shape.
     """
 
     deletion: Interval
@@ -86,7 +85,7 @@ class MethodMetrics:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """By group of pairs (`all`, and the verdicts `similar` and `different`): how many, and each method's figures."""
+    """The number of pairs and each method's figures, by group of pairs: `all`, and the verdicts."""
 
     pairs: dict[str, int]
     methods: dict[str, dict[str, MethodMetrics]]
@@ -101,9 +100,9 @@ def measure_faithfulness(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Faithfulness:
-    """The figures of methods and baselines on half as many pairs of one class as of all, the rest of two classes.
+    """Measure methods and baselines on random pairs, half of one class and half of two.
 
-    Raises GalleryError where the data set has too few pictures for so many pairs.
+    Raises GalleryError if the data set has too few pictures for so many pairs.
     """
     first, second, _ = random_pairs(dataset.codes, seed, pairs // 2)
     samples, explainer = dataset.samples, PairExplainer(encoder, encoder.bundle.head)
@@ -131,7 +130,7 @@ def measure_faithfulness(
 def _trace_all(
     pairs: PairInputs, distances: NDArray[np.float64], makers: dict[str, Method]
 ) -> dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]]:
-    """By method, each pair's factual and counterfactual heatmap traced."""
+    """Trace each pair's factual and counterfactual heatmap, by method."""
     assert pairs.pixel_access is not None
     tracers = [_Tracer(pairs, pairs.pixel_access, place, float(distance)) for place, distance in enumerate(distances)]
     found: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {}
@@ -142,7 +141,7 @@ def _trace_all(
 
 
 class _Tracer:
-    """One pair, whose first picture is changed again and again."""
+    """One pair, whose first picture is changed repeatedly."""
 
     def __init__(self, pairs: PairInputs, access: PixelAccess, place: int, distance: float) -> None:
         self.head: Head = pairs.head
@@ -154,7 +153,7 @@ class _Tracer:
         self.ends = self._log_odds([self.pixels, self.blurred])
 
     def both(self, maps: Array) -> tuple[HeatmapTrace, HeatmapTrace]:
-        """The factual and the counterfactual heatmap of what raises and what lowers the distance, (2, h, w)."""
+        """Return the factual and the counterfactual heatmap of maps that raise and lower the distance, (2, h, w)."""
         factual, counterfactual = maps if self.different else maps[::-1]
         return self._trace(factual, counterfactual), self._trace(counterfactual, factual)
 
@@ -180,14 +179,14 @@ class _Tracer:
         )
 
     def _mask_by_heatmap(self, heatmap: Array) -> Pixels:
-        """The picture as sharp as the heatmap is strong."""
+        """Return the picture as sharp as the heatmap is strong."""
         most = float(heatmap.max())
         sharp = np.clip(upsample(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
         seen: Pixels = np.rint(self.blurred + (self.pixels.astype(np.float32) - self.blurred) * sharp).astype(np.uint8)
         return seen
 
     def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
-        """Of the verdict, (M,)."""
+        """Return the log-odds of the verdict, (M,)."""
         separations = self.head.separation(self.head.embed(self._describe(pictures)), self._other)
         sign = 1 if self.different else -1
         return sign * (self.head.slope * separations + self.head.intercept)

@@ -1,8 +1,8 @@
-"""The grid pointing game: does the evidence for a hit lie in the quarter of the query that shows the hit's class?
+"""The grid pointing game: whether the evidence lies in the quarter of the query that shows the hit's class.
 
-After Bohle et al. (2021, Convolutional Dynamic Alignment Networks), for pairs: the query is four pictures of different
-classes side by side, the hit another picture of one of the four classes. The score is the share of the evidence for
-similarity that lies in the right quarter; an even heatmap has a quarter.
+After Bohle et al. (2021, Convolutional Dynamic Alignment Networks), for pairs: the query is a grid of four pictures of
+different classes, the hit another picture of one of the four classes. The score is the share of the evidence for
+similarity in the right quarter; a uniform heatmap scores a quarter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CELLS = 64  # a side of a quarter in which evidence is summed
 
 @dataclass(frozen=True)
 class Grid:
-    """Four pictures of different classes, by rows, which of them the hit shows the class of, and the hit."""
+    """Four pictures of different classes, by rows, the one with the hit's class, and the hit."""
 
     pictures: tuple[Path, Path, Path, Path]
     quarter: int
@@ -41,7 +41,7 @@ class Grid:
 
 
 def draw_grids(dataset: DataSet, count: int, seed: int) -> list[Grid]:
-    """Grids drawn by chance. Raises GalleryError where there are fewer than four classes, one with two pictures."""
+    """Draw random grids. Raises GalleryError if there are fewer than four classes, one with two pictures."""
     random = np.random.default_rng(seed)
     members: dict[str, list[Path]] = {}
     for sample in dataset.samples:
@@ -53,15 +53,15 @@ def draw_grids(dataset: DataSet, count: int, seed: int) -> list[Grid]:
 
 
 def _grid(members: dict[str, list[Path]], several: list[str], random: np.random.Generator) -> Grid:
-    """The hit's class has two pictures: one in the grid, one as the hit."""
-    wanted = str(random.choice(several))
-    others = random.choice([name for name in sorted(members) if name != wanted], 3, replace=False)
-    shown, hit = random.choice(len(members[wanted]), 2, replace=False)
+    """Draw a grid; the hit's class gives two pictures: one in the grid, one as the hit."""
+    target = str(random.choice(several))
+    others = random.choice([name for name in sorted(members) if name != target], 3, replace=False)
+    shown, hit = random.choice(len(members[target]), 2, replace=False)
     quarter = int(random.integers(4))
     pictures = [members[name][int(random.integers(len(members[name])))] for name in others]
-    pictures.insert(quarter, members[wanted][shown])
+    pictures.insert(quarter, members[target][shown])
     one, two, three, four = pictures
-    return Grid((one, two, three, four), quarter, members[wanted][hit])
+    return Grid((one, two, three, four), quarter, members[target][hit])
 
 
 def play_pointing_game(
@@ -72,10 +72,10 @@ def play_pointing_game(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Interval]:
-    """By method, the mean share of the evidence in the right quarter, with its 95 % interval.
+    """Return each method's mean share of the evidence in the right quarter, with its 95 % interval.
 
-    The grid is `size` pixels wide (None: as wide as the model's pictures), the hit as the model takes it. An empty map
-    counts as an even one. A grid whose pictures cannot be read is left out.
+    The grid is `size` pixels wide (None: the model's size), the hit has the model's size. An empty map counts as a
+    uniform one. A grid with unreadable pictures is left out.
     """
     explainer = PairExplainer(encoder.at_size(size), encoder.bundle.head)
     shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
@@ -93,7 +93,7 @@ def play_pointing_game(
 
 
 def quarter_share(heatmap: Array, quarter: int) -> float:
-    """The share of a heatmap (h, w), at least 0, that lies in a quarter (0 to 3, by rows), enlarged as it is drawn."""
+    """Return the share of a heatmap (h, w), at least 0, in a quarter (0 to 3, by rows), upsampled as it is drawn."""
     large = upsample(heatmap, 2 * _CELLS)
     top, left = (_CELLS * place for place in divmod(quarter, 2))
     whole = float(large.sum())
@@ -101,12 +101,12 @@ def quarter_share(heatmap: Array, quarter: int) -> float:
 
 
 def _shares(method: Method, pairs: PairInputs, quarters: Sequence[int]) -> list[float]:
-    """Of what lowers the distance, whatever the verdict."""
+    """Return the shares of the evidence that lowers the distance, whatever the verdict."""
     return [quarter_share(heatmap, quarter) for heatmap, quarter in zip(method(pairs)[1], quarters, strict=True)]
 
 
 def _read(grid: Grid, encoder: Encoder, size: int | None) -> tuple[Pixels, Pixels] | None:
-    """The grid and the hit as pixels."""
+    """Return the grid and the hit as pixels."""
     whole = size or encoder.bundle.card.preprocessing.size
     half = whole // 2
     try:

@@ -1,9 +1,9 @@
-"""A model whose weights are randomised part by part, from the head down: an untrained one in the end.
+"""A model whose weights are randomised part by part, from the head down, until it is untrained.
 
-The cascading randomisation of Adebayo et al. (2018, "Sanity Checks for Saliency Maps"). Within each tensor the values
-change places. So each keeps its own mean, spread and range, in any architecture, and nothing of what it has learnt;
-drawing anew needs to know how each kind of layer is to begin. The statistics of batch normalisation no longer fit
-then, and are measured anew on the pictures: without that, activations die out or explode.
+This is the cascading randomisation of Adebayo et al. (2018, "Sanity Checks for Saliency Maps"). The values of each
+tensor are shuffled, so it keeps its mean, spread and range in any architecture, and nothing that it has learnt; drawing
+new values would need the initialisation of each kind of layer. The statistics of batch normalisation no longer fit
+then, and are measured again on the pictures: otherwise activations vanish or explode.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _SETTLED_ON = 32  # pictures that statistics are measured on, in one batch
 
 
 class RandomisedModel:
-    """A bundle's model, as trained at first; `randomise` takes one of its `parts` after the other, in their order.
+    """A bundle's model, trained at first; `randomise` takes its `parts` one after the other, in order.
 
-    `seed` decides how values change places. A tensor of equal values stays as it is.
+    `seed` determines the shuffling. A tensor of equal values stays as it is.
     """
 
     def __init__(self, bundle: Bundle, seed: int = 0, device: str = "auto") -> None:
-        """Raises ModelError."""
+        """Open the bundle. Raises ModelError."""
         self.head = bundle.head
         self._preprocessing = bundle.card.preprocessing
         self.blank = self._preprocessing.mean
@@ -48,9 +48,9 @@ class RandomisedModel:
         self.parts: tuple[str, ...] = (HEAD, *(name for name, _ in reversed(self._left)))
 
     def randomise(self, part: str, pictures: Sequence[Pixels]) -> None:
-        """Randomise the next part; the statistics of all that are randomised by now are measured on these pictures.
+        """Randomise the next part, and measure the statistics of all randomised parts on these pictures.
 
-        Batch normalisation needs two pictures or more. Raises ValueError where it is another part's turn.
+        Batch normalisation needs at least two pictures. Raises ValueError if another part is next.
         """
         if part == HEAD:
             weight, bias = (_shuffle(values, self._random) for values in (self.head.weight, self.head.bias))
@@ -66,9 +66,9 @@ class RandomisedModel:
         self._measure_norms(pictures[:: -(-len(pictures) // _SETTLED_ON)])
 
     def activate(self, pictures: Sequence[Pixels | Array], stage: WorkStage = SILENT_STAGE) -> Features:
-        """Activations (N, C, h, w) and descriptors (N, C) of pictures (size, size, 3), uint8 or float32 of 0 to 255.
+        """Return activations (N, C, h, w) and descriptors (N, C) of pictures (size, size, 3), uint8 or float32 to 255.
 
-        Those of a picture with any that is not finite are all 0, so that its heatmaps are empty.
+        If any of a picture's are not finite, all are set to 0, so that its heatmaps are empty.
         """
         parts: list[Array] = []
         with torch.inference_mode():
@@ -81,7 +81,7 @@ class RandomisedModel:
         return Features(activations, activations.mean((2, 3)))
 
     def describe(self, pictures: Sequence[Array]) -> Array:
-        """Descriptors (N, C) of changed pictures, for methods that ask the network again."""
+        """Return descriptors (N, C) of changed pictures, for methods that run the network again."""
         return self.activate(pictures).descriptors
 
     def _measure_norms(self, pictures: Sequence[Pixels]) -> None:
@@ -100,7 +100,7 @@ class RandomisedModel:
 
 
 def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:
-    """A trunk's parts with weights, from the input on, by their names in it; a norm goes with the layer before it."""
+    """Return a trunk's parts with weights, from the input on, by name; a norm belongs to the layer before it."""
     names = {id(module): name for name, module in trunk.named_modules()}
     parts: list[tuple[str, list[nn.Module]]] = []
     for module in weighted_layers(trunk):

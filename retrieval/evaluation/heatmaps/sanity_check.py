@@ -1,10 +1,9 @@
-"""Whether heatmaps depend on what a model has learnt: the sanity check of Adebayo et al. (2018).
+"""The sanity check of Adebayo et al. (2018): whether heatmaps depend on what a model has learnt.
 
 The model is randomised part by part, from the head down, and its heatmaps must change ("Sanity Checks for Saliency
-Maps", cascading randomisation). How far they stay is told by Spearman's rank correlation with the trained model's,
-of signed maps and of their absolute values. Two rows beside it say what the figures mean: the same pictures a little
-brighter, whose maps should stay; and the trained model's maps of other pictures, which have no more in common than
-any two have, such as a leaning to the middle.
+Maps", cascading randomisation). Spearman's rank correlation with the trained model's maps, signed and absolute, shows
+how far they stay the same. Two controls give the scale: the same pictures a little brighter, whose maps should stay;
+and the trained model's maps of other pictures, which share only what any two maps share, such as a bias to the centre.
 """
 
 from __future__ import annotations
@@ -32,23 +31,23 @@ from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels
 
 STEADY = 0.8
-"""Below this the control's maps change too much by themselves to tell anything. Eight methods with the default model on
-flowers, rooms and skin lesions gave .98 or more."""
+"""Below this, the control's maps change too much to conclude anything. Eight methods with the default model on flowers,
+rooms and skin lesions gave .98 or more."""
 
 PARTLY = 0.5
-"""From here on the maps keep more than maps of two different pictures have in common anyway, .50 at most in that trial.
-With everything randomised .27 at most was left of Grad-CAM, .44 of Eigen-CAM, which asks neither pair nor head; .61 of
-Grad-CAM of a ResNet50 that had never been trained, whose maps are as good as any other untrained one's."""
+"""From here on, maps keep more than those of two different pictures share anyway, at most .50 in that trial. With
+everything randomised, at most .27 was left of Grad-CAM and .44 of Eigen-CAM, which uses neither pair nor head; .61 of
+Grad-CAM of a ResNet50 that had never been trained, whose maps are as good as those of any other untrained one."""
 
 SAME = 0.8
-"""From here on the maps are those of a method that hardly asks the model: of one that only finds edges 1 is left."""
+"""From here on, the maps are those of a method that hardly depends on the model: an edge detector keeps 1."""
 
 _EMPTY = 0.2  # the share of maps that may be empty
 _BRIGHTER = 1.03
 
 
 class Dependence(StrEnum):
-    """What the check comes to; `WORDS` says it in a sentence."""
+    """The result of the check; `VERDICT_TEXTS` puts it into words."""
 
     learnt = "learnt"
     partly = "partly"
@@ -61,13 +60,13 @@ VERDICT_TEXTS = {
     Dependence.partly: "the heatmaps depend only partly on what the model has learnt",
     Dependence.none: "the heatmaps do not depend on what the model has learnt: they would look the same from an"
     " untrained one",
-    Dependence.unclear: "nothing can be told: too many heatmaps are empty, or change with the brightness alone",
+    Dependence.unclear: "no conclusion is possible: too many heatmaps are empty, or change with the brightness alone",
 }
 
 
 @dataclass(frozen=True)
 class SanityOptions:
-    """What is checked: so many `pairs` of pictures, the method of the heatmaps, and the seed of all that is drawn."""
+    """What is checked: the number of `pairs`, the heatmap method, and the random seed."""
 
     pairs: int = 24
     method: MethodName = DEFAULT_METHOD
@@ -84,9 +83,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class MapComparison:
-    """How far maps agree with the trained model's on the same pictures, `name` saying what is otherwise.
+    """The agreement of maps with the trained model's on the same pictures; `name` says what was changed.
 
-    `empty` is how many pairs of maps have one that is the same everywhere; the correlation of these counts as 0.
+    `empty` counts the pairs of maps of which one is constant; their correlation counts as 0.
     """
 
     name: str
@@ -96,16 +95,16 @@ class MapComparison:
 
     @property
     def remaining(self) -> float:
-        """What is left of the maps: the larger of both mean correlations."""
+        """What remains of the maps: the larger of both mean correlations."""
         return max(self.signed.mean, self.absolute.mean)
 
 
 @dataclass(frozen=True)
 class SanityReport:
-    """What the check found. `pairs` could be compared, `similar` of them of one class (None: there are no classes).
+    """The findings of the check. `pairs` could be compared, `similar` of them of one class (None: no classes).
 
-    `control` is of brighter pictures, `others` of other pictures' maps, `steps` of the parts as they are randomised,
-    each with all before it; the last one is of a model in which everything is.
+    `control` is of brighter pictures, `others` of other pictures' maps, `steps` of the parts in the order in which they
+    are randomised, each together with all before it; in the last one everything is random.
     """
 
     folder: Path
@@ -120,10 +119,10 @@ class SanityReport:
 
     @property
     def verdict(self) -> Dependence:
-        """By what is left of the maps when everything is randomised: `kept` of the last step.
+        """The result, by what remains of the maps if everything is random.
 
-        `none` from SAME on, `partly` from PARTLY on, else `learnt`; `unclear` where the control's signed maps agree
-        by less than STEADY, or more than a fifth of the last step's maps are empty.
+        `none` from SAME on, `partly` from PARTLY on, else `learnt`; `unclear` if the control's signed maps agree by
+        less than STEADY, or more than a fifth of the last step's maps are empty.
         """
         kept, empty = self.steps[-1].remaining, self.steps[-1].empty
         if self.control.signed.mean < STEADY or empty > _EMPTY * 2 * self.pairs:
@@ -133,7 +132,7 @@ class SanityReport:
         return Dependence.partly if kept >= PARTLY else Dependence.learnt
 
     def values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "dataset": str(self.folder),
             "method": self.options.method.value,
@@ -190,10 +189,10 @@ def check_sanity(
 def signed_heatmaps(
     model: RandomisedModel, pictures: Sequence[Pixels], features: Features, method: MethodName
 ) -> Array:
-    """What lowers the distance minus what raises it, float32 (2 P, h, w): P first pictures, then P second ones.
+    """Return evidence for similarity minus evidence against it, float32 (2 P, h, w): P first, then P second pictures.
 
-    They are those of the explanations that people see. Where a method says the same both ways, as Eigen-CAM does, its
-    map is taken as it is.
+    They come from the explanations that people see. If a method gives the same map both ways, as Eigen-CAM does, that
+    map is taken.
     """
     head, half = model.head, len(pictures) // 2
     distances = head.descriptor_distances(features.descriptors[:half], features.descriptors[half:])
@@ -205,15 +204,15 @@ def signed_heatmaps(
 
 
 def compare_maps(name: str, maps: Array, others: Array) -> MapComparison:
-    """Maps (N, h, w) against others (N, h, w), one by one."""
+    """Compare maps (N, h, w) with others (N, h, w), one by one."""
     empty = sum(not (is_informative(one) and is_informative(other)) for one, other in zip(maps, others, strict=True))
     return MapComparison(name, _agreement(maps, others), _agreement(np.abs(maps), np.abs(others)), empty)
 
 
 def spearman(a: Array, b: Array) -> float:
-    """Spearman's rank correlation of two maps of one shape, in [-1, 1]: Pearson's, of their ranks.
+    """Return Spearman's rank correlation of two maps of one shape, in [-1, 1]: Pearson's, of their ranks.
 
-    Equal values share the mean of their ranks. Where a map is the same everywhere, or not finite, it is 0.
+    Equal values share the mean of their ranks. If a map is constant or not finite, it is 0.
     """
     if not (is_informative(a) and is_informative(b)):
         return 0.0
@@ -222,19 +221,19 @@ def spearman(a: Array, b: Array) -> float:
 
 
 def ranks(values: Array) -> NDArray[np.float64]:
-    """The rank of each value from 1 on, flat, float64; equal values share the mean of theirs."""
+    """Return the rank of each value from 1 on, flat, float64; equal values share the mean of theirs."""
     _, places, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
     mean: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
     return mean[places]
 
 
 def is_informative(values: Array) -> bool:
-    """Whether a map has any order in it: all finite, and not the same everywhere."""
+    """Return whether a map has any order: all finite, and not constant."""
     return bool(np.isfinite(values).all() and np.ptp(values) > 0)
 
 
 def brighten(pixels: Pixels) -> Pixels:
-    """A picture 3 % brighter, which nobody sees."""
+    """Return a picture 3 % brighter, which nobody notices."""
     brighter: Pixels = np.rint(np.minimum(pixels * _BRIGHTER, 255)).astype(np.uint8)
     return brighter
 

@@ -1,4 +1,4 @@
-"""Random pairs of pictures of a folder, with class folders or without."""
+"""Random pairs of pictures of a folder, with or without class folders."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from retrieval.sources.local import walk
 class PicturePairs:
     """P pairs: the pixels of their first pictures and of their second ones, each uint8 (size, size, 3).
 
-    `similar` is how many are of one class, None where there are no classes. `left_out` are the files that were drawn
-    and cannot be read, and what the folder has that cannot be used; pairs with such a file are left out too.
+    `similar` is the number of pairs of one class, None without class folders. `left_out` are drawn files that cannot be
+    read, and unusable entries of the folder; pairs with such a file are left out too.
     """
 
     first: list[Pixels]
@@ -32,9 +32,9 @@ class PicturePairs:
 
 
 def read_random_pairs(folder: Path, size: int, count: int, seed: int = 0, progress: Progress = SILENT) -> PicturePairs:
-    """`count` pairs of the pictures below a folder, half of one class and half of two where there are class folders.
+    """Read `count` random pairs of pictures below a folder; with class folders, half of one class and half of two.
 
-    A picture's class is the folder that holds it. Raises GalleryError where there are no two pictures that can be read.
+    A picture's class is its folder. Raises GalleryError if no two pictures can be read.
     """
     paths, left_out = _find_pictures(folder)
     if len(paths) < 2:
@@ -61,7 +61,7 @@ def read_random_pairs(folder: Path, size: int, count: int, seed: int = 0, progre
 
 
 def _find_pictures(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The pictures below a folder, and what cannot be read there with why."""
+    """Return the pictures below a folder, and the unreadable entries with the reason."""
     if not folder.is_dir():
         raise GalleryError(f"{folder} is not a folder: give a folder of pictures")
     entries = list(walk(os.fsencode(os.path.abspath(folder))))
@@ -75,7 +75,7 @@ def _codes(paths: list[Path]) -> Codes:
 
 
 def _draw_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, int | None]:
-    """First and second places (count,) and how many pairs, the first ones, are of one class."""
+    """Draw first and second rows (count,); also return how many pairs, the first ones, are of one class."""
     if can_make_pairs(codes):
         similar = (count + 1) // 2
         first, second, _ = balanced_pairs(codes, similar, random)

@@ -16,7 +16,7 @@ from retrieval.evaluation.verdicts import Confusion
 from tests.support.audited import HONEST, a_confusion, a_part, a_sample, evidence, findings, honest, spot, verdicts
 
 
-def test_nothing_is_said_where_nothing_stands_out() -> None:
+def test_a_sound_model_gets_one_reassuring_sentence() -> None:
     (only,) = advise(findings(a_part(honest())))
     assert (only.kind, only.severity) == (AdviceKind.nothing, Severity.minor)
     assert only.finding.startswith("Nothing stands out: the model is right on 96 % of the pairs")
@@ -45,7 +45,7 @@ def test_evidence_in_a_corner_is_a_shortcut(which: Corner) -> None:
     assert heatmap.max() == 1
 
 
-def test_classes_that_share_a_corner_are_told_together() -> None:
+def test_classes_that_share_a_corner_are_reported_together() -> None:
     cheats = [evidence("cats", spot((6, 6), (3, 3))), evidence("owls", spot((6, 6)))]
     first, *others = advise(findings(a_part([*cheats, *honest("dogs")])))
     assert first.classes == ("owls", "cats")  # the stronger first

@@ -1,4 +1,4 @@
-"""Audits of models on data sets: one that cheats is caught, one that cannot is not accused."""
+"""Audits of models on data sets: a cheating model is caught, an honest one is not accused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PLAIN = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=1.0, in
 
 @pytest.fixture(scope="module")
 def cheating(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data set with a patch in a corner of two classes, and a model trained on it by the project's own training."""
+    """Train a model on a data set with a patch in a corner of two classes."""
     folder = tmp_path_factory.mktemp("cheating")
     dataset = make_cheating_set(folder / "patched")
     return dataset, train_head(dataset, folder / "model")
@@ -116,16 +116,16 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
     assert explained.rows.tolist() == [0, 4, 1, 9]
     one, other = (made.encoder.decode(made.samples[row].path) for row in (4, 9))
-    (wanted,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_query(
+    (expected,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_query(
         one, [other], made.distances(np.array([4]), np.array([9]))
     )
-    assert wanted.method != MethodName.gradcam
-    by_default = replace(made, method=wanted.method)
+    assert expected.method != MethodName.gradcam
+    by_default = replace(made, method=expected.method)
     explained = explain_all(by_default, np.array([0, 4]), np.array([1, 9]))
-    np.testing.assert_allclose(explained.factual[1], wanted.query.factual, atol=1e-4)
-    np.testing.assert_allclose(explained.factual[3], wanted.hit.factual, atol=1e-4)
-    np.testing.assert_allclose(explained.counterfactual[3], wanted.hit.counterfactual, atol=1e-4)
-    assert explained.similar[[1, 3]].tolist() == [wanted.verdict == "similar"] * 2
+    np.testing.assert_allclose(explained.factual[1], expected.query.factual, atol=1e-4)
+    np.testing.assert_allclose(explained.factual[3], expected.hit.factual, atol=1e-4)
+    np.testing.assert_allclose(explained.counterfactual[3], expected.hit.counterfactual, atol=1e-4)
+    assert explained.similar[[1, 3]].tolist() == [expected.verdict == "similar"] * 2
     assert explained.small.shape == (4, 64, 64, 3)
 
 
@@ -222,14 +222,14 @@ def test_the_test_part_is_measured_by_the_focus_of_what_was_learnt(
         assert np.array_equal(one.focus, other.focus)
 
 
-def test_what_is_in_two_classes_is_told(tiny_bundle: Bundle, small_gallery: Path) -> None:
+def test_contents_in_two_classes_are_reported(tiny_bundle: Bundle, small_gallery: Path) -> None:
     (small_gallery / "boats" / "copy.png").write_bytes((small_gallery / "apples" / "0.png").read_bytes())
     with Image.open(small_gallery / "apples" / "1.png") as picture:
         picture.resize((90, 90)).save(small_gallery / "cats" / "again.png")
     found = run(small_gallery, tiny_bundle)
-    (told,) = (each for each in found.advice if each.kind == AdviceKind.two_labels)
-    assert told.figures == {"files_of_the_same_content": 2, "files_that_look_the_same": 2}
-    assert {example.path.name for example in told.examples} == {"0.png", "copy.png", "1.png", "again.png"}
+    (advice,) = (each for each in found.advice if each.kind == AdviceKind.two_labels)
+    assert advice.figures == {"files_of_the_same_content": 2, "files_that_look_the_same": 2}
+    assert {example.path.name for example in advice.examples} == {"0.png", "copy.png", "1.png", "again.png"}
 
 
 # What cannot be audited
@@ -265,13 +265,13 @@ def test_a_model_without_a_data_set_of_its_own_needs_one() -> None:
 
 
 def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny_bundle: Bundle) -> None:
-    asked = ["audit", str(small_gallery), "--model", str(tiny_bundle.folder), "--pairs", "8", "--device", "cpu"]
-    done = CliRunner().invoke(cli.app, asked)
+    arguments = ["audit", str(small_gallery), "--model", str(tiny_bundle.folder), "--pairs", "8", "--device", "cpu"]
+    done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
     assert "3 classes" in done.output
     assert "upper" in done.output
     assert "1. " in done.output
-    assert not loaded(*asked) & {"torch", "torchvision", "timm"}  # now that the network is prepared
+    assert not loaded(*arguments) & {"torch", "torchvision", "timm"}  # now that the network is prepared
 
 
 def test_an_audit_of_a_subject_by_hand(small_gallery: Path, tiny_bundle: Bundle) -> None:

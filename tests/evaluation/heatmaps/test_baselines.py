@@ -1,4 +1,4 @@
-"""Heatmaps that know nothing of the model."""
+"""Baseline heatmaps: what they show, and that they do not depend on the model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def pairs(activations_seed: int = 0) -> PairInputs:
     activations = np.random.default_rng(activations_seed).random((2, 2, 5, 7), np.float32)
     left_half = np.zeros((70, 70, 3), np.uint8)
     left_half[:, :35] = 255
-    asked = PixelAccess(
+    access = PixelAccess(
         [left_half, np.zeros((70, 70, 3), np.uint8)], (0.0, 0.0, 0.0), lambda some: np.empty((len(some), 2), np.float32)
     )
-    return PairInputs(HEAD, activations, activations.mean((2, 3)), activations.mean((2, 3)), asked)
+    return PairInputs(HEAD, activations, activations.mean((2, 3)), activations.mean((2, 3)), access)
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -1,4 +1,4 @@
-"""Faithfulness over a data set: figures by hand, and methods told from baselines."""
+"""Faithfulness over a data set: figures by hand, and methods distinguished from baselines."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def found(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Fait
 
 
 def make_gallery(folder: Path) -> Path:
-    """Pictures whose one detailed part says which class they are of, on an even ground."""
+    """Make pictures with one detailed part that shows their class, on a plain background."""
     from PIL import Image
 
     from tests.support.generated import blocks
@@ -95,10 +95,10 @@ def test_hiding_what_matters_costs_more_than_hiding_at_random(found: Faithfulnes
     assert sliding.insertion.mean > random.insertion.mean
 
 
-def test_it_is_told_to_machines_and_as_curves(found: Faithfulness) -> None:
-    told = json.loads(json.dumps(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
-    assert told["methods"]["SBSM"]["all"]["factual"]["deletion"].keys() == {"mean", "low", "high"}
-    assert told["grid_pointing_game"]["Grad-CAM"]["mean"] == 0.7
+def test_json_and_curves(found: Faithfulness) -> None:
+    values = json.loads(json.dumps(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
+    assert values["methods"]["SBSM"]["all"]["factual"]["deletion"].keys() == {"mean", "low", "high"}
+    assert values["grid_pointing_game"]["Grad-CAM"]["mean"] == 0.7
     assert faithfulness_curves(found).startswith(b"\x89PNG")
 
 
@@ -110,9 +110,9 @@ def test_more_pairs_than_pictures_are_refused(tiny_bundle: Bundle, tmp_path: Pat
 def test_the_command(tmp_path: Path) -> None:
     gallery, curves = make_gallery(tmp_path), tmp_path / "curves.png"
     arguments: list[str | Path] = ["faithfulness", gallery, "--pairs", "4", "--method", "gradcam", "--curves", curves]
-    told = answer(*arguments)
-    assert list(told["methods"]) == ["Grad-CAM", "Random", "Centre", "Edges"]
-    assert told["grid_pointing_game"] == {}
+    values = answer(*arguments)
+    assert list(values["methods"]) == ["Grad-CAM", "Random", "Centre", "Edges"]
+    assert values["grid_pointing_game"] == {}
     assert curves.read_bytes().startswith(b"\x89PNG")
     done = retrieve(*arguments)
     assert done.returncode == 0

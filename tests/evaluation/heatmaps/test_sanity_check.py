@@ -1,4 +1,4 @@
-"""The sanity check: rank correlations by hand, models that pass, an edge map that fails, and what a person is told."""
+"""The sanity check: rank correlations by hand, models that pass, an edge map that fails, and the report."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_norm_goes_with_the_layer_before_it() -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small batches gain nothing by threads, which on a busy machine wait for each other at every layer."""
+    """Use one thread: small batches gain nothing from more, which wait for each other on a busy machine."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -173,7 +173,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of generated pictures."""
+    """Make class folders of generated pictures."""
     folder = tmp_path_factory.mktemp("sanity")
     for number, name in enumerate(CLASSES):
         (folder / name).mkdir()
@@ -184,7 +184,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny bundle with pictures of 96 x 96, which is quicker: maps of 3 x 3."""
+    """Return the tiny bundle with pictures of 96 x 96, which is faster: maps of 3 x 3."""
     folder = tmp_path_factory.mktemp("bundle") / "small"
     shutil.copytree(tiny_bundle.folder, folder)
     preprocessing = replace(tiny_bundle.card.preprocessing, size=96)
@@ -193,7 +193,7 @@ def small(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 
 def an_untrained(backbone: str, size: int, folder: Path) -> Bundle:
-    """A bundle with seeded random weights that takes pictures of this size."""
+    """Make a bundle with seeded random weights for pictures of this size."""
     torch.manual_seed(0)
     trunk = build_backbone(backbone, pretrained=False)
     trunk = replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
@@ -239,7 +239,7 @@ def test_a_network_without_batch_normalisation_neither_dies_nor_explodes(gallery
 
 
 def edges(pairs: PairInputs) -> Array:
-    """How much neighbouring pixels differ, over 8 x 8 parts of each picture: nothing that a model has a say in."""
+    """Return how much neighbouring pixels differ in 8 x 8 parts of each picture, independent of any model."""
     assert pairs.pixel_access is not None
     grey = np.stack(pairs.pixel_access.pixels).mean(3)  # (N, size, size)
     rows = np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
