@@ -31,7 +31,7 @@ def test_evidence_in_a_corner_is_a_shortcut(which: Corner) -> None:
     cheat = evidence("cats", spot((row, column), (3, 3), faint=0.01))
     first, *_ = advise(findings(a_part([cheat, *honest("owls", "dogs")])))
     assert (first.kind, first.severity, first.classes) == (AdviceKind.shortcut, Severity.serious, ("cats",))
-    assert f"the {which.value} corner in the class cats: 42 % of its evidence lies there, 11 % of" in first.finding
+    assert f"the {which.value} corner in the class cats: 42 % of its evidence lies there, in 11 % of" in first.finding
     assert first.figures == {
         "corner": which.value,
         "share_of_evidence_by_class": {"cats": pytest.approx(cheat.attention.corners[which])},
@@ -118,7 +118,7 @@ def test_a_model_that_does_not_know_the_classes() -> None:
     part = a_part(honest(), figures=verdicts(0.66, 0.72), across=[confused.confusion], confused=[confused])
     (only,) = advise(findings(part, learns=False))
     assert (only.kind, only.severity, only.classes) == (AdviceKind.untrained, Severity.serious, ("cats", "owls"))
-    assert "66 % of their pairs rightly (ROC AUC 0.72; a coin has 0.50). It confuses cats and owls most" in only.finding
+    assert "66 % of their pairs (ROC AUC 0.72; a coin has 0.50). It confuses cats and owls most" in only.finding
     assert "`retrieve train`" in only.remedy
     assert [example.label for example in only.examples] == ["cats", "owls"]
 
@@ -183,7 +183,7 @@ def test_what_lies_in_two_classes() -> None:
     left_out = ((Path("set/cats/x.png"), f"{IN_TWO_CLASSES}: cats and owls"), (Path("y.png"), "is empty"))
     (only,) = advise(replace(findings(a_part(honest())), look_alikes=(repeat,), left_out=left_out))
     assert only.kind == AdviceKind.two_labels
-    assert only.finding.startswith("3 files show what lies in two classes")
+    assert only.finding.startswith("3 files are in two classes")
     assert [example.path.name for example in only.examples] == ["x.png", "01.png", "02.png"]
 
 
