@@ -104,7 +104,7 @@ class MilvusStorage:
     def save(self, index: MilvusIndex, generation: str) -> None:
         """What is written down last is the generation: a crash before that leaves the index as of the earlier one."""
         kept = self._run(lambda client: self._describe(client, index.collection.name))
-        if kept is None or not kept.is_whole:
+        if kept is None or not kept.is_complete:
             self._run(lambda client: client.flush(index.collection.name, timeout=LONG_TIMEOUT))
         self._set_properties(index.collection.name, {_GENERATION: generation, _TARGET: ""})
         self._drop([name for name in self._names if name != index.collection.name])

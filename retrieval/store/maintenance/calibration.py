@@ -1,6 +1,6 @@
-"""Calibrate a store's similarity to its own gallery: the sigmoid neuron fitted anew to pairs of its class folders.
+"""Calibration of a store's similarity to its own gallery: the sigmoid neuron is refitted to pairs of its class folders.
 
-Only slope and intercept change, so that the order of hits stays. The figures are cross-fitted: the gallery is parted in
+Only slope and intercept change, so the order of hits stays. The figures are cross-fitted: the gallery is split into
 halves, and the pairs of each are judged by a neuron fitted to the pairs of the other.
 """
 
@@ -11,34 +11,31 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.errors import GalleryError, ModelError
-from retrieval.common.metrics import Bin, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
+from retrieval.common.metrics import Bin, Floats, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.head import Head
 
-# Drawn from flowers, rooms and skin lesions and judged on the whole sets, 20 pictures lowered the calibration error in
-# all but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 hardly did better.
+# Samples of flowers, rooms and skin lesions, judged on the whole sets: 20 pictures lowered the calibration error in all
+# but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 were hardly better.
 MIN_PICTURES = 20
 MAX_PICTURES = 5000
 _MIN_PER_CLASS = 4  # so that a half has two
-_MANY_CLASSES = 10  # of two pictures, from which halves are of classes: each half has five
+_MANY_CLASSES = 10  # of two pictures: from here on halves are of classes, five each
 _SPLITS = 5  # into halves
 _PAIRS = 1000  # at least, of each kind, of a half
-
-Distances = NDArray[np.float64]
 
 _SETTING = "calibration"
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Similarity against truth on unseen pairs, in bins: with the head's own neuron, and with those fitted."""
+    """The reliability of similarities of unseen pairs: with the head's own neuron, and with the fitted ones."""
 
     before: tuple[Bin, ...]
     after: tuple[Bin, ...]
@@ -46,7 +43,7 @@ class ReliabilityBins:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration that the store now keeps, with what its page shows."""
+    """A calibration that was saved in the store, with the diagrams of its page."""
 
     calibration: Calibration
     reliability: ReliabilityBins
@@ -54,7 +51,7 @@ class CalibrationResult:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """What is compared of the pictures, `u` float32 (N, E), and their classes (N,) as numbers from 0."""
+    """Pictures' embeddings as they are compared, `u` float32 (N, E), and their classes (N,), numbered from 0."""
 
     u: Vectors
     codes: Codes
@@ -62,22 +59,22 @@ class _Labelled:
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """Pairs (P,): whether they are different, their separations D, and the distances d of a neuron fitted elsewhere."""
+    """Pairs (P,): whether they are different, their separations D, and distances d of a neuron not fitted to them."""
 
     different: Flags
-    separations: Distances
-    distances: Distances
+    separations: Floats
+    distances: Floats
 
 
 def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> CalibrationResult:
-    """Fit the neuron to the gallery's labels and keep it in the store. `seed` decides all that is drawn.
+    """Fit the neuron to the gallery's labels and save it in the store. `seed` determines every random choice.
 
-    Raises GalleryError, and leaves all as it was, where labels are too few or similarity tells nothing about them;
-    StoreError where the store cannot be written.
+    Raises GalleryError, and changes nothing, if there are too few labels or similarity does not depend on them;
+    StoreError if the store cannot be written.
     """
     head = bundle.head
     labelled = _draw_sample(catalogue, head, bundle.fingerprint, seed)
-    unseen = _choose_held_out(catalogue, labelled.codes)
+    held_out = _choose_held_out(catalogue, labelled.codes)
     random = np.random.default_rng(seed)
     separations, different = _draw_pairs(head, labelled, np.arange(len(labelled.codes)), random)
     slope, intercept = fit_logistic(separations, different, len(labelled.codes))
@@ -86,7 +83,7 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
             f"in {catalogue.folder} pictures of one class are no more similar than those of two, so similarity cannot"
             " be calibrated to its class folders: index folders whose pictures belong together, or train a model"
         )
-    verdicts = _cross_fit(head, labelled, unseen, random)
+    verdicts = _cross_fit(head, labelled, held_out, random)
     calibration = Calibration(
         model=bundle.card.name,
         digest=head.digest,
@@ -96,7 +93,7 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
         classes=len(np.unique(labelled.codes)),
         pairs=len(different),
         seed=seed,
-        unseen=unseen,
+        unseen=held_out,
         roc_auc=roc_auc(verdicts.separations, verdicts.different),
         before=_score_pairs(head.distance(verdicts.separations), verdicts.different),
         after=_score_pairs(verdicts.distances, verdicts.different),
@@ -106,18 +103,21 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
 
 
 def _draw_sample(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
-    """The gallery's labelled pictures; of more than MOST in all, those of a sample."""
+    """Return the gallery's labelled pictures, or those of a sample if it has more than 5,000 pictures."""
     ids, vectors = catalogue.descriptors.sample(fingerprint, MAX_PICTURES, seed)
     label_of = {picture.id: picture.label for picture in catalogue.pictures.candidates(ids)}
     labels = [label_of.get(id_) for id_ in ids.tolist()]
-    known = np.array([label is not None for label in labels], np.bool_)
+    is_labelled = np.array([label is not None for label in labels], np.bool_)
     classes = np.array([label for label in labels if label is not None])
     codes = np.unique(classes, return_inverse=True)[1].astype(np.int64)
-    return _Labelled(head.embed(vectors[known]) if known.any() else vectors, codes)
+    return _Labelled(head.embed(vectors[is_labelled]) if is_labelled.any() else vectors, codes)
 
 
 def _choose_held_out(catalogue: Catalogue, codes: Codes) -> HeldOut:
-    """How the pictures can be parted in halves that both make pairs of one class and of two. Raises GalleryError."""
+    """Return how to split the pictures into halves that both have pairs of one class and of two.
+
+    Raises GalleryError if that is not possible.
+    """
     if len(codes) >= MIN_PICTURES:
         if _class_count(codes, 2) >= _MANY_CLASSES:
             return HeldOut.classes
@@ -131,50 +131,46 @@ def _choose_held_out(catalogue: Catalogue, codes: Codes) -> HeldOut:
 
 
 def _class_count(codes: Codes, pictures: int) -> int:
-    """How many classes have at least so many pictures."""
+    """Return how many classes have at least so many pictures."""
     return int(np.sum(np.bincount(codes) >= pictures))
 
 
-def _draw_pairs(head: Head, labelled: _Labelled, places: Codes, random: np.random.Generator) -> tuple[Distances, Flags]:
-    """Separations (P,) of each of these pictures with one of its class and one of another; whether different.
+def _draw_pairs(head: Head, labelled: _Labelled, rows: Codes, random: np.random.Generator) -> tuple[Floats, Flags]:
+    """Pair each of these pictures with one of its class and one of another; few pictures with several of each.
 
-    Of few pictures, with several of each.
+    Returns the separations (P,), and whether the pictures are of different classes.
     """
-    u, codes = labelled.u[places], np.unique(labelled.codes[places], return_inverse=True)[1].astype(np.int64)
+    u, codes = labelled.u[rows], np.unique(labelled.codes[rows], return_inverse=True)[1].astype(np.int64)
     drawn = [random_pairs(codes, int(random.integers(2**31))) for _ in range(-(-_PAIRS // len(codes)))]
     first, second, similar = (np.concatenate(part) for part in zip(*drawn, strict=True))
     return head.separation(u[first], u[second]), ~similar
 
 
-def _cross_fit(head: Head, labelled: _Labelled, unseen: HeldOut, random: np.random.Generator) -> _Verdicts:
-    """The pairs of each half, judged by the neuron that the other half gives, of several partings into halves."""
-    codes, found = labelled.codes, list[_Verdicts]()
+def _cross_fit(head: Head, labelled: _Labelled, held_out: HeldOut, random: np.random.Generator) -> _Verdicts:
+    """Judge the pairs of each half by the neuron fitted to the other half, for several splits into halves."""
+    codes, verdicts = labelled.codes, list[tuple[Flags, Floats, Floats]]()
     for _ in range(_SPLITS):
-        by_class = unseen is HeldOut.classes
+        by_class = held_out is HeldOut.classes
         half = half_of_classes(codes, random)[codes] if by_class else _half_of_each_class(codes, random)
         parts = [np.flatnonzero(half), np.flatnonzero(~half)]
         pairs = [_draw_pairs(head, labelled, part, random) for part in parts]
         fitted = [fit_logistic(*each, len(part)) for each, part in zip(pairs, parts, strict=True)]
         for (separations, different), (slope, intercept) in zip(pairs, reversed(fitted), strict=True):
-            found.append(_Verdicts(different, separations, sigmoid(slope * separations + intercept)))
-    return _Verdicts(
-        np.concatenate([each.different for each in found]),
-        np.concatenate([each.separations for each in found]),
-        np.concatenate([each.distances for each in found]),
-    )
+            verdicts.append((different, separations, sigmoid(slope * separations + intercept)))
+    return _Verdicts(*map(np.concatenate, zip(*verdicts, strict=True)))
 
 
 def _half_of_each_class(codes: Codes, random: np.random.Generator) -> Flags:
-    """Marks every other picture of each class, in a random order."""
+    """Mark every other picture of each class, in a random order."""
     half = np.zeros(len(codes), np.bool_)
     for code in range(int(codes.max()) + 1):
         half[random.permutation(np.flatnonzero(codes == code))[::2]] = True
     return half
 
 
-def _score_pairs(distances: Distances, different: Flags) -> PairScores:
-    right = (distances < THRESHOLD) == ~different
-    return PairScores(float(right.mean()), calibration_error(1 - distances, ~different))
+def _score_pairs(distances: Floats, different: Flags) -> PairScores:
+    is_right = (distances < THRESHOLD) == ~different
+    return PairScores(float(is_right.mean()), calibration_error(1 - distances, ~different))
 
 
 def _reliability_bins(head: Head, verdicts: _Verdicts) -> ReliabilityBins:
@@ -186,8 +182,7 @@ def _reliability_bins(head: Head, verdicts: _Verdicts) -> ReliabilityBins:
 
 
 class HeldOut(StrEnum):
-    """What a half of the gallery was unseen by: the neuron that judged it was fitted on none of its classes, or none
-    of its pictures."""
+    """What the neuron that judges a half of the gallery has not seen: its classes, or only its pictures."""
 
     classes = "classes"
     pictures = "pictures"
@@ -195,7 +190,7 @@ class HeldOut(StrEnum):
 
 @dataclass(frozen=True)
 class PairScores:
-    """Verdicts on unseen pairs: the share that is right, and the expected calibration error (0 to 1)."""
+    """Verdicts on unseen pairs: the share of right ones, and the expected calibration error (0 to 1)."""
 
     accuracy: float
     error: float
@@ -205,9 +200,9 @@ class PairScores:
 class Calibration:
     """The sigmoid neuron fitted to a gallery, for the head of this `digest`: d = sigmoid(slope D + intercept).
 
-    `model` is the head's name. It was fitted to `pairs` pairs of `pictures` pictures in `classes` classes, half of the
-    pairs of one class. `before` and `after` are of pairs that the judging neuron was not fitted on, as `unseen` says;
-    `roc_auc` is the same for both.
+    `model` is the head's name. The neuron was fitted to `pairs` pairs of `pictures` pictures in `classes` classes, half
+    of the pairs of one class. `before` and `after` are measured on pairs that the judging neuron was not fitted to;
+    `unseen` says in what respect. `roc_auc` is the same for both.
     """
 
     model: str
@@ -225,17 +220,17 @@ class Calibration:
 
 
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
-    """The calibration that a store keeps, of whatever head. Raises StoreError."""
-    kept = catalogue.settings.get(_SETTING)
-    if not kept:
+    """Return the calibration that is saved in a store, of any head. Raises StoreError."""
+    text = catalogue.settings.get(_SETTING)
+    if not text:
         return None
-    values = json.loads(kept)
-    judged = {name: PairScores(**values[name]) for name in ("before", "after")}
-    return Calibration(**values | judged | {"unseen": HeldOut(values["unseen"])})
+    values = json.loads(text)
+    scores = {name: PairScores(**values[name]) for name in ("before", "after")}
+    return Calibration(**values | scores | {"unseen": HeldOut(values["unseen"])})
 
 
 def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
-    """Whether it is for the head that the store's own model has now. Raises StoreError."""
+    """Return whether a calibration is for the head that the store's own model has now. Raises StoreError."""
     try:
         return find_bundle(catalogue.settings.get("model") or calibration.model).head.digest == calibration.digest
     except ModelError:  # the model is gone
@@ -243,13 +238,13 @@ def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
 
 
 def save_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
-    """Keep it in the store, whose hits have its similarities from then on. Raises StoreError."""
+    """Save a calibration in the store; its hits have its similarities from then on. Raises StoreError."""
     catalogue.settings.set(**{_SETTING: json.dumps(asdict(calibration))})
 
 
 def delete_calibration(catalogue: Catalogue) -> bool:
-    """Take it back: the head's own similarities return. Whether there was one. Raises StoreError."""
-    was_kept = bool(catalogue.settings.get(_SETTING))
-    if was_kept:
+    """Restore the head's own similarities; returns whether there was a calibration. Raises StoreError."""
+    exists = bool(catalogue.settings.get(_SETTING))
+    if exists:
         catalogue.settings.set(**{_SETTING: ""})
-    return was_kept
+    return exists

@@ -1,8 +1,9 @@
-"""The vector index kept in step with the catalogue: as it is kept, brought up to date, or made anew."""
+"""The vector index kept in step with the catalogue: loaded, updated or rebuilt."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from itertools import chain
 
 from indexes.arrays import Vectors
@@ -17,20 +18,14 @@ from retrieval.store.maintenance.tuning import read_tuning
 
 
 def open_index(
-    catalogue: Catalogue,
-    fingerprint: str,
-    must_save: bool = False,
-    progress: Progress = SILENT,
+    catalogue: Catalogue, fingerprint: str, must_save: bool = False, progress: Progress = SILENT
 ) -> TunedIndex:
     """Return the index of `open_index_state` alone."""
     return open_index_state(catalogue, fingerprint, must_save, progress)[0]
 
 
 def open_index_state(
-    catalogue: Catalogue,
-    fingerprint: str,
-    must_save: bool = False,
-    progress: Progress = SILENT,
+    catalogue: Catalogue, fingerprint: str, must_save: bool = False, progress: Progress = SILENT
 ) -> tuple[TunedIndex, str | None]:
     """Return the catalogue's vector index, for the caller to close, and its generation; None: it is not current.
 
@@ -40,117 +35,119 @@ def open_index_state(
     and another process is updating it, or that fails, or the store is read-only, it is returned as it is, unless
     `must_save`. Raises StoreError.
     """
-    home = open_storage(catalogue, fingerprint)
+    storage = open_storage(catalogue, fingerprint)
     try:
-        generation: str | None = catalogue.generation  # read before the index: another process may commit meanwhile
-        index = home.load(generation or "")
-        if index is None:
-            generation = None
-            if home.updates_in_place and not catalogue.writable and not must_save:
-                index = home.load_any()
-        if index is None:
-            with home.index_lock(must_save) as granted:
-                if granted:
-                    index, generation = _update_or_load_any(catalogue, home, fingerprint, must_save, progress)
-                else:
-                    index = home.load_any()
-        if index is None:
-            raise StoreError(f"{index_address(catalogue)} holds no index yet: run `retrieve index`")
+        index, generation = _IndexSync(catalogue, storage, fingerprint, must_save, progress).open()
     finally:
-        home.close()
+        storage.close()
     tuning = read_tuning(catalogue)
     if tuning and tuning.kind == index.kind:
         index.probes = tuning.probes
     return index, generation
 
 
-def _update_or_load_any(
-    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
-) -> tuple[TunedIndex, str | None]:
-    try:
-        return _make_current(catalogue, home, fingerprint, must_save, progress)
-    except StoreError:
-        index = None if must_save else home.load_any()
+@dataclass(frozen=True)
+class _IndexSync:
+    catalogue: Catalogue
+    storage: IndexStorage
+    fingerprint: str
+    must_save: bool
+    progress: Progress
+
+    def open(self) -> tuple[TunedIndex, str | None]:
+        """Return the index and its generation, or None for that if the index is not current."""
+        generation = self.catalogue.generation  # read before the index: another process may commit meanwhile
+        index = self.storage.load(generation)
+        if index is not None:
+            return index, generation
+        if self.storage.updates_in_place and not self.catalogue.writable and not self.must_save:
+            index = self.storage.load_any()
         if index is None:
-            raise
+            with self.storage.index_lock(self.must_save) as granted:
+                try:
+                    if granted:
+                        return self._make_current()
+                except StoreError:
+                    index = None if self.must_save else self.storage.load_any()
+                    if index is None:
+                        raise
+                else:
+                    index = self.storage.load_any()
+        if index is None:
+            raise StoreError(f"{index_address(self.catalogue)} holds no index yet: run `retrieve index`")
         return index, None
 
-
-def _make_current(
-    catalogue: Catalogue, home: IndexStorage, fingerprint: str, must_save: bool, progress: Progress
-) -> tuple[TunedIndex, str]:
-    """Return the index of the catalogue's present generation, saved if it can be, and that generation."""
-    generation = catalogue.generation
-    index = home.load(generation)  # another process may have made it meanwhile
-    if index is not None:
+    def _make_current(self) -> tuple[TunedIndex, str]:
+        """Return the index of the catalogue's present generation, saved if it can be, and that generation."""
+        generation = self.catalogue.generation
+        index = self.storage.load(generation)  # another process may have made it meanwhile
+        if index is not None:
+            return index, generation
+        index, generation = self._update() or self._build()
+        if self.catalogue.writable and (self.storage.updates_in_place or self.catalogue.generation == generation):
+            with contextlib.nullcontext() if self.must_save else contextlib.suppress(StoreError):
+                index = self._save(index, generation)
         return index, generation
-    index, generation = _update(catalogue, home, fingerprint) or _build(catalogue, home, fingerprint, progress)
-    if catalogue.writable and (home.updates_in_place or catalogue.generation == generation):
-        with contextlib.nullcontext() if must_save else contextlib.suppress(StoreError):
-            index = _save(catalogue, home, index, generation)
-    return index, generation
 
-
-def _save(catalogue: Catalogue, home: IndexStorage, index: TunedIndex, generation: str) -> TunedIndex:
-    """The same index; one of a file as that has it, which other processes share."""
-    if isinstance(index, FaissIndex) and not len(index):  # nothing is left of what it held
-        home.clear()
-        return index
-    home.save(index, generation)
-    catalogue.journal.forget_changes(generation)
-    mapped = None if home.updates_in_place else home.load(generation)
-    if mapped is None:
-        return index
-    index.close()
-    return mapped
-
-
-def _update(catalogue: Catalogue, home: IndexStorage, fingerprint: str) -> tuple[TunedIndex, str] | None:
-    """An index of an earlier generation with what has changed since, and the generation that it is of now."""
-    count = catalogue.pictures.count()
-    for earlier, reached in home.list_generations():
-        changes = catalogue.journal.changes_since(earlier)
-        if not count or changes is None or catalogue.journal.changes_since(reached) is None:
-            continue
-        index = home.open_for_update(earlier, changes.generation)
-        if index is None:
-            continue
-        with close_on_error(index):
-            if index.suits(count):
-                index.remove(changes.touched)
-                for ids, vectors in catalogue.descriptors.of(changes.touched, fingerprint):
-                    index.add(ids, vectors)
-                if not home.updates_in_place or _is_complete(catalogue, index, changes.generation):
-                    return index, changes.generation
+    def _save(self, index: TunedIndex, generation: str) -> TunedIndex:
+        """Save the index, and return it; one in a file is mapped from there, so that processes share its memory."""
+        if isinstance(index, FaissIndex) and not len(index):  # nothing must be left of what it held
+            self.storage.clear()
+            return index
+        self.storage.save(index, generation)
+        self.catalogue.journal.forget_changes(generation)
+        mapped = None if self.storage.updates_in_place else self.storage.load(generation)
+        if mapped is None:
+            return index
         index.close()
-    return None
+        return mapped
 
+    def _update(self) -> tuple[TunedIndex, str] | None:
+        """Apply to an index of an earlier generation what has changed since; returns it with its new generation."""
+        count, journal = self.catalogue.pictures.count(), self.catalogue.journal
+        for earlier, reached in self.storage.list_generations():
+            changes = journal.changes_since(earlier)
+            if not count or changes is None or journal.changes_since(reached) is None:
+                continue
+            index = self.storage.open_for_update(earlier, changes.generation)
+            if index is None:
+                continue
+            with close_on_error(index):
+                if index.suits(count):
+                    index.remove(changes.touched)
+                    for ids, vectors in self.catalogue.descriptors.of(changes.touched, self.fingerprint):
+                        index.add(ids, vectors)
+                    if not self.storage.updates_in_place or self._is_complete(index, changes.generation):
+                        return index, changes.generation
+            index.close()
+        return None
 
-def _build(catalogue: Catalogue, home: IndexStorage, fingerprint: str, progress: Progress) -> tuple[TunedIndex, str]:
-    generation, count = catalogue.generation, catalogue.pictures.count()
+    def _build(self) -> tuple[TunedIndex, str]:
+        """Build an index of all pictures; returns it with its generation."""
+        generation, count = self.catalogue.generation, self.catalogue.pictures.count()
+        chunks = self.catalogue.descriptors.all(self.fingerprint)
+        first = next(chunks, None)
+        if first is None:
+            return FaissIndex.empty(1), generation
+        with contextlib.ExitStack() as learning:
 
-    chunks = catalogue.descriptors.all(fingerprint)
-    first = next(chunks, None)
-    if first is None:
-        return FaissIndex.empty(1), generation
-    with contextlib.ExitStack() as learning:
+            def sample(most: int) -> Vectors:
+                learning.enter_context(self.progress.stage("Learning the index"))
+                return self.catalogue.descriptors.sample(self.fingerprint, most)[1]
 
-        def sample(most: int) -> Vectors:
-            learning.enter_context(progress.stage("Learning the index"))
-            return catalogue.descriptors.sample(fingerprint, most)[1]
+            index = self.storage.create(first[1].shape[1], count, sample)
+        is_slow = self.storage.updates_in_place or not index.is_exact
+        with close_on_error(index):
+            with (self.progress if is_slow else SILENT).stage("Making the index", count) as stage:
+                for ids, vectors in chain([first], chunks):
+                    index.add(ids, vectors)
+                    stage.advance(len(ids))
+            if self.storage.updates_in_place and not self._is_complete(index, generation):
+                raise StoreError(
+                    f"{index_address(self.catalogue)} has not taken all pictures: run `retrieve index` again"
+                )
+        return index, generation
 
-        index = home.create(first[1].shape[1], count, sample)
-    is_slow = home.updates_in_place or not index.is_exact
-    with close_on_error(index):
-        with (progress if is_slow else SILENT).stage("Making the index", count) as stage:
-            for ids, vectors in chain([first], chunks):
-                index.add(ids, vectors)
-                stage.advance(len(ids))
-        if home.updates_in_place and not _is_complete(catalogue, index, generation):
-            raise StoreError(f"{index_address(catalogue)} has not taken all pictures: run `retrieve index` again")
-    return index, generation
-
-
-def _is_complete(catalogue: Catalogue, index: TunedIndex, generation: str) -> bool:
-    """Whether it holds as many pictures as it should, as far as that can be told while others change them."""
-    return catalogue.generation != generation or len(index) == catalogue.pictures.count()
+    def _is_complete(self, index: TunedIndex, generation: str) -> bool:
+        """Return whether the index has as many pictures as the catalogue, unless others change that meanwhile."""
+        return self.catalogue.generation != generation or len(index) == self.catalogue.pictures.count()

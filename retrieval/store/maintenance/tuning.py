@@ -1,4 +1,4 @@
-"""Tune an approximate index: how far it must look for the recall that is wanted, measured on its own gallery."""
+"""Tuning of an approximate index: how many lists it must search for a given recall, measured on its own gallery."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
-from indexes.vectors.base import TunedIndex
+from indexes.vectors.base import NO_ID, TunedIndex
 from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
@@ -20,7 +20,7 @@ from retrieval.store.rescoring import rescore
 
 _TOP = 10
 _QUERIES = 100
-_MIN_PROBES = 16  # fewer spare nothing, and a hundred queries cannot tell .98 from .99
+_MIN_PROBES = 16  # fewer save nothing, and a hundred queries cannot distinguish .98 from .99
 
 _SETTING = "tuning"
 
@@ -33,9 +33,9 @@ def tune(
     recall: float = RECALL,
     progress: Progress = SILENT,
 ) -> list[Tuning]:
-    """Look into twice as many lists until the recall is reached: what was measured at each step, the last one set.
+    """Double the lists that are searched until the recall is reached; returns the measurement of each step.
 
-    Raises StoreError.
+    The index keeps the last step's setting. Raises StoreError.
     """
     pictures = len(index)
     if index.is_exact:
@@ -61,14 +61,15 @@ def _probe_steps(lists: int) -> Iterator[int]:
 
 
 def _measure(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
+    """Search for each query with the index as it is set; `own` are the queries' ids, `best` their exact hits."""
     seconds: list[float] = []
     shares: list[float] = []
     for id_, query, expected in zip(own, queries, best, strict=True):
         started = time.perf_counter()
         pool = index.search(query[None], POOL + 1)[1][0]
         seconds.append(time.perf_counter() - started)
-        found = set(pool[pool != id_][:POOL].tolist())
-        shares.append(len(expected & found) / max(1, len(expected)))
+        candidates = set(pool[pool != id_][:POOL].tolist())
+        shares.append(len(expected & candidates) / max(1, len(expected)))
     milliseconds = float(np.median(seconds)) * 1000
     recall = float(np.mean(shares))
     return Tuning(index.kind, pictures, index.lists, index.probes, recall, len(own), milliseconds)
@@ -77,36 +78,33 @@ def _measure(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best:
 def _best_hits(
     catalogue: Catalogue, head: Head, fingerprint: str, own: Ids, queries: Vectors, stage: WorkStage
 ) -> list[set[int]]:
-    """Of each query, the ids of the ten best hits after rescoring the exact pool; a picture is no hit of itself."""
-    found: list[set[int]] = []
+    """Return, for each query, the ids of the ten best hits of an exact search after rescoring, without itself."""
+    best: list[set[int]] = []
     for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, stage), strict=True):
-        ranking = rescore(catalogue, head, fingerprint, query, pool[pool != id_][:POOL])
-        found.append(set(ranking.ids[:_TOP].tolist()))
-    return found
+        others = pool[(pool != id_) & (pool != NO_ID)][:POOL]
+        best.append(set(rescore(catalogue, head, fingerprint, query, others).ids[:_TOP].tolist()))
+    return best
 
 
 def _exact_pools(catalogue: Catalogue, fingerprint: str, queries: Vectors, stage: WorkStage) -> Ids:
-    """The ids (Q, POOL + 1) of the nearest by cosine, from one pass over all descriptors; nearest first."""
-    units = unit(queries)
-    nearest: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
-    pools = np.empty((len(queries), 0), np.int64)
+    """Return the ids (Q, POOL + 1) of the nearest by cosine, nearest first, from one pass over all descriptors."""
+    units, nearest = unit(queries), faiss.ResultHeap(len(queries), POOL + 1, keep_max=True)
     for ids, vectors in catalogue.descriptors.all(fingerprint):
-        nearest = np.concatenate([nearest, units @ unit(vectors).T], axis=1)
-        pools = np.concatenate([pools, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
-        if nearest.shape[1] > POOL + 1:
-            kept = np.argpartition(-nearest, POOL, axis=1)[:, : POOL + 1]
-            nearest, pools = np.take_along_axis(nearest, kept, 1), np.take_along_axis(pools, kept, 1)
+        cosines, rows = faiss.knn(units, unit(vectors), min(POOL + 1, len(ids)), faiss.METRIC_INNER_PRODUCT)
+        nearest.add_result(cosines, ids[rows])
         stage.advance(len(ids))
-    return np.take_along_axis(pools, np.argsort(-nearest, axis=1, kind="stable"), 1)
+    nearest.finalize()
+    pools: Ids = nearest.I
+    return pools
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """An index's kind and search parameter, and what was measured with it when the gallery had `pictures`.
+    """An index's kind and search parameter, and its measurement when the gallery had `pictures`.
 
-    `recall` is the share of the ten best hits of an exact search (after rescoring) that the index has among the
-    candidates that it hands on, over `queries` pictures of the gallery, each asked for the others. `milliseconds` is
-    the median of one search. An exact index has no `recall` to measure.
+    `recall` is the share of the ten best hits of an exact search (after rescoring) that are among the index's
+    candidates, over `queries` pictures of the gallery, each a query for the others. `milliseconds` is the median of
+    one search. An exact index has no `recall` to measure.
     """
 
     kind: str
@@ -119,11 +117,11 @@ class Tuning:
 
 
 def read_tuning(catalogue: Catalogue) -> Tuning | None:
-    """What was measured last of the store's index. Raises StoreError."""
-    kept = catalogue.settings.get(_SETTING)
-    return Tuning(**json.loads(kept)) if kept else None
+    """Return the last measurement of the store's index. Raises StoreError."""
+    text = catalogue.settings.get(_SETTING)
+    return Tuning(**json.loads(text)) if text else None
 
 
 def save_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
-    """Keep it in the store, whose searches take its parameter from then on. Raises StoreError."""
+    """Save a measurement in the store, whose searches use its parameter from then on. Raises StoreError."""
     catalogue.settings.set(**{_SETTING: json.dumps(asdict(tuning))})

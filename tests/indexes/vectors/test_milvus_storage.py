@@ -122,7 +122,7 @@ def test_an_index_is_made_once_and_follows_changes(
     open_index(catalogue, MODEL, must_save=True, progress=progress).close()
     assert progress.totals == [("Making the index", 600)]
     check(catalogue)
-    monkeypatch.setattr(index_sync, "_build", never)
+    monkeypatch.setattr(index_sync._IndexSync, "_build", never)
     new = clustered(20, seed=3)
     record(catalogue, COUNT, new[:10])
     record(catalogue, 6, new[10:11])  # another content under a known path
@@ -144,7 +144,7 @@ def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pyte
     catalogue.scans.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
     opened(catalogue).close()
     check(catalogue)
-    monkeypatch.setattr(index_sync, "_build", never)
+    monkeypatch.setattr(index_sync._IndexSync, "_build", never)
     before = catalogue.generation
     catalogue.scans.ensure_root(b"/j")  # the picture gets a label, and nothing else happens
     assert catalogue.generation != before
@@ -188,7 +188,7 @@ def test_what_a_crash_left_half_changed_is_repaired(
             opened(catalogue)
     (properties,) = kept(client).values()
     assert (properties["retrieve.generation"], properties["retrieve.until"]) == (before, catalogue.generation)
-    monkeypatch.setattr(index_sync, "_build", never)
+    monkeypatch.setattr(index_sync._IndexSync, "_build", never)
     opened(catalogue).close()
     check(catalogue)
 

@@ -59,7 +59,7 @@ def test_an_index_is_made_once_then_mapped(catalogue: Catalogue, monkeypatch: py
     assert len(open_index(catalogue, MODEL)) == 50
     (name,) = files(catalogue)
     assert name.startswith(f"{MODEL}-{catalogue.generation}-")
-    monkeypatch.setattr(index_sync, "_build", never)
+    monkeypatch.setattr(index_sync._IndexSync, "_build", never)
     assert open_index(catalogue, MODEL).search(vectors[7:8], 1)[1].tolist() == [[8]]
 
 
@@ -72,7 +72,7 @@ def test_an_index_follows_changes_without_being_made_anew(
     record(catalogue, 0, vectors)
     index = open_index(catalogue, MODEL, must_save=True)
     assert index.is_exact == (count == 100)
-    monkeypatch.setattr(index_sync, "_build", never)
+    monkeypatch.setattr(index_sync._IndexSync, "_build", never)
     new = clustered(20, seed=3)
     record(catalogue, count, new[:10])
     record(catalogue, 5, new[10:11])  # another content under a known path
