@@ -17,7 +17,7 @@ from retrieval.commands.shared.options import (
     NamedModelOption,
     SeedOption,
 )
-from retrieval.common.settings import DEFAULT_METHOD, Device, MethodName
+from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, Device, MethodName
 from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def sanity(
         Path | None,
         typer.Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False),
     ] = None,
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     method: MethodOption = DEFAULT_METHOD,
     pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs of pictures are explained.")] = 24,
     seed: SeedOption = 0,
@@ -71,7 +71,7 @@ def audit(
     dataset: Annotated[
         Path | None, typer.Argument(help="A folder of class folders. [default: what the model was trained on]")
     ] = None,
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     method: MethodOption = DEFAULT_METHOD,
     pairs: Annotated[int, typer.Option(min=4, help="How many pairs are explained at most.")] = 600,
     seed: SeedOption = 0,
@@ -128,7 +128,7 @@ def faithfulness(
         int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
     ] = None,
     curves: Annotated[Path | None, typer.Option("--curves", help="A PNG for deletion and insertion curves.")] = None,
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,

@@ -11,7 +11,7 @@ from rich.text import Text
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
 from retrieval.commands.shared.options import DeviceOption, HtmlOption, JsonOption, NamedModelOption, SeedOption
-from retrieval.common.settings import POOL, Device
+from retrieval.common.settings import DEFAULT_MODEL, POOL, Device
 from retrieval.common.text import safe_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def evaluate(
         list[Path] | None,
         typer.Argument(metavar="DATASET…", help="Folders of class folders. [default: what the model was trained on]"),
     ] = None,
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     against: Annotated[str | None, typer.Option(help="A second model, measured on the same pictures.")] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Measure also on pictures that the model learnt from.")] = False,
     pairs: Annotated[

@@ -28,7 +28,7 @@ from retrieval.commands.shared.options import (
 )
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
-from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, POOL, Device, ExplainOptions
+from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
 from retrieval.common.text import safe_name
 from retrieval.sources.location import is_address
 
@@ -204,7 +204,7 @@ def explain(
     size: SizeOption = None,
     verify: VerifyOption = False,
     correspond: CorrespondOption = False,
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:

@@ -22,14 +22,14 @@ from retrieval.commands.shared.options import (
     SeedOption,
     WeightsOption,
 )
-from retrieval.common.settings import Device, PresetName
-from retrieval.training.paper.case import PaperCase
+from retrieval.common.settings import DEFAULT_MODEL, Device, PresetName
+from retrieval.training.paper.case import PAPER_PAIRS, SEEDS, PaperCase
 
 
 def crop(
     dataset: Annotated[Path, typer.Argument(help="A folder of class folders.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
-    model: NamedModelOption = "default",
+    model: NamedModelOption = DEFAULT_MODEL,
     similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
@@ -148,8 +148,10 @@ def reproduce(
     ),
     preset: PresetOption = PresetName.fast,
     seed: SeedOption = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = 3,
-    pairs: Annotated[int, typer.Option(min=1, help="At most so many similar and so many different pairs.")] = 432,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = SEEDS,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="At most so many similar and so many different pairs.")
+    ] = PAPER_PAIRS,
     epochs: EpochsOption = None,
     backbone: BackboneOption = None,
     weights: WeightsOption = None,

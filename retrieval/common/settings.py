@@ -29,6 +29,9 @@ MAX_MEGAPIXELS = 200.0
 
 STORE_NAME = ".retrieve"
 
+DEFAULT_MODEL = "default"
+"""The name of the shipped model."""
+
 
 class Device(StrEnum):
     """Where a network may run; `auto` takes a GPU where there is one, else the CPU."""

@@ -7,19 +7,9 @@ from dataclasses import dataclass
 
 from retrieval.evaluation.measure import DatasetEvaluation
 from retrieval.evaluation.mistakes import MistakeView
+from retrieval.evaluation.ranking import RANKING_METRIC_TITLES
+from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES
 from retrieval.rendering.html import render
-
-RANKING_METRICS = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
-PAIR_METRICS = (
-    ("accuracy", "Accuracy"),
-    ("roc_auc", "ROC AUC of the distances"),
-    ("thresholded_auc", "ROC AUC of the verdicts"),
-    ("precision", "Precision of “similar”"),
-    ("recall", "Recall of “similar”"),
-    ("macro_precision", "Precision, mean of both verdicts"),
-    ("macro_recall", "Recall, mean of both verdicts"),
-    ("calibration_error", "Calibration error"),
-)
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,6 @@ def evaluation_page(sections: Sequence[DatasetSection]) -> str:
         "evaluation.html",
         sections=sections,
         views=[mistake.view for section in sections for mistake in section.mistakes],
-        ranking_metrics=RANKING_METRICS,
-        pair_metrics=PAIR_METRICS,
+        ranking_metrics=RANKING_METRIC_TITLES,
+        pair_metrics=PAIR_METRIC_TITLES,
     )

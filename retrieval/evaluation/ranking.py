@@ -27,6 +27,10 @@ class RankingMetrics:
     map_at_100: float
 
 
+RANKING_METRIC_TITLES = (("p_at_1", "P@1"), ("p_at_5", "P@5"), ("p_at_10", "P@10"), ("map_at_100", "mAP@100"))
+"""The fields of `RankingMetrics` with their titles."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The figures of a model: `index` ranks by the cosine of descriptors, `rescored` by the head over the same pool."""

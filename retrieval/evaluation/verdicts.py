@@ -46,6 +46,19 @@ class PairMetrics:
     reliability: tuple[Bin, ...]
 
 
+PAIR_METRIC_TITLES = (
+    ("accuracy", "Accuracy"),
+    ("roc_auc", "ROC AUC of the distances"),
+    ("thresholded_auc", "ROC AUC of the verdicts"),
+    ("precision", "Precision of “similar”"),
+    ("recall", "Recall of “similar”"),
+    ("macro_precision", "Precision, mean of both verdicts"),
+    ("macro_recall", "Recall, mean of both verdicts"),
+    ("calibration_error", "Calibration error"),
+)
+"""The fields of `PairMetrics` that a table shows, with their titles."""
+
+
 @dataclass(frozen=True)
 class Confusion:
     """Two classes, or one class twice: their number of pairs, and the share of wrong verdicts on them."""

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
-from retrieval.common.settings import Preprocessing
+from retrieval.common.settings import DEFAULT_MODEL, Preprocessing
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, find_bundle, write_card
 from retrieval.model.head import TINY, Head
@@ -78,7 +78,7 @@ def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:
     return ((1 - y) * d.square() + y * (margin - d).clamp_min(0).square()).mean() / 2
 
 
-def load_model(name: str = "default") -> SiameseNetwork:
+def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     """The model of a bundle, by name or folder, as a SiameseNetwork in eval mode, float32.
 
     Raises ModelError where the bundle is missing or its weights do not fit.

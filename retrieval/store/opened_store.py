@@ -15,6 +15,7 @@ from indexes.vectors.storage import check_address, set_storage
 from retrieval.common.closing import close_on_error
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import SILENT, Progress
+from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
@@ -73,8 +74,8 @@ class OpenedStore:
         if index_address is not None:
             check_address(index_address, folder)
         if not _is_initialized(folder, address):
-            encoder = Encoder(find_bundle(model or "default"), device, progress)
-            name = _stored_name(encoder.bundle, model or "default")
+            encoder = Encoder(find_bundle(model or DEFAULT_MODEL), device, progress)
+            name = _stored_name(encoder.bundle, model or DEFAULT_MODEL)
             if embeds_locally:
                 encoder.load()
         catalogue = Catalogue(folder, create=True, address=address)

@@ -17,6 +17,7 @@ from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import SettingError
 from retrieval.common.output_names import CURVES
 from retrieval.common.progress import SILENT, Progress
+from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.datasets.class_folders import check_outside
 from retrieval.datasets.split import TEST, TRAIN, VALIDATION, record_split
 from retrieval.evaluation.measure import EvaluatedModel, EvaluationOptions, evaluate_models
@@ -36,7 +37,6 @@ from retrieval.training.trainer import Epoch, Trainer
 
 WORK = "training"
 METRICS = "metrics.jsonl"
-DEFAULT_MODEL = "default"  # the model whose head is kept general
 
 _SHIFT_SAMPLE = 8  # pictures, to see whether descriptors can be negative
 

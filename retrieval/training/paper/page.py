@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from retrieval.common.atomic_files import write_atomically
-from retrieval.evaluation.page import PAIR_METRICS, RANKING_METRICS
+from retrieval.evaluation.ranking import RANKING_METRIC_TITLES
+from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES
 from retrieval.rendering.html import render
 from retrieval.rendering.output_files import write_html
 from retrieval.training.paper.results import StudyResult, TableResult
@@ -36,7 +37,7 @@ def _study_page(result: StudyResult) -> str:
             *(f"{getattr(each.pairs, name):.4f}" for each in evaluations),
             *([format_paper_score(name, paper, NO_FIGURE)] if paper else []),
         ]
-        for name, title in PAIR_METRICS
+        for name, title in PAIR_METRIC_TITLES
     ]
     rows += [
         [
@@ -44,7 +45,7 @@ def _study_page(result: StudyResult) -> str:
             *(f"{getattr(each.rescored, name):.4f}" for each in evaluations),
             *([NO_FIGURE] if paper else []),
         ]
-        for name, title in RANKING_METRICS
+        for name, title in RANKING_METRIC_TITLES
     ]
     return render(
         "paper_study.html",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import SILENT, Progress
+from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.datasets.class_folders import DataSet, find_samples
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_page import sample_crops
@@ -36,7 +37,6 @@ from retrieval.training.paper.shown_pairs import explain_pairs, measure_crop_pai
 from retrieval.training.prepared_data import PreparedData, Recipe
 from retrieval.training.train_bundle import WORK, train_bundle
 
-DEFAULT_MODEL = "default"
 _CROPS = 4  # shown, as in Figure 5
 
 

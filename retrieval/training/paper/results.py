@@ -15,11 +15,8 @@ from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
 from retrieval.evaluation.verdicts import PairMetrics
 from retrieval.rendering.presentation import HitView, ResultView
-from retrieval.training.paper.case import PaperCase
+from retrieval.training.paper.case import PAPER_PAIRS, SEEDS, PaperCase
 from retrieval.training.presets import Preset
-
-PAPER_PAIRS = 432  # of the paper, of each kind
-SEEDS = 3
 
 
 class PairKind(StrEnum):

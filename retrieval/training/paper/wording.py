@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from retrieval.evaluation.page import PAIR_METRICS
+from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES
 from retrieval.training.paper.results import SCORE_NAMES, PairKind, PaperRow, Plan, SeedStats, Study, study_of_kind
 
-_TITLES = dict(PAIR_METRICS) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
+_TITLES = dict(PAIR_METRIC_TITLES) | {"best_epoch": "Best epoch", "epochs": "Epochs trained"}
 SCORE_TITLES = {name: _TITLES[name] for name in SCORE_NAMES}
 """Of the fields of `Scores`, in their order."""
 
