@@ -1,34 +1,26 @@
-"""Files written whole or not at all: a full disk or a kill leaves no half of one behind."""
+"""Atomic writes of files, with errors in words."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexes.atomic_files import write_file
 from retrieval.common.errors import RetrievalError
 from retrieval.common.text import safe_name
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write beside the place, then rename into it; folders are made. Raises RetrievalError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file whole or not at all, text as UTF-8, and make its folders. Raises RetrievalError."""
     with explain_write_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())  # before the name says that it is there
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turns an error of the file system into a sentence about this path."""
+    """Turn an OSError into a RetrievalError that says that this path cannot be written."""
     try:
         yield
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from indexes.atomic_files import move_into_place
 from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import parallel_map
@@ -135,7 +136,8 @@ def read_pixels(dataset: DataSet, size: int, out: Path, progress: Progress = SIL
     readable = require_pictures(dataset, samples, left_out)
     pixels.flush()
     del pixels  # some systems cannot rename a file that is mapped
-    os.replace(part, out)
+    with explain_write_errors(out):
+        move_into_place(part, out)
     return readable, np.load(out, mmap_mode="r")[: len(samples)]
 
 

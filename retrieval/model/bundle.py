@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from indexes.atomic_files import write_file
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
 from retrieval.model.head import Head
@@ -121,9 +121,7 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "metrics": card.metrics,
     }
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    part = folder / "model.json.part"
-    part.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON's own escapes for names that are no text
-    os.replace(part, folder / "model.json")
+    write_file(folder / "model.json", text.encode("utf-8", "backslashreplace"))  # lone surrogates as JSON escapes
 
 
 def _has_card(folder: Path) -> bool:

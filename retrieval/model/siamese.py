@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from indexes.atomic_files import write_file
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import DEFAULT_MODEL, Preprocessing
 from retrieval.model.backbones import Backbone, build_backbone
@@ -116,7 +117,7 @@ def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> B
     card = replace(card, backbone=trunk.name, preprocessing=trunk.preprocessing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "weights.safetensors").write_bytes(save(tensors))
+        write_file(folder / "weights.safetensors", save(tensors))
         write_card(card, folder)
     except OSError as error:
         raise ModelError(f"{folder} cannot be written ({error}): choose a place with room for the bundle") from error

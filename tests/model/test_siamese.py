@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,30 @@ def test_a_bundle_keeps_head_and_card(tmp_path: Path) -> None:
     assert (found.card.name, found.card.backbone, found.card.units) == ("mine", "small", 8)
     assert found.card.preprocessing == small_trunk().preprocessing
     assert (found.card.provenance, found.card.metrics) == ({"seed": 1}, {"a": {"P@1": 0.5}})
+
+
+def test_a_bundle_is_on_the_disk_before_its_card_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    before_card: list[int] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def record_replace(source: Path, target: Path) -> None:
+        if target.name == "model.json":
+            before_card.extend(synced)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    bundle = small_bundle(tmp_path)
+    weights, folder, card = (
+        file.stat().st_ino for file in (bundle.weights_file, tmp_path, bundle.folder / "model.json")
+    )
+    assert before_card == [weights, folder, card]
+    assert synced == [weights, folder, card, folder]
 
 
 def test_a_bundle_stores_the_backbones_matrices_as_float16(tmp_path: Path) -> None:

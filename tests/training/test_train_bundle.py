@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 import cli
+from indexes import atomic_files
 from retrieval.common.errors import GalleryError, ModelError, RetrievalError, SettingError
 from retrieval.datasets.split import Split, read_split
 from retrieval.model.backbones import Backbone
@@ -265,16 +267,16 @@ def test_pictures_that_vanish_move_or_come_before_going_on(tmp_path: Path) -> No
 def test_a_full_disk_is_one_sentence_and_room_lets_it_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     train(dataset, tmp_path / "calm")
-    write = Path.write_bytes
+    replace_file = atomic_files.replace_file
     for name in ("plan.json", "checkpoint.safetensors", "metrics.jsonl", "curves.png", "split.json", "weights.safe"):
 
-        def full(self: Path, data: bytes, name: str = name) -> int:
-            if name in self.name:
+        def full(path: Path, name: str = name) -> AbstractContextManager[Path]:
+            if name in path.name:
                 raise OSError(28, "No space left on device")
-            return write(self, data)
+            return replace_file(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "write_bytes", full)
+            patch.setattr(atomic_files, "replace_file", full)
             with pytest.raises(RetrievalError, match="No space left on device") as caught:
                 train(dataset, out, resume=True)
             assert "\n" not in str(caught.value)

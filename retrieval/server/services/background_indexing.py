@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from indexes.atomic_files import write_file
 from indexes.errors import UserError
 from retrieval.engine import Engine
 from retrieval.server.errors import RequestRefused
@@ -90,6 +91,4 @@ class BackgroundIndexer:
         return lock
 
     def _write_error(self, sentence: str) -> None:
-        work = self._error_file.with_suffix(f".{os.getpid()}")
-        work.write_bytes(os.fsencode(sentence))
-        os.replace(work, self._error_file)
+        write_file(self._error_file, os.fsencode(sentence))

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect
 
+from indexes.atomic_files import move_into_place
 from retrieval.server.errors import RequestRefused
 
 MAX_STORED_BYTES = 1_000_000_000
@@ -112,7 +113,7 @@ class Uploads:
 
     def _commit(self, work: str, name: str) -> Path:
         file = self.folder / name
-        os.replace(work, file)
+        move_into_place(Path(work), file)
         self._drop_oldest(name)
         return file
 
