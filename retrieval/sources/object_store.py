@@ -216,12 +216,12 @@ _unreachable: dict[str, tuple[float, str]] = {}
 
 
 def _retry(address: str, call: Callable[[], T]) -> T:
-    """What a call gives; one that fails by the server's fault is repeated. Raises PictureError."""
+    """Return what the call returns, and repeat it after failures of the server. Raises PictureError."""
     server = "/".join(address.split("/")[:3]).partition("?")[0]
-    silent_until, why = _unreachable.get(server, (0.0, ""))
-    if time.monotonic() < silent_until:
-        raise UnreachableError(server, why)
     started = time.monotonic()
+    silent_until, reason = _unreachable.get(server, (0.0, ""))
+    if started < silent_until:
+        raise UnreachableError(server, reason)
 
     def deadline(error: Exception, since: float) -> float:
         if isinstance(error, PictureError) or _is_permanent(_cause(error)) or server in _unreachable:
@@ -229,7 +229,7 @@ def _retry(address: str, call: Callable[[], T]) -> T:
         return since + (RETRY_SECONDS if since - started < _SLOW_CALL else 0.0)
 
     try:
-        answer = retry(lambda is_repeat: call(), deadline, *_BACKOFF)
+        result = retry(lambda is_repeat: call(), deadline, *_BACKOFF)
     except PictureError:
         raise
     except Exception as error:
@@ -239,7 +239,7 @@ def _retry(address: str, call: Callable[[], T]) -> T:
         _give_up(server, address, cause)
     with _lock:
         _unreachable.pop(server, None)
-    return answer
+    return result
 
 
 def _give_up(server: str, address: str, cause: BaseException) -> NoReturn:

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -21,6 +22,7 @@ from retrieval.model.inference import open_network
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.files import open_file
 from retrieval.sources.location import CatalogueLocation, member_path
+from retrieval.sources.tar import open_tar
 from retrieval.store.indexing.pipeline import LocalPipeline
 from retrieval.store.indexing.run import IndexReport
 from retrieval.store.indexing.shards import Shard
@@ -150,6 +152,37 @@ def test_a_member_that_fails_by_the_disk_is_read_again(
         report = engine.index(tar)
     assert (told(report), report.failures[0][1]) == ((8, 0, 0, 1), "cannot be read: Input/output error")
     assert told(engine.index()) == (1, 8, 0, 0)
+
+
+def test_a_tar_is_read_without_pread(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no `os.pread`."""
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(WHOLE)
+    monkeypatch.delattr(os, "pread")
+    assert told(engine.index(tar)) == (9, 0, 0, 0)
+    (hit,) = engine.query(png(4), top=1)
+    assert (hit.path.name, hit.similarity > 0.99) == (NAMES[4], True)
+
+
+def test_a_copy_of_a_tar_is_closed_while_it_is_downloaded_and_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows opens no file a second time."""
+
+    def fake_download(address: str, file: str, cancelled: Event) -> None:
+        assert not any(os.path.samefile(file, f"/proc/self/fd/{number}") for number in open_files())
+        Path(file).write_bytes(WHOLE)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("retrieval.sources.tar.download", fake_download)
+    with open_tar("s3://bucket/a.tar", Event()) as file:
+        assert file.read() == WHOLE
+    assert list(tmp_path.iterdir()) == []
+
+
+def open_files() -> list[int]:
+    """The numbers of this process's open files."""
+    return [int(number) for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")]
 
 
 def test_a_member_that_was_too_large_is_read_with_another_limit(
