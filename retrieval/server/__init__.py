@@ -1,1 +1,1 @@
-"""The page to look at and to search from, and the API behind it: FastAPI over one engine."""
+"""The web page and the HTTP API: FastAPI over one engine."""

@@ -1,4 +1,4 @@
-"""The page as people use it, in a browser: Debian's chromium, driven by Playwright."""
+"""The page in a browser: Debian's chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _ALPHA = """(canvas) => {
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The demo's store, and the picture that it asks with."""
+    """Index the demo's gallery; return its store and its query picture."""
     folder = tmp_path_factory.mktemp("demo")
-    gallery, asked = make_gallery(folder)
+    gallery, query = make_gallery(folder)
     done = retrieve("index", gallery, "--store", folder / ".retrieve")
     assert done.returncode == 0, done.stderr.decode()
-    return folder / ".retrieve", asked
+    return folder / ".retrieve", query
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +67,20 @@ def browser() -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A page of a fresh context that may say nothing on its console: no error, no refused script or style."""
+    """Open a page in a fresh context; its console must stay empty: no error, no refused script or style."""
     with browser.new_context(**options) as context:
         page = context.new_page()
-        said: list[str] = []
+        messages: list[str] = []
 
-        def hear(message: ConsoleMessage) -> None:
+        def record(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # of `_ALPHA`
-                said.append(message.text)
+                messages.append(message.text)
 
-        page.on("console", hear)
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", record)
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.set_default_timeout(15_000)
         yield page
-        assert said == []
+        assert messages == []
 
 
 @pytest.fixture
@@ -88,16 +88,16 @@ def page(browser: Browser) -> Iterator[Page]:
     yield from open_page(browser, viewport={"width": 1280, "height": 900})
 
 
-def hand(page: Page, script: str, picture: Path) -> None:
+def give(page: Page, script: str, picture: Path) -> None:
     """Drop or paste a picture."""
     page.evaluate(script, [base64.b64encode(picture.read_bytes()).decode(), picture.name])
 
 
-def ask(page: Page, address: str, picture: Path) -> None:
+def search(page: Page, address: str, picture: Path) -> None:
     """Open the page, drop a picture, and wait for all heatmaps."""
     page.goto(address)
     expect(page.locator(".grid img").first).to_be_visible()
-    hand(page, _DROP, picture)
+    give(page, _DROP, picture)
     page.wait_for_selector("main[data-explained=true]")
 
 
@@ -106,13 +106,15 @@ def names(page: Page) -> list[str]:
 
 
 def serious(page: Page) -> list[str]:
-    """What axe-core finds of serious and critical violations."""
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]
+    """Return the serious and critical violations that axe-core finds."""
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {each['nodes'][0]['html']}" for each in violations if each["impact"] in ("serious", "critical")
+    ]
 
 
 def test_a_dropped_picture_has_hits_and_four_heatmaps(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     assert "upload=" in page.url
     first = page.locator("article").first
     expect(first.locator(".percent")).to_have_text("99.9 %")
@@ -140,7 +142,7 @@ def test_a_dropped_picture_has_hits_and_four_heatmaps(page: Page, address: str, 
 
 def test_a_picture_may_be_pasted_or_chosen(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     page.goto(address)
-    hand(page, _PASTE, demo[1])
+    give(page, _PASTE, demo[1])
     page.wait_for_selector("main[data-explained=true]")
     pasted = names(page)
     page.goto(address)
@@ -150,7 +152,7 @@ def test_a_picture_may_be_pasted_or_chosen(page: Page, address: str, demo: tuple
 
 
 def test_the_slider_changes_how_strongly_heat_is_laid_over(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     heat = page.locator(".heated .heat").first
     slider = page.get_by_label("Overlay")
     for value, opacity in (("0", 0), ("50", 0.5), ("100", 1)):
@@ -161,8 +163,8 @@ def test_the_slider_changes_how_strongly_heat_is_laid_over(page: Page, address: 
     expect(heat).to_have_css("opacity", "0.99")
 
 
-def test_pointing_at_a_place_lights_up_what_corresponds(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+def test_pointing_at_a_place_highlights_what_corresponds(page: Page, address: str, demo: tuple[Path, Path]) -> None:
+    search(page, address, demo[1])
     card = page.locator("article").nth(1)
     seen = card.locator(".seen")
     seen.first.hover(position={"x": 60, "y": 60})
@@ -178,12 +180,12 @@ def test_pointing_at_a_place_lights_up_what_corresponds(page: Page, address: str
     at = str(seen.first.get_attribute("aria-valuetext"))
     page.keyboard.press("ArrowRight")
     expect(seen.first).to_have_attribute("aria-valuetext", f"{at[:-1]}{int(at[-1]) + 1}")
-    expect(page.locator("#told")).to_contain_text("Corresponds most to row")
+    expect(page.locator("#announcer")).to_contain_text("Corresponds most to row")
     assert card.locator(".lit").nth(1).evaluate("(canvas) => canvas.toDataURL()") != before
 
 
 def test_filters_are_in_the_address_and_back_undoes_them(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     before, url = names(page), page.url
     labels = page.get_by_label("Label").locator("option").all_inner_texts()
     page.get_by_label("Label").select_option(labels[-1])
@@ -204,7 +206,7 @@ def test_filters_are_in_the_address_and_back_undoes_them(page: Page, address: st
 
 
 def test_a_shared_link_shows_the_same(page: Page, browser: Browser, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     page.locator("input[value=counterfactual]").check(force=True)
     for other in open_page(browser):
         other.goto(page.url)
@@ -213,15 +215,15 @@ def test_a_shared_link_shows_the_same(page: Page, browser: Browser, address: str
         assert other.locator("input[value=counterfactual]").is_checked()
 
 
-def test_any_picture_can_be_asked_with_and_back_leads_back(page: Page, address: str) -> None:
+def test_any_picture_can_be_the_query_and_back_leads_back(page: Page, address: str) -> None:
     page.goto(address)
     first = page.locator(".grid a").first
     name = first.inner_text()
     first.click()
     page.wait_for_selector("main[data-explained=true]")
     expect(page.locator("h2 b")).to_have_text(name)
-    asked = page.url.partition("picture=")[2]
-    assert f"picture={asked}" not in page.locator(".actions a:first-child").evaluate_all(
+    query = page.url.partition("picture=")[2]
+    assert f"picture={query}" not in page.locator(".actions a:first-child").evaluate_all(
         "(all) => all.map((a) => a.search.slice(1))"
     )
     page.get_by_role("link", name="Search from this").first.click()
@@ -233,7 +235,7 @@ def test_any_picture_can_be_asked_with_and_back_leads_back(page: Page, address: 
 
 
 def test_one_hit_is_shown_by_every_method_and_checked(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     page.locator("article").nth(5).get_by_role("link", name="All methods").click()
     page.wait_for_selector("main[data-explained=true]")
     assert page.locator(".method[data-method]").count() == 10
@@ -245,8 +247,8 @@ def test_one_hit_is_shown_by_every_method_and_checked(page: Page, address: str, 
     expect(page.get_by_role("button", name="Make it")).to_have_count(2)
 
 
-def test_heatmaps_are_checked_where_that_is_asked_for(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+def test_heatmaps_are_checked_on_request(page: Page, address: str, demo: tuple[Path, Path]) -> None:
+    search(page, address, demo[1])
     assert page.locator(".checked summary").count() == 0
     page.get_by_label("Check the heatmaps").check()
     page.wait_for_selector("main[data-explained=true]")
@@ -255,14 +257,14 @@ def test_heatmaps_are_checked_where_that_is_asked_for(page: Page, address: str, 
 
 
 def test_a_result_can_be_saved(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     with page.expect_download() as download:
         page.get_by_role("link", name="Save as a page").click()
     text = Path(download.value.path()).read_text("utf-8")
     assert text.count("<article>") == page.locator("article").count()
 
 
-def test_what_is_no_picture_is_said(browser: Browser, address: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_reported(browser: Browser, address: str, tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_text("no picture")
     with browser.new_context() as context:
         page = context.new_page()
@@ -289,7 +291,7 @@ def test_every_view_is_accessible_and_fits(
     browser: Browser, address: str, demo: tuple[Path, Path], scheme: str, width: int
 ) -> None:
     for page in open_page(browser, viewport={"width": width, "height": 800}, color_scheme=scheme):
-        ask(page, address, demo[1])
+        search(page, address, demo[1])
         results = page.url
         hit = page.locator("article h3 a").nth(4).get_attribute("href")
         for view in (results, results + "&verify=1", address + str(hit), address + "?show=duplicates", address):
@@ -301,7 +303,7 @@ def test_every_view_is_accessible_and_fits(
 
 
 def test_everything_can_be_reached_by_keyboard(page: Page, address: str, demo: tuple[Path, Path]) -> None:
-    ask(page, address, demo[1])
+    search(page, address, demo[1])
     page.reload()
     page.wait_for_selector("main[data-explained=true]")
     reached = set()

@@ -1,1 +1,1 @@
-"""What may be sent to the API, and what it sends back."""
+"""Requests and answers of the API."""

@@ -1,4 +1,4 @@
-"""The answers of the API, as OpenAPI describes them."""
+"""Answers of the API, as OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ RelativeBox = Annotated[
     Field(
         min_length=4,
         max_length=4,
-        description="The part that the network sees, over which heatmaps lie: left, top, right, bottom, 0 to 1.",
+        description="The part that the network sees and heatmaps cover: left, top, right, bottom, 0 to 1.",
     ),
 ]
-Cell = Annotated[list[int], Field(min_length=2, max_length=2, description="Row and column, or how many there are.")]
+Cell = Annotated[list[int], Field(min_length=2, max_length=2, description="Row and column, or their numbers.")]
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Why a request failed."""
 
     error: str = Field(description="One sentence: what is wrong and what to do about it.")
 
 
 class PictureOut(BaseModel):
-    """An indexed picture. Names are made fit to show: bytes that are no text are written as \\xNN."""
+    r"""An indexed picture. Names are display names: bytes that are not text are written as \xNN."""
 
     id: int
     name: str
@@ -54,11 +54,11 @@ class PictureOut(BaseModel):
 
 
 class Pictures(BaseModel):
-    """A part of a gallery, in the order of paths."""
+    """A page of the gallery, in the order of paths."""
 
     total: int
     pictures: list[PictureOut]
-    next: str | None = Field(description="Give it as `after` for the next part; null at the end.")
+    next: str | None = Field(description="Pass it as `after` for the next page; null at the end.")
 
 
 class Upload(BaseModel):
@@ -72,7 +72,7 @@ class Upload(BaseModel):
 
 
 class HitOut(BaseModel):
-    """An indexed picture that was found. `rank` is by the head, `index_rank` by the index before rescoring."""
+    """A hit of a query. `rank` is by the head, `index_rank` by the index before rescoring."""
 
     rank: int
     picture: PictureOut
@@ -96,7 +96,7 @@ class Hits(BaseModel):
     calibrated: bool
     confidence: float
     confident: bool
-    doubt: str | None = Field(description="That nothing is confidently similar, where nothing is.")
+    doubt: str | None = Field(description="A sentence if no hit is confidently similar.")
     pool: int
     hits: list[HitOut]
 
@@ -107,7 +107,7 @@ class HeatmapsOut(BaseModel):
     factual: list[list[float]]
     counterfactual: list[list[float]]
     magnitude: float
-    missing: str | None = Field(description="Why there is nothing to draw, where there is not.")
+    missing: str | None = Field(description="Why there is nothing to draw, if so.")
 
 
 class RegionPair(BaseModel):
@@ -119,7 +119,7 @@ class RegionPair(BaseModel):
 
 
 class Matches(BaseModel):
-    """What corresponds: of each place of the query (rows), how far each place of the hit stands out, 0 to 1."""
+    """Correspondences: for each cell of the query (rows) the strength of each cell of the hit, 0 to 1."""
 
     query_grid: Cell
     hit_grid: Cell
@@ -128,7 +128,7 @@ class Matches(BaseModel):
 
 
 class VerificationOut(BaseModel):
-    """What became of the similarity when a fifth of a picture was blurred."""
+    """The effect on the similarity of blurring a fifth of a picture."""
 
     support: str
     sentence: str = Field(serialization_alias="told")
@@ -160,7 +160,7 @@ class Unexplained(BaseModel):
 
 
 class End(BaseModel):
-    """The last line of a stream, with the seconds that it took."""
+    """The last line of a stream, with the seconds that the query took."""
 
     type: Literal["end"] = "end"
     seconds: dict[str, float]
@@ -174,7 +174,7 @@ class QueryOut(Hits):
 
 
 class DuplicatePicture(BaseModel):
-    """A picture of a group: what it is to the first, which is the one to keep, and how similar to it."""
+    """A picture of a group, with its relation and similarity to the first, which is the one to keep."""
 
     picture: PictureOut
     kind: Literal["identical", "near-identical", "alike"] | None
@@ -189,18 +189,18 @@ class DuplicateGroup(BaseModel):
 
 
 class DuplicatesOut(BaseModel):
-    """The duplicates of a selection, and how many pictures and bytes are more than needed."""
+    """The duplicates of a selection, and the number of spare pictures and bytes."""
 
     groups: list[DuplicateGroup]
     total: int
     spare: int
     spare_bytes: int
-    unread: int = Field(description="Files that could not be looked at.")
+    unread: int = Field(description="Files that could not be read.")
     seconds: float
 
 
 class Indexing(BaseModel):
-    """How far an indexing is; `total` is null until the files are counted."""
+    """The progress of indexing; `total` is null until the files are counted."""
 
     done: int
     total: int | None
@@ -208,7 +208,7 @@ class Indexing(BaseModel):
 
 
 class Gallery(BaseModel):
-    """A gallery's folder with its pictures."""
+    """A gallery's folder with the number of its pictures."""
 
     folder: str
     pictures: int
@@ -216,7 +216,7 @@ class Gallery(BaseModel):
 
 
 class Status(BaseModel):
-    """What the store holds, and whether an indexing of it goes on."""
+    """What the store holds, and whether it is being indexed."""
 
     model: str
     fingerprint: str
@@ -226,42 +226,42 @@ class Status(BaseModel):
     labels: list[str]
     failed: int
     indexing: Indexing | None
-    indexing_error: str | None = Field(description="Why the last indexing from here failed, where it did.")
+    indexing_error: str | None = Field(description="Why the last indexing by this server failed, if it did.")
     methods: list[str]
-    slow_methods: list[str] = Field(description="Those that take seconds a picture, and only for one hit at a time.")
+    slow_methods: list[str] = Field(description="Methods that take seconds a picture, and only for one hit at a time.")
     default_method: str
 
 
 class Health(BaseModel):
-    """That the server answers and its store can be read."""
+    """The server answers and its store can be read."""
 
     status: Literal["ok"] = "ok"
 
 
-def picture_out(listed: PictureDetails) -> PictureOut:
-    """A picture as the API tells of it."""
-    place = parse_location(listed.path)
+def picture_out(details: PictureDetails) -> PictureOut:
+    """Return an indexed picture with display names."""
+    location = parse_location(details.path)
     return PictureOut(
-        id=listed.id,
-        name=safe_name(place.name),
-        folder=safe_name(place.parent),
-        label=safe_name(listed.label) if listed.label else None,
-        width=listed.width,
-        height=listed.height,
-        taken_at=listed.taken_at,
-        size=listed.size,
-        image=f"api/pictures/{listed.id}/image?version={version_of(listed)}",
-        seen=seen_share(listed.width, listed.height),
+        id=details.id,
+        name=safe_name(location.name),
+        folder=safe_name(location.parent),
+        label=safe_name(details.label) if details.label else None,
+        width=details.width,
+        height=details.height,
+        taken_at=details.taken_at,
+        size=details.size,
+        image=f"api/pictures/{details.id}/image?version={version_of(details)}",
+        seen=seen_share(details.width, details.height),
     )
 
 
-def version_of(listed: PictureDetails) -> str:
-    """What changes with a picture's content."""
-    return listed.hash.hex()[:16]
+def version_of(details: PictureDetails) -> str:
+    """Return a version that changes with the picture's content."""
+    return details.hash.hex()[:16]
 
 
 def seen_share(width: int, height: int) -> list[float]:
-    """`seen_box` in shares of the picture."""
+    """Return the part that the network sees: left, top, right, bottom, in shares of the picture."""
     left, top, right, bottom = input_box(width, height)
     return [left / width, top / height, right / width, bottom / height]
 
@@ -282,7 +282,7 @@ def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hi
 
 
 def explanation_out(rank: int, explanation: Explanation | PictureError) -> ExplanationOut | Unexplained:
-    """An explanation, or why there is none."""
+    """Return a hit's explanation, or why there is none."""
     if isinstance(explanation, PictureError):
         return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {explanation.reason}"))
     return ExplanationOut(

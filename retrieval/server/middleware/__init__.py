@@ -1,1 +1,1 @@
-"""What every request passes: security and metrics."""
+"""Middleware that every request passes: security and metrics."""

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""Metrics for Prometheus, served at /metrics."""
 
 from __future__ import annotations
 
@@ -18,42 +18,47 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """Figures of one server, in a registry of its own; with a folder, of all processes that keep theirs in it.
+    """Metrics of one process in a registry of its own, or of all processes that share a folder.
 
-    The figures of several processes are files, which prometheus_client keeps where the environment's
-    PROMETHEUS_MULTIPROC_DIR says as it is imported: that must name the folder. Those of a process that has ended count
-    on, but for what it had in work.
+    The metrics of several processes are files, which prometheus_client keeps in the folder that the environment's
+    PROMETHEUS_MULTIPROC_DIR names when it is imported: that must be `folder`. Counts of a process that has ended
+    stay; its requests in work do not.
     """
 
     def __init__(
         self, in_work: Callable[[], int], waiting: Callable[[], int], pictures: Callable[[], int], folder: Path | None
     ) -> None:
-        own = CollectorRegistry()
-        self._registry = own
+        registry = CollectorRegistry()
+        self._registry = registry
         if folder is not None:
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry, os.fspath(folder))  # type: ignore[no-untyped-call]
-        self._requests = Counter("retrieve_requests", "Requests answered.", ("route", "method", "status"), registry=own)
+        self._requests = Counter(
+            "retrieve_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
         self._seconds = Histogram(
             "retrieve_request_seconds",
             "From a request to the end of its answer.",
             ("route",),
             buckets=_SECONDS,
-            registry=own,
+            registry=registry,
         )
         self._work = [
-            (_gauge("retrieve_requests_in_work", "Requests that hold a place in the queue.", "livesum", own), in_work),
-            (_gauge("retrieve_jobs_waiting", "Jobs that wait for the engine.", "livesum", own), waiting),
+            (
+                _gauge("retrieve_requests_in_work", "Requests that hold a place in the queue.", "livesum", registry),
+                in_work,
+            ),
+            (_gauge("retrieve_jobs_waiting", "Jobs that wait for the engine.", "livesum", registry), waiting),
         ]
-        self._pictures = _gauge("retrieve_pictures", "Pictures in the store.", "livemostrecent", own), pictures
+        self._pictures = _gauge("retrieve_pictures", "Pictures in the store.", "livemostrecent", registry), pictures
 
     def publish(self) -> None:
-        """Tell the other processes what is in work here."""
+        """Write what is in work in this process, for the others to read."""
         for gauge, value in self._work:
             gauge.set(value())
 
     def render(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         self.publish()
         gauge, count = self._pictures
         gauge.set(count())
@@ -65,14 +70,12 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
 
-def _gauge(
-    name: str, help_: str, over_processes: Literal["livesum", "livemostrecent"], own: CollectorRegistry
-) -> Gauge:
-    return Gauge(name, help_, registry=own, multiprocess_mode=over_processes)
+def _gauge(name: str, help_: str, mode: Literal["livesum", "livemostrecent"], registry: CollectorRegistry) -> Gauge:
+    return Gauge(name, help_, registry=registry, multiprocess_mode=mode)
 
 
 class MetricsMiddleware:
-    """ASGI middleware that counts each answer under its route, not its address, of which there are any number."""
+    """ASGI middleware that counts answers by route, not by address: addresses are unbounded."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -84,14 +87,14 @@ class MetricsMiddleware:
             return
         started, status = time.perf_counter(), 500
 
-        async def sent(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, send_and_note_status)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"

@@ -1,7 +1,7 @@
-"""What stands before every request: the name it was sent to, where it comes from, its token; headers of every answer.
+"""Security checks of every request (host name, origin, token) and security headers of every answer.
 
-A page of another site may make a browser send requests here, under a name that it points at this machine (DNS
-rebinding) or from its own pages; and another machine's user may simply ask. None of them gets an answer.
+A page of another site can make a browser send requests here, from its own pages or under a name that it points at
+this machine (DNS rebinding), and a user of another machine can send them directly. None of them gets an answer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from retrieval.server.config import ServerConfig, is_loopback
 from retrieval.server.errors import RequestRefused
 
 COOKIE = "retrieve_token"
-_READ_SECONDS = 30.0  # that a client may take for a part of an answer
-_OPEN = ("/health",)  # told to anybody: it says no more than that the server runs
+_READ_SECONDS = 30.0  # for a client to read a part of an answer
+_PUBLIC = ("/health",)  # says no more than that the server runs
 _FILES = ("/static/", "/swagger/")
 _OWN_SITE = ("same-origin", "none")
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -52,7 +52,7 @@ class SecurityMiddleware:
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self._app = app
         self._config = config
-        self._names = frozenset(_names(config))
+        self._names = frozenset(_host_names(config))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -63,27 +63,27 @@ class SecurityMiddleware:
             return
         headers = Headers(scope=scope)
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                out = MutableHeaders(scope=message)
+                answer = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    out.setdefault(name, value)
-                out.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
+                    answer.setdefault(name, value)
+                answer.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
                 if headers.get("origin") in self._config.origins:
-                    out["cross-origin-resource-policy"] = "cross-origin"
+                    answer["cross-origin-resource-policy"] = "cross-origin"
             try:
                 async with asyncio.timeout(_READ_SECONDS):
                     await send(message)
-            except TimeoutError as error:  # whoever does not read may not keep a place in the queue
+            except TimeoutError as error:  # a client that does not read may not keep a slot
                 raise ClientDisconnect from error
 
         try:
             self._check_host(headers)
             self._check_origin(scope, headers)
-            if scope["path"] not in _OPEN and not self._has_token(scope, headers):
-                given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-                if scope["method"] == "GET" and self._is_token(given.pop("token", "")):
-                    await _redirect_with_cookie(scope, sent, given, self._config.token or "")
+            if scope["path"] not in _PUBLIC and not self._has_token(scope, headers):
+                parameters = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+                if scope["method"] == "GET" and self._is_token(parameters.pop("token", "")):
+                    await _redirect_with_cookie(scope, send_with_headers, parameters, self._config.token or "")
                     return
                 raise RequestRefused(
                     HTTPStatus.UNAUTHORIZED,
@@ -91,10 +91,10 @@ class SecurityMiddleware:
                     " or send the header Authorization: Bearer TOKEN",
                 )
         except RequestRefused as refusal:
-            await refuse(refusal, sent)
+            await refuse(refusal, send_with_headers)
             return
         with suppress(ClientDisconnect):
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, send_with_headers)
 
     def _check_host(self, headers: Headers) -> None:
         name = _host_name(headers.get("host", ""))
@@ -106,7 +106,7 @@ class SecurityMiddleware:
             )
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """A request that another site's page makes is refused, but for a link that is followed to here."""
+        """Refuse requests of another site's pages, except for a followed link."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin in self._config.origins:
             return
@@ -120,14 +120,14 @@ class SecurityMiddleware:
         if foreign or (site not in _OWN_SITE and not follows_link):
             raise RequestRefused(
                 HTTPStatus.FORBIDDEN,
-                "a page of another site asked: start the server with --allow-origin SITE where that is meant",
+                "the request comes from a page of another site: start the server with --allow-origin SITE to allow it",
             )
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         if self._config.token is None:
             return True
         if scope["method"] == "OPTIONS" and headers.get("origin") in self._config.origins:
-            return True  # what a browser asks before it sends the token
+            return True  # a preflight request, which carries no token
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(bearer.strip()):
             return True
@@ -142,7 +142,7 @@ class SecurityMiddleware:
 
 
 async def refuse(refusal: RequestRefused, send: Send) -> None:
-    """Answer with the refusal's status and sentence."""
+    """Send the refusal's status and sentence."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     if refusal.retry_after is not None:
         headers.append((b"retry-after", str(refusal.retry_after).encode()))
@@ -152,18 +152,18 @@ async def refuse(refusal: RequestRefused, send: Send) -> None:
     await send({"type": "http.response.body", "body": json.dumps({"error": str(refusal)}).encode()})
 
 
-async def _redirect_with_cookie(scope: Scope, send: Send, given: dict[str, str], token: str) -> None:
-    """Keep the token of the address in a cookie, and lead on to the address without it."""
-    query = urlencode(given)
+async def _redirect_with_cookie(scope: Scope, send: Send, parameters: dict[str, str], token: str) -> None:
+    """Redirect to the address without its token, which is kept in a cookie."""
+    query = urlencode(parameters)
     path = "/" + quote(scope["path"].lstrip("/\\"))  # never `//elsewhere`
-    cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: a link may be followed to here
+    cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: links to here work
     location = path + (f"?{query}" if query else "")
     headers = [(b"location", location.encode("latin-1", "replace")), (b"set-cookie", cookie.encode())]
     await send({"type": "http.response.start", "status": HTTPStatus.SEE_OTHER.value, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
-def _names(config: ServerConfig) -> Iterable[str]:
+def _host_names(config: ServerConfig) -> Iterable[str]:
     yield from (name.lower() for name in config.hosts)
     if is_loopback(config.host):
         yield from ("localhost", "127.0.0.1", "::1", config.host)
@@ -172,7 +172,7 @@ def _names(config: ServerConfig) -> Iterable[str]:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without its port and brackets."""
+    """Return the name in a Host header, without port and brackets."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

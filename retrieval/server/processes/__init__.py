@@ -1,1 +1,1 @@
-"""The processes of a server: started, supervised, ended."""
+"""The processes of a server: start, supervision and end."""

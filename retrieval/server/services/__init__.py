@@ -1,1 +1,1 @@
-"""What routes call: queries, uploads, thumbnails, indexing."""
+"""Services that the routes call: queries, uploads, thumbnails, indexing."""

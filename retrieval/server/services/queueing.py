@@ -1,4 +1,4 @@
-"""One thread for the network: what waits is taken in batches, by turns from each lane."""
+"""A thread for the network, which takes waiting jobs in batches, in turn from several queues."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from retrieval.server.errors import RequestRefused
 _CLOSING_SECONDS = 2.0
 
 Job = TypeVar("Job")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 RETRY_AFTER = 1
-"""Seconds after which a refused request may come again."""
+"""Seconds after which a refused request may be repeated."""
 
 
-class JobQueue(Generic[Job, Done]):
-    """Jobs of one kind. `run` does up to `most` of them at once; of each it gives what came of it, or an error."""
+class JobQueue(Generic[Job, Result]):
+    """Jobs of one kind. `run` takes up to `most` of them and returns a result or an error for each."""
 
-    def __init__(self, run: Callable[[list[Job]], Sequence[Done | Exception]], most: int) -> None:
+    def __init__(self, run: Callable[[list[Job]], Sequence[Result | Exception]], most: int) -> None:
         self.run = run
         self.most = most
-        self.waiting: deque[tuple[Job, Future[Done]]] = deque()
+        self.waiting: deque[tuple[Job, Future[Result]]] = deque()
 
-    def take(self) -> list[tuple[Job, Future[Done]]]:
-        """The next batch, without jobs that nobody waits for any more."""
-        taken: list[tuple[Job, Future[Done]]] = []
-        while self.waiting and len(taken) < self.most:
+    def take(self) -> list[tuple[Job, Future[Result]]]:
+        """Take the next batch, without cancelled jobs."""
+        batch: list[tuple[Job, Future[Result]]] = []
+        while self.waiting and len(batch) < self.most:
             job, future = self.waiting.popleft()
             if future.set_running_or_notify_cancel():
-                taken.append((job, future))
-        return taken
+                batch.append((job, future))
+        return batch
 
-    def do(self, taken: list[tuple[Job, Future[Done]]]) -> None:
-        """Run a batch and tell each who waits."""
+    def do(self, batch: list[tuple[Job, Future[Result]]]) -> None:
+        """Run a batch and set the result of each job's future."""
         try:
-            done = self.run([job for job, _ in taken])
+            results = self.run([job for job, _ in batch])
         except Exception as error:
-            done = [error] * len(taken)
-        for (_, future), found in zip(taken, done, strict=True):
-            if isinstance(found, Exception):
-                future.set_exception(found)
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(found)
+                future.set_result(result)
 
 
 class BatchWorker:
-    """The thread. Each lane gets one batch a turn, so that a short job waits for no more than one long one."""
+    """The thread. Each queue gets one batch a turn, so that a short job waits for no more than one long one."""
 
     def __init__(self, *queues: JobQueue[Any, Any]) -> None:
         self._queues = queues
@@ -63,9 +63,9 @@ class BatchWorker:
         self._thread = Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
-    def submit(self, queue: JobQueue[Job, Done], job: Job) -> Future[Done]:
-        """Put a job into a lane; what comes of it."""
-        future: Future[Done] = Future()
+    def submit(self, queue: JobQueue[Job, Result], job: Job) -> Future[Result]:
+        """Put a job into a queue; return the future of its result."""
+        future: Future[Result] = Future()
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed")
@@ -75,35 +75,35 @@ class BatchWorker:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
-        return sum(len(lane.waiting) for lane in self._queues)
+        """Jobs that wait."""
+        return sum(len(queue.waiting) for queue in self._queues)
 
     def close(self) -> None:
-        """Drop what waits; what is in work is waited for a little, and ends with the process."""
+        """Cancel waiting jobs; wait 2 s for the batch in work, which else ends with the process."""
         with self._changed:
             self._closed = True
-            for lane in self._queues:
-                for _, future in lane.waiting:
+            for queue in self._queues:
+                for _, future in queue.waiting:
                     future.cancel()
-                lane.waiting.clear()
+                queue.waiting.clear()
             self._changed.notify()
         self._thread.join(_CLOSING_SECONDS)
 
     def _work(self) -> None:
-        # Threads of BLAS and OpenMP wait for each other in a spin: where another process, such as the browser, has one
-        # of the cores, a small product takes ten times as long by two of them as by one.
+        # Threads of BLAS and OpenMP spin while they wait for each other: if another process, such as the browser, has
+        # one of the cores, a small product takes ten times as long on two threads as on one.
         threadpool_limits(1)
         while not self._closed:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self.waiting)
-                batches = [(lane, lane.take()) for lane in self._queues]
-            for lane, taken in batches:
-                if taken:
-                    lane.do(taken)
+                batches = [(queue, queue.take()) for queue in self._queues]
+            for queue, batch in batches:
+                if batch:
+                    queue.do(batch)
 
 
 class ConcurrencyLimit:
-    """Lets so many in at once. Used by one event loop, so it needs no lock."""
+    """A limit to what is in work at once: beyond it, RequestRefused. Used by one event loop, so it needs no lock."""
 
     def __init__(self, most: int, retry_after: int = RETRY_AFTER) -> None:
         self.most = most
@@ -112,11 +112,11 @@ class ConcurrencyLimit:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """A place inside, until this ends. Raises Refused where there is none."""
+        """Hold a slot. Raises RequestRefused if there is none."""
         if self.inside >= self.most:
             raise RequestRefused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self.most} requests are in work already: ask again in a moment",
+                f"{self.most} requests are in work already: repeat this one in a moment",
                 self._retry_after,
             )
         self.inside += 1

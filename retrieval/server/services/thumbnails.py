@@ -1,4 +1,4 @@
-"""Pictures as the page shows them: small JPEGs made of indexed files and uploads, the last ones kept in memory."""
+"""Small JPEGs of indexed files and uploads, as the page shows them, cached in memory."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from retrieval.rendering.overlay import display_picture, encode_image
 from retrieval.sources.location import PictureLocation
 
 CACHE_BYTES = 96_000_000
-"""Some thousands of them; past it those go that were not asked for the longest."""
+"""Some thousands of images; beyond it, those used least recently are dropped."""
 
 _QUALITY = 84
 
 
 class ThumbnailCache:
-    """JPEGs by file, content and side; any thread may ask."""
+    """JPEGs by content and side. Thread-safe."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self._most = max_bytes
-        self._held = 0
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._images: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = Lock()
 
     def get(self, version: str, side: int) -> bytes | None:
-        """The JPEG of a content, where it is kept."""
+        """Return the JPEG of a content, None if it is not cached."""
         with self._lock:
-            found = self._images.get((version, side))
-            if found is not None:
+            image = self._images.get((version, side))
+            if image is not None:
                 self._images.move_to_end((version, side))
-            return found
+            return image
 
     def make(self, file: PictureLocation, version: str, side: int) -> bytes:
-        """The JPEG of a file that has this content, its long side at most so many pixels. Raises PictureError."""
-        found = self.get(version, side)
-        if found is None:
-            found = encode_image(display_picture(file, side), "JPEG", _QUALITY)
-            self._put(version, side, found)
-        return found
+        """Return the JPEG of a file with this content, its long side at most `side` pixels. Raises PictureError."""
+        image = self.get(version, side)
+        if image is None:
+            image = encode_image(display_picture(file, side), "JPEG", _QUALITY)
+            self._put(version, side, image)
+        return image
 
     def _put(self, version: str, side: int, image: bytes) -> None:
         with self._lock:
             if (version, side) not in self._images:
                 self._images[version, side] = image
-                self._held += len(image)
-            while self._held > self._most:
-                self._held -= len(self._images.popitem(last=False)[1])
+                self._bytes += len(image)
+            while self._bytes > self._max_bytes:
+                self._bytes -= len(self._images.popitem(last=False)[1])

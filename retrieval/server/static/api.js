@@ -1,10 +1,10 @@
-// Asking the server: every error is one sentence, a full queue is asked again.
+// Requests to the server: every error is one sentence; requests to a full queue are repeated.
 
-const WAITS = 8;
+const RETRIES = 8;
 
 export class Problem extends Error {}
 
-async function answered(address, options, tries = WAITS) {
+async function request(address, options, retries = RETRIES) {
   let response;
   try {
     response = await fetch(address, options);
@@ -12,26 +12,26 @@ async function answered(address, options, tries = WAITS) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer: is it still running?");
   }
-  if (response.status === 503 && tries > 0) {
+  if (response.status === 503 && retries > 0) {
     const seconds = Number(response.headers.get("retry-after")) || 1;
     await new Promise((done) => setTimeout(done, 1000 * seconds));
     options?.signal?.throwIfAborted();
-    return answered(address, options, tries - 1);
+    return request(address, options, retries - 1);
   }
   if (!response.ok) {
-    const told = await response.json().catch(() => ({}));
-    throw new Problem(told.error ?? `The server answered ${response.status}.`);
+    const problem = await response.json().catch(() => ({}));
+    throw new Problem(problem.error ?? `The server answered ${response.status}.`);
   }
   return response;
 }
 
-export const get = async (address, options) => (await answered(address, options)).json();
+export const get = async (address, options) => (await request(address, options)).json();
 
-export const post = async (address, options) => (await answered(address, { ...options, method: "POST" })).json();
+export const post = async (address, options) => (await request(address, { ...options, method: "POST" })).json();
 
-/** Each line of a stream as it comes. */
+/** Yield the objects of a stream of lines as they arrive. */
 export async function* lines(address, options) {
-  const response = await answered(address, options);
+  const response = await request(address, options);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

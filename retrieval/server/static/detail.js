@@ -1,20 +1,20 @@
-// One hit, looked at closely: all four heatmaps, what corresponds, the check, and every method.
+// One hit in detail: all four heatmaps, correspondences, the check, and every method.
 
 import { get, withParameters } from "./api.js";
-import { make, tell } from "./dom.js";
+import { facts, verification } from "./card.js";
+import { announce, make } from "./dom.js";
 import { connect, Pane } from "./pane.js";
-import { facts, verification } from "./results.js";
 import { addressOf, onlyFilters } from "./state.js";
 
 const KINDS = ["factual", "counterfactual"];
-const SAYS = {
+const DESCRIPTIONS = {
   ensemble: "the lesser of integrated Grad-CAM and a local match: the default, by measurement",
   gradcam: "the paper's: gradients of the distance over the last convolutional layer",
 };
 
-export function showDetail(main, of, result, status) {
+export function showDetail(main, page, result, status) {
   const { query, hits } = result.found;
-  const hit = hits.find((each) => String(each.picture.id) === of.hit);
+  const hit = hits.find((each) => String(each.picture.id) === page.hit);
   if (!hit) {
     main.replaceChildren(make("p", { class: "empty" }, "That picture is not among these hits. "),
       make("a", { href: addressOf({ hit: "" }), "data-link": true }, "Back to the hits"));
@@ -33,11 +33,11 @@ export function showDetail(main, of, result, status) {
     make("p", { class: "note" }, "Point at a place in one picture: what corresponds to it in the other stays bright."),
     checked,
     make("p", { class: "actions" },
-      make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(of)), "data-link": true }, "Search from this")),
+      make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(page)), "data-link": true }, "Search from this")),
     make("h2", {}, "By every method"),
     make("p", { class: "quiet" }, "What speaks for the verdict, then what speaks against it, in both pictures."),
     methods);
-  const pair = { picture: of.picture, upload: of.upload, hit: of.hit };
+  const pair = { picture: page.picture, upload: page.upload, hit: page.hit };
   const explain = (more) => get(withParameters("api/explain", { ...pair, ...more }), { signal: stopping.signal });
   run(async () => {
     const first = await explain({ correspond: "true", verify: "true" });
@@ -48,7 +48,7 @@ export function showDetail(main, of, result, status) {
     if (first.matches) connect(...plain, first.matches);
     if (first.verification) checked.replaceChildren(verification(first.verification));
     methods.append(row(query, hit, first));
-    tell("The default heatmaps and their check are there.");
+    announce("The default heatmaps and their check are ready.");
     for (const method of status.methods.filter((each) => each !== first.method)) {
       if (status.slow_methods.includes(method)) methods.append(slow(query, hit, method, explain));
       else methods.append(row(query, hit, await explain({ method })));
@@ -66,26 +66,26 @@ function row(query, hit, explanation) {
     return pane.figure;
   }));
   return make("section", { class: "method", "data-method": explanation.method },
-    make("h3", {}, explanation.method, SAYS[explanation.method] && make("span", { class: "quiet" }, ` ${SAYS[explanation.method]}`)),
+    make("h3", {}, explanation.method, DESCRIPTIONS[explanation.method] && make("span", { class: "quiet" }, ` ${DESCRIPTIONS[explanation.method]}`)),
     make("div", { class: "four" }, panes));
 }
 
 function slow(query, hit, method, explain) {
-  const place = make("section", { class: "method" }, make("h3", {}, method));
+  const section = make("section", { class: "method" }, make("h3", {}, method));
   const button = make("button", { type: "button" }, "Make it: it takes some seconds");
   button.addEventListener("click", () => {
     button.disabled = true;
     button.textContent = "Being made…";
-    run(async () => place.replaceWith(row(query, hit, await explain({ method }))), place);
+    run(async () => section.replaceWith(row(query, hit, await explain({ method }))), section);
   });
-  place.append(button);
-  return place;
+  section.append(button);
+  return section;
 }
 
-async function run(work, place) {
+async function run(work, container) {
   try {
     await work();
   } catch (error) {
-    if (error.name !== "AbortError") place.append(make("p", { class: "problem", role: "alert" }, error.message));
+    if (error.name !== "AbortError") container.append(make("p", { class: "problem", role: "alert" }, error.message));
   }
 }

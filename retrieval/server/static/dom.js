@@ -1,4 +1,4 @@
-// Elements, made of names and text and never of markup: a file's name is only ever text.
+// Elements made of names and text, never of markup: a file's name is only ever text.
 
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -12,18 +12,18 @@ export function make(name, attributes = {}, ...children) {
 }
 
 export const percent = (share) => {
-  const shown = (100 * share).toFixed(1);
-  return `${shown === "100.0" && share < 1 - 1e-6 ? "99.9" : shown} %`;
+  const text = (100 * share).toFixed(1);
+  return `${text === "100.0" && share < 1 - 1e-6 ? "99.9" : text} %`;
 };
 
 export const bytes = (count) =>
   count < 1e6 ? `${Math.max(1, Math.round(count / 1e3)).toLocaleString("en")} kB` : `${(count / 1e6).toFixed(1)} MB`;
 
-export const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+export const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
-const live = document.getElementById("told");
+const announcer = document.getElementById("announcer");
 
-/** Tell those who do not see the page what has happened. */
-export function tell(sentence) {
-  live.textContent = sentence;
+/** Announce a sentence to screen readers. */
+export function announce(sentence) {
+  announcer.textContent = sentence;
 }

@@ -1,16 +1,16 @@
-// Heatmaps drawn over pictures, in the colours that the command line draws them in.
+// Heatmaps drawn over pictures, in the colours of the command line.
 
 const FINE = 8; // pixels of the canvas for each place of the grid; the browser smooths the rest
 const OPACITY = 0.62;
 const EASE = 0.75;
-const SHADE = 0.8; // of what does not correspond to the place that is pointed at
+const SHADE = 0.8; // of places that do not correspond to the one under the pointer
 const STRENGTHS = [[0.02, "none"], [0.25, "faint"], [0.6, "moderate"]];
 
-/** By kind, the colour of each level of evidence from 0 to 255, with how much of it is laid over: RGBA. */
+/** By kind, the colour of each level of evidence from 0 to 255, with its opacity: RGBA. */
 const palettes = fetch("colours.json").then((response) => response.json()).then((colours) =>
-  Object.fromEntries(Object.entries(colours).map(([kind, levels]) => [kind, inked(levels)])));
+  Object.fromEntries(Object.entries(colours).map(([kind, levels]) => [kind, makePalette(levels)])));
 
-function inked(levels) {
+function makePalette(levels) {
   const bytes = new Uint8ClampedArray(4 * levels.length);
   levels.forEach((colour, level) => bytes.set([...colour, Math.round(255 * OPACITY * (level / 255) ** EASE)], 4 * level));
   return new Uint32Array(bytes.buffer);
@@ -24,8 +24,8 @@ function weights(t) {
   return [far(1 + t), near(t), near(1 - t), far(2 - t)];
 }
 
-/** Rows made `FINE` times as long. */
-function stretched(rows) {
+/** Rows, `FINE` times as long by bicubic interpolation. */
+function upsample(rows) {
   return rows.map((row) => {
     const long = new Float32Array(row.length * FINE);
     for (let x = 0; x < long.length; x += 1) {
@@ -39,12 +39,12 @@ function stretched(rows) {
   });
 }
 
-const turned = (rows) => Array.from({ length: rows[0].length }, (_, x) => Float32Array.from(rows, (row) => row[x]));
+const transpose = (rows) => Array.from({ length: rows[0].length }, (_, x) => Float32Array.from(rows, (row) => row[x]));
 
 /** Draw a heatmap (rows of 0 to 1) on a canvas; `strength` is its magnitude over the largest of the query. */
 export async function drawHeat(canvas, rows, kind, strength) {
   const palette = (await palettes)[kind];
-  const fine = turned(stretched(turned(stretched(rows))));
+  const fine = transpose(upsample(transpose(upsample(rows))));
   canvas.height = fine.length;
   canvas.width = fine[0].length;
   const context = canvas.getContext("2d");
@@ -57,24 +57,24 @@ export async function drawHeat(canvas, rows, kind, strength) {
   context.putImageData(image, 0, 0);
 }
 
-/** How strong the strongest place is, in a word. */
+/** The strength of the strongest place, in a word. */
 export function evidence(maps, kind, scale) {
   const strength = scale > 0 ? maps.magnitude / scale : 0;
   const peak = strength * Math.max(...maps[kind].flat());
   return (STRENGTHS.find(([limit]) => peak < limit) ?? [0, "strong"])[1];
 }
 
-/** Light the places of the other picture that correspond to one of this: rows of 0 to 1. */
-export function lit(matches, place, fromQuery) {
+/** How strongly each place of the other picture corresponds to one of this: rows of 0 to 1. */
+export function correspondence(matches, place, fromQuery) {
   const [rows, columns] = fromQuery ? matches.hit_grid : matches.query_grid;
   const values = fromQuery ? matches.table[place] : matches.table.map((row) => row[place]);
   const largest = Math.max(...values, 1e-9);
   return Array.from({ length: rows }, (_, y) => values.slice(y * columns, (y + 1) * columns).map((v) => v / largest));
 }
 
-/** Darken what does not correspond: the less, the darker. */
-export function drawLit(canvas, rows) {
-  const fine = turned(stretched(turned(stretched(rows))));
+/** Darken the places by how little they correspond. */
+export function drawCorrespondence(canvas, rows) {
+  const fine = transpose(upsample(transpose(upsample(rows))));
   canvas.height = fine.length;
   canvas.width = fine[0].length;
   const context = canvas.getContext("2d");
@@ -85,7 +85,7 @@ export function drawLit(canvas, rows) {
   context.putImageData(image, 0, 0);
 }
 
-/** From no evidence to the strongest, as it is drawn over mid grey. */
+/** Draw the colours from no evidence to the strongest, as over mid grey. */
 export async function drawLegend(canvas, kind) {
   [canvas.width, canvas.height] = [256, 1];
   const context = canvas.getContext("2d");

@@ -1,24 +1,24 @@
-// The page: what its address says is what it shows.
+// The page: it shows what its address says.
 
 import { get, post } from "./api.js";
-import { counted, make, tell } from "./dom.js";
+import { announce, make, plural } from "./dom.js";
 import { showDetail } from "./detail.js";
 import { showDuplicates } from "./duplicates.js";
 import { showGallery } from "./gallery.js";
-import { askWith, keep, resultOf, showResult } from "./results.js";
+import { cacheResult, queryWithFile, resultFor, showResult } from "./results.js";
 import { go, onChange, onlyFilters, state } from "./state.js";
 
 const main = document.getElementById("main");
 const filterForm = document.getElementById("filters");
-const ASK_AGAIN = 1500; // milliseconds between looks at an indexing
+const POLL_MILLISECONDS = 1500; // between two polls of the status while the store is indexed
 let leave = () => {};
 let stopping = new AbortController();
 let status = null;
 let current = null; // the result that is shown or waited for
-let looking = 0; // the timer of the next look at the store
+let pollTimer = 0;
 
-/** Give up what is being shown, and say what stops the next. */
-function begin() {
+/** Cancel what is being shown; return the signal that cancels what comes next. */
+function cancelCurrent() {
   leave();
   leave = () => {};
   stopping.abort();
@@ -27,10 +27,10 @@ function begin() {
 }
 
 async function render() {
-  const of = state();
-  const signal = begin();
-  showFilters(of);
-  document.body.dataset.section = of.show === "duplicates" ? "duplicates" : of.picture || of.upload ? "hits" : "gallery";
+  const page = state();
+  const signal = cancelCurrent();
+  showFilters(page);
+  document.body.dataset.section = page.show === "duplicates" ? "duplicates" : page.picture || page.upload ? "hits" : "gallery";
   document.querySelectorAll("[data-section]").forEach((link) => {
     if (link.tagName !== "A") return;
     if (link.dataset.section === document.body.dataset.section) link.setAttribute("aria-current", "page");
@@ -38,58 +38,58 @@ async function render() {
   });
   delete main.dataset.explained;
   try {
-    const stop = await shown(of, signal);
+    const stop = await showSection(page, signal);
     if (signal.aborted) stop();
     else leave = stop;
   } catch (error) {
-    if (error.name !== "AbortError" && !signal.aborted) complain(error);
+    if (error.name !== "AbortError" && !signal.aborted) showError(error);
   }
 }
 
-async function shown(of, signal) {
-  const isAsked = of.show !== "duplicates" && (of.picture || of.upload);
-  document.title = isAsked ? "Hits – retrieve" : of.show === "duplicates" ? "Duplicates – retrieve" : "Gallery – retrieve";
-  if (!isAsked) follow(null);
-  if (of.show === "duplicates") return showDuplicates(main, signal);
-  if (!isAsked) return showGallery(main, signal);
-  const result = resultOf(of);
-  follow(result);
+async function showSection(page, signal) {
+  const isQuery = page.show !== "duplicates" && (page.picture || page.upload);
+  document.title = isQuery ? "Hits – retrieve" : page.show === "duplicates" ? "Duplicates – retrieve" : "Gallery – retrieve";
+  if (!isQuery) setCurrent(null);
+  if (page.show === "duplicates") return showDuplicates(main, signal);
+  if (!isQuery) return showGallery(main, signal);
+  const result = resultFor(page);
+  setCurrent(result);
   if (!result.found) main.replaceChildren(make("p", { class: "quiet", "aria-busy": "true" }, "Looking…"));
   await result.hits;
   if (signal.aborted) return () => {};
-  if (!of.hit) return showResult(main, result);
+  if (!page.hit) return showResult(main, result);
   status ??= await get("api/status");
-  return showDetail(main, of, result, status);
+  return showDetail(main, page, result, status);
 }
 
-/** Another result is looked at from now on. */
-function follow(result) {
+/** Make this the current result; the one before stops. */
+function setCurrent(result) {
   if (current !== result) current?.giveUp();
   current = result;
 }
 
-function complain(error) {
+function showError(error) {
   main.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message),
     make("p", {}, make("a", { href: "./", "data-link": true }, "To the gallery")));
 }
 
-/** A picture that was dropped, pasted or chosen. */
-async function ask(file) {
-  const signal = begin();
-  const of = { ...state(), ...Object.fromEntries(["show", "picture", "upload", "hit"].map((name) => [name, ""])), top: "12" };
-  tell("Looking…");
+/** Query with a picture that was dropped, pasted or chosen. */
+async function searchWith(file) {
+  const signal = cancelCurrent();
+  const page = { ...state(), ...Object.fromEntries(["show", "picture", "upload", "hit"].map((name) => [name, ""])), top: "12" };
+  announce("Looking…");
   document.body.classList.add("busy");
-  const result = askWith(file, of);
-  follow(result);
+  const result = queryWithFile(file, page);
+  setCurrent(result);
   try {
     await result.hits;
     if (signal.aborted) return;
-    const now = { ...of, upload: result.found.query.upload };
-    keep(now, result);
-    go({ upload: now.upload }, { from: { ...onlyFilters(of) } });
+    const uploaded = { ...page, upload: result.found.query.upload };
+    cacheResult(uploaded, result);
+    go({ upload: uploaded.upload }, { from: { ...onlyFilters(page) } });
     main.focus({ preventScroll: true });
   } catch (error) {
-    if (!signal.aborted) complain(error);
+    if (!signal.aborted) showError(error);
   } finally {
     document.body.classList.remove("busy");
   }
@@ -97,7 +97,7 @@ async function ask(file) {
 
 // Drop, paste, choose.
 
-const pictureOf = (list) => [...(list ?? [])].find((file) => file instanceof File);
+const firstFile = (list) => [...(list ?? [])].find((file) => file instanceof File);
 
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -107,17 +107,17 @@ addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.cl
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  const file = pictureOf(event.dataTransfer.files);
-  if (file) ask(file);
-  else tell("What was dropped is no picture's file.");
+  const file = firstFile(event.dataTransfer.files);
+  if (file) searchWith(file);
+  else announce("That was not a file: drop a picture file.");
 });
 addEventListener("paste", (event) => {
-  const file = pictureOf(event.clipboardData?.files);
-  if (file) ask(file);
+  const file = firstFile(event.clipboardData?.files);
+  if (file) searchWith(file);
 });
 document.getElementById("file").addEventListener("change", (event) => {
-  const file = pictureOf(event.target.files);
-  if (file) ask(file);
+  const file = firstFile(event.target.files);
+  if (file) searchWith(file);
   event.target.value = "";
 });
 
@@ -135,16 +135,16 @@ addEventListener("click", (event) => {
 
 // Filters.
 
-function showFilters(of) {
+function showFilters(page) {
   for (const name of ["label", "folder", "since", "until", "least"]) {
     const field = filterForm.elements[name];
-    if (field.tagName === "SELECT" && of[name] && ![...field.options].some((option) => option.value === of[name])) {
-      field.append(make("option", { value: of[name] }, of[name]));
+    if (field.tagName === "SELECT" && page[name] && ![...field.options].some((option) => option.value === page[name])) {
+      field.append(make("option", { value: page[name] }, page[name]));
     }
-    field.value = of[name];
+    field.value = page[name];
   }
-  filterForm.querySelector("output").textContent = `${of.least} %`;
-  filterForm.querySelector("[type=reset]").hidden = ![of.label, of.folder, of.since, of.until, Number(of.least)].some(Boolean);
+  filterForm.querySelector("output").textContent = `${page.least} %`;
+  filterForm.querySelector("[type=reset]").hidden = ![page.label, page.folder, page.since, page.until, Number(page.least)].some(Boolean);
 }
 
 filterForm.addEventListener("change", (event) => {
@@ -159,7 +159,7 @@ filterForm.addEventListener("reset", (event) => {
 });
 filterForm.addEventListener("submit", (event) => event.preventDefault());
 
-function offer(name, values) {
+function setOptions(name, values) {
   const field = filterForm.elements[name];
   const chosen = field.value;
   field.replaceChildren(make("option", { value: "" }, "any"), ...values.map((value) => make("option", { value }, value)));
@@ -172,12 +172,12 @@ function offer(name, values) {
 
 const indexing = document.getElementById("indexing");
 
-async function look() {
+async function pollStatus() {
   try {
     const before = status;
     status = await get("api/status");
-    offer("label", status.labels);
-    if (!before || before.pictures !== status.pictures) offer("folder", await get("api/folders"));
+    setOptions("label", status.labels);
+    if (!before || before.pictures !== status.pictures) setOptions("folder", await get("api/folders"));
     showStore();
     const hasChanged = before && (before.pictures !== status.pictures || before.indexing) && !status.indexing;
     if (hasChanged && document.body.dataset.section === "gallery") render();
@@ -185,40 +185,40 @@ async function look() {
     indexing.hidden = false;
     indexing.replaceChildren(make("p", { class: "problem" }, error.message));
   }
-  clearTimeout(looking);
-  looking = setTimeout(look, status?.indexing ? ASK_AGAIN : 20 * ASK_AGAIN);
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(pollStatus, status?.indexing ? POLL_MILLISECONDS : 20 * POLL_MILLISECONDS);
 }
 
 function showStore() {
-  const going = status.indexing;
-  indexing.hidden = !going && !status.indexing_error;
-  if (going) {
-    const rate = going.seconds > 1 ? going.done / going.seconds : 0;
-    const left = going.total && rate ? Math.max(0, Math.round((going.total - going.done) / rate)) : null;
-    const told = `Indexing: ${going.done.toLocaleString("en")}${going.total ? ` of ${going.total.toLocaleString("en")}` : ""} files`
+  const progress = status.indexing;
+  indexing.hidden = !progress && !status.indexing_error;
+  if (progress) {
+    const rate = progress.seconds > 1 ? progress.done / progress.seconds : 0;
+    const left = progress.total && rate ? Math.max(0, Math.round((progress.total - progress.done) / rate)) : null;
+    const text = `Indexing: ${progress.done.toLocaleString("en")}${progress.total ? ` of ${progress.total.toLocaleString("en")}` : ""} files`
       + (rate ? `, ${Math.round(rate)} a second` : "") + (left === null ? "" : `, about ${left} s left`);
-    indexing.replaceChildren(make("label", {}, told, make("progress", going.total ? { max: going.total, value: going.done } : {})));
+    indexing.replaceChildren(make("label", {}, text, make("progress", progress.total ? { max: progress.total, value: progress.done } : {})));
   } else if (status.indexing_error) {
     indexing.replaceChildren(make("p", { class: "problem" }, status.indexing_error));
   }
-  const refresh = make("button", { type: "button", disabled: Boolean(going) }, "Bring up to date");
+  const refresh = make("button", { type: "button", disabled: Boolean(progress) }, "Bring up to date");
   refresh.addEventListener("click", async () => {
     refresh.disabled = true;
     try {
       status = await post("api/index");
-      tell("Indexing has begun.");
+      announce("Indexing has begun.");
       showStore();
-      clearTimeout(looking);
-      looking = setTimeout(look, ASK_AGAIN);
+      clearTimeout(pollTimer);
+      pollTimer = setTimeout(pollStatus, POLL_MILLISECONDS);
     } catch (error) {
       indexing.hidden = false;
       indexing.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
     }
   });
   document.getElementById("store").replaceChildren(
-    `${counted(status.pictures, "picture", "pictures")} in ${counted(status.galleries.length, "gallery", "galleries")}, model ${status.model}`,
+    `${plural(status.pictures, "picture", "pictures")} in ${plural(status.galleries.length, "gallery", "galleries")}, model ${status.model}`,
     status.calibrated ? ", calibrated" : "",
-    status.failed ? `, ${counted(status.failed, "file", "files")} could not be read (retrieve status tells why)` : "", " ", refresh);
+    status.failed ? `, ${plural(status.failed, "file", "files")} could not be read (see retrieve status)` : "", " ", refresh);
 }
 
 onChange(render);
@@ -230,4 +230,4 @@ const unfold = () => {
 };
 wide.addEventListener("change", unfold);
 unfold();
-look();
+pollStatus();

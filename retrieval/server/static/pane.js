@@ -1,20 +1,20 @@
-// One picture with what is drawn over it: a heatmap, and what corresponds to a place in the other picture.
+// One picture with its overlays: a heatmap, and what corresponds to a place in the other picture.
 
-import { make, tell } from "./dom.js";
-import { drawHeat, drawLit, evidence, lit } from "./heat.js";
+import { announce, make } from "./dom.js";
+import { correspondence, drawCorrespondence, drawHeat, evidence } from "./heat.js";
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
-/** Pictures are asked for when they are nearly in view, so that what is seen comes first. */
+/** Images are loaded when they are nearly in view, so that those in view come first. */
 const nearView = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => {
   if (!isIntersecting) return;
   nearView.unobserve(target);
   target.src = target.dataset.src;
 }), { rootMargin: "300px" });
 
-export const sided = (image, side) => `${image}&side=${side}`;
+const imageUrl = (image, side) => `${image}&side=${side}`;
 
-/** `title` is what it is called in the pair, `picture` as the API tells of it. */
+/** `title` is its name in the pair, `picture` an answer of the API. */
 export class Pane {
   constructor(title, picture, { side = 448, name = "" } = {}) {
     this.title = title;
@@ -22,7 +22,7 @@ export class Pane {
     this.lit = make("canvas", { class: "lit", "aria-hidden": "true" });
     this.caption = make("figcaption", {}, title);
     const image = make("img", {
-      "data-src": sided(picture.image, side), alt: `The ${title} ${name}`, width: picture.width, height: picture.height,
+      "data-src": imageUrl(picture.image, side), alt: `The ${title} ${name}`, width: picture.width, height: picture.height,
       decoding: "async", draggable: "false",
     });
     image.addEventListener("error", () => this.frame.classList.add("broken"));
@@ -41,10 +41,10 @@ export class Pane {
 
   /** Show the picture as it is (null), or with its factual or counterfactual heatmap. */
   show(kind, explanation, maps, scale) {
-    const drawn = kind && maps && !maps.missing;
-    this.frame.classList.toggle("heated", Boolean(drawn));
-    this.figure.dataset.kind = drawn ? kind : "picture";
-    if (drawn) {
+    const isDrawn = kind && maps && !maps.missing;
+    this.frame.classList.toggle("heated", Boolean(isDrawn));
+    this.figure.dataset.kind = isDrawn ? kind : "picture";
+    if (isDrawn) {
       drawHeat(this.heat, maps[kind], kind, scale > 0 ? maps.magnitude / scale : 0);
       const meaning = `${kind === "factual" ? "for" : "against"} “${explanation.verdict}”`;
       const strength = evidence(maps, kind, scale);
@@ -57,16 +57,16 @@ export class Pane {
   }
 }
 
-/** Pointing at a place in one of two panes lights up what corresponds to it in the other. */
+/** Pointing at a place in one of two panes highlights what corresponds to it in the other. */
 export function connect(query, hit, matches) {
   const grids = [matches.query_grid, matches.hit_grid];
   [[query, hit, true], [hit, query, false]].forEach(([own, other, fromQuery]) => {
     const [rows, columns] = grids[fromQuery ? 0 : 1];
     const at = { row: Math.floor(rows / 2), column: Math.floor(columns / 2) };
     const point = (row, column) => {
-      const values = lit(matches, row * columns + column, fromQuery);
-      drawLit(other.lit, values);
-      drawLit(own.lit, Array.from({ length: rows }, (_, y) =>
+      const values = correspondence(matches, row * columns + column, fromQuery);
+      drawCorrespondence(other.lit, values);
+      drawCorrespondence(own.lit, Array.from({ length: rows }, (_, y) =>
         Array.from({ length: columns }, (_, x) => (y === row && x === column ? 1 : 0.3))));
       own.frame.classList.add("pointed");
       other.frame.classList.add("pointed");
@@ -87,14 +87,14 @@ export function connect(query, hit, matches) {
     own.seen.addEventListener("pointerleave", (event) => event.pointerType === "touch" || leave());
     own.seen.tabIndex = 0;
     own.seen.setAttribute("role", "slider");
-    own.seen.setAttribute("aria-label", `Place in the ${own.title}: arrow keys move, and light up what corresponds`);
+    own.seen.setAttribute("aria-label", `Place in the ${own.title}: arrow keys move, and highlight what corresponds`);
     own.seen.setAttribute("aria-valuemin", 1);
     own.seen.setAttribute("aria-valuemax", rows * columns);
-    const say = () => {
+    const updateLabel = () => {
       own.seen.setAttribute("aria-valuenow", at.row * columns + at.column + 1);
       own.seen.setAttribute("aria-valuetext", `row ${at.row + 1}, column ${at.column + 1}`);
     };
-    say();
+    updateLabel();
     own.seen.addEventListener("keydown", (event) => {
       const step = ARROWS[event.key];
       if (event.key === "Escape") leave();
@@ -103,9 +103,9 @@ export function connect(query, hit, matches) {
       at.row = Math.min(Math.max(at.row + step[0], 0), rows - 1);
       at.column = Math.min(Math.max(at.column + step[1], 0), columns - 1);
       const values = point(at.row, at.column);
-      say();
+      updateLabel();
       const best = values.flatMap((row, y) => row.map((value, x) => [value, y, x])).sort((a, b) => b[0] - a[0])[0];
-      tell(`Corresponds most to row ${best[1] + 1}, column ${best[2] + 1} of the ${other.title}.`);
+      announce(`Corresponds most to row ${best[1] + 1}, column ${best[2] + 1} of the ${other.title}.`);
     });
     own.seen.addEventListener("blur", leave);
   });

@@ -1,18 +1,18 @@
-// The hits of a query, each beside it, with heatmaps as they come.
+// The hits of a query, with heatmaps as they arrive.
 
 import { lines, Problem, withParameters } from "./api.js";
-import { counted, make, percent, tell } from "./dom.js";
+import { Card } from "./card.js";
+import { announce, make, percent, plural } from "./dom.js";
 import { drawLegend } from "./heat.js";
-import { connect, Pane } from "./pane.js";
-import { addressOf, filters, go, onlyFilters, state, stated } from "./state.js";
+import { addressOf, filters, go, onlyFilters, parseState, state } from "./state.js";
 
-const MOST = 96; // hits of one result
-const CHECKED = 24; // of one whose heatmaps are checked
-const KEPT = 8; // results that "back" finds again without asking
+const MAX_HITS = 96; // of one result
+const MAX_CHECKED = 24; // hits of a result whose heatmaps are checked
+const MAX_CACHED = 8; // results that "back" shows again without a request
 
-const kept = new Map();
+const cache = new Map();
 
-/** The result of a query: hits and explanations, which come while it is shown. */
+/** The result of a query: hits and explanations, which arrive while it is shown. */
 class Result {
   constructor() {
     this.found = null;
@@ -24,11 +24,11 @@ class Result {
     this.stopping = new AbortController();
   }
 
-  /** Nobody looks at it any more: what has not come is not waited for. */
+  /** Stop receiving what has not arrived yet. */
   giveUp() {
     if (this.isDone) return;
     this.stopping.abort();
-    for (const [key, result] of kept) if (result === this) kept.delete(key);
+    for (const [key, result] of cache) if (result === this) cache.delete(key);
   }
 
   take(part) {
@@ -42,79 +42,79 @@ class Result {
   }
 }
 
-const keyOf = (of) => JSON.stringify([of.picture, of.upload, filters(of), of.top, of.verify]);
+const keyOf = (page) => JSON.stringify([page.picture, page.upload, filters(page), page.top, page.verify]);
 
-export function keep(of, result) {
-  kept.set(keyOf(of), result);
-  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+export function cacheResult(page, result) {
+  cache.set(keyOf(page), result);
+  if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value);
 }
 
-const asked = (of) => ({
-  ...filters(of), top: of.top, verify: of.verify ? "true" : "", correspond: "true", collapse: "true", stream: "true",
+const queryParameters = (page) => ({
+  ...filters(page), top: page.top, verify: page.verify ? "true" : "", correspond: "true", collapse: "true", stream: "true",
 });
 
-/** Ask with a file. */
-export function askWith(file, of) {
-  return start(withParameters("api/query", asked(of)), { method: "POST", body: file });
+/** Query with a file. */
+export function queryWithFile(file, page) {
+  return start(withParameters("api/query", queryParameters(page)), { method: "POST", body: file });
 }
 
-/** The result that the address asks for: one that is kept, or a new one. */
-export function resultOf(of) {
-  const known = kept.get(keyOf(of));
-  if (known && !known.problem) return known;
-  const started = start(withParameters("api/query", { picture: of.picture, upload: of.upload, ...asked(of) }));
-  keep(of, started);
+/** The result that the address describes: from the cache, or a new one. */
+export function resultFor(page) {
+  const cached = cache.get(keyOf(page));
+  if (cached && !cached.problem) return cached;
+  const started = start(withParameters("api/query", { picture: page.picture, upload: page.upload, ...queryParameters(page) }));
+  cacheResult(page, started);
   return started;
 }
 
-/** A result whose `hits` are there once that promise is kept. */
+/** A result whose promise `hits` resolves once they have arrived. */
 function start(address, options) {
   const result = new Result();
-  result.hits = new Promise((found, failed) => {
+  result.hits = new Promise((resolve, reject) => {
     (async () => {
       try {
         for await (const part of lines(address, { ...options, signal: result.stopping.signal })) {
           result.take(part);
-          if (part.type === "hits") found();
+          if (part.type === "hits") resolve();
         }
         if (!result.isDone) throw new Problem("The answer broke off.");
       } catch (error) {
         result.problem = error;
-        failed(error);
+        reject(error);
         if (error.name !== "AbortError") result.take({ type: "problem", error: error.message || "The answer broke off." });
       }
     })();
   });
-  result.hits.catch(() => {}); // told by whoever waits for it
+  result.hits.catch(() => {}); // reported where it is awaited
   return result;
 }
 
-/** Everything that is shown of a result, kept in step with it. */
+/** Show a result, and update it while explanations arrive; return what stops that. */
 export function showResult(main, result) {
-  const of = state();
+  const page = state();
   const { found } = result;
-  const least = (Number(of.least) || 0) / 100;
-  const shown = found.hits.filter((hit) => hit.similarity >= least);
+  const least = (Number(page.least) || 0) / 100;
+  const hits = found.hits.filter((hit) => hit.similarity >= least);
   const query = found.query;
   const name = query.name ?? "the picture that you sent";
-  const cards = new Map(shown.map((hit) => [hit.rank, new Card(query, hit, result)]));
-  const { bar, views } = toolbar(of);
+  const cards = new Map(hits.map((hit) => [hit.rank, new Card(query, hit, result)]));
+  const { bar, views } = toolbar(page);
   main.replaceChildren(
-    make("div", { class: "asked" },
+    make("div", { class: "summary" },
       make("h2", {}, "The most similar to ", make("b", {}, name)),
       make("p", { class: "quiet" },
-        `${counted(shown.length, "hit", "hits")}`, shown.length < found.hits.length ? ` of ${found.hits.length}` : "",
+        `${plural(hits.length, "hit", "hits")}`, hits.length < found.hits.length ? ` of ${found.hits.length}` : "",
         found.calibrated ? ", similarity calibrated to this gallery" : ""),
       found.doubt && make("p", { class: "doubt" }, found.doubt),
-      !shown.length && make("p", { class: "empty" }, emptiness(found, least)),
-      bar, reading()),
+      !hits.length && make("p", { class: "empty" }, emptyMessage(found, least)),
+      bar, readingGuide()),
     make("div", { class: "cards" }, [...cards.values()].map((card) => card.element)),
-    shown.length && found.hits.length === Number(of.top) && 2 * Number(of.top) <= (of.verify ? CHECKED : MOST)
-      ? make("a", { class: "more", href: addressOf({ top: String(Number(of.top) * 2) }), "data-link": true }, "More hits")
+    hits.length && found.hits.length === Number(page.top) && 2 * Number(page.top) <= (page.verify ? MAX_CHECKED : MAX_HITS)
+      ? make("a", { class: "more", href: addressOf({ top: String(Number(page.top) * 2) }), "data-link": true }, "More hits")
       : "",
   );
-  // A card is drawn when its explanation is there, and again where a later one is stronger, as all share one scale; in
-  // one go before the browser paints, and where it is not in view, when it comes into it.
+  // A card is drawn when its explanation has arrived, and again if a later one is stronger, as all share one scale; all
+  // in one go before the browser paints, and those not in view when they come into view.
   const waiting = new Set(cards.values());
   let scale = result.scale;
   let isPlanned = false;
@@ -147,23 +147,23 @@ export function showResult(main, result) {
     }
     if (part.type === "end") {
       requestAnimationFrame(() => { main.dataset.explained = "true"; });
-      tell("All heatmaps are there.");
+      announce("All heatmaps are ready.");
     }
   };
   main.dataset.explained = String(result.isDone);
   result.listeners.add(update);
-  tell(`${counted(shown.length, "hit", "hits")}. ${found.doubt ?? ""}`);
+  announce(`${plural(hits.length, "hit", "hits")}. ${found.doubt ?? ""}`);
   return () => {
     near.disconnect();
     result.listeners.delete(update);
   };
 }
 
-const emptiness = (found, least) =>
-  found.hits.length ? `No hit has a similarity of ${percent(least)} or more.` : "Nothing in this selection answers.";
+const emptyMessage = (found, least) =>
+  found.hits.length ? `No hit has a similarity of ${percent(least)} or more.` : "No picture in this selection is a hit.";
 
-/** How heatmaps are read, and what they cannot say. */
-function reading() {
+/** How to read heatmaps, and their limits. */
+function readingGuide() {
   const legend = (kind, meaning) => {
     const bar = make("canvas", { class: "legend", role: "img", "aria-label": "from grey to bright: faint to strong" });
     drawLegend(bar, kind);
@@ -180,17 +180,17 @@ function reading() {
       " they prove nothing about the pictures, and the model may be right for the wrong reasons. Check them where it matters."));
 }
 
-/** What is laid over all pictures, and how strongly. */
-function toolbar(of) {
+/** The choice of what is drawn over all pictures, and how strongly. */
+function toolbar(page) {
   const radio = (view, title, more) => make("label", {},
-    make("input", { type: "radio", name: "view", value: view, checked: of.view === view }),
+    make("input", { type: "radio", name: "view", value: view, checked: page.view === view }),
     make("span", { class: view }, title, more && make("span", { class: "long" }, more)));
   const views = make("fieldset", { class: "views" }, make("legend", { class: "unseen" }, "What is shown over the pictures"),
     radio("picture", "Picture"), radio("factual", "Factual", ": for"), radio("counterfactual", "Counterfactual", ": against"));
   views.addEventListener("change", (event) => {
     const view = event.target.value;
     go({ view }, { replace: true, silent: true });
-    document.querySelectorAll("main a[data-link]").forEach((link) => { link.href = addressOf({ view }, stated(link.search)); });
+    document.querySelectorAll("main a[data-link]").forEach((link) => { link.href = addressOf({ view }, parseState(link.search)); });
   });
   const strength = make("input", { type: "range", min: "0", max: "150", value: sessionStorage.getItem("strength") ?? "100", name: "strength" });
   const apply = () => {
@@ -199,94 +199,14 @@ function toolbar(of) {
   };
   strength.addEventListener("input", apply);
   apply();
-  const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(of.verify), disabled: Number(of.top) > CHECKED });
+  const verify = make("input", { type: "checkbox", name: "verify", checked: Boolean(page.verify), disabled: Number(page.top) > MAX_CHECKED });
   verify.addEventListener("change", () => go({ verify: verify.checked ? "1" : "" }, { replace: true }));
-  const same = { ...filters(of), picture: of.picture, upload: of.upload, top: of.top, correspond: "true", collapse: "true" };
+  const same = { ...filters(page), picture: page.picture, upload: page.upload, top: page.top, correspond: "true", collapse: "true" };
   const bar = make("div", { class: "toolbar", role: "group", "aria-label": "Heatmaps" },
     views,
     make("label", {}, "Overlay ", strength),
     make("label", {}, verify, " Check the heatmaps"),
-    make("a", { class: "export", href: withParameters("api/export", { ...same, verify: of.verify ? "true" : "", min_similarity: (Number(of.least) || 0) / 100 }), download: "hits.html" },
+    make("a", { class: "export", href: withParameters("api/export", { ...same, verify: page.verify ? "true" : "", min_similarity: (Number(page.least) || 0) / 100 }), download: "hits.html" },
       "Save as a page"));
   return { bar, views };
-}
-
-/** A hit beside the query. */
-export class Card {
-  constructor(query, hit, result, { side = 448 } = {}) {
-    this.hit = hit;
-    this.result = result;
-    const name = hit.picture.name;
-    this.panes = [new Pane("query", query, { side, name: query.name ?? "" }), new Pane("hit", hit.picture, { side, name })];
-    this.checked = make("div", { class: "checked" });
-    this.isConnected = false;
-    this.isNear = false;
-    const of = state();
-    const id = `hit-${hit.rank}`;
-    this.element = make("article", { "aria-labelledby": id, "data-rank": hit.rank },
-      make("h3", { id }, make("span", { class: "rank" }, String(hit.rank)), " ",
-        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, name)),
-      facts(hit),
-      make("div", { class: "pair" }, this.panes.map((pane) => pane.figure)),
-      hit.note && make("p", { class: "note" }, hit.note),
-      this.checked,
-      make("p", { class: "actions" },
-        make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(of)), "data-link": true }, "Search from this"),
-        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, "All methods")),
-      copies(hit));
-  }
-
-  draw(view) {
-    const explanation = this.result.explanations.get(this.hit.rank);
-    const kind = view === "picture" ? null : view;
-    if (explanation?.type === "unexplained") {
-      this.panes.forEach((pane) => pane.show(kind, null, { missing: explanation.error }, 0));
-      return;
-    }
-    ["query", "hit"].forEach((side, place) => {
-      this.panes[place].show(kind, explanation, explanation?.[side], this.result.scale);
-    });
-    if (explanation?.matches && !this.isConnected) {
-      connect(...this.panes, explanation.matches);
-      this.isConnected = true;
-    }
-    if (explanation?.verification) this.checked.replaceChildren(verification(explanation.verification));
-  }
-}
-
-/** What became of the similarity when a fifth of a picture was hidden. */
-export function verification(found) {
-  const [first, ...others] = found.headings;
-  return make("details", {},
-    make("summary", {}, make("b", { class: `support ${found.support.replace(" ", "_")}` }, found.told)),
-    make("p", { class: "note" },
-      "A fifth of a picture is blurred: what the heatmap names most, or, as a yardstick, random regions of the same",
-      " area and shape. Blurring what speaks for the verdict should cost it more than they do, blurring what speaks",
-      " against it less."),
-    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Figures of the check" }, make("table", {},
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, first), others.map((each) => make("th", { scope: "col" }, each)))),
-      make("tbody", {}, found.rows.map(([name, ...cells]) =>
-        make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, cell))))))));
-}
-
-export function facts(hit) {
-  const bar = make("i");
-  bar.style.width = `${100 * hit.similarity}%`;
-  return make("p", { class: "facts" },
-    make("span", { class: "bar", "aria-hidden": "true" }, bar),
-    make("b", { class: "percent" }, percent(hit.similarity)),
-    make("b", { class: `verdict ${hit.verdict}` }, hit.verdict),
-    hit.picture.label && make("span", {}, "label ", make("b", {}, hit.picture.label)),
-    make("span", {}, `rank ${hit.index_rank} in the index, before rescoring`),
-    make("span", { class: "folder" }, hit.picture.folder));
-}
-
-function copies(hit) {
-  if (!hit.copies.length) return null;
-  return make("details", { class: "copies" },
-    make("summary", {}, counted(hit.copies.length, "near-duplicate", "near-duplicates")),
-    make("ul", {}, hit.copies.map((copy) => make("li", {},
-      make("a", { href: addressOf({ picture: String(copy.id) }, onlyFilters()), "data-link": true },
-        make("img", { src: `${copy.image}&side=224`, alt: "", loading: "lazy", width: 56, height: 56 }), copy.name),
-      make("span", { class: "folder" }, `${copy.folder}, ${copy.width} × ${copy.height}`)))));
 }

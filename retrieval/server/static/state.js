@@ -1,4 +1,4 @@
-// What the page shows is what its address says, so that a link can be shared and "back" works.
+// The page's state is in its address, so that links can be shared and "back" works.
 
 const NAMES = ["show", "picture", "upload", "hit", "view", "label", "folder", "since", "until", "least", "top", "verify"];
 const DEFAULTS = { view: "factual", least: "0", top: "12" };
@@ -10,18 +10,18 @@ export function onChange(function_) {
   addEventListener("popstate", () => changed());
 }
 
-export const state = () => stated(location.search);
+export const state = () => parseState(location.search);
 
-/** The values that an address' query says, or their defaults. */
-export function stated(search) {
-  const given = new URLSearchParams(search);
-  return Object.fromEntries(NAMES.map((name) => [name, given.get(name) ?? DEFAULTS[name] ?? ""]));
+/** The state in an address's query, with defaults for what is missing. */
+export function parseState(search) {
+  const parameters = new URLSearchParams(search);
+  return Object.fromEntries(NAMES.map((name) => [name, parameters.get(name) ?? DEFAULTS[name] ?? ""]));
 }
 
-/** The address of the page as it is, but for these values. */
+/** The address of the page with these values changed. */
 export function addressOf(values, from = state()) {
-  const kept = Object.entries({ ...from, ...values }).filter(([name, value]) => value && value !== DEFAULTS[name]);
-  return kept.length ? `?${new URLSearchParams(kept)}` : "./";
+  const chosen = Object.entries({ ...from, ...values }).filter(([name, value]) => value && value !== DEFAULTS[name]);
+  return chosen.length ? `?${new URLSearchParams(chosen)}` : "./";
 }
 
 export function go(values, { from = state(), replace = false, silent = false } = {}) {
@@ -30,7 +30,7 @@ export function go(values, { from = state(), replace = false, silent = false } =
 }
 
 /** The filters, for the API. */
-export const filters = (of = state()) => ({ label: of.label, folder: of.folder, since: of.since, until: of.until });
+export const filters = (page = state()) => ({ label: page.label, folder: page.folder, since: page.since, until: page.until });
 
-/** Only the filters of a state: what stays when another picture is asked with. */
-export const onlyFilters = (of = state()) => ({ ...filters(of), least: of.least, view: of.view, verify: of.verify });
+/** The part of the state that stays when another picture is the query. */
+export const onlyFilters = (page = state()) => ({ ...filters(page), least: page.least, view: page.view, verify: page.verify });

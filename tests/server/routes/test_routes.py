@@ -397,7 +397,7 @@ def test_a_wrong_question_is_told_in_one_sentence(client: TestClient, query: str
 def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
     with client_of(indexed.store, ServerConfig(queue=0)) as client:
         answer = client.post("/api/query", content=indexed.picture.read_bytes())
-        assert "ask again" in sentence(answer, 503)
+        assert "repeat this one" in sentence(answer, 503)
         assert answer.headers["retry-after"] == "1"
         assert client.get("/api/status").status_code == 200
 
