@@ -78,7 +78,7 @@ def descriptors(store: Path) -> dict[bytes, tuple[str | None, np.ndarray[Any, An
 
 
 def assert_equal(store: Path, calm: Path) -> None:
-    """The same rows, the same failures, descriptors within 1e-3."""
+    """Assert the same rows, the same failures, and descriptors within 1e-3."""
     ours, theirs = descriptors(store), descriptors(calm)
     assert ours.keys() == theirs.keys()
     assert failures(store) == failures(calm)
@@ -90,7 +90,7 @@ def assert_equal(store: Path, calm: Path) -> None:
 def test_a_node_that_is_killed_half_way_costs_nothing_but_time(at_nodes: Nodes, tmp_path: Path) -> None:
     gallery = make_gallery(tmp_path / "gallery", _PICTURES, _BROKEN)
     store, calm = tmp_path / "store", tmp_path / "calm"
-    told = answer("index", gallery, "--store", calm)
+    expected = answer("index", gallery, "--store", calm)
     process = begun("index", gallery, "--store", store, "--engine", "ray", "--json")
     while process.poll() is None and committed(store) < _PICTURES // 2:
         time.sleep(0.05)
@@ -100,19 +100,19 @@ def test_a_node_that_is_killed_half_way_costs_nothing_but_time(at_nodes: Nodes, 
     assert process.returncode == 0, complaint.decode()
     assert_equal(store, calm)
     report = json.loads(said)
-    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
-    assert sorted(report["failures"], key=str) == sorted(told["failures"], key=str)
+    assert {name: report[name] for name in _COUNTS} == {name: expected[name] for name in _COUNTS}
+    assert sorted(report["failures"], key=str) == sorted(expected["failures"], key=str)
 
     for folder in ("class-2", "class-3"):
         (gallery / folder).rename(gallery / f"{folder}-renamed")
     (gallery / "another.jpg").write_bytes((gallery / "copy.jpg").read_bytes())
     (gallery / "class-1" / "00001.jpg").unlink()
     Image.new("RGB", (20, 20), "red").save(gallery / "new.png")
-    told = answer("index", gallery, "--store", calm)
+    expected = answer("index", gallery, "--store", calm)
     done = retrieve("index", gallery, "--store", store, "--engine", "ray", "--workers", "1", "--json")
     assert (done.returncode, done.stderr) == (0, b"")
     report = json.loads(done.stdout)
-    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert {name: report[name] for name in _COUNTS} == {name: expected[name] for name in _COUNTS}
     assert (report["embedded"], report["reused"] > 1000) == (1, True)
     assert_equal(store, calm)
     at_nodes.add()
@@ -147,13 +147,13 @@ def test_tars_and_lists_are_as_on_one_machine(at_nodes: Nodes, tmp_path: Path) -
     ]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     galleries = tmp_path / "a.tar", tmp_path / "list.txt"
-    told = answer("index", *galleries, "--store", tmp_path / "calm")
+    expected = answer("index", *galleries, "--store", tmp_path / "calm")
     report = answer("index", *galleries, "--store", tmp_path / "store", "--engine", "ray")
-    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert {name: report[name] for name in _COUNTS} == {name: expected[name] for name in _COUNTS}
     assert report["failed"] >= 4
     assert_equal(tmp_path / "store", tmp_path / "calm")
     report = answer("index", *galleries, "--store", tmp_path / "store", "--engine", "ray")
-    assert (report["added"], report["unchanged"]) == (0, told["added"])
+    assert (report["added"], report["unchanged"]) == (0, expected["added"])
 
 
 def test_objects_are_as_on_one_machine(
@@ -162,11 +162,11 @@ def test_objects_are_as_on_one_machine(
     """On a cluster that the run starts for itself: its workers have the run's credentials."""
     gallery = objects.put_folder(make_gallery(tmp_path / "gallery", 40, 4), "g")
     objects.put("g/more.tar", tar_of(("cats/1.png", png(2)), ("cats/2.png", b"")))
-    told = answer("index", gallery, "--store", tmp_path / "calm")
+    expected = answer("index", gallery, "--store", tmp_path / "calm")
     with ray_folder():
         monkeypatch.setenv("RAY_ADDRESS", "local")
         report = answer("index", gallery, "--store", tmp_path / "store", "--engine", "ray")
-    assert {name: report[name] for name in _COUNTS} == {name: told[name] for name in _COUNTS}
+    assert {name: report[name] for name in _COUNTS} == {name: expected[name] for name in _COUNTS}
     assert report["failed"] == 5
     assert_equal(tmp_path / "store", tmp_path / "calm")
 

@@ -1,4 +1,4 @@
-"""What is found of a store's duplicates: groups of pictures, the one to keep first."""
+"""Groups of duplicate pictures of a store, in each the one to keep first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from retrieval.sources.location import PictureLocation
 
 
 class DuplicateKind(StrEnum):
-    """What two pictures are to each other."""
+    """The relation of two pictures."""
 
     identical = "identical"
     near = "near-identical"
@@ -19,9 +19,9 @@ class DuplicateKind(StrEnum):
 
 @dataclass(frozen=True)
 class GroupMember:
-    """A picture of a group, and what it is to the group's first: `kind` is None for the first itself.
+    """A picture of a group, and its relation to the group's first: `kind` is None for the first itself.
 
-    `similarity` to the first, 0 to 1: 1 of equal files, else the agreement or, of those alike, the cosine.
+    `similarity` to the first is from 0 to 1: 1 for equal files, else the agreement or, if alike, the cosine.
     """
 
     id: int
@@ -43,12 +43,12 @@ class Group:
 
     @property
     def spare_bytes(self) -> int:
-        """What all but the first take on the disk; nothing of pictures that are only alike."""
+        """The bytes on the disk of all but the first; 0 for pictures that are only alike."""
         return sum(member.size_bytes for member in self.members[1:]) if self.kind is not DuplicateKind.alike else 0
 
     @property
     def spare(self) -> int:
-        """How many pictures are more than needed."""
+        """The number of pictures more than needed."""
         return len(self.members) - 1 if self.kind is not DuplicateKind.alike else 0
 
 
@@ -56,7 +56,7 @@ class Group:
 class Duplicates:
     """The groups of a store: identical and near-identical ones by the bytes to spare, then those alike.
 
-    `pictures` were searched. `unread` are files that could not be looked at, with the reason: they are in no group.
+    `pictures` were searched. `unread` are files that could not be read, with the reason; they are in no group.
     """
 
     groups: tuple[Group, ...]
@@ -66,17 +66,17 @@ class Duplicates:
 
     @property
     def spare(self) -> int:
-        """How many pictures are more than needed."""
+        """The number of pictures more than needed."""
         return sum(group.spare for group in self.groups)
 
     @property
     def spare_bytes(self) -> int:
-        """What they take on the disk."""
+        """Their bytes on the disk."""
         return sum(group.spare_bytes for group in self.groups)
 
 
 def summary_line(duplicates: Duplicates) -> str:
-    """The sums in one line."""
+    """Return the sums in one line."""
     alike = sum(group.kind is DuplicateKind.alike for group in duplicates.groups)
     groups, spare = len(duplicates.groups) - alike, duplicates.spare
     parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {duplicates.pictures:,} pictures"]

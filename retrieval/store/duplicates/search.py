@@ -1,4 +1,4 @@
-"""Pictures that a store has more than once: equal files, the same photograph saved anew, and those that are alike."""
+"""Search for pictures that a store has more than once: equal files, re-saved photographs, and similar ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, fi
 MIN_AGREEMENT = 0.9
 """The agreement from which two pictures are the same photograph, chosen on flowers, clothes and objects of Caltech."""
 
-_MARGIN = 0.03  # what the codes of a large index may be off a cosine
+_MARGIN = 0.03  # by which a large index's codes may differ from a cosine
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DuplicateRules:
     """What counts as a duplicate, among the pictures of a selection.
 
     `near` is the agreement of details, 0 to 1, from which two pictures are the same photograph; None: only equal files
-    are. `alike` is the cosine of descriptors, at least .7, from which two are alike; None: that is not asked.
+    are. `alike` is the cosine of descriptors, at least .7, from which two are alike; None: these are not searched.
     """
 
     near: float | None = MIN_AGREEMENT
@@ -49,47 +49,51 @@ def find_duplicates(
     rules: DuplicateRules = DEFAULT_RULES,
     progress: Progress = SILENT,
 ) -> Duplicates:
-    """The groups of a store by these rules. Nothing is changed. Raises StoreError.
+    """Group a store's pictures by these rules; nothing is changed. Raises StoreError.
 
-    Candidates are the nearest in the index. Those that may be the same photograph are looked at: each is decoded small,
-    once, and laid over the other.
+    Candidates are the nearest pictures in the index. Those that may be the same photograph are read: each is decoded
+    to a thumbnail, once, and aligned with the other.
     """
     started = time.perf_counter()
-    contents, glances = Contents.of(catalogue, rules.selection), ThumbnailSet()
+    contents, thumbnails = Contents.of(catalogue, rules.selection), ThumbnailSet()
     pairs, cosines = _candidate_pairs(catalogue, index, fingerprint, contents, rules, progress)
     confirmed = pairs[:0]
     if rules.near is not None:
         numbers = np.unique(pairs)
         with progress.stage("Looking at pictures", len(numbers)) as stage:
-            glances.load(catalogue, contents, numbers, stage)
-        confirmed = pairs[glances.agreements(pairs) >= rules.near]
-    several = np.flatnonzero(np.bincount(contents.numbers, minlength=len(contents)) > 1)
-    kept = _UsableFiles(catalogue, contents, glances.unread)
-    kept.add(np.union1d(several, np.unique(confirmed)))
-    found = star_clusters(kept.only(confirmed), kept.order, rules.near or 0, glances.agreements_of)
-    groups = [kept.make_group(star, DuplicateKind.near) for star in found]
-    joined = {number for star in found for number in star}
-    alone = [
-        kept.make_group({number: 1.0}, DuplicateKind.identical) for number in several.tolist() if number not in joined
+            thumbnails.load(catalogue, contents, numbers, stage)
+        confirmed = pairs[thumbnails.agreements(pairs) >= rules.near]
+    copied = np.flatnonzero(np.bincount(contents.numbers, minlength=len(contents)) > 1)
+    usable = _UsableFiles(catalogue, contents, thumbnails.unread)
+    usable.add(np.union1d(copied, np.unique(confirmed)))
+    stars = star_clusters(
+        usable.only(confirmed), usable.order, rules.near or 0, lambda a, b: thumbnails.agreements(np.stack([a, b], 1))
+    )
+    in_stars = {number for star in stars for number in star}
+    groups = [usable.make_group(star, DuplicateKind.near) for star in stars]
+    groups += [
+        usable.make_group({number: 1.0}, DuplicateKind.identical)
+        for number in copied.tolist()
+        if number not in in_stars
     ]
-    groups = sorted([group for group in [*groups, *alone] if len(group.members) > 1], key=_spare_key)
+    groups = sorted([group for group in groups if len(group.members) > 1], key=_spare_key)
     if rules.alike is not None:
-        beside = np.array([number for star in found for number in list(star)[1:]], np.int64)
-        likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, beside).any(axis=1)]
-        groups += _alike_groups(catalogue, fingerprint, contents, likely, rules.alike, kept)
-    unread = tuple(sorted(glances.unread.items(), key=lambda each: os.fsencode(each[0])))
+        spare = np.array([number for star in stars for number in list(star)[1:]], np.int64)
+        likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, spare).any(axis=1)]
+        groups += _alike_groups(catalogue, fingerprint, contents, likely, rules.alike, usable)
+    unread = tuple(sorted(thumbnails.unread.items(), key=lambda item: os.fsencode(item[0])))
     return Duplicates(tuple(groups), len(contents.ids), unread, time.perf_counter() - started)
 
 
 class _UsableFiles:
-    """The files of contents that are there as they were indexed, the one most worth keeping first."""
+    """The files of contents that have not changed since they were indexed, the one most worth keeping first."""
 
     def __init__(self, catalogue: Catalogue, contents: Contents, unread: dict[PictureLocation, str]) -> None:
         self._catalogue, self._contents, self._unread = catalogue, contents, unread
         self._files: dict[int, list[StoredFile]] = {}
 
     def add(self, numbers: Ids) -> None:
-        """Take in contents."""
+        """Add contents."""
         new = np.array([number for number in numbers.tolist() if number not in self._files], np.int64)
         for number, files in zip(new.tolist(), files_of(self._catalogue, self._contents, new), strict=True):
             self._files[number] = sorted((file for file in files if self._is_usable(file)), key=_keep_key)
@@ -101,21 +105,20 @@ class _UsableFiles:
         return path not in self._unread
 
     def only(self, pairs: ContentPairs) -> ContentPairs:
-        """Those of these pairs of which both have a file."""
-        there = np.array([number for number, files in self._files.items() if files], np.int64)
-        return pairs[np.isin(pairs, there).all(axis=1)]
+        """Return the pairs whose contents both have a file."""
+        usable = np.array([number for number, files in self._files.items() if files], np.int64)
+        return pairs[np.isin(pairs, usable).all(axis=1)]
 
     @property
     def order(self) -> Ids:
-        """By content, its place among all in the order of worth."""
-        places = np.zeros(len(self._contents), np.int64)
-        held = [number for number, files in self._files.items() if files]
-        for place, number in enumerate(sorted(held, key=lambda each: _keep_key(self._files[each][0]))):
-            places[number] = place
-        return places
+        """The rank of each content by how much it is worth keeping."""
+        ranks = np.zeros(len(self._contents), np.int64)
+        usable = [number for number, files in self._files.items() if files]
+        ranks[sorted(usable, key=lambda number: _keep_key(self._files[number][0]))] = np.arange(len(usable))
+        return ranks
 
     def make_group(self, star: dict[int, float], kind: DuplicateKind, copies: bool = True) -> Group:
-        """The pictures of a star of contents, each with its copies or once; a copy of the first is identical to it."""
+        """Return the pictures of a star of contents, with their copies or without; those of the first are identical."""
         first = next(iter(star))
         members = [
             _member(file, DuplicateKind.identical if number == first else kind, similarity)
@@ -133,16 +136,16 @@ def _candidate_pairs(
     rules: DuplicateRules,
     progress: Progress,
 ) -> tuple[ContentPairs, Array]:
-    """Pairs of contents that are near in the index, each once, with what the index says is their cosine."""
+    """Return the pairs of contents that are near in the index, each once, with their cosines by the index."""
     parts: list[tuple[ContentPairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     if len(contents) > 1 and (rules.near is not None or rules.alike is not None):
         among = None if rules.selection.is_all else contents.ids
-        asking = contents.ids[np.sort(contents.firsts)]
+        firsts = contents.ids[np.sort(contents.firsts)]
         with progress.stage("Searching", len(contents)) as stage:
             for ids, vectors in catalogue.descriptors.all(fingerprint):
-                wanted = np.isin(ids, asking)
-                parts.append(near_pairs(index, contents, contents.number_of(ids[wanted]), vectors[wanted], among))
-                stage.advance(int(wanted.sum()))
+                is_first = np.isin(ids, firsts)
+                parts.append(near_pairs(index, contents, contents.number_of(ids[is_first]), vectors[is_first], among))
+                stage.advance(int(is_first.sum()))
     pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
     return unique_pairs(pairs, cosines)
 
@@ -155,16 +158,16 @@ def _alike_groups(
     min_cosine: float,
     usable: _UsableFiles,
 ) -> list[Group]:
-    """Groups of contents that are alike by their stored descriptors, one picture of each content."""
+    """Group contents that are alike by their stored descriptors, one picture of each content."""
 
-    def related(firsts: Indices, others: Indices) -> Array:
-        ids, other_ids = (contents.ids[contents.firsts[each]] for each in (firsts, others))
+    def cosines(firsts: Indices, others: Indices) -> Array:
+        ids, other_ids = (contents.ids[contents.firsts[numbers]] for numbers in (firsts, others))
         return exact_cosines(catalogue, fingerprint, ids, other_ids)
 
-    pairs = pairs[related(pairs[:, 0], pairs[:, 1]) >= min_cosine]
+    pairs = pairs[cosines(pairs[:, 0], pairs[:, 1]) >= min_cosine]
     usable.add(np.unique(pairs))
-    found = star_clusters(usable.only(pairs), usable.order, min_cosine, related)
-    return [usable.make_group(star, DuplicateKind.alike, copies=False) for star in found]
+    stars = star_clusters(usable.only(pairs), usable.order, min_cosine, cosines)
+    return [usable.make_group(star, DuplicateKind.alike, copies=False) for star in stars]
 
 
 def _member(file: StoredFile, kind: DuplicateKind, similarity: float) -> GroupMember:
@@ -173,7 +176,7 @@ def _member(file: StoredFile, kind: DuplicateKind, similarity: float) -> GroupMe
 
 
 def _keep_key(file: StoredFile) -> tuple[int, int, int, int, bytes]:
-    """The picture most worth keeping comes first: most pixels, largest file, oldest, shortest path."""
+    """Sort the picture most worth keeping first: most pixels, largest file, oldest, shortest path."""
     return -file.width * file.height, -file.size, file.mtime, len(file.path), file.path
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a store looked at once, small, and laid over each other in pairs."""
+"""Thumbnails of a store's pictures, and the agreement of pairs of them."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from retrieval.store.duplicates.candidates import ContentPairs, Contents
 
 _THREADS = 2
 _IN_MEMORY = 20_000  # 100 MB
-_CONTENTS = 1024  # looked at between two questions to the catalogue
-_PAIRS = 256  # laid over each other at once: what stays in a core's cache, nearly
+_CONTENTS = 1024  # whose files are fetched from the catalogue at once
+_PAIRS = 256  # aligned at once: these nearly stay in a core's cache
 _CHANGED = "has changed since it was indexed: run `retrieve index`"
 
 
 class ThumbnailSet:
-    """Contents that were looked at, by their numbers.
+    """Thumbnails of contents, by the contents' numbers.
 
-    5 kB each; many are kept in a file without a name, of which the system holds in memory what it has room for.
-    `unread` are the files that could not be looked at, with the reason.
+    Each has 5 kB; many are kept in a nameless file, which the system caches as far as it has memory. `unread` are the
+    files that could not be read, with the reason.
     """
 
     def __init__(self) -> None:
-        self._numbers: Ids = np.empty(0, np.int64)  # rising
-        self._loaded: Ids = np.empty(0, np.int64)  # those of them that could be looked at
+        self._numbers: Ids = np.empty(0, np.int64)  # ascending
+        self._loaded: Ids = np.empty(0, np.int64)  # those of them that could be read
         self.unread: dict[PictureLocation, str] = {}
         self._thumbnails: ThumbnailArray = np.empty((0, THUMBNAIL_SIZE), np.uint8)
 
     def load(self, catalogue: Catalogue, contents: Contents, numbers: Ids, stage: WorkStage) -> None:
-        """Look at these contents (U,), rising: at the first file of each that is there."""
-        seen, smalls = np.zeros(len(numbers), bool), _allocate(len(numbers))
+        """Read the first usable file of each of these contents (U,), ascending."""
+        is_loaded, thumbnails = np.zeros(len(numbers), bool), _allocate(len(numbers))
         with ThreadPoolExecutor(_THREADS) as readers:
             for start in range(0, len(numbers), _CONTENTS):
                 files = files_of(catalogue, contents, numbers[start : start + _CONTENTS])
-                for place, found in enumerate(readers.map(self._load_first, files), start):
-                    if found is not None:
-                        smalls[place], seen[place] = found, True
+                for row, thumbnail in enumerate(readers.map(self._load_first, files), start):
+                    if thumbnail is not None:
+                        thumbnails[row], is_loaded[row] = thumbnail, True
                 stage.advance(len(files))
-        self._numbers, self._loaded, self._thumbnails = numbers, numbers[seen], smalls
+        self._numbers, self._loaded, self._thumbnails = numbers, numbers[is_loaded], thumbnails
 
     def _load_first(self, files: Sequence[StoredFile]) -> ThumbnailArray | None:
         for file in files:
@@ -65,50 +65,45 @@ class ThumbnailSet:
         return None
 
     def agreements(self, pairs: ContentPairs) -> Array:
-        """How well the contents of each pair (P, 2) agree, (P,); 0 where one was not looked at."""
-        found = np.zeros(len(pairs), np.float32)
-        there = np.flatnonzero(np.isin(pairs, self._loaded).all(axis=1))
-        batches = [there[start : start + _PAIRS] for start in range(0, len(there), _PAIRS)]
+        """Return how well the contents of each pair (P, 2) agree, (P,); 0 if one could not be read."""
+        values = np.zeros(len(pairs), np.float32)
+        rows = np.flatnonzero(np.isin(pairs, self._loaded).all(axis=1))
+        batches = [rows[start : start + _PAIRS] for start in range(0, len(rows), _PAIRS)]
 
         def judge(batch: Ids) -> Array:
             first, second = (self._thumbnails[np.searchsorted(self._numbers, side)] for side in pairs[batch].T)
             return agreements(first, second)
 
         with ThreadPoolExecutor(_THREADS) as judges:
-            for batch, values in zip(batches, judges.map(judge, batches), strict=True):
-                found[batch] = values
-        return found
-
-    def agreements_of(self, firsts: Ids, others: Ids) -> Array:
-        """The same of each of the first with each of the second."""
-        return self.agreements(np.stack([firsts, others], axis=1))
+            for batch, result in zip(batches, judges.map(judge, batches), strict=True):
+                values[batch] = result
+        return values
 
 
 def _allocate(count: int) -> ThumbnailArray:
-    """Room for so many small pictures. Raises OSError where the disk has none."""
+    """Allocate so many thumbnails. Raises OSError if the disk has no room."""
     if count <= _IN_MEMORY:
         return np.empty((count, THUMBNAIL_SIZE), np.uint8)
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(
-                file.fileno(), 0, count * THUMBNAIL_SIZE
-            )  # a full disk is told now, and not by a signal later
+            # so that a full disk is an error now, and not a signal later
+            os.posix_fallocate(file.fileno(), 0, count * THUMBNAIL_SIZE)
         return np.memmap(
             file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(count, THUMBNAIL_SIZE)
         )
 
 
 def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:
-    """The files of each of these contents, by id."""
+    """Return the files of each of these contents, by id."""
     ids = contents.picture_ids(numbers)
     known = {file.id: file for file in catalogue.pictures.files(np.concatenate([*ids, np.empty(0, np.int64)]))}
     return [[known[id_] for id_ in each.tolist() if id_ in known] for each in ids]
 
 
 def file_problem(file: StoredFile) -> str | None:
-    """Why an indexed file is not to be counted on, or None: it is gone, closed, or another one than was indexed."""
+    """Return why an indexed file cannot be used, or None: it is gone, unreadable or has changed."""
     path = parse_location(file.path)
-    if isinstance(path, PictureAddress):  # what its server says is seen as it is read
+    if isinstance(path, PictureAddress):  # its server's answer is seen when it is read
         return None
     try:
         now = os.stat(path)

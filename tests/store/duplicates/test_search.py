@@ -1,4 +1,4 @@
-"""Duplicates of a store: kinds, which is kept, what is left out; as table, JSON and page."""
+"""Duplicates of a store: their kinds, the one to keep, and those left out; as table, JSON and page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Gallery:
         return self.folder / name
 
     def save(self, seed: int, name: str, change: Callable[..., object] | None = None, quality: int = 90) -> Path:
-        """A photograph, or a changed one, as a file."""
+        """Save a photograph, or a changed one, as a file."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         image = photograph(seed)
@@ -54,7 +54,7 @@ class Gallery:
         return Path(shutil.copy(self.path(name), self.path(other)))
 
     def record(self, **seeds: int) -> None:
-        """Record all files; `seeds` say of what a file is, else its name does."""
+        """Record all files; `seeds` give the photograph of a file, else its name does."""
         pictures = []
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             content, now = path.read_bytes(), path.stat()
@@ -71,13 +71,13 @@ class Gallery:
         return find_duplicates(self.catalogue, open_index(self.catalogue, MODEL), MODEL, rules or DuplicateRules())
 
     def named(self, found: Duplicates) -> list[list[str]]:
-        """The groups by their files' names."""
+        """Return the groups by their files' names."""
         return [[os.path.relpath(member.path, self.folder) for member in group.members] for group in found.groups]
 
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Gallery:
-    """Six photographs, of which 1 has every kind of copy and 2 an equal one."""
+    """Save six photographs; 1 has every kind of copy and 2 an equal one."""
     made = Gallery(tmp_path)
     for seed in range(1, 7):
         made.save(seed, f"{seed}.jpg")
@@ -151,7 +151,7 @@ def test_pictures_with_equal_descriptors_are_no_duplicates_if_they_look_differen
     assert (group.spare, group.spare_bytes) == (0, 0)
 
 
-def test_those_alike_are_told_once_without_their_copies(gallery: Gallery) -> None:
+def test_alike_pictures_are_listed_once_without_their_copies(gallery: Gallery) -> None:
     gallery.save(7, "1-other.jpg")
     gallery.record()
     found = gallery.found(DuplicateRules(alike=0.9))
@@ -167,7 +167,7 @@ def test_only_a_selection_is_searched(gallery: Gallery) -> None:
     assert found.pictures == 5
 
 
-def test_files_that_are_gone_broken_or_changed_are_told_and_left_out(gallery: Gallery) -> None:
+def test_files_that_are_gone_broken_or_changed_are_reported_and_left_out(gallery: Gallery) -> None:
     gallery.path("copies/1-half.jpg").unlink()
     gallery.path("copies/2-renamed.jpg").unlink()
     gallery.path("copies/1-poor.jpg").write_bytes(b"\xff\xd8 no picture")
@@ -260,7 +260,7 @@ def test_the_page_is_whole_and_no_name_can_harm_it(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of two photographs with halves of them, and an equal file with an odd name."""
+    """Index two photographs with halves of them, and an equal file with an odd name."""
     folder = tmp_path_factory.mktemp("duplicates")
     for number, name in enumerate(("rooms", "views")):
         (folder / name).mkdir()
@@ -288,14 +288,14 @@ def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
 
 
 def test_json_has_stable_keys(store: Path) -> None:
-    told = answer("duplicates", "--store", store)
-    assert told.keys() == {"store", "pictures", "groups", "spare", "spare_bytes", "unread", "seconds"}
-    group = told["groups"][0]
+    report = answer("duplicates", "--store", store)
+    assert report.keys() == {"store", "pictures", "groups", "spare", "spare_bytes", "unread", "seconds"}
+    group = report["groups"][0]
     assert group.keys() == {"kind", "spare", "spare_bytes", "pictures"}
     keys = {"id", "path", "label", "width", "height", "bytes", "kind", "similarity", "kept"}
     assert all(member.keys() == keys for member in group["pictures"])
     assert [member["kept"] for member in group["pictures"]] == [True, False, False]
-    assert told["spare"] == 3
+    assert report["spare"] == 3
 
 
 def test_a_label_and_only_equal_files(store: Path) -> None:

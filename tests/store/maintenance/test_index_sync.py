@@ -171,7 +171,7 @@ def test_recall_is_what_counting_by_hand_gives(
     monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
-    told = tune(catalogue, index, head, MODEL, 0.0)[0]
+    tuning = tune(catalogue, index, head, MODEL, 0.0)[0]
     own, queries = catalogue.descriptors.sample(MODEL, 100)
     ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.descriptors.all(MODEL), strict=True))
     units, u = unit(vectors), head.embed(vectors)
@@ -182,8 +182,8 @@ def test_recall_is_what_counting_by_hand_gives(
         best = sorted(pool, key=lambda place: float(np.linalg.norm(u[place] - head.embed(query))))[:10]
         found = [found for found in index.search(query[None], 41)[1][0].tolist() if found != id_][:40]
         shares.append(len({int(ids[place]) for place in best} & set(found)) / 10)
-    assert told.probes == index.probes == 4
-    assert told.recall == pytest.approx(np.mean(shares), abs=1e-9)
+    assert tuning.probes == index.probes == 4
+    assert tuning.recall == pytest.approx(np.mean(shares), abs=1e-9)
     assert 0 < np.mean(shares) < 1
 
 

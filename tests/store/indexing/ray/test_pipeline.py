@@ -1,4 +1,4 @@
-"""The pipeline on Ray without a cluster: what is lost is done again, and what cannot be is told."""
+"""The pipeline on Ray without a cluster: lost work is repeated, or ends with a sentence."""
 
 from __future__ import annotations
 
@@ -279,12 +279,12 @@ def test_a_cluster_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    told = r"^no Ray cluster can be started on this machine \(no room\): see that"
-    with pytest.raises(ClusterError, match=told), cluster_connection():
+    sentence = r"^no Ray cluster can be started on this machine \(no room\): see that"
+    with pytest.raises(ClusterError, match=sentence), cluster_connection():
         pass
 
 
-def test_what_was_set_for_ray_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_for_ray_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     monkeypatch.setattr(cluster, "_connect", lambda address: None)
     said, level = ray._private.worker.print_to_stdstream, logging.getLogger("ray").level
@@ -370,7 +370,7 @@ def test_what_ray_ends_with_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "device", "wanted"),
+    ("room", "device", "expected"),
     [
         ([(2, 0), (5, 0), (0, 0)], "auto", WorkerPlan(3, "cpu", 2)),
         ([(1, 0), (1, 0)], "auto", WorkerPlan(2, "cpu", 1)),
@@ -380,8 +380,8 @@ def test_what_ray_ends_with_is_explained() -> None:
         ([], "auto", WorkerPlan(0, "cpu", 1)),
     ],
 )
-def test_as_many_workers_as_there_is_room_for(room: list[tuple[int, int]], device: str, wanted: WorkerPlan) -> None:
-    assert cluster._plan_for(room, device) == wanted
+def test_as_many_workers_as_there_is_room_for(room: list[tuple[int, int]], device: str, expected: WorkerPlan) -> None:
+    assert cluster._plan_for(room, device) == expected
 
 
 def test_a_gpu_that_is_not_there_is_missed() -> None:
