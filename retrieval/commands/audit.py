@@ -1,14 +1,14 @@
-"""Commands that judge heatmaps, and a model by where it looks."""
+"""The commands that check heatmaps, and where a model looks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
-from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.console import print_saved, report, stderr
 from retrieval.commands.shared.options import (
     DeviceOption,
     HtmlOption,
@@ -20,9 +20,6 @@ from retrieval.commands.shared.options import (
 from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, Device, MethodName
 from retrieval.common.text import safe_name
 
-if TYPE_CHECKING:
-    from retrieval.evaluation.heatmaps.sanity_check import SanityReport
-
 
 def sanity(
     dataset: Annotated[
@@ -31,40 +28,31 @@ def sanity(
     ] = None,
     model: NamedModelOption = DEFAULT_MODEL,
     method: MethodOption = DEFAULT_METHOD,
-    pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs of pictures are explained.")] = 24,
+    pairs: Annotated[int, typer.Option(min=1, max=200, help="The number of pairs of pictures to explain.")] = 24,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that heatmaps depend on what a model has learnt: its weights are randomised, and they must change.
+    """Check that heatmaps depend on what a model has learnt: if its weights are randomised, they must change.
 
-    Half of the pairs are of one class where there are class folders. The head is randomised first, then the network,
+    Half of the pairs are of one class if there are class folders. The head is randomised first, then the network,
     from its last part to its first.
 
     Example: `retrieve sanity sets/flowers --method gradcam`
     """
-    from retrieval.evaluation.measure import find_model
-
-    subject = find_model(model, device)
-    folders = resolve_datasets([dataset] if dataset else [], subject, model, contents="pictures", absence="none")
+    from retrieval.commands.output.results_json import sanity_json
+    from retrieval.commands.output.sanity_table import sanity_lines
+    from retrieval.commands.output.training_table import left_out_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.evaluation.heatmaps.sanity_check import SanityOptions, check_sanity
+    from retrieval.evaluation.measure import find_model
 
-    terms = SanityOptions(pairs, method, seed)
-    report = check_sanity(folders[0], subject.encoder.bundle, terms, device, ConsoleProgress())
-    _report_sanity(model, report, as_json)
-
-
-def _report_sanity(model: str, report: SanityReport, as_json: bool) -> None:
-    from retrieval.commands.output.training_table import left_out_lines
-
-    stderr.print(left_out_lines(report.left_out))
-    if as_json:
-        print_json({"model": model, **report.values()})
-        return
-    from retrieval.commands.output.sanity_table import sanity_lines
-
-    stdout.print(sanity_lines(model, report))
+    evaluated = find_model(model, device)
+    (folder,) = resolve_datasets([dataset] if dataset else [], evaluated, contents="pictures")
+    options = SanityOptions(pairs, method, seed)
+    result = check_sanity(folder, evaluated.encoder.bundle, options, device, ConsoleProgress())
+    stderr.print(left_out_lines(result.left_out))
+    report(as_json, lambda: sanity_json(model, result), lambda: sanity_lines(model, result))
 
 
 def audit(
@@ -73,47 +61,36 @@ def audit(
     ] = None,
     model: NamedModelOption = DEFAULT_MODEL,
     method: MethodOption = DEFAULT_METHOD,
-    pairs: Annotated[int, typer.Option(min=4, help="How many pairs are explained at most.")] = 600,
+    pairs: Annotated[int, typer.Option(min=4, help="The most pairs to explain.")] = 600,
     seed: SeedOption = 0,
     html: HtmlOption = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Say where a model looks in labelled pictures, what it confuses, and what to do about it.
+    """Show where a model looks in labelled pictures, what it confuses, and what to do about it.
 
-    Random pairs are explained; what the model has learnt from stands beside what it has not. A model that goes by a
-    watermark or a background, wrong labels, and pictures that come twice are told, the most serious first.
+    Random pairs are explained, of pictures that the model has learnt from and of others. The report names a model that
+    relies on a watermark or a background, wrong labels, and pictures that occur twice, the most serious first.
 
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
+    from retrieval.commands.output.audit_json import audit_json
+    from retrieval.commands.output.audit_table import audit_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.audit.findings import AuditOptions
-    from retrieval.evaluation.audit.run import audit_model as audit_model
+    from retrieval.evaluation.audit.page import audit_page
+    from retrieval.evaluation.audit.run import audit_model
     from retrieval.evaluation.measure import find_model
 
     progress = ConsoleProgress()
-    subject = find_model(model, device, progress)
-    folders = resolve_datasets([dataset] if dataset else [], subject, model)
-    subject.encoder.load()
-    found = find_samples(folders[0], progress)
-    result = audit_model(found, subject, AuditOptions(pairs, seed, method), progress)
-    if html:
-        from retrieval.evaluation.audit.page import audit_page
-        from retrieval.rendering.output_files import write_html
-
-        write_html(audit_page(result), html)
-    if as_json:
-        from retrieval.commands.output.audit_json import audit_json
-
-        print_json(audit_json(result))
-        return
-    from retrieval.commands.output.audit_table import audit_lines
-
-    stdout.print(audit_lines(result))
-    if html:
-        print_saved("page", html)
+    evaluated = find_model(model, device, progress)
+    (folder,) = resolve_datasets([dataset] if dataset else [], evaluated)
+    evaluated.encoder.load()
+    samples = find_samples(folder, progress)
+    result = audit_model(samples, evaluated, AuditOptions(pairs, seed, method), progress)
+    report(as_json, lambda: audit_json(result), lambda: audit_lines(result), html, lambda: audit_page(result))
 
 
 def faithfulness(
@@ -122,28 +99,31 @@ def faithfulness(
         list[MethodName] | None,
         typer.Option("--method", help="A method; again for more. [default: all but scorecam, which takes long]"),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="How many pairs, half of one class and half of two.")] = 200,
-    grids: Annotated[int, typer.Option(min=0, help="How many grids of four pictures are pointed at.")] = 0,
+    pairs: Annotated[int, typer.Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
+    grids: Annotated[int, typer.Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
     size: Annotated[
         int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
     ] = None,
-    curves: Annotated[Path | None, typer.Option("--curves", help="A PNG for deletion and insertion curves.")] = None,
+    curves: Annotated[
+        Path | None, typer.Option("--curves", help="A PNG file for deletion and insertion curves.")
+    ] = None,
     model: NamedModelOption = DEFAULT_MODEL,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how true heatmaps are: hide, or show alone, what they name, and see what the model says then.
+    """Measure how faithful heatmaps are: hide what they mark, or show only that, and compare the pictures again.
 
-    Each method is held against a random heatmap, the middle of the picture, and the picture's edges. The grid pointing
-    game asks with four pictures in one whether the evidence for a hit lies on the one of its class. Pictures that a
-    trained model learnt from are left out.
+    Each method is compared with a random heatmap, the middle of the picture, and the picture's edges. In the grid
+    pointing game, four pictures in one are compared with a picture of the class of one of them: the evidence should lie
+    on that one. Pictures that a trained model learnt from are left out.
 
     Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
-    from retrieval.commands.output.faithfulness_table import faithfulness_json, faithfulness_lines
+    from retrieval.commands.output.faithfulness_table import faithfulness_lines
+    from retrieval.commands.output.results_json import faithfulness_json
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.common.atomic_files import write_atomically
     from retrieval.datasets.class_folders import find_samples
@@ -154,20 +134,21 @@ def faithfulness(
 
     chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
     progress = ConsoleProgress()
-    subject = find_model(model, device, progress)
-    comparer = subject.encoder
-    comparer.load()
-    comparer.at_size(size).load()
-    found = exclude_learnt(find_samples(dataset, progress), subject.learnt)
-    drawn = draw_grids(found, grids, seed) if grids else []
-    measured = measure_faithfulness(found, comparer, chosen, pairs, seed, progress)
-    shares = play_pointing_game(drawn, comparer, chosen, size, seed, progress)
+    evaluated = find_model(model, device, progress)
+    encoder = evaluated.encoder
+    encoder.load()
+    encoder.at_size(size).load()
+    samples = exclude_learnt(find_samples(dataset, progress), evaluated.learnt)
+    drawn = draw_grids(samples, grids, seed) if grids else []
+    result = measure_faithfulness(samples, encoder, chosen, pairs, seed, progress)
+    shares = play_pointing_game(drawn, encoder, chosen, size, seed, progress) if grids else {}
     if curves is not None:
-        write_atomically(curves, faithfulness_curves(measured))
-    if as_json:
-        setup = {"dataset": str(dataset), "model": model, "seed": seed, "grids": grids, "size": size}
-        print_json(faithfulness_json(measured, shares if grids else {}, setup))
-        return
-    stdout.print(faithfulness_lines(str(dataset), measured, shares if grids else {}))
-    if curves is not None:
+        write_atomically(curves, faithfulness_curves(result))
+    setup = {"dataset": dataset, "model": model, "seed": seed, "grids": grids, "size": size}
+    report(
+        as_json,
+        lambda: faithfulness_json(result, shares, setup),
+        lambda: faithfulness_lines(str(dataset), result, shares),
+    )
+    if curves is not None and not as_json:
         print_saved("curves", curves)

@@ -1,4 +1,4 @@
-"""The command that shows the others at work."""
+"""The command that demonstrates the others."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from retrieval.common.text import safe_name
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where the demo's files go.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for the demo's files.")] = Path("demo"),
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Make a small gallery of real photographs, index it, ask it with a new view of one, and write the page.
+    """Make a small gallery of real photographs, index it, query it with a new view of one, and write the page.
 
     Example: `retrieve demo --out demo`
     """
     from retrieval.commands.demo_gallery import make_gallery
 
-    gallery, asked = make_gallery(out)
-    stdout.print(Text(f"A gallery of photographs is in {safe_name(gallery)}; the question is {safe_name(asked)}"))
+    gallery, picture = make_gallery(out)
+    stdout.print(
+        Text(f"A gallery of photographs is in {safe_name(gallery)}; the query picture is {safe_name(picture)}")
+    )
     index([str(gallery)], store=out / ".retrieve", device=device)
-    query([str(asked)], store=out / ".retrieve", device=device, out=out / "results", html=out / "results.html")
+    query([str(picture)], store=out / ".retrieve", device=device, out=out / "results", html=out / "results.html")

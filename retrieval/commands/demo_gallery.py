@@ -1,4 +1,4 @@
-"""The demo's gallery: several views of the photographs that scikit-image and scikit-learn carry."""
+"""The demo's gallery: several views of the photographs that come with scikit-image and scikit-learn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUERY_NAME, _QUERY_VIEW = "coffee", (0.08, 0.05, 0.92, 0.95, 0.85, 1.15)
 def make_gallery(folder: Path) -> tuple[Path, Path]:
     """Write `gallery/<photograph>/view-N.jpg` and `question.jpg`, a mirrored view that is not in the gallery.
 
-    Gives both paths. Raises GalleryError where the photographs are not installed.
+    Return both paths. Raises GalleryError if the photographs are not installed.
     """
     gallery, question = folder / "gallery", folder / "question.jpg"
     try:

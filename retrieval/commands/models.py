@@ -1,15 +1,14 @@
-"""Commands that list models, and make one without training."""
+"""The commands that list models, and make one without training."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import print_json, stdout
+from retrieval.commands.shared.console import report
 from retrieval.commands.shared.options import BackboneOption, DeviceOption, JsonOption, SeedOption, WeightsOption
 from retrieval.common.settings import Device
 
@@ -33,8 +32,8 @@ def models(
 def fit(
     datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
-    unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of other pictures of all kinds.")] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="Class folders to measure the model on.")] = None,
+    unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of unlabelled pictures of all kinds.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Folders of class folders to measure the model on.")] = None,
     backbone: BackboneOption = None,
     weights: WeightsOption = None,
     name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
@@ -61,10 +60,7 @@ def fit(
 
 
 def _print_models(bundles: list[Bundle], as_json: bool) -> None:
-    if as_json:
-        cards = [asdict(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
-        print_json({"models": cards})
-        return
+    from retrieval.commands.output.results_json import models_json
     from retrieval.commands.output.training_table import models_lines
 
-    stdout.print(models_lines(bundles))
+    report(as_json, lambda: models_json(bundles), lambda: models_lines(bundles))

@@ -1,4 +1,4 @@
-"""Commands that ask: what looks like this picture, and why."""
+"""The commands that search for similar pictures and explain a pair."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from retrieval.commands.shared.arguments import check_outputs, store_folder
-from retrieval.commands.shared.console import print_json, print_message, print_saved, stderr, stdout
+from retrieval.commands.shared.console import print_message, print_saved, report, stderr, stdout
 from retrieval.commands.shared.options import (
     CorrespondOption,
     DeviceOption,
+    FolderOption,
     HtmlOption,
     JsonOption,
+    LabelOption,
     MethodOption,
     ModelOption,
     NamedModelOption,
+    SinceOption,
     SizeOption,
     StoreOption,
+    UntilOption,
     VerifyOption,
 )
 from retrieval.common.errors import PictureError
@@ -39,20 +45,22 @@ if TYPE_CHECKING:
     from retrieval.store.filters import Selection
     from retrieval.store.query import PreparedQuery, QueryResult
 
-_QUERY_BATCH = 128  # query pictures of one search
+_QUERY_BATCH = 128  # pictures of one search
 _WIDE = 100  # columns from which a table has room for bars beside the paths
 
 
 def query(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE…", help="Pictures to ask with; - reads one.")],
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many hits to show.")] = 5,
-    label: Annotated[str | None, typer.Option(help="Only hits with this label.")] = None,
-    folder: Annotated[str | None, typer.Option("--folder", help="Only hits below this folder.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only hits taken from this day on, such as 2024-05.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only hits taken until the end of this day.")] = None,
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE…", help="Pictures to search for; - reads one from standard input.")
+    ],
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="The number of hits.")] = 5,
+    label: LabelOption = None,
+    folder: FolderOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
     confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Say so where no hit is at least this similar.")
+        float, typer.Option(min=0, max=1, help="Warn if no hit is at least this similar.")
     ] = CONFIDENCE,
     explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     out: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
@@ -61,13 +69,13 @@ def query(
     size: SizeOption = None,
     verify: VerifyOption = False,
     correspond: CorrespondOption = False,
-    pool: Annotated[int, typer.Option(min=1, help="How many candidates the head rescores.")] = POOL,
+    pool: Annotated[int, typer.Option(min=1, help="The number of candidates that the head rescores.")] = POOL,
     store: StoreOption = None,
     model: ModelOption = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the indexed pictures that are most similar to a picture, and why.
+    """Find the indexed pictures that are most similar to a picture, and show why.
 
     Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`
     """
@@ -76,14 +84,13 @@ def query(
     if not explain and (out or html):
         raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
     check_outputs(out, html)
-    how = ExplainOptions(method, size, verify, correspond)
+    options = ExplainOptions(method, size, verify, correspond)
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.filters import make_selection
 
-    among = make_selection(label, folder, since, until)
+    selection = make_selection(label, folder, since, until)
     started = time.perf_counter()
-    shown: list[ResultView] = []
     failed = False
     with Engine.open(store_folder(store), model, device, ConsoleProgress()) as engine:
         engine.load()
@@ -92,19 +99,22 @@ def query(
             stderr.print(
                 Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}")
             )
-        for number, (name, source, question) in enumerate(_batched_queries(engine, pictures, pool, among), 1):
-            if isinstance(question, PictureError):
-                print_message(str(question.with_name("standard input") if name == "-" else question))
+        answers = _Answers(engine, confidence, bool(html), as_json)
+        for number, (name, source, prepared) in enumerate(_batched_queries(engine, pictures, pool, selection), 1):
+            if isinstance(prepared, PictureError):
+                print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
                 failed = True
                 continue
-            result = engine.queries.finish(question, top, min_similarity, explain, how)
+            result = engine.queries.finish(prepared, top, min_similarity, explain, options)
             result.seconds["load"] += load
-            load = 0.0  # told with the first answer
-            place = out / f"{number:02}" if out and len(pictures) > 1 else out
-            seen = _report_query(name, source, result, engine, confidence, place, bool(html), as_json)
-            shown += [seen] if seen else []
-        if html and shown:
-            _write_page(html, shown, quiet=as_json)
+            load = 0.0  # reported with the first answer
+            answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
+        if html and answers.views:
+            from retrieval.rendering.output_files import write_hits_page
+
+            write_hits_page(answers.views, html)
+            if not as_json:
+                print_saved("page", html)
     if failed:
         raise typer.Exit(1)
 
@@ -112,28 +122,28 @@ def query(
 def _batched_queries(
     engine: Engine, names: list[str], pool: int, selection: Selection
 ) -> Iterator[tuple[str, Source, PreparedQuery | PictureError]]:
-    """The pictures with their candidates, many at once, as one search is quicker than one for each."""
+    """Yield the pictures with their candidates, searched in batches, as one search is quicker than many."""
     for start in range(0, len(names), _QUERY_BATCH):
-        some = names[start : start + _QUERY_BATCH]
-        sources = [_fetch_source(engine, name) for name in some]
-        yield from zip(some, sources, engine.queries.prepare(sources, pool, selection), strict=True)
+        batch = names[start : start + _QUERY_BATCH]
+        sources = [_fetch_source(engine, name) for name in batch]
+        yield from zip(batch, sources, engine.queries.prepare(sources, pool, selection), strict=True)
 
 
 def _fetch_source(engine: Engine, name: str) -> Source:
-    """What a picture is read from; one from elsewhere is fetched once."""
+    """Return what a picture is read from; a remote one is fetched once."""
     if name == "-":
         return _read_stdin()
     from retrieval.sources.files import bytes_at
 
-    place = _find_tar_member(engine, name) or name
+    location = _find_tar_member(engine, name) or name
     try:
-        return bytes_at(place) if is_address(place) else place
+        return bytes_at(location) if is_address(location) else location
     except PictureError:
-        return place  # and is told where it is read
+        return location  # the error is reported when it is read
 
 
 def _find_tar_member(engine: Engine, name: str) -> str | None:
-    """Where the member of an indexed tar lies that is shown by this name; None where it is none."""
+    """Return the location of the member of an indexed tar that is displayed by this name; None if there is none."""
     if ".tar/" not in name.lower():
         return None
     from retrieval.sources.location import parse_location
@@ -143,55 +153,54 @@ def _find_tar_member(engine: Engine, name: str) -> str | None:
 
 
 def _read_stdin() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin else b""  # Python has none where it was closed
+    return sys.stdin.buffer.read() if sys.stdin else b""  # None if it was closed
 
 
-def _report_query(
-    name: str,
-    source: Source,
-    result: QueryResult,
-    engine: Engine,
-    confidence: float,
-    folder: Path | None,
-    html: bool,
-    as_json: bool,
-) -> ResultView | None:
-    """Write a query's files, then print its answer; what the page needs of it."""
-    shown: ResultView | None = None
-    files: dict[int, PairFiles] = {}
-    title = "standard input" if name == "-" else name
-    started = time.perf_counter()
-    if folder or html:
-        from retrieval.rendering.output_files import write_overlays
-        from retrieval.rendering.presentation import build_result_view
+@dataclass
+class _Answers:
+    """Prints the answers of queries, and collects what a page shows of them if `has_page`."""
 
-        shown = build_result_view(source, title, result.hits, confidence)
-        files = write_overlays(shown, folder) if folder else {}
-    seconds = result.seconds | ({"render": time.perf_counter() - started} if shown else {})
-    seconds["total"] = sum(seconds.values())
-    if as_json:
+    engine: Engine
+    confidence: float
+    has_page: bool
+    as_json: bool
+    views: list[ResultView] = field(default_factory=list)
+
+    def add(self, name: str, source: Source, result: QueryResult, folder: Path | None) -> None:
+        """Write the overlays of a query into the folder, if one is given, then print its answer."""
         from retrieval.commands.output.results_json import query_json
 
-        print_json(query_json(name, engine, result, files, seconds, confidence))
-    else:
+        files: dict[int, PairFiles] = {}
+        title = "standard input" if name == "-" else name
+        seconds = dict(result.seconds)
+        if folder or self.has_page:
+            from retrieval.rendering.output_files import write_overlays
+            from retrieval.rendering.presentation import build_result_view
+
+            started = time.perf_counter()
+            view = build_result_view(source, title, result.hits, self.confidence)
+            files = write_overlays(view, folder) if folder else {}
+            seconds["render"] = time.perf_counter() - started
+            self.views += [view] if self.has_page else []
+        seconds["total"] = sum(seconds.values())
+        report(
+            self.as_json,
+            lambda: query_json(name, self.engine, result, files, seconds, self.confidence),
+            lambda: self._lines(title, result, seconds),
+        )
+        if folder and not self.as_json:
+            print_saved("contact sheet", folder / CONTACT_SHEET)
+
+    def _lines(self, title: str, result: QueryResult, seconds: dict[str, float]) -> RenderableType:
         from retrieval.commands.output.query_table import hits_table, seconds_line
         from retrieval.rendering.presentation import low_confidence_note
 
-        stdout.print(hits_table(safe_name(title), result.hits, bars=stdout.width >= _WIDE))
-        if doubt := low_confidence_note([hit.similarity for hit in result.hits], confidence):
-            stdout.print(Text(doubt, style="yellow"))
-        stdout.print(seconds_line(seconds))
-        if folder:
-            print_saved("contact sheet", folder / CONTACT_SHEET)
-    return shown
-
-
-def _write_page(file: Path, views: list[ResultView], quiet: bool) -> None:
-    from retrieval.rendering.output_files import write_hits_page
-
-    write_hits_page(views, file)
-    if not quiet:
-        print_saved("page", file)
+        note = low_confidence_note([hit.similarity for hit in result.hits], self.confidence)
+        return Group(
+            hits_table(safe_name(title), result.hits, bars=stdout.width >= _WIDE),
+            *([Text(note, style="yellow")] if note else []),
+            seconds_line(seconds),
+        )
 
 
 def explain(
@@ -208,11 +217,12 @@ def explain(
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how similar two pictures are, and show why. Needs no store.
+    """Show how similar two pictures are, and why. Needs no store.
 
     Example: `retrieve explain cat.jpg lynx.jpg --out why`
     """
     check_outputs(out)
+    from retrieval.commands.output.query_table import pair_lines
     from retrieval.commands.output.results_json import pair_json
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.explain.pair_explainer import PairExplainer
@@ -220,15 +230,13 @@ def explain(
     from retrieval.model.encoder import Encoder
     from retrieval.rendering.output_files import write_pair
 
-    comparer = Encoder(find_bundle(model), device, ConsoleProgress())
-    comparer.load()
-    explanation = PairExplainer(comparer, comparer.bundle.head).explain(
-        a, b, ExplainOptions(method, size, verify, correspond)
-    )
+    encoder = Encoder(find_bundle(model), device, ConsoleProgress())
+    encoder.load()
+    explainer = PairExplainer(encoder, encoder.bundle.head)
+    explanation = explainer.explain(a, b, ExplainOptions(method, size, verify, correspond))
     files = write_pair(a, b, explanation, out)
-    if as_json:
-        print_json(pair_json(a, b, comparer.bundle, explanation, files))
-        return
-    from retrieval.commands.output.query_table import pair_lines
-
-    stdout.print(pair_lines(explanation, out))
+    report(
+        as_json,
+        lambda: pair_json(a, b, encoder.bundle, explanation, files),
+        lambda: pair_lines(explanation, out),
+    )

@@ -23,49 +23,50 @@ if TYPE_CHECKING:  # only a type here, as its module loads much
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on; any but this machine's own wants a token.")] = (
+    host: Annotated[str, typer.Option(help="The address to listen on; any but this machine's own needs a token.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(envvar="RETRIEVE_TOKEN", help="What each request must bring. [default: a new one where needed]"),
+        typer.Option(envvar="RETRIEVE_TOKEN", help="The token that each request needs. [default: a new one if needed]"),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A further name under which the server may be called; again for more.")
+        list[str] | None, typer.Option(help="Another name of the server in requests; repeat for more.")
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(help="A site, such as https://photos.example, whose pages may ask.")
+        list[str] | None, typer.Option(help="A site, such as https://photos.example, whose pages may use the API.")
     ] = None,
-    max_upload: Annotated[
-        int, typer.Option(min=1, help="Megabytes that a picture sent here may have.")
-    ] = MAX_UPLOAD_MEGABYTES,
-    queue: Annotated[int, typer.Option(min=1, help="Requests in work at once; more are told to come again.")] = QUEUE,
+    max_upload: Annotated[int, typer.Option(min=1, help="The largest upload, in megabytes.")] = MAX_UPLOAD_MEGABYTES,
+    queue: Annotated[
+        int, typer.Option(min=1, help="The most requests at once; others get 503 with Retry-After.")
+    ] = QUEUE,
     uploads: Annotated[
         Path | None,
         typer.Option(
-            help="A folder for the pictures that are sent, which outlasts the server. [default: one that does not]",
+            help="A folder that keeps uploads after the server stops. [default: a temporary one]",
             show_default=False,
         ),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes that share the requests, each with a model of its own.")
+        int,
+        typer.Option(min=1, max=256, help="The number of processes that share the requests, each with its own model."),
     ] = 1,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     store: StoreOption = None,
     model: ModelOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Serve the page to look at the gallery and to search it from, and an API, documented under /docs.
+    """Serve a page to browse and search the gallery, and an API, which is documented under /docs.
 
     Only this machine can reach it unless --host says otherwise.
 
     Example: `retrieve serve --open`
     """
-    opening = _EngineFactory(store_folder(store), model, device)
+    engines = _EngineFactory(store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
-    terms = ServerConfig(
+    config = ServerConfig(
         host,
         port,
         token or None,
@@ -85,12 +86,12 @@ def serve(
     if processes > 1:
         from retrieval.server.processes.run import serve_in_processes
 
-        serve_in_processes(opening, terms, ready, lambda sentence: print_message(sentence, "warning"))
+        serve_in_processes(engines, config, ready, lambda sentence: print_message(sentence, "warning"))
         return
     from retrieval.server.processes.run import serve as run
 
-    with opening.open_prepared() as engine:
-        run(engine, opening.open_another, terms, ready)
+    with engines.open_prepared() as engine:
+        run(engine, engines.open_another, config, ready)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class _EngineFactory:
     device: Device
 
     def open_prepared(self) -> Engine:
-        """The one that is asked, its model prepared for this machine."""
+        """Open the engine that answers, its model prepared for this machine."""
         from retrieval.commands.shared.progress import ConsoleProgress
         from retrieval.engine import Engine
 
@@ -112,7 +113,7 @@ class _EngineFactory:
         return engine
 
     def open_another(self) -> Engine:
-        """A further one, for indexing."""
+        """Open another engine, for indexing."""
         from retrieval.engine import Engine
 
         return Engine.open(self.store, self.model, self.device)

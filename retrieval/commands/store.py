@@ -1,10 +1,9 @@
-"""Commands on a store: fill it, see what it holds, set how it searches, take pictures out."""
+"""The commands on a store: index, status, tune, calibrate, remove."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from retrieval.commands.shared.arguments import (
     parse_shard_option,
     store_folder,
 )
-from retrieval.commands.shared.console import print_json, print_saved, stdout
+from retrieval.commands.shared.console import report
 from retrieval.commands.shared.options import (
     DeviceOption,
     EngineOption,
@@ -40,7 +39,7 @@ def index(
         list[str] | None,
         typer.Argument(
             metavar="GALLERY…",
-            help="Folders of pictures, tars, .txt lists; also as s3://, gs://, https://. [default: all that are known]",
+            help="Folders of pictures, tars, .txt lists; also s3://, gs://, https://. [default: all indexed before]",
         ),
     ] = None,
     store: StoreOption = None,
@@ -55,48 +54,42 @@ def index(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = Device.auto,
-    index_at: IndexOption = None,
-    runs_on: EngineOption = IndexingBackend.local,
+    index: IndexOption = None,
+    engine: EngineOption = IndexingBackend.local,
     workers: WorkersOption = None,
     shards: ShardsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take folders of pictures into the store, or bring it up to date with them.
+    """Index folders of pictures, or bring the store up to date with them.
 
-    Unchanged files are skipped, renamed and copied ones are not embedded again, vanished ones leave the results.
-    The parent folder's name becomes a picture's label.
+    Unchanged files are skipped, renamed and copied ones are not embedded again, and deleted ones leave the results.
+    The name of its parent folder becomes a picture's label.
 
     Example: `retrieve index ~/Pictures /mnt/archive`
     """
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
+    from retrieval.commands.output.results_json import index_json
+    from retrieval.commands.output.store_table import index_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.sources.gallery import resolve_gallery
 
     shard = parse_shard_option(shards)
-    if workers is not None and runs_on is IndexingBackend.local:
+    if workers is not None and engine is IndexingBackend.local:
         raise typer.BadParameter("--workers is for --engine ray: leave it out, or give that")
-    place = store_folder(store)
-    if not galleries and not is_store(place):
+    folder = store_folder(store)
+    if not galleries and not is_store(folder):
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
-    check_ray_installed(runs_on)
-    check_index_address(index_at)
-    address = catalogue or (None if is_store(place) else os.environ.get(URL_VARIABLE))
-    is_here = runs_on is IndexingBackend.local
+    check_ray_installed(engine)
+    check_index_address(index)
+    address = catalogue or (None if is_store(folder) else os.environ.get(URL_VARIABLE))
     progress = ConsoleProgress()
-    with Engine.create(place, model, device, progress, address, is_here, index_at) as engine:
-        report = engine.index(*(galleries or ()), progress=progress, shard=shard, backend=runs_on, workers=workers)
-    if as_json:
-        from retrieval.commands.output.results_json import index_json
-
-        print_json(index_json(report))
-    else:
-        from retrieval.commands.output.store_table import index_lines
-
-        stdout.print(index_lines(report))
+    with Engine.create(folder, model, device, progress, address, engine is IndexingBackend.local, index) as opened:
+        result = opened.index(*(galleries or ()), progress=progress, shard=shard, backend=engine, workers=workers)
+    report(as_json, lambda: index_json(result), lambda: index_lines(result))
 
 
 def status(
@@ -110,45 +103,38 @@ def status(
     """
     from indexes.catalogue.catalogue import Catalogue
     from retrieval.commands.output.results_json import status_json
+    from retrieval.commands.output.store_table import status_lines
 
+    most = sys.maxsize if failures else 20
     with Catalogue(store_folder(store)) as catalogue:
-        if as_json:
-            print_json(status_json(catalogue))
-            return
-        from retrieval.commands.output.store_table import status_lines
-
-        stdout.print(status_lines(catalogue, max_failures=sys.maxsize if failures else 20))
+        report(as_json, lambda: status_json(catalogue), lambda: status_lines(catalogue, most))
 
 
 def tune(
     recall: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits that must be found.")
+        float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits to find.")
     ] = RECALL,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set how far searches look, for the recall that you want, as measured on your own pictures.
+    """Set how much of the index a search visits, for the recall that you want, as measured on your own pictures.
 
-    A hundred pictures of the store are searched exactly, then with twice as many lists each time until it is reached.
-    A store of up to 30,000 pictures is always searched exactly.
+    A hundred pictures of the store are searched exactly, then with twice as many lists each time until the recall is
+    reached. A store of up to 30,000 pictures is always searched exactly.
 
     Example: `retrieve tune --recall 0.999`
     """
+    from retrieval.commands.output.store_table import tuning_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
 
     with Engine.open(store_folder(store)) as engine:
         steps = engine.tune(recall, ConsoleProgress())
-    if as_json:
-        print_json({"recall": recall, "steps": [asdict(step) for step in steps]})
-        return
-    from retrieval.commands.output.store_table import tuning_lines
-
-    stdout.print(tuning_lines(steps, recall))
+    report(as_json, lambda: {"recall": recall, "steps": steps}, lambda: tuning_lines(steps, recall))
 
 
 def calibrate(
-    reset: Annotated[bool, typer.Option("--reset", help="Take it back: the model's own similarities return.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Undo it: return to the model's own similarities.")] = False,
     seed: SeedOption = 0,
     html: HtmlOption = None,
     store: StoreOption = None,
@@ -156,8 +142,8 @@ def calibrate(
 ) -> None:
     """Make similarity a probability for your own pictures: fit it to the store's class folders.
 
-    The order of hits stays; similarities and verdicts change. What it gains is measured on pictures that the fit has
-    not seen, and `retrieve status` shows it.
+    The order of hits stays; similarities and verdicts change. The gain is measured on pictures that the fit has not
+    seen; `retrieve status` shows it.
 
     Example: `retrieve calibrate --html calibration.html`
     """
@@ -170,20 +156,18 @@ def calibrate(
     from retrieval.commands.output.results_json import calibration_json
     from retrieval.commands.output.store_table import calibration_lines
     from retrieval.engine import Engine
+    from retrieval.store.maintenance.calibration_page import calibration_page
 
     with Engine.open(store_folder(store)) as engine:
-        found = engine.calibrate(seed)
-    if html:
-        from retrieval.rendering.output_files import write_html
-        from retrieval.store.maintenance.calibration_page import calibration_page
-
-        write_html(calibration_page(engine.catalogue.folder, found), html)
-    if as_json:
-        print_json(calibration_json(engine.catalogue, found))
-        return
-    stdout.print(calibration_lines(found.calibration))
-    if html:
-        print_saved("page", html)
+        result = engine.calibrate(seed)
+    path = engine.catalogue.folder
+    report(
+        as_json,
+        lambda: calibration_json(path, result),
+        lambda: calibration_lines(result.calibration),
+        html,
+        lambda: calibration_page(path, result),
+    )
 
 
 def _reset_calibration(store: Path, as_json: bool) -> None:
@@ -191,21 +175,21 @@ def _reset_calibration(store: Path, as_json: bool) -> None:
     from retrieval.store.maintenance.calibration import delete_calibration
 
     with Catalogue(store) as catalogue:
-        was_kept = delete_calibration(catalogue)
-    if as_json:
-        print_json({"store": str(store), "calibration": None, "reset": was_kept})
-    else:
-        stdout.print(Text("similarity is the model's own again" if was_kept else "similarity was not calibrated"))
+        was_reset = delete_calibration(catalogue)
+    sentence = "similarity is the model's own again" if was_reset else "similarity was not calibrated"
+    report(as_json, lambda: {"store": store, "calibration": None, "reset": was_reset}, lambda: Text(sentence))
 
 
 def remove(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Pictures or folders; may be gone already.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH…", help="Pictures or folders, which need not exist any more.")
+    ],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take pictures or whole folders out of the store. The files themselves stay.
+    """Remove pictures or whole folders from the store. The files themselves stay.
 
-    The next `retrieve index` of a folder that holds them brings them back.
+    The next `retrieve index` of a folder that holds them adds them again.
 
     Example: `retrieve remove ~/Pictures/private`
     """
@@ -214,10 +198,12 @@ def remove(
 
     with Catalogue(store_folder(store)) as catalogue:
         removed = remove_paths(catalogue, paths)
-    if as_json:
-        print_json({"removed": {path: counts.pictures for path, counts in removed.items()}})
-    else:
-        stdout.print(Text(f"{sum(counts.pictures for counts in removed.values())} pictures removed from the store"))
+    pictures = {path: counts.pictures for path, counts in removed.items()}
+    report(
+        as_json,
+        lambda: {"removed": pictures},
+        lambda: Text(f"{sum(pictures.values())} pictures removed from the store"),
+    )
     absent = [path for path, counts in removed.items() if not counts]
     if absent:
         raise GalleryError(f"{absent[0]} is not in the store: `retrieve status` shows what is")

@@ -1,4 +1,4 @@
-"""Commands that train: on a data set, on a cropped one, and as the paper does."""
+"""The commands that train: on a data set, on a cropped one, and as the paper does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from retrieval.commands.shared.arguments import check_outputs
-from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.commands.shared.console import report, stderr
 from retrieval.commands.shared.options import (
     BackboneOption,
     DeviceOption,
@@ -32,52 +32,55 @@ def crop(
     model: NamedModelOption = DEFAULT_MODEL,
     similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of the strongest evidence from which a place is in focus.")
+        float,
+        typer.Option(
+            min=0, max=1, help="The share of the strongest evidence from which a part of the picture is in focus."
+        ),
     ] = 0.2,
-    margin: Annotated[float, typer.Option(min=0, help="How much a box is grown on each side, of its own size.")] = 0.1,
+    margin: Annotated[
+        float, typer.Option(min=0, help="How much a box grows on each side, as a share of its size.")
+    ] = 0.1,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]"),
     ] = None,
     html: HtmlOption = None,
-    show: Annotated[int, typer.Option(min=1, help="How many crops the page shows.")] = 12,
+    show: Annotated[int, typer.Option(min=1, help="The number of crops on the page.")] = 12,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a data set with its training pictures cropped to what the model looks at, to train on anew.
+    """Copy a data set with its training pictures cropped to what the model looks at, to train on the copy.
 
-    Each training picture meets a random other one of its class. Where the model finds them similar, the crop is the
-    box around what made them so. All other pictures are copied as they are, and the model's split goes along.
+    Each training picture is compared with a random other one of its class. If the model finds them similar, it is
+    cropped to the box around the evidence. All other pictures are copied as they are, together with the model's split.
 
     Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
     """
     check_outputs(None, html)
+    from retrieval.commands.output.results_json import crop_json
     from retrieval.commands.output.training_table import crop_lines, left_out_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
     from retrieval.datasets.crop import CropRules, check_new_folder, crop_dataset
+    from retrieval.datasets.crop_page import crop_page, sample_crops
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Encoder
 
     check_new_folder(dataset, out)
     bundle = find_bundle(model)
     progress = ConsoleProgress()
-    found = find_samples(dataset, progress)
-    comparer = Encoder(bundle, device, progress)
-    comparer.load()
-    report = crop_dataset(found, out, comparer, CropRules(similarity, threshold, margin, seed), progress)
-    stderr.print(left_out_lines(report.left_out))
-    if html:
-        from retrieval.datasets.crop_page import crop_page, sample_crops
-        from retrieval.rendering.output_files import write_html
-
-        write_html(crop_page(report, sample_crops(report, show)), html)
-    if as_json:
-        print_json({"model": model, **report.values()})
-        return
-    stdout.print(crop_lines(report))
-    if html:
-        print_saved("page", html)
+    samples = find_samples(dataset, progress)
+    encoder = Encoder(bundle, device, progress)
+    encoder.load()
+    result = crop_dataset(samples, out, encoder, CropRules(similarity, threshold, margin, seed), progress)
+    stderr.print(left_out_lines(result.left_out))
+    report(
+        as_json,
+        lambda: crop_json(model, result),
+        lambda: crop_lines(result),
+        html,
+        lambda: crop_page(result, sample_crops(result, show)),
+    )
 
 
 def train(
@@ -85,7 +88,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
     preset: PresetOption = PresetName.fast,
     seed: SeedOption = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
     epochs: EpochsOption = None,
     loss: Annotated[
         str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
@@ -93,13 +96,17 @@ def train(
     backbone: BackboneOption = None,
     weights: WeightsOption = None,
     hardest: Annotated[
-        float, typer.Option(min=0, max=1, help="In the second half, let only this share of the pairs count.")
+        float,
+        typer.Option(min=0, max=1, help="In the second half, learn only from this share of the pairs, the hardest."),
     ] = 1.0,
     thaw: Annotated[
-        bool, typer.Option("--thaw/--no-thaw", help="Train the backbone too, or only the head: keeps an index good.")
+        bool,
+        typer.Option(
+            "--thaw/--no-thaw", help="Train the backbone too; without it, only the head, so that an index stays valid."
+        ),
     ] = True,
     keep_general: Annotated[
-        bool, typer.Option("--keep-general", help="Train the default model's head on, and hold what it knows.")
+        bool, typer.Option("--keep-general", help="Continue from the default model's head, and keep what it knows.")
     ] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's event files.")] = None,
     device: DeviceOption = Device.auto,
@@ -107,13 +114,14 @@ def train(
 ) -> None:
     """Train a model on your own class folders, and measure it on a part of them that it has not seen.
 
-    A fifth of each class is kept for measuring, a tenth of the rest chooses the best epoch.
+    A fifth of each class is kept for measuring, and a tenth of the rest for choosing the best epoch.
 
     Examples: `retrieve train flowers --out flowers-model`, then `retrieve evaluate --model flowers-model`
     """
     if keep_general and (backbone or not thaw):
         raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(out)
+    from retrieval.commands.output.results_json import training_json
     from retrieval.commands.output.training_table import data_lines, trained_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.logs import event_writer
@@ -132,12 +140,7 @@ def train(
             lambda data: stderr.print(data_lines(data)),
             lambda history: write(history[-1]),
         )
-    if as_json:
-        from retrieval.commands.output.results_json import training_json
-
-        print_json(training_json(trained))
-        return
-    stdout.print(trained_lines(trained))
+    report(as_json, lambda: training_json(trained), lambda: trained_lines(trained))
 
 
 def reproduce(
@@ -148,28 +151,28 @@ def reproduce(
     ),
     preset: PresetOption = PresetName.fast,
     seed: SeedOption = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds table1 rests on, from --seed on.")] = SEEDS,
-    pairs: Annotated[
-        int, typer.Option(min=1, help="At most so many similar and so many different pairs.")
-    ] = PAPER_PAIRS,
+    seeds: Annotated[int, typer.Option(min=1, help="The number of seeds of table1, from --seed on.")] = SEEDS,
+    pairs: Annotated[int, typer.Option(min=1, help="The most similar and the most different pairs.")] = PAPER_PAIRS,
     epochs: EpochsOption = None,
     backbone: BackboneOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Do the paper's section 4 again, as a page and JSON: figures beside the paper's, explained pairs, Table 1.
+    """Reproduce the paper's section 4 as a page and JSON: figures beside the paper's, explained pairs, Table 1.
 
-    What is finished in the folder is used again, so the same command goes on where an earlier one was stopped.
+    What is finished in the folder is used again, so the same command continues where an earlier one stopped.
 
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
     check_outputs(out)
+    from retrieval.commands.output.paper_table import results_lines
     from retrieval.commands.output.training_table import data_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.paper.page import write_results
     from retrieval.training.paper.reproduce import reproduce_case
     from retrieval.training.paper.results import Plan
+    from retrieval.training.paper.results_json import results_json
     from retrieval.training.presets import PRESETS, adapt_preset
 
     chosen = adapt_preset(PRESETS[preset], epochs, backbone=backbone)
@@ -177,11 +180,4 @@ def reproduce(
     plan = Plan(case, data, out, chosen, seed, seeds, pairs, weights, device, command)
     result = reproduce_case(plan, ConsoleProgress(), lambda data: stderr.print(data_lines(data)))
     files = write_results(result)
-    if as_json:
-        from retrieval.training.paper.results_json import results_json
-
-        print_json(results_json(result))
-        return
-    from retrieval.training.paper.terminal import results_lines
-
-    stdout.print(results_lines(result, files))
+    report(as_json, lambda: results_json(result), lambda: results_lines(result, files))

@@ -7,9 +7,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,22 +63,6 @@ class CropReport:
     def median_share(self) -> float | None:
         """The median share of its picture's area that a crop keeps; None if there are no crops."""
         return float(np.median([crop.share for crop in self.crops])) if self.crops else None
-
-    def values(self) -> dict[str, Any]:
-        """Return plain values for JSON, with stable keys."""
-        return {
-            "dataset": str(self.dataset),
-            "out": str(self.out),
-            **asdict(self.rules),
-            "pictures": self.picture_count,
-            "cropped": len(self.crops),
-            **{str(why): count for why, count in self.uncropped.items()},
-            "left_out": [{"path": str(path), "reason": reason} for path, reason in self.left_out],
-            "median_share": self.median_share,
-            "split": self.has_split,
-            "seconds": self.seconds,
-            "crops": [crop.values() for crop in self.crops],
-        }
 
 
 def check_new_folder(dataset: Path, out: Path) -> Path:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from retrieval.commands.output.query_table import hits_table, pair_lines
 from retrieval.commands.output.results_json import pair_json
+from retrieval.common.jsonable import to_json
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.pair_explainer import PairExplainer
@@ -99,7 +100,7 @@ def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
 
 def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
     files = PairFiles(None, None, Path("c.png"))
-    found = json.loads(json.dumps(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
+    found = json.loads(to_json(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
     assert found["method"] == "ensemble"
     assert found["verification"]["support"] == "faithful"
     assert found["verification"]["hit"]["counterfactual"]["as_claimed"] is True

@@ -1,9 +1,8 @@
-"""An audit as plain values for machines: names that explain themselves, with stable keys."""
+"""An audit as JSON: names that explain themselves, with stable keys. `to_plain` converts the values."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from retrieval.commands.output.results_json import JsonObject, files_json, pick
 from retrieval.evaluation.audit.findings import (
     Advice,
     Audit,
@@ -16,8 +15,6 @@ from retrieval.evaluation.audit.findings import (
     SuspectLabel,
 )
 from retrieval.evaluation.verdicts import Confusion
-
-AuditJson = dict[str, Any]
 
 READING = {
     "share": "every share is a fraction from 0 to 1; a share of area says what an evenly spread heatmap would give",
@@ -32,13 +29,13 @@ READING = {
 }
 
 
-def audit_json(audit: Audit) -> AuditJson:
-    """All that an audit says; the heatmaps themselves are on the page."""
+def audit_json(audit: Audit) -> JsonObject:
+    """Return the findings and recommendations of an audit; the heatmaps themselves are on the page."""
     findings = audit.findings
     return {
-        "dataset": str(audit.dataset),
+        "dataset": audit.dataset,
         "model": {"name": audit.model, "fingerprint": audit.fingerprint},
-        "method": audit.options.method.value,
+        "method": audit.options.method,
         "seed": audit.options.seed,
         "pairs": sum(part.explained_pairs for part in findings.parts),
         "how_to_read": READING,
@@ -51,24 +48,20 @@ def audit_json(audit: Audit) -> AuditJson:
     }
 
 
-def _advice_json(rank: int, advice: Advice) -> AuditJson:
+def _advice_json(rank: int, advice: Advice) -> JsonObject:
     return {
         "rank": rank,
-        "kind": advice.kind.value,
-        "severity": advice.severity.value,
-        "finding": advice.finding,
-        "remedy": advice.remedy,
-        "classes": list(advice.classes),
+        **pick(advice, "kind", "severity", "finding", "remedy", "classes"),
         "figures": advice.figures or {},
         "examples": [_example_json(each) for each in advice.examples],
     }
 
 
-def _example_json(example: Example) -> AuditJson:
-    return {"path": str(example.path), "label": example.label, "note": example.note}
+def _example_json(example: Example) -> JsonObject:
+    return pick(example, "path", "label", "note")
 
 
-def _part_json(part: PartFindings) -> AuditJson:
+def _part_json(part: PartFindings) -> JsonObject:
     return {
         "pictures": part.pictures,
         "pairs_explained": part.explained_pairs,
@@ -82,8 +75,8 @@ def _part_json(part: PartFindings) -> AuditJson:
     }
 
 
-def attention_json(evidence: Evidence) -> AuditJson:
-    """Where the model looks in a class; beside each share of the evidence its share of the area."""
+def attention_json(evidence: Evidence) -> JsonObject:
+    """Return where the model looks in a class: the evidence's shares beside those of the area."""
     found, even = evidence.attention, evidence.uniform
     return {
         "pictures": evidence.pictures,
@@ -101,7 +94,7 @@ def attention_json(evidence: Evidence) -> AuditJson:
     }
 
 
-def _confusion_json(confusion: Confusion, verdict: str) -> AuditJson:
+def _confusion_json(confusion: Confusion, verdict: str) -> JsonObject:
     return {
         "classes": list(dict.fromkeys((confusion.first, confusion.second))),
         "pairs": confusion.pairs,
@@ -109,7 +102,7 @@ def _confusion_json(confusion: Confusion, verdict: str) -> AuditJson:
     }
 
 
-def _confused_json(confused: ConfusedClasses) -> AuditJson:
+def _confused_json(confused: ConfusedClasses) -> JsonObject:
     return {
         "classes": [each.label for each in confused.sides],
         "wrong_pairs_explained": confused.explained,
@@ -118,18 +111,18 @@ def _confused_json(confused: ConfusedClasses) -> AuditJson:
     }
 
 
-def _pictures_json(findings: Findings) -> AuditJson:
+def _pictures_json(findings: Findings) -> JsonObject:
     return {
         "pictures_that_look_the_same": [_repeat_json(each) for each in findings.look_alikes],
         "pictures_maybe_in_the_wrong_class": [_suspect_json(each) for each in findings.suspect_labels],
-        "left_out": [{"path": str(path), "reason": reason} for path, reason in findings.left_out],
+        "left_out": files_json(findings.left_out),
     }
 
 
-def _repeat_json(repeat: LookAlikes) -> AuditJson:
+def _repeat_json(repeat: LookAlikes) -> JsonObject:
     return {
         "pictures": [
-            {"path": str(sample.path), "label": sample.label, "part": part}
+            pick(sample, "path", "label") | {"part": part}
             for sample, part in zip(repeat.samples, repeat.parts, strict=True)
         ],
         "in_train_and_test": repeat.crosses_parts,
@@ -137,10 +130,9 @@ def _repeat_json(repeat: LookAlikes) -> AuditJson:
     }
 
 
-def _suspect_json(suspect: SuspectLabel) -> AuditJson:
+def _suspect_json(suspect: SuspectLabel) -> JsonObject:
     return {
-        "path": str(suspect.sample.path),
-        "label": suspect.sample.label,
+        **pick(suspect.sample, "path", "label"),
         "label_of_nearest": suspect.nearer,
         "nearest_with_that_label": suspect.votes,
         "nearest_asked": suspect.neighbours,

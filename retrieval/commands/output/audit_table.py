@@ -1,4 +1,4 @@
-"""What a terminal shows of an audit, as Rich renderables. Nothing here prints."""
+"""An audit in a terminal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.commands.output.tables import figures_table, first_lines
 from retrieval.common.text import percent, safe_name
 from retrieval.evaluation.audit.attention import AttentionShares, Corner
-from retrieval.evaluation.audit.findings import Advice, Audit, PartFindings, Severity
+from retrieval.evaluation.audit.findings import Advice, Audit, Example, PartFindings, Severity
 from retrieval.evaluation.audit.wording import whole_percent
 
 _STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
-_EXAMPLES = 3  # paths told of each recommendation; --json and --html have all
+_EXAMPLES = 3  # paths shown of each recommendation; --json and --html have all
 _CLASSES = 20  # rows of a table
 
 
 def audit_lines(audit: Audit) -> RenderableType:
-    """Verdicts and looks of each part, then the recommendations."""
+    """Return the verdicts of each part, where the model looks, and the recommendations."""
     findings = audit.findings
     title = f"{safe_name(audit.dataset)}: {sum(findings.sizes.values()):,} pictures, {len(findings.sizes):,} classes"
     pairs = sum(part.explained_pairs for part in findings.parts)
@@ -34,10 +35,8 @@ def audit_lines(audit: Audit) -> RenderableType:
 
 
 def parts_table(parts: Sequence[PartFindings]) -> Table:
-    """What the model has learnt from beside what it has not."""
-    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
-    for part in parts:
-        table.add_column(part.name, justify="right")
+    """Return the figures of what the model has learnt from beside those of what it has not."""
+    table = figures_table("", (part.name for part in parts))
     overall = [part.overall for part in parts]
     rows = (
         ("pictures", [f"{part.pictures:,}" for part in parts]),
@@ -56,7 +55,7 @@ def parts_table(parts: Sequence[PartFindings]) -> Table:
 
 
 def attention_table(part: PartFindings) -> RenderableType:
-    """Shares of the evidence by class, those that hold most in a corner first; at the end the shares of the area."""
+    """Return the shares of the evidence by class, most in a corner first; the last row is the area's."""
     shown = sorted(part.classes, key=lambda each: -max(each.attention.corners.values()))[:_CLASSES]
     area = part.overall.uniform
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -74,15 +73,14 @@ def attention_table(part: PartFindings) -> RenderableType:
 
 
 def advice_lines(rank: int, advice: Advice) -> RenderableType:
-    """A recommendation: what was found, what to do, and some of the pictures that show it."""
+    """Return a recommendation: the finding, the remedy, and some of the pictures that show it."""
     head = Text.assemble(f"{rank}. ", (advice.severity.value, _STYLES[advice.severity]), " ", safe_name(advice.finding))
-    shown = [
-        Text.assemble("   ", safe_name(each.path), (f"  {safe_name(each.note)}", "dim"))
-        for each in advice.examples[:_EXAMPLES]
-    ]
-    more = len(advice.examples) - len(shown)
-    rest = [Text(f"   … and {more} more: --json has all", style="dim")] if more > 0 else []
-    return Group(head, Text(f"   {safe_name(advice.remedy)}"), *shown, *rest)
+    examples = first_lines(advice.examples, _example_line, "   … and {} more: --json has all", _EXAMPLES)
+    return Group(head, Text(f"   {safe_name(advice.remedy)}"), *examples)
+
+
+def _example_line(example: Example) -> Text:
+    return Text.assemble("   ", safe_name(example.path), (f"  {safe_name(example.note)}", "dim"))
 
 
 def _cells(attention: AttentionShares) -> list[str]:

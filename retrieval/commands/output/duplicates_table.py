@@ -1,4 +1,4 @@
-"""What a terminal shows of duplicates, as Rich renderables. Nothing here prints."""
+"""Duplicates in a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.commands.output.query_table import relative_to_cwd
+from retrieval.commands.output.tables import failure_line, first_lines
 from retrieval.common.text import format_bytes, percent, safe_name
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember, summary_line
 
 _STYLES = {DuplicateKind.identical: "green", DuplicateKind.near: "green", DuplicateKind.alike: "yellow"}
-_UNREAD = 20  # told by name
 
 
 def duplicates_lines(duplicates: Duplicates) -> RenderableType:
-    """The groups, how much they are more than needed, and what could not be looked at."""
+    """Return the groups, how much could be spared, and the files that could not be compared."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group", justify="right")
     table.add_column("kind", no_wrap=True)
@@ -30,10 +30,8 @@ def duplicates_lines(duplicates: Duplicates) -> RenderableType:
             table.add_row(str(number) if not place else "", *_cells(group, member), end_section=last)
     lines: list[RenderableType] = [table] if duplicates.groups else []
     lines.append(Text(summary_line(duplicates), "bold"))
-    for path, reason in duplicates.unread[:_UNREAD]:
-        lines.append(Text.assemble("  ", (safe_name(path), "bold"), f" {safe_name(reason)}"))
-    if len(duplicates.unread) > _UNREAD:
-        lines.append(Text(f"  … and {len(duplicates.unread) - _UNREAD} more could not be looked at: --json lists them"))
+    rest = "  … and {} more could not be looked at: --json lists them"
+    lines += first_lines(duplicates.unread, lambda each: failure_line(safe_name(each[0]), safe_name(each[1])), rest)
     return Lines(*lines)
 
 

@@ -1,11 +1,10 @@
-"""The hits of a query in a terminal."""
+"""The hits of a query, and the explanation of a pair, in a terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -19,15 +18,12 @@ from retrieval.explain.hit import Hit
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
-if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
-    pass
-
 _BAR = 10  # characters of a full bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
-    """A query's hits: rank, picture, label, similarity (with `bars` or as a number), verdict, rank before rescoring."""
+    """Return a query's hits: rank, picture, label, similarity (with `bars`), verdict, rank before rescoring."""
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
@@ -62,31 +58,31 @@ def _hit_note(hit: Hit) -> str | None:
 
 
 def relative_to_cwd(path: PictureLocation) -> PictureLocation:
-    """The path as seen from the working folder, where the picture lies below it."""
+    """Return the path relative to the working folder, if the picture lies below it."""
     if isinstance(path, PictureAddress):
         return display_location(path)
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # deleted under us
+    except FileNotFoundError:  # it was deleted
         return path
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def text_bar(share: float) -> str:
-    """A bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
+    """Return a bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
     eighths = math.floor(share * _BAR * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
 
 
 def seconds_line(seconds: dict[str, float]) -> Text:
-    """How long each stage took."""
+    """Return how long each stage took."""
     parts = [f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items()]
     return Text(" · ".join(parts), style="dim")
 
 
 def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
-    """The answer of `retrieve explain`, and where its pictures are."""
+    """Return the similarity of a pair, and where its pictures are."""
     style = "green" if explanation.verdict == "similar" else "yellow"
     answer = Text.assemble(f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, style))
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]

@@ -1,12 +1,12 @@
-"""What a terminal shows of a sanity check. Nothing here prints."""
+"""A sanity check of heatmaps in a terminal."""
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.commands.output.tables import figures_table
 from retrieval.common.text import safe_name
 from retrieval.evaluation.heatmaps.randomised_model import HEAD
 from retrieval.evaluation.heatmaps.sanity_check import VERDICT_TEXTS, Agreement, Dependence, MapComparison, SanityReport
@@ -16,7 +16,7 @@ _STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
 
 
 def sanity_lines(model: str, report: SanityReport) -> RenderableType:
-    """The verdict of a sanity check, over what it rests on."""
+    """Return the figures of a sanity check, and its verdict."""
     kinds = "" if report.similar is None else f", {report.similar:,} of one class"
     pairs = "1 pair" if report.pairs == 1 else f"{report.pairs:,} pairs"
     title = f"{METHODS[report.options.method].title} of {model}: {pairs}{kinds}"
@@ -30,9 +30,7 @@ def sanity_lines(model: str, report: SanityReport) -> RenderableType:
 
 
 def _agreement_table(report: SanityReport) -> Table:
-    table = Table("rank correlation with the model's heatmaps", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("signed", "absolute values"):
-        table.add_column(column, justify="right")
+    table = figures_table("rank correlation with the model's heatmaps", ("signed", "absolute values"))
     _add(table, "the same pictures, 3 % brighter", report.control)
     _add(table, "its heatmaps of other pictures", report.others, end_section=True)
     for step in report.steps:
@@ -55,11 +53,11 @@ def _format_agreement(agreement: Agreement) -> str:
 
 def _empty_lines(report: SanityReport) -> list[Text]:
     rows = (report.control, *report.steps)
-    told = [f"{step.name} {step.empty:,}" for step in rows if step.empty]
-    if not told:
+    empty = [f"{step.name} {step.empty:,}" for step in rows if step.empty]
+    if not empty:
         return []
-    said = f"of {2 * report.pairs:,} heatmaps these are empty, and count as 0: {', '.join(told)}"
-    return [Text(safe_name(said), style="yellow")]
+    sentence = f"of {2 * report.pairs:,} heatmaps these are empty, and count as 0: {', '.join(empty)}"
+    return [Text(safe_name(sentence), style="yellow")]
 
 
 def _verdict_reason(report: SanityReport) -> str:

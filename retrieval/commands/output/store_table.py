@@ -1,9 +1,8 @@
-"""What a terminal shows, as Rich renderables. Nothing here prints."""
+"""A store in a terminal: its status, and what indexing, tuning and calibration did."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -14,6 +13,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import RootCounts
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
+from retrieval.commands.output.tables import failure_line, figures_table, first_lines
 from retrieval.common.text import safe_name
 from retrieval.sources.location import display_location, gallery_name, parse_location
 from retrieval.store.indexing.progress import IndexingProgress, read_progress
@@ -21,12 +21,9 @@ from retrieval.store.indexing.run import IndexReport
 from retrieval.store.maintenance.calibration import Calibration, is_in_use, read_calibration
 from retrieval.store.maintenance.tuning import Tuning, read_tuning
 
-if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
-    pass
-
 
 def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
-    """What a store holds."""
+    """Return what a store holds, with the first `max_failures` files that failed."""
     model, fingerprint = catalogue.settings.get("model"), catalogue.settings.get("fingerprint") or ""
     failures = [
         (safe_name(display_location(parse_location(path))), reason) for path, reason in catalogue.scans.failures()
@@ -46,15 +43,15 @@ def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
 
 
 def indexing_line(progress: IndexingProgress | None) -> Text:
-    """How far an indexing is; nothing where none goes on."""
+    """Return how far a running indexing is; nothing if none is running."""
     if progress is None:
         return Text(end="")
     total = f" of {progress.total:,}" if progress.total is not None else ""
     return Text(f"being indexed: {progress.done:,}{total} files dealt with")
 
 
-def index_line(tuning: Tuning | None, address: str = FAISS) -> Text:
-    """What the index is and where it is, and how well it was measured to search."""
+def index_line(tuning: Tuning | None, address: str) -> Text:
+    """Return the kind of the index, where it is, and its measured recall and speed."""
     where = "" if address == FAISS else f" at {safe_name(address)}"
     if tuning is None:
         return Text(f"no index yet{where}")
@@ -68,7 +65,7 @@ def index_line(tuning: Tuning | None, address: str = FAISS) -> Text:
 
 
 def _calibration_line(catalogue: Catalogue) -> Text:
-    """Whether similarity is calibrated to the gallery, and what that gained."""
+    """Return whether similarity is calibrated to the gallery, and what that gained."""
     calibration = read_calibration(catalogue)
     if calibration is None:
         return Text("similarity: the model's own, not calibrated to this gallery")
@@ -83,11 +80,9 @@ def _calibration_line(catalogue: Catalogue) -> Text:
 
 
 def calibration_lines(calibration: Calibration) -> RenderableType:
-    """What a calibration rests on, and what it gained."""
+    """Return what a calibration was fitted to, and what it gained."""
     before, after = calibration.before, calibration.after
-    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("before", "after"):
-        table.add_column(column, justify="right")
+    table = figures_table("", ("before", "after"))
     table.add_row("calibration error", f"{before.error:.4f}", f"{after.error:.4f}")
     table.add_row("accuracy of verdicts", f"{before.accuracy:.4f}", f"{after.accuracy:.4f}")
     table.add_row("ROC AUC", *[f"{calibration.roc_auc:.4f}"] * 2)
@@ -96,26 +91,26 @@ def calibration_lines(calibration: Calibration) -> RenderableType:
         f" {calibration.unseen} that the fit has not seen"
     )
     if after.error < before.error:
-        told = Text("the order of hits stays; `retrieve calibrate --reset` takes it back")
+        advice = Text("the order of hits stays; `retrieve calibrate --reset` takes it back")
     else:
-        told = Text("it gained nothing: `retrieve calibrate --reset` takes it back", style="yellow")
-    return Group(fitted, table, told)
+        advice = Text("it gained nothing: `retrieve calibrate --reset` takes it back", style="yellow")
+    return Group(fitted, table, advice)
 
 
 def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:
-    """What a tuning has measured, and what it set."""
+    """Return what a tuning measured at each step, and what it set."""
     if steps[-1].recall is None:
         return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
     table = Table("lists looked into", "recall@10", "ms a search", box=SIMPLE_HEAD, padding=(0, 1))
     for step in steps:
         table.add_row(f"{step.probes:,} of {step.lists:,}", f"{step.recall:.3f}", f"{step.milliseconds:.2f}")
     reached = (steps[-1].recall or 0) >= target
-    told = "set to the last one" if reached else f"no setting reaches {target:g}: set to the last one, the best"
-    return Group(table, Text(told, style="" if reached else "yellow"))
+    outcome = "set to the last one" if reached else f"no setting reaches {target:g}: set to the last one, the best"
+    return Group(table, Text(outcome, style="" if reached else "yellow"))
 
 
 def index_lines(report: IndexReport) -> RenderableType:
-    """What a run of indexing did."""
+    """Return what an indexing run did."""
     rate = f", {report.embedded / report.seconds:.0f} pictures/s" if report.embedded else ""
     lines = [
         Text(
@@ -143,18 +138,14 @@ def index_lines(report: IndexReport) -> RenderableType:
 
 
 def failures_lines(failures: Sequence[tuple[str, str]], limit: int = 20) -> RenderableType:
-    """The files that failed, each with its reason; the rest are counted."""
-    lines = [Text.assemble("  ", (name, "bold"), f" {safe_name(reason)}") for name, reason in failures[:limit]]
-    if len(failures) > limit:
-        lines.append(Text(f"  … and {len(failures) - limit} more: `retrieve status --failures` lists them"))
-    return Group(*lines)
+    """Return the files that failed, each with its reason; the rest are counted. Names must be safe to print."""
+    rest = "  … and {} more: `retrieve status --failures` lists them"
+    return Group(*first_lines(failures, lambda each: failure_line(each[0], safe_name(each[1])), rest, limit))
 
 
 def galleries_table(counts: Sequence[RootCounts]) -> Table:
-    """Each gallery with its pictures."""
-    table = Table("gallery", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("pictures", justify="right")
-    table.add_column("missing", justify="right")
+    """Return each gallery with its pictures."""
+    table = figures_table("gallery", ("pictures", "missing"))
     for count in counts:
         table.add_row(Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
     return table

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from retrieval.commands.output.query_table import relative_to_cwd
+from retrieval.commands.output.tables import figures_table, first_lines
 from retrieval.common.output_names import CURVES
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.class_folders import LeftOut
@@ -17,14 +18,21 @@ from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import UncroppedReason
 from retrieval.model.bundle import Bundle
 
-if TYPE_CHECKING:  # only types here: whoever trains has loaded torch, whoever asks shall not
+if TYPE_CHECKING:  # their modules load torch
     from retrieval.training.prepared_data import PreparedData
     from retrieval.training.train_bundle import TrainedBundle
-from retrieval.commands.output.query_table import relative_to_cwd
+
+
+_CARD_METRICS = {
+    "p_at_1": "P@1",
+    "map_at_100": "mAP@100",
+    "roc_auc": "ROC AUC",
+    "calibration_error": "calibration error",
+}
 
 
 def models_lines(bundles: Sequence[Bundle]) -> RenderableType:
-    """Each model with its input size, what it was trained on, and its measured quality."""
+    """Return each model with its input size, its training data, and its measured quality."""
     return Group(*(_model_lines(bundle) for bundle in bundles))
 
 
@@ -35,17 +43,15 @@ def _model_lines(bundle: Bundle) -> RenderableType:
     trained_on = Text(safe_name(f"trained on {card.provenance.get('trained_on', 'what was not recorded')}"))
     if not card.metrics:
         return Group(heading, trained_on, Text("not measured"))
-    table = Table("measured on", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("P@1", "mAP@100", "ROC AUC", "calibration error"):
-        table.add_column(column, justify="right")
+    table = figures_table("measured on", _CARD_METRICS.values())
     for name, figures in card.metrics.items():
-        wanted = ("p_at_1", "map_at_100", "roc_auc", "calibration_error")
-        table.add_row(Text(safe_name(name)), *(f"{figures[key]:.3f}" if key in figures else "" for key in wanted))
+        cells = (f"{figures[metric]:.3f}" if metric in figures else "" for metric in _CARD_METRICS)
+        table.add_row(Text(safe_name(name)), *cells)
     return Group(heading, trained_on, table)
 
 
 def crop_lines(report: CropReport) -> RenderableType:
-    """What became of a data set's pictures when it was cropped."""
+    """Return how many pictures were cropped, and why the others were not."""
     words = {
         UncroppedReason.below_similarity: f"not more than {percent(report.rules.similarity)} similar to their partners",
         UncroppedReason.held_out: "to validate and test on",
@@ -63,7 +69,7 @@ def crop_lines(report: CropReport) -> RenderableType:
 
 
 def data_lines(data: PreparedData) -> RenderableType:
-    """What a training takes from a data set, and what it leaves out."""
+    """Return the parts of a data set to train on, and what is left out."""
     dataset, counts = data.dataset, data.counts
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     lines = [Text(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
@@ -77,16 +83,17 @@ def data_lines(data: PreparedData) -> RenderableType:
     return Group(*lines, left_out_lines(dataset.left_out))
 
 
-def left_out_lines(left_out: LeftOut, limit: int = 20) -> RenderableType:
-    """The files that are not used, with why; of very many the first ones."""
-    said = [f"{safe_name(path)} {safe_name(reason)}" for path, reason in left_out[:limit]]
-    if len(left_out) > limit:
-        said.append(f"{len(left_out) - limit:,} more files")
-    return Group(*(Text.assemble(("left out: ", "yellow"), each) for each in said))
+def left_out_lines(left_out: LeftOut) -> RenderableType:
+    """Return the files that are not used, each with the reason; of very many the first ones."""
+    return Group(*first_lines(left_out, _left_out_line, "left out: {} more files"))
+
+
+def _left_out_line(file: tuple[Path, str]) -> Text:
+    return Text.assemble(("left out: ", "yellow"), f"{safe_name(file[0])} {safe_name(file[1])}")
 
 
 def trained_lines(trained: TrainedBundle) -> RenderableType:
-    """What a training gave, and where it is."""
+    """Return the best epoch of a training, the model's quality, and where it is."""
     best, folder = trained.history[trained.best_epoch - 1], safe_name(relative_to_cwd(trained.bundle.folder))
     return Group(
         Text(

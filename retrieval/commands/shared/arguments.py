@@ -1,4 +1,4 @@
-"""What the arguments of several commands stand for, and which are refused."""
+"""Arguments that several commands check or resolve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def store_folder(chosen: Path | None) -> Path:
-    """The store: the one chosen, or the nearest from here upwards."""
+    """Return the chosen store, or the nearest from the working folder upwards."""
     return chosen if chosen is not None else find_store(Path.cwd())
 
 
@@ -33,21 +33,21 @@ def check_index_address(address: str | None) -> None:
 
 
 def parse_shard_option(text: str | None) -> Shard:
-    """The part of a gallery that --shards names, or all of it. Raises BadParameter."""
+    """Return the shard that --shards names, or the whole. Raises BadParameter."""
     try:
         return WHOLE if text is None else parse_shard(text)
     except ValueError as error:
         raise typer.BadParameter(f"--shards: {error}") from error
 
 
-def check_ray_installed(runs_on: IndexingBackend) -> None:
-    """Raises ClusterError where what it runs on is not installed."""
-    if runs_on is IndexingBackend.ray:
+def check_ray_installed(engine: IndexingBackend) -> None:
+    """Raise ClusterError if Ray is chosen and not installed."""
+    if engine is IndexingBackend.ray:
         import retrieval.store.indexing.ray.cluster  # noqa: F401
 
 
 def check_outputs(out: Path | None, html: Path | None = None) -> None:
-    """Before the work, not after it: what would be written must not be in the way of itself."""
+    """Raise RetrievalError if --out or --html cannot be written, before the work rather than after it."""
     if out is not None and out.exists() and not out.is_dir():
         raise RetrievalError(f"{out} is a file: give --out a folder")
     if html is not None and html.is_dir():
@@ -56,19 +56,13 @@ def check_outputs(out: Path | None, html: Path | None = None) -> None:
         raise RetrievalError(f"{html} is not named like a page: give --html a name that ends in .html")
 
 
-def resolve_datasets(
-    chosen: list[Path],
-    subject: EvaluatedModel,
-    model: str,
-    contents: str = "class folders",
-    absence: str = "no data set",
-) -> list[Path]:
-    """The data sets to measure a model on: those given, or those it was trained on. Raises BadParameter: neither."""
+def resolve_datasets(chosen: list[Path], model: EvaluatedModel, contents: str = "class folders") -> list[Path]:
+    """Return the chosen data sets, or the one that the model was trained on. Raises BadParameter if there is none."""
     from retrieval.evaluation.measure import folders_to_measure
 
-    folders = folders_to_measure(chosen, subject)
+    folders = folders_to_measure(chosen, model)
     if not folders:
         raise typer.BadParameter(
-            f"DATASET: give a folder of {contents}, as {safe_name(model)} keeps {absence} of its own"
+            f"DATASET: give a folder of {contents}, as {safe_name(model.name)} keeps none of its own"
         )
     return folders

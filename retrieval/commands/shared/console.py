@@ -1,28 +1,50 @@
-"""Where commands print: answers on standard output, all else on standard error."""
+"""The consoles: answers go to standard output, all else to standard error."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
+from retrieval.common.jsonable import to_json
 from retrieval.common.text import safe_name
 
 stdout = Console(highlight=False, soft_wrap=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def report(
+    as_json: bool,
+    values: Callable[[], object],
+    lines: Callable[[], RenderableType],
+    html: Path | None = None,
+    page: Callable[[], str] | None = None,
+) -> None:
+    """Write the page to the file `html`, if one is given; then print the answer, as JSON or as lines."""
+    if html is not None and page is not None:
+        from retrieval.rendering.output_files import write_html
+
+        write_html(page(), html)
+    if as_json:
+        print_json(values())
+        return
+    stdout.print(lines())
+    if html is not None:
+        print_saved("page", html)
+
+
 def print_message(sentence: str, level: str = "error") -> None:
-    """One sentence on standard error, of what kind it is first."""
+    """Print one sentence on standard error, after its level."""
     stderr.print(Text.assemble((f"{level}: ", "bold red" if level == "error" else "yellow"), safe_name(sentence)))
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value), flush=True)  # which, unlike sys.stdout, is there where standard output is closed
+    """Print the JSON of a value; see `to_plain`."""
+    print(to_json(value), flush=True)  # `print` works even if standard output is closed, unlike sys.stdout.write
 
 
-def print_saved(what: str, file: Path) -> None:
-    """Where a file is that was written."""
-    stdout.print(Text(f"{what}: {safe_name(file)}"))
+def print_saved(title: str, file: Path) -> None:
+    """Print where a file was written."""
+    stdout.print(Text(f"{title}: {safe_name(file)}"))

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SizeOption = Annotated[
     int | None,
     typer.Option("--size", min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower."),
 ]
-VerifyOption = Annotated[bool, typer.Option("--verify", help="Check each heatmap: hide what it names, and see.")]
-CorrespondOption = Annotated[
-    bool, typer.Option("--correspond", help="Draw which part of one picture matches which of the other.")
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Check each heatmap: hide what it marks, and compare again.")
 ]
+CorrespondOption = Annotated[bool, typer.Option("--correspond", help="Draw which parts of the two pictures match.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="A model's name or a bundle's folder. [default: the store's own]")
 ]
@@ -65,7 +65,13 @@ WeightsOption = Annotated[Path | None, typer.Option("--weights", help="A file of
 PresetOption = Annotated[
     PresetName, typer.Option("--preset", help="fast: minutes on a CPU; paper: as the paper trains.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Decides all that is drawn.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. [default: the preset's]")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="The seed of all random choices.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="The most epochs. [default: the preset's]")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Only pictures with this label.")]
+FolderOption = Annotated[str | None, typer.Option("--folder", help="Only pictures below this folder.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help="Only pictures taken from this day on, such as 2024-05.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Only pictures taken until the end of this day.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="A file for a self-contained page.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,24 +129,6 @@ class SanityReport:
         if kept >= SAME:
             return Dependence.none
         return Dependence.partly if kept >= PARTLY else Dependence.learnt
-
-    def values(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "dataset": str(self.folder),
-            "method": self.options.method.value,
-            "seed": self.options.seed,
-            "pairs": self.pairs,
-            "similar": self.similar,
-            "maps": 2 * self.pairs,
-            "control": asdict(self.control),
-            "others": asdict(self.others),
-            "steps": [asdict(step) for step in self.steps],
-            "verdict": self.verdict.value,
-            "words": VERDICT_TEXTS[self.verdict],
-            "left_out": len(self.left_out),
-            "seconds": self.seconds,
-        }
 
 
 def check_sanity(

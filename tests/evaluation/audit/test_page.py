@@ -14,6 +14,7 @@ from rich.console import Console
 
 from retrieval.commands.output.audit_json import audit_json
 from retrieval.commands.output.audit_table import audit_lines
+from retrieval.common.jsonable import to_json, to_plain
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, LookAlikes, SuspectLabel
 from retrieval.evaluation.audit.page import audit_page, mean_overlay
@@ -127,7 +128,7 @@ def test_names_cannot_harm_the_page() -> None:
     assert "<img onerror=alert(1)>\\xff" in checked.text
     text.encode("utf-8")
     assert "\udcff" not in printed(audit)
-    json.dumps(audit_json(audit)).encode("ascii")
+    to_json(audit_json(audit)).encode("ascii")
 
 
 def test_a_mean_heatmap_is_drawn_over_the_mean_picture() -> None:
@@ -164,7 +165,7 @@ def test_of_many_classes_the_most_suspicious_are_shown() -> None:
 
 
 def test_json_has_stable_keys(audited: Audit) -> None:
-    values = json.loads(json.dumps(audit_json(audited)))
+    values = json.loads(to_json(audit_json(audited)))
     assert list(values) == [
         "dataset",
         "model",
@@ -193,7 +194,7 @@ def test_json_has_stable_keys(audited: Audit) -> None:
 
 
 def test_json_has_a_share_of_the_area_beside_each_share(audited: Audit) -> None:
-    part = audit_json(audited)["parts"]["test"]
+    part = to_plain(audit_json(audited))["parts"]["test"]
     assert (part["verdict_accuracy"], part["pairs_explained"]) == (0.97, 18)
     cats = part["classes"]["cats"]
     assert cats["evidence_in_corner_share"] == {each.name: float(each == Corner.lower_right) for each in Corner}
@@ -208,5 +209,5 @@ def test_json_has_a_share_of_the_area_beside_each_share(audited: Audit) -> None:
 
 def test_json_names_a_class_confused_with_itself_once() -> None:
     part = a_part(honest(), within=[Confusion("cats", "cats", 6, 0.5)])
-    (within,) = audit_json(an_audit(findings(part)))["parts"]["all"]["one_class_said_different"]
+    (within,) = to_plain(audit_json(an_audit(findings(part))))["parts"]["all"]["one_class_said_different"]
     assert within == {"classes": ["cats"], "pairs": 6, "share_of_pairs_said_different": 0.5}

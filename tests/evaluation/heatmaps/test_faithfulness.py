@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.commands.output.faithfulness_table import faithfulness_json, format_interval
+from retrieval.commands.output.faithfulness_table import format_interval
+from retrieval.commands.output.results_json import faithfulness_json
 from retrieval.common.errors import GalleryError
+from retrieval.common.jsonable import to_json
 from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import find_samples
@@ -96,7 +98,7 @@ def test_hiding_what_matters_costs_more_than_hiding_at_random(found: Faithfulnes
 
 
 def test_json_and_curves(found: Faithfulness) -> None:
-    values = json.loads(json.dumps(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
+    values = json.loads(to_json(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
     assert values["methods"]["SBSM"]["all"]["factual"]["deletion"].keys() == {"mean", "low", "high"}
     assert values["grid_pointing_game"]["Grad-CAM"]["mean"] == 0.7
     assert faithfulness_curves(found).startswith(b"\x89PNG")

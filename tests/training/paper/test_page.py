@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from retrieval.commands.output.paper_table import results_lines
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport, CropRules
 from retrieval.datasets.crop_files import Crop, UncroppedReason
@@ -30,7 +31,6 @@ from retrieval.training.paper.results import (
     TableResult,
     UnseenCounts,
 )
-from retrieval.training.paper.terminal import results_lines
 from retrieval.training.presets import FAST, PAPER
 from tests.support.evaluations import EVIL, figures
 from tests.support.html_checker import Checker

@@ -1,32 +1,29 @@
-"""What a terminal shows of a reproduction, as Rich renderables. Nothing here prints."""
+"""A reproduction of the paper in a terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from retrieval.commands.output.tables import figures_table
 from retrieval.common.text import percent, safe_name
 from retrieval.training.paper.results import PAPER_CROPPED, PAPER_ORIGINAL, StudyResult, TableResult
 from retrieval.training.paper.wording import PAIR_TITLES, SCORE_TITLES, format_paper_score, format_stats
 
 
 def results_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -> RenderableType:
-    """The main figures of a case, and where its page and its JSON are."""
-    found = _table_lines(result) if isinstance(result, TableResult) else _study_lines(result)
-    return Group(
-        *found, *(Text(f"{name}: {safe_name(file)}") for name, file in zip(("page", "JSON"), files, strict=True))
-    )
+    """Return the main figures of a case, and where its page and its JSON are."""
+    lines = _table_lines(result) if isinstance(result, TableResult) else _study_lines(result)
+    page, values = (safe_name(file) for file in files)
+    return Group(*lines, Text(f"page: {page}"), Text(f"JSON: {values}"))
 
 
 def _study_lines(result: StudyResult) -> list[RenderableType]:
     unseen, row = result.unseen, result.plan.study.row
-    table = Table(f"{unseen.pairs} similar + {unseen.pairs} different", box=SIMPLE_HEAD, pad_edge=False)
-    for name in (*result.results, *(["paper"] if row else [])):
-        table.add_column(Text(safe_name(name)), justify="right")
+    models = (Text(safe_name(name)) for name in (*result.results, *(["paper"] if row else [])))
+    table = figures_table(f"{unseen.pairs} similar + {unseen.pairs} different", models)
     for name, title in SCORE_TITLES.items():
         if name in ("best_epoch", "epochs"):
             continue
@@ -39,9 +36,10 @@ def _study_lines(result: StudyResult) -> list[RenderableType]:
 
 
 def _table_lines(result: TableResult) -> list[RenderableType]:
-    table = Table(f"seeds {', '.join(str(run.seed) for run in result.runs)}", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("paper\noriginal", "paper\ncropped", "original", "cropped", "change"):
-        table.add_column(column, justify="right")
+    table = figures_table(
+        f"seeds {', '.join(str(run.seed) for run in result.runs)}",
+        ("paper\noriginal", "paper\ncropped", "original", "cropped", "change"),
+    )
     for name, contrast in result.comparisons.items():
         table.add_row(
             SCORE_TITLES[name],
