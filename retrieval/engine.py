@@ -20,7 +20,7 @@ from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.model.bundle import Bundle
 from retrieval.model.preprocessing import Source
-from retrieval.sources.gallery import count_gallery_files, resolve_gallery
+from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
 from retrieval.store.duplicates.groups import Duplicates
 from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
@@ -166,8 +166,8 @@ class Engine:
     ) -> IndexReport:
         fingerprint = self.bundle.fingerprint
         with (
-            progress.stage("Indexing", lambda: count_gallery_files(folders)) as bar,
-            recorded_progress(self.catalogue, folders, bar) as stage,
+            progress.stage("Indexing") as bar,
+            recorded_progress(self.catalogue, bar) as stage,
             self._pipeline(backend, workers) as pipeline,
         ):
             report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from threading import Condition, Event
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,6 +22,56 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def iterate_ahead(
+    source: Iterable[T], most: int, weight: Callable[[T], int], cancelled: Event
+) -> Generator[T, None, None]:
+    """Yield the items of a source that is read on a thread of its own, until items of the weight `most` are waiting.
+
+    The source's exception is raised at its turn. When this generator is closed, `cancelled` is set, the source is read
+    no further, and the item that it is at is waited for.
+    """
+    waiting: deque[T] = deque()
+    held = 0
+    changed = Condition()
+
+    def has_room() -> bool:
+        return held < most or cancelled.is_set()
+
+    def read() -> None:
+        nonlocal held
+        for item in source:
+            with changed:
+                changed.wait_for(has_room)
+                if cancelled.is_set():
+                    return
+                waiting.append(item)
+                held += weight(item)
+                changed.notify()
+
+    def wake(reading: Future[None]) -> None:
+        with changed:
+            changed.notify()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
+        reading = thread.submit(read)
+        reading.add_done_callback(wake)
+        try:
+            while True:
+                with changed:
+                    changed.wait_for(lambda: waiting or reading.done())
+                    if not waiting:
+                        break
+                    item = waiting.popleft()
+                    held -= weight(item)
+                    changed.notify()
+                yield item
+            reading.result()
+        finally:
+            cancelled.set()
+            with changed:
+                changed.notify()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import content_hash, open_file
-from retrieval.sources.local import count_files, walk
+from retrieval.sources.local import walk
 
 LeftOut = tuple[tuple[Path, str], ...]
 
@@ -73,8 +73,9 @@ def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
     samples: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
     top = Path(os.path.abspath(folder))
-    with progress.stage(f"Reading {safe_name(folder.name)}", lambda: count_files([os.fsencode(top)])) as stage:
-        for entry in stage.track(parallel_map(_hash_file, walk(os.fsencode(top)), _READERS, _AHEAD)):
+    files = list(walk(os.fsencode(top)))
+    with progress.stage(f"Reading {safe_name(folder.name)}", len(files)) as stage:
+        for entry in stage.track(parallel_map(_hash_file, files, _READERS, _AHEAD)):
             if isinstance(entry, Unreadable):
                 left_out.append((Path(os.fsdecode(entry.path)), entry.reason))
             elif entry.path.parent == top:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
 from indexes.catalogue.labels import folder_label
 from retrieval.common.errors import GalleryError, PictureError
-from retrieval.common.parallel import batched
+from retrieval.common.parallel import batched, iterate_ahead
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.text import safe_name
 from retrieval.datasets.class_folders import DataSet, Sample, read_ahead, require_pictures
@@ -20,8 +22,8 @@ from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.sources.entries import PictureFile
-from retrieval.sources.files import open_picture, prefetch
-from retrieval.sources.gallery import count_gallery_files, resolve_gallery, walk_gallery
+from retrieval.sources.files import MAX_WALKED_AHEAD, open_picture, prefetch, walk_weight
+from retrieval.sources.gallery import resolve_gallery, walk_gallery
 from retrieval.sources.object_store import abort_if_unreachable
 
 _BATCH = 32
@@ -49,21 +51,29 @@ def describe_gallery(
     """
     root, size = resolve_gallery(gallery), encoder.bundle.card.preprocessing.size
     labels: list[str | None] = []
+    cancelled = Event()
 
     def read(file: PictureFile) -> tuple[str | None, Pixels]:
         label = (file.label or None) if file.label is not None else folder_label(file.path, root)
         with abort_if_unreachable(), open_picture(file) as content:
             return label, read_at_size(content, size)[0]
 
-    def readable() -> Iterator[Pixels]:
-        entries = walk_gallery(root, Counter(), lambda tar, version: False)
-        files = (entry for entry in entries if isinstance(entry, PictureFile))
-        for result in stage.track(read_ahead(read, prefetch(files))):
-            if not isinstance(result, PictureError):
-                labels.append(result[0])
-                yield result[1]
+    def walk() -> Iterator[PictureFile]:
+        count = 0
+        for entry in walk_gallery(root, Counter(), lambda tar, version: False, cancelled):
+            if isinstance(entry, PictureFile):
+                count += 1
+                yield entry
+        stage.expect(count)
 
-    with progress.stage(f"Embedding {safe_name(Path(gallery).name)}", lambda: count_gallery_files([root])) as stage:
+    def readable() -> Iterator[Pixels]:
+        with closing(iterate_ahead(walk(), MAX_WALKED_AHEAD, walk_weight, cancelled)) as files:
+            for result in stage.track(read_ahead(read, prefetch(files))):
+                if not isinstance(result, PictureError):
+                    labels.append(result[0])
+                    yield result[1]
+
+    with progress.stage(f"Embedding {safe_name(Path(gallery).name)}") as stage:
         descriptors = encoder.describe(readable())
     if not labels:
         raise GalleryError(f"{gallery} holds no picture that can be read: give a folder of class folders")

@@ -29,7 +29,15 @@ SUFFIXES = frozenset("." + ending for ending in _FORMATS.split())
 _PREFETCH_FILES = 64  # files
 _PREFETCH_BYTES = 2**27
 
+MAX_WALKED_AHEAD = 200_000  # files between a walk and what uses them: about 60 MB
+_MAX_OPEN = 64  # of them members of open tars, of which remote ones are copies on the disk
+
 F = TypeVar("F", bound=PictureFile | Unreadable)
+
+
+def walk_weight(item: object) -> int:
+    """Return what an item of a walk counts for among `MAX_WALKED_AHEAD`: more if it holds a tar open."""
+    return MAX_WALKED_AHEAD // _MAX_OPEN if isinstance(item, PictureFile) and item.read_content is not None else 1
 
 
 def memory_bytes(file: PictureFile | Unreadable) -> int:

@@ -6,19 +6,20 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
 from retrieval.sources.entries import PictureFile, WalkEvent
 from retrieval.sources.files import is_picture_name
-from retrieval.sources.local import count_files, walk
+from retrieval.sources.local import walk
 from retrieval.sources.location import LIST_PREFIX, TAR_PREFIX, canonical, gallery_name, is_address, is_list, is_tar
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, stat_remote
-from retrieval.sources.picture_list import count_list, walk_list
-from retrieval.sources.remote import count_remote, walk_remote
+from retrieval.sources.picture_list import walk_list
+from retrieval.sources.remote import walk_remote
 from retrieval.sources.tar import SkipTar, expand_tars
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -77,34 +78,23 @@ def _resolve_local(path: Path) -> bytes:
     return os.fsencode(real)
 
 
-def walk_gallery(gallery: bytes, passed_over: Counter[str], skip_tar: SkipTar) -> Iterator[WalkEvent]:
+def walk_gallery(
+    gallery: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
+) -> Iterator[WalkEvent]:
     """Walk a gallery in the order of its paths' bytes. Files that are no pictures are counted in `passed_over`.
 
-    Raises GalleryError if it does not exist or its server does not answer.
+    Once `cancelled` is set, no tar is fetched any further. Raises GalleryError if the gallery does not exist or its
+    server does not answer.
     """
     text = os.fsdecode(gallery)
     if text.startswith(LIST_PREFIX):
-        return walk_list(gallery, passed_over, skip_tar)
+        return walk_list(gallery, passed_over, skip_tar, cancelled)
     if not is_address(text):
         return walk(gallery, passed_over)
     if is_tar(text):
-        return expand_tars(iter([_stat_tar(gallery, text.removeprefix(TAR_PREFIX))]), passed_over, skip_tar)
-    return walk_remote(text, passed_over, skip_tar)
-
-
-def count_gallery_files(galleries: Iterable[bytes]) -> int | None:
-    """Count the files that walks of these galleries will yield; None if that is not known before, as of tars."""
-    counts = [_count(gallery) for gallery in galleries]
-    return None if None in counts else sum(filter(None, counts))
-
-
-def _count(gallery: bytes) -> int | None:
-    text = os.fsdecode(gallery)
-    if text.startswith(LIST_PREFIX):
-        return count_list(gallery)
-    if not is_address(text):
-        return count_files([gallery])
-    return None if is_tar(text) else count_remote(text)
+        tar = _stat_tar(gallery, text.removeprefix(TAR_PREFIX))
+        return expand_tars(iter([tar]), passed_over, skip_tar, cancelled)
+    return walk_remote(text, passed_over, skip_tar, cancelled)
 
 
 def _stat_tar(gallery: bytes, tar: str) -> PictureFile:

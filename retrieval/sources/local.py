@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 from retrieval.common.errors import read_error
@@ -31,11 +31,6 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Pic
             ahead += reversed(_list_folder(nearest, entered, Counter() if passed_over is None else passed_over))
         except OSError as error:
             yield unreadable_entry(nearest, read_error(error), is_folder=True)
-
-
-def count_files(folders: Iterable[bytes]) -> int:
-    """How many entries walks of these folders will give."""
-    return sum(1 for folder in folders for _ in walk(folder))
 
 
 def _list_folder(

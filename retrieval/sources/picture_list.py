@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from posixpath import normpath
+from threading import Event
 from urllib.parse import urljoin, urlsplit
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
@@ -44,20 +45,16 @@ class _Line:
     label: str
 
 
-def walk_list(root: bytes, passed_over: Counter[str], skip_tar: SkipTar) -> Iterator[WalkEvent]:
+def walk_list(
+    root: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
+) -> Iterator[WalkEvent]:
     """Yield the pictures and tars that a list names, in the order of their paths, which lie below the list's own.
 
     A line is an address, or a path relative to the list, and optionally a tab and a label. A remote list may not name
     local files. Lines whose server does not answer fail, and the records of their pictures are kept. Raises
     GalleryError if the list cannot be read, or if none of its servers answers.
     """
-    return expand_tars(_examine(_parse_list(root)), passed_over, skip_tar)
-
-
-def count_list(root: bytes) -> int | None:
-    """Count the pictures that a list names; None if it names tars, whose members are not known before."""
-    lines = _parse_list(root)
-    return None if any(isinstance(line, _Line) and is_tar(line.location) for line in lines) else len(lines)
+    return expand_tars(_examine(_parse_list(root)), passed_over, skip_tar, cancelled)
 
 
 def _parse_list(root: bytes) -> list[_Line | Unreadable]:

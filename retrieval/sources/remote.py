@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
+from threading import Event
 from urllib.parse import unquote
 
 from retrieval.common.errors import PictureError, unavailable_gallery
@@ -26,23 +27,15 @@ _REPEATED = "has the same contents as two folders that it lies in, as a link bac
 _TOO_DEEP = f"lies more than {_MAX_DEPTH} folders deep, as happens if folders link back to their parents"
 
 
-def walk_remote(folder: str, passed_over: Counter[str], skip_tar: SkipTar) -> Iterator[WalkEvent]:
+def walk_remote(
+    folder: str, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
+) -> Iterator[WalkEvent]:
     """Yield the pictures below a folder, and those in tars there; names that begin with a dot are left out.
 
     Raises GalleryError if the server does not answer or there is no such folder.
     """
     files = parallel_map(partial(_stat_if_needed, folder), _walk_tree(folder, passed_over))
-    return expand_tars(files, passed_over, skip_tar)
-
-
-def count_remote(folder: str) -> int | None:
-    """Count the pictures below a folder; None if there are tars, whose members are not known before."""
-    count = 0
-    for entry in _walk_tree(folder, Counter()):
-        if isinstance(entry, RemoteEntry) and is_tar(entry.address):
-            return None
-        count += 1
-    return count
+    return expand_tars(files, passed_over, skip_tar, cancelled)
 
 
 def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> PictureFile | Unreadable:

@@ -70,17 +70,21 @@ def path_sort_key(path: bytes, is_container: bool) -> bytes:
 
 
 def expand_tars(
-    files: Iterator[PictureFile | Unreadable], passed_over: Counter[str], skip_tar: SkipTar
+    files: Iterator[PictureFile | Unreadable],
+    passed_over: Counter[str],
+    skip_tar: SkipTar,
+    cancelled: Event | None = None,
 ) -> Iterator[WalkEvent]:
     """Yield the files, with each tar replaced by its members, or by `UnchangedTar` if it need not be read.
 
-    While one tar is read, the next is fetched.
+    While one tar is read, the next is fetched, until `cancelled` is set.
     """
     waiting: deque[tuple[PictureFile | Unreadable | UnchangedTar, Future[BinaryIO] | None]] = deque()
     fetching = 0
-    cancelled = Event()
     with thread_pool("tars", 1) as pool, ExitStack() as ending:
-        ending.callback(cancelled.set)
+        if cancelled is None:
+            cancelled = Event()
+            ending.callback(cancelled.set)
         for file in chain(files, repeat(None)):
             if file is not None:
                 source = CatalogueLocation.parse(file.path).source

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retrieval.common import parallel as module
-from retrieval.common.parallel import parallel_map, thread_pool
+from retrieval.common.parallel import iterate_ahead, parallel_map, thread_pool
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 from retrieval.sources import files
@@ -96,3 +96,53 @@ def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.Monkey
     assert sum(len(batch.read) for batch in batches) == 300
     assert most <= 2**28 + 8 * size
     assert held == 0
+
+
+def test_all_items_come_in_order() -> None:
+    assert list(iterate_ahead(range(1000), 7, lambda item: 1, Event())) == list(range(1000))
+    assert list(iterate_ahead((), 7, lambda item: 1, Event())) == []
+
+
+def test_the_weight_of_the_waiting_items_is_bounded() -> None:
+    read: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    ahead = iterate_ahead(source(), 10, lambda item: 5 if item else 1, Event())
+    assert next(ahead) == 0
+    time.sleep(0.1)
+    assert len(read) <= 5  # one was taken, two or three wait, and one has no room
+    assert list(ahead) == list(range(1, 100))
+
+
+def test_the_error_of_a_source_is_raised_at_its_turn() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ValueError("gone")
+
+    ahead = iterate_ahead(source(), 10, lambda item: 1, Event())
+    assert next(ahead) == 1
+    with pytest.raises(ValueError, match="gone"):
+        next(ahead)
+
+
+def test_nothing_is_read_once_it_is_closed() -> None:
+    cancelled = Event()
+    read: list[int] = []
+
+    def source() -> Iterator[int]:
+        while not cancelled.is_set():
+            read.append(len(read))
+            if len(read) < 4:
+                yield read[-1]  # then nothing, for as long as nobody cancels
+
+    ahead = iterate_ahead(source(), 10, lambda item: 1, cancelled)
+    assert next(ahead) == 0
+    ahead.close()
+    count = len(read)
+    time.sleep(0.05)
+    assert cancelled.is_set()
+    assert len(read) == count

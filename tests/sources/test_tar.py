@@ -140,15 +140,15 @@ def test_a_member_that_fails_by_the_disk_is_read_again(
 ) -> None:
     tar = tmp_path / "a.tar"
     tar.write_bytes(WHOLE)
-    read = os.pread
 
-    def failing(file: int, size: int, start: int) -> bytes:
-        if start == STARTS[4] + 512:
-            raise OSError(errno.EIO, "Input/output error")
-        return read(file, size, start)
+    class FailingDisk(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == STARTS[4] + 512:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
 
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.sources.tar.os.pread", failing)
+        patch.setattr("retrieval.sources.files.open", FailingDisk, raising=False)
         report = engine.index(tar)
     assert (told(report), report.failures[0][1]) == ((8, 0, 0, 1), "cannot be read: Input/output error")
     assert told(engine.index()) == (1, 8, 0, 0)

@@ -1,4 +1,4 @@
-"""How far an indexing is, kept in the store while it goes on, so that any process can tell."""
+"""The progress of an indexing, recorded in the store while it runs, so that any process can read it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from threading import Lock, Thread
+from threading import Lock
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
-from retrieval.common.errors import RetrievalError
-from retrieval.common.progress import SILENT_STAGE, WorkStage
-from retrieval.sources.gallery import count_gallery_files
+from retrieval.common.progress import SILENT_STAGE, Total, WorkStage
 
 WRITE_INTERVAL = 1.0
-"""Seconds between two notes; an indexing that is done within the first leaves none."""
+"""Seconds between two writes; an indexing that takes less writes nothing."""
 
 STALE_AFTER = 60.0
-"""Seconds after which an indexing that has noted nothing more is taken for dead: 32 huge pictures take less."""
+"""Seconds without a write after which an indexing is taken for dead: a batch of 32 huge pictures takes less."""
 
 _SETTING = "under_way"
 
 
 @dataclass(frozen=True)
 class IndexingProgress:
-    """Files dealt with, of how many (None until they are counted), and when it began and noted this (Unix time)."""
+    """Files done, of how many (None until all are walked), when it began, and when this was written (Unix time)."""
 
     done: int
     total: int | None
@@ -35,32 +33,29 @@ class IndexingProgress:
 
 
 def read_progress(catalogue: Catalogue) -> IndexingProgress | None:
-    """How far an indexing of the store is; None where none goes on. Raises StoreError."""
-    kept = catalogue.settings.get(_SETTING)
+    """Return the progress of the store's indexing; None if none is running. Raises StoreError."""
+    stored = catalogue.settings.get(_SETTING)
     try:
-        found = IndexingProgress(**json.loads(kept)) if kept else None
+        progress = IndexingProgress(**json.loads(stored)) if stored else None
     except (ValueError, TypeError):  # of another version
         return None
-    return found if found and time.time() - found.noted < STALE_AFTER else None
+    return progress if progress and time.time() - progress.noted < STALE_AFTER else None
 
 
 @contextmanager
-def recorded_progress(
-    catalogue: Catalogue, folders: list[bytes], stage: WorkStage = SILENT_STAGE
-) -> Iterator[WorkStage]:
-    """Record how far an indexing of these folders is, until this ends: what is yielded advances `stage` too."""
-    notes = _ProgressWriter(catalogue, folders, stage)
+def recorded_progress(catalogue: Catalogue, stage: WorkStage = SILENT_STAGE) -> Iterator[WorkStage]:
+    """Record the progress of an indexing in the store until it ends; the yielded stage reports to `stage` too."""
+    writer = _ProgressWriter(catalogue, stage)
     try:
-        yield notes
+        yield writer
     finally:
-        notes.clear()
+        writer.clear()
 
 
 class _ProgressWriter(WorkStage):
-    def __init__(self, catalogue: Catalogue, folders: list[bytes], stage: WorkStage) -> None:
-        self._stage = stage
+    def __init__(self, catalogue: Catalogue, stage: WorkStage) -> None:
         self._catalogue = catalogue
-        self._folders = folders
+        self._stage = stage
         self._lock = Lock()
         self._done = 0
         self._total: int | None = None
@@ -72,22 +67,19 @@ class _ProgressWriter(WorkStage):
         with self._lock:
             self._done += count
             now = time.time()
-            if now - self._written_at < WRITE_INTERVAL:
-                return
-            if not self._is_written:  # it takes long enough to be counted
+            if now - self._written_at >= WRITE_INTERVAL:
                 self._is_written = True
-                Thread(target=self._count, name="counter", daemon=True).start()
-            self._written_at = now
-            self._write(json.dumps(asdict(IndexingProgress(self._done, self._total, self._began, now))))
+                self._written_at = now
+                self._write(json.dumps(asdict(IndexingProgress(self._done, self._total, self._began, now))))
+
+    def expect(self, total: Total) -> None:
+        self._stage.expect(total)
+        self._total = total() if callable(total) else total
 
     def clear(self) -> None:
         if self._is_written:
             self._write("")
 
-    def _count(self) -> None:
-        with suppress(RetrievalError):  # which the indexing itself will tell
-            self._total = count_gallery_files(self._folders)
-
     def _write(self, value: str) -> None:
-        with suppress(StoreError):  # the batches tell of it themselves
+        with suppress(StoreError):  # the batches report it
             self._catalogue.settings.set(**{_SETTING: value})

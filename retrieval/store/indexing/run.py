@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import cast
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import contains
+from retrieval.common.parallel import iterate_ahead
 from retrieval.common.progress import SILENT_STAGE, WorkStage
+from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.files import MAX_WALKED_AHEAD, walk_weight
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.indexing.pipeline import Pipeline
 from retrieval.store.indexing.scan import Scan, Tally
@@ -55,11 +62,25 @@ def index_galleries(
     stage: WorkStage = SILENT_STAGE,
     shard: Shard = WHOLE,
 ) -> IndexReport:
-    """Bring the catalogue up to date with these folders, or a shard of each. A batch is committed as it is done."""
+    """Bring the catalogue up to date with these galleries, or a shard of each. Each batch is committed when done.
+
+    One thread walks them all, ahead of the pipeline; when it ends, `stage` gets its total.
+    """
     started = time.perf_counter()
-    tally = Tally()
-    for gallery in galleries:
-        Scan(catalogue, pipeline, fingerprint, gallery, tally, stage, shard).run()
+    tally, cancelled = Tally(), Event()
+
+    def walk() -> Iterator[Scan | PictureFile | Unreadable | None]:
+        """Yield each gallery's scan, its changed files, and None."""
+        for gallery in galleries:
+            scan = Scan(catalogue, pipeline, fingerprint, gallery, tally, stage, shard, cancelled)
+            yield scan
+            yield from scan.changed_files()
+            yield None
+        stage.expect(tally.walked)
+
+    with closing(iterate_ahead(walk(), MAX_WALKED_AHEAD, walk_weight, cancelled)) as walked:
+        for scan in walked:
+            cast(Scan, scan).run(cast(Iterator[PictureFile | Unreadable], iter(partial(next, walked), None)))
     return IndexReport(
         added=tally.added,
         reused=tally.reused,

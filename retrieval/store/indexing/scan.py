@@ -1,12 +1,14 @@
-"""One pass over one gallery: what is new, changed, back or gone, brought into the catalogue as it is found."""
+"""The scan of one gallery: new, changed, restored and missing files, recorded in the catalogue."""
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from threading import Event
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import contains
@@ -14,28 +16,33 @@ from indexes.catalogue.records import FailedFile, KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import CatalogueLocation, PictureLocation, parse_location
+from retrieval.sources.location import CatalogueLocation, PictureLocation, is_remote, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
-from retrieval.store.indexing.shards import WHOLE, Shard
+from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
 
 
 @dataclass
 class Tally:
-    """What scans have done so far."""
+    """The totals of the scans of one run. `walked` files are to be reported as done in the end."""
 
     added: int = 0
     reused: int = 0
     embedded: int = 0
     unchanged: int = 0
     missing: int = 0
+    walked: int = 0
     failures: list[FailedFile] = field(default_factory=list)
     kept_roots: list[PictureLocation] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
 class Scan:
-    """One pass over one gallery, or over the files of it that are in a shard."""
+    """One scan of one gallery, or of its files in a shard.
+
+    `changed_files` walks the gallery, until `cancelled` is set, on one thread and ahead of `run`, which embeds and
+    records what it yields.
+    """
 
     def __init__(
         self,
@@ -45,7 +52,8 @@ class Scan:
         gallery: bytes,
         tally: Tally,
         stage: WorkStage,
-        shard: Shard = WHOLE,
+        shard: Shard,
+        cancelled: Event,
     ) -> None:
         self.catalogue = catalogue
         self.pipeline = pipeline
@@ -54,91 +62,94 @@ class Scan:
         self.tally = tally
         self.stage = stage
         self.shard = shard
+        self.cancelled = cancelled
         catalogue.scans.ensure_root(gallery)  # a gallery without pictures is known too
-        self.vanished: list[int] = []
-        self.returned: list[int] = []
-        self.closed_folders: list[bytes] = []
         self.failed: set[bytes] = set()
         self.tars = TarTracker(catalogue, gallery)
-        self.unchanged_tars: list[bytes] = []  # the paths of tars that need not be read again
+        # Written by the walk, and read when it has ended:
+        self.vanished: list[int] = []
+        self.returned: list[int] = []
+        self.closed_folders = _Containers()
+        self.unchanged_tars = _Containers()  # which need not be read again
         self.seen = 0
 
-    def run(self) -> None:
-        """What the pipeline brings is committed by one writer, in turn."""
+    def run(self, changed: Iterator[PictureFile | Unreadable]) -> None:
+        """Embed the changed files and record them, batch by batch on one thread; then record what has vanished."""
         with (
             ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
-            closing(self.pipeline.batches(self._changed_files())) as batches,
+            closing(self.pipeline.batches(changed)) as batches,
         ):
-            in_work: deque[Future[None]] = deque()
+            in_flight: deque[Future[None]] = deque()
             for batch in batches:
-                in_work.append(writer.submit(self._commit, batch))
-                if len(in_work) > MAX_IN_FLIGHT:
-                    in_work.popleft().result()
-            while in_work:
-                in_work.popleft().result()
+                in_flight.append(writer.submit(self._commit, batch))
+                if len(in_flight) > MAX_IN_FLIGHT:
+                    in_flight.popleft().result()
+            while in_flight:
+                in_flight.popleft().result()
         self._record_vanished()
-        self.catalogue.scans.prune_failures(self.gallery, self.failed | self._unchanged_failures(), self._is_in_shard)
+        self.catalogue.scans.prune_failures(self.gallery, self.failed, self._is_of_scan)
 
-    def _changed_files(self) -> Iterator[PictureFile | Unreadable]:
-        """What is new, changed or broken; tells apart on the way what is unchanged, back or gone."""
+    def changed_files(self) -> Iterator[PictureFile | Unreadable]:
+        """Walk the gallery and yield new, changed and broken files; note unchanged, restored and vanished ones."""
         known_files = (
             known for known in self.catalogue.scans.known_files(self.gallery) if self._is_in_shard(known.path)
         )
-        met = walk_gallery(
+        events = walk_gallery(
             self.gallery,
             self.tally.passed_over,
             lambda tar, version: not self._is_in_shard(tar) or self.tars.is_read(tar, version),
+            self.cancelled,
         )
-        for found, known in _merge_by_path(met, known_files):
-            if isinstance(found, Unreadable) and found.is_folder:
-                self.closed_folders.append(found.path + b"/")
-            if isinstance(found, UnchangedTar):
-                self.unchanged_tars.append(found.path + b"/")
-                self.seen += not self._is_in_shard(found.path)  # its members are not this shard's to see
-            elif isinstance(found, TarStart):
-                self.tars.open(found)
-            elif isinstance(found, TarEnd):
-                self.tars.close(found)
-            elif found is not None and not self._is_in_shard(found.path):
-                self.seen += isinstance(found, PictureFile)  # the gallery is not empty, only this shard may be
-                self.stage.advance()
-            elif isinstance(found, Unreadable):
-                yield self.tars.add_pending(found)
-            elif found is None:
+        for event, known in _merge_by_path(events, known_files):
+            if self.cancelled.is_set():
+                return
+            if isinstance(event, Unreadable) and event.is_folder:
+                self.closed_folders.add(event.path)
+            if isinstance(event, UnchangedTar):
+                self.unchanged_tars.add(event.path)
+                self.seen += not self._is_in_shard(event.path)  # its members are of another shard
+            elif isinstance(event, TarStart):
+                self.tars.open(event)
+            elif isinstance(event, TarEnd):
+                self.tars.close(event)
+            elif event is None:
                 assert known is not None
                 self._handle_unmatched(known)
-            elif known is None or not is_unchanged(found, known):
-                self.seen += 1
-                yield self.tars.add_pending(found)
-            else:
+            elif not self._is_in_shard(event.path):
+                self.seen += isinstance(event, PictureFile)  # the gallery is not empty, only this shard may be
+                self.tally.walked += 1
+                self.stage.advance()
+            elif isinstance(event, PictureFile) and known is not None and is_unchanged(event, known):
                 self._count_unchanged(known)
+            else:
+                self.seen += isinstance(event, PictureFile)
+                self.tally.walked += 1
+                self.tars.add_pending(event)
+                yield event if isinstance(event, Unreadable) else _without_local_tar(event)
 
     def _handle_unmatched(self, known: KnownFile) -> None:
-        """What is known and was not met: it stands in a tar that was not read, or it is gone, or it cannot be seen."""
-        if known.path.startswith(tuple(self.unchanged_tars)):
+        """Handle a known file that the walk did not come to: it is in an unread tar, gone, or out of sight."""
+        if self.unchanged_tars.contain(known.path):
             self._count_unchanged(known)
-            return
-        seen = contains(self.gallery, known.path) and not known.path.startswith(tuple(self.closed_folders))
-        if seen and not known.missing:
+        elif not known.missing and contains(self.gallery, known.path) and not self.closed_folders.contain(known.path):
             self.vanished.append(known.id)
 
     def _count_unchanged(self, known: KnownFile) -> None:
-        """What is there as it was indexed."""
         self.seen += 1
+        self.tally.walked += 1
         if known.missing:
             self.returned.append(known.id)
         else:
             self.tally.unchanged += 1
             self.stage.advance()
 
-    def _unchanged_failures(self) -> set[bytes]:
-        if not self.unchanged_tars:
-            return set()
-        return {path for path, _ in self.catalogue.scans.failures() if path.startswith(tuple(self.unchanged_tars))}
-
     def _is_in_shard(self, path: bytes) -> bool:
-        """Whether a file is of this run's shard; the members of a tar are where it is."""
+        """Return whether a file is of this run's shard; the members of a tar are in the tar's."""
         return self.shard.is_all or self.shard.holds(CatalogueLocation.parse(path).tar_path or path)
+
+    def _is_of_scan(self, path: bytes) -> bool:
+        """Return whether a file would have failed again in this scan."""
+        return self._is_in_shard(path) and not self.unchanged_tars.contain(path)
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.to_record() for read in batch.read]
@@ -165,8 +176,23 @@ class Scan:
             self.stage.advance(len(self.returned))
 
 
+class _Containers:
+    """Folders or tars, added in the order of their paths; finding the one that contains a path takes a bisection."""
+
+    def __init__(self) -> None:
+        self._prefixes: list[bytes] = []  # none of them begins with another
+
+    def add(self, path: bytes) -> None:
+        if not self.contain(path + b"/"):
+            insort(self._prefixes, path + b"/")
+
+    def contain(self, path: bytes) -> bool:
+        row = bisect_right(self._prefixes, path)
+        return row > 0 and path.startswith(self._prefixes[row - 1])
+
+
 def is_unchanged(file: PictureFile, known: KnownFile) -> bool:
-    """Whether a file is as it was indexed: by its version where it has one, else by its time; and by a label it has."""
+    """Return whether a file is as indexed: by its version if it has one, else by its time; and by any label."""
     if file.label is not None and (file.label or None) != known.label:
         return False
     if file.version is None:
@@ -174,18 +200,25 @@ def is_unchanged(file: PictureFile, known: KnownFile) -> bool:
     return file.version != "" and (file.size, file.version) == (known.size, known.version)
 
 
+def _without_local_tar(file: PictureFile) -> PictureFile:
+    """Close a local tar for its member, which is read by its offset: else all tars that are walked ahead stay open."""
+    if file.read_content is None or is_remote(CatalogueLocation.parse(file.path).source):
+        return file
+    return file._replace(read_content=None)
+
+
 def _merge_by_path(
-    events: Iterator[WalkEvent], known: Iterator[KnownFile]
+    events: Iterator[WalkEvent], known_files: Iterator[KnownFile]
 ) -> Iterator[tuple[WalkEvent | None, KnownFile | None]]:
     """Join two streams that are both in the order of their paths."""
-    here, there = next(events, None), next(known, None)
-    while here is not None or there is not None:
-        if there is None or (here is not None and here.path < there.path):
-            yield here, None
-            here = next(events, None)
-        elif here is None or there.path < here.path:
-            yield None, there
-            there = next(known, None)
+    event, known = next(events, None), next(known_files, None)
+    while event is not None or known is not None:
+        if known is None or (event is not None and event.path < known.path):
+            yield event, None
+            event = next(events, None)
+        elif event is None or known.path < event.path:
+            yield None, known
+            known = next(known_files, None)
         else:
-            yield here, there
-            here, there = next(events, None), next(known, None)
+            yield event, known
+            event, known = next(events, None), next(known_files, None)

@@ -1,25 +1,22 @@
-"""Which tars a scan has read to their ends, with all of their pictures in the catalogue."""
+"""Tracking of the tars that a scan has read to their ends, with all their pictures in the catalogue."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from threading import Lock
-from typing import TypeVar
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile
 from retrieval.common.settings import installed_version, max_pixels
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, Unreadable
 
-T = TypeVar("T", PictureFile, Unreadable)
-
 
 class TarTracker:
-    """Told as a scan goes: what tar is open, what was given on, and, from any thread, what is recorded.
+    """The tars of one scan: one thread reports the tars and members that it walks to, another what is recorded.
 
-    A tar of which members failed is read again when that may go otherwise: each time where it passes, else with
-    another release of this program, or another limit of pixels.
+    A tar with failed members is read again if they may succeed: each time after a transient failure, else by another
+    release of this program or with another limit of pixels.
     """
 
     def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
@@ -29,33 +26,32 @@ class TarTracker:
             f" as release {installed_version('retrieve-explain')} reads it, up to {max_pixels()} pixels"
         )
         self._open: TarStart | None = None
-        self._closed: dict[bytes, str] = {}  # their versions, until all is recorded
-        self._pending: dict[bytes, bytes] = {}  # the tars of members that are not recorded yet
+        self._closed: dict[bytes, str] = {}  # versions by tar, until all of its members are recorded
+        self._pending: dict[bytes, bytes] = {}  # tars by member that is not recorded yet
         self._left: Counter[bytes] = Counter()  # how many those are, by tar
-        self._failed_tars: set[bytes] = set()  # tars of which members failed
-        self._transient_tars: set[bytes] = set()  # tars of which members failed by what passes
+        self._failed_tars: set[bytes] = set()  # with members that failed
+        self._transient_tars: set[bytes] = set()  # with members that failed for a time
         self._lock = Lock()
 
     def is_read(self, tar: bytes, version: str) -> bool:
-        """Whether the tar with this path and version need not be read again."""
+        """Return whether the tar with this path and version need not be read again."""
         return bool(version) and self._read.get(tar) in (version, version + self._version_suffix)
 
     def open(self, tar: TarStart) -> None:
-        """What is given from now on is a member of this tar, and what was read of it before counts no more."""
+        """Take the files that follow as members of this tar, and forget that it was read before."""
         self._open = tar
         if tar.path in self._read:
             self._catalogue.scans.forget_archive(tar.path)
 
-    def add_pending(self, member: T) -> T:
-        """A member is on its way to the catalogue."""
+    def add_pending(self, member: PictureFile | Unreadable) -> None:
+        """Wait for a member of the open tar, if there is one, to be recorded."""
         if self._open is not None:
             with self._lock:
                 self._pending[member.path] = self._open.path
                 self._left[self._open.path] += 1
-        return member
 
     def close(self, tar: TarEnd) -> None:
-        """All members of the tar were given."""
+        """Take the open tar's members as complete."""
         assert self._open is not None
         with self._lock:
             if self._open.version and tar.is_complete:
@@ -64,7 +60,7 @@ class TarTracker:
         self._record_if_done(tar.path)
 
     def mark_recorded(self, pictures: Iterable[bytes], failures: Iterable[FailedFile]) -> None:
-        """These are recorded."""
+        """Take these as recorded; a tar whose last members they are is recorded as read."""
         with self._lock:
             tars = [tar for path in pictures if (tar := self._pending.pop(path, None)) is not None]
             for failed in failures:

