@@ -17,7 +17,7 @@ from retrieval.commands.shared.options import (
     NamedModelOption,
     SeedOption,
 )
-from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, Device, MethodName
+from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, METHOD_ALIASES, Device, MethodName
 from retrieval.common.text import safe_name
 
 
@@ -97,7 +97,10 @@ def faithfulness(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
     methods: Annotated[
         list[MethodName] | None,
-        typer.Option("--method", help="A method; again for more. [default: all but scorecam, which takes long]"),
+        typer.Option(
+            "--method",
+            help="A method; again for more. [default: all but scorecam, which takes long, and other names of gradcam]",
+        ),
     ] = None,
     pairs: Annotated[int, typer.Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
     grids: Annotated[int, typer.Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
@@ -132,7 +135,9 @@ def faithfulness(
     from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game
     from retrieval.evaluation.measure import exclude_learnt, find_model
 
-    chosen = list(dict.fromkeys(methods or [name for name in MethodName if name is not MethodName.scorecam]))
+    chosen = list(
+        dict.fromkeys(methods or [name for name in MethodName if name not in (MethodName.scorecam, *METHOD_ALIASES)])
+    )
     progress = ConsoleProgress()
     evaluated = find_model(model, device, progress)
     encoder = evaluated.encoder

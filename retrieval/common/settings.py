@@ -50,7 +50,7 @@ class IndexingBackend(StrEnum):
 
 
 class MethodName(StrEnum):
-    """How heatmaps are made; `retrieval/methods.py` has the methods."""
+    """How heatmaps are made; `retrieval/explain/methods.py` has the methods."""
 
     ensemble = "ensemble"
     gradcam = "gradcam"
@@ -66,8 +66,11 @@ class MethodName(StrEnum):
     sbsm = "sbsm"
 
 
+METHOD_ALIASES = frozenset((MethodName.xgradcam, MethodName.hirescam))
+"""Other names of `gradcam`: after average pooling these methods are Grad-CAM (docs/EXPLANATIONS.md)."""
+
 SLOW_METHODS = frozenset((MethodName.scorecam, MethodName.sbsm))
-"""Those that ask the network a thousand times a picture."""
+"""Methods that run the network up to a thousand times a picture."""
 
 DEFAULT_METHOD = MethodName.ensemble
 """The one whose heatmaps the measurements of docs/EXPLANATIONS.md favour."""

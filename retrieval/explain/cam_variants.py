@@ -1,9 +1,9 @@
-"""Methods that need nothing but the last layer: a picture's activations, its descriptor, and the other picture's.
+"""Methods that need only the last layer: a picture's activations, its descriptor, and the other picture's.
 
-Each takes `Pairs` and gives float32 (2, N, h, w), at least 0: what raises each pair's distance, and what lowers it.
-After average pooling the gradient is the same at all places of a channel. So HiResCAM (gradient times activation,
-place by place; Draelos and Carin, 2020) is Grad-CAM, and so is XGrad-CAM (Fu et al., 2020), whose weight is the mean
-of the gradients weighted by the activations; channels that are 0 everywhere add nothing to either.
+Each takes `PairInputs` and returns float32 (2, N, h, w), at least 0: what raises each pair's distance, and what lowers
+it. After average pooling the gradient is the same in all cells of a channel. So HiResCAM (gradient times activation,
+cell by cell; Draelos and Carin, 2020) is Grad-CAM, and so is XGrad-CAM (Fu et al., 2020), whose weight is the mean of
+the gradients weighted by the activations; channels that are 0 everywhere add nothing to either.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from retrieval.explain.gradcam import (
 )
 from retrieval.model.head import Array, Head
 
-_EPSILON = 1e-6  # what the public packages add, so that no channel without a gradient divides by 0
-_STEPS = 8  # of the path from nothing to the picture; 32 move no map by more than a hundredth
+_EPSILON = 1e-6  # added by the public packages, so that a channel without a gradient does not divide by 0
+_STEPS = 8  # of the path from no activations to the picture's; 32 change no map by more than a hundredth
 
 
 def grad_cam(pairs: PairInputs) -> Array:
-    """Grad-CAM: Selvaraju et al. (2017), as in the paper."""
+    """Compute Grad-CAM: Selvaraju et al. (2017), as in the paper."""
     return split_signs(signed_maps(pairs.head, pairs.activations, pairs.own, pairs.other))
 
 
 def grad_cam_plus_plus(pairs: PairInputs) -> Array:
-    """Grad-CAM++: Chattopadhay et al. (2018), equation (19), with the log-odds as what the exponential is taken of.
+    """Compute Grad-CAM++: Chattopadhay et al. (2018), equation (19), with the exponential of the log-odds.
 
-    With gradient G and S the sum of a channel's activations, which must not be negative, a channel weighs
+    With gradient G, Z cells, and S the sum of a channel's activations, which must not be negative, a channel weighs
     Z relu(G) G^2 / (2 G^2 + S G^3).
     """
     activations = pairs.activations
     gradients = channel_gradients(pairs.head, activations, pairs.own, pairs.other)
-    sums, places = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
+    sums, cells = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
 
-    def towards(gradient: Array) -> Array:
+    def one_direction(gradient: Array) -> Array:
         up = np.maximum(gradient, 0)
-        return weighted_sum(places * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
+        return weighted_sum(cells * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
 
-    return np.maximum(np.stack([towards(gradients), towards(-gradients)]), 0)
+    return np.maximum(np.stack([one_direction(gradients), one_direction(-gradients)]), 0)
 
 
 def layer_cam(pairs: PairInputs) -> Array:
-    """LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
+    """Compute LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
     gradients = channel_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
     return np.maximum(
         np.stack([weighted_sum(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]), 0
@@ -55,9 +55,9 @@ def layer_cam(pairs: PairInputs) -> Array:
 
 
 def integrated_cam(pairs: PairInputs) -> Array:
-    """Integrated Grad-CAM: Sattarzadeh et al. (2021): the mean of the gradients on the way from no activations.
+    """Compute Integrated Grad-CAM: Sattarzadeh et al. (2021): the mean of the gradients on a path from no activations.
 
-    On a straight way all activations grow together, and the descriptor with them.
+    On a straight path all activations grow together, and the descriptor with them.
     """
     shares = np.asarray((np.arange(_STEPS) + 0.5) / _STEPS, np.float32)
     own = (shares[:, None, None] * pairs.own).reshape(-1, pairs.own.shape[1])  # all steps at once: W is read once
@@ -67,44 +67,44 @@ def integrated_cam(pairs: PairInputs) -> Array:
 
 
 def ablation_cam(pairs: PairInputs) -> Array:
-    """Ablation-CAM: Desai and Ramaswamy (2020): a channel weighs what the log-odds lose when it is set to 0.
+    """Compute Ablation-CAM: Desai and Ramaswamy (2020): a channel weighs what the log-odds lose when it is set to 0.
 
-    That is a change of rank one to what the dense layer gives, so no further forward pass is needed.
+    That is a change of rank one to the dense layer's output, so no further forward pass is needed.
     """
     weights = np.stack([_ablation_drops(pairs.head, one, two) for one, two in zip(pairs.own, pairs.other, strict=True)])
     return split_signs(weighted_sum(weights, pairs.activations))
 
 
 def eigen_cam(pairs: PairInputs) -> Array:
-    """Eigen-CAM: Muhammad and Yeasin (2020): the first principal component of the places, of whatever pair.
+    """Compute Eigen-CAM: Muhammad and Yeasin (2020): the first principal component of the cells, for any pair.
 
-    Its sign is that in which it goes with the sum of the activations. It says what is there, not what speaks for or
-    against: both ways it is the same.
+    Its sign is that in which it correlates with the sum of the activations. It shows what is in the picture, not what
+    speaks for or against the verdict: both directions are the same.
     """
     maps = np.stack([_principal_map(each) for each in pairs.activations])
     return np.stack([maps, maps])
 
 
 def local_cam(pairs: PairInputs) -> Array:
-    """Local match: how near each place by itself is to the other picture, beside the mean of all places.
+    """Compute the local match: how near each cell by itself is to the other picture, compared with the mean cell.
 
-    A place's activations are taken for the descriptor of a picture that is that place alone. What raises the distance
-    are the places that are further from the other picture than most.
+    A cell's activations are taken as the descriptor of a picture that is that cell alone. What raises the distance are
+    the cells that are further from the other picture than most.
     """
     head, activations = pairs.head, pairs.activations
     count, channels, rows, columns = activations.shape
-    firsts, which = pairs.distinct
-    places = activations[firsts].reshape(len(firsts), channels, -1).transpose(0, 2, 1)  # (M, Z, C)
-    embedded = head.embed(np.ascontiguousarray(places))
+    firsts, pictures = pairs.distinct
+    cells = activations[firsts].reshape(len(firsts), channels, -1).transpose(0, 2, 1)  # (M, Z, C)
+    embedded = head.embed(np.ascontiguousarray(cells))
     others = head.embed(pairs.other)
-    separations = np.stack([head.separation(embedded[own], other) for own, other in zip(which, others, strict=True)])
+    separations = np.stack([head.separation(embedded[own], other) for own, other in zip(pictures, others, strict=True)])
     signed = head.slope * (separations - separations.mean(axis=1, keepdims=True))
     apart = head.separation(head.embed(pairs.own), others) > 0
     return split_signs((signed * apart[:, None]).reshape(count, rows, columns).astype(np.float32))
 
 
 def _ablation_drops(head: Head, own: Array, other: Array) -> Array:
-    """By how much the log-odds of one pair fall, float32 (C,), when each channel of `own` (C,) is set to 0."""
+    """Return by how much one pair's log-odds fall, float32 (C,), when each channel of `own` (C,) is set to 0."""
     u2 = head.embed(other)
     lost = head.apply_root(own) - head.apply_root(np.zeros_like(own))
     e = np.maximum(head.project(own) - lost[:, None] * head.weight.T, 0)  # (C, E): each row without a channel
@@ -114,10 +114,10 @@ def _ablation_drops(head: Head, own: Array, other: Array) -> Array:
 
 def _principal_map(activations: Array) -> Array:
     channels, *shape = activations.shape
-    places = activations.reshape(channels, -1).T
-    centred = places - places.mean(axis=0)
+    cells = activations.reshape(channels, -1).T
+    centred = cells - cells.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     component = centred @ directions[0]
-    along = float(component @ places.sum(axis=1))
-    upright: Array = np.maximum(component if along >= 0 else -component, 0)
-    return upright.reshape(shape)
+    agreement = float(component @ cells.sum(axis=1))
+    positive: Array = np.maximum(component if agreement >= 0 else -component, 0)
+    return positive.reshape(shape)

@@ -20,23 +20,23 @@ from retrieval.model.inference import Features
 Verdict = Literal["similar", "different"]
 
 MIN_EVIDENCE = 0.02
-"""In log-odds: a picture has almost no evidence where all of it, for and against, adds up to less.
+"""In log-odds: a picture has almost no evidence if all of it, for and against, adds up to less.
 
 That moves a similarity by less than half a percentage point, as p (1 - p) is at most 1/4. Pairs of flowers, rooms,
 objects and skin lesions have 0.1 to 1.7 a picture by the ensemble (the middle 90 %), 0.6 to 2.8 by Grad-CAM, under the
-default model; fewer than one picture in a hundred has less than this. Where a store is calibrated to labels that
-similarity tells little about, the slope is lower, and more have: of the skin lesions, one in seventeen.
+default model; fewer than one picture in a hundred has less than this. If a store is calibrated to labels that
+similarity says little about, the slope is lower and more pictures have less: one in seventeen of the skin lesions.
 """
 
-_IDENTICAL_TOLERANCE = 1e-4  # descriptors closer than this share of their length differ by rounding
+_IDENTICAL_TOLERANCE = 1e-4  # descriptors closer than this share of their length differ only by rounding
 
 
 @dataclass(frozen=True)
 class Heatmaps:
     """One picture's evidence. `factual` is for the verdict, `counterfactual` against it, float32 (h, w).
 
-    Both are in [0, 1] on one scale: 1 is `magnitude`, the strongest evidence of any place either way. It tells strong
-    evidence from faint across pictures and hits of one method; of most methods it is in log-odds of the distance.
+    Both are in [0, 1] on one scale: 1 is `magnitude`, the strongest evidence of any cell in either direction. It can be
+    compared across pictures and hits of one method; for most methods it is in log-odds of the distance.
     """
 
     factual: Array
@@ -45,15 +45,15 @@ class Heatmaps:
 
     @property
     def total(self) -> float:
-        """The evidence of all places, for and against the verdict, in the unit of `magnitude`."""
+        """The evidence of all cells, for and against the verdict, in the unit of `magnitude`."""
         return self.magnitude * float(self.factual.sum() + self.counterfactual.sum())
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pair got its verdict, by one method. Where the pictures are `identical` the heatmaps are empty.
+    """Why a pair got its verdict, by one method. If the pictures are `identical` the heatmaps are empty.
 
-    `correspondence` and `verification` are None where they were not asked for, or there is nothing to check.
+    `correspondence` and `verification` are None if they were not requested, or there is nothing to check.
     """
 
     query: Heatmaps
@@ -76,12 +76,12 @@ class Explanation:
         return not self.identical and self.is_nearly_empty(self.query) and self.is_nearly_empty(self.hit)
 
     def is_nearly_empty(self, heatmaps: Heatmaps) -> bool:
-        """Whether one of the pictures has less than LEAST_EVIDENCE; no, where the method has other units."""
+        """Return whether a picture has less than MIN_EVIDENCE; False if the method has other units."""
         return METHODS[self.method].is_additive and heatmaps.total < MIN_EVIDENCE
 
 
 def verdict_of(distance: float) -> Verdict:
-    """`similar` where the distance is below the threshold."""
+    """Return `similar` if the distance is below the threshold, else `different`."""
     return "similar" if distance < THRESHOLD else "different"
 
 
@@ -103,28 +103,28 @@ def pair_inputs(
 def explain_pairs(
     inputs: tuple[PairInputs, PairInputs], distances: NDArray[np.float64], method: MethodName = DEFAULT_METHOD
 ) -> list[Explanation]:
-    """The explanations of N pairs, given as their first pictures against the second ones, and the other way round.
+    """Explain N pairs, given in both directions as `pair_inputs` returns them.
 
-    `distances` (N,) are those that the verdicts rest on, from the descriptors that the store keeps.
+    The `distances` (N,) decide the verdicts; they come from the descriptors that the store keeps.
     """
     own, others = inputs[0].own, inputs[0].other
     identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL_TOLERANCE * np.linalg.norm(own, axis=1)
     queries, hits = (METHODS[method].run(side) for side in inputs)
     return [
         Explanation(
-            query=_heatmaps(queries[:, place], verdict_of(distance), same),
-            hit=_heatmaps(hits[:, place], verdict_of(distance), same),
+            query=_heatmaps(queries[:, row], verdict_of(distance), same),
+            hit=_heatmaps(hits[:, row], verdict_of(distance), same),
             distance=float(distance),
             verdict=verdict_of(distance),
             identical=bool(same),
             method=method,
         )
-        for place, (distance, same) in enumerate(zip(distances, identical, strict=True))
+        for row, (distance, same) in enumerate(zip(distances, identical, strict=True))
     ]
 
 
 def _heatmaps(maps: Array, verdict: Verdict, identical: bool) -> Heatmaps:
-    """Of what raises the distance and what lowers it, (2, h, w)."""
+    """Scale maps of what raises the distance and what lowers it, (2, h, w)."""
     factual, counterfactual = maps if verdict == "different" else maps[::-1]
     magnitude = 0.0 if identical else float(maps.max())
     if magnitude == 0:

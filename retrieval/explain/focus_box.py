@@ -1,4 +1,4 @@
-"""The focus of a heatmap as a box: where a picture holds what made a model see two pictures as similar."""
+"""The focus of a heatmap as a box: the part of a picture that made a model see two pictures as similar."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from retrieval.model.head import Array
 from retrieval.model.preprocessing import input_box
 
 PixelBox = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels, as Pillow crops: the last two are outside."""
+"""Left, top, right, bottom in pixels, as in Pillow: the last two are exclusive."""
 
-FOCUS_THRESHOLD, FOCUS_MARGIN = (
-    0.2,
-    0.1,
-)  # chosen by eye on flowers: less heat takes in the background, more cuts blossoms in two
-_SUBDIVISIONS = 8  # cells a side of a heatmap's place, in which regions are found
-_ROUNDING = 1e-6  # of a pixel, so that a box that ends between two does not take in the next
-_MIN_CELLS = 2  # a place says no more than that something is near it, so a box of one would claim too much
+# Chosen by eye on flowers: a lower threshold includes the background, a higher one cuts blossoms in two.
+FOCUS_THRESHOLD, FOCUS_MARGIN = 0.2, 0.1
+_SUBDIVISIONS = 8  # of each side of a heatmap's cell, in which regions are found
+_ROUNDING = 1e-6  # of a pixel, so that a box that ends between two does not include the next
+_MIN_CELLS = 2  # a cell only says that something is near it, so a box of one would claim too much
 
 
 def focus_box(
     heatmap: Array, size: tuple[int, int], threshold: float = FOCUS_THRESHOLD, margin: float = FOCUS_MARGIN
 ) -> PixelBox:
-    """The box (left, top, right, bottom) around the focus of a heatmap, in pixels of an upright picture of `size`.
+    """Return the box around the focus of a heatmap, in pixels of an upright picture of `size` (width, height).
 
     The heatmap, float32 (h, w), at least 0, is enlarged to the part of the picture that the network sees, as an
-    overlay draws it. Of its places at or above `threshold` (0 to 1) times its largest value the largest connected
-    region counts, after Cui et al. (2019, CHIP). The box is grown on each side by `margin` times its width or
-    height, is at least two of the heatmap's places wide and high, and lies within the picture. Of an empty heatmap
-    it is the whole picture.
+    overlay draws it. The focus is the largest connected region at or above `threshold` (0 to 1) times the maximum,
+    after Cui et al. (2019, CHIP). The box is grown on each side by `margin` times its width or height, is at least
+    two of the heatmap's cells wide and high, and lies within the picture. For an empty heatmap it is the whole picture.
     """
     if not heatmap.max() > 0:
         return 0, 0, *size
@@ -50,9 +47,9 @@ def focus_box(
 
 
 def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:
-    """Of the cells at or above `threshold` times the largest of `values` (H, W), the largest region, bool (H, W).
+    """Return the largest region of cells at or above `threshold` times the maximum of `values` (H, W), bool (H, W).
 
-    Cells are connected by their sides; of regions of one size it is that of more evidence.
+    Cells are connected by their sides; of regions of equal size the one with more evidence is chosen.
     """
     hot: NDArray[np.bool_] = (values >= threshold * float(values.max())) & (values > 0)
     numbers = _label_regions(hot)
@@ -62,7 +59,7 @@ def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:
 
 
 def _label_regions(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The number of each cell's region, (H, W): the smallest of its cells, handed on until none changes."""
+    """Assign region numbers (H, W): each cell takes the smallest number of its neighbours until none changes."""
     height, width = hot.shape
     beyond = height * width
     numbers = np.where(hot, np.arange(beyond).reshape(height, width), beyond)
@@ -75,17 +72,17 @@ def _label_regions(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
         numbers = least
 
 
-def _span(inside: NDArray[np.bool_], start: int, end: int, places: int, limit: int, margin: float) -> tuple[int, int]:
-    """From where to where the region goes along one side, in pixels from 0 to `limit`.
+def _span(inside: NDArray[np.bool_], start: int, end: int, cells: int, limit: int, margin: float) -> tuple[int, int]:
+    """Return where the region begins and ends along one side, in pixels from 0 to `limit`.
 
-    `inside` (cells,) lies over the seen part, from `start` to `end`.
+    `inside` (subdivisions,) covers the seen part, from `start` to `end`, which has so many `cells`.
     """
-    cell = (end - start) / len(inside)
+    step = (end - start) / len(inside)
     first, last = np.flatnonzero(inside)[[0, -1]]
-    low, high = start + first * cell, start + (last + 1) * cell
+    low, high = start + first * step, start + (last + 1) * step
     grown = margin * (high - low)
     low, high = max(0.0, low - grown), min(float(limit), high + grown)
-    least = _MIN_CELLS * (end - start) / places
+    least = _MIN_CELLS * (end - start) / cells
     if high - low < least:
         low = min(max(0.0, (low + high - least) / 2), limit - least)
         high = low + least

@@ -1,8 +1,8 @@
 """Grad-CAM of the Siamese distance in closed form: one forward pass gives all four maps of a pair.
 
-The paper's equations (1) and (2) take y = d. Here the gradient is that of the log-odds w D + b; that of d
-itself is d (1 - d) > 0 times it, the same factor for all maps of the pair, so that scaled maps are equal,
-while these do not fade where the sigmoid saturates. Replacing y by 1 - y turns the sign.
+The paper's equations (1) and (2) take y = d. Here the gradient is that of the log-odds w D + b; that of d itself is
+d (1 - d) > 0 times it, the same factor for all maps of the pair, so that scaled maps are equal, while these do not
+fade where the sigmoid saturates. Replacing y by 1 - y changes the sign.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from retrieval.model.preprocessing import Pixels
 
 @dataclass(frozen=True)
 class PixelAccess:
-    """Pictures for methods that ask the network again about changed ones.
+    """Access to the pictures and the network, for methods that run it on changed pictures.
 
-    `pixels` are B pictures, uint8 (size, size, 3); `blank` is the colour that is 0 to the network; `describe` gives
+    `pixels` are B pictures, uint8 (size, size, 3); `blank` is the colour that is 0 to the network; `describe` returns
     descriptors (M, C) of changed pictures, (size, size, 3) in the same units, which it rounds.
     """
 
@@ -31,17 +31,17 @@ class PixelAccess:
     describe: Callable[[Sequence[NDArray[Any]]], Array]
 
     def select(self, rows: Iterable[int]) -> PixelAccess:
-        """The pictures at these places."""
-        return replace(self, pixels=[self.pixels[place] for place in rows])
+        """Return access to the pictures in these rows."""
+        return replace(self, pixels=[self.pixels[row] for row in rows])
 
 
 @dataclass(frozen=True)
 class PairInputs:
-    """N pictures, each against another one: what a method explains.
+    """N pictures, each against another one, in the form that methods take.
 
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C), against the descriptors `other` g2 (N, C).
-    `asked` has the N pictures' pixels. `pictures` tells by a number which of the N are the same picture, as the query
-    is against each of its hits; None: none are.
+    `pixel_access` has the N pictures' pixels. Equal `picture_ids` (N,) mark the same picture, such as the query
+    against each of its hits; None: all are different.
     """
 
     head: Head
@@ -53,7 +53,7 @@ class PairInputs:
 
     @property
     def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The places (M,) of each picture once, and for each of the N (N,) the one among these."""
+        """The rows (M,) that have each picture once, and for each of the N (N,) its position among these."""
         if self.picture_ids is None:
             return np.arange(len(self.own)), np.arange(len(self.own))
         _, firsts, which = np.unique(self.picture_ids, return_index=True, return_inverse=True)
@@ -61,17 +61,17 @@ class PairInputs:
 
 
 def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Array:
-    """Grad-CAM before its relu, M float32 (N, h, w): what raises (positive) and lowers each pair's distance.
+    """Return Grad-CAM before its relu, M float32 (N, h, w): what raises (positive) and lowers each pair's distance.
 
     `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C) against `other` g2 (N, C):
-    M = sum_k alpha_k A_k with alpha the gradient of the log-odds at each place. Where D = 0 there is no evidence
-    either way, and M is zero.
+    M = sum_k alpha_k A_k with alpha the gradient of the log-odds in each cell. If D = 0 there is no evidence either
+    way, and M is zero.
     """
     return weighted_sum(channel_gradients(head, activations, own, other), activations)
 
 
 def channel_gradients(head: Head, activations: Array, own: Array, other: Array) -> Array:
-    """alpha float32 (N, C), the gradient of the log-odds by each activation: the same at all Z places of a channel.
+    """Return alpha float32 (N, C), the log-odds' gradient by each activation: the same in all Z cells of a channel.
 
     r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
     alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
@@ -80,7 +80,7 @@ def channel_gradients(head: Head, activations: Array, own: Array, other: Array) 
 
 
 def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Array:
-    """The same of maps with so many places, against embeddings u2 (N, E) that are known."""
+    """Return the same for maps with so many cells, against known embeddings u2 (N, E)."""
     e1 = head.raw_embedding(own)
     u1 = head.apply_normalize(e1)
     difference = (u1 - u2).astype(np.float64)
@@ -94,11 +94,11 @@ def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Arr
 
 
 def weighted_sum(weights: Array, activations: Array) -> Array:
-    """The sum of the channels (N, C, h, w) by their weights (N, C): float32 (N, h, w)."""
+    """Return the sum of channels (N, C, h, w) by their weights (N, C): float32 (N, h, w)."""
     maps: Array = np.einsum("nc,nchw->nhw", weights, activations, optimize=True)
     return maps
 
 
 def split_signs(signed: Array) -> Array:
-    """Signed maps (N, h, w) as what raises the distance and what lowers it, (2, N, h, w), at least 0."""
+    """Split signed maps (N, h, w) into what raises the distance and what lowers it, (2, N, h, w), at least 0."""
     return np.asarray(np.maximum(np.stack([signed, -signed]), 0), np.float32)

@@ -1,4 +1,4 @@
-"""A result of a query."""
+"""The results of queries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from retrieval.sources.location import PictureLocation
 
 @dataclass(frozen=True)
 class Hit:
-    """A result. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
+    """A result of a query. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
 
-    `explanation` is None where none was asked for, or, with a `note`, where the file could not be read again.
+    `explanation` is None if none was requested, or, with a `note`, if the file could not be read again.
     """
 
     rank: int

@@ -1,9 +1,9 @@
-"""The methods by name, all behind one interface, and the ensemble of those that agree."""
+"""All methods by name, behind one interface, and the ensemble of two of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,13 +22,13 @@ from retrieval.explain.perturbation import sbsm, score_cam
 from retrieval.model.head import TINY, Array
 
 Method = Callable[[PairInputs], Array]
-"""What raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""
+"""Returns what raises each pair's distance and what lowers it: float32 (2, N, h, w), at least 0."""
 
 
 def ensemble(pairs: PairInputs) -> Array:
-    """Integrated Grad-CAM's evidence, as far as the local match finds it too: in each place the lesser of the two.
+    """Return Integrated Grad-CAM's evidence as far as the local match finds it too: the lesser of the two in each cell.
 
-    The local match is brought to the other's scale by the strongest place of a pair.
+    The local match is scaled so that both have the same strongest cell in each pair.
     """
     integrated, local = integrated_cam(pairs), local_cam(pairs)
     return np.asarray(np.minimum(integrated, local * (_strongest(integrated) / np.maximum(_strongest(local), TINY))))
@@ -41,15 +41,14 @@ def _strongest(maps: Array) -> Array:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method under the name that people know. `asks` tells whether it asks the network again, and often.
+    """A method under the name that people know.
 
-    Where a method `adds_up`, its places are parts of the pair's log-odds, whose sum does not depend on how many they
-    are: activations times their gradients.
+    The cells of an additive method are parts of the pair's log-odds, activations times their gradients, whose sum
+    does not depend on how many cells there are.
     """
 
     title: str
     run: Method
-    is_slow: bool = False
     is_additive: bool = False
 
 
@@ -57,13 +56,13 @@ METHODS: dict[MethodName, MethodInfo] = {
     MethodName.ensemble: MethodInfo("Ensemble", ensemble, is_additive=True),
     MethodName.gradcam: MethodInfo("Grad-CAM", grad_cam, is_additive=True),
     MethodName.gradcam_plus_plus: MethodInfo("Grad-CAM++", grad_cam_plus_plus),
-    MethodName.xgradcam: MethodInfo("XGrad-CAM", grad_cam, is_additive=True),
-    MethodName.hirescam: MethodInfo("HiResCAM", grad_cam, is_additive=True),
     MethodName.layercam: MethodInfo("LayerCAM", layer_cam, is_additive=True),
     MethodName.integrated: MethodInfo("Integrated Grad-CAM", integrated_cam, is_additive=True),
     MethodName.ablationcam: MethodInfo("Ablation-CAM", ablation_cam),
     MethodName.eigencam: MethodInfo("Eigen-CAM", eigen_cam),
     MethodName.local: MethodInfo("Local match", local_cam),
-    MethodName.scorecam: MethodInfo("Score-CAM", score_cam, is_slow=True),
-    MethodName.sbsm: MethodInfo("SBSM", sbsm, is_slow=True),
+    MethodName.scorecam: MethodInfo("Score-CAM", score_cam),
+    MethodName.sbsm: MethodInfo("SBSM", sbsm),
 }
+METHODS[MethodName.xgradcam] = replace(METHODS[MethodName.gradcam], title="XGrad-CAM")
+METHODS[MethodName.hirescam] = replace(METHODS[MethodName.gradcam], title="HiResCAM")

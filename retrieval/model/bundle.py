@@ -1,4 +1,4 @@
-"""Model bundles on disk: `model.json` and `weights.safetensors`. Read here without torch."""
+"""Model bundles on disk, `model.json` and `weights.safetensors`, read without torch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What `model.json` says: architecture, input, and how the model came to be and how good it is.
+    """The content of `model.json`: the architecture, the input, and for people how the model was made and measured.
 
-    `provenance` (data, seed, command) and `metrics` (by data set, each figure by name) are for people.
+    `provenance` is data, seed and command, `metrics` each figure by data set and name.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Bundle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over what decides the descriptors: the backbone's weights and the preprocessing.
+        """SHA-256 (hex) over what determines the descriptors: the backbone's weights and the preprocessing.
 
         The head is left out, as it is applied to stored descriptors: a new head needs no new index.
         """
@@ -76,7 +76,7 @@ class Bundle:
 
     @cached_property
     def head(self) -> Head:
-        """The head, in NumPy. Raises ModelError where the file lacks a part of it."""
+        """The head, in NumPy. Raises ModelError if the file lacks a part of it."""
         with _open_weights(self.weights_file) as tensors:
             try:
                 weight, bias, slope, intercept = (
@@ -89,19 +89,19 @@ class Bundle:
 
 
 def find_bundle(name: str) -> Bundle:
-    """The bundle of this name (shipped) or in this folder. Raises ModelError."""
+    """Return the shipped bundle of this name, or the bundle in this folder. Raises ModelError."""
     for folder in (SHIPPED / name, Path(name)):
         if _has_card(folder):
             return Bundle(folder.resolve(), _read_card(folder / "model.json"))
-    known = ", ".join(bundle.card.name for bundle in shipped_bundles())
+    names = ", ".join(bundle.card.name for bundle in shipped_bundles())
     raise ModelError(
-        f"{name} is neither a model's name ({known}) nor a folder with a model.json:"
+        f"{name} is neither a model's name ({names}) nor a folder with a model.json:"
         " give one of them, or make a bundle with `retrieve fit`"
     )
 
 
 def shipped_bundles() -> list[Bundle]:
-    """Every bundle that comes with the package, by name."""
+    """Return all bundles that come with the package, sorted by name."""
     files = sorted(SHIPPED.glob("*/model.json"))
     return [Bundle(file.parent, _read_card(file)) for file in files]
 
@@ -186,4 +186,4 @@ def _open_weights(file: Path) -> Any:
     try:
         return safe_open(file, framework="numpy")
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read as weights ({error}): get the bundle anew") from error
+        raise ModelError(f"{file} cannot be read as weights ({error}): get the bundle again") from error

@@ -1,4 +1,4 @@
-"""The trained head in NumPy: descriptors to embeddings to the Siamese distance. Needs no torch."""
+"""The trained head in NumPy: from descriptors to embeddings to the Siamese distance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Head:
     """e = relu(W f(g) + c);  u = e / ||e|| where `normalize`, else e;  d = sigmoid(w ||u1 - u2|| + b).
 
     `weight` W float32 (E, C), `bias` c float32 (E,), `slope` w and `intercept` b of the sigmoid neuron.
-    f(g) = sqrt(g + `shift`), element by element; where `shift` is None, f(g) = g as in the paper. The root lessens
-    the weight of the few channels that are strong in a picture.
+    f(g) = sqrt(g + `shift`), element by element; if `shift` is None, f(g) = g as in the paper. The root lessens the
+    weight of the few channels that are strong in a picture.
     """
 
     weight: Array
@@ -39,7 +39,7 @@ class Head:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over all that decides the distance: two heads of one digest are the same."""
+        """SHA-256 (hex) over all that determines the distance: two heads with one digest are equal."""
         settings = json.dumps([self.slope, self.intercept, self.normalize, self.shift, self.weight.shape])
         digest = hashlib.sha256(settings.encode())
         for part in (self.weight, self.bias):
@@ -47,31 +47,31 @@ class Head:
         return digest.hexdigest()
 
     def raw_embedding(self, descriptors: Array) -> Array:
-        """The embeddings e, float32 (..., E), of descriptors (..., C)."""
+        """Return the embeddings e, float32 (..., E), of descriptors (..., C)."""
         return np.maximum(self.project(descriptors), 0)
 
     def project(self, descriptors: Array) -> Array:
-        """What the dense layer gives before its ReLU, W f(g) + c, float32 (..., E)."""
+        """Return the dense layer's output before the ReLU, W f(g) + c, float32 (..., E)."""
         projected: Array = self.apply_root(descriptors) @ self.weight.T + self.bias
         return projected
 
     def apply_root(self, descriptors: Array) -> Array:
-        """f(g), float32 (..., C): what the dense layer takes."""
+        """Return f(g), float32 (..., C), the dense layer's input."""
         return descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
 
     def embed(self, descriptors: Array) -> Array:
-        """What is compared, u, float32 (..., E), of descriptors (..., C)."""
+        """Return u, float32 (..., E), of descriptors (..., C): the embeddings as they are compared."""
         return self.apply_normalize(self.raw_embedding(descriptors))
 
     def apply_normalize(self, e: Array) -> Array:
-        """u, float32 (..., E), of embeddings e (..., E)."""
+        """Return u, float32 (..., E), of embeddings e (..., E)."""
         if not self.normalize:
             return e
         unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)
         return unit
 
     def root_derivative(self, descriptors: Array) -> Array:
-        """f'(g), float32 (..., C): 1 where there is no root, 0 where g + shift is not positive."""
+        """Return f'(g), float32 (..., C): 1 if there is no root, 0 where g + shift is not positive."""
         if self.shift is None:
             return np.ones_like(descriptors)
         inside = np.maximum(descriptors + self.shift, 0)
@@ -79,15 +79,15 @@ class Head:
         return slope
 
     def separation(self, u1: Array, u2: Array) -> NDArray[np.float64]:
-        """D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
-        between = u1 - u2
-        norm: NDArray[np.float64] = np.sqrt(np.einsum("...e,...e->...", between, between), dtype=np.float64)
+        """Return D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
+        difference = u1 - u2
+        norm: NDArray[np.float64] = np.sqrt(np.einsum("...e,...e->...", difference, difference), dtype=np.float64)
         return norm
 
     def pair_separations(
         self, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """D of pairs, float64 (P,), given by the places of their pictures among descriptors (N, C)."""
+        """Return D of pairs, float64 (P,), given by rows of descriptors (N, C)."""
         u = self.embed(descriptors)
         return self.separation(u[first], u[second])
 
@@ -96,5 +96,5 @@ class Head:
         return self.distance(self.separation(self.embed(own), self.embed(other)))
 
     def distance(self, separation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""
+        """Return d = sigmoid(w D + b) in (0, 1), float64; label 1 means different."""
         return sigmoid(self.slope * separation + self.intercept)

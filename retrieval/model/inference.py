@@ -1,4 +1,4 @@
-"""Inference: batches of pictures to activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
+"""Inference of activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
-_STREAM_BATCH = 4  # pictures that a stream takes: what it works on then stays in its core's cache
+_STREAM_BATCH = 4  # pictures per stream: few enough that their activations stay in the core's cache
 _CONVERTER = "openvino.tools.ovc"
 PREPARING = "Preparing the model (first use only)"
 _PREPARE_STEPS = 4  # load torch, build the network, convert it; whoever opens it compiles it, under its final path
@@ -34,71 +34,68 @@ _PREPARE_STEPS = 4  # load torch, build the network, convert it; whoever opens i
 
 @dataclass(frozen=True)
 class Features:
-    """Activations float32 (B, C, h, w) and descriptors float32 (B, C), their averages over the places."""
+    """Activations float32 (B, C, h, w) and descriptors float32 (B, C), their averages over the cells."""
 
     activations: Array
     descriptors: Array
 
 
 class Network(Protocol):
-    """A prepared backbone, for any number of pictures, each uint8 (size, size, 3)."""
+    """A prepared backbone for batches of pictures, each uint8 (size, size, 3). Any thread may use it."""
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        """Descriptors (B, C), as fast as the device can: bfloat16 where the CPU has it. Any thread may ask.
+        """Return descriptors (B, C), as fast as the device can: in bfloat16 if the CPU has it.
 
-        They are rounded to float16, as the store keeps them: a query's descriptor is equal, to the bit, to the
-        stored one of the same picture.
+        They are rounded to float16, as the store keeps them: a query's descriptor is bit for bit equal to the stored
+        one of the same picture.
         """
         ...
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
-        """Activations and descriptors in float32, for heatmaps: bfloat16 would move a map by a tenth of its height.
-
-        Any thread may ask.
-        """
+        """Return activations and descriptors in float32, for heatmaps: bfloat16 would change a map by up to a tenth."""
         ...
 
 
 def open_network(
     bundle: Bundle, device: str = "auto", progress: Progress = SILENT, cores: int | None = None
 ) -> Network:
-    """The bundle's backbone on a device: `auto` takes a GPU where there is one, else the CPU, on at most so many cores.
+    """Open the bundle's backbone on a device; `auto` takes a GPU if there is one, else the CPU, on at most `cores`.
 
     The first use on a CPU converts the network into the cache folder; later uses import no torch. Raises ModelError.
     """
     if device not in tuple(Device):
         raise ModelError(f"{device} is not a device: give one of {', '.join(Device)}")
     if device != "cpu" and (device != "auto" or _may_have_gpu()):
-        found = torch_device(device)
-        if found != "cpu":
-            return _TorchNetwork(bundle, found)
+        chosen = torch_device(device)
+        if chosen != "cpu":
+            return _TorchNetwork(bundle, chosen)
     return _OpenVinoNetwork(bundle, progress, cores)
 
 
 def limit_threads(most: int) -> None:
-    """Let networks that are opened in this process from now on use at most so many threads on the CPU."""
+    """Limit the CPU threads of networks that are opened in this process from now on."""
     _core().set_property("CPU", {"INFERENCE_NUM_THREADS": most})
 
 
 def round_to_float16(descriptors: Array) -> Array:
-    """Descriptors as float16 holds them (its range is +-65504), float32."""
+    """Round float32 descriptors to the values that float16 holds, in its range of +-65504."""
     return np.clip(descriptors, -65504, 65504).astype(np.float16).astype(np.float32)
 
 
 def _may_have_gpu() -> bool:
-    """A look that costs no import of torch: NVIDIA's device file, or a Mac with Apple's chip."""
+    """Check without importing torch: for NVIDIA's device file, or a Mac with Apple's chip."""
     apple = sys.platform == "darwin" and os.uname().machine == "arm64"
     return apple or Path("/dev/nvidiactl").exists()
 
 
 def torch_device(requested: str) -> str:
-    """The device that torch is to run on; `auto` takes a GPU where there is one. Raises ModelError."""
+    """Return the device for torch; `auto` takes a GPU if there is one. Raises ModelError."""
     import torch
 
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
-        return next(name for name, here in present.items() if here)
-    if not present[requested]:
+        return next(name for name, is_available in available.items() if is_available)
+    if not available[requested]:
         raise ModelError(f"this machine has no {requested} device: leave --device out, or give --device cpu")
     return requested
 
@@ -108,7 +105,7 @@ class _TorchNetwork:
         from retrieval.model.siamese import load_model
 
         self._device = device
-        self._lock = Lock()  # a GPU works on one batch after the other anyway, and not every one takes two threads
+        self._lock = Lock()  # a GPU runs one batch after the other anyway, and not every one supports two threads
         self._trunk = load_model(str(bundle.folder)).backbone.to(device)
         self._preprocessing = bundle.card.preprocessing
 
@@ -127,7 +124,7 @@ class _TorchNetwork:
 
 
 class _OpenVinoNetwork:
-    """Descriptors come from as many streams as suit the cores, which never wait for each other; maps from all cores."""
+    """Descriptors are computed on several independent streams, as many as suit the cores; maps on all cores at once."""
 
     def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
@@ -155,7 +152,7 @@ class _OpenVinoNetwork:
             except RuntimeError as error:
                 if is_last:
                     raise _preparation_error(self._bundle, error) from error
-                shutil.rmtree(folder, ignore_errors=True)  # a damaged cache is made anew, once
+                shutil.rmtree(folder, ignore_errors=True)  # rebuild a damaged cache, once
         return None
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
@@ -165,8 +162,8 @@ class _OpenVinoNetwork:
     def _describe(self, pixels: Sequence[Pixels]) -> Array:
         request = self._idle_requests.get()
         try:
-            found = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
-            return np.array(found[1])  # of the activations no copy is made
+            result = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
+            return np.array(result[1])  # the activations are not copied
         finally:
             self._idle_requests.put(request)
 
@@ -182,23 +179,23 @@ def _compile_network(folder: Path, options: dict[str, str]) -> Any:
 
 @cache
 def _core() -> Any:
-    """OpenVINO's one core in this process, which is never dropped.
+    """Return OpenVINO's only core in this process, which is never released.
 
-    Each core gives the thread a stack for signals, and takes it away when it is dropped. Of two cores the first to go
-    leaves the thread with a stack that is no more, on which the next signal, Ctrl-C or a child's end, would crash.
+    Each core sets an alternate signal stack for the thread, and frees it on release. Of two cores, the first to be
+    released leaves the thread with a freed stack, on which the next signal (Ctrl-C, the end of a child) would crash.
     """
     openvino = _import_openvino()
-    # The first array that a process gives OpenVINO makes it look for NumPy; two threads at once would wait for ever,
-    # one for Python's lock and the other for that look's.
+    # The first array passed to OpenVINO makes it import NumPy; two threads at once would deadlock, one waiting for
+    # Python's lock and the other for that import's.
     openvino.Tensor(np.empty(1, np.uint8), shared_memory=True)
     return openvino.Core()
 
 
 def _import_openvino() -> Any:
-    """OpenVINO without its converter, which tells its makers of each import, and takes most of the import's time."""
+    """Import OpenVINO without its converter, which sends telemetry on import and takes most of the import's time."""
     is_new = _CONVERTER not in sys.modules
     if is_new:
-        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # not to be found, for which OpenVINO is prepared
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # OpenVINO handles the ImportError
     try:
         import openvino
     finally:
@@ -208,7 +205,7 @@ def _import_openvino() -> Any:
 
 
 def _prepare(bundle: Bundle, progress: Progress) -> Path:
-    """The folder of the converted network, made on first use: built beside its place, then renamed into it."""
+    """Return the folder of the converted network, which the first use builds beside it and then renames."""
     from importlib.metadata import version
 
     folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{version('openvino')}"
@@ -223,7 +220,7 @@ def _prepare(bundle: Bundle, progress: Progress) -> Path:
             os.rename(work, folder)
         except (OSError, RetrievalError):
             raise
-        except Exception as error:  # torch and OpenVINO raise many kinds on a network that they cannot take
+        except Exception as error:  # torch and OpenVINO raise many kinds for a network they cannot convert
             raise _preparation_error(bundle, error) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -239,7 +236,7 @@ def _prepare(bundle: Bundle, progress: Progress) -> Path:
 
 def _preparation_error(bundle: Bundle, error: Exception) -> ModelError:
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle anew")
+    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle again")
 
 
 def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:
@@ -265,18 +262,18 @@ def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:
     pre = bundle.card.preprocessing
     shape = [-1, 3, pre.size, pre.size]
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the converter's tracing warns of its own future
+        warnings.simplefilter("ignore")  # deprecations inside the converter
         example = torch.zeros(2, 3, pre.size, pre.size)
         graph = convert_model(trunk, example_input=example, input=shape)
-    steps_in = PrePostProcessor(graph)
-    picture = steps_in.input()
+    processor = PrePostProcessor(graph)
+    picture = processor.input()
     picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     picture.tensor().set_shape([-1, pre.size, pre.size, 3])
     normalise = picture.preprocess().convert_element_type(openvino.Type.f32)
     normalise.mean(list(pre.mean)).scale(list(pre.std))
     picture.model().set_layout(openvino.Layout("NCHW"))
     try:
-        openvino.save_model(steps_in.build(), folder / "network.xml", compress_to_fp16=False)
+        openvino.save_model(processor.build(), folder / "network.xml", compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says of a full disk is "iostream error"
         raise OSError(errno.EIO, "the disk is full or failing") from error
     stage.advance()

@@ -1,4 +1,4 @@
-"""Open pictures of any origin safely, upright and in RGB, decoded no larger than needed."""
+"""Safe decoding of pictures of any origin, upright, in RGB and no larger than needed."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _FORMATS = (
 )
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 _EXIF_IFD, _GPS_IFD, _ORIENTATION = 0x8769, 0x8825, 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 _TAKEN_TAGS = (36867, 36868)  # DateTimeOriginal, DateTimeDigitized
 
-_STRIP = 1 << 20  # samples converted at once, so that their float64 stay small beside the picture
+_STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
 
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What the catalogue keeps of a picture: upright width and height, and EXIF time and place (degrees)."""
+    """Metadata of a picture for the catalogue: upright width and height, and EXIF time and position (degrees)."""
 
     width: int
     height: int
@@ -57,8 +57,8 @@ class PictureInfo:
 def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tuple[Image.Image, PictureInfo]:
     """Decode a picture: first frame, upright, RGB.
 
-    With `least_side` a JPEG may come back smaller than it is, with both sides at least that long
-    (decoding at a half, a quarter or an eighth). Raises PictureError with the reason, and the name of a path.
+    With `min_side` a JPEG may be decoded at a half, a quarter or an eighth of its size, with both sides at least that
+    long. Raises PictureError with the reason, and with the name if the source is a path.
     """
     if isinstance(source, np.ndarray):
         source = _from_array(source)
@@ -80,7 +80,7 @@ def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tupl
 
 
 def input_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """The part of an upright picture that the network sees: left, top, right, bottom.
+    """Return the part of an upright picture that the network sees: left, top, right, bottom.
 
     The longer side is cropped, centred, to the root of width times height: half-way, in proportion, between the
     whole picture squashed to a square and its central square. Cropping loses the edges, squashing distorts; this
@@ -93,13 +93,13 @@ def input_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
-    """What the network sees of an RGB picture, squashed to uint8 (size, size, 3)."""
+    """Return what the network sees of an RGB picture, squashed to uint8 (size, size, 3)."""
     box = input_box(*image.size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) to the network's float32 (3, H, W): (value - mean) / std."""
+    """Return the network's input, float32 (3, H, W), of uint8 (H, W, 3): (value - mean) / std."""
     mean = np.array(preprocessing.mean, np.float32)
     std = np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(2, 0, 1))
@@ -118,13 +118,13 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
             )
         if min_side is not None:
             image.draft("RGB", (min_side, min_side))
-        image.load()  # not first by `_exif`, which for PNG would load it and forgive what fails
+        image.load()  # before `_read_exif`, which loads a PNG and ignores errors
         exif = _read_exif(image)
         upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
     except RetrievalError:
         raise
-    except Image.DecompressionBombError as error:  # TIFF and WebP look at Pillow's limit themselves
-        raise PictureError("has more pixels than Pillow takes of this format: raise its limit") from error
+    except Image.DecompressionBombError as error:  # TIFF and WebP check Pillow's limit themselves
+        raise PictureError("has more pixels than Pillow allows for this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
     size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
@@ -132,12 +132,12 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
 
 
 def _open_image(file: BinaryFile) -> Image.Image:
-    """As Image.open does, but without its limit: ours is checked on the header, and Pillow's is the host's to set."""
+    """Open a picture as Image.open does, but without Pillow's limit, which is the host program's; ours is used."""
     head = file.read(16)
     if not head:
         raise PictureError("is empty")
     formats: tuple[str, ...] = _FORMATS
-    if head[4:8] == b"ftyp":  # HEIF's box, and AVIF's: only then is the library for HEIC loaded
+    if head[4:8] == b"ftyp":  # HEIF's box, and AVIF's: the library for HEIC is loaded only then
         import pillow_heif
 
         pillow_heif.register_heif_opener()
@@ -145,7 +145,7 @@ def _open_image(file: BinaryFile) -> Image.Image:
     Image.preinit()
     for name in formats:
         factory, accepts = Image.OPEN[name]
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins say that it is not theirs
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins reject a file
             if accepts is None or accepts(head) is True:
                 file.seek(0)
                 return factory(file, "")
@@ -179,25 +179,23 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(values: NDArray[np.generic]) -> Pixels:
-    """Grey values of more than 8 bits, over the full scale of the fewest bits that hold them.
+    """Scale grey values of more than 8 bits, by the full scale of the fewest bits that hold them.
 
-    So a 12-bit scan in a 16-bit file is not black. Floats within 0 to 1 count as fractions; other
-    ranges (negative, beyond 16 bits) are stretched from their least to their greatest value.
+    So a 12-bit scan in a 16-bit file is not black. Floats from 0 to 1 are fractions; other ranges (negative, beyond
+    16 bits) are stretched from their minimum to their maximum.
     """
     samples = values.reshape(-1)
     strips = [slice(start, start + _STRIP) for start in range(0, len(samples), _STRIP)]
     bounds = [(float(grey.min()), float(grey.max())) for grey in (_finite(samples[strip]) for strip in strips)]
     least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
-    offset = 0.0
+    offset, full_scale = 0.0, 1.0
     if least < 0 or most > _FULL_SCALES[-1]:
-        offset, most_allowed = least, (most - least) or 1.0
-    elif np.issubdtype(values.dtype, np.floating) and most <= 1:
-        most_allowed = 1.0
-    else:
-        most_allowed = float(next(scale for scale in _FULL_SCALES if most <= scale))
+        offset, full_scale = least, (most - least) or 1.0
+    elif most > 1 or not np.issubdtype(values.dtype, np.floating):
+        full_scale = float(next(scale for scale in _FULL_SCALES if most <= scale))
     converted = np.empty(len(samples), np.uint8)
     for strip in strips:
-        converted[strip] = np.round((_finite(samples[strip]) - offset) * (255 / most_allowed))
+        converted[strip] = np.round((_finite(samples[strip]) - offset) * (255 / full_scale))
     return converted.reshape(values.shape)
 
 
@@ -208,7 +206,7 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
 def _read_exif(image: Image.Image) -> Image.Exif:
     try:
         return image.getexif()
-    except Exception:  # broken metadata must not cost the picture
+    except Exception:  # broken metadata does not make the picture unusable
         return Image.Exif()
 
 
@@ -218,14 +216,14 @@ def _picture_info(size: tuple[int, int], exif: Image.Exif) -> PictureInfo:
 
 
 def _taken_at(exif: Image.Exif) -> str | None:
-    """EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None where it is missing or nonsense."""
+    """Return EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None if it is missing or invalid."""
     from datetime import datetime
 
     try:
         tags = exif.get_ifd(_EXIF_IFD)
         written = next((tags[tag] for tag in _TAKEN_TAGS if tag in tags), exif.get(306))
         return datetime.strptime(str(written).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except Exception:  # broken metadata must not cost the picture
+    except Exception:  # broken metadata does not make the picture unusable
         return None
 
 
@@ -234,7 +232,7 @@ def _gps_position(exif: Image.Exif) -> tuple[float | None, float | None]:
         tags = exif.get_ifd(_GPS_IFD)
         latitude = _degrees(tags[2], str(tags[1]) == "S")
         longitude = _degrees(tags[4], str(tags[3]) == "W")
-    except Exception:  # broken metadata must not cost the picture
+    except Exception:  # broken metadata does not make the picture unusable
         return None, None
     if not (math.isfinite(latitude) and math.isfinite(longitude)):
         return None, None
@@ -250,6 +248,6 @@ def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
 
 
 def read_at_size(source: Source | BinaryFile, size: int) -> tuple[Pixels, PictureInfo]:
-    """Read a picture and bring it to the network's size: uint8 (size, size, 3) and what is known of it."""
+    """Read a picture at the network's size: uint8 (size, size, 3), and its metadata."""
     image, info = read_image(source, size)
     return to_pixels(image, size), info

@@ -1,4 +1,4 @@
-"""The Siamese network of the paper in torch, its loss, and model bundles written and read with it."""
+"""The paper's Siamese network in torch, its loss, and reading and writing it as a model bundle."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from retrieval.model.head import TINY, Head
 class SiameseNetwork(nn.Module):
     """Backbone, average pooling, dense layer with ReLU, L2 distance, one sigmoid neuron (section 4).
 
-    Beyond the paper, `normalize` brings embeddings to unit length before the distance, and `shift` takes
-    sqrt(g + shift) of the descriptors before the dense layer.
+    Beyond the paper, `normalize` scales embeddings to unit length before the distance, and with `shift` the dense
+    layer gets sqrt(g + shift) of the descriptors.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class SiameseNetwork(nn.Module):
         self.shift = shift
 
     def embed(self, descriptors: Tensor) -> Tensor:
-        """Descriptors (B, C) to what is compared, u (B, E)."""
+        """Return u (B, E), the embeddings as they are compared, of descriptors (B, C)."""
         return self.apply_dense(self.apply_root(descriptors))
 
     def apply_root(self, descriptors: Tensor) -> Tensor:
-        """What the dense layer takes (B, C): the descriptors, or the root of their sum with the shift."""
+        """Return the dense layer's input (B, C): the descriptors, or the root of their sum with the shift."""
         return descriptors if self.shift is None else (descriptors + self.shift).clamp_min(0).sqrt()
 
     def apply_dense(self, x: Tensor) -> Tensor:
-        """What the dense layer takes (B, C) to what is compared, u (B, E)."""
+        """Return u (B, E) of the dense layer's input (B, C)."""
         e = torch.relu(self.dense(x))
         if not self.normalize:
             return e
@@ -57,12 +57,12 @@ class SiameseNetwork(nn.Module):
         return unit
 
     def distance(self, u1: Tensor, u2: Tensor) -> Tensor:
-        """d = sigmoid(w ||u1 - u2|| + b) in (0, 1), (B,); label 1 means different."""
+        """Return d = sigmoid(w ||u1 - u2|| + b) in (0, 1), (B,); label 1 means different."""
         separation = torch.linalg.vector_norm(u1 - u2, dim=1, keepdim=True)  # (B, 1)
         return torch.sigmoid(self.output(separation)).squeeze(1)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """The distance d (B,) of two batches of pictures (B, 3, H, W)."""
+        """Return the distance d (B,) of two batches of pictures (B, 3, H, W)."""
         u1, u2 = (self.embed(self.backbone(x).mean((2, 3))) for x in (x1, x2))
         return self.distance(u1, u2)
 
@@ -75,14 +75,14 @@ def to_input(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:
-    """Mean of ((1 - y) d^2 + y max(0, margin - d)^2) / 2 over the batch; y is 1 for different (section 4)."""
+    """Return the mean of ((1 - y) d^2 + y max(0, margin - d)^2) / 2; y is 1 for different (section 4)."""
     return ((1 - y) * d.square() + y * (margin - d).clamp_min(0).square()).mean() / 2
 
 
 def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
-    """The model of a bundle, by name or folder, as a SiameseNetwork in eval mode, float32.
+    """Load the model of a bundle, by name or folder, as a float32 SiameseNetwork in eval mode.
 
-    Raises ModelError where the bundle is missing or its weights do not fit.
+    Raises ModelError if the bundle is missing or its weights do not fit.
     """
     bundle = find_bundle(name)
     trunk = build_backbone(bundle.card.backbone, pretrained=False)
@@ -90,18 +90,20 @@ def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     model = SiameseNetwork(trunk.module, trunk.channels, card.units, card.normalize, card.shift)
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(bundle.weights_file).items()}
-        lacking, extra = model.load_state_dict(tensors, strict=False)
+        missing, extra = model.load_state_dict(tensors, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: get the bundle anew") from error
-    if extra or any(not name.endswith("num_batches_tracked") for name in lacking):
-        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: lacks {lacking}, has {extra}")
+        raise ModelError(
+            f"{bundle.weights_file} does not fit what its model.json says: get the bundle again"
+        ) from error
+    if extra or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: lacks {missing}, has {extra}")
     return model.eval()
 
 
 def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> Bundle:
     """Write a bundle. Weights of two and more dimensions are stored as float16, which halves the file.
 
-    Vectors (normalisation's statistics, biases) and the sigmoid neuron stay float32. Raises ModelError.
+    Vectors (the statistics of normalisation, biases) and the sigmoid neuron stay float32. Raises ModelError.
     """
     tensors = {
         BACKBONE_PREFIX + name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()

@@ -1,4 +1,4 @@
-"""Class folders: each content once, every file that is left out with its reason, pixels of what can be read."""
+"""Class folders: each content once, every file that is left out with its reason, pixels of readable files."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def test_labels_are_the_folders_that_hold_the_pictures(tmp_path: Path) -> None:
     for number, name in enumerate(("b/1.png", "a/1.png", "a/deep/1.png", "b/2.png")):
         save(tmp_path / name, number)
     progress = RecordedProgress()
-    found = find_samples(tmp_path, progress)
-    assert [(sample.path.relative_to(tmp_path).as_posix(), sample.label) for sample in found.samples] == [
+    dataset = find_samples(tmp_path, progress)
+    assert [(sample.path.relative_to(tmp_path).as_posix(), sample.label) for sample in dataset.samples] == [
         ("a/1.png", "a"),
         ("a/deep/1.png", "deep"),
         ("b/1.png", "b"),
         ("b/2.png", "b"),
     ]
-    assert found.classes == ["a", "b", "deep"]
-    assert found.codes.tolist() == [0, 2, 1, 1]
-    assert found.left_out == ()
+    assert dataset.classes == ["a", "b", "deep"]
+    assert dataset.codes.tolist() == [0, 2, 1, 1]
+    assert dataset.left_out == ()
     assert progress.totals == [(f"Reading {tmp_path.name}", 4)]
     assert progress.stages[0].advances == [1] * 4 == [1] * len(list(walk(os.fsencode(tmp_path))))
 
@@ -47,9 +47,9 @@ def test_equal_contents_in_one_class_count_once(tmp_path: Path) -> None:
     first = save(tmp_path / "a" / "1.png", 1)
     shutil.copy(first, tmp_path / "a" / "2.png")
     shutil.copy(first, tmp_path / "a" / "3.png")
-    found = find_samples(tmp_path)
-    assert [sample.path.name for sample in found.samples] == ["1.png"]
-    assert [(path.name, reason) for path, reason in found.left_out] == [
+    dataset = find_samples(tmp_path)
+    assert [sample.path.name for sample in dataset.samples] == ["1.png"]
+    assert [(path.name, reason) for path, reason in dataset.left_out] == [
         ("2.png", "has the same content as 1.png"),
         ("3.png", "has the same content as 1.png"),
     ]
@@ -60,9 +60,9 @@ def test_a_content_in_two_classes_is_left_out_of_both(tmp_path: Path) -> None:
     shutil.copy(first, tmp_path / "a" / "2.png")
     shutil.copy(save(tmp_path / "b" / "1.png", 2), tmp_path / "b" / "3.png")
     shutil.copy(first, tmp_path / "b" / "2.png")
-    found = find_samples(tmp_path)
-    assert [(sample.label, sample.path.name) for sample in found.samples] == [("b", "1.png")]
-    left_out = {path.relative_to(tmp_path).as_posix(): reason for path, reason in found.left_out}
+    dataset = find_samples(tmp_path)
+    assert [(sample.label, sample.path.name) for sample in dataset.samples] == [("b", "1.png")]
+    left_out = {path.relative_to(tmp_path).as_posix(): reason for path, reason in dataset.left_out}
     assert left_out == {
         "a/1.png": "is in two classes: a and b",
         "a/2.png": "is in two classes: a and b",
@@ -71,23 +71,23 @@ def test_a_content_in_two_classes_is_left_out_of_both(tmp_path: Path) -> None:
     }
 
 
-def test_what_lies_in_no_class_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_outside_class_folders_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a" / "1.png", 1)
     save(tmp_path / "loose.png", 2)
     (tmp_path / "notes.txt").write_text("no picture by its name")
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, Path(), tmp_path / "a" / ".."):
-        found = find_samples(folder)
-        assert [sample.label for sample in found.samples] == ["a"]
-        assert [(path.name, reason) for path, reason in found.left_out] == [("loose.png", "lies in no class folder")]
+        dataset = find_samples(folder)
+        assert [sample.label for sample in dataset.samples] == ["a"]
+        assert [(path.name, reason) for path, reason in dataset.left_out] == [("loose.png", "lies in no class folder")]
 
 
 def test_names_of_other_scripts_and_of_bytes_that_are_no_text(tmp_path: Path) -> None:
     for number, name in enumerate((b"\xff\xfe", "花".encode(), "Ωμέγα".encode(), b"[red]", b"two\nlines")):
         save(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, b"caf\xe9 \xff.png"))), number)
-    found = find_samples(tmp_path)
-    assert found.classes == sorted(["\ufffd\ufffd", "花", "Ωμέγα", "[red]", "two\nlines"])
-    assert read_pixels(found, 8, tmp_path / "out.npy")[1].shape == (5, 8, 8, 3)
+    dataset = find_samples(tmp_path)
+    assert dataset.classes == sorted(["\ufffd\ufffd", "花", "Ωμέγα", "[red]", "two\nlines"])
+    assert read_pixels(dataset, 8, tmp_path / "out.npy")[1].shape == (5, 8, 8, 3)
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_is_no_folder(name: str, tmp_path: Path) -> None:
         find_samples(tmp_path / name)
 
 
-def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     save(tmp_path / "a" / "1.png", 1)
     save(tmp_path / "a" / "2.png", 2).chmod(0)
@@ -127,13 +127,13 @@ for path, reason in find_samples(Path(sys.argv[1])).left_out:
 
 
 def test_pixels_are_what_the_network_sees_in_the_order_of_the_samples(tmp_path: Path) -> None:
-    found = find_samples(make_set(tmp_path / "set", 3, 2))
+    dataset = find_samples(make_set(tmp_path / "set", 3, 2))
     progress = RecordedProgress()
-    kept, pixels = read_pixels(found, 32, tmp_path / "pixels.npy", progress)
-    assert kept == found
+    readable, pixels = read_pixels(dataset, 32, tmp_path / "pixels.npy", progress)
+    assert readable == dataset
     assert pixels.dtype == np.uint8
     assert pixels.shape == (6, 32, 32, 3)
-    for sample, row in zip(kept.samples, pixels, strict=True):
+    for sample, row in zip(readable.samples, pixels, strict=True):
         np.testing.assert_array_equal(row, read_at_size(sample.path, 32)[0])
     assert progress.totals == [("Decoding", 6)]
     assert progress.stages[0].advances == [1] * 6
@@ -146,19 +146,19 @@ def test_broken_and_empty_files_are_dropped_with_their_reason_and_rows_still_mat
     (folder / "c0" / "02.png").write_bytes(b"")
     whole = (folder / "c1" / "01.png").read_bytes()
     (folder / "c1" / "01.png").write_bytes(whole[: len(whole) // 2])
-    found = find_samples(folder)
-    assert len(found.samples) == 6  # contents differ: what they hold is seen on decoding only
-    kept, pixels = read_pixels(found, 16, tmp_path / "pixels.npy")
-    assert [sample.path.relative_to(folder).as_posix() for sample in kept.samples] == [
+    dataset = find_samples(folder)
+    assert len(dataset.samples) == 6  # contents differ: what they hold is seen on decoding only
+    readable, pixels = read_pixels(dataset, 16, tmp_path / "pixels.npy")
+    assert [sample.path.relative_to(folder).as_posix() for sample in readable.samples] == [
         "c0/01.png",
         "c1/00.png",
         "c1/02.png",
     ]
-    for sample, row in zip(kept.samples, pixels, strict=True):
+    for sample, row in zip(readable.samples, pixels, strict=True):
         np.testing.assert_array_equal(row, read_at_size(sample.path, 16)[0])
-    reasons = {path.relative_to(folder).as_posix(): reason for path, reason in kept.left_out}
+    reasons = {path.relative_to(folder).as_posix(): reason for path, reason in readable.left_out}
     assert set(reasons) == {"c0/00.png", "c0/02.png", "c1/01.png"}
     assert reasons["c0/00.png"] == "is not a picture in a known format"
     assert reasons["c0/02.png"] == "is empty"
     assert reasons["c1/01.png"].startswith("is damaged or not a picture: ")
-    assert kept.codes.tolist() == [0, 1, 1]
+    assert readable.codes.tolist() == [0, 1, 1]

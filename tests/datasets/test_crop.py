@@ -1,4 +1,4 @@
-"""Cropped copies of data sets: what is cropped, what is copied as it is, and what goes along."""
+"""Cropped copies of data sets: which files are cropped, which are copied unchanged, and the split."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ALL = CropRules(similarity=0.0, threshold=0.6, margin=0.0)
 
 
 @pytest.fixture
-def comparer(tiny_bundle: Bundle) -> Encoder:
+def encoder(tiny_bundle: Bundle) -> Encoder:
     return Encoder(tiny_bundle, "cpu")
 
 
 @pytest.fixture
 def trained(tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path) -> Bundle:
-    """The bundle with a split: of each class two to train on, one to validate, one to test."""
+    """Return the bundle with a split: of each class two to train on, one to validate, one to test."""
     folder = tmp_path / "trained"
     shutil.copytree(tiny_bundle.folder, folder)
     samples = find_samples(small_gallery).samples
@@ -54,12 +54,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {os.fspath(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def crop(folder: Path, out: Path, comparer: Encoder, rules: CropRules = ALL) -> CropReport:
-    return crop_dataset(find_samples(folder), out, comparer, rules)
+def crop(folder: Path, out: Path, encoder: Encoder, rules: CropRules = ALL) -> CropReport:
+    return crop_dataset(find_samples(folder), out, encoder, rules)
 
 
-def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    report = crop(small_gallery, tmp_path / "out", comparer)
+def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
+    report = crop(small_gallery, tmp_path / "out", encoder)
     assert len(report.crops) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
     assert contents(tmp_path / "out").keys() == contents(small_gallery).keys()
     for each in report.crops:
@@ -74,10 +74,10 @@ def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Pat
     assert report.median_share == np.median([each.share for each in report.crops])
 
 
-def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     """The heatmap is that of `explain --method gradcam`, the paper's, but for its scale."""
-    for each in crop(small_gallery, tmp_path / "out", comparer).crops[:3]:
-        why = PairExplainer(comparer, comparer.bundle.head).explain(
+    for each in crop(small_gallery, tmp_path / "out", encoder).crops[:3]:
+        why = PairExplainer(encoder, encoder.bundle.head).explain(
             each.source, each.partner, ExplainOptions(MethodName.gradcam)
         )
         shown = why.query.factual if why.verdict == "similar" else why.query.counterfactual
@@ -85,10 +85,10 @@ def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_pa
         assert np.allclose(shown / shown.max(), each.heatmap, atol=1e-3)
 
 
-def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    similarities = sorted(each.similarity for each in crop(small_gallery, tmp_path / "all", comparer).crops)
+def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
+    similarities = sorted(each.similarity for each in crop(small_gallery, tmp_path / "all", encoder).crops)
     limit = similarities[5]
-    report = crop(small_gallery, tmp_path / "some", comparer, replace(ALL, similarity=limit))
+    report = crop(small_gallery, tmp_path / "some", encoder, replace(ALL, similarity=limit))
     assert sorted(each.similarity for each in report.crops) == similarities[6:]
     assert report.uncropped == {why: 6 if why == UncroppedReason.below_similarity else 0 for why in UncroppedReason}
     cropped, before = contents(tmp_path / "some"), contents(small_gallery)
@@ -96,9 +96,9 @@ def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, com
     assert {name for name in before if cropped[name] != before[name]} == written
 
 
-def test_the_seed_decides_the_partners(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_the_seed_decides_the_partners(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", None), ("d", 1)):
-        crop(small_gallery, tmp_path / name, comparer, replace(ALL, seed=seed))
+        crop(small_gallery, tmp_path / name, encoder, replace(ALL, seed=seed))
     first, again, default, other = (contents(tmp_path / name) for name in "abcd")
     assert first == again == default
     assert first != other
@@ -115,7 +115,7 @@ def test_partners_are_others_of_the_class() -> None:
     assert np.array_equal(draw_partners(codes, 7), draw_partners(codes, 7))
 
 
-def test_a_split_goes_along(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
+def test_the_split_is_copied(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     Image.fromarray(blocks(999)).save(small_gallery / CLASSES[0] / "new.png")
     report = crop(small_gallery, tmp_path / "out", Encoder(trained, "cpu"))
     assert {each.source.stem for each in report.crops} == {"0", "1"}
@@ -145,8 +145,8 @@ def test_a_split_goes_along(trained: Bundle, small_gallery: Path, tmp_path: Path
     assert all(before[name] == after[name] for name in before if Path(name).stem in ("2", "3", "new"))
 
 
-def test_without_a_split_none_is_written(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    assert not crop(small_gallery, tmp_path / "out", comparer).has_split
+def test_without_a_split_none_is_written(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
+    assert not crop(small_gallery, tmp_path / "out", encoder).has_split
     assert not (tmp_path / "out" / "split.json").exists()
 
 
@@ -158,38 +158,38 @@ def test_another_data_set_than_the_model_s_is_refused(trained: Bundle, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_of_one_is_kept_whole(tmp_path: Path, comparer: Encoder) -> None:
+def test_a_class_of_one_is_kept_whole(tmp_path: Path, encoder: Encoder) -> None:
     for label, count in (("many", 2), ("one", 1)):
         (tmp_path / "set" / label).mkdir(parents=True)
         for place in range(count):
             Image.fromarray(blocks(10 * count + place)).save(tmp_path / "set" / label / f"{place}.png")
-    report = crop(tmp_path / "set", tmp_path / "out", comparer)
+    report = crop(tmp_path / "set", tmp_path / "out", encoder)
     assert (len(report.crops), report.uncropped[UncroppedReason.alone]) == (2, 1)
     assert (tmp_path / "out" / "one" / "0.png").read_bytes() == (tmp_path / "set" / "one" / "0.png").read_bytes()
 
 
-def test_pictures_that_look_the_same_have_no_focus(tmp_path: Path, comparer: Encoder) -> None:
+def test_pictures_that_look_the_same_have_no_focus(tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     for ending in ("png", "bmp"):
         Image.fromarray(blocks(1)).save(tmp_path / "set" / "a" / f"same.{ending}")
-    report = crop(tmp_path / "set", tmp_path / "out", comparer)
+    report = crop(tmp_path / "set", tmp_path / "out", encoder)
     assert (report.crops, report.uncropped[UncroppedReason.no_focus], report.median_share) == ((), 2, None)
     assert contents(tmp_path / "out") == contents(tmp_path / "set")
 
 
-def test_a_focus_that_is_everything_leaves_the_file(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
-    report = crop(small_gallery, tmp_path / "out", comparer, replace(ALL, margin=9))
+def test_a_focus_that_is_everything_leaves_the_file(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
+    report = crop(small_gallery, tmp_path / "out", encoder, replace(ALL, margin=9))
     assert report.uncropped[UncroppedReason.no_focus] == report.picture_count
     assert contents(tmp_path / "out") == contents(small_gallery)
 
 
-def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Encoder) -> None:
+def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, encoder: Encoder) -> None:
     folder = tmp_path / "set"
     (folder / "class \udcff").mkdir(parents=True)
     for seed, (name, make) in enumerate(GOOD.items()):
         if b"/" not in name:
             (folder / "class \udcff" / os.fsdecode(name)).write_bytes(make(blocks(seed)))
-    report = crop(folder, tmp_path / "out", comparer)
+    report = crop(folder, tmp_path / "out", encoder)
     written = {each.source.name: each.written.name for each in report.crops}
     assert len(written) > 25
     assert report.picture_count == len(list((tmp_path / "out" / "class \udcff").iterdir()))
@@ -208,14 +208,14 @@ def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, comparer: Enco
         assert read_image(file)[0].size == (each.box[2] - each.box[0], each.box[3] - each.box[1])
 
 
-def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, comparer: Encoder) -> None:
+def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     exif = Image.Exif()
     exif[0x0112] = 6
     for place in range(2):
         picture = Image.fromarray(blocks(place, width=160, height=80))
         picture.save(tmp_path / "set" / "a" / f"{place}.jpg", exif=exif, quality=95)
-    for each in crop(tmp_path / "set", tmp_path / "out", comparer).crops:
+    for each in crop(tmp_path / "set", tmp_path / "out", encoder).crops:
         assert each.size == (80, 160)
         expected = read_image(each.source)[0].crop(each.box)
         found = read_image(tmp_path / "out" / each.written)[0]
@@ -223,33 +223,33 @@ def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, comparer: Encoder)
         assert np.abs(np.asarray(found, np.float32) - np.asarray(expected)).mean() < 4
 
 
-def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, comparer: Encoder) -> None:
+def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, encoder: Encoder) -> None:
     names = ("x.bmp", "x.png", "X-2.png", "contact-sheet.bmp", "x.tif")
     (tmp_path / "set" / "a").mkdir(parents=True)
     for seed, name in enumerate(names):
         Image.fromarray(blocks(seed)).save(tmp_path / "set" / "a" / name)
-    report = crop(tmp_path / "set", tmp_path / "out", comparer)
+    report = crop(tmp_path / "set", tmp_path / "out", encoder)
     written = {each.source.name: each.written.name for each in report.crops}
     expected = ("x-3.png", "x.png", "X-2.png", "contact-sheet-2.png", "x-4.png")
     assert written == dict(zip(names, expected, strict=True))
     assert len(find_samples(tmp_path / "out").samples) == len(names)
 
 
-def test_what_is_left_out_is_not_copied(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_files_that_are_left_out_are_not_copied(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     first = small_gallery / CLASSES[0]
     (first / "broken.jpg").write_bytes(truncated(blocks(0)))
     (first / "copy.png").write_bytes((first / "0.png").read_bytes())
     (small_gallery / "loose.jpg").write_bytes(JPEG(blocks(77)))
-    report = crop(small_gallery, tmp_path / "out", comparer)
+    report = crop(small_gallery, tmp_path / "out", encoder)
     assert {path.name for path, _ in report.left_out} == {"broken.jpg", "copy.png", "loose.jpg"}
     assert len(contents(tmp_path / "out")) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
 
 
-def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "out").mkdir()
-    crop(small_gallery, tmp_path / "out", comparer)
+    crop(small_gallery, tmp_path / "out", encoder)
     with pytest.raises(RetrievalError, match="out is there already: give a new or an empty folder"):
-        crop(small_gallery, tmp_path / "out", comparer)
+        crop(small_gallery, tmp_path / "out", encoder)
     (tmp_path / "file").touch()
     for taken in (tmp_path / "file", small_gallery.parent):
         with pytest.raises(RetrievalError, match="is there already"):
@@ -259,7 +259,7 @@ def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path
             check_new_folder(small_gallery, within)
 
 
-def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     class Interrupting(Progress):
         def stage(self, title: str, total: Total = None, announce: bool = False) -> AbstractContextManager[WorkStage]:
             if title == "Writing":
@@ -268,26 +268,26 @@ def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, com
 
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        crop_dataset(find_samples(small_gallery), tmp_path / "out", comparer, ALL, Interrupting())
+        crop_dataset(find_samples(small_gallery), tmp_path / "out", encoder, ALL, Interrupting())
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_a_full_disk_is_one_sentence(
-    small_gallery: Path, tmp_path: Path, comparer: Encoder, monkeypatch: pytest.MonkeyPatch
+    small_gallery: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RetrievalError, match=r"out cannot be written \(No space left on device\)"):
-        crop(small_gallery, tmp_path / "out", comparer)
+        crop(small_gallery, tmp_path / "out", encoder)
     assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
 
 
-def test_progress_is_told(small_gallery: Path, tmp_path: Path, comparer: Encoder) -> None:
+def test_progress_is_reported(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     progress = RecordedProgress()
     dataset: DataSet = find_samples(small_gallery)
-    crop_dataset(dataset, tmp_path / "out", comparer, ALL, progress)
+    crop_dataset(dataset, tmp_path / "out", encoder, ALL, progress)
     assert progress.titles == ["Decoding", "Embedding", "Explaining", "Writing"]
     assert all(stage.done == stage.total for stage in progress.stages)
 

@@ -1,4 +1,4 @@
-"""Which pictures meet: batches of whole classes, section 4's random pairs, and all pairs of a batch."""
+"""Pairs of pictures: batches of whole classes, section 4's random pairs, and all pairs of a batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_all_pairs_by_hand() -> None:
     assert [len(each) for each in all_pairs(1)] == [0, 0]
 
 
-def test_class_batches_hold_every_place_once_but_for_what_fills_a_chunk() -> None:
+def test_class_batches_hold_every_row_once_except_for_what_fills_a_chunk() -> None:
     counts = Counter(np.concatenate(batches(0)).tolist())
     assert set(counts) == set(range(len(CODES)))
     # Chunks of 3: class 0 has 7 and gets 2 more, class 1 has 4 and gets 2, class 2 has 9, class 3 has 1 and gets 2.
@@ -40,10 +40,10 @@ def test_class_batches_hold_every_place_once_but_for_what_fills_a_chunk() -> Non
 
 
 def test_a_class_batch_is_made_of_chunks_of_one_class() -> None:
-    found = batches(1)
+    drawn = batches(1)
     # 3 + 2 + 3 + 1 chunks, three to a batch of 9
-    assert [len(each) for each in found] == [9, 9, 9]
-    chunks = np.concatenate(found).reshape(-1, 3)
+    assert [len(each) for each in drawn] == [9, 9, 9]
+    chunks = np.concatenate(drawn).reshape(-1, 3)
     assert all(len(set(CODES[chunk])) == 1 for chunk in chunks)
     assert all(len(set(chunk)) == 3 for chunk in chunks if CODES[chunk[0]] != 3)
 
@@ -74,7 +74,7 @@ def test_random_batches_pair_each_picture_as_the_paper_does() -> None:
         assert set(first.tolist()) | set(second.tolist()) == set(range(len(places)))
         for anchor, other in zip(places[first].tolist(), places[second].tolist(), strict=True):
             partners.setdefault(anchor, []).append(other)
-    assert set(partners) == set(range(20))  # place 20 is alone in its class
+    assert set(partners) == set(range(20))  # row 20 is alone in its class
     for anchor, (same, different) in partners.items():
         assert same != anchor
         assert CODES[same] == CODES[anchor]
@@ -114,6 +114,6 @@ def test_balanced_pairs_draw_classes_evenly() -> None:
 
 
 @pytest.mark.parametrize("codes", [[], [0], [0, 1], [0, 0], [0, 0, 1], [2, 2, 5], [1, 3, 4]])
-def test_whether_there_are_pairs_of_both_kinds_is_told_as_they_are_drawn(codes: list[int]) -> None:
+def test_pairs_of_both_kinds_can_be_made_where_they_are_drawn(codes: list[int]) -> None:
     both = np.array(codes, np.int64)
     assert can_make_pairs(both) == (len(random_pairs(both, 0)[0]) > 0)

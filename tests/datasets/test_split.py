@@ -1,4 +1,4 @@
-"""Three parts: their shares of each class, and nothing that looks the same in two of them."""
+"""Splits: the parts' shares of each class, and near duplicates in one part only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.training import make_set, picture
 
 
 def dataset(*sizes: int, prefix: str = "") -> DataSet:
-    """Classes of so many pictures, with contents that differ; `prefix` changes the files' names."""
+    """Make classes of so many pictures, with different contents; `prefix` changes the files' names."""
     samples = [
         Sample(Path(f"{prefix}{number}.png"), f"class {code}", f"{code}-{number}")
         for code, size in enumerate(sizes)
@@ -30,7 +30,7 @@ def dataset(*sizes: int, prefix: str = "") -> DataSet:
 
 
 def apart(data: DataSet, seed: int = 0) -> dict[int, list[int]]:
-    """How many of each class are trained on, validated with, and tested."""
+    """Count the pictures of each class that are trained on, validated with, and tested."""
     parts = assign_parts(data, np.arange(len(data.samples)), seed)
     return {code: [int(np.sum(parts[data.codes == code] == part)) for part in range(3)] for code in set(data.codes)}
 
@@ -71,7 +71,7 @@ def test_a_group_larger_than_a_part_is_trained_on() -> None:
 
 
 def resaved(pixels: Pixels, side: int, quality: int) -> Pixels:
-    """The picture as a person resizes it and saves it as a JPEG, read anew."""
+    """Resize a picture and save it as a JPEG, as a person does; return it decoded."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
     return to_pixels(Image.open(buffer).convert("RGB"), 96)

@@ -1,4 +1,4 @@
-"""Explanations: which map is for the verdict, one scale for both, and no evidence where there is none."""
+"""Explanations: which map is for the verdict, one scale for both, and no evidence for identical pictures."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def test_the_verdict_changes_at_one_half() -> None:
 
 def test_heatmaps_by_hand() -> None:
     # D = 5, M1 = (2.4, 1.2), M2 = (6.4, 0); d = sigmoid(10).
-    found = explained(DIFFERENT, A1, A2)
-    assert (found.verdict, found.identical) == ("different", False)
-    assert found.distance == pytest.approx(1 / (1 + np.exp(-10)))
-    assert found.similarity == pytest.approx(1 - found.distance)
-    np.testing.assert_allclose(found.query.factual, [[1.0, 0.5]], rtol=1e-6)
-    np.testing.assert_allclose(found.hit.factual, [[1.0, 0.0]], rtol=1e-6)
-    assert not found.query.counterfactual.any()
-    assert not found.hit.counterfactual.any()
-    assert [found.query.magnitude, found.hit.magnitude] == pytest.approx([2.4, 6.4])
+    explanation = explained(DIFFERENT, A1, A2)
+    assert (explanation.verdict, explanation.identical) == ("different", False)
+    assert explanation.distance == pytest.approx(1 / (1 + np.exp(-10)))
+    assert explanation.similarity == pytest.approx(1 - explanation.distance)
+    np.testing.assert_allclose(explanation.query.factual, [[1.0, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(explanation.hit.factual, [[1.0, 0.0]], rtol=1e-6)
+    assert not explanation.query.counterfactual.any()
+    assert not explanation.hit.counterfactual.any()
+    assert [explanation.query.magnitude, explanation.hit.magnitude] == pytest.approx([2.4, 6.4])
 
 
 def test_both_maps_of_a_picture_share_one_scale() -> None:
     signed = np.array([[[[6, 0]], [[0, 4]]]], np.float32)  # g = (3, 2)
     other = np.array([[[[0, 0]], [[0, 14]]]], np.float32)  # g = (0, 7); D = sqrt(34), r = (3, -5) / D
-    found = explained(DIFFERENT, signed, other)
+    explanation = explained(DIFFERENT, signed, other)
     # alpha = (3, -5) / D, so M = (18, -20) / D.
-    np.testing.assert_allclose(found.query.factual, [[0.9, 0.0]], rtol=1e-6)
-    np.testing.assert_allclose(found.query.counterfactual, [[0.0, 1.0]], rtol=1e-6)
-    assert found.query.magnitude == pytest.approx(20 / np.sqrt(34))
+    np.testing.assert_allclose(explanation.query.factual, [[0.9, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(explanation.query.counterfactual, [[0.0, 1.0]], rtol=1e-6)
+    assert explanation.query.magnitude == pytest.approx(20 / np.sqrt(34))
 
 
 def test_the_other_verdict_exchanges_factual_and_counterfactual() -> None:
@@ -73,23 +73,23 @@ def test_exchanging_the_pictures_exchanges_their_heatmaps() -> None:
 
 
 def test_a_saturated_distance_keeps_its_evidence() -> None:
-    found = explained(replace(DIFFERENT, slope=1000.0), A1, A2)
-    assert found.distance == 1.0
-    np.testing.assert_allclose(found.query.factual, [[1.0, 0.5]], rtol=1e-6)
+    explanation = explained(replace(DIFFERENT, slope=1000.0), A1, A2)
+    assert explanation.distance == 1.0
+    np.testing.assert_allclose(explanation.query.factual, [[1.0, 0.5]], rtol=1e-6)
 
 
 def with_totals(query: float, hit: float, method: MethodName = MethodName.gradcam) -> Explanation:
-    """Evidence of so much in all: for and against the verdict, in each of two places a quarter."""
+    """Make an explanation with these totals of evidence: a quarter each for and against, in each of two cells."""
     halves = np.array([[1.0, 1.0]], np.float32)
     one, other = (Heatmaps(halves, halves, total / 4) for total in (query, hit))
     return Explanation(one, other, distance=0.2, verdict="similar", identical=False, method=method)
 
 
-def test_evidence_that_adds_up_to_less_than_the_least_is_almost_none() -> None:
-    found = with_totals(0.0199, 0.0201)
-    assert [found.query.total, found.hit.total] == pytest.approx([0.0199, 0.0201])
-    assert [found.is_nearly_empty(side) for side in (found.query, found.hit)] == [True, False]
-    assert not found.has_little_evidence
+def test_evidence_below_the_minimum_is_almost_none() -> None:
+    explanation = with_totals(0.0199, 0.0201)
+    assert [explanation.query.total, explanation.hit.total] == pytest.approx([0.0199, 0.0201])
+    assert [explanation.is_nearly_empty(side) for side in (explanation.query, explanation.hit)] == [True, False]
+    assert not explanation.has_little_evidence
     assert with_totals(0.0199, 0.0199).has_little_evidence
     assert not replace(with_totals(0, 0), identical=True).has_little_evidence
 
@@ -99,7 +99,7 @@ def test_methods_of_other_units_are_not_said_to_have_almost_none() -> None:
         assert not with_totals(0.001, 0.001, method).has_little_evidence
 
 
-def test_the_least_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:
+def test_the_minimum_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:
     most = max(abs(sigmoid(np.array(x + MIN_EVIDENCE)) - sigmoid(np.array(x))) for x in np.linspace(-3, 3, 601))
     assert 0.0049 < most < 0.005
 
@@ -115,25 +115,25 @@ def is_empty(explanation: Explanation) -> bool:
 def test_identical_pictures_have_no_evidence(head: Head, normalize: bool) -> None:
     activations = np.random.default_rng(0).random((1, 2, 3, 3), np.float32)
     with np.errstate(all="raise"):
-        found = explained(replace(head, normalize=normalize), activations, activations)
-    assert found.identical
-    assert is_empty(found)
-    assert found.query.factual.shape == (3, 3)
+        explanation = explained(replace(head, normalize=normalize), activations, activations)
+    assert explanation.identical
+    assert is_empty(explanation)
+    assert explanation.query.factual.shape == (3, 3)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_rounding_counts_as_identical(normalize: bool) -> None:
     activations = np.random.default_rng(0).random((1, 2, 3, 3), np.float32) + 1
     nearly = (activations * np.array([1, 1 + 1e-6]).reshape(1, 2, 1, 1)).astype(np.float32)
-    found = explained(replace(DIFFERENT, normalize=normalize), activations, nearly)
-    assert found.identical
-    assert is_empty(found)
+    explanation = explained(replace(DIFFERENT, normalize=normalize), activations, nearly)
+    assert explanation.identical
+    assert is_empty(explanation)
 
 
-def test_a_small_difference_is_none_of_rounding() -> None:
-    found = explained(DIFFERENT, A1, A1 * np.float32(1.01))
-    assert not found.identical
-    assert found.query.magnitude > 0
+def test_a_small_difference_is_not_rounding() -> None:
+    explanation = explained(DIFFERENT, A1, A1 * np.float32(1.01))
+    assert not explanation.identical
+    assert explanation.query.magnitude > 0
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -143,11 +143,11 @@ def test_embeddings_of_zero_give_finite_maps(normalize: bool, value: float) -> N
     lively = np.random.default_rng(0).random((1, 2, 2, 2), np.float32)
     with np.errstate(all="raise"):
         for pair in ((dead, lively), (lively, dead), (dead, dead)):
-            found = explained(replace(DIFFERENT, normalize=normalize), *pair)
-            assert np.isfinite([found.distance, found.query.magnitude, found.hit.magnitude]).all()
-            assert np.isfinite(found.query.factual).all()
-            assert np.isfinite(found.hit.factual).all()
-    assert found.identical
+            explanation = explained(replace(DIFFERENT, normalize=normalize), *pair)
+            assert np.isfinite([explanation.distance, explanation.query.magnitude, explanation.hit.magnitude]).all()
+            assert np.isfinite(explanation.query.factual).all()
+            assert np.isfinite(explanation.hit.factual).all()
+    assert explanation.identical
 
 
 def test_hits_are_explained_in_their_order_as_if_alone() -> None:
@@ -156,8 +156,8 @@ def test_hits_are_explained_in_their_order_as_if_alone() -> None:
     hits = np.concatenate([query, random.random((3, 2, 2, 2), np.float32)])
     together = explain_against(DIFFERENT, features(query), features(hits))
     assert [one.identical for one in together] == [True, False, False, False]
-    for place, one in enumerate(together):
-        alone = explained(DIFFERENT, query, hits[place : place + 1])
+    for row, one in enumerate(together):
+        alone = explained(DIFFERENT, query, hits[row : row + 1])
         assert one.distance == pytest.approx(alone.distance)
         np.testing.assert_allclose(one.query.factual, alone.query.factual, atol=1e-5)
         np.testing.assert_allclose(one.hit.counterfactual, alone.hit.counterfactual, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Boxes around the focus of heatmaps, by hand: places of 100 x 100 pixels."""
+"""Boxes around the focus of heatmaps, by hand: cells of 100 x 100 pixels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CELL = 100 / 8  # pixels of the grid on which regions are found
 
 
 def heat(*blocks: tuple[int, int, int, int, float]) -> Array:
-    """7 x 7 places with blocks of heat: left, top, right, bottom, value."""
+    """Make 7 x 7 cells with blocks of heat: left, top, right, bottom, value."""
     heatmap = np.zeros((7, 7), np.float32)
     for left, top, right, bottom, value in blocks:
         heatmap[top:bottom, left:right] = value
     return heatmap
 
 
-def test_a_single_hot_place_is_given_room() -> None:
+def test_a_single_hot_cell_is_given_room() -> None:
     assert focus_box(heat((3, 2, 4, 3, 1)), SQUARE, 0.5, 0) == (250, 150, 450, 350)
 
 

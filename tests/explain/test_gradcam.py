@@ -56,8 +56,8 @@ def test_normalised_maps_by_hand() -> None:
     # u1 - u2 = (-0.4, 0.8), D = sqrt(0.8), r = s (-1, 2) with s = sqrt(0.2), u1 . r = s;
     # r - u1 s = s (-1.6, 1.2); over ||e1||: s (-0.32, 0.24); over Z = 2: alpha = s (-0.16, 0.12).
     s = math.sqrt(0.2)
-    found = signed_maps(identity_head(1.0, True), a1, a1.mean((2, 3)), g2)
-    np.testing.assert_allclose(found, [[[-0.96 * s, 0.96 * s]]], rtol=1e-5)
+    actual = signed_maps(identity_head(1.0, True), a1, a1.mean((2, 3)), g2)
+    np.testing.assert_allclose(actual, [[[-0.96 * s, 0.96 * s]]], rtol=1e-5)
 
 
 def test_rooted_maps_by_hand() -> None:
@@ -90,12 +90,12 @@ def test_an_embedding_of_zero_has_a_zero_map(normalize: bool) -> None:
     activations = np.full((1, 2, 2, 2), -1, np.float32)
     other = np.array([[1, 2]], np.float32)
     with np.errstate(all="raise"):
-        found = signed_maps(identity_head(5.0, normalize), activations, activations.mean((2, 3)), other)
-    assert found.tolist() == [[[0, 0], [0, 0]]]
+        actual = signed_maps(identity_head(5.0, normalize), activations, activations.mean((2, 3)), other)
+    assert actual.tolist() == [[[0, 0], [0, 0]]]
 
 
 class RawGradCAM(GradCAM):  # type: ignore[misc]
-    """The package's Grad-CAM, which keeps its map as it was before it is resized and stretched."""
+    """The package's Grad-CAM, with its map before it is resized and stretched."""
 
     raw: NDArray[np.float32]
 
@@ -106,22 +106,22 @@ class RawGradCAM(GradCAM):  # type: ignore[misc]
 
 @cache
 def closed_form(name: str, kind: str) -> Array:
-    """Signed maps (2 PAIRS, h, w): of the first pictures, then of the second."""
+    """Return signed maps (2 PAIRS, h, w): of the first pictures, then of the second."""
     activations, g = features(name)
     return signed_maps(siamese(name, kind)[1], activations, g, np.roll(g, PAIRS, axis=0))
 
 
 @cache
 def package_maps(name: str, kind: str, counter: bool) -> NDArray[np.float32]:
-    """The package's maps (2 PAIRS, h, w) of y = d, or of y = 1 - d, before its relu."""
+    """Return the package's maps (2 PAIRS, h, w) of y = d, or of y = 1 - d, before its relu."""
     network, _ = siamese(name, kind)
-    found = np.empty_like(closed_form(name, kind))
+    actual = np.empty_like(closed_form(name, kind))
     with RawGradCAM(Pair(network), [network.backbone.get_submodule(BACKBONES[name][0])]) as cam:
         for places in batches():
             targets = [(lambda d: 1 - d) if counter else (lambda d: d)] * BATCH
             cam(pictures(name)[places], targets)
-            found[places] = cam.raw
-    return found
+            actual[places] = cam.raw
+    return actual
 
 
 every_head = pytest.mark.parametrize("kind", list(HEADS))
@@ -143,7 +143,7 @@ def test_the_stage_gives_what_the_backbone_gives_and_the_same_each_time(name: st
 @every_head
 @every_backbone
 def test_closed_form_equals_autograd(name: str, kind: str) -> None:
-    """alpha = the mean over places of the gradient of y = d, M = sum_k alpha_k A_k, by backward passes."""
+    """Compare with backward passes: alpha is the mean over cells of the gradient of y = d, M = sum_k alpha_k A_k."""
     network, _ = siamese(name, kind)
     a1, a2 = (torch.from_numpy(part).requires_grad_() for part in np.split(features(name)[0], 2))
     d = network.distance(network.embed(a1.mean((2, 3))), network.embed(a2.mean((2, 3))))
@@ -175,17 +175,17 @@ def test_closed_form_equals_the_public_package(name: str, kind: str, counter: bo
 @every_head
 @every_backbone
 def test_explanations_are_the_packages_maps_for_and_against_the_verdict(name: str, kind: str) -> None:
-    """Factual is y = d where the verdict is different and y = 1 - d where it is similar, for both pictures."""
+    """Factual is y = d if the verdict is different and y = 1 - d if it is similar, for both pictures."""
     head, (activations, g) = siamese(name, kind)[1], features(name)
     d, rest = (package_maps(name, kind, counter) for counter in (False, True))
     verdicts = set()
     for first in range(PAIRS):
         second = first + PAIRS
         one, other = (Features(activations[i : i + 1], g[i : i + 1]) for i in (first, second))
-        (found,) = explain_against(head, one, other)
-        verdicts.add(found.verdict)
-        factual, counter = (d, rest) if found.verdict == "different" else (rest, d)
-        for heatmaps, place in ((found.query, first), (found.hit, second)):
+        (actual,) = explain_against(head, one, other)
+        verdicts.add(actual.verdict)
+        factual, counter = (d, rest) if actual.verdict == "different" else (rest, d)
+        for heatmaps, place in ((actual.query, first), (actual.hit, second)):
             for mine, reference in ((heatmaps.factual, factual[place]), (heatmaps.counterfactual, counter[place])):
                 assert np.abs(scaled(mine[None]) - scaled(reference[None])).max() < TOLERANCE
     assert verdicts == {"similar", "different"}

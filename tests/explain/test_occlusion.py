@@ -38,7 +38,7 @@ def test_the_order_begins_where_the_heatmap_is_strongest_and_ends_where_the_othe
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.25, 1.0])
-def test_the_strongest_part_has_the_share_of_the_area_that_was_asked_for(share: float) -> None:
+def test_the_strongest_part_has_the_requested_share_of_the_area(share: float) -> None:
     mask = top_mask(HEAT, AGAINST, 16, share)
     assert mask.sum() == round(share * 256)
     assert mask[0, 0]
@@ -57,7 +57,7 @@ def test_an_empty_heatmap_still_names_as_much() -> None:
     assert top_mask(nothing, nothing, 20, 0.2).sum() == 80
 
 
-def test_a_place_covers_its_share_of_the_picture() -> None:
+def test_a_cell_covers_its_share_of_the_picture() -> None:
     large = upsample(HEAT, 8)
     assert large.shape == (8, 8)
     assert large[:4, :4].min() > large[4:, 4:].max()

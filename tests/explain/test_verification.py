@@ -1,4 +1,4 @@
-"""Verification: a model that looks at one place only, of which true and false heatmaps are told apart."""
+"""Verification: true and false heatmaps of a model that looks at one region only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOWER_RIGHT[4:, 4:] = 1
 
 
 def stripes(background: int) -> Pixels:
-    """Fine stripes in the upper left ninth, which a blur takes away, on an even ground."""
+    """Draw fine stripes in the upper left ninth, which a blur removes, on a plain background."""
     pixels = np.full((SIZE, SIZE, 3), background, np.uint8)
     pixels[:12:2, :12] = 255
     pixels[1:12:2, :12] = 0
@@ -37,7 +37,7 @@ def stripes(background: int) -> Pixels:
 
 
 def contrast(pictures: Sequence[Pixels]) -> Array:
-    """What the model sees: how striped the upper left is, from 0 to 10."""
+    """Return what the model sees: how striped the upper left is, from 0 to 10."""
     return np.array([[each[:12, :12].astype(np.float32).std() / 12.75] for each in pictures], np.float32)
 
 
@@ -47,30 +47,30 @@ def check(
     different: bool = False,
     describe: Callable[[Sequence[Pixels]], Array] = contrast,
 ) -> list[Verification]:
-    """Verify heatmaps that name the place that the model looks at (`true`), or another."""
+    """Verify heatmaps that name the region that the model looks at (`true`), or another."""
     maps = [(UPPER_LEFT, LOWER_RIGHT) if each else (LOWER_RIGHT, UPPER_LEFT) for each in true]
     return verify(HEAD, describe, pairs, np.array([(each, each) for each in maps]), [different] * len(pairs))
 
 
 def test_a_true_heatmap_is_faithful() -> None:
-    (found,) = check((stripes(90), stripes(150)))
-    assert found.similarity == pytest.approx(1 - HEAD.distance(np.zeros(1)).item(), abs=1e-3)
-    assert found.query.factual.similarity < found.query.factual.random_similarity
-    assert found.support is Support.faithful
+    (verification,) = check((stripes(90), stripes(150)))
+    assert verification.similarity == pytest.approx(1 - HEAD.distance(np.zeros(1)).item(), abs=1e-3)
+    assert verification.query.factual.similarity < verification.query.factual.random_similarity
+    assert verification.support is Support.faithful
 
 
 def test_a_false_heatmap_is_not_supported() -> None:
-    (found,) = check((stripes(90), stripes(150)), true=[False])
-    assert not any(each.as_claimed for each in (found.query.factual, found.hit.factual))
-    assert found.support is Support.not_supported
+    (verification,) = check((stripes(90), stripes(150)), true=[False])
+    assert not any(each.as_claimed for each in (verification.query.factual, verification.hit.factual))
+    assert verification.support is Support.not_supported
 
 
-def test_for_the_other_verdict_the_claims_turn() -> None:
+def test_for_the_other_verdict_the_claims_are_reversed() -> None:
     even = np.full((SIZE, SIZE, 3), 120, np.uint8)
-    (found,) = check((stripes(90), even), different=True)
-    assert found.query.factual.similarity > found.query.factual.random_similarity
-    assert found.query.factual.as_claimed
-    assert not found.hit.factual.as_claimed  # there is nothing to hide in it
+    (verification,) = check((stripes(90), even), different=True)
+    assert verification.query.factual.similarity > verification.query.factual.random_similarity
+    assert verification.query.factual.as_claimed
+    assert not verification.hit.factual.as_claimed  # there is nothing to hide in it
 
 
 def test_each_pair_of_several_is_checked_as_if_alone() -> None:

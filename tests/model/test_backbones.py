@@ -21,7 +21,7 @@ SMALL = "resnet10t"  # a small convolutional model of timm
 
 
 def trunk_weights() -> StateDict:
-    """Every weight 0.25 higher than in a backbone made anew, which says where they came from."""
+    """Make weights that can be recognised: each 0.25 higher than in a new backbone."""
     torch.manual_seed(0)
     state = build_backbone(SMALL, pretrained=False).module.state_dict()
     return {name: tensor + 0.25 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -45,28 +45,29 @@ def refusal(weights: Path) -> str:
 def test_weights_come_from_a_file(tmp_path: Path, suffix: str) -> None:
     weights = trunk_weights()
     backbone = build_backbone(SMALL, weights=save(weights, tmp_path / f"w{suffix}"))
-    found = backbone.module.state_dict()
-    assert found.keys() == weights.keys()
-    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    actual = backbone.module.state_dict()
+    assert actual.keys() == weights.keys()
+    assert all(torch.equal(actual[name], weights[name]) for name in weights)
     assert not backbone.module.training
 
 
-def test_a_classifier_in_the_file_is_left_over(tmp_path: Path) -> None:
+def test_a_classifier_in_the_file_is_ignored(tmp_path: Path) -> None:
     weights = trunk_weights() | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     assert build_backbone(SMALL, weights=save(weights, tmp_path / "w.pth")).channels == 512
 
 
-def test_counters_of_batches_may_lack(tmp_path: Path) -> None:
+def test_counters_of_batches_may_be_missing(tmp_path: Path) -> None:
     weights = {name: tensor for name, tensor in trunk_weights().items() if not name.endswith("num_batches_tracked")}
     assert build_backbone(SMALL, weights=save(weights, tmp_path / "w.safetensors")).channels == 512
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_lacking_tensors_are_named(tmp_path: Path, suffix: str) -> None:
+def test_missing_tensors_are_named(tmp_path: Path, suffix: str) -> None:
     weights = trunk_weights()
     del weights["layer4.0.conv1.weight"]
     file = save(weights, tmp_path / f"w{suffix}")
-    assert refusal(file) == f"{file} lacks 1 of the backbone's tensors, such as layer4.0.conv1.weight"
+    expected = "lacks 1 of the backbone's tensors, such as layer4.0.conv1.weight: give its own weights"
+    assert refusal(file) == f"{file} {expected}"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -105,7 +106,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 class _Code:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -153,7 +154,7 @@ def test_efficientnet_lite0_brings_its_weights() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", SMALL])
-def test_activations_have_the_channels_told_and_repeat(name: str) -> None:
+def test_activations_have_the_declared_channels_and_repeat(name: str) -> None:
     backbone = build_backbone(name, pretrained=False)
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():

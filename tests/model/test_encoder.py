@@ -1,9 +1,10 @@
-"""The encoder: descriptors of no pictures, and the network's memory."""
+"""The encoder: descriptors of any number of pictures, broken pairs, and the network's memory."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from retrieval.model import encoder as encoder_module
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
+from retrieval.model.preprocessing import Source
+from tests.support.generated import blocks
 
 
 def count_opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -33,6 +36,24 @@ def test_no_pictures_have_no_descriptors(tiny_bundle: Bundle, monkeypatch: pytes
     assert descriptors.shape == (0, 1280)
     assert descriptors.dtype == np.float32
     assert not sizes, "the network is not opened for nothing"
+
+
+def test_pairs_with_a_broken_picture_give_their_errors(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    pictures: list[Source] = [blocks(0), tmp_path / "empty.png", blocks(2), blocks(3)]
+    encoder = Encoder(tiny_bundle, "cpu")
+    pairs = encoder.decode_pairs(pictures[:3], [pictures[3], pictures[2], tmp_path / "absent.png"])
+    assert pairs.rows == [0]
+    np.testing.assert_array_equal(pairs.first, [encoder.decode(pictures[0])])
+    np.testing.assert_array_equal(pairs.second, [encoder.decode(pictures[3])])
+    assert [error.reason for error in pairs.errors] == ["is empty", "does not exist"]
+    assert encoder.decode_pairs([], []).rows == []
+
+
+def test_descriptors_of_a_stream_are_those_of_a_list(tiny_bundle: Bundle) -> None:
+    encoder = Encoder(tiny_bundle, "cpu")
+    pixels = [encoder.decode(blocks(seed)) for seed in range(3)] * 12  # more than a batch
+    np.testing.assert_array_equal(encoder.describe(iter(pixels)), np.tile(encoder.describe(pixels[:3]), (12, 1)))
 
 
 def test_networks_of_all_sizes_are_unloaded_and_opened_again_on_use(

@@ -82,3 +82,16 @@ def test_sigmoid_does_not_overflow() -> None:
     with np.errstate(all="raise"):
         values = sigmoid(np.array([-1e6, -1.0, 0.0, 1.0, 1e6]))
     np.testing.assert_allclose(values, [0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1], atol=1e-15)
+
+
+def test_calibration_changes_the_neuron_alone() -> None:
+    calibrated = head(normalize=True).calibrated(3.0, -0.5)
+    assert (calibrated.slope, calibrated.intercept, calibrated.normalize) == (3.0, -0.5, True)
+    np.testing.assert_array_equal(calibrated.weight, head().weight)
+
+
+def test_distances_of_descriptors_are_those_of_their_embeddings() -> None:
+    own, others = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, 1.0], [0.0, 2.0]], np.float32)
+    model = head(slope=0.5, intercept=-1.0)
+    expected = model.distance(model.separation(model.embed(own), model.embed(others)))
+    np.testing.assert_array_equal(model.descriptor_distances(own, others), expected)

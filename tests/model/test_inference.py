@@ -1,4 +1,4 @@
-"""Networks: the same features on every device, and one sentence where one cannot be prepared."""
+"""Networks: the same features on every device, and one sentence if one cannot be prepared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_failing_conversion_is_one_sentence(
 
     monkeypatch.setenv("RETRIEVE_CACHE", str(tmp_path))
     monkeypatch.setattr("openvino.tools.ovc.convert_model", fail)
-    with pytest.raises(ModelError, match=r"cannot be prepared for this machine \(no such\): get the bundle anew"):
+    with pytest.raises(ModelError, match=r"cannot be prepared for this machine \(no such\): get the bundle again"):
         open_network(tiny_bundle, "cpu")
     assert not list(tmp_path.iterdir())
 
@@ -38,18 +38,18 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
         raise RuntimeError("cannot compile")
 
     monkeypatch.setattr(inference, "_compile_network", fail)
-    with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle anew"):
+    with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle again"):
         open_network(tiny_bundle, "cpu")
 
 
 def test_torch_and_openvino_give_the_same_features(tiny_bundle: Bundle) -> None:
-    """What runs on a GPU, here on torch's CPU, against OpenVINO in float32 and, for descriptors, as fast as it can."""
+    """The network for GPUs, here on torch's CPU, against OpenVINO in float32 and, for descriptors, at full speed."""
     pixels = [blocks(seed, 224, 224, cells=5) for seed in range(3)]
     by_torch, by_openvino = _TorchNetwork(tiny_bundle, "cpu"), open_network(tiny_bundle, "cpu")
-    expected, found = by_torch.activate(pixels), by_openvino.activate(pixels)
-    assert found.activations.shape == expected.activations.shape == (3, 1280, 7, 7)
-    np.testing.assert_allclose(found.activations, expected.activations, atol=1e-3)
-    np.testing.assert_allclose(found.descriptors, expected.activations.mean((2, 3)), atol=1e-4)
+    expected, actual = by_torch.activate(pixels), by_openvino.activate(pixels)
+    assert actual.activations.shape == expected.activations.shape == (3, 1280, 7, 7)
+    np.testing.assert_allclose(actual.activations, expected.activations, atol=1e-3)
+    np.testing.assert_allclose(actual.descriptors, expected.activations.mean((2, 3)), atol=1e-4)
     exact, fast = by_torch.describe(pixels), by_openvino.describe(pixels)
     np.testing.assert_array_equal(exact, exact.astype(np.float16))
     np.testing.assert_array_equal(fast, fast.astype(np.float16))
@@ -64,7 +64,7 @@ def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
     np.testing.assert_array_equal(together, np.concatenate([network.describe(pixels[i : i + 1]) for i in range(7)]))
 
 
-def test_a_damaged_prepared_network_is_made_anew(
+def test_a_damaged_prepared_network_is_rebuilt(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RETRIEVE_CACHE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Pictures of every format and mode come out upright and in RGB, and what is broken is refused with its reason."""
+"""Decoding of every format and mode, upright and in RGB, and refusal of broken files with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.command import PROJECT
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-NEARLY = 6  # how far a lossy format may be off in the middle of a plain area
+NEARLY = 6  # tolerance for lossy formats in the middle of a plain area
 
 
 def corners(width: int = 64, height: int = 48) -> Pixels:
@@ -42,7 +42,7 @@ def corners(width: int = 64, height: int = 48) -> Pixels:
 
 
 def written(image: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
-    """The bytes of a file of this format."""
+    """Encode a picture as a file of this format."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image)
     out = io.BytesIO()
@@ -57,10 +57,10 @@ def pixels_of(source: Source, least_side: int | None = None) -> Pixels:
 
 
 def quarters(pixels: Pixels) -> list[tuple[int, ...]]:
-    """The colours in the middle of the four quarters, row by row."""
+    """Return the colours in the middle of the four quarters, row by row."""
     height, width = pixels.shape[:2]
-    places = [(y, x) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
-    return [tuple(map(int, pixels[place])) for place in places]
+    middles = [(y, x) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+    return [tuple(map(int, pixels[middle])) for middle in middles]
 
 
 def assert_quarters(pixels: Pixels, expected: list[tuple[int, int, int]], tolerance: int = NEARLY) -> None:
@@ -85,8 +85,8 @@ LOSSLESS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("kind", "options"), LOSSLESS)
 def test_lossless_formats_keep_every_pixel(kind: str, options: dict[str, Any]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
-    found, info = read_image(written(pixels, kind, **options))
-    np.testing.assert_array_equal(np.asarray(found), pixels)
+    actual, info = read_image(written(pixels, kind, **options))
+    np.testing.assert_array_equal(np.asarray(actual), pixels)
     assert (info.width, info.height) == (47, 33)
 
 
@@ -148,12 +148,12 @@ def test_eight_bit_grey_stays_as_it_is() -> None:
 def test_sixteen_bit_grey_spans_the_bits_that_it_uses(kind: str, scale: int, most: int) -> None:
     values = np.array([[0, most // 4], [most // 2, most]], np.uint16)
     expected = np.round(values * (255 / scale))
-    found = pixels_of(written(values, kind))
-    np.testing.assert_array_equal(found, np.repeat(expected[..., None], 3, 2))
+    actual = pixels_of(written(values, kind))
+    np.testing.assert_array_equal(actual, np.repeat(expected[..., None], 3, 2))
 
 
 def tiff(values: NDArray[Any], sample_format: int = 1) -> bytes:
-    """An uncompressed little-endian TIFF of (H, W, C) samples of any size, which Pillow cannot write for colour."""
+    """Make an uncompressed little-endian TIFF of (H, W, C) samples, which Pillow cannot write for colour."""
     height, width, channels = values.shape
     bits = values.dtype.itemsize * 8
     data = np.ascontiguousarray(values).tobytes()
@@ -202,8 +202,8 @@ def test_sixteen_bit_colour_png_keeps_the_upper_bits() -> None:
     ],
 )
 def test_float_tiff(values: list[float], expected: list[int]) -> None:
-    found = pixels_of(written(np.array([values], np.float32), "TIFF"))
-    assert found[0, :, 0].tolist() == expected
+    actual = pixels_of(written(np.array([values], np.float32), "TIFF"))
+    assert actual[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -266,13 +266,13 @@ def test_palettes_give_their_colours() -> None:
 
 def test_a_palettes_transparent_colour_is_white() -> None:
     for kind in ("PNG", "GIF"):
-        found = pixels_of(written(palette(), kind, transparency=1))
-        assert found.tolist() == [[list(RED), list(WHITE), list(BLUE)]]
+        actual = pixels_of(written(palette(), kind, transparency=1))
+        assert actual.tolist() == [[list(RED), list(WHITE), list(BLUE)]]
 
 
 def test_a_palette_with_levels_of_transparency() -> None:
-    found = pixels_of(written(palette(), "PNG", transparency=bytes([255, 0, 51])))
-    assert found.tolist() == [[list(RED), list(WHITE), [204, 204, 255]]]
+    actual = pixels_of(written(palette(), "PNG", transparency=bytes([255, 0, 51])))
+    assert actual.tolist() == [[list(RED), list(WHITE), [204, 204, 255]]]
 
 
 def test_a_transparent_grey_or_colour_of_png_is_white() -> None:
@@ -359,7 +359,7 @@ LETTERS = {"R": RED, "G": GREEN, "B": BLUE, "W": WHITE}
 
 
 def turned(orientation: int, side: int = 32) -> Image.Image:
-    """The stored picture whose upright form has the colours of `corners`; 2 side wide and side high when upright."""
+    """Return the stored picture whose upright form has the colours of `corners`, 2 side wide and side high."""
     rows = STORED[orientation].split()
     small = np.array([[LETTERS[letter] for letter in row] for row in rows], np.uint8)
     size = (2 * side, side) if orientation < 5 else (side, 2 * side)
@@ -418,7 +418,7 @@ def test_time_and_place_are_read() -> None:
     assert info.longitude == pytest.approx(151 + 12.5 / 60)
 
 
-def test_the_time_of_digitising_or_of_change_stands_in() -> None:
+def test_the_time_of_digitising_or_of_change_is_used_instead() -> None:
     assert read_image(with_exif({36868: "2020:01:01 00:00:00"}))[1].taken_at == "2020-01-01T00:00:00"
     assert read_image(with_exif(changed="2019:12:31 23:59:59"))[1].taken_at == "2019-12-31T23:59:59"
     both = with_exif({36868: "2020:01:01 00:00:00", 36867: "2018:01:01 00:00:00"})
@@ -465,7 +465,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(size: tuple[int, int], bits: int = 8, kind: int = 2, rows: bytes = b"") -> bytes:
-    """A PNG whose header claims this size, with these filtered rows."""
+    """Make a PNG whose header claims this size, with these filtered rows."""
     header = struct.pack(">IIBBBBB", *size, bits, kind, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -487,7 +487,9 @@ def test_pillows_own_limit_stays_the_hosts(monkeypatch: pytest.MonkeyPatch) -> N
         warnings.simplefilter("error")
         for kind in ("PNG", "JPEG", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF"):
             assert pixels_of(written(corners(), kind)).shape == (48, 64, 3)
-        assert reason(written(corners(), "TIFF")) == "has more pixels than Pillow takes of this format: raise its limit"
+        assert (
+            reason(written(corners(), "TIFF")) == "has more pixels than Pillow allows for this format: raise its limit"
+        )
     assert Image.MAX_IMAGE_PIXELS == 100
     code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import retrieval, retrieval.model.preprocessing, cli;"
     code += "assert Image.MAX_IMAGE_PIXELS == a"
@@ -605,7 +607,7 @@ def test_a_broken_checksum_of_png_costs_nothing_where_the_pixels_are_whole() -> 
 
 
 def read_or_reason(data: bytes) -> str:
-    """How a picture comes out: its mode, or why it does not."""
+    """Return the mode of a decoded picture, or why it cannot be decoded."""
     try:
         return read_image(data)[0].mode
     except PictureError as error:
@@ -619,10 +621,10 @@ def test_damaged_bytes_give_a_picture_or_a_reason(kind: str) -> None:
     good = written(corners(), kind)
     for _ in range(10):
         data = bytearray(good)
-        for place in random.integers(0, len(data), 12):
-            data[place] = int(random.integers(0, 256))
-        found = read_or_reason(bytes(data))
-        assert found == "RGB" or found.startswith(("is damaged", "is not a picture", "has "))
+        for position in random.integers(0, len(data), 12):
+            data[position] = int(random.integers(0, 256))
+        actual = read_or_reason(bytes(data))
+        assert actual == "RGB" or actual.startswith(("is damaged", "is not a picture", "has "))
 
 
 # --- files
@@ -651,7 +653,9 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(written(corners(), "PNG"))
     file.chmod(0)
-    done = run_unprivileged("import sys\nfrom retrieval.model.preprocessing import read\nread(sys.argv[1])", file)
+    done = run_unprivileged(
+        "import sys\nfrom retrieval.model.preprocessing import read_image\nread_image(sys.argv[1])", file
+    )
     assert done.stderr.splitlines()[-1].endswith(f"{file} cannot be read: Permission denied")
 
 
@@ -703,9 +707,9 @@ def test_what_is_beyond_the_box_is_not_seen() -> None:
 
 def test_normalise_by_hand() -> None:
     pixels = np.array([[[10, 20, 30], [110, 120, 130]]], np.uint8)  # (1, 2, 3)
-    found = normalise(pixels, Preprocessing(2, (10.0, 10.0, 30.0), (100.0, 10.0, 50.0)))
-    assert found.tolist() == [[[0.0, 1.0]], [[1.0, 11.0]], [[0.0, 2.0]]]
-    assert (str(found.dtype), found.shape, found.flags.c_contiguous) == ("float32", (3, 1, 2), True)
+    actual = normalise(pixels, Preprocessing(2, (10.0, 10.0, 30.0), (100.0, 10.0, 50.0)))
+    assert actual.tolist() == [[[0.0, 1.0]], [[1.0, 11.0]], [[0.0, 2.0]]]
+    assert (str(actual.dtype), actual.shape, actual.flags.c_contiguous) == ("float32", (3, 1, 2), True)
 
 
 def test_what_is_seen_is_squashed_to_a_square() -> None:
@@ -715,7 +719,7 @@ def test_what_is_seen_is_squashed_to_a_square() -> None:
 
 
 @pytest.mark.parametrize("source", [None, 3, ["a.jpg"]])
-def test_what_is_no_source_is_told_what_is(source: Any) -> None:
+def test_other_sources_are_refused(source: Any) -> None:
     assert reason(source).startswith("a picture must be a path, bytes, a PIL image or an (H, W, 3) uint8 array, not ")
 
 

@@ -26,7 +26,7 @@ from tests.support.generated import blocks
 
 
 def siamese(normalize: bool, units: int = 8, channels: int = 4, shift: float | None = None) -> SiameseNetwork:
-    """A seeded network whose backbone is one small convolution."""
+    """Make a seeded network whose backbone is one small convolution."""
     torch.manual_seed(0)
     network = SiameseNetwork(nn.Conv2d(3, channels, 3, padding=1), channels, units, normalize, shift).eval()
     with torch.no_grad():
@@ -124,13 +124,13 @@ def small_bundle(folder: Path, head: Head | None = None) -> Bundle:
 def test_a_bundle_keeps_head_and_card(tmp_path: Path) -> None:
     head = head_of(siamese(True))
     small_bundle(tmp_path / "mine", head)
-    found = find_bundle(str(tmp_path / "mine"))
-    np.testing.assert_array_equal(found.head.weight, head.weight.astype(np.float16))
-    np.testing.assert_array_equal(found.head.bias, head.bias)
-    assert (found.head.slope, found.head.intercept, found.head.normalize) == (1.5, -0.5, True)
-    assert (found.card.name, found.card.backbone, found.card.units) == ("mine", "small", 8)
-    assert found.card.preprocessing == small_trunk().preprocessing
-    assert (found.card.provenance, found.card.metrics) == ({"seed": 1}, {"a": {"P@1": 0.5}})
+    actual = find_bundle(str(tmp_path / "mine"))
+    np.testing.assert_array_equal(actual.head.weight, head.weight.astype(np.float16))
+    np.testing.assert_array_equal(actual.head.bias, head.bias)
+    assert (actual.head.slope, actual.head.intercept, actual.head.normalize) == (1.5, -0.5, True)
+    assert (actual.card.name, actual.card.backbone, actual.card.units) == ("mine", "small", 8)
+    assert actual.card.preprocessing == small_trunk().preprocessing
+    assert (actual.card.provenance, actual.card.metrics) == ({"seed": 1}, {"a": {"P@1": 0.5}})
 
 
 def test_a_bundle_is_on_the_disk_before_its_card_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +220,11 @@ def test_plain_and_tiny_pictures_have_finite_explanations(tiny_bundle: Bundle) -
     with torch.inference_mode():
         activations = model.backbone(torch.from_numpy(x))
     features = Features(activations.numpy(), activations.mean((2, 3)).numpy())
-    for place in range(3):
-        one = Features(features.activations[place : place + 1], features.descriptors[place : place + 1])
-        found = explain_against(head, one, features)
-        assert [explanation.identical for explanation in found] == [place == other for other in range(3)]
-        for explanation in found:
+    for row in range(3):
+        one = Features(features.activations[row : row + 1], features.descriptors[row : row + 1])
+        actual = explain_against(head, one, features)
+        assert [explanation.identical for explanation in actual] == [row == other for other in range(3)]
+        for explanation in actual:
             for heatmap in (explanation.query, explanation.hit):
                 assert heatmap.factual.min() >= 0
                 assert max(heatmap.factual.max(), heatmap.counterfactual.max()) == (0 if explanation.identical else 1)

@@ -28,7 +28,11 @@ IndexOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    MethodName, typer.Option("--method", help="How heatmaps are made; scorecam and sbsm take seconds a picture.")
+    MethodName,
+    typer.Option(
+        "--method",
+        help="How heatmaps are made. scorecam and sbsm take seconds a picture; xgradcam and hirescam are gradcam.",
+    ),
 ]
 SizeOption = Annotated[
     int | None,

@@ -74,7 +74,8 @@ class ExplainFields(BaseModel):
     """How to explain pairs."""
 
     method: MethodName = Field(
-        DEFAULT_METHOD, description="The method of the heatmaps; scorecam and sbsm take seconds."
+        DEFAULT_METHOD,
+        description="The method of the heatmaps; scorecam and sbsm take seconds; xgradcam and hirescam are gradcam.",
     )
     detail: Detail | None = Field(None, description="The side of pictures for finer heatmaps, of one hit at a time.")
     verify: bool = Field(False, description="Check each heatmap: hide the region it marks and measure the effect.")
