@@ -80,8 +80,8 @@ def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Cod
 def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkStage = SILENT_STAGE) -> ExplainedPairs:
     """Explain pairs, given by rows. Pairs with a picture that can no longer be read are left out."""
     explained: list[Explanation] = []
-    places: list[tuple[int, int]] = []
-    small: list[tuple[Pixels, Pixels]] = []
+    places: list[Codes] = []
+    small: list[list[Pixels]] = []
     explainer = PairExplainer(context.encoder, context.encoder.bundle.head)
     for batch in batched(np.stack([first, second], axis=1), _BATCH):
         paths = ([context.samples[row].path for row in rows] for rows in zip(*batch, strict=True))
@@ -98,10 +98,18 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
             for row, one, other, explanation in zip(rows, pairs.first, pairs.second, explanations, strict=True):
                 if not explanation.identical:
                     explained.append(explanation)
-                    places.append((int(row[0]), int(row[1])))
-                    small.append((_small(one), _small(other)))
+                    places.append(row)
+                    small.append([_small(one), _small(other)])
         stage.advance(len(batch))
-    return _gathered(places, explained, small)
+    sides = [each.query for each in explained] + [each.hit for each in explained]
+    nothing = np.zeros((0, 1, 1), np.float32)
+    return ExplainedPairs(
+        np.array(places, np.int64).reshape(-1, 2).T.ravel(),
+        np.array([side.factual for side in sides]) if sides else nothing,
+        np.array([side.counterfactual for side in sides]) if sides else nothing,
+        np.array([each.verdict == "similar" for each in explained] * 2, np.bool_),
+        np.array(small, np.uint8).reshape(-1, 2, _GROUND, _GROUND, 3).swapaxes(0, 1).reshape(-1, _GROUND, _GROUND, 3),
+    )
 
 
 def gather(
@@ -161,29 +169,6 @@ def explain_confusion(
         for place in range(min(len(nearest), count))
     ]
     return ConfusedClasses(confusion, count, (sides[0], sides[1]), tuple(examples))
-
-
-def _gathered(
-    places: list[tuple[int, int]], explained: list[Explanation], small: list[tuple[Pixels, Pixels]]
-) -> ExplainedPairs:
-    sides = [each.query for each in explained] + [each.hit for each in explained]
-    similar = [each.verdict == "similar" for each in explained]
-    if not sides:
-        nothing = np.zeros((0, 1, 1), np.float32)
-        return ExplainedPairs(
-            np.zeros(0, np.int64),
-            nothing,
-            nothing,
-            np.zeros(0, np.bool_),
-            np.zeros((0, _GROUND, _GROUND, 3), np.uint8),
-        )
-    return ExplainedPairs(
-        np.array(places, np.int64).T.ravel(),
-        np.stack([side.factual for side in sides]),
-        np.stack([side.counterfactual for side in sides]),
-        np.array(similar * 2, np.bool_),
-        np.stack([one for one, _ in small] + [other for _, other in small]),
-    )
 
 
 def _small(pixels: Pixels) -> Pixels:

@@ -18,8 +18,7 @@ from retrieval.common.metrics import Interval, bootstrap
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
-from retrieval.explain.gradcam import PairInputs
-from retrieval.explain.methods import METHODS, Method
+from retrieval.explain.methods import METHODS
 from retrieval.explain.occlusion import upsample
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
@@ -87,7 +86,8 @@ def play_pointing_game(
                 mosaics, hits, quarters = zip(*read, strict=True)
                 side = explainer.inputs(mosaics, encoder.describe(hits))
                 for name in methods:
-                    shares[METHODS[name].title] += _shares(METHODS[name].run, side, quarters)
+                    similar = METHODS[name].run(side)[1]  # lowers the distance, whatever the verdict
+                    shares[METHODS[name].title] += map(quarter_share, similar, quarters)
             stage.advance(len(block))
     return {title: bootstrap(np.array(found), seed) for title, found in shares.items()}
 
@@ -98,11 +98,6 @@ def quarter_share(heatmap: Array, quarter: int) -> float:
     top, left = (_CELLS * place for place in divmod(quarter, 2))
     whole = float(large.sum())
     return float(large[top : top + _CELLS, left : left + _CELLS].sum()) / whole if whole > 0 else CHANCE
-
-
-def _shares(method: Method, pairs: PairInputs, quarters: Sequence[int]) -> list[float]:
-    """Return the shares of the evidence that lowers the distance, whatever the verdict."""
-    return [quarter_share(heatmap, quarter) for heatmap, quarter in zip(method(pairs)[1], quarters, strict=True)]
 
 
 def _read(grid: Grid, encoder: Encoder, size: int | None) -> tuple[Pixels, Pixels] | None:
