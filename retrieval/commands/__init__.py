@@ -1,1 +1,1 @@
-"""The commands of `retrieve`, by subject: each takes what was asked, makes one call, and prints."""
+"""The commands of `retrieve`, by subject: each checks its arguments, makes one call and prints the answer."""

@@ -1,4 +1,4 @@
-"""Every command as a person runs it: what it answers, what it refuses, and in which words."""
+"""Every command as a person runs it: its answers, its errors, and its messages."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ HIT_KEYS = {
 }
 
 
-def ask(indexed: Indexed, *arguments: str | Path | bytes) -> Any:
-    """The answer of `retrieve query` to one picture, without explanations."""
+def query(indexed: Indexed, *arguments: str | Path | bytes) -> Any:
+    """Return the answer of `retrieve query` to one picture, without explanations."""
     return answer("query", *arguments, "--no-explain", "--store", indexed.store)
 
 
@@ -68,7 +68,7 @@ def test_help_lists_the_commands() -> None:
     assert all(command in done.stdout.decode() for command in COMMANDS)
 
 
-# What is asked wrongly
+# Wrong usage
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_one_sentence(
+def test_an_impossible_command_ends_with_one_sentence(
     arguments: list[str], said: str, indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = {"picture": indexed.picture, "gallery": indexed.gallery}
@@ -151,7 +151,7 @@ def test_what_cannot_be_done_is_one_sentence(
 # index
 
 
-def test_index_says_what_it_did(indexed: Indexed) -> None:
+def test_index_reports_its_counts_and_failures(indexed: Indexed) -> None:
     first, *failures = indexed.said.splitlines()
     assert first.startswith(f"{PICTURES} added ({PICTURES} embedded, 0 reused), 0 unchanged, 0 missing, 2 failed in ")
     assert [line.strip().removeprefix(f"{indexed.gallery}/odd/") for line in failures] == [
@@ -197,7 +197,7 @@ def test_a_vanished_gallery_loses_nothing(indexed: Indexed, tmp_path: Path) -> N
 # query
 
 
-def test_query_answers_machines_with_stable_keys(indexed: Indexed, tmp_path: Path) -> None:
+def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) -> None:
     found = answer("query", indexed.picture, "--top", "3", "--out", tmp_path / "out", "--store", indexed.store)
     keys = {"query", "store", "model", "threshold", "calibrated", "confidence", "confident", "pool", "hits", "seconds"}
     assert found.keys() == keys
@@ -216,7 +216,7 @@ def test_query_answers_machines_with_stable_keys(indexed: Indexed, tmp_path: Pat
         assert first["explanation"][side] == {"factual": None, "counterfactual": None, "magnitude": 0.0}
         for kind in ("factual", "counterfactual"):
             assert Path(second["explanation"][side][kind]).is_file()
-    plain = ask(indexed, indexed.picture, "--top", "3")
+    plain = query(indexed, indexed.picture, "--top", "3")
     assert plain["seconds"].keys() == STAGES
     assert [hit["path"] for hit in plain["hits"]] == [hit["path"] for hit in found["hits"]]
     assert [hit["explanation"] for hit in plain["hits"]] == [None] * 3
@@ -224,9 +224,9 @@ def test_query_answers_machines_with_stable_keys(indexed: Indexed, tmp_path: Pat
 
 def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     folder, html = tmp_path / "new" / "out", tmp_path / "why.html"
-    asked = tmp_path / "asked.png"
-    Image.fromarray(blocks(50, 640, 200)).save(asked)
-    done = retrieve("query", asked, "--top", "2", "--out", folder, "--html", html, "--store", indexed.store)
+    picture = tmp_path / "query.png"
+    Image.fromarray(blocks(50, 640, 200)).save(picture)
+    done = retrieve("query", picture, "--top", "2", "--out", folder, "--html", html, "--store", indexed.store)
     assert done.returncode == 0, done.stderr.decode()
     assert str(folder / "contact-sheet.png") in done.stdout.decode()
     assert str(html) in done.stdout.decode()
@@ -243,22 +243,28 @@ def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     assert len(sources) == 2 + 2 * 6
     assert all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?:|url\(|@import", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", page))
-    assert "asked.png" in checked.text
+    assert "query.png" in checked.text
 
     longer = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    answer("query", asked, "--top", "1", "--out", folder, "--store", indexed.store)
+    answer("query", picture, "--top", "1", "--out", folder, "--store", indexed.store)
     assert {path.name for path in folder.iterdir()} == {name for name in longer if not name.startswith("hit-02")}
 
 
 def test_several_pictures_one_of_them_broken(indexed: Indexed, tmp_path: Path) -> None:
     broken, page = tmp_path / "broken.jpg", tmp_path / "page.html"
     broken.write_bytes(indexed.picture.read_bytes()[:200])
-    asked: list[str | Path | bytes] = [indexed.picture, broken, "-", tmp_path / "gone.png", indexed.odd(ODD_NAMES[0])]
+    pictures: list[str | Path | bytes] = [
+        indexed.picture,
+        broken,
+        "-",
+        tmp_path / "gone.png",
+        indexed.odd(ODD_NAMES[0]),
+    ]
     options = ("--top", "1", "--json", "--html", page, "--out", tmp_path / "out", "--store", indexed.store)
-    done = retrieve("query", *asked, *options, stdin=(indexed.gallery / "cats" / "1.png").read_bytes())
+    done = retrieve("query", *pictures, *options, stdin=(indexed.gallery / "cats" / "1.png").read_bytes())
     assert done.returncode == 1
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [os.fsencode(each["query"]) for each in answers] == [bytes(indexed.picture), b"-", asked[-1]]
+    assert [os.fsencode(each["query"]) for each in answers] == [bytes(indexed.picture), b"-", pictures[-1]]
     assert answers[1]["hits"][0]["path"] == str(indexed.gallery / "cats" / "1.png")
     first, second = done.stderr.decode().splitlines()
     assert first.startswith(f"error: {broken} is damaged or not a picture: ")
@@ -271,37 +277,37 @@ def test_several_pictures_one_of_them_broken(indexed: Indexed, tmp_path: Path) -
     ("given", "said"),
     [(b"", "standard input is empty"), (b"words", "standard input is not a picture in a known format")],
 )
-def test_standard_input_that_is_no_picture(given: bytes, said: str, indexed: Indexed) -> None:
+def test_standard_input_that_is_not_a_picture(given: bytes, said: str, indexed: Indexed) -> None:
     assert sentence(retrieve("query", "-", "--store", indexed.store, stdin=given)) == said
 
 
 def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
-    boats = ask(indexed, indexed.picture, "--label", "boats", "--top", "15")["hits"]
+    boats = query(indexed, indexed.picture, "--label", "boats", "--top", "15")["hits"]
     assert [hit["label"] for hit in boats] == ["boats"] * PICTURES_A_CLASS
-    everything = ask(indexed, indexed.picture, "--top", "15")["hits"]
+    everything = query(indexed, indexed.picture, "--top", "15")["hits"]
     least = ("--min-similarity", str(everything[4]["similarity"]))
-    assert ask(indexed, indexed.picture, "--top", "15", *least)["hits"] == everything[:5]
+    assert query(indexed, indexed.picture, "--top", "15", *least)["hits"] == everything[:5]
     done = retrieve("query", indexed.picture, "--label", "dogs", *least, "--store", indexed.store)
     assert done.returncode == 0
     assert "nothing found" in done.stdout.decode()
     assert done.stderr.decode().startswith("no picture has the label dogs; there are: ")
 
 
-def test_where_nothing_is_confidently_similar_all_outputs_say_so(indexed: Indexed, tmp_path: Path) -> None:
-    asked, page = tmp_path / "asked.png", tmp_path / "page.html"
-    Image.fromarray(blocks(50)).save(asked)
+def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp_path: Path) -> None:
+    picture, page = tmp_path / "query.png", tmp_path / "page.html"
+    Image.fromarray(blocks(50)).save(picture)
     options = ("--confidence", "1", "--store", indexed.store)
-    done = retrieve("query", asked, "--html", page, "--out", tmp_path / "out", *options)
+    done = retrieve("query", picture, "--html", page, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr.decode()
     (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
     assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 100.0 % wanted\.", said)
     assert "1   " in done.stdout.decode()  # the hits are still shown
     assert said in Checker(page.read_text("utf-8")).text
     assert (tmp_path / "out" / "contact-sheet.png").is_file()
-    told = answer("query", asked, "--no-explain", *options)
-    assert (told["confident"], told["confidence"], len(told["hits"])) == (False, 1.0, 5)
+    result = answer("query", picture, "--no-explain", *options)
+    assert (result["confident"], result["confidence"], len(result["hits"])) == (False, 1.0, 5)
     assert b"Nothing in this gallery" not in retrieve("query", indexed.picture, "--store", indexed.store).stdout
-    assert not answer("query", asked, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
+    assert not answer("query", picture, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
 
 
 def test_a_page_never_takes_a_pictures_place(indexed: Indexed, tmp_path: Path) -> None:
@@ -342,7 +348,7 @@ def test_odd_names_break_no_answer(indexed: Indexed, tmp_path: Path) -> None:
 def test_a_tiff_beyond_pillows_limit_is_read(indexed: Indexed, tmp_path: Path) -> None:
     picture = tmp_path / "scan.tif"
     Image.new("1", (18_000, 10_000)).save(picture, compression="group4")
-    assert len(ask(indexed, picture, "--top", "1")["hits"]) == 1
+    assert len(query(indexed, picture, "--top", "1")["hits"]) == 1
 
 
 # Where the store is
@@ -377,7 +383,7 @@ def test_a_working_folder_that_is_gone(indexed: Indexed, tmp_path: Path) -> None
     assert sentence(in_a_gone_folder("status")).startswith("the working folder is gone: ")
 
 
-# Outputs and inputs that are closed, full, or know few letters
+# Outputs and inputs that are closed, full, or lack letters
 
 
 @pytest.mark.parametrize(
@@ -389,7 +395,7 @@ def test_a_working_folder_that_is_gone(indexed: Indexed, tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_a_console_that_knows_few_letters(extra: dict[str, Any], indexed: Indexed) -> None:
+def test_a_console_that_lacks_letters(extra: dict[str, Any], indexed: Indexed) -> None:
     arguments = ("query", indexed.picture, indexed.odd(ODD_NAMES[0]), "--no-explain", "--store", indexed.store)
     done = retrieve(*arguments, **extra)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -413,7 +419,7 @@ def test_a_full_output(form: list[str | Path], indexed: Indexed) -> None:
     assert sentence(done) == "the answer cannot be written: No space left on device"
 
 
-def test_a_reader_that_has_enough_is_told_nothing(indexed: Indexed) -> None:
+def test_a_reader_that_closes_the_output_gets_no_error(indexed: Indexed) -> None:
     script = f'"$0" "$@" --store {indexed.store} | true; exit ${{PIPESTATUS[0]}}'
     command = ["bash", "-c", script, *RETRIEVE, "status", "--json"]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False)
@@ -421,7 +427,7 @@ def test_a_reader_that_has_enough_is_told_nothing(indexed: Indexed) -> None:
 
 
 @pytest.mark.parametrize("command", ["index", "status"])
-def test_only_indexing_says_what_an_interruption_keeps(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_indexing_says_that_an_interruption_keeps_work(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(chosen: Path | None) -> Path:
         raise KeyboardInterrupt
 
@@ -437,15 +443,15 @@ def test_only_indexing_says_what_an_interruption_keeps(command: str, monkeypatch
 
 def test_explain(indexed: Indexed, tmp_path: Path) -> None:
     other = indexed.gallery / "boats" / "1.png"
-    told = answer("explain", indexed.picture, other, cwd=tmp_path)
-    assert told.keys() == {"a", "b", "model", "threshold", "similarity", "distance", "verdict", "explanation"}
-    assert (told["a"], told["b"]) == (str(indexed.picture), str(other))
-    assert told["similarity"] == pytest.approx(1 - told["distance"])
-    assert told["verdict"] == ("similar" if told["distance"] < 0.5 else "different")
-    assert not told["explanation"]["identical"]
+    result = answer("explain", indexed.picture, other, cwd=tmp_path)
+    assert result.keys() == {"a", "b", "model", "threshold", "similarity", "distance", "verdict", "explanation"}
+    assert (result["a"], result["b"]) == (str(indexed.picture), str(other))
+    assert result["similarity"] == pytest.approx(1 - result["distance"])
+    assert result["verdict"] == ("similar" if result["distance"] < 0.5 else "different")
+    assert not result["explanation"]["identical"]
     for side, letter in (("query", "a"), ("hit", "b")):
         for kind in ("factual", "counterfactual"):
-            assert told["explanation"][side][kind] == f"explanation/{letter}-{kind}.jpg"
+            assert result["explanation"][side][kind] == f"explanation/{letter}-{kind}.jpg"
             with Image.open(tmp_path / "explanation" / f"{letter}-{kind}.jpg") as overlay:
                 assert overlay.size == (224, 140)
     assert (tmp_path / "explanation" / "contact-sheet.png").is_file()
@@ -483,8 +489,8 @@ def test_evaluate(indexed: Indexed) -> None:
     assert all(line.startswith("left out: ") for line in done.stderr.decode().splitlines())
 
 
-def test_evaluate_a_trained_model_on_what_it_has_not_seen(indexed: Indexed, tmp_path: Path) -> None:
-    """By itself on its own data set, beside another model, with a page; then on the seen pictures too."""
+def test_evaluate_a_trained_model_on_unseen_pictures(indexed: Indexed, tmp_path: Path) -> None:
+    """Evaluate it on its own data set, beside another model, with a page; then on the seen pictures too."""
     learnt = sorted(indexed.gallery.glob("*/0.png"))
     model = trained_copy(find_bundle("default"), tmp_path / "mine", indexed.gallery, learnt)
     page = tmp_path / "new" / "how.html"
@@ -519,8 +525,8 @@ def test_many_files_left_out_of_an_evaluation_are_counted(indexed: Indexed, tmp_
     assert lines[-1] == "left out: 5 more files"
 
 
-def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
-    """Three classes of eight pictures, each a pattern of its class in colours that differ."""
+def test_calibrate_and_reset(tmp_path: Path) -> None:
+    """Calibrate to three classes of eight pictures, each a pattern of its class in different colours."""
     for number, name in enumerate(("[red]<b>", "boats", "cats")):
         folder = tmp_path / "gallery" / name
         folder.mkdir(parents=True)
@@ -529,8 +535,8 @@ def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
             Image.fromarray(mixed).save(folder / f"{place}.png")
     store, page = tmp_path / "[b]store", tmp_path / "page.html"
     answer("index", tmp_path / "gallery", "--store", store)
-    asked = ("query", tmp_path / "gallery" / "boats" / "0.png", "--no-explain", "--top", "20", "--store", store)
-    plain = answer(*asked)
+    command = ("query", tmp_path / "gallery" / "boats" / "0.png", "--no-explain", "--top", "20", "--store", store)
+    plain = answer(*command)
     assert not plain["calibrated"]
     assert b"the model's own, not calibrated to this gallery" in retrieve("status", "--store", store).stdout
 
@@ -539,15 +545,15 @@ def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
     assert "similarity is calibrated to 24 pictures in 3 classes; measured on pictures that" in done.stdout.decode()
     assert done.stdout.decode().splitlines()[-1] == f"page: {page}"
     assert f"How sure, in {store}" in Checker(page.read_text("utf-8")).text
-    told = answer("calibrate", "--seed", "0", "--store", store)
-    assert told.keys() == {"store", "calibration", "reliability"}
-    assert told["reliability"].keys() == {"before", "after"}
+    result = answer("calibrate", "--seed", "0", "--store", store)
+    assert result.keys() == {"store", "calibration", "reliability"}
+    assert result["reliability"].keys() == {"before", "after"}
     kept = answer("status", "--store", store)["calibration"]
-    assert kept == told["calibration"] | {"in_use": True}
+    assert kept == result["calibration"] | {"in_use": True}
     errors = f"calibration error {kept['before']['error']:.3f} before and {kept['after']['error']:.3f} after"
     assert f"similarity: calibrated to this gallery, {errors}" in retrieve("status", "--store", store).stdout.decode()
 
-    found = answer(*asked)
+    found = answer(*command)
     assert found["calibrated"]
     assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in plain["hits"]]
     assert [hit["similarity"] for hit in found["hits"]] != [hit["similarity"] for hit in plain["hits"]]
@@ -557,20 +563,20 @@ def test_calibrate_and_take_it_back(tmp_path: Path) -> None:
         "calibration": None,
         "reset": False,
     }
-    again = answer(*asked)
+    again = answer(*command)
     assert (again["hits"], again["calibrated"]) == (plain["hits"], False)
 
 
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
-    told = answer("status", "--store", indexed.store)
+    result = answer("status", "--store", indexed.store)
     keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
     keys |= {"failures", "index_at"}
-    assert told.keys() == keys
-    assert told["calibration"] is None
-    assert told["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
-    assert told["labels"] == ["[", *CLASSES, "odd"]
-    assert told["model"]["name"] == "default"
-    broken, empty = told["failures"]
+    assert result.keys() == keys
+    assert result["calibration"] is None
+    assert result["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
+    assert result["labels"] == ["[", *CLASSES, "odd"]
+    assert result["model"]["name"] == "default"
+    broken, empty = result["failures"]
     assert (os.fsencode(broken["path"]), broken["reason"]) == (
         indexed.odd(BROKEN_NAME),
         "is not a picture in a known format",
@@ -620,7 +626,7 @@ def test_models() -> None:
 # Terminals
 
 
-def test_what_is_no_terminal_gets_neither_escapes_nor_bars(indexed: Indexed, tmp_path: Path) -> None:
+def test_output_that_is_no_terminal_gets_neither_escapes_nor_bars(indexed: Indexed, tmp_path: Path) -> None:
     options = ("--store", tmp_path / "store")
     for arguments in (["index", str(indexed.gallery)], ["query", str(indexed.picture)], ["status"]):
         done = retrieve(*arguments, *options, NO_COLOR="")
@@ -645,7 +651,7 @@ def test_a_terminal_sees_progress(indexed: Indexed, tmp_path: Path) -> None:
 
 
 def on_a_terminal(*arguments: str | Path, **extra: str) -> bytes:
-    """All that a command writes to a terminal, which it must leave well."""
+    """Return all that a command writes to a terminal; it must succeed."""
     ours, theirs = pty.openpty()
     command = [*RETRIEVE, *(str(argument) for argument in arguments)]
     settings = environment(extra) | {"TERM": "xterm-256color"}

@@ -1,1 +1,1 @@
-"""What the commands print: tables for a terminal, JSON for machines."""
+"""The output of the commands: tables for a terminal, JSON for machines."""

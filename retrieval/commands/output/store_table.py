@@ -60,7 +60,7 @@ def index_line(tuning: Tuning | None, address: str) -> Text:
     return Text(
         f"index{where} {tuning.kind}, looks into {tuning.probes:,} of {tuning.lists:,} lists:"
         f" recall@10 {tuning.recall:.3f} against exact search, {tuning.milliseconds:.1f} ms a search"
-        f" ({tuning.queries} of {tuning.pictures:,} pictures asked)"
+        f" ({tuning.queries} of {tuning.pictures:,} pictures queried)"
     )
 
 

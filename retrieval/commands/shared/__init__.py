@@ -1,1 +1,1 @@
-"""What the commands share: options, arguments, consoles, progress."""
+"""Options, arguments, consoles and progress that commands share."""

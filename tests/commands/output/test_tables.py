@@ -1,4 +1,4 @@
-"""What a terminal shows: no text from a bundle or a decoder reaches it as a command."""
+"""The tables in a terminal: no text from a bundle or a decoder reaches it as a control sequence."""
 
 from __future__ import annotations
 
