@@ -1,1 +1,1 @@
-"""What every wing may use: errors, settings, text, files, threads, progress, figures."""
+"""Foundations that every wing uses: errors, settings, text, files, threads, progress, metrics."""

@@ -1,4 +1,4 @@
-"""The names of the files that a query or an explanation writes."""
+"""Names of the files that a query or an explanation writes, which a walk of a gallery leaves out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ CURVES = "curves.png"
 
 
 def is_output(name: str) -> bool:
-    """Whether a query or an explanation names so what it writes into a folder."""
+    """Return whether a query or an explanation writes a file of this name."""
     patterns = (HIT_OVERLAY, HIT_MATCHES, PAIR_OVERLAY)
     return name in (CONTACT_SHEET, CURVES, MATCHES) or any(pattern.fullmatch(name) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""Waiting for several things at once: a stream's items worked on ahead, given in their order."""
+"""Work on threads: a bounded, ordered map, and pools that end with their block."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
-_THREADS, _MOST = 16, 64  # where a server is waited for, not a processor
-_HEAVIEST = 2**27  # bytes
+_THREADS, _MAX_WAITING = 16, 64  # for work that waits for servers, not for processors
+_MAX_BYTES = 2**27
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -76,7 +76,7 @@ def iterate_ahead(
 
 @contextmanager
 def thread_pool(name: str, threads: int = _THREADS) -> Iterator[ThreadPoolExecutor]:
-    """Threads that begin nothing more once the block is left; what they are at is waited for."""
+    """Yield a pool of threads. When the block ends, no further task begins, and those running are waited for."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
         yield pool
@@ -88,13 +88,13 @@ def parallel_map(
     function: Callable[[T], U],
     items: Iterable[T],
     threads: int = _THREADS,
-    most: int = _MOST,
+    most: int = _MAX_WAITING,
     item_bytes: Callable[[T], int] | None = None,
 ) -> Iterator[U]:
-    """What a function gives for each item, in order, at most so many items ahead; an exception comes in its place.
+    """Map in parallel, in order, with at most `most` items in flight; an item's exception is raised at its turn.
 
-    With `weigh`, the bytes that an item holds until the function is done with it, no more wait for threads that are
-    busy than are 128 MB together.
+    `item_bytes` is the memory that an item holds until the function is done with it: beyond one item per thread, no
+    more than 128 MB are in flight.
     """
     waiting: deque[tuple[Future[U], int]] = deque()
     with thread_pool("ahead", threads) as pool:
@@ -107,5 +107,5 @@ def parallel_map(
 
 
 def _exceeds_memory(waiting: Iterable[tuple[Future[U], int]], threads: int) -> bool:
-    held: Sequence[int] = [weight for future, weight in waiting if not future.done()]
-    return len(held) > threads and sum(held) > _HEAVIEST
+    sizes: Sequence[int] = [size for future, size in waiting if not future.done()]
+    return len(sizes) > threads and sum(sizes) > _MAX_BYTES

@@ -1,4 +1,4 @@
-"""Frozen settings that travel between the stages."""
+"""Settings and defaults that several wings share."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import platformdirs
 from retrieval.common.errors import SettingError
 
 THRESHOLD = 0.5
-"""A pair is `similar` where its distance is below this (section 4 of the paper)."""
+"""A pair is `similar` if its distance is below this (section 4 of the paper)."""
 
 CONFIDENCE = 1 - THRESHOLD
-"""The similarity from which a hit counts as confidently similar, where nothing else is asked for."""
+"""The default similarity from which a hit counts as confidently similar."""
 
 POOL = 500
 """Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""
 
 RECALL = 0.99
-"""The recall@10 that an index is tuned to where nothing else is asked for."""
+"""The default recall@10 that an index is tuned to."""
 
 MAX_MEGAPIXELS = 200.0
-"""A picture with more is refused before it is decoded; RETRIEVE_MAX_MEGAPIXELS says otherwise."""
+"""The default size up to which a picture is decoded; RETRIEVE_MAX_MEGAPIXELS sets another."""
 
 STORE_NAME = ".retrieve"
 
@@ -34,7 +34,7 @@ DEFAULT_MODEL = "default"
 
 
 class Device(StrEnum):
-    """Where a network may run; `auto` takes a GPU where there is one, else the CPU."""
+    """Devices that a network runs on; `auto` takes a GPU if there is one, else the CPU."""
 
     auto = "auto"
     cpu = "cpu"
@@ -43,14 +43,14 @@ class Device(StrEnum):
 
 
 class IndexingBackend(StrEnum):
-    """Where galleries are read and embedded: on this machine, or on a Ray cluster."""
+    """Systems that read and embed galleries: this machine, or a Ray cluster."""
 
     local = "local"
     ray = "ray"
 
 
 class MethodName(StrEnum):
-    """How heatmaps are made; `retrieval/explain/methods.py` has the methods."""
+    """Methods that make heatmaps; `retrieval/explain/methods.py` implements them."""
 
     ensemble = "ensemble"
     gradcam = "gradcam"
@@ -73,14 +73,14 @@ SLOW_METHODS = frozenset((MethodName.scorecam, MethodName.sbsm))
 """Methods that run the network up to a thousand times a picture."""
 
 DEFAULT_METHOD = MethodName.ensemble
-"""The one whose heatmaps the measurements of docs/EXPLANATIONS.md favour."""
+"""The best method by the measurements in docs/EXPLANATIONS.md."""
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """How pairs are explained: by which method, and at which picture size (None: the model's own).
+    """Options for explaining pairs: the method, and the picture size (None: the model's own).
 
-    `verify` checks each heatmap by hiding what it names, `correspond` tells which parts of both pictures match.
+    `verify` checks each heatmap by hiding what it marks; `correspond` finds the matching parts of both pictures.
     """
 
     method: MethodName = DEFAULT_METHOD
@@ -93,7 +93,7 @@ DEFAULT_EXPLAIN = ExplainOptions()
 
 
 class PresetName(StrEnum):
-    """How a model is trained: in minutes on a CPU, or as the paper trains."""
+    """Training presets: minutes on a CPU, or the paper's own scheme."""
 
     fast = "fast"
     paper = "paper"
@@ -101,7 +101,7 @@ class PresetName(StrEnum):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input: brought to `size` x `size`, then (value - mean) / std.
+    """Preprocessing of a picture for the network: resize to `size` x `size`, then (value - mean) / std.
 
     `mean` and `std` are per channel, in the units of uint8 values (0 to 255).
     """
@@ -112,13 +112,13 @@ class Preprocessing:
 
 
 def cache_folder() -> Path:
-    """The folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
+    """Return the folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
     chosen = os.environ.get("RETRIEVE_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("retrieve")
 
 
 def max_pixels() -> int:
-    """The most pixels that a picture may have. Raises SettingError where the environment's value is no number."""
+    """Return the most pixels that a picture may have. Raises SettingError if RETRIEVE_MAX_MEGAPIXELS is no number."""
     chosen = os.environ.get("RETRIEVE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
     try:
         return int(float(chosen) * 1e6)
@@ -129,7 +129,7 @@ def max_pixels() -> int:
 
 
 def find_store(start: Path) -> Path:
-    """The store to use from `start`: the nearest `.retrieve` upwards, as git finds `.git`; else one here."""
+    """Return the nearest `.retrieve` from `start` upwards, as git finds `.git`; else one in `start`."""
     for folder in (start, *start.parents):
         if (folder / STORE_NAME).is_dir():
             return folder / STORE_NAME
@@ -137,7 +137,7 @@ def find_store(start: Path) -> Path:
 
 
 def installed_version(package: str) -> str:
-    """The installed version of a package; `unknown` where it is run from its source."""
+    """Return the installed version of a package; `unknown` if it runs from its source."""
     try:
         return version(package)
     except PackageNotFoundError:

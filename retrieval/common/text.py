@@ -1,4 +1,4 @@
-"""Names and figures made fit for people: terminals, sheets, pages."""
+"""Names and numbers as people read them in terminals, sheets and pages."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _JOINERS = "\u200c\u200d"  # hold emoji and many scripts together
 
 
 def safe_name(name: str | bytes | os.PathLike[str]) -> str:
-    r"""A file's name that any terminal, font file and UTF-8 encoder can take.
+    r"""Return a file's name that any terminal, font and UTF-8 encoder can take.
 
-    Bytes that are no UTF-8 (surrogates in Python's paths) become \xNN; control characters, line breaks and
-    invisible ones that turn the direction of writing become \xNN below 0x80, else \uNNNN.
+    Bytes that are not UTF-8 (surrogates in Python's paths) become \xNN. Control characters, line breaks and invisible
+    characters that change the direction of writing become \xNN below 0x80, else \uNNNN.
     """
     return "".join(_safe(character) for character in os.fsdecode(name))
 
 
 def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
-    """An error handler for encodings: what they lack as ASCII that looks alike, else as \\uNNNN."""
+    r"""Replace what an encoding lacks by ASCII that looks alike, else by \uNNNN; an error handler for `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end].translate(_ASCII_LOOKALIKES)
-    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+    replacement = error.object[error.start : error.end].translate(_ASCII_LOOKALIKES)
+    return replacement.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 in percent, with "100.0 %" only where it is all."""
-    shown = f"{100 * share:.1f} %"
-    return "99.9 %" if shown == "100.0 %" and share < 1 - 1e-6 else shown
+    """Format a share from 0 to 1 in percent, with "100.0 %" only for all of it."""
+    text = f"{100 * share:.1f} %"
+    return "99.9 %" if text == "100.0 %" and share < 1 - 1e-6 else text
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes as people say it, such as "14.2 MB"."""
+    """Format a number of bytes, such as "14.2 MB"."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 999.95:

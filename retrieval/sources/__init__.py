@@ -1,1 +1,1 @@
-"""Where pictures come from: folders, tars, lists, object stores and web servers."""
+"""Sources of pictures: folders, tars, lists, object stores and web servers."""

@@ -1,4 +1,4 @@
-"""Walk a gallery in the order of its paths' bytes: the pictures there, and what cannot be read."""
+"""Walk of a local folder, in the order of its paths' bytes."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from retrieval.sources.files import is_picture_name
 
 
 def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[PictureFile | Unreadable]:
-    """Pictures below a folder, by the bytes of their paths; links are followed, each folder entered once.
+    """Yield the pictures below a folder, and what cannot be read; links are followed, each folder is entered once.
 
-    Names that begin with a dot are left out, as `.retrieve`, `.git` and the `._` files of macOS are, and so are
-    overlays that a query has written. Other files are counted in `passed_over` by the endings of their names.
+    Names that begin with a dot are left out, such as `.retrieve`, `.git` and the `._` files of macOS, and so are
+    overlays that a query has written. Other files are counted in `passed_over` by the suffixes of their names.
     """
     entered: set[tuple[int, int]] = set()
-    ahead: list[bytes | os.DirEntry[bytes]] = [folder]  # not recursion: folders may lie deeper than Python's stack
-    while ahead:
-        nearest = ahead.pop()
-        if not isinstance(nearest, bytes):
-            yield _stat_entry(nearest)
+    passed_over = Counter() if passed_over is None else passed_over
+    todo: list[bytes | os.DirEntry[bytes]] = [folder]  # no recursion: folders may lie deeper than Python's stack
+    while todo:
+        entry = todo.pop()
+        if not isinstance(entry, bytes):
+            yield _stat_entry(entry)
             continue
         try:
-            ahead += reversed(_list_folder(nearest, entered, Counter() if passed_over is None else passed_over))
+            todo += reversed(_list_folder(entry, entered, passed_over))
         except OSError as error:
-            yield unreadable_entry(nearest, read_error(error), is_folder=True)
+            yield unreadable_entry(entry, read_error(error), is_folder=True)
 
 
 def _list_folder(
     folder: bytes, entered: set[tuple[int, int]], passed_over: Counter[str]
 ) -> list[bytes | os.DirEntry[bytes]]:
-    """The folders, as paths, and pictures in a folder, in order; none where it was entered before."""
-    here = os.stat(folder)
-    if (here.st_dev, here.st_ino) in entered:
+    """Return the folders, as paths, and the pictures in a folder, in order; none if it was entered before."""
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in entered:
         return []
-    entered.add((here.st_dev, here.st_ino))
+    entered.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:
-        named = {_sort_key(entry): entry for entry in entries if not entry.name.startswith(b".")}
+        by_key = {_sort_key(entry): entry for entry in entries if not entry.name.startswith(b".")}
     listed: list[bytes | os.DirEntry[bytes]] = []
-    for key in sorted(named):
+    for key, entry in sorted(by_key.items()):
         if key.endswith(b"/"):
-            listed.append(named[key].path)
+            listed.append(entry.path)
         elif is_gallery_picture(key, passed_over):
-            listed.append(named[key])
+            listed.append(entry)
     return listed
 
 
@@ -63,13 +64,13 @@ def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _classify_suffix(ending: bytes) -> tuple[str, bool]:
-    """A name's ending in small letters, and whether it is a picture's: worked out once, not with each file."""
+    """Return a name's suffix in lower case, and whether it is a picture's; cached, as files share few suffixes."""
     name = "name" + os.fsdecode(ending)
     return os.path.splitext(name)[1].lower(), is_picture_name(name)
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
-    """A folder sorts as its contents do: with the slash that follows its name in their paths."""
+    """Return what an entry is sorted by: a folder sorts with the slash that follows its name in its contents' paths."""
     try:
         return entry.name + b"/" if entry.is_dir() else entry.name
     except OSError:  # a loop of links is no folder

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
-from retrieval.common.metrics import Matrix, fit_logistic
+from retrieval.common.metrics import Floats, fit_logistic
 from retrieval.datasets.pair_sampling import Codes, balanced_pairs, half_of_classes
 from retrieval.model.head import Array, Head
 
@@ -75,12 +75,12 @@ def _fit_uncalibrated(labelled: Sequence[LabelledDescriptors], unlabelled: Array
     return Head(kept, (bias / length).astype(np.float32), 1.0, 0.0, normalize=True, shift=shift)
 
 
-def _apply_shift(descriptors: Array, shift: float | None) -> Matrix:
+def _apply_shift(descriptors: Array, shift: float | None) -> Floats:
     g = descriptors.astype(np.float64)
     return g if shift is None else np.sqrt(g + shift)
 
 
-def _within_class_covariance(x: Matrix, codes: Codes) -> Matrix:
+def _within_class_covariance(x: Floats, codes: Codes) -> Floats:
     """Mean over the classes of each class's covariance, (C, C)."""
     total = np.zeros((x.shape[1], x.shape[1]))
     for code in range(codes.max() + 1):
@@ -91,7 +91,7 @@ def _within_class_covariance(x: Matrix, codes: Codes) -> Matrix:
 
 def _held_out_pairs(
     labelled: Sequence[LabelledDescriptors], unlabelled: Array, shift: float | None, seed: int
-) -> tuple[Matrix, NDArray[np.bool_]]:
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Separations of pairs of classes that the head was not fitted on, and whether they are different."""
     random = np.random.default_rng(seed + 1000)
     halves = [half_of_classes(data.codes, random) for data in labelled]

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writes, and the sentence for a file that cannot be written."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_a_full_disk_leaves_the_old_file_and_no_part(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_in_the_way_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RetrievalError, match="cannot be written"):
         write_atomically(tmp_path / "file" / "page.html", "new")
 
 
-def test_an_error_without_words_is_told_too(tmp_path: Path) -> None:
+def test_an_error_without_strerror_is_described(tmp_path: Path) -> None:
     with pytest.raises(RetrievalError, match=r"\(odd\)"), explain_write_errors(tmp_path / "x"):
         raise OSError("odd")

@@ -1,4 +1,4 @@
-"""Errors of pictures keep their class when they are given a name."""
+"""Errors of pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each figure of quality at values computed by hand."""
+"""Quality metrics at values computed by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from retrieval.common.metrics import Bin, average_precision, calibration_error, 
 
 
 def bools(marks: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """`x` for a relevant or positive one, `.` for another."""
+    """Parse marks: `x` for relevant or positive, `.` for not."""
     return np.array([mark == "x" for mark in marks], np.bool_)
 
 
@@ -25,8 +25,8 @@ def test_precision_at(relevant: str, k: int, value: float) -> None:
     ("relevant", "total", "k", "value"),
     [
         ("x.x", 2, 100, (1 / 1 + 2 / 3) / 2),
-        (".x.x", 3, 100, (1 / 2 + 2 / 4) / 3),  # one of the three was never found
-        ("xx.x", 3, 2, (1 + 1) / 2),  # of the first 2 no more than 2 can be right
+        (".x.x", 3, 100, (1 / 2 + 2 / 4) / 3),  # one of the three is not among the results
+        ("xx.x", 3, 2, (1 + 1) / 2),  # at most 2 of the first 2 can be right
         ("...x", 1, 3, 0.0),
         ("xxx", 3, 100, 1.0),
         ("...", 3, 100, 0.0),
@@ -43,7 +43,7 @@ def test_average_precision(relevant: str, total: int, k: int, value: float) -> N
         ([3, 2, 1, 0], "..xx", 0.0),
         ([3, 2, 1, 0], "x.x.", 3 / 4),
         ([1, 1, 1, 1], "x..x", 0.5),  # all tied: a coin
-        ([2, 1, 1, 0], ".x.x", 0.5 / 4),  # of four comparisons three are lost and one is tied
+        ([2, 1, 1, 0], ".x.x", 0.5 / 4),  # of four comparisons, three are lost and one is tied
         ([2, 1, 1, 1], "xx..", (2 + 2 * 0.5) / 4),
     ],
 )
@@ -74,12 +74,11 @@ def test_calibration_error(probabilities: list[float], positive: str, bins: int,
 
 
 def test_reliability_by_hand() -> None:
-    found = reliability(np.array([0.25, 0.5, 0.0, 1.0, 0.75]), bools(".x.xx"), 4)
     # Bins of a quarter: 0; 0.25; 0.5; then 0.75 and 1, which falls into the last.
-    assert found == [
+    assert reliability(np.array([0.25, 0.5, 0.0, 1.0, 0.75]), bools(".x.xx"), 4) == [
         Bin(0, 0.25, 1, 0, 0),
         Bin(0.25, 0.5, 1, 0.25, 0),
         Bin(0.5, 0.75, 1, 0.5, 1),
         Bin(0.75, 1, 2, 0.875, 1),
     ]
-    assert reliability(np.array([0.9]), bools("x"), 2) == [Bin(0.5, 1, 1, 0.9, 1)]  # empty bins are not told
+    assert reliability(np.array([0.9]), bools("x"), 2) == [Bin(0.5, 1, 1, 0.9, 1)]  # empty bins are left out

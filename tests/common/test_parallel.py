@@ -1,4 +1,4 @@
-"""Working ahead: in order, bounded by number and by weight; and nothing is begun after the end."""
+"""The parallel map and prefetching: in order, bounded by number and by memory, and ended with their block."""
 
 from __future__ import annotations
 
@@ -20,70 +20,70 @@ from retrieval.store.indexing.pipeline import LocalPipeline
 from tests.support.galleries import png
 
 
-def test_all_comes_in_order() -> None:
+def test_results_come_in_order() -> None:
     assert list(parallel_map(lambda number: number * 2, range(200), 4, 8)) == [number * 2 for number in range(200)]
 
 
-def test_no_more_is_taken_than_may_wait_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HEAVIEST", 10)
-    may_go, taken = Event(), list[int]()
+def test_items_in_flight_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_BYTES", 10)
+    may_finish, taken = Event(), list[int]()
 
     def items() -> Iterator[int]:
         for number in range(20):
             taken.append(number)
             if number == 5:
-                may_go.set()
+                may_finish.set()
             yield number
 
     def work(number: int) -> int:
-        may_go.wait(0.5)
+        may_finish.wait(0.5)
         return number
 
     stream = parallel_map(work, items(), 2, 100, item_bytes=lambda number: 4)
     assert next(stream) == 0
-    assert taken == [0, 1, 2]  # two at work, and one that is too much
+    assert taken == [0, 1, 2]  # two being worked on, and one that exceeds the limit
     assert list(stream) == list(range(1, 20))
 
 
-def test_nothing_is_begun_after_the_end() -> None:
-    begun: list[int] = []
+def test_no_task_begins_after_the_pools_block() -> None:
+    started: list[int] = []
 
     def slow(number: int) -> None:
-        begun.append(number)
+        started.append(number)
         time.sleep(0.1)
 
     with thread_pool("test", 1) as pool:
         for number in range(10):
             pool.submit(slow, number)
-    assert len(begun) <= 2
+    assert len(started) <= 2
 
 
 def remote_files(count: int, size: int) -> list[PictureFile]:
     return [PictureFile(b"s3://bucket/%03d.png" % number, size, 1, "v") for number in range(count)]
 
 
-def test_files_are_fetched_in_order_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "bytes_at", lambda place, size: place.encode())
+def test_all_files_are_fetched_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "bytes_at", lambda address, size: address.encode())
     fetched = list(prefetch(remote_files(100, 1)))
     assert [file.read_content() for file in fetched if file.read_content] == [file.path for file in fetched]
 
 
-def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 256 MB lie here, 128 of them with the readers; not those of what waits to be recorded."""
+def test_fetched_bytes_are_released_once_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 256 MB are held, 128 of them by the readers, and none by files that wait to be recorded."""
     size, held, most = 5_000_000, 0, 0
 
     class Content(bytes):
-        def __new__(cls, place: str, told: int) -> Content:
+        def __new__(cls, address: str, expected_size: int) -> Content:
             nonlocal held, most
             held += size
             most = max(most, held)
-            return super().__new__(cls, png(int(place[-7:-4])))
+            return super().__new__(cls, png(int(address[-7:-4])))
 
         def __del__(self) -> None:
             nonlocal held
             held -= size
 
-    class Nobody:
+    class Stub:
         def find_by_content(self, contents: list[bytes], fingerprint: str) -> dict[bytes, object]:
             return {}
 
@@ -91,7 +91,7 @@ def test_fetched_bytes_are_let_go_once_they_were_read(monkeypatch: pytest.Monkey
             return np.ones((len(pixels), 4), np.float32)
 
     monkeypatch.setattr(files, "bytes_at", Content)
-    pipeline = LocalPipeline(Nobody(), Nobody(), "f", 8)  # type: ignore[arg-type]
+    pipeline = LocalPipeline(Stub(), Stub(), "f", 8)  # type: ignore[arg-type]
     batches = list(pipeline.batches(iter(remote_files(300, size))))
     assert sum(len(batch.read) for batch in batches) == 300
     assert most <= 2**28 + 8 * size

@@ -1,4 +1,4 @@
-"""Names that cannot harm a terminal, a page or a file's encoding; shares in percent."""
+"""Names that are safe in terminals, pages and encodings, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_percent(share: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (45_460, "45.5 kB"), (999_960, "1.0 MB"), (3e12, "3.0 TB")]
 )
-def test_bytes_as_people_say_them(count: int, text: str) -> None:
+def test_bytes_have_a_readable_unit(count: int, text: str) -> None:
     assert format_bytes(count) == text
 
 
-def test_what_an_encoding_lacks_looks_alike_in_ascii() -> None:
-    codecs.register_error("plainly", ascii_fallback)
-    assert "██▌▏ 79 % · … 漢 é".encode("ascii", "plainly") == b"###  79 % - ... \\u6f22 \\xe9"
-    assert "é█".encode("latin-1", "plainly") == b"\xe9#"
+def test_characters_missing_in_an_encoding_become_similar_ascii() -> None:
+    codecs.register_error("ascii_fallback", ascii_fallback)
+    assert "██▌▏ 79 % · … 漢 é".encode("ascii", "ascii_fallback") == b"###  79 % - ... \\u6f22 \\xe9"
+    assert "é█".encode("latin-1", "ascii_fallback") == b"\xe9#"

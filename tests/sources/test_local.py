@@ -1,4 +1,4 @@
-"""The walk: order, what is followed, what is left out, and what is told to be unreadable."""
+"""The walk of a local folder: its order, links that it follows, names that it leaves out, unreadable entries."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def touch(folder: Path, *names: bytes) -> None:
 
 
 def walked(folder: Path) -> list[bytes]:
-    """The relative paths of what a walk yields."""
+    """Return the relative paths of what a walk yields."""
     start = os.fsencode(folder)
-    return [os.path.relpath(found.path, start) for found in walk(start)]
+    return [os.path.relpath(entry.path, start) for entry in walk(start)]
 
 
-def test_the_order_is_that_of_the_paths_bytes(tmp_path: Path) -> None:
+def test_paths_are_sorted_by_their_bytes(tmp_path: Path) -> None:
     names = [b"a.jpg", b"a/1.jpg", b"a/b.jpg", b"a/b/1.jpg", b"a0.jpg"]
     names += [b"a b/1.jpg", b"a b.jpg", b"a-/1.jpg", b"B.jpg", b"\xff.jpg"]
     touch(tmp_path, *names)
@@ -52,7 +52,7 @@ def test_a_file_comes_with_size_and_time(tmp_path: Path) -> None:
     assert list(walk(os.fsencode(tmp_path))) == [PictureFile(os.fsencode(file), 5, 1_600_000_000_123_456_789)]
 
 
-def test_only_names_of_pictures_are_found(tmp_path: Path) -> None:
+def test_only_files_named_like_pictures_are_found(tmp_path: Path) -> None:
     touch(tmp_path, b"a.JPG", b"b.JpEg", b"c.txt", b"d", b"jpg", b"e.jpg.bak", b"f.heic", b"g.jpg ", b"h.tar.png")
     assert walked(tmp_path) == [b"a.JPG", b"b.JpEg", b"f.heic", b"h.tar.png"]
 
@@ -107,13 +107,13 @@ def test_a_linked_file_is_found_under_both_names(tmp_path: Path) -> None:
     assert walked(tmp_path) == [b"link.jpg", b"real.jpg"]
 
 
-def test_a_dangling_link_is_told(tmp_path: Path) -> None:
+def test_a_dangling_link_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to("nothing")
     (tmp_path / "a.txt").symlink_to("nothing")
     assert list(walk(os.fsencode(tmp_path))) == [Unreadable(os.fsencode(tmp_path / "a.jpg"), "is a link to nothing")]
 
 
-def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to("b.jpg")
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     reason = "cannot be read: Too many levels of symbolic links"
@@ -122,7 +122,7 @@ def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_fifo_is_told_and_not_opened(tmp_path: Path) -> None:
+def test_a_fifo_is_unreadable_and_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
     assert list(walk(os.fsencode(tmp_path))) == [Unreadable(os.fsencode(tmp_path / "x.jpg"), "is not a regular file")]
 
@@ -133,24 +133,24 @@ def test_a_folder_named_like_a_picture_is_entered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"new\nline.jpg", b"\xff\xfe.jpg", "猫🐈.jpg".encode(), b"-rf.jpg", b"$(x)'\".jpg"])
-def test_names_of_any_bytes_are_found_as_they_are(tmp_path: Path, name: bytes) -> None:
+def test_names_of_any_bytes_are_kept(tmp_path: Path, name: bytes) -> None:
     touch(tmp_path, name, b"sub/" + name)
     assert walked(tmp_path) == sorted([name, b"sub/" + name])
 
 
-def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path / "nothing")
     assert list(walk(folder)) == [Unreadable(folder, "cannot be read: No such file or directory", is_folder=True)]
 
 
-def test_a_closed_folder_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
+def test_a_closed_folder_is_unreadable_and_the_rest_is_walked(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     gallery = tmp_path / "g"
     touch(gallery, b"a.jpg", b"closed/1.jpg", b"z.jpg")
     (gallery / "closed").chmod(0)
     code = (
         "import os, sys\nfrom retrieval.sources.local import walk\n"
-        "for found in walk(os.fsencode(sys.argv[1])): print(found)"
+        "for entry in walk(os.fsencode(sys.argv[1])): print(entry)"
     )
     done = run_unprivileged(code, gallery)
     (gallery / "closed").chmod(0o700)
@@ -164,11 +164,11 @@ def test_a_closed_folder_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
     )
 
 
-def test_other_files_are_counted_and_what_a_query_wrote_is_left_out(tmp_path: Path) -> None:
+def test_other_files_are_counted_and_outputs_of_queries_are_left_out(tmp_path: Path) -> None:
     names = ("a.jpg", "b.CR2", "c.cr2", "d.mov", "e", ".hidden.mov", "contact-sheet.png", "hit-01-query-factual.jpg")
     for name in (*names, "a-factual.jpg", "hit-1.jpg"):
         (tmp_path / name).write_bytes(b"x")
     passed_over: Counter[str] = Counter()
-    found = [os.path.basename(found.path) for found in walk(os.fsencode(tmp_path), passed_over)]
-    assert found == [b"a.jpg", b"hit-1.jpg"]
+    pictures = [os.path.basename(entry.path) for entry in walk(os.fsencode(tmp_path), passed_over)]
+    assert pictures == [b"a.jpg", b"hit-1.jpg"]
     assert passed_over == {".cr2": 2, ".mov": 1, "": 1}

@@ -1,4 +1,4 @@
-"""Addresses: told from paths, kept under one name, and what they say of tars and lists."""
+"""Addresses and paths of the catalogue: recognised, made canonical, and parsed into tars and lists."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_paths(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("address", "expected"),
     [
         ("s3://bucket/key/", "s3://bucket/key"),
         ("S3A://bucket/Key", "s3://bucket/Key"),
@@ -42,12 +42,12 @@ def test_paths(text: str) -> None:
         ("https://ada@host:81/a?b=c", "https://ada@host:81/a?b=c"),
     ],
 )
-def test_one_name_for_one_place(given: str, kept: str) -> None:
-    assert canonical(given) == kept
+def test_addresses_are_made_canonical(address: str, expected: str) -> None:
+    assert canonical(address) == expected
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("https://ada:secret@host/a", "https://…@host/a has a password"),
         ("s3://AKIA:sec/secret@bucket/a", "s3://…@bucket/a has a password"),
@@ -60,10 +60,10 @@ def test_one_name_for_one_place(given: str, kept: str) -> None:
         ("http://[secret/a.jpg", "http://[secret/a.jpg is no address"),
     ],
 )
-def test_what_is_secret_is_neither_kept_nor_told(address: str, told: str) -> None:
-    with pytest.raises(GalleryError, match=f"^{re.escape(told)}") as caught:
+def test_secrets_are_refused_and_not_shown(address: str, message: str) -> None:
+    with pytest.raises(GalleryError, match=f"^{re.escape(message)}") as caught:
         canonical(address)
-    assert "secret" not in str(caught.value) or "no address" in told
+    assert "secret" not in str(caught.value) or "no address" in message
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,17 @@ def test_what_is_secret_is_neither_kept_nor_told(address: str, told: str) -> Non
         "https://h/?sig=left",
     ],
 )
-def test_what_is_no_secret_is_kept(address: str) -> None:
+def test_addresses_without_secrets_are_kept(address: str) -> None:
     assert canonical(address) == address
 
 
 @pytest.mark.parametrize("address", ["http://h:99999/a", "http://h:eighty/a", "http:///a", "s3:///a", "GCS:///a"])
-def test_what_names_no_server_is_no_address(address: str) -> None:
+def test_an_address_needs_a_server(address: str) -> None:
     with pytest.raises(GalleryError, match="is no address"):
         canonical(address)
 
 
-def test_one_slash_where_there_are_two() -> None:
+def test_doubled_slashes_become_one() -> None:
     assert gallery_from_address("https://h/a.txt//b//") == b"https://h/a.txt/b"
     assert gallery_from_address("https://h/get?of=http://i//k.txt") == b"list:https://h/get?of=http://i/k.txt"
 
@@ -114,12 +114,12 @@ def test_one_slash_where_there_are_two() -> None:
         ("https://pictures.example/a", False),
     ],
 )
-def test_which_servers_are_neighbours(address: str, private: bool) -> None:
+def test_private_servers_are_recognised(address: str, private: bool) -> None:
     assert is_private(address) == private
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "location"),
     [
         (b"/a/b.jpg", Path("/a/b.jpg")),
         (b"/a/\xff.jpg", Path("/a/\udcff.jpg")),
@@ -132,13 +132,12 @@ def test_which_servers_are_neighbours(address: str, private: bool) -> None:
         (b"list:s3://b/l.txt/s3://b/c.tar/x.jpg#512+10", PictureAddress("s3://b/c.tar/x.jpg#512+10")),
     ],
 )
-def test_where_a_path_of_the_catalogue_leads(path: bytes, place: Path | PictureAddress) -> None:
-    found = parse_location(path)
-    assert found == place
-    assert type(found) is type(place)
+def test_a_path_of_the_catalogue_is_parsed(path: bytes, location: Path | PictureAddress) -> None:
+    assert parse_location(path) == location
+    assert type(parse_location(path)) is type(location)
 
 
-def test_a_member_of_a_tar_says_where_its_bytes_are() -> None:
+def test_the_path_of_a_member_has_the_range_of_its_bytes() -> None:
     path = member_path(b"s3://b/c.TAR", b"d/\xff\n#1.jpg", 512, 99)
     source = "s3://b/c.TAR/d/\udcff\n#1.jpg#512+99"
     assert CatalogueLocation.parse(path) == CatalogueLocation("", source, "s3://b/c.TAR", "d/\udcff\n#1.jpg", 512, 99)
@@ -151,7 +150,7 @@ def test_a_member_of_a_tar_says_where_its_bytes_are() -> None:
     assert CatalogueLocation.parse("/a/b.tar/x.jpg#0+1") == CatalogueLocation("", "/a/b.tar/x.jpg#0+1")
 
 
-def test_names_for_people() -> None:
+def test_names_to_show() -> None:
     member = PictureAddress("s3://b/c.tar/d/x.y.jpg#512+10")
     assert (member.name, member.stem, member.parent) == ("x.y.jpg", "x.y", "s3://b/c.tar/d")
     assert display_location(member) == "s3://b/c.tar/d/x.y.jpg"
@@ -170,7 +169,7 @@ def test_names_for_people() -> None:
         ("/a/b/k.jpg", "b"),
     ],
 )
-def test_the_folder_that_labels(text: str, name: str) -> None:
+def test_the_name_of_the_folder(text: str, name: str) -> None:
     assert folder_name(text) == name
 
 
@@ -184,5 +183,5 @@ def test_the_folder_that_labels(text: str, name: str) -> None:
         (b"/a/b.tar/x.jpg#512+10", None),  # a folder of this name
     ],
 )
-def test_the_tar_that_a_path_lies_in(path: bytes, tar: bytes | None) -> None:
+def test_the_tar_that_contains_a_path(path: bytes, tar: bytes | None) -> None:
     assert CatalogueLocation.parse(path).tar_path == tar

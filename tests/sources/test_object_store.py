@@ -1,4 +1,4 @@
-"""Galleries on an object store: indexed, known again, changed, and asked, as folders are."""
+"""Galleries on an object store: indexed, updated and queried as folders are; tars and lists."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
 
 
 def gets(objects: Objects, ending: str = "") -> list[str]:
-    """The objects that were read since this was asked last."""
-    found = [path for method, path in objects.requests if method == "GET" and "list-type" not in path]
+    """Return the objects that were read since the last call."""
+    paths = [path for method, path in objects.requests if method == "GET" and "list-type" not in path]
     objects.requests.clear()
-    return [path for path in found if path.partition("?")[0].endswith(ending)]
+    return [path for path in paths if path.partition("?")[0].endswith(ending)]
 
 
 ODD = ("k e y+1.png", "#half?.png", "50%.png", "ü/日本 é.png", "a%20b.png", "[red]'\"&.png")
@@ -44,14 +44,14 @@ def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tm
         objects.put(f"g/{key}", png(number))
         (tmp_path / "g" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "g" / key).write_bytes(png(number))
-    for passed in ("g/notes.md", "g/.hidden/1.png", "g/.1.png", "g/hit-01-query-factual.jpg", "gg/1.png"):
-        objects.put(passed, b"x")
+    for other in ("g/notes.md", "g/.hidden/1.png", "g/.1.png", "g/hit-01-query-factual.jpg", "gg/1.png"):
+        objects.put(other, b"x")
     report = engine.index(f"{objects.address}/g/")
     assert (report.added, report.embedded, report.failed, report.passed_over) == (len(keys), len(keys), 0, {".md": 1})
-    found = rows(engine)
+    remote = rows(engine)
     engine.index(tmp_path / "g")
     local = {path: label for path, label in rows(engine).items() if path.startswith("/")}
-    assert found == {path.replace(str(tmp_path), objects.address): label for path, label in local.items()}
+    assert remote == {path.replace(str(tmp_path), objects.address): label for path, label in local.items()}
     assert engine.catalogue.scans.roots() == [os.fsencode(tmp_path / "g"), os.fsencode(f"{objects.address}/g")]
 
 
@@ -94,22 +94,22 @@ def test_an_emptied_bucket_loses_nothing(engine: Engine, objects: Objects) -> No
     assert (report.missing, [str(root) for root in report.kept_roots]) == (0, [f"{objects.address}/g"])
 
 
-@pytest.mark.parametrize("place", ["nothing", "nothing.tar", "nothing.txt"])
-def test_what_is_not_there_makes_no_gallery(engine: Engine, objects: Objects, place: str) -> None:
-    with pytest.raises(GalleryError, match=f"{place} does not exist, so nothing was marked missing"):
-        engine.index(f"{objects.address}/{place}")
+@pytest.mark.parametrize("name", ["nothing", "nothing.tar", "nothing.txt"])
+def test_a_missing_gallery_is_not_recorded(engine: Engine, objects: Objects, name: str) -> None:
+    with pytest.raises(GalleryError, match=f"{name} does not exist, so nothing was marked missing"):
+        engine.index(f"{objects.address}/{name}")
     assert engine.catalogue.scans.roots() == []
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("foo://x/y", r"foo:// is not a supported kind of address"),
         ("s3://b/x.tar.gz", r"is compressed, and its pictures cannot be read one by one: give a plain \.tar"),
     ],
 )
-def test_no_such_gallery(engine: Engine, address: str, said: str) -> None:
-    with pytest.raises(GalleryError, match=said):
+def test_no_such_gallery(engine: Engine, address: str, message: str) -> None:
+    with pytest.raises(GalleryError, match=message):
         engine.index(address)
 
 
@@ -153,7 +153,7 @@ def test_a_changed_tar_is_read_again(engine: Engine, objects: Objects) -> None:
     engine.index(address)
     objects.put("a.tar", tar_of(*SHARD[1:3], ("4.png", png(4)), *SHARD[3:5]))
     report = engine.index()
-    assert (report.embedded, report.missing) == (1, 2)  # one lies elsewhere now, with a content that is known
+    assert (report.embedded, report.missing) == (1, 2)  # one has moved, and its content is known
     assert sorted(members(engine)) == ["0001.png", "4.png", "b/0.png"]
     (hit,) = engine.query(blocks(4), top=1)
     assert hit.path.name == "4.png"
@@ -186,13 +186,13 @@ def test_a_tar_that_was_not_read_to_its_end_is_read_again(
             engine.index(address)
     assert engine.catalogue.scans.finished_archives(os.fsencode(address)) == {}
     report = engine.index()
-    assert report.unchanged in (32, 48)  # what had been read beside the batch that failed is there too
+    assert report.unchanged in (32, 48)  # a batch beside the one that failed may have been recorded
     assert report.embedded == 80 - report.unchanged
     assert list(engine.catalogue.scans.finished_archives(os.fsencode(address))) == [os.fsencode(address)]
 
 
 @pytest.mark.parametrize("cut", [600, 3000])
-def test_a_damaged_tar_keeps_what_was_known(engine: Engine, objects: Objects, cut: int) -> None:
+def test_a_damaged_tar_keeps_its_records(engine: Engine, objects: Objects, cut: int) -> None:
     whole = tar_of(*((f"{number}.png", png(number)) for number in range(9)))
     address = objects.put("a.tar", whole)
     engine.index(address)
@@ -205,7 +205,7 @@ def test_a_damaged_tar_keeps_what_was_known(engine: Engine, objects: Objects, cu
     assert (report.missing, report.failed, len(rows(engine))) == (0, 0, 9)
 
 
-def test_a_tar_of_this_machine_is_no_part_of_its_folder(engine: Engine, tmp_path: Path) -> None:
+def test_a_local_tar_is_no_part_of_its_folder(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "g"
     folder.mkdir()
     (folder / "1.png").write_bytes(png(1))
@@ -243,31 +243,31 @@ def test_a_list_of_objects(engine: Engine, objects: Objects) -> None:
     assert engine.remove(address) == 5
 
 
-_NO_FILE = "is a path of this machine, which a list from elsewhere may not name"
-_NO_STORE = "is on an object store, which only a list on that store may name"
-_NO_NEIGHBOUR = "is an address of this machine or its network, which a list from elsewhere may not name"
+_LOCAL = "is a path of this machine, which a list from elsewhere may not name"
+_STORE = "is on an object store, which only a list on that store may name"
+_PRIVATE = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("/etc/hostname.png", _NO_FILE),
-        ("file:///etc/hostname.png", _NO_FILE),
-        ("local:///etc/x.png", _NO_FILE),
-        ("tar:/etc/x.tar", _NO_FILE),
-        ("gs://bucket/x.png", _NO_STORE),
-        ("memory://x.png", _NO_STORE),
-        ("http://127.0.0.1/x.png", _NO_NEIGHBOUR),
-        ("http://169.254.169.254/latest/x.png", _NO_NEIGHBOUR),
-        ("http://127.1/x.png", _NO_NEIGHBOUR),
+        ("/etc/hostname.png", _LOCAL),
+        ("file:///etc/hostname.png", _LOCAL),
+        ("local:///etc/x.png", _LOCAL),
+        ("tar:/etc/x.tar", _LOCAL),
+        ("gs://bucket/x.png", _STORE),
+        ("memory://x.png", _STORE),
+        ("http://127.0.0.1/x.png", _PRIVATE),
+        ("http://169.254.169.254/latest/x.png", _PRIVATE),
+        ("http://127.1/x.png", _PRIVATE),
     ],
 )
-def test_a_list_from_elsewhere_leads_only_elsewhere(
+def test_a_remote_list_names_no_private_files(
     engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = objects.put("list.txt", line.encode())
     monkeypatch.setattr(
-        "retrieval.sources.picture_list.stat_remote", lambda place: pytest.fail(f"{place} was asked for")
+        "retrieval.sources.picture_list.stat_remote", lambda address: pytest.fail(f"{address} was looked up")
     )
     monkeypatch.setattr("retrieval.sources.picture_list._stat_local", lambda line: pytest.fail(f"{line} was opened"))
     report = engine.index(address)
@@ -275,7 +275,7 @@ def test_a_list_from_elsewhere_leads_only_elsewhere(
     assert [reason for _, reason in report.failures] == [reason]
 
 
-def test_what_one_line_of_a_list_has_wrong_is_its_own(
+def test_a_bad_line_of_a_list_fails_itself(
     engine: Engine, tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = objects.put("1.png", png(1))
@@ -292,28 +292,26 @@ def test_what_one_line_of_a_list_has_wrong_is_its_own(
         (b"http://a..b/x.png", "idna"),
     ]
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
-    monkeypatch.setattr(
-        "retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("one was asked for again")
-    )
+    monkeypatch.setattr("retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("one was retried"))
     report = engine.index(tmp_path / "list.txt")
     assert (report.added, report.failed) == (1, len(lines) - 1)
     assert sorted(rows(engine).values(), key=str) == ["caf\ufffd"]
     reasons = sorted(reason for _, reason in report.failures)
-    for _, told in lines:
-        assert told is None or any(told in reason for reason in reasons), (told, reasons)
+    for _, expected in lines:
+        assert expected is None or any(expected in reason for reason in reasons), (expected, reasons)
     assert "SECRET" not in str(report)
     engine.catalogue.close()
     assert b"SECRET" not in b"".join(file.read_bytes() for file in (tmp_path / "store").iterdir() if file.is_file())
 
 
-def test_a_list_names_what_lies_beside_it(engine: Engine, objects: Objects) -> None:
+def test_a_list_names_files_relative_to_it(engine: Engine, objects: Objects) -> None:
     for number, key in enumerate(("g/1.png", "g/l/2.png", "g/x.tar.png", "g/x.tar-1.png")):
         objects.put(key, png(number))
     objects.put("g/x.tar", tar_of(*SHARD))
     lines = b"../1.png\n./2.png\n../x.tar\n../x.tar.png\n../x.tar-1.png"
     gallery = objects.put("g/l/list.txt", lines)
     assert engine.index(gallery).added == 7
-    objects.put("g/x.tar", tar_of(*SHARD[:-1]))  # of another version
+    objects.put("g/x.tar", tar_of(*SHARD[:-1]))  # another version
     report = engine.index()
     assert (report.missing, len(rows(engine))) == (0, 7)
 
@@ -324,7 +322,7 @@ def test_a_picture_is_no_gallery(engine: Engine, objects: Objects) -> None:
     assert engine.catalogue.scans.roots() == []
 
 
-def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
+def test_a_link_to_a_tar_is_a_gallery(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(tar_of(*SHARD))
     (tmp_path / "a.tar").symlink_to("blob")
     assert engine.index(tmp_path / "a.tar").added == 3
@@ -338,7 +336,9 @@ def test_a_link_to_a_tar_is_one(engine: Engine, tmp_path: Path) -> None:
     assert engine.catalogue.scans.roots() == [os.fsencode(f"tar:{tmp_path}/0001.tar")]
 
 
-def test_a_member_of_a_tar_is_asked_by_the_name_that_is_shown(engine: Engine, objects: Objects, tmp_path: Path) -> None:
+def test_a_member_of_a_tar_is_queried_by_the_name_that_is_shown(
+    engine: Engine, objects: Objects, tmp_path: Path
+) -> None:
     (tmp_path / "b.tar").write_bytes(tar_of(("c/9.png", png(9))))
     address = objects.put("a.tar", tar_of(*SHARD))
     engine.index(address, tmp_path / "b.tar")
@@ -357,7 +357,7 @@ def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, 
     assert sorted(members(engine)) == ["b/0.png", "b/1.png"]
 
 
-def test_what_a_list_names_is_removed_by_the_name_that_is_shown(
+def test_entries_of_a_list_are_removed_by_the_name_that_is_shown(
     engine: Engine, tmp_path: Path, objects: Objects
 ) -> None:
     address = objects.put("g/1.png", png(8))
@@ -373,7 +373,7 @@ def test_what_a_list_names_is_removed_by_the_name_that_is_shown(
     assert engine.remove(tmp_path / "a.tar") == 2
 
 
-def test_a_list_of_this_machine(engine: Engine, tmp_path: Path, objects: Objects) -> None:
+def test_a_local_list(engine: Engine, tmp_path: Path, objects: Objects) -> None:
     (tmp_path / "g").mkdir()
     names: Sequence[bytes] = (b"1.png", b"caf\xe9.png")
     for number, name in enumerate(names):
@@ -401,14 +401,14 @@ def test_two_lists_may_name_one_picture(engine: Engine, objects: Objects) -> Non
     assert engine.index().unchanged == 1
 
 
-def test_hits_are_fetched_side_by_side(engine: Engine, objects: Objects) -> None:
+def test_hits_are_fetched_in_parallel(engine: Engine, objects: Objects) -> None:
     for number in range(8):
         objects.put(f"g/{number}.png", png(number))
     engine.index(f"{objects.address}/g")
     together = threading.Barrier(4)
 
     def fault(method: str, path: str) -> None:
-        if method == "HEAD":  # comes before a picture is fetched
+        if method == "HEAD":  # precedes the fetch of a picture
             together.wait(10)
 
     objects.fault = fault

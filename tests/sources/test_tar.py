@@ -1,4 +1,4 @@
-"""Tars as galleries, damaged and odd ones: what was known of them stands, and what is in them is found."""
+"""Tars as galleries: damaged and unusual ones, lists of tars, and shards."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def engine(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Engine]:
     engine.close()
 
 
-def told(report: IndexReport) -> tuple[int, int, int, int]:
-    """Pictures added, unchanged, missing, and failures."""
+def counts(report: IndexReport) -> tuple[int, int, int, int]:
+    """Return how many pictures were added, unchanged, missing and failed."""
     return report.added, report.unchanged, report.missing, report.failed
 
 
 def broken_header(start: int) -> bytes:
-    """The tar with some bytes of a header overwritten."""
+    """Return the tar with some bytes of a header overwritten."""
     return WHOLE[: start + 150] + b"\xa5" * 10 + WHOLE[start + 160 :]
 
 
@@ -71,16 +71,16 @@ def test_a_damaged_tar_loses_nothing(engine: Engine, tmp_path: Path, damaged: by
     tar.write_bytes(damaged)
     report = engine.index()
     assert report.missing == 0
-    assert [place for place, _ in report.failures] == [f"tar:{tar}"]
+    assert [path for path, _ in report.failures] == [f"tar:{tar}"]
     assert "is damaged or not a tar" in report.failures[0][1]
     assert len(rows(engine)) == 9
     assert engine.catalogue.scans.finished_archives(os.fsencode(f"tar:{tar}")) == {}
     tar.write_bytes(WHOLE)
-    assert engine.index().reused == 9  # of another version, and with the same contents
-    assert told(engine.index()) == (0, 9, 0, 0)
+    assert engine.index().reused == 9  # another version with the same contents
+    assert counts(engine.index()) == (0, 9, 0, 0)
 
 
-def test_what_lies_before_the_damage_is_found(engine: Engine, tmp_path: Path) -> None:
+def test_members_before_the_damage_are_found(engine: Engine, tmp_path: Path) -> None:
     tar = tmp_path / "a.tar"
     tar.write_bytes(WHOLE[: STARTS[4] + 600])
     report = engine.index(tar)
@@ -93,28 +93,28 @@ def test_a_tar_without_its_second_block_of_zeros_is_whole(engine: Engine, tmp_pa
     end = STARTS[-1] + 1024
     tar.write_bytes(WHOLE[: end + 512])
     assert WHOLE[end:] == bytes(len(WHOLE) - end)
-    assert told(engine.index(tar)) == (9, 0, 0, 0)
+    assert counts(engine.index(tar)) == (9, 0, 0, 0)
 
 
 def pax(name: str, **headers: str) -> bytes:
-    """A tar of one picture with these extended headers."""
+    """Return a tar of one picture with these extended headers."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        one = tarfile.TarInfo(name)
-        one.size = len(png(0))
-        one.pax_headers = headers
-        tar.addfile(one, io.BytesIO(png(0)))
+        member = tarfile.TarInfo(name)
+        member.size = len(png(0))
+        member.pax_headers = headers
+        tar.addfile(member, io.BytesIO(png(0)))
     return file.getvalue()
 
 
 @pytest.mark.parametrize("mtime", ["inf", "nan", "1e300", "1e11", "-1e300", "-5"])
 def test_a_member_of_any_time_is_a_picture(engine: Engine, tmp_path: Path, mtime: str) -> None:
     (tmp_path / "a.tar").write_bytes(pax("1.png", mtime=mtime))
-    assert told(engine.index(tmp_path / "a.tar")) == (1, 0, 0, 0)
+    assert counts(engine.index(tmp_path / "a.tar")) == (1, 0, 0, 0)
 
 
 def long_names(count: int) -> bytes:
-    """Headers of GNU tar, each of which says that a long name follows."""
+    """Return headers of GNU tar that each announce a long name."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 4
     return (header.tobuf(tarfile.GNU_FORMAT) + b"a.p\0".ljust(512, b"\0")) * count
@@ -135,7 +135,7 @@ def test_an_odd_tar_fails_itself(engine: Engine, tmp_path: Path, odd: bytes) -> 
     assert "is damaged or not a tar" in report.failures[0][1]
 
 
-def test_a_member_that_fails_by_the_disk_is_read_again(
+def test_a_member_that_fails_because_of_the_disk_is_read_again(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tar = tmp_path / "a.tar"
@@ -150,8 +150,8 @@ def test_a_member_that_fails_by_the_disk_is_read_again(
     with monkeypatch.context() as patch:
         patch.setattr("retrieval.sources.files.open", FailingDisk, raising=False)
         report = engine.index(tar)
-    assert (told(report), report.failures[0][1]) == ((8, 0, 0, 1), "cannot be read: Input/output error")
-    assert told(engine.index()) == (1, 8, 0, 0)
+    assert (counts(report), report.failures[0][1]) == ((8, 0, 0, 1), "cannot be read: Input/output error")
+    assert counts(engine.index()) == (1, 8, 0, 0)
 
 
 def test_a_tar_is_read_without_pread(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_tar_is_read_without_pread(engine: Engine, tmp_path: Path, monkeypatch
     tar = tmp_path / "a.tar"
     tar.write_bytes(WHOLE)
     monkeypatch.delattr(os, "pread")
-    assert told(engine.index(tar)) == (9, 0, 0, 0)
+    assert counts(engine.index(tar)) == (9, 0, 0, 0)
     (hit,) = engine.query(png(4), top=1)
     assert (hit.path.name, hit.similarity > 0.99) == (NAMES[4], True)
 
@@ -181,19 +181,19 @@ def test_a_copy_of_a_tar_is_closed_while_it_is_downloaded_and_deleted(
 
 
 def open_files() -> list[int]:
-    """The numbers of this process's open files."""
+    """Return the numbers of the open files of this process."""
     return [int(number) for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")]
 
 
-def test_a_member_that_was_too_large_is_read_with_another_limit(
+def test_a_member_that_was_too_large_is_read_with_a_higher_limit(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tar = tmp_path / "a.tar"
     tar.write_bytes(WHOLE)
     monkeypatch.setenv("RETRIEVE_MAX_MEGAPIXELS", "0.000001")
-    assert told(engine.index(tar)) == (0, 0, 0, 9)
+    assert counts(engine.index(tar)) == (0, 0, 0, 9)
     monkeypatch.setenv("RETRIEVE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
-    assert told(engine.index()) == (9, 0, 0, 0)
+    assert counts(engine.index()) == (9, 0, 0, 0)
 
 
 def test_a_tar_with_a_broken_member_is_not_read_each_time(
@@ -201,13 +201,13 @@ def test_a_tar_with_a_broken_member_is_not_read_each_time(
 ) -> None:
     tar = tmp_path / "a.tar"
     tar.write_bytes(tar_with(("1.png", png(1)), ("2.png", b"no picture")))
-    assert told(engine.index(tar)) == (1, 0, 0, 1)
-    monkeypatch.setattr("retrieval.sources.tar.tar_members", lambda *given: pytest.fail("it was read"))
-    assert told(engine.index()) == (0, 1, 0, 0)
+    assert counts(engine.index(tar)) == (1, 0, 0, 1)
+    monkeypatch.setattr("retrieval.sources.tar.tar_members", lambda *given: pytest.fail("the tar was read"))
+    assert counts(engine.index()) == (0, 1, 0, 0)
     assert len(engine.catalogue.scans.failures()) == 1
 
 
-def test_a_tar_that_changed_for_a_moment(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_that_changed_and_was_restored(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tar = tmp_path / "a.tar"
     tar.write_bytes(WHOLE)
     before = tar.stat()
@@ -225,7 +225,7 @@ def test_a_tar_that_changed_for_a_moment(engine: Engine, tmp_path: Path, monkeyp
 
 
 def once(function: Callable[..., None]) -> Callable[..., None]:
-    """The function, which is interrupted when it is called again."""
+    """Return the function, interrupted when it is called again."""
     calls = []
 
     def call(*arguments: object) -> None:
@@ -237,7 +237,7 @@ def once(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def test_what_was_read_is_not_held(tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_contents_are_released_once_they_are_read(tmp_path: Path, tiny_bundle: Bundle) -> None:
     catalogue = Catalogue(tmp_path / "store", create=True)
     pipeline = LocalPipeline(catalogue, open_network(tiny_bundle, "cpu"), tiny_bundle.fingerprint, 32)
     members = [PictureFile(b"s3://b/%d.png" % number, 1, 1, "", "", partial(png, number)) for number in range(3)]
@@ -254,7 +254,7 @@ def list_of(folder: Path, *lines: str) -> Path:
     return folder / "list.txt"
 
 
-def test_a_tar_that_was_alone_in_its_shard_becomes_missing(engine: Engine, tmp_path: Path) -> None:
+def test_the_only_tar_of_a_shard_becomes_missing(engine: Engine, tmp_path: Path) -> None:
     names = [f"{number}.tar" for number in range(6)]
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(tar_with(("1.png", png(number))))
@@ -270,7 +270,7 @@ def test_a_tar_that_was_alone_in_its_shard_becomes_missing(engine: Engine, tmp_p
     assert len(rows(engine)) == 5
 
 
-def test_a_tar_in_a_folder_that_is_named_like_one(engine: Engine, tmp_path: Path) -> None:
+def test_a_tar_in_a_folder_named_like_a_tar(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "x.tar"
     folder.mkdir()
     for number in range(4):
@@ -288,25 +288,25 @@ def test_a_tar_in_a_folder_that_is_named_like_one(engine: Engine, tmp_path: Path
 
 @pytest.mark.parametrize("tar", ["tar:/g/a.tar", "s3://b/x.tar/a.tar", "list:/l.txt/tar:/x.TAR/b.tar/c.tar"])
 @pytest.mark.parametrize("name", [b"1.png", b"x.tar/1.png", b"x.tar/y.tar/\xff\xc3\xa4#1+2.png", b"1.png#3+4"])
-def test_where_a_member_begins_is_known(tar: str, name: bytes) -> None:
+def test_paths_of_members_are_parsed(tar: str, name: bytes) -> None:
     path = member_path(os.fsencode(tar), name, 512, 26)
     member = CatalogueLocation.parse(path)
     assert member.tar_path == os.fsencode(tar)
     assert (os.fsencode(member.name), member.offset, member.size) == (name, 512, 26)
 
 
-def test_what_a_list_named_below_a_dot_becomes_missing(engine: Engine, tmp_path: Path) -> None:
+def test_hidden_files_that_a_list_named_become_missing(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     for number in range(3):
         (tmp_path / ".cache" / f"{number}.png").write_bytes(png(number))
     gallery = list_of(tmp_path, *(f".cache/{number}.png" for number in range(4)))
-    assert told(engine.index(gallery)) == (3, 0, 0, 1)
+    assert counts(engine.index(gallery)) == (3, 0, 0, 1)
     list_of(tmp_path, ".cache/1.png")
-    assert told(engine.index()) == (0, 1, 2, 0)
+    assert counts(engine.index()) == (0, 1, 2, 0)
     assert engine.catalogue.scans.failures() == []
 
 
-def test_a_label_that_is_changed_in_a_list_is_taken_up(engine: Engine, tmp_path: Path) -> None:
+def test_a_label_changed_in_a_list_is_updated(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(png(1))
     (tmp_path / "2.png").write_bytes(png(2))
     gallery = list_of(tmp_path, "1.png\tcats", "2.png\tcats")
@@ -315,4 +315,4 @@ def test_a_label_that_is_changed_in_a_list_is_taken_up(engine: Engine, tmp_path:
     report = engine.index()
     assert (report.reused, report.unchanged) == (1, 1)
     assert sorted(filter(None, rows(engine).values())) == ["cats", "dogs"]
-    assert told(engine.index()) == (0, 2, 0, 0)
+    assert counts(engine.index()) == (0, 2, 0, 0)

@@ -1,4 +1,4 @@
-"""Web servers of all kinds: pages that list folders, answers of any size, and links without an end."""
+"""Web servers: pages that list folders, responses of any size and speed, and endless links."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from retrieval.store.indexing.run import IndexReport
 from tests.support.galleries import png, rows
 from tests.support.objects import Web, forget_servers
 
-Answering = Callable[[BaseHTTPRequestHandler], None]
+Handling = Callable[[BaseHTTPRequestHandler], None]
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answering], str]]:
-    """Starts a server that answers GET and HEAD as it is told to; gives its address."""
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Handling], str]]:
+    """Yield a function that starts a server with this handler of GET and HEAD and returns its address."""
     servers: list[ThreadingHTTPServer] = []
     monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.3)
 
-    def start(answer: Answering) -> str:
+    def start(answer: Handling) -> str:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
@@ -39,7 +39,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answering], str
             def do_GET(self) -> None:
                 try:
                     answer(self)
-                except OSError:  # the client had enough
+                except OSError:  # the client hung up
                     self.close_connection = True
 
             do_HEAD = do_GET
@@ -57,7 +57,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answering], str
 
 
 def send(handler: BaseHTTPRequestHandler, content: bytes, status: int = 200, **headers: str) -> None:
-    """An answer with its length."""
+    """Send a response with its length."""
     handler.send_response(status)
     for name, value in ({"Content-Length": str(len(content))} | headers).items():
         handler.send_header(name.replace("_", "-"), value)
@@ -79,10 +79,9 @@ PAGE = """<html><a href="./1.png">1</a> <A HREF='/g/a&amp;b.png'>2</A> <a class=
 <![if foo]><a href="caf%C3%A9%20%23.png">5</a><![endif]> <a href="1.png">1 again</a>"""
 
 
-def test_the_page_of_a_folder(serve: Callable[[Answering], str]) -> None:
+def test_the_page_of_a_folder(serve: Callable[[Handling], str]) -> None:
     address = serve(lambda handler: send(handler, PAGE.encode(), Content_Type="text/html"))
-    found = {entry.address.removeprefix(address): entry.is_folder for entry in list_remote(f"{address}/g")}
-    assert found == {
+    assert {entry.address.removeprefix(address): entry.is_folder for entry in list_remote(f"{address}/g")} == {
         "/g/1.png": False,
         "/g/a&b.png": False,
         "/g/http.png": False,
@@ -91,11 +90,11 @@ def test_the_page_of_a_folder(serve: Callable[[Answering], str]) -> None:
     }
 
 
-def endless(links: Callable[[str], str], asked: list[str]) -> Answering:
-    """Folders with a picture and these links each."""
+def endless(links: Callable[[str], str], requests: list[str]) -> Handling:
+    """Serve folders that each have a picture and these links."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        asked.append(handler.path)
+        requests.append(handler.path)
         if handler.path.endswith(".png"):
             send(handler, png(1))
         else:
@@ -108,27 +107,27 @@ def reasons(report: IndexReport) -> set[str]:
     return {reason.partition(",")[0] for _, reason in report.failures}
 
 
-def test_folders_in_each_other_have_an_end(engine: Engine, serve: Callable[[Answering], str]) -> None:
-    asked: list[str] = []
-    address = serve(endless(lambda path: f'<a href="{len(path)}/">on</a>', asked))
+def test_the_depth_of_folders_is_bounded(engine: Engine, serve: Callable[[Handling], str]) -> None:
+    requests: list[str] = []
+    address = serve(endless(lambda path: f'<a href="{len(path)}/">on</a>', requests))
     report = engine.index(f"{address}/g")
     assert (report.added, reasons(report)) == (65, {"lies more than 64 folders deep"})
-    assert len(asked) < 300
+    assert len(requests) < 300
 
 
 @pytest.mark.parametrize("links", [["on/"], ["on/", "back/", "up/"], ["%2e%2e/"], ["."]])
-def test_folders_that_lead_back(engine: Engine, serve: Callable[[Answering], str], links: list[str]) -> None:
-    asked: list[str] = []
-    written = "".join(f'<a href="{link}">on</a>' for link in links)
-    report = engine.index(f"{serve(endless(lambda path: written, asked))}/g")
+def test_folders_that_link_back(engine: Engine, serve: Callable[[Handling], str], links: list[str]) -> None:
+    requests: list[str] = []
+    page = "".join(f'<a href="{link}">on</a>' for link in links)
+    report = engine.index(f"{serve(endless(lambda path: page, requests))}/g")
     enters = links[0] == "on/"
     assert report.added == (1 + len(links) if enters else 1)
     assert reasons(report) == ({"has the same contents as two folders that it lies in"} if enters else set())
-    assert len(asked) < 100
+    assert len(requests) < 100
     assert len(rows(engine)) == report.added
 
 
-def test_folders_of_one_name_are_all_entered(engine: Engine, web: Web) -> None:
+def test_nested_folders_of_one_name_are_all_entered(engine: Engine, web: Web) -> None:
     folder = web.folder
     for number in range(5):
         folder = folder / "a"
@@ -137,9 +136,7 @@ def test_folders_of_one_name_are_all_entered(engine: Engine, web: Web) -> None:
     assert engine.index(web.address).added == 5
 
 
-def test_a_packed_answer_is_not_unpacked_without_a_bound(
-    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compressed_response_has_a_bound(serve: Callable[[Handling], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "MOST_BYTES", 10_000_000)
     bomb = gzip.compress(bytes(50_000_000))
     address = serve(lambda handler: send(handler, bomb, Content_Encoding="gzip"))
@@ -147,8 +144,8 @@ def test_a_packed_answer_is_not_unpacked_without_a_bound(
         fetch_remote(f"{address}/1.png")
 
 
-def test_an_answer_of_no_told_length_has_a_bound(
-    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
+def test_a_response_without_a_length_has_a_bound(
+    serve: Callable[[Handling], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_store, "MOST_BYTES", 1_000_000)
     sent = 0
@@ -167,7 +164,7 @@ def test_an_answer_of_no_told_length_has_a_bound(
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
-def test_a_part_of_a_file_is_no_more_than_was_asked_for(serve: Callable[[Answering], str], knows_ranges: bool) -> None:
+def test_a_range_of_a_file_is_cut_from_any_response(serve: Callable[[Handling], str], knows_ranges: bool) -> None:
     whole = bytes(range(256)) * 1000
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -181,7 +178,7 @@ def test_a_part_of_a_file_is_no_more_than_was_asked_for(serve: Callable[[Answeri
 
 
 def dripping(handler: BaseHTTPRequestHandler) -> None:
-    """Sends what is asked for, though not in a lifetime; and what folders lead to at once."""
+    """Send files and headers a byte at a time, but pages of folders at once."""
     if handler.path.endswith("/"):
         send(handler, b"")
     elif handler.command == "HEAD" and handler.path.endswith(".txt"):
@@ -208,8 +205,8 @@ def dripping(handler: BaseHTTPRequestHandler) -> None:
         lambda address, folder: stat_remote(f"{address}/l.txt"),
     ],
 )
-def test_a_server_that_drips_is_given_up(
-    serve: Callable[[Answering], str],
+def test_a_server_that_drips_times_out(
+    serve: Callable[[Handling], str],
     monkeypatch: pytest.MonkeyPatch,
     read: Callable[[str, Path], object],
     tmp_path: Path,
@@ -221,8 +218,8 @@ def test_a_server_that_drips_is_given_up(
     assert time.monotonic() - started < 5
 
 
-def test_what_comes_fast_enough_may_take_longer(
-    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
+def test_a_fast_enough_response_may_exceed_the_timeout(
+    serve: Callable[[Handling], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "_BASE_TIMEOUT", 0.5)
     monkeypatch.setattr(web, "_MIN_RATE", 100_000)
@@ -237,8 +234,8 @@ def test_what_comes_fast_enough_may_take_longer(
     assert len(fetch_remote(f"{serve(answer)}/1.png", size=1_000_000)) == 1_000_000
 
 
-def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answering], str], tmp_path: Path) -> None:
-    is_over = threading.Event()
+def test_a_cancelled_download_ends(serve: Callable[[Handling], str], tmp_path: Path) -> None:
+    cancelled = threading.Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -247,16 +244,16 @@ def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answer
             handler.wfile.write(bytes(100_000))
             time.sleep(0.05)
             if number == 5:
-                is_over.set()
+                cancelled.set()
 
     started = time.monotonic()
     with pytest.raises(PictureError, match="is no longer needed"):
-        download(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), is_over)
+        download(f"{serve(answer)}/a.tar", str(tmp_path / "a.tar"), cancelled)
     assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(
-    ("told", "mtime"),
+    ("header", "mtime"),
     [
         ("Thu, 01 Jan 1970 00:00:01 GMT", 10**9),
         ("Thu, 01 Jan 1970 00:00:01 +99999999", 0),
@@ -264,15 +261,15 @@ def test_what_nobody_waits_for_is_not_fetched_to_its_end(serve: Callable[[Answer
         ("never", 0),
     ],
 )
-def test_any_time_that_a_server_tells(serve: Callable[[Answering], str], told: str, mtime: int) -> None:
-    address = serve(lambda handler: send(handler, b"x", Last_Modified=told, ETag='"caf\xe9"'))
+def test_times_of_any_form(serve: Callable[[Handling], str], header: str, mtime: int) -> None:
+    address = serve(lambda handler: send(handler, b"x", Last_Modified=header, ETag='"caf\xe9"'))
     entry = stat_remote(f"{address}/1.png")
     assert entry.mtime == mtime
     assert entry.version is not None
     entry.version.encode()
 
 
-def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], str]) -> None:
+def test_labels_are_storable_text(engine: Engine, serve: Callable[[Handling], str]) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if handler.path.endswith(".png"):
             send(handler, png(1))
@@ -282,15 +279,15 @@ def test_the_label_of_any_folder(engine: Engine, serve: Callable[[Answering], st
     address = f"{serve(answer)}/g"
     assert engine.index(address).added == 1
     assert list(rows(engine).values()) == ["a \ufffd"]
-    assert engine.index(address).added == 1  # as its server tells nothing by which it is known again
+    assert engine.index(address).added == 1  # its server sends nothing that identifies the content
     assert engine.catalogue.pictures.labels() == ["a \ufffd"]
 
 
 @pytest.mark.parametrize("target", ["foo://SECRET/1.png", "http://[SECRET/1.png"])
-def test_one_that_sends_on_to_no_address_is_not_asked_again(
-    serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch, target: str
+def test_a_redirect_to_no_address_is_not_retried(
+    serve: Callable[[Handling], str], monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr("retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("it was asked again"))
+    monkeypatch.setattr("retrieval.sources.object_store.time.sleep", lambda seconds: pytest.fail("it was retried"))
     address = serve(lambda handler: send(handler, b"", 302, Location=target))
     with pytest.raises(PictureError) as caught:
         fetch_remote(f"{address}/1.png")
