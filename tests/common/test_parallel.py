@@ -84,6 +84,8 @@ def test_fetched_bytes_are_released_once_they_are_read(monkeypatch: pytest.Monke
             held -= size
 
     class Stub:
+        scans = property(lambda self: self)
+
         def find_by_content(self, contents: list[bytes], fingerprint: str) -> dict[bytes, object]:
             return {}
 
