@@ -1,4 +1,4 @@
-"""`retrieve index --engine ray`: as on one machine, also where a node is lost; and what ends it."""
+"""`retrieve index --engine ray`: the same results as on one machine, also if a node is lost; and how it ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def at_nodes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
 
 
 def make_gallery(folder: Path, pictures: int, broken: int, seed: int = 0) -> Path:
-    """Small pictures of noise in class folders, some of the files broken, and one copied twice."""
+    """Save small pictures of noise in class folders, some of the files broken, and one copied twice."""
     chance = np.random.default_rng(seed)
     for number in range(pictures):
         place = folder / f"class-{number % 7}" / f"{number:05}.jpg"
@@ -65,7 +65,7 @@ def make_gallery(folder: Path, pictures: int, broken: int, seed: int = 0) -> Pat
 
 
 def descriptors(store: Path) -> dict[bytes, tuple[str | None, np.ndarray[Any, Any]]]:
-    """Path, label and descriptor of every picture in a store, none of them twice."""
+    """Return label and descriptor of every picture in a store by its path, none of them twice."""
     catalogue = Catalogue(store)
     rows = [
         (picture.path, (picture.label, vector))

@@ -1,4 +1,4 @@
-"""A Ray cluster of node processes on this machine, for tests; nothing of it is left in the end."""
+"""A Ray cluster of node processes on this machine, for tests; all of it is ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STORE_BYTES = 100 << 20
 
 @contextmanager
 def ray_folder() -> Iterator[None]:
-    """Ray keeps its files, and looks for clusters, in a folder of its own with a short name, as sockets need it."""
+    """Let Ray keep its files, and look for clusters, in a folder with a short name, as sockets need it."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
@@ -48,11 +48,11 @@ class Nodes:
         self.add()
 
     def add(self) -> None:
-        """One more node."""
+        """Add a node."""
         self._node = _begun(lambda: self._cluster.add_node(num_cpus=2, object_store_memory=_STORE_BYTES))
 
     def kill(self) -> None:
-        """SIGKILL the raylet of the node that was added last; its workers end with it."""
+        """Send SIGKILL to the raylet of the node that was added last; its workers end with it."""
         os.kill(self._node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
     def shutdown(self) -> None:
@@ -71,7 +71,7 @@ def _begun(start: Callable[[], Any]) -> Any:
 
 
 def processes(words: str) -> list[int]:
-    """Those whose command line, or environment, has these words."""
+    """Return the processes whose command line or environment contains these words."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
@@ -96,7 +96,7 @@ def _title(pid: int) -> bytes:
 
 
 def _end(folder: str) -> None:
-    """Whatever Ray has started in this folder and not ended itself."""
+    """End what Ray has started in this folder and not ended itself."""
     started = time.monotonic()
     while left := processes(folder):
         if time.monotonic() > started + 5:

@@ -1,4 +1,4 @@
-"""Copies of a picture agree with it once laid over it, and nothing else does."""
+"""Copies of a picture agree with it once aligned, and nothing else does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_copy_agrees_in_either_order(kind: str) -> None:
     ],
     ids=["another", "mirrored", "flipped", "a part", "red for blue", "without colour", "inverted"],
 )
-def test_what_is_no_copy_does_not(other: object) -> None:
+def test_another_picture_does_not_agree(other: object) -> None:
     for seed in range(3):
         image = photograph(seed)
         assert callable(other)

@@ -1,4 +1,4 @@
-"""Calibrating to a gallery: what is fitted, what it is measured on, and when it is refused."""
+"""Calibration to a gallery: the fit, the pairs that it is measured on, and its refusals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_error_falls_where_the_head_is_wrong(count: int, unseen: HeldOut, tm
     assert read_calibration(catalogue) == found
 
 
-def test_the_bins_hold_what_the_error_is_made_of(tmp_path: Path) -> None:
+def test_the_error_is_the_sum_over_the_bins(tmp_path: Path) -> None:
     found = calibrate(a_catalogue(tmp_path, classes(4, 40)), a_bundle())
     for bins, judged in (
         (found.reliability.before, found.calibration.before),
@@ -65,7 +65,7 @@ def test_the_seed_decides_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unseen", [HeldOut.pictures, HeldOut.classes])
-def test_a_half_is_judged_by_what_the_other_gave(unseen: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_is_judged_by_the_neuron_of_the_other(unseen: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits give slopes 1, 2, 3, …: the pairs of the first half are judged with 2, those of the second with 1."""
     codes = np.repeat(np.arange(12), 4)
     drawn: list[Codes] = []
@@ -93,7 +93,7 @@ def test_of_a_large_gallery_a_sample_is_taken(tmp_path: Path, monkeypatch: pytes
     assert found.pictures == 100
 
 
-def test_pictures_outside_class_folders_are_passed_over(tmp_path: Path) -> None:
+def test_pictures_outside_class_folders_are_ignored(tmp_path: Path) -> None:
     catalogue = a_catalogue(tmp_path, classes(3, 10) | {"": np.ones((5, CHANNELS), np.float32)})
     assert catalogue.pictures.count() == 35
     assert calibrate(catalogue, a_bundle()).calibration.pictures == 30
@@ -121,7 +121,7 @@ def test_many_classes_of_two_are_enough(tmp_path: Path) -> None:
 
 
 def test_labels_that_similarity_contradicts_are_refused_and_change_nothing(tmp_path: Path) -> None:
-    """Half of each class lies at either of two places, so that two of one class are more often apart."""
+    """Put half of each class at either of two points, so that two of one class are more often apart."""
     places = np.repeat(np.eye(CHANNELS, dtype=np.float32)[:2], 5, axis=0)
     catalogue = a_catalogue(tmp_path / "good", classes(3, 20))
     kept = calibrate(catalogue, a_bundle()).calibration

@@ -1,4 +1,4 @@
-"""What a store keeps of its calibration, and whether it is in use."""
+"""A store's saved calibration, and whether it is in use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.calibrations import a_calibration
 from tests.support.labelled import a_catalogue
 
 
-def test_a_calibration_is_kept_and_taken_back(tmp_path: Path) -> None:
+def test_a_calibration_is_saved_and_deleted(tmp_path: Path) -> None:
     catalogue = a_catalogue(tmp_path, {})
     assert read_calibration(catalogue) is None
     assert not delete_calibration(catalogue)

@@ -1,4 +1,4 @@
-"""The index's file follows the catalogue: mapped, brought up to date or made anew; and tuned where approximate."""
+"""The index's file follows the catalogue: mapped, updated or rebuilt; and tuned if approximate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHANNELS = 64
 
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a thousand pictures want an approximate index."""
+    """Let a thousand pictures have an approximate index."""
     monkeypatch.setattr(sizing, "MOST_EXACT", 400)
 
 
@@ -53,7 +53,7 @@ def never(*arguments: object) -> tuple[FaissIndex, str]:
     raise AssertionError("the index was made anew")
 
 
-def test_an_index_is_made_once_then_mapped(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_is_built_once_then_mapped(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(50)
     record(catalogue, 0, vectors)
     assert len(open_index(catalogue, MODEL)) == 50
@@ -65,7 +65,7 @@ def test_an_index_is_made_once_then_mapped(catalogue: Catalogue, monkeypatch: py
 
 @pytest.mark.usefixtures("small_limit")
 @pytest.mark.parametrize("count", [100, 1000])
-def test_an_index_follows_changes_without_being_made_anew(
+def test_an_index_follows_changes_without_a_rebuild(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     vectors = clustered(count)
@@ -91,7 +91,7 @@ def test_an_index_follows_changes_without_being_made_anew(
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_an_index_that_no_longer_suits_is_made_anew(catalogue: Catalogue) -> None:
+def test_an_index_that_no_longer_suits_is_rebuilt(catalogue: Catalogue) -> None:
     record(catalogue, 0, clustered(400))
     assert open_index(catalogue, MODEL, must_save=True).is_exact
     record(catalogue, 400, clustered(1, seed=2))
@@ -111,7 +111,7 @@ def test_a_file_of_an_unknown_generation_is_not_followed(catalogue: Catalogue) -
     assert sorted(open_index(catalogue, MODEL).search(clustered(1), 9)[1][0].tolist()) == [1, 2, 3, 4, 5]
 
 
-def test_of_an_emptied_store_no_file_is_left(catalogue: Catalogue) -> None:
+def test_an_emptied_store_has_no_index_file(catalogue: Catalogue) -> None:
     record(catalogue, 0, clustered(5))
     open_index(catalogue, MODEL, must_save=True)
     assert len(files(catalogue)) == 1
@@ -164,7 +164,7 @@ def test_tuning_stops_where_the_recall_is_reached(
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_recall_is_what_counting_by_hand_gives(
+def test_recall_equals_a_count_by_hand(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 40)
@@ -193,7 +193,7 @@ def test_an_exact_index_has_nothing_to_tune(catalogue: Catalogue, head: Head) ->
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_what_was_tuned_is_kept_and_used(catalogue: Catalogue) -> None:
+def test_a_tuning_is_saved_and_used(catalogue: Catalogue) -> None:
     assert read_tuning(catalogue) is None
     record(catalogue, 0, clustered(1000))
     kind = open_index(catalogue, MODEL, must_save=True).kind

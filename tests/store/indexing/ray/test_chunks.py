@@ -1,4 +1,4 @@
-"""Portions: all that the source gives, in order, and no more of it after the end."""
+"""Chunks: all items of the source, in order, and no more of it after the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_slow_source_is_not_waited_for_while_there_is_something(monkeypatch: p
     assert list(chunks(slow(), 1000)) == [[0], [1], [2]]
 
 
-def test_a_failing_source_fails_the_portions() -> None:
+def test_a_failing_source_fails_the_chunks() -> None:
     def failing() -> Iterator[int]:
         yield 1
         raise ValueError("gone")
