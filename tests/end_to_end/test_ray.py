@@ -215,15 +215,17 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     gallery = make_gallery(tmp_path / "gallery", 4, 1)
     index = ("index", gallery, "--store", tmp_path / "store", "--engine", "ray")
     done = retrieve(*index, RAY_ADDRESS="ray://127.0.0.1:1")
-    assert sentence(done).startswith("RAY_ADDRESS is ray://127.0.0.1:1, a place for clients: give host:port of")
+    assert sentence(done).startswith(
+        "RAY_ADDRESS is ray://127.0.0.1:1, an address for Ray clients: give the host:port of"
+    )
     done = retrieve(*index, RAY_ADDRESS="127.0.0.1:1")
     assert sentence(done) == (
         "the Ray cluster at 127.0.0.1:1 cannot be used ([Errno 111] Connection refused): start it with"
-        " `ray start --head`, set RAY_AUTH_MODE=token if it wants one, or give another RAY_ADDRESS"
-        " (`local`: one of its own)"
+        " `ray start --head`, set RAY_AUTH_MODE=token if it requires one, or give another RAY_ADDRESS"
+        " (`local` starts one for this run)"
     )
     done = retrieve(*index, RAY_ADDRESS="nonsense")
-    assert "the Ray cluster at nonsense cannot be used (it is no host:port)" in sentence(done)
+    assert "the Ray cluster at nonsense cannot be used (it is not a host:port)" in sentence(done)
 
 
 def test_something_else_that_answers_is_no_cluster(tmp_path: Path, web: Web) -> None:

@@ -164,9 +164,7 @@ def test_tuning_stops_where_the_recall_is_reached(
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_recall_equals_a_count_by_hand(
-    catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recall_equals_a_count_by_hand(catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 40)
     monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
     record(catalogue, 0, clustered(1000))

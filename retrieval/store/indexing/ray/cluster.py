@@ -72,7 +72,9 @@ def cluster_connection() -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
-        raise ClusterError(f"{ADDRESS} is {address}, a place for clients: give host:port of the cluster's head itself")
+        raise ClusterError(
+            f"{ADDRESS} is {address}, an address for Ray clients: give the host:port of the cluster's head"
+        )
     at = _find_running() if address in (None, "auto") else address
     if at not in (None, "local"):
         try:
@@ -80,17 +82,17 @@ def _connect(address: str | None) -> None:
             ray.init(address=at, **_QUIET)
             return
         except (OSError, RuntimeError, ValueError) as error:
-            token = "" if _AUTH_MODE in os.environ else f", set {_AUTH_MODE}=token if it wants one,"
+            token = "" if _AUTH_MODE in os.environ else f", set {_AUTH_MODE}=token if it requires one,"
             raise ClusterError(
                 f"the Ray cluster at {at} cannot be used ({first_line(error)}): start it with"
-                f" `ray start --head`{token} or give another {ADDRESS} (`local`: one of its own)"
+                f" `ray start --head`{token} or give another {ADDRESS} (`local` starts one for this run)"
             ) from error
     try:
         ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster can be started on this machine ({first_line(error)}): see that its memory and its"
-            f" temporary folder are not full, or name a cluster that runs by {ADDRESS}"
+            f" temporary folder are not full, or set {ADDRESS} to a running cluster"
         ) from error
 
 
@@ -109,7 +111,7 @@ def _check_reachable(address: str) -> None:
     """Raise OSError or ValueError unless something responds there as the head of a cluster would."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
-        raise ValueError("it is no host:port")
+        raise ValueError("it is not a host:port")
     with socket.create_connection((host, int(port)), _TIMEOUT) as connection:
         if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
             return
