@@ -5,16 +5,11 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import InstrumentedAttribute
 
-_LIST = b"list:"  # before the path of a list of pictures
-
 
 def contains(folder: bytes, path: bytes) -> bool:
-    """Whether a walk of the folder comes to what lies at this path below it: no name between begins with a dot.
-
-    What a list names may have any name.
-    """
+    """Return whether a path is below a folder with no name between that begins with a dot, which a walk skips."""
     start = folder_prefix(folder)
-    return path.startswith(start) and (folder.startswith(_LIST) or b"/." not in path[len(start) - 1 :])
+    return path.startswith(start) and b"/." not in path[len(start) - 1 :]
 
 
 def folder_prefix(folder: bytes) -> bytes:

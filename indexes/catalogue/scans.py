@@ -66,11 +66,11 @@ class ScanRecords:
 
     def find_by_content(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:
         """Return, by content hash, what is known of a picture of that content, with its descriptor of this model."""
-        rows = (
+        rows = [
             row
-            for content in contents
-            for row in self._database.fetch(self._database.dialect.known_content, (content, fingerprint))
-        )
+            for part in chunked(list(dict.fromkeys(contents)))
+            for row in self._database.fetch(*self._database.dialect.known_contents(part, fingerprint))
+        ]
         return {content: KnownContent(decode_vectors([vector])[0], *values) for content, vector, *values in rows}
 
     @retry_lost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -93,8 +92,13 @@ class MilvusConnection:
         else:
             self._check_packages()
 
+    def acquire(self) -> None:
+        """Count one more user, who releases the connection in the end."""
+        with _REGISTRY_LOCK:
+            self.users += 1
+
     def release(self) -> None:
-        """One user less."""
+        """Count one user less; the last one ends the connection."""
         with _REGISTRY_LOCK:
             self.users -= 1
             if self.users > 0:
@@ -201,6 +205,8 @@ def shared_connection(address: MilvusAddress, folder: Path) -> MilvusConnection:
 
 def _check_unlocked(file: Path) -> None:
     """Raises _Taken where another process has the file open; of that milvus-lite says no more than that it failed."""
+    import fcntl  # which milvus-lite needs itself
+
     with contextlib.suppress(OSError), open(file / "LOCK", "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

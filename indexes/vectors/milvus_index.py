@@ -54,7 +54,7 @@ class MilvusIndex:
         find_collection: Callable[[], MilvusCollection | None],
         before_change: Callable[[], None] = lambda: None,
     ) -> None:
-        server.users += 1
+        server.acquire()
         self._server = server
         self._labels = labels
         self._find_collection = find_collection

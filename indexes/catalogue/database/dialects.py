@@ -22,7 +22,7 @@ class Dialect:
     """What a database is asked. `many` makes one value of several numbers."""
 
     setting: str
-    known_content: str
+    known_contents: Callable[[Sequence[bytes], str], tuple[str, list[Any]]]
     known_files: str
     chunk_of_vectors: str
     vectors_by_id: str
@@ -41,11 +41,20 @@ _LABELS = (  # from each label to the next one by the index on (label, missing),
     " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND {there}) ORDER BY label"
 )
 
+_KNOWN_CONTENTS = (  # of each content one picture, the first that has a descriptor: there may be thousands of copies
+    "WITH w (hash) AS ({contents})"
+    " SELECT w.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM w CROSS JOIN pictures p"
+    " JOIN descriptors d ON d.picture_id = p.id AND d.fingerprint = {value}"
+    " WHERE p.id = (SELECT q.id FROM pictures q JOIN descriptors e ON e.picture_id = q.id AND e.fingerprint = {value}"
+    " WHERE q.hash = w.hash ORDER BY q.id LIMIT 1)"
+)
+
 SQLITE = Dialect(
     setting="SELECT value FROM settings WHERE name = ?",
-    known_content="SELECT p.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM pictures p"
-    " JOIN descriptors d ON d.picture_id = p.id WHERE p.hash = ? AND d.fingerprint = ?"
-    " ORDER BY p.id LIMIT 1",  # a content may have thousands of copies
+    known_contents=lambda contents, fingerprint: (
+        _KNOWN_CONTENTS.format(contents="VALUES " + ", ".join(["(?)"] * len(contents)), value="?"),
+        [*contents, fingerprint, fingerprint],
+    ),
     known_files="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
     " ORDER BY path LIMIT ?",
     chunk_of_vectors="SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
@@ -63,7 +72,10 @@ SQLITE = Dialect(
 
 POSTGRES = Dialect(
     setting=SQLITE.setting.replace("?", "%s"),
-    known_content=SQLITE.known_content.replace("?", "%s"),
+    known_contents=lambda contents, fingerprint: (
+        _KNOWN_CONTENTS.format(contents="SELECT unnest(%s::bytea[])", value="%s"),
+        [list(contents), fingerprint, fingerprint],
+    ),
     known_files=SQLITE.known_files.replace("?", "%s"),
     chunk_of_vectors=SQLITE.chunk_of_vectors.replace("?", "%s"),
     vectors_by_id="SELECT p.id, d.vector FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"

@@ -66,7 +66,7 @@ def status(state: State) -> Status:
             Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing) for count in counts
         ],
         labels=[safe_name(label) for label in catalogue.pictures.labels()],
-        failed=len(catalogue.scans.failures()),
+        failed=catalogue.scans.count_failures(),
         indexing=_indexing(catalogue, indexer.is_running),
         indexing_error=indexer.error and safe_name(indexer.error),
         methods=[str(method) for method in MethodName],

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.paths import contains
 from indexes.catalogue.records import FailedFile, KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import CatalogueLocation, PictureLocation, is_remote, parse_location
+from retrieval.sources.location import CatalogueLocation, PictureLocation, is_reachable, is_remote, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
 from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
@@ -131,7 +130,9 @@ class Scan:
         """Handle a known file that the walk did not come to: it is in an unread tar, gone, or out of sight."""
         if self.unchanged_tars.contain(known.path):
             self._count_unchanged(known)
-        elif not known.missing and contains(self.gallery, known.path) and not self.closed_folders.contain(known.path):
+        elif (
+            not known.missing and is_reachable(self.gallery, known.path) and not self.closed_folders.contain(known.path)
+        ):
             self.vanished.append(known.id)
 
     def _count_unchanged(self, known: KnownFile) -> None:
@@ -149,7 +150,8 @@ class Scan:
 
     def _is_of_scan(self, path: bytes) -> bool:
         """Return whether a file would have failed again in this scan."""
-        return self._is_in_shard(path) and not self.unchanged_tars.contain(path)
+        is_walked = path == self.gallery or is_reachable(self.gallery, path)
+        return is_walked and self._is_in_shard(path) and not self.unchanged_tars.contain(path)
 
     def _commit(self, batch: Batch) -> None:
         pictures = [read.to_record() for read in batch.read]

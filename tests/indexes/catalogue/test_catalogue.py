@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +250,23 @@ def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.Mo
     monkeypatch.setattr(scans, "decode_vectors", counting)
     assert catalogue.scans.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [0.0]
     assert read == 1
+
+
+def test_any_number_of_contents_is_one_statement(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(catalogue, *(picture(b"/g/%03d.jpg" % number, number) for number in range(40)))
+    fetch, statements = catalogue._database.fetch, list[str]()
+
+    def counting(statement: str, values: Sequence[Any]) -> list[Any]:
+        statements.append(statement)
+        return fetch(statement, values)
+
+    monkeypatch.setattr(catalogue._database, "fetch", counting)
+    contents = [b"/g/%03d.jpg" % number for number in range(0, 60, 2)]
+    known = catalogue.scans.find_by_content([*contents, contents[0]], MODEL)
+    assert {content: content_.vector.tolist() for content, content_ in known.items()} == {
+        b"/g/%03d.jpg" % number: [float(number)] for number in range(0, 40, 2)
+    }
+    assert len(statements) == 1
 
 
 def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:

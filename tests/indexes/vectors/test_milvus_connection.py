@@ -13,6 +13,7 @@ import pytest
 from indexes.errors import StoreError
 from indexes.vectors import milvus_connection
 from indexes.vectors.milvus_connection import MilvusConnection, _SingleAttempt, shared_connection
+from indexes.vectors.milvus_index import MilvusCollection, MilvusIndex
 from tests.support.milvus import address_of, need_milvus
 
 need_milvus()
@@ -152,6 +153,23 @@ def test_one_connection_is_shared_until_the_last_gives_it_back(tmp_path: Path) -
     first.release()
     first.release()
     assert shared_connection(address_of(ADDRESS), tmp_path) is not first
+
+
+def test_users_are_counted_under_the_registrys_lock(tmp_path: Path) -> None:
+    locked: list[bool] = []
+
+    class Watched(MilvusConnection):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "users":
+                locked.append(milvus_connection._REGISTRY_LOCK.locked())
+            super().__setattr__(name, value)
+
+    connection = Watched(address_of(ADDRESS), tmp_path)
+    locked.clear()
+    indexes = [MilvusIndex(connection, MilvusCollection("tests", 4, 0), lambda ids: {}, lambda: None) for _ in range(2)]
+    for index in indexes:
+        index.close()
+    assert (locked, connection.users) == ([True] * 4, 0)
 
 
 def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

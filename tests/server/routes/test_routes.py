@@ -17,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from indexes.catalogue.scans import ScanRecords
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.engine import Engine
 from retrieval.server.config import ServerConfig
@@ -224,6 +225,11 @@ def test_status_tells_what_the_store_holds(client: TestClient, indexed: Indexed)
     assert status["failed"] == 2
     assert status["indexing"] is None
     assert set(client.get("/api/folders").json()) >= {str(indexed.gallery / name) for name in (*CLASSES, "odd")}
+
+
+def test_status_counts_failures_without_reading_them(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScanRecords, "failures", lambda records: pytest.fail("all failures were read"))
+    assert client.get("/api/status").json()["failed"] == 2
 
 
 def test_metrics_are_counted_by_route(client: TestClient) -> None:
