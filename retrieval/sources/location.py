@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from indexes.catalogue.paths import contains
 from retrieval.common.errors import GalleryError
 from retrieval.sources.url_safety import has_password, host_of, is_signed, redact
 
@@ -134,11 +133,6 @@ def enclosing_tars(name: str) -> Iterator[str]:
 def is_address(text: str) -> bool:
     """Return whether this names something that is no local file."""
     return _ADDRESS.match(text) is not None or text.startswith(f"{TAR_PREFIX}/")
-
-
-def is_reachable(gallery: bytes, path: bytes) -> bool:
-    """Return whether a walk of a gallery comes to a path below it: past no name with a dot in front, except in a list."""
-    return gallery.startswith(LIST_PREFIX.encode()) or contains(gallery, path)
 
 
 def is_remote(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -11,11 +12,18 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.paths import contains
 from indexes.catalogue.records import FailedFile, KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import CatalogueLocation, PictureLocation, is_reachable, is_remote, parse_location
+from retrieval.sources.location import (
+    LIST_PREFIX,
+    CatalogueLocation,
+    PictureLocation,
+    is_remote,
+    parse_location,
+)
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
 from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
@@ -130,9 +138,7 @@ class Scan:
         """Handle a known file that the walk did not come to: it is in an unread tar, gone, or out of sight."""
         if self.unchanged_tars.contain(known.path):
             self._count_unchanged(known)
-        elif (
-            not known.missing and is_reachable(self.gallery, known.path) and not self.closed_folders.contain(known.path)
-        ):
+        elif not known.missing and self._is_reachable(known.path) and not self.closed_folders.contain(known.path):
             self.vanished.append(known.id)
 
     def _count_unchanged(self, known: KnownFile) -> None:
@@ -148,9 +154,13 @@ class Scan:
         """Return whether a file is of this run's shard; the members of a tar are in the tar's."""
         return self.shard.is_all or self.shard.holds(CatalogueLocation.parse(path).tar_path or path)
 
+    def _is_reachable(self, path: bytes) -> bool:
+        """Return whether a walk comes to a path below the gallery; a list names files with any names."""
+        return self.gallery.startswith(os.fsencode(LIST_PREFIX)) or contains(self.gallery, path)
+
     def _is_of_scan(self, path: bytes) -> bool:
         """Return whether a file would have failed again in this scan."""
-        is_walked = path == self.gallery or is_reachable(self.gallery, path)
+        is_walked = path == self.gallery or self._is_reachable(path)
         return is_walked and self._is_in_shard(path) and not self.unchanged_tars.contain(path)
 
     def _commit(self, batch: Batch) -> None:
