@@ -1,4 +1,4 @@
-"""`retrieve serve` as a person starts and stops it."""
+"""`retrieve serve` as a user starts and stops it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def get(address: str, **headers: str) -> HTTPResponse:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signals) -> None:
+def test_it_serves_until_a_stop_signal(indexed: Indexed, stop: signal.Signals) -> None:
     with served(indexed.store, stop=stop) as address:
         assert address.startswith("http://127.0.0.1:")
         assert json.load(get(address + "health")) == {"status": "ok"}
@@ -34,7 +34,7 @@ def test_it_serves_until_it_is_told_to_stop(indexed: Indexed, stop: signal.Signa
 
 
 @pytest.mark.parametrize("more", [[], ["--processes", "2"]])
-def test_it_outlives_the_terminal_where_it_is_to(indexed: Indexed, more: list[str]) -> None:
+def test_it_outlives_the_terminal_under_nohup(indexed: Indexed, more: list[str]) -> None:
     ignored = (signal.SIGHUP, signal.SIGINT)  # as `nohup retrieve serve &` begins in a script
     with started(indexed.store, *more, ignored=ignored) as (address, process):
         assert json.load(get(address + "health")) == {"status": "ok"}
@@ -48,14 +48,14 @@ def test_it_outlives_the_terminal_where_it_is_to(indexed: Indexed, more: list[st
 
 
 @pytest.mark.parametrize("more", [["--host", "0.0.0.0"], ["--host", "0.0.0.0", "--token", ""], ["--allow-host", "a.b"]])
-def test_whoever_lets_others_in_wants_a_token_which_is_printed(indexed: Indexed, more: list[str]) -> None:
+def test_serving_others_needs_a_token_which_is_printed(indexed: Indexed, more: list[str]) -> None:
     with served(indexed.store, *more) as address:
-        place, _, token = address.partition("?token=")
+        base, _, token = address.partition("?token=")
         assert len(token) >= 20
-        here = place.replace("0.0.0.0", "127.0.0.1")
+        local = base.replace("0.0.0.0", "127.0.0.1")
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            get(here + "api/status")
-        assert json.load(get(here + "api/status", Authorization=f"Bearer {token}"))["pictures"] == 16
+            get(local + "api/status")
+        assert json.load(get(local + "api/status", Authorization=f"Bearer {token}"))["pictures"] == 16
 
 
 def test_a_token_may_come_from_the_environment(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,29 +66,31 @@ def test_a_token_may_come_from_the_environment(indexed: Indexed, monkeypatch: py
             get(address.partition("?")[0] + "api/status")
 
 
-def test_a_port_in_use_is_told(indexed: Indexed) -> None:
+def test_a_port_in_use_is_reported(indexed: Indexed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = sentence(retrieve("serve", "--port", port, "--store", indexed.store))
-    assert port in said
-    assert "--port" in said
+        message = sentence(retrieve("serve", "--port", port, "--store", indexed.store))
+    assert port in message
+    assert "--port" in message
 
 
-def test_an_address_of_no_machine_is_told(indexed: Indexed) -> None:
+def test_an_unknown_host_is_reported(indexed: Indexed) -> None:
     assert "cannot be served" in sentence(retrieve("serve", "--host", "no.such.host.invalid", "--store", indexed.store))
 
 
 @pytest.mark.parametrize("more", [[], ["--processes", "2"]])
-def test_a_folder_that_cannot_keep_uploads_is_told_before_the_address(
+def test_a_folder_that_cannot_keep_uploads_is_reported_before_the_address(
     indexed: Indexed, tmp_path: Path, more: list[str]
 ) -> None:
     (tmp_path / "file").touch()
-    said = sentence(retrieve("serve", "--port", "0", "--store", indexed.store, "--uploads", tmp_path / "file", *more))
-    assert str(tmp_path / "file") in said
-    assert "--uploads" in said
+    message = sentence(
+        retrieve("serve", "--port", "0", "--store", indexed.store, "--uploads", tmp_path / "file", *more)
+    )
+    assert str(tmp_path / "file") in message
+    assert "--uploads" in message
 
 
-def test_what_a_killed_server_has_left_is_deleted_by_the_next(
+def test_the_folder_of_a_killed_server_is_deleted_by_the_next(
     indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -97,26 +99,26 @@ def test_what_a_killed_server_has_left_is_deleted_by_the_next(
         urllib.request.urlopen(sent, timeout=30).close()
         process.kill()
         process.wait()
-    (left,) = tmp_path.glob("retrieve-serve-*")
+    (orphaned,) = tmp_path.glob("retrieve-serve-*")
     with served(indexed.store) as address:
         assert json.load(get(address + "health")) == {"status": "ok"}
-        (lives,) = tmp_path.glob("retrieve-serve-*")
-        assert lives != left
+        (alive,) = tmp_path.glob("retrieve-serve-*")
+        assert alive != orphaned
     assert list(tmp_path.glob("retrieve-serve-*")) == []
 
 
-def test_clients_that_leave_give_their_places_back(indexed: Indexed) -> None:
+def test_clients_that_disconnect_release_their_slots(indexed: Indexed) -> None:
     content = indexed.picture.read_bytes()
     head = b"POST /api/query?top=12&verify=true&stream=true HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
     with served(indexed.store, "--queue", "2") as address:
         port = int(address.rstrip("/").rpartition(":")[2])
         for sent in (content[:100], content, content[:100], content):
-            with socket.create_connection(("127.0.0.1", port)) as line:
-                line.sendall(head % len(content) + sent)
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head % len(content) + sent)
                 time.sleep(0.1)
-        waited = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while b"retrieve_requests_in_work 0.0" not in get(address + "metrics").read():
-            assert time.monotonic() < waited
+            assert time.monotonic() < deadline
             time.sleep(0.1)
-        told = get(address + "metrics").read().decode()
-    assert 'status="500"' not in told
+        metrics = get(address + "metrics").read().decode()
+    assert 'status="500"' not in metrics

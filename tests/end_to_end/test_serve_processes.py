@@ -1,8 +1,7 @@
-"""`retrieve serve --processes` as a person starts it: real processes, all but one of which stop at times."""
+"""`retrieve serve --processes` as a user starts it: real processes, all but one of which are stopped at times."""
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.engine import Engine
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 
 
 def children(process: int) -> dict[int, str]:
-    """The processes that a process has started, with their commands."""
+    """Return the child processes of a process, with their commands."""
     found = {}
     for place in Path("/proc").iterdir():
         try:
@@ -51,16 +51,16 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    waited = time.monotonic() + seconds
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < waited
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 @contextmanager
 def only(worker: int, of: list[int]) -> Iterator[None]:
-    """One answers; the others are stopped."""
+    """Let one worker answer; the others are stopped."""
     others = [each for each in of if each != worker]
     for each in others:
         os.kill(each, signal.SIGSTOP)
@@ -72,7 +72,7 @@ def only(worker: int, of: list[int]) -> Iterator[None]:
 
 
 def folders_of(gallery: Path) -> list[Path]:
-    """The folders of servers whose indexing failed with this gallery's name."""
+    """Return the folders of servers whose indexing failed with this gallery's name."""
     notes = Path(tempfile.gettempdir()).glob("retrieve-serve-*/indexing/failed")
     return [note.parent.parent for note in notes if str(gallery) in note.read_text()]
 
@@ -81,37 +81,37 @@ class Served:
     def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.killed = 0
-        self._line = address.removeprefix("http://").rstrip("/")
+        self._address = address.removeprefix("http://").rstrip("/")
 
     @property
     def workers(self) -> list[int]:
         return workers(self.process.pid)
 
-    def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, bytes]:
-        """An answer over a connection of its own."""
-        line = http.client.HTTPConnection(self._line, timeout=30)
+    def request(self, method: str, path: str, content: bytes = b"") -> tuple[int, bytes]:
+        """Send a request over a connection of its own."""
+        connection = http.client.HTTPConnection(self._address, timeout=30)
         try:
-            line.request(method, path, content)
-            answer = line.getresponse()
+            connection.request(method, path, content)
+            answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
-            line.close()
+            connection.close()
 
-    def told(self, method: str, path: str, content: bytes = b"") -> Any:
-        status, body = self.ask(method, path, content)
+    def json(self, method: str, path: str, content: bytes = b"") -> Any:
+        status, body = self.request(method, path, content)
         assert status in (200, 202), body
         return json.loads(body)
 
     def by_each(self, method: str, path: str, content: bytes = b"") -> list[Any]:
-        """The answer of every worker."""
+        """Return the answer of every worker."""
         found = []
         for worker in self.workers:
             with only(worker, self.workers):
-                found.append(self.told(method, path, content))
+                found.append(self.json(method, path, content))
         return found
 
     def counted(self, name: str) -> float:
-        lines = self.ask("GET", "/metrics")[1].decode().splitlines()
+        lines = self.request("GET", "/metrics")[1].decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
@@ -121,13 +121,13 @@ def processes(store: Path, count: int = 2, *options: str | Path) -> Iterator[Ser
         yield Served(address, process)
 
 
-def ends(served: Served, stop: Callable[[], None], code: int, seconds: float = 15) -> str:
-    """What it said on standard error. Nothing that it has started may be left."""
+def stop_server(served: Served, stop: Callable[[], None], code: int, seconds: float = 15) -> str:
+    """Stop the server; return its standard error. None of its processes may be left."""
     family = list(children(served.process.pid))
     assert len(family) >= 2
     stop()
     assert served.process.wait(seconds) == code
-    until(lambda: not any(map(is_alive, family)), seconds)
+    wait_until(lambda: not any(map(is_alive, family)), seconds)
     assert served.process.stderr is not None
     return served.process.stderr.read().decode()
 
@@ -137,10 +137,10 @@ def served(indexed: Indexed) -> Iterator[Served]:
     with processes(indexed.store) as served:
         yield served
         group = served.process.pid
-        said = ends(served, lambda: os.killpg(group, signal.SIGINT), 0)  # as Ctrl-C in a terminal does
-        assert "Traceback" not in said
-        assert said.count("was ended by SIGKILL: another one takes its place\n") == served.killed, said
-        assert said.count("\n") == served.killed, said
+        message = stop_server(served, lambda: os.killpg(group, signal.SIGINT), 0)  # as Ctrl-C in a terminal does
+        assert "Traceback" not in message
+        assert message.count("was ended by SIGKILL: another one takes its place\n") == served.killed, message
+        assert message.count("\n") == served.killed, message
 
 
 def test_each_gives_equal_answers(served: Served, indexed: Indexed) -> None:
@@ -150,40 +150,40 @@ def test_each_gives_equal_answers(served: Served, indexed: Indexed) -> None:
     assert one["explanations"] == other["explanations"]
 
 
-def test_a_picture_sent_to_one_is_found_by_each(served: Served, indexed: Indexed) -> None:
+def test_an_upload_to_one_process_is_found_by_each(served: Served, indexed: Indexed) -> None:
     with only(served.workers[0], served.workers):
-        name = served.told("POST", "/api/uploads", indexed.picture.read_bytes())["upload"]
+        name = served.json("POST", "/api/uploads", indexed.picture.read_bytes())["upload"]
     one, other = served.by_each("GET", f"/api/query?upload={name}&explain=false")
     assert one["hits"] == other["hits"]
     with only(served.workers[1], served.workers):
-        assert served.ask("GET", f"/api/uploads/{name}/image")[0] == 200
+        assert served.request("GET", f"/api/uploads/{name}/image")[0] == 200
 
 
-def test_figures_add_up_whoever_is_asked(served: Served) -> None:
+def test_metrics_add_up_whichever_process_answers(served: Served) -> None:
     name = 'retrieve_requests_total{method="GET",route="/api/pictures/{picture}",status="200"}'
     before = served.counted(name)
     served.by_each("GET", "/api/pictures/1")
     served.by_each("GET", "/api/pictures/2")
-    until(lambda: served.counted(name) == before + 4)  # an answer is counted after it was sent
+    wait_until(lambda: served.counted(name) == before + 4)  # an answer is counted after it was sent
     for worker in served.workers:
         with only(worker, served.workers):
             assert served.counted(name) == before + 4
             assert served.counted("retrieve_pictures ") == 16
 
 
-def test_one_that_is_killed_loses_what_it_had_in_work_and_is_replaced(served: Served, indexed: Indexed) -> None:
+def test_a_killed_process_loses_its_requests_in_work_and_is_replaced(served: Served, indexed: Indexed) -> None:
     first, second = served.workers
     name = 'retrieve_requests_total{method="POST",route="/api/query",status="200"}'
     before, content, lost = served.counted(name), indexed.picture.read_bytes(), []
 
-    def asks() -> None:
+    def send_queries() -> None:
         for _ in range(10):
             try:
-                served.told("POST", "/api/query?top=4", content)
+                served.json("POST", "/api/query?top=4", content)
             except (OSError, http.client.HTTPException):
                 lost.append(1)
 
-    clients = [threading.Thread(target=asks) for _ in range(3)]
+    clients = [threading.Thread(target=send_queries) for _ in range(3)]
     for client in clients:
         client.start()
     time.sleep(0.1)
@@ -192,16 +192,16 @@ def test_one_that_is_killed_loses_what_it_had_in_work_and_is_replaced(served: Se
     for client in clients:
         client.join()
     assert len(lost) <= 3
-    until(lambda: len(served.workers) == 2 and first not in served.workers)
+    wait_until(lambda: len(served.workers) == 2 and first not in served.workers)
     assert second in served.workers
     new = next(worker for worker in served.workers if worker != second)
     with only(new, served.workers):
-        assert served.told("POST", "/api/query?top=4", content)["hits"]
-    until(lambda: served.counted(name) >= before + 30 - len(lost))  # what the dead one has counted stays
-    until(lambda: served.counted("retrieve_requests_in_work") == 0)
+        assert served.json("POST", "/api/query?top=4", content)["hits"]
+    wait_until(lambda: served.counted(name) >= before + 30 - len(lost))  # the counts of the dead process stay
+    wait_until(lambda: served.counted("retrieve_requests_in_work") == 0)
 
 
-def test_one_indexing_at_a_time_whose_error_each_tells_and_a_killed_parent_leaves_nothing(
+def test_each_process_reports_the_only_indexing_and_a_killed_parent_leaves_nothing(
     indexed: Indexed, tmp_path: Path
 ) -> None:
     gallery, store = tmp_path / "gallery", tmp_path / "store"
@@ -213,41 +213,40 @@ def test_one_indexing_at_a_time_whose_error_each_tells_and_a_killed_parent_leave
     shutil.rmtree(gallery)
     uploads = tmp_path / "uploads"
     with processes(store, 2, "--uploads", uploads) as served:
-        name = served.told("POST", "/api/uploads", indexed.picture.read_bytes())["upload"]
-        served.told("POST", "/api/index")
-        until(lambda: served.told("GET", "/api/status")["indexing"] is None)
-        for told in served.by_each("GET", "/api/status"):
-            assert str(gallery) in told["indexing_error"]
+        name = served.json("POST", "/api/uploads", indexed.picture.read_bytes())["upload"]
+        served.json("POST", "/api/index")
+        wait_until(lambda: served.json("GET", "/api/status")["indexing"] is None)
+        for status in served.by_each("GET", "/api/status"):
+            assert str(gallery) in status["indexing_error"]
         (own,) = folders_of(gallery)
-        with (own / "indexing" / "turn").open("rb") as turn:  # held as one that runs in another process holds it
-            fcntl.flock(turn, fcntl.LOCK_EX)
+        with FileLock(own / "indexing" / "turn"):  # as if it ran in another process
             for worker in served.workers:
                 with only(worker, served.workers):
-                    status, said = served.ask("POST", "/api/index")
-                    assert status == 409, said
-                    assert served.told("GET", "/api/status")["indexing"] is not None
-        ends(served, served.process.kill, -signal.SIGKILL)
+                    status, body = served.request("POST", "/api/index")
+                    assert status == 409, body
+                    assert served.json("GET", "/api/status")["indexing"] is not None
+        stop_server(served, served.process.kill, -signal.SIGKILL)
     assert not own.exists()
     assert os.listdir(uploads / "retrieve-uploads") == [name]
 
 
-def test_a_store_that_is_damaged_ends_all_with_one_sentence(indexed: Indexed, tmp_path: Path) -> None:
+def test_a_damaged_store_ends_all_processes_with_one_sentence(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
     (store / "catalogue.sqlite").write_bytes(b"no database" * 1000)
-    said = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
-    assert "is damaged" in said
+    message = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
+    assert "is damaged" in message
 
 
-def test_an_index_that_one_process_can_open_is_refused(indexed: Indexed, tmp_path: Path) -> None:
+def test_an_index_for_a_single_process_is_refused(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
     catalogue = Catalogue(store)
     catalogue.settings.set(index="milvus:index.db")
     catalogue.close()
-    said = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
-    assert "leave out --processes" in said
+    message = sentence(retrieve("serve", "--processes", "2", "--port", "0", "--store", store))
+    assert "leave out --processes" in message
 
 
-def test_a_port_in_use_is_told_at_once(served: Served, indexed: Indexed) -> None:
-    port = served._line.rpartition(":")[2]
-    said = sentence(retrieve("serve", "--processes", "2", "--port", port, "--store", indexed.store))
-    assert "--port" in said
+def test_a_port_in_use_is_reported_at_once(served: Served, indexed: Indexed) -> None:
+    port = served._address.rpartition(":")[2]
+    message = sentence(retrieve("serve", "--processes", "2", "--port", port, "--store", indexed.store))
+    assert "--port" in message

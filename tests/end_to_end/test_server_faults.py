@@ -1,4 +1,4 @@
-"""Servers of pictures that fail, hang, or are away: waited for, told in a sentence, and nothing lost or doubled."""
+"""Picture servers that fail, hang or are away: retried, reported in one sentence, and nothing lost or duplicated."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def gallery(objects: Objects) -> str:
 
 def every(nth: int, fault: str) -> Fault:
     """Each picture's, and each listing's, n-th first requests fail."""
-    asked: Counter[str] = Counter()
+    attempts: Counter[str] = Counter()
 
     def failing(method: str, path: str) -> str | None:
-        asked[path] += 1
-        return fault if asked[path] <= nth else None
+        attempts[path] += 1
+        return fault if attempts[path] <= nth else None
 
     return failing
 
@@ -74,16 +74,16 @@ def test_requests_that_hang_are_repeated(
     monkeypatch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": 0.3, "connect_timeout": 0.3}})
     monkeypatch.setattr(objects, "hang", 0.8)
     forget_servers()
-    asked: Counter[str] = Counter()
+    attempts: Counter[str] = Counter()
 
     def hanging(method: str, path: str) -> str | None:
-        asked[path] += 1
-        return "hang" if path.endswith(("7.png", "g%2F")) and asked[path] == 1 else None
+        attempts[path] += 1
+        return "hang" if path.endswith(("7.png", "g%2F")) and attempts[path] == 1 else None
 
     objects.fault = hanging
     report = engine.index(gallery)
     assert (report.added, report.failed) == (_PICTURES, 0)
-    assert all(asked[path] > 1 for path in asked if path.endswith("7.png"))
+    assert all(attempts[path] > 1 for path in attempts if path.endswith("7.png"))
 
 
 def test_one_object_that_always_fails_fails_itself(engine: Engine, objects: Objects, gallery: str) -> None:
@@ -294,7 +294,7 @@ def test_what_a_server_of_no_text_is_called_can_be_kept(engine: Engine, tmp_path
         assert "SECRET" not in reason
 
 
-def test_a_new_picture_is_asked_for_once(engine: Engine, web: Web) -> None:
+def test_a_new_picture_is_requested_once(engine: Engine, web: Web) -> None:
     (web.folder / "1.png").write_bytes(png(1))
     engine.index(web.address)
     assert [method for method, path in web.requests if path == "/1.png"] == ["HEAD", "GET"]

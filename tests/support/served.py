@@ -1,4 +1,4 @@
-"""A server over the tests' own store: in the test's process, or as a person starts it."""
+"""Servers over the tests' own store: in the test's process, or as a user starts them."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ HERE = "http://127.0.0.1:8000"
 
 
 @contextmanager
-def client_of(store: Path, terms: ServerConfig | None = None, base_url: str = HERE) -> Iterator[TestClient]:
+def client_of(store: Path, config: ServerConfig | None = None, base_url: str = HERE) -> Iterator[TestClient]:
     """Return a client of a server in this process."""
-    engine, terms = Engine.open(store), terms or ServerConfig()
-    with shared_folders(terms.uploads) as shared:
-        app = make_app(engine, lambda: Engine.open(store), terms, shared)
+    config = config or ServerConfig()
+    with Engine.open(store) as engine, shared_folders(config.uploads) as shared:
+        app = make_app(engine, lambda: Engine.open(store), config, shared)
         with TestClient(app, base_url=base_url, follow_redirects=False) as client:
             yield client
-    engine.close()
 
 
 @contextmanager
 def served(store: Path, *options: str | Path, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
-    """`retrieve serve` as a process of its own, on a free port; its address. It must end well when it is stopped."""
+    """Run `retrieve serve` on a free port; yields its address. It must end well on the `stop` signal."""
     with started(store, *options) as (address, process):
         assert process.stderr is not None
         try:
             yield address
         finally:
-            begun = time.monotonic()
+            stopped = time.monotonic()
             process.send_signal(stop)
             process.wait(timeout=30)
         assert process.returncode == 0, process.stderr.read().decode()
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - stopped < 15
 
 
 @contextmanager
@@ -72,9 +71,9 @@ def started(
         assert process.stderr is not None
         try:
             line = process.stdout.readline().decode()
-            found = re.search(r"http://\S+", line)
-            assert found, process.stderr.read().decode()
-            yield found[0], process
+            match = re.search(r"http://\S+", line)
+            assert match, process.stderr.read().decode()
+            yield match[0], process
         finally:
             process.kill()
 

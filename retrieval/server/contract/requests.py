@@ -10,9 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, ExplainOptions, MethodName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
-UploadName = Annotated[
-    str, Field(pattern="^[0-9a-f]{64}$", description="The name of an upload, as /api/uploads gave it.")
-]
+UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name that /api/uploads gave.")]
 
 MOST_HITS = 100
 MOST_CHECKED = 24
@@ -41,9 +39,7 @@ class Filters(BaseModel):
 
     label: str | None = Field(None, max_length=1000, description="Only pictures with this label.")
     folder: str | None = Field(None, max_length=5000, description="Only pictures in this folder and below it.")
-    since: str | None = Field(
-        None, max_length=30, description="Taken on or after this day, month or year, such as 2024 or 2024-05."
-    )
+    since: str | None = Field(None, max_length=30, description="Taken from this day, month or year on: 2024, 2024-05.")
     until: str | None = Field(None, max_length=30, description="Taken until the end of this day, month or year.")
 
 
@@ -58,15 +54,10 @@ class DuplicateParams(Filters):
     """What counts as a duplicate."""
 
     near: float | None = Field(
-        None,
-        ge=0.5,
-        le=1,
-        description="The agreement of details from which two are the same photograph. [default: a tested value]",
+        None, ge=0.5, le=1, description="Agreement of details that makes two the same photograph. [default: tested]"
     )
     identical: bool = Field(False, description="Only equal files; no picture is opened.")
-    alike: float | None = Field(
-        None, ge=0.7, le=1, description="Also groups of pictures whose similarity by the model is at least this."
-    )
+    alike: float | None = Field(None, ge=0.7, le=1, description="Also group pictures that the model finds so similar.")
     most: int = Field(500, ge=1, le=5000, description="How many groups to list at most.")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -28,29 +28,30 @@ class Metrics:
     def __init__(
         self, in_work: Callable[[], int], waiting: Callable[[], int], pictures: Callable[[], int], folder: Path | None
     ) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
+        local = CollectorRegistry()
+        self._registry = local
         if folder is not None:
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry, os.fspath(folder))  # type: ignore[no-untyped-call]
         self._requests = Counter(
-            "retrieve_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+            "retrieve_requests", "Requests answered.", ("route", "method", "status"), registry=local
         )
         self._seconds = Histogram(
             "retrieve_request_seconds",
             "From a request to the end of its answer.",
             ("route",),
             buckets=_SECONDS,
-            registry=registry,
+            registry=local,
         )
+        gauge = partial(Gauge, registry=local, multiprocess_mode="livesum")
         self._work = [
-            (
-                _gauge("retrieve_requests_in_work", "Requests that hold a place in the queue.", "livesum", registry),
-                in_work,
-            ),
-            (_gauge("retrieve_jobs_waiting", "Jobs that wait for the engine.", "livesum", registry), waiting),
+            (gauge("retrieve_requests_in_work", "Requests that hold a place in the queue."), in_work),
+            (gauge("retrieve_jobs_waiting", "Jobs that wait for the engine."), waiting),
         ]
-        self._pictures = _gauge("retrieve_pictures", "Pictures in the store.", "livemostrecent", registry), pictures
+        self._pictures = (
+            gauge("retrieve_pictures", "Pictures in the store.", multiprocess_mode="livemostrecent"),
+            pictures,
+        )
 
     def publish(self) -> None:
         """Write what is in work in this process, for the others to read."""
@@ -68,10 +69,6 @@ class Metrics:
         """Count an answer."""
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
-
-
-def _gauge(name: str, help_: str, mode: Literal["livesum", "livemostrecent"], registry: CollectorRegistry) -> Gauge:
-    return Gauge(name, help_, registry=registry, multiprocess_mode=mode)
 
 
 class MetricsMiddleware:

@@ -31,9 +31,6 @@ def handle_signals(signals: Iterable[signal.Signals], stop: Callable[[int, Frame
 @contextmanager
 def delay_terminal_signals() -> Iterator[None]:
     """Deliver terminal signals only afterwards; a process started here begins with them blocked."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
         yield
@@ -45,5 +42,4 @@ def ignore_terminal_signals() -> None:
     """Leave terminal signals to the parent; those that were delayed are dropped."""
     for each in TERMINAL_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)

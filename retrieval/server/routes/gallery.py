@@ -40,10 +40,7 @@ router = APIRouter(prefix="/api", tags=["browsing"])
 public_router = APIRouter(tags=["running"])
 
 SideParam = Annotated[ImageSide, Query(description="The longest side in pixels.")]
-Version = Annotated[
-    str | None,
-    Query(max_length=64, description="With the version of the listing, the browser may keep the image for long."),
-]
+Version = Annotated[str | None, Query(max_length=64, description="If it is the current one, browsers keep the image.")]
 
 MOST_FOLDERS = 2000
 _IMMUTABLE = "private, max-age=31536000, immutable"

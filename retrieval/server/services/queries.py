@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -181,21 +181,14 @@ class QueryService:
         query = await self._read_query(subject, options)
         for start in range(0, len(hits), CHUNK):
             chunk = hits[start : start + CHUNK]
-            results: list[Pixels | PictureError] = await asyncio.gather(
-                *(self._try_read(hit.path, options) for hit in chunk)
-            )
-            readable = [
-                (hit, pixels)
-                for hit, pixels in zip(chunk, results, strict=True)
-                if not isinstance(pixels, PictureError)
-            ]
-            explanations: list[Explanation] = []
-            if readable:
-                distances = np.array([hit.distance for hit, _ in readable])
-                job = ExplainJob(query, [pixels for _, pixels in readable], distances, options)
-                explanations = await self._run_explain_job(job)
-            following = iter(explanations)
-            yield [result if isinstance(result, PictureError) else next(following) for result in results]
+            results = await asyncio.gather(*(self._try_read(hit.path, options) for hit in chunk))
+            pixels = [result for result in results if not isinstance(result, PictureError)]
+            explanations: Iterator[Explanation] = iter(())
+            if pixels:
+                pairs = zip(chunk, results, strict=True)
+                distances = np.array([hit.distance for hit, result in pairs if not isinstance(result, PictureError)])
+                explanations = iter(await self._run_explain_job(ExplainJob(query, pixels, distances, options)))
+            yield [result if isinstance(result, PictureError) else next(explanations) for result in results]
 
     async def _run_explain_job(self, job: ExplainJob) -> list[Explanation]:
         """Run a job in turn with queries or, if it would keep them waiting, on the thread for slow jobs."""

@@ -65,7 +65,7 @@ class Uploads:
         return await asyncio.to_thread(self._find, name)
 
     async def delete(self, file: Path) -> None:
-        """Delete an upload."""
+        """Delete a file, if it is there."""
         await asyncio.to_thread(file.unlink, missing_ok=True)
 
     def _find(self, name: str) -> Path:
@@ -92,7 +92,7 @@ class Uploads:
                 )
             return await asyncio.to_thread(self._commit, work, name)
         finally:
-            await asyncio.to_thread(_delete, work)
+            await self.delete(Path(work))
 
     async def _write(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
@@ -145,11 +145,6 @@ class _File:
     name: str
     size: int
     used: int
-
-
-def _delete(file: str) -> None:
-    with suppress(OSError):
-        os.unlink(file)
 
 
 def _is_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows, and much that it does not, gets an answer that it describes; none is a 5xx."""
+"""Requests generated from the OpenAPI document, valid and invalid: each answer is described there and none is a 5xx."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.served import served
 from tests.support.store import Indexed
 
-HEALTH = list(HealthCheck)  # how fast cases are drawn is not what is tested
+HEALTH = list(HealthCheck)  # the speed of generation is not tested
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -32,14 +32,14 @@ def address(indexed: Indexed) -> Iterator[str]:
 
 def test_no_request_breaks_the_server(address: str) -> None:
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    operations = [found.ok() for found in document.get_all_operations() if isinstance(found, Ok)]
+    operations = [result.ok() for result in document.get_all_operations() if isinstance(result, Ok)]
     assert len(operations) > 12
     for operation in operations:
-        right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+        valid, invalid = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
         @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
-        @given(case=right | wrong)
-        def asked(case: Case[Any]) -> None:
+        @given(case=valid | invalid)
+        def check(case: Case[Any]) -> None:
             case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
 
-        asked()
+        check()

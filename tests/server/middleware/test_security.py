@@ -23,21 +23,21 @@ def client(indexed: Indexed) -> Any:
 
 
 @pytest.fixture(scope="module")
-def locked(indexed: Indexed) -> Any:
-    terms = ServerConfig(host="0.0.0.0", token=TOKEN, hosts=("photos.example",))
-    with client_of(indexed.store, terms, "http://192.0.2.7:8000") as client:
+def protected(indexed: Indexed) -> Any:
+    config = ServerConfig(host="0.0.0.0", token=TOKEN, hosts=("photos.example",))
+    with client_of(indexed.store, config, "http://192.0.2.7:8000") as client:
         yield client
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
-def test_another_name_is_not_answered(client: TestClient, host: str) -> None:
+def test_an_unknown_host_name_is_refused(client: TestClient, host: str) -> None:
     answer = client.get("/api/status", headers={"host": host})
     assert answer.status_code == 421
     assert "--allow-host" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000"])
-def test_the_names_of_this_machine_are_answered(client: TestClient, host: str) -> None:
+def test_the_names_of_this_machine_are_accepted(client: TestClient, host: str) -> None:
     assert client.get("/api/status", headers={"host": host}).status_code == 200
 
 
@@ -53,7 +53,9 @@ def test_the_names_of_this_machine_are_answered(client: TestClient, host: str) -
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_page_of_another_site_is_not_answered(client: TestClient, method: str, headers: Mapping[str, str]) -> None:
+def test_requests_of_another_sites_page_are_refused(
+    client: TestClient, method: str, headers: Mapping[str, str]
+) -> None:
     assert client.request(method, "/api/status", headers=headers).status_code == 403
 
 
@@ -65,7 +67,7 @@ def test_a_link_from_another_site_may_be_followed(client: TestClient) -> None:
     assert client.get("/api/status", headers=own).status_code == 200
 
 
-def test_no_other_site_may_put_an_answer_into_its_page(client: TestClient) -> None:
+def test_no_other_site_may_frame_an_answer(client: TestClient) -> None:
     framed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
     assert client.get("/", headers=framed).status_code == 403
     link = framed | {"sec-fetch-dest": "document"}
@@ -73,23 +75,23 @@ def test_no_other_site_may_put_an_answer_into_its_page(client: TestClient) -> No
     assert client.get("/api/export?picture=1", headers=link).status_code == 403
 
 
-@pytest.mark.parametrize("terms", [{"host": "0.0.0.0"}, {"hosts": ("a.example",)}, {"token": "a b"}, {"token": ""}])
-def test_others_are_never_served_without_a_token(terms: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"hosts": ("a.example",)}, {"token": "a b"}, {"token": ""}])
+def test_others_are_never_served_without_a_token(options: dict[str, Any]) -> None:
     with pytest.raises(RetrievalError, match="token"):
-        ServerConfig(**terms)
+        ServerConfig(**options)
 
 
-def test_no_other_site_is_let_in_unless_asked(client: TestClient, indexed: Indexed) -> None:
+def test_other_sites_are_let_in_only_by_allow_origin(client: TestClient, indexed: Indexed) -> None:
     assert not any(name.startswith("access-control") for name in client.get("/api/status").headers)
     origin = "https://photos.example"
-    with client_of(indexed.store, ServerConfig(origins=(origin,))) as open_:
-        answer = open_.get("/api/status", headers={"origin": origin, "sec-fetch-site": "cross-site"})
+    with client_of(indexed.store, ServerConfig(origins=(origin,))) as allowing:
+        answer = allowing.get("/api/status", headers={"origin": origin, "sec-fetch-site": "cross-site"})
         assert answer.headers["access-control-allow-origin"] == origin
-        assert open_.get("/api/status", headers={"origin": "https://evil.example"}).status_code == 403
+        assert allowing.get("/api/status", headers={"origin": "https://evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/docs", "/api/status", "/nothing", "/api/pictures/1/image"])
-def test_every_answer_says_what_a_browser_may_do(client: TestClient, path: str) -> None:
+def test_every_answer_has_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -100,41 +102,41 @@ def test_every_answer_says_what_a_browser_may_do(client: TestClient, path: str) 
 
 
 @pytest.mark.parametrize("path", ["/", "/api/status", "/static/main.js", "/docs", "/openapi.json", "/metrics"])
-def test_without_the_token_nothing_is_told(locked: TestClient, path: str) -> None:
+def test_without_the_token_nothing_is_answered(protected: TestClient, path: str) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}, {"cookie": f"{COOKIE}=wrong"}):
-        answer = locked.get(path, headers=headers)
+        answer = protected.get(path, headers=headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert list(answer.json()) == ["error"]
-    assert locked.get(f"{path}?token=wrong").status_code == 401
-    assert locked.get(f"{path}?token=").status_code == 401
+    assert protected.get(f"{path}?token=wrong").status_code == 401
+    assert protected.get(f"{path}?token=").status_code == 401
 
 
-def test_the_token_is_taken_as_a_header_and_from_the_address_into_a_cookie(locked: TestClient) -> None:
-    assert locked.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
-    welcome = locked.get(f"/?picture=3&token={TOKEN}&view=factual")
-    assert welcome.status_code == 303
-    assert welcome.headers["location"] == "/?picture=3&view=factual"
-    cookie = welcome.headers["set-cookie"]
+def test_the_token_comes_as_a_header_or_moves_from_the_address_into_a_cookie(protected: TestClient) -> None:
+    assert protected.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    redirect = protected.get(f"/?picture=3&token={TOKEN}&view=factual")
+    assert redirect.status_code == 303
+    assert redirect.headers["location"] == "/?picture=3&view=factual"
+    cookie = redirect.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
-    assert locked.get("/api/status").status_code == 200  # the client keeps the cookie
-    locked.cookies.clear()
-    assert locked.get(f"{locked.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
-    locked.cookies.clear()
-    address = f"{locked.base_url}/%09/evil.example?token={TOKEN}"
-    assert locked.get(address).headers["location"] == "/%09/evil.example"
+    assert protected.get("/api/status").status_code == 200  # the client keeps the cookie
+    protected.cookies.clear()
+    assert protected.get(f"{protected.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
+    protected.cookies.clear()
+    address = f"{protected.base_url}/%09/evil.example?token={TOKEN}"
+    assert protected.get(address).headers["location"] == "/%09/evil.example"
 
 
-def test_health_needs_no_token(locked: TestClient) -> None:
-    locked.cookies.clear()
-    assert locked.get("/health").json() == {"status": "ok"}
+def test_health_needs_no_token(protected: TestClient) -> None:
+    protected.cookies.clear()
+    assert protected.get("/health").json() == {"status": "ok"}
 
 
-def test_with_a_token_any_address_of_the_machine_will_do_but_no_other_name(locked: TestClient) -> None:
+def test_with_a_token_any_address_is_accepted_but_no_other_name(protected: TestClient) -> None:
     headers = {"authorization": f"Bearer {TOKEN}"}
     for host, status in (("10.1.2.3", 200), ("photos.example:80", 200), ("evil.example", 421)):
-        assert locked.get("/api/status", headers=headers | {"host": host}).status_code == status
+        assert protected.get("/api/status", headers=headers | {"host": host}).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_with_a_token_any_address_of_the_machine_will_do_but_no_other_name(locke
         *((host, False) for host in ("0.0.0.0", "192.168.0.1", "::", "example.org")),
     ],
 )
-def test_what_only_this_machine_can_reach(host: str, expected: bool) -> None:
+def test_loopback_addresses(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 

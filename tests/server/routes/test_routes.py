@@ -1,4 +1,4 @@
-"""The API by what it answers: the engine's own hits, and one sentence for whatever cannot be used."""
+"""Answers of the API: the engine's own hits, and one sentence for every error."""
 
 from __future__ import annotations
 
@@ -41,34 +41,38 @@ def engine(indexed: Indexed) -> Iterator[Engine]:
 
 
 def sentence(answer: Any, status: int) -> str:
-    """The error of an answer, which must be one sentence."""
+    """Return the error of an answer, which must be one sentence."""
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
-    said = answer.json()["error"]
-    assert isinstance(said, str)
-    assert "\n" not in said
-    assert "Traceback" not in said
-    return said
+    error = answer.json()["error"]
+    assert isinstance(error, str)
+    assert "\n" not in error
+    assert "Traceback" not in error
+    return error
 
 
-def by_name(client: TestClient, **wanted: Any) -> dict[str, dict[str, Any]]:
-    pictures = client.get("/api/pictures", params=wanted).json()["pictures"]
+def by_name(client: TestClient, **filters: Any) -> dict[str, dict[str, Any]]:
+    pictures = client.get("/api/pictures", params=filters).json()["pictures"]
     return {f"{each['label']}/{each['name']}": each for each in pictures}
 
 
-# Asking
+# Search
 
 
 def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
     client: TestClient, engine: Engine, indexed: Indexed
 ) -> None:
     found = client.post("/api/query?top=3&correspond=true&verify=true", content=indexed.picture.read_bytes()).json()
-    wanted = engine.query(indexed.picture, top=3, options=ExplainOptions(verify=True, correspond=True))
-    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in wanted]
-    for told, hit, explained in zip(found["hits"], wanted, found["explanations"], strict=True):
-        assert told["similarity"] == hit.similarity
-        assert (told["rank"], told["index_rank"], told["verdict"]) == (hit.rank, hit.index_rank, hit.verdict)
-        assert told["picture"]["label"] == hit.label
+    expected = engine.query(indexed.picture, top=3, options=ExplainOptions(verify=True, correspond=True))
+    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in expected]
+    for answered, hit, explained in zip(found["hits"], expected, found["explanations"], strict=True):
+        assert answered["similarity"] == hit.similarity
+        assert (answered["rank"], answered["index_rank"], answered["verdict"]) == (
+            hit.rank,
+            hit.index_rank,
+            hit.verdict,
+        )
+        assert answered["picture"]["label"] == hit.label
         assert hit.explanation is not None
         assert explained["rank"] == hit.rank
         assert explained["identical"] == hit.explanation.identical
@@ -94,9 +98,9 @@ def test_a_link_to_an_upload_answers_the_same(client: TestClient, indexed: Index
 def test_an_indexed_picture_is_no_hit_of_itself(client: TestClient, engine: Engine, indexed: Indexed) -> None:
     own = by_name(client)[f"{CLASSES[0]}/0.png"]
     found = client.get("/api/query", params={"picture": own["id"], "top": 4, "explain": False}).json()
-    wanted = engine.query(indexed.picture, top=5, explain=False)
-    assert own["id"] == wanted[0].id
-    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in wanted[1:]]
+    expected = engine.query(indexed.picture, top=5, explain=False)
+    assert own["id"] == expected[0].id
+    assert [hit["picture"]["id"] for hit in found["hits"]] == [hit.id for hit in expected[1:]]
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
     assert found["query"] == own
 
@@ -113,9 +117,9 @@ def test_a_stream_has_the_hits_first_then_each_explanation_then_the_end(client: 
     assert whole["hits"] == lines[0]["hits"]
 
 
-def test_filters_leave_what_they_say(client: TestClient, indexed: Indexed) -> None:
-    def labels(**wanted: Any) -> set[str]:
-        found = client.post("/api/query", params={"explain": False, **wanted}, content=indexed.picture.read_bytes())
+def test_filters_select_the_hits(client: TestClient, indexed: Indexed) -> None:
+    def labels(**filters: Any) -> set[str]:
+        found = client.post("/api/query", params={"explain": False, **filters}, content=indexed.picture.read_bytes())
         return {hit["picture"]["label"] for hit in found.json()["hits"]}
 
     assert labels(label="boats") == {"boats"}
@@ -127,7 +131,7 @@ def test_filters_leave_what_they_say(client: TestClient, indexed: Indexed) -> No
     assert all(hit["similarity"] >= 0.9 for hit in similar["hits"])
 
 
-def test_no_confident_hit_is_said(client: TestClient) -> None:
+def test_a_doubt_is_given_without_a_confident_hit(client: TestClient) -> None:
     strange = io.BytesIO()
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)).save(strange, "PNG")
     found = client.post("/api/query?explain=false&confidence=1", content=strange.getvalue()).json()
@@ -141,16 +145,16 @@ def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, i
     for method in ("gradcam", "local"):
         params = {"picture": a["id"], "hit": b["id"], "method": method}
         found = client.get("/api/explain", params=params).json()
-        wanted = engine.explain(
+        expected = engine.explain(
             indexed.picture, indexed.gallery / CLASSES[1] / "1.png", ExplainOptions(MethodName(method))
         )
         assert found["method"] == method
         assert np.shape(found["hit"]["factual"]) == (7, 7)
-        assert found["distance"] == pytest.approx(wanted.distance, abs=1e-6)
-        np.testing.assert_allclose(found["hit"]["factual"], wanted.hit.factual, atol=5e-3)
+        assert found["distance"] == pytest.approx(expected.distance, abs=1e-6)
+        np.testing.assert_allclose(found["hit"]["factual"], expected.hit.factual, atol=5e-3)
 
 
-def test_a_result_is_exported_as_a_page_that_is_whole_in_itself(client: TestClient, indexed: Indexed) -> None:
+def test_a_result_is_exported_as_a_self_contained_page(client: TestClient, indexed: Indexed) -> None:
     name = client.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
     answer = client.get("/api/export", params={"upload": name, "top": 2, "verify": True})
     assert answer.headers["content-disposition"].startswith("attachment")
@@ -160,10 +164,10 @@ def test_a_result_is_exported_as_a_page_that_is_whole_in_itself(client: TestClie
     assert "<script" not in answer.text
 
 
-# Looking
+# The gallery
 
 
-def test_the_gallery_is_looked_through_in_parts(client: TestClient) -> None:
+def test_the_gallery_is_listed_in_pages(client: TestClient) -> None:
     whole = client.get("/api/pictures?most=200").json()
     assert whole["next"] is None
     assert whole["total"] == len(whole["pictures"])
@@ -175,7 +179,7 @@ def test_the_gallery_is_looked_through_in_parts(client: TestClient) -> None:
     assert parts == whole["pictures"]
 
 
-def test_odd_names_are_told_in_plain_letters(client: TestClient, indexed: Indexed) -> None:
+def test_odd_names_are_displayed_as_plain_text(client: TestClient, indexed: Indexed) -> None:
     odd = client.get("/api/pictures", params={"label": "odd"}).json()["pictures"]
     assert {each["name"] for each in odd} >= {"caf\\xe9 \\xff.png", "two\\x0alines.png", "[red]<b>&.png"}
     for each in odd:
@@ -185,7 +189,7 @@ def test_odd_names_are_told_in_plain_letters(client: TestClient, indexed: Indexe
         assert client.get("/api/export", params={"picture": each["id"], "top": 1}).text.count("<b>&.png") == 0
 
 
-def test_pictures_are_sent_small_and_kept_by_the_browser(client: TestClient, indexed: Indexed) -> None:
+def test_images_are_sent_small_and_cached_by_the_browser(client: TestClient, indexed: Indexed) -> None:
     picture = by_name(client)[f"{CLASSES[0]}/0.png"]
     assert (picture["width"], picture["height"]) == (160, 100)
     answer = client.get("/" + picture["image"] + "&side=224")
@@ -195,7 +199,7 @@ def test_pictures_are_sent_small_and_kept_by_the_browser(client: TestClient, ind
     assert client.get(f"/api/pictures/{picture['id']}").json() == picture
 
 
-def test_a_picture_is_kept_by_the_browser_only_as_the_version_that_it_is(client: TestClient) -> None:
+def test_an_image_is_cached_only_under_its_current_version(client: TestClient) -> None:
     for query in ("", "?version=0123456789abcdef", "?side=1024"):
         assert client.get(f"/api/pictures/2/image{query}").headers["cache-control"] == "no-store"
 
@@ -203,7 +207,7 @@ def test_a_picture_is_kept_by_the_browser_only_as_the_version_that_it_is(client:
 def test_near_duplicates_of_a_hit_do_not_take_the_places_of_others(indexed: Indexed, tmp_path: Path) -> None:
     gallery = tmp_path / "gallery"
     gallery.mkdir()
-    for number in range(30):  # more of one than are looked through at once
+    for number in range(30):  # more of one than a batch of hits
         Image.fromarray(blocks(0)).save(gallery / f"burst-{number:02}.png", compress_level=number % 10)
     for number in range(1, 5):
         Image.fromarray(blocks(number)).save(gallery / f"other-{number}.png")
@@ -211,14 +215,14 @@ def test_near_duplicates_of_a_hit_do_not_take_the_places_of_others(indexed: Inde
     engine.index(gallery)
     engine.close()
     with client_of(tmp_path / "store") as client:
-        asked = (gallery / "burst-00.png").read_bytes()
-        hits = client.post("/api/query?top=4&collapse=true&explain=false", content=asked).json()["hits"]
+        content = (gallery / "burst-00.png").read_bytes()
+        hits = client.post("/api/query?top=4&collapse=true&explain=false", content=content).json()["hits"]
     assert len(hits) > 1
     assert len(hits[0]["copies"]) >= 29
     assert sum(1 + len(hit["copies"]) for hit in hits) == 34  # each is there, as a hit or under one
 
 
-def test_status_tells_what_the_store_holds(client: TestClient, indexed: Indexed) -> None:
+def test_the_status_reports_what_the_store_holds(client: TestClient, indexed: Indexed) -> None:
     status = client.get("/api/status").json()
     assert set(status["labels"]) >= {*CLASSES, "odd"}
     assert status["galleries"][0]["folder"] == str(indexed.gallery)
@@ -235,11 +239,11 @@ def test_status_counts_failures_without_reading_them(client: TestClient, monkeyp
 def test_metrics_are_counted_by_route(client: TestClient) -> None:
     client.get("/api/pictures/1/image")
     client.get("/no-such-thing")
-    told = client.get("/metrics").text
-    assert 'retrieve_requests_total{method="GET",route="/api/pictures/{picture}/image",status="200"}' in told
-    assert "no-such-thing" not in told
-    assert "retrieve_pictures 16.0" in told
-    assert "retrieve_requests_in_work 0.0" in told
+    metrics = client.get("/metrics").text
+    assert 'retrieve_requests_total{method="GET",route="/api/pictures/{picture}/image",status="200"}' in metrics
+    assert "no-such-thing" not in metrics
+    assert "retrieve_pictures 16.0" in metrics
+    assert "retrieve_requests_in_work 0.0" in metrics
 
 
 def test_the_documentation_comes_from_this_machine(client: TestClient) -> None:
@@ -262,9 +266,9 @@ def test_a_store_is_brought_up_to_date_from_the_page(indexed: Indexed, tmp_path:
         Image.fromarray(blocks(2)).save(gallery / "b.png")
         assert client.get("/api/status").json()["pictures"] == 1
         assert client.post("/api/index").status_code == 202
-        waited = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while client.get("/api/status").json()["indexing"] is not None:
-            assert time.monotonic() < waited
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         assert client.get("/api/status").json()["pictures"] == 2
         query = client.post("/api/query?explain=false", content=(gallery / "b.png").read_bytes()).json()
@@ -304,7 +308,7 @@ def test_the_status_reports_an_error_that_another_process_clears_meanwhile(
         assert client.get("/api/status").json()["indexing_error"] is None
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -333,20 +337,22 @@ def test_no_path_leads_to_a_file(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no picture came"),
         (b"no picture", "not a picture in a known format"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 50, "not a picture"),
     ],
 )
-def test_what_is_no_picture_is_told_in_one_sentence(client: TestClient, content: bytes, said: str) -> None:
+def test_content_that_is_no_picture_is_refused_in_one_sentence(
+    client: TestClient, content: bytes, message: str
+) -> None:
     answer = client.post("/api/query", content=content)
-    assert said in sentence(answer, 422 if content else 400)
+    assert message in sentence(answer, 422 if content else 400)
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG whose header says so many pixels."""
+    """Return a PNG whose header claims this size."""
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     parts = (
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -360,11 +366,11 @@ def test_huge_pixels_are_refused_before_they_are_decoded(client: TestClient) -> 
     assert "megapixels" in sentence(client.post("/api/query", content=bomb), 422)
 
 
-def test_what_unpacks_to_much_more_is_refused(client: TestClient) -> None:
+def test_compressed_content_is_not_unpacked_at_length(client: TestClient) -> None:
     zeros = zlib.compress(bytes(50_000_000))
     text = png(10, 10, (b"zTXt", b"Comment\0\0" + zeros), (b"IDAT", zlib.compress(bytes(10 * 31))))
     answer = client.post("/api/query?explain=false", content=text)
-    assert answer.status_code in (200, 422)  # the text is passed over, or the picture refused; not unpacked at length
+    assert answer.status_code in (200, 422)  # the text is skipped or the picture refused
     packed = client.post("/api/query", content=zeros, headers={"content-encoding": "deflate"})
     assert "compressed" in sentence(packed, 415)
 
@@ -376,7 +382,7 @@ def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("", "picture or upload"),
         ("picture=1&upload=" + "0" * 64, "picture or upload"),
@@ -395,12 +401,12 @@ def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
         ("upload=" + "0" * 64, "no longer kept"),
     ],
 )
-def test_a_wrong_question_is_told_in_one_sentence(client: TestClient, query: str, said: str) -> None:
+def test_a_wrong_query_is_refused_in_one_sentence(client: TestClient, query: str, message: str) -> None:
     answer = client.get(f"/api/query?{query}")
-    assert said in sentence(answer, 404 if "no picture" in said or "no longer" in said else 422)
+    assert message in sentence(answer, 404 if "no picture" in message or "no longer" in message else 422)
 
 
-def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
+def test_a_full_queue_says_when_to_repeat_the_request(indexed: Indexed) -> None:
     with client_of(indexed.store, ServerConfig(queue=0)) as client:
         answer = client.post("/api/query", content=indexed.picture.read_bytes())
         assert "repeat this one" in sentence(answer, 503)
@@ -408,7 +414,7 @@ def test_a_full_queue_says_when_to_come_again(indexed: Indexed) -> None:
         assert client.get("/api/status").status_code == 200
 
 
-def test_a_place_in_the_queue_is_given_back_whatever_happens(indexed: Indexed) -> None:
+def test_a_slot_is_always_released(indexed: Indexed) -> None:
     with client_of(indexed.store, ServerConfig(queue=1)) as client:
         for content in (b"no picture", indexed.picture.read_bytes(), b"", indexed.picture.read_bytes()):
             answer = client.post("/api/query?top=2&stream=true", content=content)
@@ -416,7 +422,7 @@ def test_a_place_in_the_queue_is_given_back_whatever_happens(indexed: Indexed) -
         assert "retrieve_requests_in_work 0.0" in client.get("/metrics").text
 
 
-def test_a_hit_whose_file_is_broken_now_is_told(indexed: Indexed, tmp_path: Path) -> None:
+def test_a_hit_whose_file_is_broken_now_is_unexplained(indexed: Indexed, tmp_path: Path) -> None:
     gallery = tmp_path / "gallery"
     gallery.mkdir()
     for number in range(3):
@@ -424,10 +430,10 @@ def test_a_hit_whose_file_is_broken_now_is_told(indexed: Indexed, tmp_path: Path
     engine = Engine.create(tmp_path / "store")
     engine.index(gallery)
     engine.close()
-    asked = (gallery / "0.png").read_bytes()
+    content = (gallery / "0.png").read_bytes()
     (gallery / "1.png").write_bytes(b"broken")
     with client_of(tmp_path / "store") as client:
-        found = client.post("/api/query", content=asked).json()
+        found = client.post("/api/query", content=content).json()
         kinds = {hit["picture"]["name"]: each for hit, each in zip(found["hits"], found["explanations"], strict=True)}
         assert kinds["1.png"]["type"] == "unexplained"
         assert "not a picture" in kinds["1.png"]["error"]
@@ -435,5 +441,5 @@ def test_a_hit_whose_file_is_broken_now_is_told(indexed: Indexed, tmp_path: Path
         broken = next(hit["picture"] for hit in found["hits"] if hit["picture"]["name"] == "1.png")
         assert "not a picture" in sentence(client.get("/" + broken["image"]), 422)
         assert client.get("/api/export", params={"picture": found["hits"][0]["picture"]["id"]}).status_code == 200
-        told = client.get("/api/query", params={"picture": broken["id"]}).json()
-        assert {each["type"] for each in told["explanations"]} == {"unexplained"}
+        answer = client.get("/api/query", params={"picture": broken["id"]}).json()
+        assert {each["type"] for each in answer["explanations"]} == {"unexplained"}

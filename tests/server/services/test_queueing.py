@@ -10,12 +10,12 @@ from retrieval.server.services.queueing import BatchWorker, JobQueue
 
 
 class Held:
-    """A lane that notes its batches, and waits in each until it is let go."""
+    """A queue that records its batches, and waits in each until it is released."""
 
     def __init__(self, most: int, log: list[list[str]]) -> None:
         self.go, self.begun = threading.Semaphore(0), threading.Semaphore(0)
         self.log = log
-        self.lane: JobQueue[str, str] = JobQueue(self._run, most)
+        self.queue: JobQueue[str, str] = JobQueue(self._run, most)
 
     def _run(self, jobs: list[str]) -> list[str]:
         self.log.append(list(jobs))
@@ -28,18 +28,18 @@ class Held:
 def held() -> Iterator[tuple[BatchWorker, Held, Held, list[list[str]]]]:
     log: list[list[str]] = []
     short, long = Held(2, log), Held(1, log)
-    worker = BatchWorker(short.lane, long.lane)
+    worker = BatchWorker(short.queue, long.queue)
     yield worker, short, long, log
     for each in (short, long):
         each.go.release(100)
     worker.close()
 
 
-def test_what_waits_is_done_in_batches_by_turns(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
+def test_waiting_jobs_are_done_in_batches_in_turn(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, long, log = held
-    first = worker.submit(short.lane, "a")
+    first = worker.submit(short.queue, "a")
     assert short.begun.acquire(timeout=10)
-    waiting = [worker.submit(short.lane, name) for name in "bcd"] + [worker.submit(long.lane, name) for name in "xy"]
+    waiting = [worker.submit(short.queue, name) for name in "bcd"] + [worker.submit(long.queue, name) for name in "xy"]
     assert worker.waiting == 5
     for each in (short, long):
         each.go.release(100)
@@ -48,41 +48,41 @@ def test_what_waits_is_done_in_batches_by_turns(held: tuple[BatchWorker, Held, H
     assert log == [["a"], ["b", "c"], ["x"], ["d"], ["y"]]
 
 
-def test_a_job_that_nobody_waits_for_is_not_done(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
+def test_a_cancelled_job_is_not_done(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, _, log = held
-    worker.submit(short.lane, "a")
+    worker.submit(short.queue, "a")
     assert short.begun.acquire(timeout=10)
-    dropped, kept = worker.submit(short.lane, "b"), worker.submit(short.lane, "c")
+    dropped, last = worker.submit(short.queue, "b"), worker.submit(short.queue, "c")
     assert dropped.cancel()
     short.go.release(100)
-    assert kept.result(10) == "C"
+    assert last.result(10) == "C"
     assert log == [["a"], ["c"]]
 
 
-def test_one_error_is_told_to_whom_it_belongs_and_a_failed_batch_to_all() -> None:
+def test_an_error_goes_to_its_job_and_a_failed_batch_to_all_its_jobs() -> None:
     def run(jobs: list[int]) -> list[int | Exception]:
         if 0 in jobs:
             raise ZeroDivisionError
         return [ValueError(job) if job < 0 else job for job in jobs]
 
-    lane: JobQueue[int, int] = JobQueue(run, 8)
-    worker = BatchWorker(lane)
-    good, bad, worst = worker.submit(lane, 2), worker.submit(lane, -1), None
+    queue: JobQueue[int, int] = JobQueue(run, 8)
+    worker = BatchWorker(queue)
+    good, bad, worst = worker.submit(queue, 2), worker.submit(queue, -1), None
     assert good.result(10) == 2
     with pytest.raises(ValueError, match="-1"):
         bad.result(10)
-    worst = worker.submit(lane, 0)
+    worst = worker.submit(queue, 0)
     with pytest.raises(ZeroDivisionError):
         worst.result(10)
-    assert worker.submit(lane, 3).result(10) == 3  # the thread goes on
+    assert worker.submit(queue, 3).result(10) == 3  # the thread still runs
     worker.close()
 
 
-def test_closing_drops_what_waits(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
+def test_closing_cancels_waiting_jobs(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:
     worker, short, _, _ = held
-    begun = worker.submit(short.lane, "a")
+    begun = worker.submit(short.queue, "a")
     assert short.begun.acquire(timeout=10)
-    waiting = worker.submit(short.lane, "b")
+    waiting = worker.submit(short.queue, "b")
     closing = threading.Thread(target=worker.close)
     closing.start()
     with pytest.raises(CancelledError):
@@ -91,4 +91,4 @@ def test_closing_drops_what_waits(held: tuple[BatchWorker, Held, Held, list[list
     closing.join(10)
     assert begun.result(10) == "A"
     with pytest.raises(RuntimeError):
-        worker.submit(short.lane, "c")
+        worker.submit(short.queue, "c")

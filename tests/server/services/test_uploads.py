@@ -40,7 +40,7 @@ def find(uploads: Uploads, name: str) -> Path:
     return asyncio.run(uploads.find(name))
 
 
-def test_a_picture_is_kept_under_its_hash(tmp_path: Path) -> None:
+def test_a_picture_is_stored_under_its_hash(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 100)
     name = receive(uploads, b"pic", b"ture")
     assert name == hashlib.sha256(b"picture").hexdigest()
@@ -50,7 +50,7 @@ def test_a_picture_is_kept_under_its_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("chunks", "declared"), [((b"x" * 6, b"x" * 6), None), ((b"",), 11)])
-def test_what_is_too_large_is_refused_and_leaves_nothing(
+def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
     tmp_path: Path, chunks: tuple[bytes, ...], declared: int | None
 ) -> None:
     with pytest.raises(RequestRefused, match="--max-upload") as refusal:
@@ -59,13 +59,13 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_nothing_sent_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_empty_body_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RequestRefused, match="no picture came"):
         receive(Uploads(tmp_path, 10))
     assert os.listdir(tmp_path) == []
 
 
-def test_a_picture_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_does_not_arrive_in_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "UPLOAD_SECONDS", 0.05)
 
     async def slow() -> AsyncIterator[bytes]:
@@ -78,17 +78,17 @@ def test_a_picture_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_client_that_leaves_leaves_nothing(tmp_path: Path) -> None:
-    async def torn() -> AsyncIterator[bytes]:
+def test_a_client_that_disconnects_leaves_nothing(tmp_path: Path) -> None:
+    async def interrupted() -> AsyncIterator[bytes]:
         yield b"p"
         raise ClientDisconnect
 
     with pytest.raises(RequestRefused, match="did not arrive whole"):
-        asyncio.run(Uploads(tmp_path, 10).receive(torn(), None))
+        asyncio.run(Uploads(tmp_path, 10).receive(interrupted(), None))
     assert os.listdir(tmp_path) == []
 
 
-def test_the_oldest_go_first_and_use_keeps_one_young(tmp_path: Path) -> None:
+def test_the_least_recently_used_are_dropped_first(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 100, max_bytes=20)
     first, second = receive(uploads, b"a" * 10), receive(uploads, b"b" * 10)
     for age, name in ((200, first), (100, second)):
@@ -104,7 +104,7 @@ def test_only_the_name_of_an_upload_finds_a_file(tmp_path: Path, name: str) -> N
         find(Uploads(tmp_path, 10), name)
 
 
-def test_several_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
+def test_several_senders_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
     def send(sender: int) -> None:
         uploads = Uploads(tmp_path, 100, max_bytes=50)
         for number in range(60):
@@ -117,7 +117,7 @@ def test_several_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
     assert hashlib.sha256(b"the last one").hexdigest() in os.listdir(tmp_path)
 
 
-def test_what_a_process_that_died_left_unfinished_is_deleted(tmp_path: Path) -> None:
+def test_unfinished_files_of_a_process_that_died_are_deleted(tmp_path: Path) -> None:
     for name in ("coming-old", "coming-new", "of-another-program"):
         (tmp_path / name).touch()
     os.utime(tmp_path / "coming-old", (0, 0))
@@ -125,13 +125,13 @@ def test_what_a_process_that_died_left_unfinished_is_deleted(tmp_path: Path) -> 
     assert sorted(os.listdir(tmp_path)) == sorted(["coming-new", "of-another-program", name])
 
 
-def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed, tmp_path: Path) -> None:
-    terms = ServerConfig(uploads=tmp_path / "uploads")
-    with client_of(indexed.store, terms) as one, client_of(indexed.copy(tmp_path / "store"), terms) as other:
+def test_servers_that_share_a_folder_find_the_uploads_of_both(indexed: Indexed, tmp_path: Path) -> None:
+    config = ServerConfig(uploads=tmp_path / "uploads")
+    with client_of(indexed.store, config) as one, client_of(indexed.copy(tmp_path / "store"), config) as other:
         name = one.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
-        found = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
-    assert found[0]
-    assert found[0] == found[1]
+        hits = [client.get(f"/api/query?upload={name}&explain=false").json()["hits"] for client in (one, other)]
+    assert hits[0]
+    assert hits[0] == hits[1]
     assert os.listdir(tmp_path / "uploads") == ["retrieve-uploads"]
     own = tmp_path / "uploads" / "retrieve-uploads"
     assert os.listdir(own) == [name]  # also when they have ended
@@ -140,17 +140,17 @@ def test_servers_that_share_a_folder_find_what_either_was_sent(indexed: Indexed,
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_disk_that_is_full_is_told_and_nothing_is_left(
+def test_a_full_disk_is_reported_and_nothing_is_left(
     indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    def made(dir: Path, prefix: str) -> tuple[int, str]:
+    def make_on_full_disk(dir: Path, prefix: str) -> tuple[int, str]:
         work = dir / f"{prefix}1"
         work.touch()
         return os.open("/dev/full", os.O_WRONLY), str(work)
 
-    terms = ServerConfig(uploads=tmp_path)
-    with client_of(indexed.store, terms) as client:
-        monkeypatch.setattr("tempfile.mkstemp", made)
+    config = ServerConfig(uploads=tmp_path)
+    with client_of(indexed.store, config) as client:
+        monkeypatch.setattr("tempfile.mkstemp", make_on_full_disk)
         answer = client.post("/api/uploads", content=bytes(size))
         monkeypatch.undo()
         assert answer.status_code == HTTPStatus.INSUFFICIENT_STORAGE
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_left(
         assert client.post("/api/uploads", content=indexed.picture.read_bytes()).status_code == HTTPStatus.OK
 
 
-def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
+def test_a_folder_is_no_upload(tmp_path: Path) -> None:
     name = "0" * 64
     (tmp_path / name).mkdir()
     os.utime(tmp_path / name, (0, 0))
@@ -170,7 +170,7 @@ def test_what_is_no_file_is_no_upload(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted([name, last])
 
 
-def test_files_of_others_in_the_folder_stay(indexed: Indexed, tmp_path: Path) -> None:
+def test_files_of_other_programs_in_the_folder_stay(indexed: Indexed, tmp_path: Path) -> None:
     other = tmp_path / hashlib.sha256(b"a blob of another program").hexdigest()
     with other.open("wb") as file:
         file.truncate(module.MAX_STORED_BYTES + 1)
@@ -218,7 +218,6 @@ def test_the_event_loop_never_waits_for_the_disk(
         record(tempfile, "mkstemp")
         for name in ("utime", "unlink", "replace"):
             record(os, name)
-        record(Path, "unlink")
         name = client.post("/api/uploads", content=indexed.picture.read_bytes()).json()["upload"]
         assert client.get(f"/api/uploads/{name}/image").status_code == HTTPStatus.OK
         assert client.get(f"/api/query?upload={name}&explain=false").status_code == HTTPStatus.OK
@@ -227,24 +226,24 @@ def test_the_event_loop_never_waits_for_the_disk(
     assert {name for name, idents in threads.items() if idents & loops} == set()
 
 
-def test_a_folder_that_cannot_keep_uploads_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_keep_uploads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RetrievalError, match="--uploads"), shared_folders(tmp_path / "file"):
         pass
 
 
-def test_a_server_without_a_place_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_for_temporary_files_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "away"))
     with pytest.raises(RetrievalError, match="TMPDIR"), shared_folders(tmp_path / "uploads"):
         pass
 
 
-def test_what_a_killed_server_left_is_deleted_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_folder_of_a_killed_server_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left, elsewhere = tmp_path / "retrieve-serve-left", tmp_path / "elsewhere"
-    for folder in (left, elsewhere, tmp_path / "retrieve-serve-begins"):
+    orphaned, elsewhere = tmp_path / "retrieve-serve-left", tmp_path / "elsewhere"
+    for folder in (orphaned, elsewhere, tmp_path / "retrieve-serve-begins"):
         folder.mkdir()
-    for folder in (left, elsewhere):
+    for folder in (orphaned, elsewhere):
         (folder / "alive").touch()
         (folder / "picture").touch()
     (tmp_path / "retrieve-serve-link").symlink_to(elsewhere)
