@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from retrieval.model.head import Head
 FORMAT = 1
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 BACKBONE_PREFIX = "backbone."
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -131,52 +129,38 @@ def _has_card(folder: Path) -> bool:
         raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
 
 
-def _check_type(value: object, kind: type[Value]) -> Value:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"{value!r} is not of the type {kind.__name__}")
+def _check(value: Any, kind: Any) -> Any:
+    """Return the value if it is of this type, an int if it is positive. Raises TypeError."""
+    if not isinstance(value, kind) or (kind is int and (value is True or value < 1)):
+        raise TypeError(f"{value!r} is not a {'positive int' if kind is int else kind}")
     return value
 
 
-def _positive_int(value: object) -> int:
-    count = _check_type(value, int)
-    if count < 1:
-        raise ValueError(f"{count} is less than 1")
-    return count
-
-
 def _parse_channels(values: object) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in _check_type(values, list))
+    red, green, blue = map(float, _check(values, list))
     return red, green, blue
-
-
-def _as_float(value: object) -> float:
-    return float(value) if isinstance(value, int) else _check_type(value, float)
-
-
-def _parse_metrics(values: object) -> dict[str, dict[str, float]]:
-    return {
-        name: {figure: _as_float(value) for figure, value in _check_type(figures, dict).items()}
-        for name, figures in _check_type(values, dict).items()
-    }
 
 
 def _read_card(file: Path) -> ModelCard:
     try:
         values = json.loads(file.read_text("utf-8"))
-        if _check_type(values, dict)["format"] > FORMAT:
+        if values["format"] > FORMAT:
             raise ModelError(f"{file} was written by a newer version: upgrade with `pip install -U`")
         pre = values["preprocessing"]
         return ModelCard(
-            name=_check_type(values["name"], str),
-            backbone=_check_type(values["backbone"], str),
+            name=_check(values["name"], str),
+            backbone=_check(values["backbone"], str),
             preprocessing=Preprocessing(
-                _positive_int(pre["size"]), _parse_channels(pre["mean"]), _parse_channels(pre["std"])
+                _check(pre["size"], int), _parse_channels(pre["mean"]), _parse_channels(pre["std"])
             ),
-            units=_positive_int(values["units"]),
-            normalize=_check_type(values["normalize"], bool),
+            units=_check(values["units"], int),
+            normalize=_check(values["normalize"], bool),
             shift=None if values["shift"] is None else float(values["shift"]),
-            provenance=_check_type(values["provenance"], dict),
-            metrics=_parse_metrics(values["metrics"]),
+            provenance=_check(values["provenance"], dict),
+            metrics={
+                name: {figure: float(_check(value, int | float)) for figure, value in _check(figures, dict).items()}
+                for name, figures in _check(values["metrics"], dict).items()
+            },
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a model card ({error!r}): give another bundle") from error
