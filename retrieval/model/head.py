@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,16 @@ from retrieval.common.metrics import sigmoid
 Array = NDArray[np.float32]
 
 TINY = 1e-12
+
+_FloatArray = TypeVar("_FloatArray", bound=NDArray[Any])
+
+
+def shifted_root(g: _FloatArray, shift: float | None) -> _FloatArray:
+    """Return f(g) = sqrt(g + shift), element by element, 0 where that is negative; without a shift, g itself."""
+    if shift is None:
+        return g
+    root: _FloatArray = np.sqrt(np.maximum(g + shift, 0))  # type: ignore[assignment]
+    return root
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Head:
 
     def apply_root(self, descriptors: Array) -> Array:
         """Return f(g), float32 (..., C), the dense layer's input."""
-        return descriptors if self.shift is None else np.sqrt(np.maximum(descriptors + self.shift, 0))
+        return shifted_root(descriptors, self.shift)
 
     def embed(self, descriptors: Array) -> Array:
         """Return u, float32 (..., E), of descriptors (..., C): the embeddings as they are compared."""

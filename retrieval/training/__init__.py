@@ -1,1 +1,1 @@
-"""How a model learns: from class folders, or from the descriptors of a backbone."""
+"""Training of models on class folders, or on the descriptors of a backbone."""

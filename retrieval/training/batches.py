@@ -1,4 +1,4 @@
-"""Batches of pictures to train on, augmented on worker processes; every draw is decided by seed, epoch and place."""
+"""Batches of pictures to train on, augmented in worker processes; seed, epoch and position determine every draw."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from retrieval.training.presets import Preset
 
 _WORKERS = 2
 
-_Item = tuple[int, int, int]  # of a picture: the epoch, its number in it, and its place
+_Item = tuple[int, int, int]  # a picture of an epoch: the epoch, its number in it, and the picture's index
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Places (B,) of pictures among those to train on; `first` and `second` (P,) pair them by their place in it."""
+    """Indices (B,) of training pictures; `first` and `second` (P,) pair them by their positions in the batch."""
 
     indices: Codes
     first: Codes
@@ -32,15 +32,16 @@ class PairBatch:
 
 
 def epoch_batches(preset: Preset, codes: Codes, seed: int, epoch: int) -> list[PairBatch]:
-    """The batches of an epoch, as the preset pairs pictures."""
+    """Draw the batches of an epoch, paired as the preset says."""
     random = np.random.default_rng([seed, epoch])
     if preset.pairing == "random":
-        return [PairBatch(*each) for each in random_batches(codes, preset.batch, random)]
-    return [PairBatch(each, *all_pairs(len(each))) for each in class_batches(codes, preset.chunk, preset.batch, random)]
+        return [PairBatch(*batch) for batch in random_batches(codes, preset.batch, random)]
+    batches = class_batches(codes, preset.chunk, preset.batch, random)
+    return [PairBatch(indices, *all_pairs(len(indices))) for indices in batches]
 
 
 def augmentation(size: int) -> v2.Transform:
-    """Crop and zoom, mirror, turn, change of brightness, contrast and saturation: what section 4.2 recommends."""
+    """Crop and zoom, mirror, rotate, and vary brightness, contrast and saturation, as section 4.2 recommends."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.35, 1.0), ratio=(0.8, 1.25)),
@@ -54,7 +55,7 @@ def augmentation(size: int) -> v2.Transform:
 class Loader:
     """Loads pictures, augmented by the same worker processes from the first epoch to the last.
 
-    `rows` are the rows of pixels of the places.
+    `rows` are the rows of the pixels that hold the training pictures.
     """
 
     def __init__(self, pixels: Pixels, rows: Codes, preset: Preset, seed: int) -> None:
@@ -64,10 +65,10 @@ class Loader:
         self._loader: DataLoader[Tensor] | None = None
 
     def load(self, batches: Sequence[PairBatch], epoch: int) -> Iterator[tuple[PairBatch, Tensor]]:
-        """Each batch of an epoch with its pictures, uint8 (B, 3, size, size)."""
+        """Yield each batch of an epoch with its pictures, uint8 (B, 3, size, size)."""
         starts = np.cumsum([0, *(len(batch.indices) for batch in batches)])
         self._items[:] = [
-            [(epoch, number, int(place)) for number, place in enumerate(batch.indices, start)]
+            [(epoch, number, int(index)) for number, index in enumerate(batch.indices, start)]
             for batch, start in zip(batches, starts, strict=False)
         ]
         if self._loader is None:
@@ -76,18 +77,18 @@ class Loader:
                 self._pictures,
                 batch_sampler=self._items,
                 num_workers=workers,
-                persistent_workers=workers > 0,  # a start costs seconds: the process's memory is copied as it is used
-                generator=torch.Generator(),  # so that the process draws on as if nothing had been loaded
+                persistent_workers=workers > 0,  # a start costs seconds, as the process's memory is copied when used
+                generator=torch.Generator(),  # leaves the process's own random numbers alone
             )
         return zip(batches, self._loader, strict=True)
 
     def close(self) -> None:
-        """Stop the worker processes; the next epoch would start others."""
+        """Stop the worker processes; a later epoch would start new ones."""
         self._loader = None
 
 
 class _PictureDataset(Dataset[Tensor]):
-    """Pictures by epoch, number in it and place: what is drawn for one depends on nothing else."""
+    """Pictures by epoch, number in it and index: the augmentation of one depends on nothing else."""
 
     def __init__(self, pixels: Pixels, rows: Codes, augment: v2.Transform | None, seed: int) -> None:
         self.pixels = pixels
@@ -96,7 +97,7 @@ class _PictureDataset(Dataset[Tensor]):
         self.seed = seed
 
     def __getstate__(self) -> dict[str, object]:
-        """For a worker that shares no memory: the file that the pixels are mapped from, not what it holds."""
+        """Pickle mapped pixels as the name of their file, for a worker that shares no memory."""
         state = dict(self.__dict__)
         if isinstance(self.pixels, np.memmap) and self.pixels.filename:
             state["pixels"] = self.pixels.filename
@@ -108,8 +109,8 @@ class _PictureDataset(Dataset[Tensor]):
             self.pixels = np.load(self.pixels, mmap_mode="r")
 
     def __getitem__(self, item: _Item) -> Tensor:
-        epoch, number, place = item
-        picture = Image.fromarray(self.pixels[self.rows[place]])
+        epoch, number, index = item
+        picture = Image.fromarray(self.pixels[self.rows[index]])
         if self.augment is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, number]).generate_state(1)[0]))

@@ -1,4 +1,4 @@
-"""A training's state as one safetensors file: tensors by name, and what is plain in the file's metadata as JSON."""
+"""A training's state as one safetensors file: tensors by name, and plain values as JSON in the file's metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = "training"
 def write_checkpoint(
     file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, metadata: Any
 ) -> None:
-    """Write the state of modules and optimizer, and `plain` (JSON values). Raises RetrievalError."""
+    """Write the state of modules and optimizer, with `metadata` (JSON values). Raises RetrievalError."""
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
         for name, module in modules.items()
@@ -32,11 +32,11 @@ def write_checkpoint(
 
 
 def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> Any:
-    """Bring modules and optimizer to the state of the file; its plain values. Raises ModelError."""
+    """Restore modules and optimizer from the file, and return its metadata. Raises ModelError."""
     try:
         with safe_open(file, framework="pt") as opened:
-            plain = json.loads(opened.metadata()[_KEY])
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            metadata = json.loads(opened.metadata()[_KEY])
+            tensors = {_current_key(key): opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         for name, module in modules.items():
             module.load_state_dict(_with_prefix(tensors, name))
         states: dict[int, dict[str, Tensor]] = {}
@@ -47,15 +47,19 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"{file} is no checkpoint of this training ({reason}): train anew in another folder"
+            f"{file} is not a checkpoint of this training ({reason}): train anew in another folder"
         ) from error
-    for parameter, state in optimizer.state.items():  # in the memory's order of the parameter, as it was
+    for parameter, state in optimizer.state.items():  # restore the parameter's memory format
         state |= {
             name: torch.empty_like(parameter).copy_(value)
             for name, value in state.items()
             if value.shape == parameter.shape
         }
-    return plain
+    return metadata
+
+
+def _current_key(key: str) -> str:
+    return key.replace(".began_as.", ".initial_dense.")  # the name that earlier versions wrote
 
 
 def _with_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Make a model bundle from a backbone: embed data sets, fit a head on them, measure it on others."""
+"""Model bundles with a fitted head: data sets are embedded by a backbone, a head is fitted to them and measured."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from retrieval.evaluation.ranking import card_metrics, evaluate_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.encoder import Encoder
-from retrieval.model.head import Array, Head
+from retrieval.model.head import Head
 from retrieval.model.siamese import save_bundle
 from retrieval.training.head_fitting import LabelledDescriptors, fit_head
 
 
 @dataclass(frozen=True)
 class FitRecipe:
-    """What a bundle is made of. `labelled` are folders of class folders, `unlabelled` folders of any pictures.
+    """The settings of a fit. `labelled` are folders of class folders, `unlabelled` folders of any pictures.
 
-    `tests` are class folders to measure the model on; nothing is fitted to them.
+    `tests` are folders of class folders to measure the model on; nothing is fitted to them.
     """
 
     backbone: str
@@ -40,30 +40,23 @@ def fit_bundle(recipe: FitRecipe, name: str, folder: Path, device: str = "auto",
     trunk = build_backbone(recipe.backbone, weights=recipe.weights)
     card = ModelCard(name, trunk.name, trunk.preprocessing, 1, False, {}, {})
     with tempfile.TemporaryDirectory(prefix="retrieve-") as work:
-        encoder = Encoder(save_bundle(trunk, _no_head(trunk.channels), card, Path(work)), device, progress)
+        no_head = Head(np.zeros((1, trunk.channels), np.float32), np.zeros(1, np.float32), 1.0, 0.0, normalize=False)
+        encoder = Encoder(save_bundle(trunk, no_head, card, Path(work)), device, progress)
         encoder.load()
         labelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.labelled]
         unlabelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.unlabelled]
         tests = {dataset.name: describe_gallery(dataset, encoder, progress) for dataset in recipe.tests}
-    head = fit_head([_labelled(data) for data in labelled], _pooled(unlabelled or labelled), recipe.seed)
+    pooled = np.concatenate([data.descriptors for data in unlabelled or labelled])
+    head = fit_head([_encode_labels(data) for data in labelled], pooled, recipe.seed)
     metrics = {test: card_metrics(evaluate_head(head, *data.labelled())) for test, data in tests.items()}
     provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])
     card = replace(card, units=len(head.bias), normalize=True, shift=head.shift, provenance=provenance, metrics=metrics)
     return save_bundle(trunk, head, card, folder)
 
 
-def _no_head(channels: int) -> Head:
-    """A head for a network that is asked for descriptors only."""
-    return Head(np.zeros((1, channels), np.float32), np.zeros(1, np.float32), 1.0, 0.0, normalize=False)
-
-
-def _labelled(data: DescribedGallery) -> LabelledDescriptors:
+def _encode_labels(data: DescribedGallery) -> LabelledDescriptors:
     descriptors, labels = data.labelled()
     return LabelledDescriptors(descriptors, np.unique(np.array(labels), return_inverse=True)[1])
-
-
-def _pooled(sets: Sequence[DescribedGallery]) -> Array:
-    return np.concatenate([data.descriptors for data in sets])
 
 
 def _provenance(recipe: FitRecipe, counts: Sequence[int]) -> dict[str, object]:
@@ -75,5 +68,5 @@ def _provenance(recipe: FitRecipe, counts: Sequence[int]) -> dict[str, object]:
         "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",
         "pictures": dict(zip(names, counts, strict=True)),
         "seed": recipe.seed,
-        "recipe": "retrieval/training/head_fitting.py",
+        "recipe": "retrieve fit",
     }

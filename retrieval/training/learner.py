@@ -1,4 +1,4 @@
-"""The Siamese network while it learns: standardised descriptors, the loss of a batch, and the head that comes of it."""
+"""The Siamese network in training: standardised descriptors, the loss of a batch, and the exported head."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from retrieval.model.siamese import SiameseNetwork
 from retrieval.training.losses import PairLoss, build_loss
 from retrieval.training.presets import Preset
 
-_STEEPNESS = 4.0  # of the sigmoid neuron at first: log-odds -4 where D = 0, and 0 at the first batch's mean
+_STEEPNESS = 4.0  # initial, of the sigmoid neuron: log-odds -4 at D = 0, and 0 at the first batch's mean
 
 
 class Learner(nn.Module):
     """A network with its loss.
 
     The dense layer sees x' = (x - m) / s of the shaped descriptors x (B, C), with m (C,) and s () those of the
-    training part: steps of one length then suit all channels. `head` folds m and s into W and c.
+    training part, so that one learning rate suits all channels. `export_head` folds m and s into W and c.
     """
 
     mean: Tensor
@@ -37,19 +37,19 @@ class Learner(nn.Module):
         self._frozen = tuple(parts[: round(preset.frozen * len(parts))])
         for part in self._frozen:
             part.requires_grad_(False)
-        self.began_as: nn.Linear | None = None
+        self.initial_dense: nn.Linear | None = None
         if initial_head:
-            self.began_as = nn.Linear(backbone.channels, units).requires_grad_(False)
-            self.began_as.weight.copy_(torch.from_numpy(initial_head.weight))
-            self.began_as.bias.copy_(torch.from_numpy(initial_head.bias))
+            self.initial_dense = nn.Linear(backbone.channels, units).requires_grad_(False)
+            self.initial_dense.weight.copy_(torch.from_numpy(initial_head.weight))
+            self.initial_dense.bias.copy_(torch.from_numpy(initial_head.bias))
 
     @property
     def is_thawed(self) -> bool:
-        """Whether anything of the backbone learns."""
+        """Whether any of the backbone's weights are trained."""
         return any(parameter.requires_grad for parameter in self.network.backbone.parameters())
 
     def train(self, mode: bool = True) -> Learner:
-        """Batch normalisation keeps its statistics in stages that stay as they are, or everywhere."""
+        """Set the training mode, but keep the batch normalisation's statistics in frozen stages, or everywhere."""
         super().train(mode)
         for part in (self.network.backbone,) if self.preset.frozen_statistics else self._frozen:
             part.eval()
@@ -57,18 +57,18 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def standardize(self, descriptors: Tensor) -> None:
-        """Take m and s from descriptors (N, C); the head to begin with is written in their terms."""
+        """Take m and s from descriptors (N, C), and express the initial head in standardised descriptors."""
         x = self.network.apply_root(descriptors)
         if self.preset.standardize:
             self.mean.copy_(x.mean(0))
             self.spread.copy_((x - self.mean).square().mean().sqrt().clamp_min(1e-6))
-        if self.began_as is not None:
-            weight, bias = self.began_as.weight, self.began_as.bias
+        if self.initial_dense is not None:
+            weight, bias = self.initial_dense.weight, self.initial_dense.bias
             self.network.dense.weight.copy_(weight * self.spread)
             self.network.dense.bias.copy_(bias + weight @ self.mean)
 
     def init_calibration(self, descriptors: Tensor) -> None:
-        """Start the sigmoid neuron so that it does not saturate: half-way at the mean separation."""
+        """Initialise the sigmoid neuron so that it does not saturate: d = 0.5 at the mean separation."""
         with torch.no_grad():
             u = self.embed(descriptors)
             first, second = torch.triu_indices(len(u), len(u), 1)
@@ -77,46 +77,47 @@ class Learner(nn.Module):
             self.network.output.bias.fill_(-_STEEPNESS)
 
     def set_hardest_share(self, share: float) -> None:
-        """Of a batch's pairs of each kind, let only this share count from now on, where the loss can."""
+        """Count only this share of a batch's pairs of each kind, the hardest, if the loss supports it."""
         if isinstance(self.loss, PairLoss):
             self.loss.hardest_share = share
 
     def describe(self, pictures: Tensor) -> Tensor:
-        """Descriptors (B, C) of normalised pictures (B, 3, H, W)."""
+        """Return descriptors (B, C) of normalised pictures (B, 3, H, W)."""
         activations: Tensor = self.network.backbone(pictures)
         return activations.mean((2, 3), dtype=torch.float32)
 
     def embed(self, descriptors: Tensor) -> Tensor:
-        """What is compared, u (B, E), of descriptors (B, C)."""
+        """Return embeddings u (B, E) of descriptors (B, C)."""
         x = (self.network.apply_root(descriptors) - self.mean) / self.spread
         return self.network.apply_dense(functional.dropout(x, self.preset.dropout, self.training))
 
     def batch_loss(self, descriptors: Tensor, classes: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """The loss of a batch's descriptors (B, C) and of its pairs, given by the places of their pictures (P,)."""
+        """Return the loss of a batch's descriptors (B, C) and of its pairs (P,), given by rows of the descriptors."""
         u = self.embed(descriptors)
         separations = torch.linalg.vector_norm(u[first] - u[second], dim=1, keepdim=True)
         different = classes[first] != classes[second]
         loss: Tensor = self.loss(u, classes, separations, self.network.output, different)
-        if self.began_as is not None:
-            loss = loss + self.preset.keep_general * self._drift(self.began_as, descriptors, u)
+        if self.initial_dense is not None:
+            loss = loss + self.preset.keep_general * self._drift(self.initial_dense, descriptors, u)
         return loss
 
     def _drift(self, initial_dense: nn.Module, descriptors: Tensor, u: Tensor) -> Tensor:
-        """How far the cosines of a batch have moved from those of the head that it began with: mean square."""
+        """Return the mean squared change of a batch's cosines since the initial head."""
         with torch.no_grad():
             e = torch.relu(initial_dense(self.network.apply_root(descriptors)))
             before = functional.normalize(e, dim=1)
-        return (functional.normalize(u, dim=1) @ functional.normalize(u, dim=1).T - before @ before.T).square().mean()
+        after = functional.normalize(u, dim=1)
+        return (after @ after.T - before @ before.T).square().mean()
 
     @torch.no_grad()
     def export_head(self) -> Head:
-        """The head in NumPy, with m and s folded into it."""
+        """Return the head in NumPy, with m and s folded into it."""
         dense, output = self.network.dense, self.network.output
         weight = dense.weight / self.spread
         bias = dense.bias - weight @ self.mean
-        kept = weight.half().float()  # as a bundle keeps it
+        stored = weight.half().float()  # rounded as in a bundle
         return Head(
-            kept.cpu().numpy(),
+            stored.cpu().numpy(),
             bias.cpu().numpy().copy(),
             output.weight.item(),
             output.bias.item(),

@@ -1,4 +1,4 @@
-"""The curves of a training as a picture."""
+"""Logs of a training: its curves as a picture, and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retrieval.common.errors import SettingError
-from retrieval.training.trainer import Epoch
+from retrieval.training.trainer import Epoch, best_epoch
 
 _INK, _QUIET, _TRAIN, _VALIDATION = "#1b1d21", "#656b75", "#e08a1e", "#1c9cc4"
 
 
 def plot_curves(history: Sequence[Epoch]) -> bytes:
-    """A PNG: losses of both parts and the validation part's ROC AUC over the epochs, the best one marked."""
+    """Plot the losses of both parts and the validation part's ROC AUC over the epochs, the best one marked: a PNG."""
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
     losses, auc = figure.subplots(1, 2)
     epochs = [each.epoch for each in history]
@@ -28,7 +28,7 @@ def plot_curves(history: Sequence[Epoch]) -> bytes:
     losses.plot(epochs, validation, color=_VALIDATION, label="validation part, verdicts only", marker="o", ms=3)
     losses.legend(frameon=False, labelcolor=_INK)
     auc.plot(epochs, [each.validation_auc for each in history], color=_VALIDATION, marker="o", ms=3)
-    best = max(history, key=lambda each: (each.validation_auc, -each.epoch))
+    best = history[best_epoch(history) - 1]
     auc.axvline(best.epoch, color=_QUIET, linewidth=1, linestyle=":")
     auc.annotate(
         f"best: epoch {best.epoch}, {best.validation_auc:.4f}",
@@ -58,9 +58,9 @@ def _style_axes(axes: Axes, title: str) -> None:
 
 @contextmanager
 def event_writer(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
-    """A function that writes an epoch's figures into the folder; without a folder, it does nothing.
+    """Yield a function that writes an epoch's figures into the folder; without a folder, it does nothing.
 
-    Raises SettingError where TensorBoard is not installed.
+    Raises SettingError if TensorBoard is not installed.
     """
     if folder is None:
         yield lambda epoch: None
@@ -69,15 +69,12 @@ def event_writer(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingError("--tensorboard needs a package: `pip install tensorboard`, or leave it out") from error
-    writer = SummaryWriter(str(folder))
-    try:
-        yield lambda epoch: _write(writer, epoch)
-    finally:
-        writer.close()
+    with SummaryWriter(str(folder)) as writer:
 
+        def write(epoch: Epoch) -> None:
+            for name, value in asdict(epoch).items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, epoch.epoch)
+            writer.flush()
 
-def _write(writer: object, epoch: Epoch) -> None:
-    for name, value in asdict(epoch).items():
-        if name != "epoch":
-            writer.add_scalar(name, value, epoch.epoch)  # type: ignore[attr-defined]
-    writer.flush()  # type: ignore[attr-defined]
+        yield write

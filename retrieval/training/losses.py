@@ -1,7 +1,7 @@
-"""Losses of a batch in torch, by name: the paper's, the log-loss of all pairs, and those of pytorch-metric-learning.
+"""Losses of a batch, by name: the paper's, the log-loss of all pairs, and those of pytorch-metric-learning.
 
 Each takes embeddings u (B, E), their classes (B,), the separations D (P, 1) of the batch's pairs, the neuron that takes
-D to the log-odds w D + b, and the pairs' labels `different` (P,); it gives a scalar.
+D to the log-odds w D + b, and the pairs' labels `different` (P,); it returns a scalar.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OWN_LOSSES = ("pairs", "contrastive")
 
 
 def build_loss(name: str, class_count: int, units: int) -> nn.Module:
-    """The loss of this name; its parameters, where it has some, are trained along. Raises ModelError."""
+    """Build the loss of this name; its parameters, if any, are trained too. Raises ModelError."""
     if name == "pairs":
         return PairLoss(class_count, units)
     if name == "contrastive":
@@ -31,12 +31,11 @@ def build_loss(name: str, class_count: int, units: int) -> nn.Module:
     known: dict[str, Any] = {key: value for key, value in vars(losses).items() if key.endswith("Loss")}
     if name not in known:
         raise ModelError(f"{name} is not a loss: give one of {', '.join([*OWN_LOSSES, *sorted(known)])}")
-    wanted = {name for each in known[name].__mro__ for name in inspect.signature(each.__init__).parameters}
-    given = {
-        key: value for key, value in {"num_classes": class_count, "embedding_size": units}.items() if key in wanted
-    }
+    parameters = {key for each in known[name].__mro__ for key in inspect.signature(each.__init__).parameters}
+    available = {"num_classes": class_count, "embedding_size": units}
+    arguments = {key: value for key, value in available.items() if key in parameters}
     try:
-        loss = known[name](**given)
+        loss = known[name](**arguments)
         _check_loss(copy.deepcopy(loss), units)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
@@ -45,13 +44,13 @@ def build_loss(name: str, class_count: int, units: int) -> nn.Module:
 
 
 def _check_loss(loss: nn.Module, units: int) -> None:
-    """Two batches with classes of unequal sizes: some losses say only then that they cannot take such."""
+    """Try two batches with classes of unequal sizes: some losses raise only then that they do not support them."""
     for _ in range(2):
         loss(torch.randn(5, units, requires_grad=True), torch.tensor([0, 0, 0, 1, 1])).backward()
 
 
 class ContrastiveLoss(nn.Module):
-    """The paper's loss of the distances d. Pairs of both kinds weigh the same, however many there are."""
+    """The paper's loss of the distances d. Both kinds of pairs weigh the same, however many there are of each."""
 
     def forward(
         self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
@@ -63,11 +62,11 @@ class ContrastiveLoss(nn.Module):
 
 
 class PairLoss(nn.Module):
-    """The log-loss of the verdicts on all pairs, both kinds weighing the same, and that of the classes.
+    """The log-loss of the verdicts on all pairs, both kinds weighing the same, plus that of the classes.
 
-    The second is the cross entropy of a softmax over the cosines with one learnt direction a class; it says what a
-    picture should be near to, where pairs only say how near. Of the pairs of each kind only the `hardest` share
-    counts, which a training lowers from 1 as most pairs become easy.
+    The second is the cross entropy of a softmax over the cosines with one learnt direction per class; it says what a
+    picture should be near to, while pairs only say how near. Of the pairs of each kind only `hardest_share` counts,
+    which a training lowers from 1 as most pairs become easy.
     """
 
     def __init__(self, class_count: int, units: int, scale: float = 10.0, smoothing: float = 0.1) -> None:
@@ -86,7 +85,7 @@ class PairLoss(nn.Module):
 
 
 class MetricLoss(nn.Module):
-    """A loss of pytorch-metric-learning on the embeddings; the sigmoid neuron learns from separations as they are."""
+    """A loss of pytorch-metric-learning on the embeddings; the sigmoid neuron learns from detached separations."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
@@ -100,9 +99,9 @@ class MetricLoss(nn.Module):
 
 
 def balanced_log_loss(logits: Tensor, different: Tensor, hardest_share: float = 1.0) -> Tensor:
-    """-log of the chance that logits (P, 1) give each pair's label (P,): the mean over both kinds of their means.
+    """Return the log-loss of logits (P, 1) against labels (P,): the mean over both kinds of pairs of their means.
 
-    The mean of a kind is that of the `hardest` share of its pairs, at least one.
+    The mean of a kind is over the hardest share of its pairs, at least one.
     """
     losses = functional.binary_cross_entropy_with_logits(logits.squeeze(1), different.float(), reduction="none")
     kinds = [losses[different == kind] for kind in (False, True)]

@@ -1,4 +1,4 @@
-"""From class folders to a trained bundle: pictures decoded once, a split, epochs, the best one written."""
+"""Training from class folders to a bundle: pictures decoded once, a split, epochs, the best one written."""
 
 from __future__ import annotations
 
@@ -31,23 +31,28 @@ from retrieval.model.preprocessing import Pixels, normalise
 from retrieval.model.siamese import save_bundle
 from retrieval.training.logs import plot_curves
 from retrieval.training.losses import build_loss
-from retrieval.training.prepared_data import _CHECKPOINT, _PLAN, PreparedData, Recipe, prepare_data
+from retrieval.training.prepared_data import PLAN, PreparedData, Recipe, prepare_data
 from retrieval.training.presets import Preset
-from retrieval.training.trainer import Epoch, Trainer
+from retrieval.training.trainer import Epoch, Trainer, best_epoch
 
 WORK = "training"
 METRICS = "metrics.jsonl"
+_CHECKPOINT = "checkpoint.safetensors"
 
-_SHIFT_SAMPLE = 8  # pictures, to see whether descriptors can be negative
+_SHIFT_SAMPLE = 8  # pictures that show whether descriptors can be negative
 
 
 @dataclass(frozen=True)
 class TrainedBundle:
-    """A trained bundle, its epochs and the number of the one that it holds."""
+    """A trained bundle and its epochs."""
 
     bundle: Bundle
     history: list[Epoch]
-    best_epoch: int
+
+    @property
+    def best_epoch(self) -> int:
+        """The number of the epoch whose weights the bundle has."""
+        return best_epoch(self.history)
 
 
 def train_bundle(
@@ -61,17 +66,17 @@ def train_bundle(
 ) -> TrainedBundle:
     """Train, and write the bundle: `model.json`, `weights.safetensors`, `split.json`, `metrics.jsonl`, `curves.png`.
 
-    `on_data` is called with the data before the first epoch, `on_epoch` with the history after each.
-    What an unfinished training needs is in the folder's `training`. With `resume` it is gone on with; a finished one
-    is given back as it is. Raises GalleryError, SettingError.
+    `on_data` is called with the data before the first epoch, `on_epoch` with the history after each. The state of an
+    unfinished training is in the folder's `training`; `resume` continues it, and returns a finished one as it is.
+    Raises GalleryError, SettingError.
     """
     check_outside(recipe.dataset, folder)
     if (folder / "model.json").exists():
         return _load_finished(recipe, folder, resume)
     work = folder / WORK
-    if (work / _PLAN).exists() and not resume:
+    if (work / PLAN).exists() and not resume:
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
-    build_loss(recipe.preset.loss, class_count=2, units=2)  # a wrong name is told before pictures are read
+    build_loss(recipe.preset.loss, class_count=2, units=2)  # refuse a wrong name before pictures are read
     trunk = _sized_backbone(recipe)
     start = _initial_head(recipe.preset)
 
@@ -97,9 +102,9 @@ def train_bundle(
             record_epoch,
         )
         training.run()
-        bundle = _write(recipe, data, trunk, training, folder, progress, device)
+        bundle = _write(recipe, data, trunk, training, folder)
     shutil.rmtree(work, ignore_errors=True)
-    return TrainedBundle(bundle, training.history, training.best_epoch)
+    return TrainedBundle(bundle, training.history)
 
 
 def _load_finished(recipe: Recipe, folder: Path, resume: bool) -> TrainedBundle:
@@ -112,15 +117,15 @@ def _load_finished(recipe: Recipe, folder: Path, resume: bool) -> TrainedBundle:
         )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     history = [Epoch(**json.loads(line)) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-    return TrainedBundle(bundle, history, int(bundle.card.provenance["best_epoch"]))
+    return TrainedBundle(bundle, history)
 
 
 def _changed_settings(recipe: Recipe, known: dict[str, Any]) -> list[str]:
-    """The names of what a finished training had otherwise; settings that it did not know yet are not compared."""
-    asked = recipe.as_json()
-    preset, had = asked.pop("preset"), known.get("preset", {})
-    others = [name for name, value in asked.items() if known.get(name) != value]
-    return others + [name for name, value in preset.items() if had.get(name, value) != value]
+    """Return the settings that a finished training had otherwise; those that it did not know yet are not compared."""
+    values = recipe.as_json()
+    preset, known_preset = values.pop("preset"), known.get("preset", {})
+    changed = [name for name, value in values.items() if known.get(name) != value]
+    return changed + [name for name, value in preset.items() if known_preset.get(name, value) != value]
 
 
 def _sized_backbone(recipe: Recipe) -> Backbone:
@@ -130,7 +135,7 @@ def _sized_backbone(recipe: Recipe) -> Backbone:
 
 
 def _usable_shift(preset: Preset, backbone: Backbone, pixels: Pixels) -> float | None:
-    """The preset's, but for a backbone without ReLU at its end: of negative descriptors there is no root."""
+    """Return the preset's shift, or None for a backbone without a final ReLU: negative descriptors have no root."""
     if preset.shift is None:
         return None
     pre = backbone.preprocessing
@@ -144,7 +149,7 @@ def _initial_head(preset: Preset) -> Head | None:
         return None
     bundle = find_bundle(DEFAULT_MODEL)
     if bundle.card.backbone != preset.backbone:
-        raise SettingError(f"--keep-general begins with the head of {bundle.card.backbone}: leave --backbone out")
+        raise SettingError(f"--keep-general starts from the head of {bundle.card.backbone}: leave --backbone out")
     return bundle.head
 
 
@@ -153,16 +158,8 @@ def _write_history(history: list[Epoch], folder: Path) -> None:
     write_atomically(folder / CURVES, plot_curves(history))
 
 
-def _write(
-    recipe: Recipe,
-    data: PreparedData,
-    backbone: Backbone,
-    training: Trainer,
-    folder: Path,
-    progress: Progress,
-    device: str,
-) -> Bundle:
-    """The best epoch as a bundle, measured; `model.json` comes last, as it says that the bundle is there."""
+def _write(recipe: Recipe, data: PreparedData, backbone: Backbone, training: Trainer, folder: Path) -> Bundle:
+    """Write the best epoch as a bundle, measured; `model.json` comes last, as it marks the bundle as complete."""
     head = training.export_head()
     card = ModelCard(
         name=folder.resolve().name,
@@ -177,16 +174,15 @@ def _write(
     best = replace(backbone, module=training.best.network.backbone)
     unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
     name = f"{recipe.dataset.resolve().name}, unseen part"
-    metrics = {name: _measure_test_set(unmeasured, data, progress, device)} if data.can_measure else {}
+    metrics = {name: _measure_test_set(unmeasured, data, training)} if data.can_measure else {}
     record_split(data.dataset, data.parts, recipe.seed, data.given_split).write(folder)
     return save_bundle(best, head, replace(card, metrics=metrics), folder)
 
 
-def _measure_test_set(bundle: Bundle, data: PreparedData, progress: Progress, device: str) -> dict[str, float]:
-    rows = data.subset(TEST).rows
-    unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in rows))
-    subject = EvaluatedModel(bundle.card.name, Encoder(bundle, device), None)
-    return card_metrics(evaluate_models(unseen, [subject], EvaluationOptions(), progress).results[subject.name])
+def _measure_test_set(bundle: Bundle, data: PreparedData, training: Trainer) -> dict[str, float]:
+    unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in data.subset(TEST).rows))
+    model = EvaluatedModel(bundle.card.name, Encoder(bundle, training.device), None)
+    return card_metrics(evaluate_models(unseen, [model], EvaluationOptions(), training.progress).results[model.name])
 
 
 def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[str, Any]:
@@ -197,6 +193,6 @@ def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[s
         "pictures": data.counts,
         "seed": recipe.seed,
         "epochs": len(training.history),
-        "best_epoch": training.best_epoch,
+        "best_epoch": best_epoch(training.history),
         "recipe": recipe.as_json(),
     }

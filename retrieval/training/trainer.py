@@ -1,13 +1,14 @@
-"""Train a Siamese network epoch by epoch, so that a run killed at any moment goes on to the same weights."""
+"""Training of a Siamese network epoch by epoch; a run killed at any moment resumes to the same weights."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,16 @@ from retrieval.training.losses import ContrastiveLoss, balanced_log_loss
 from retrieval.training.presets import Preset
 
 _STEP = 64  # pictures described at once
-_DRAWS = 5  # of random pairs of the validation part, so that one draw's luck does not choose the epoch
+_DRAWS = 5  # of random pairs of the validation part, so that no single draw's luck chooses the epoch
 _CALIBRATION_RATE = 10  # times the head's
 _RISE_SHARE, _FINAL_SHARE = 0.15, 0.2  # share of the steps in which the cosine schedule's rate rises, and where it ends
-_DECAY_PATIENCE, _DECAY_FACTOR, _STOP_PATIENCE = (
-    2,
-    0.2,
-    6,
-)  # plateau: epochs without a better loss until the rate is lowered, and the end
+_DECAY_PATIENCE, _DECAY_FACTOR = 2, 0.2  # plateau: after more epochs without a better loss, the rate is lowered
+_STOP_PATIENCE = 6  # plateau: after as many epochs without a better loss, the training ends
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Pictures to train on or to validate with: their rows of the pixels, and their classes, (N,) each."""
+    """Pictures to train on or to validate with: their rows in the pixels and their class codes, (N,) each."""
 
     rows: Codes
     codes: Codes
@@ -50,7 +48,7 @@ class Subset:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave: the mean loss of its batches, the validation part's figures, the head's last rate."""
+    """The figures of an epoch: mean loss of its batches, validation loss and AUC, the head's last learning rate."""
 
     epoch: int
     loss: float
@@ -60,8 +58,13 @@ class Epoch:
     seconds: float
 
 
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """Return the epoch with the greatest validation AUC, the first of equal ones; 0 if there is none."""
+    return max(history, key=lambda each: (each.validation_auc, -each.epoch)).epoch if history else 0
+
+
 class Trainer:
-    """One training. Its state is written to `checkpoint` after each epoch; where that exists, it is gone on from."""
+    """One training. Its state is written to `checkpoint` after each epoch, and restored if that exists."""
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Trainer:
         progress: Progress = SILENT,
         on_epoch: Callable[[list[Epoch]], None] = lambda history: None,
     ) -> None:
-        """`parts` are those to train on and to validate with; `start` is a head to begin with.
+        """Set up a training on the first subset, validated with the second.
 
         `on_epoch` is called with the history after each epoch. Raises ModelError.
         """
@@ -90,21 +93,20 @@ class Trainer:
         self.on_epoch = on_epoch
         self.device = device
         self._preprocessing = backbone.preprocessing
-        trainee = Learner(backbone, preset, int(self.training_set.codes.max()) + 1, initial_head)
-        self.learner = trainee.to(device).to(memory_format=torch.channels_last)
+        learner = Learner(backbone, preset, int(self.training_set.codes.max()) + 1, initial_head)
+        self.learner = learner.to(device).to(memory_format=torch.channels_last)
         self.best = copy.deepcopy(self.learner)
         self.average = AveragedModel(self.learner, avg_fn=_running_mean(preset.average), use_buffers=True)
         self.optimizer = self._optimizer(preset.rate, preset.head_rate)
         self.history: list[Epoch] = []
         self._loader = Loader(pixels, self.training_set.rows, preset, seed)
-        self._descriptors: tuple[Tensor, Tensor] | None = None  # of both parts, where the backbone stays as it is
 
     def run(self) -> None:
-        """Train to the end; the best epoch's weights are in `best` then."""
+        """Train to the end; then `best` has the best epoch's weights."""
         with _deterministic():
             if self.checkpoint.exists():
                 self._restore()
-                if self.history:  # which a kill may have kept from being told
+                if self.history:  # a kill may have come before this call
                     self.on_epoch(self.history)
             else:
                 self._begin()
@@ -117,26 +119,20 @@ class Trainer:
 
     @property
     def evaluated(self) -> Learner:
-        """The weights that are validated: the running mean where the preset has one."""
+        """The weights that are validated: the running mean, if the preset has one."""
         average: Learner = self.average.module  # type: ignore[assignment]
         return average if self.preset.average else self.learner
 
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the greatest validation AUC, the first of equal ones; 0 before the first."""
-        return max(self.history, key=lambda each: (each.validation_auc, -each.epoch)).epoch if self.history else 0
-
     def export_head(self) -> Head:
-        """The best epoch's head, its sigmoid neuron fitted to the validation part where the preset says so."""
+        """Return the best epoch's head, its sigmoid neuron fitted to the validation part if the preset says so."""
         head = self.best.export_head()
         if not self.preset.calibrate:
             return head
-        known = None if self.learner.is_thawed else self._cached_descriptors()[1].cpu()
-        descriptors = (self._describe(self.best, self.validation_set) if known is None else known).numpy()
+        descriptors = self._validation_descriptors(self.best).numpy()
         first, second, different = _validation_pairs(self.validation_set.codes, self.seed)
         separations = head.pair_separations(descriptors, first, second)
         slope, intercept = fit_logistic(separations, different, len(descriptors))
-        return replace(head, slope=slope, intercept=intercept) if slope > 0 else head
+        return head.calibrated(slope, intercept) if slope > 0 else head
 
     def _optimizer(self, rate: float, head_rate: float) -> torch.optim.Optimizer:
         network, loss = self.learner.network, self.learner.loss
@@ -149,34 +145,34 @@ class Trainer:
             {"params": [*network.output.parameters()], "lr": _CALIBRATION_RATE * head_rate, "weight_decay": 0.0},
         ]
         for group in groups:
-            group["most"] = group["lr"]
-        return torch.optim.AdamW(groups)  # Adam itself where nothing decays
+            group["base_lr"] = group["lr"]
+        return torch.optim.AdamW(groups)  # Adam itself without weight decay
 
     def _begin(self) -> None:
         descriptors = self._first_descriptors()
         self.learner.standardize(descriptors)
         self.learner.eval()
-        some = np.random.default_rng(self.seed).permutation(len(descriptors))[:_STEP]  # of all classes
-        self.learner.init_calibration(descriptors[some])
+        sample = np.random.default_rng(self.seed).permutation(len(descriptors))[:_STEP]  # of all classes
+        self.learner.init_calibration(descriptors[sample])
         if self.preset.warm_up:
             self._warm_up(descriptors)
         self.average.module.load_state_dict(self.learner.state_dict())
 
     def _first_descriptors(self) -> Tensor:
-        """Descriptors to begin with: of the training part, or of some of it where no more are needed."""
+        """Return descriptors of the training part, or of a sample of it if there is no warm-up."""
         if not self.learner.is_thawed:
-            return self._cached_descriptors()[0]
-        some = self.training_set
+            return self._cached_descriptors[0]
+        subset = self.training_set
         if not self.preset.warm_up:
-            places = np.random.default_rng(self.seed).permutation(len(some.rows))[:_STEP]
-            some = Subset(some.rows[places], some.codes[places])
-        return self._describe(self.learner, some, "Describing the training part").to(self.device)
+            sample = np.random.default_rng(self.seed).permutation(len(subset.rows))[:_STEP]
+            subset = Subset(subset.rows[sample], subset.codes[sample])
+        return self._describe(self.learner, subset, "Describing the training part").to(self.device)
 
     def _warm_up(self, descriptors: Tensor) -> None:
-        """The head alone, on descriptors of whole pictures, so that the backbone is not thawed under a random one."""
+        """Train the head alone on descriptors of whole pictures, so that a random one does not spoil the backbone."""
         optimizer = self._optimizer(0.0, self.preset.head_rate)
         self.learner.train()
-        numbers = (self.preset.epochs + 1 + number for number in range(self.preset.warm_up))  # that no epoch has
+        numbers = (self.preset.epochs + 1 + number for number in range(self.preset.warm_up))  # not used by epochs
         epochs = [epoch_batches(self.preset, self.training_set.codes, self.seed, number) for number in numbers]
         batches = [batch for epoch in epochs for batch in epoch]
         with self.progress.stage("Warming up the head", len(batches)) as stage:
@@ -200,14 +196,14 @@ class Trainer:
         loss, auc = self._validate()
         rate, seconds = self.optimizer.param_groups[1]["lr"], time.perf_counter() - started
         self.history.append(Epoch(epoch, float(np.mean(losses)), loss, auc, rate, seconds))
-        if self.best_epoch == epoch:
+        if best_epoch(self.history) == epoch:
             self.best.load_state_dict(self.evaluated.state_dict())
 
     def _iter_descriptors(self, batches: list[PairBatch], epoch: int) -> Iterator[tuple[PairBatch, Tensor]]:
-        """Each batch with its descriptors: of augmented pictures, or those known where the backbone stays as it is."""
+        """Yield each batch with its descriptors: of augmented pictures, or cached ones of a frozen backbone."""
         if not self.learner.is_thawed:
-            known = self._cached_descriptors()[0]
-            yield from ((batch, known[batch.indices]) for batch in batches)
+            cached = self._cached_descriptors[0]
+            yield from ((batch, cached[batch.indices]) for batch in batches)
             return
         for batch, pictures in self._loader.load(batches, epoch):
             with self._autocast():
@@ -226,15 +222,13 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         stage.advance()
-        stage.note(f"loss {loss.item():.3f}{self._latest_auc()}")
+        auc = f", validation AUC {self.history[-1].validation_auc:.4f}" if self.history else ""
+        stage.note(f"loss {loss.item():.3f}{auc}")
         return loss.item()
-
-    def _latest_auc(self) -> str:
-        return f", validation AUC {self.history[-1].validation_auc:.4f}" if self.history else ""
 
     def _set_rates(self, optimizer: torch.optim.Optimizer, share: float) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = share * group["most"]
+            group["lr"] = share * group["base_lr"]
 
     def _rate_share(self, epochs: float) -> float:
         if self.preset.schedule == "cosine":
@@ -248,59 +242,56 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        """Loss and ROC AUC on random pairs of the validation part."""
-        descriptors = (
-            self._describe(self.evaluated, self.validation_set)
-            if self.learner.is_thawed
-            else self._cached_descriptors()[1]
-        )
-        kept = self.evaluated.eval()
-        u = kept.embed(descriptors.to(self.device))
-        first, second, different = (
-            torch.from_numpy(each) for each in _validation_pairs(self.validation_set.codes, self.seed)
-        )
+        """Return loss and ROC AUC on random pairs of the validation part."""
+        learner = self.evaluated.eval()
+        u = learner.embed(self._validation_descriptors(learner).to(self.device))
+        pairs = _validation_pairs(self.validation_set.codes, self.seed)
+        first, second, different = (torch.from_numpy(each).to(self.device) for each in pairs)
         separations = torch.linalg.vector_norm(u[first] - u[second], dim=1, keepdim=True)
-        different = different.to(self.device)
-        if isinstance(kept.loss, ContrastiveLoss):
-            loss = kept.loss(u, u, separations, kept.network.output, different)
+        if isinstance(learner.loss, ContrastiveLoss):
+            loss = learner.loss(u, u, separations, learner.network.output, different)
         else:
-            loss = balanced_log_loss(kept.network.output(separations), different)
+            loss = balanced_log_loss(learner.network.output(separations), different)
         auc = roc_auc(separations.squeeze(1).cpu().double().numpy(), different.cpu().numpy())
         return loss.item(), auc
 
+    @cached_property
     def _cached_descriptors(self) -> tuple[Tensor, Tensor]:
-        if self._descriptors is None:
-            parts = (self.training_set, "training"), (self.validation_set, "validation")
-            train, validation = (
-                self._describe(self.learner, part, f"Describing the {name} part") for part, name in parts
-            )
-            self._descriptors = train.to(self.device), validation.to(self.device)
-        return self._descriptors
+        """Descriptors of both parts on the device, if the whole backbone is frozen."""
+        parts = (self.training_set, "training"), (self.validation_set, "validation")
+        train, validation = (self._describe(self.learner, part, f"Describing the {name} part") for part, name in parts)
+        return train.to(self.device), validation.to(self.device)
+
+    def _validation_descriptors(self, learner: Learner) -> Tensor:
+        """Return the validation part's descriptors by a learner, on the CPU."""
+        if self.learner.is_thawed:
+            return self._describe(learner, self.validation_set)
+        return self._cached_descriptors[1].cpu()
 
     @torch.no_grad()
     def _describe(self, learner: Learner, subset: Subset, title: str = "") -> Tensor:
-        """Descriptors (N, C) of whole pictures, on the CPU."""
+        """Return descriptors (N, C) of whole pictures, on the CPU."""
         was_training = learner.training
         learner.eval()
         steps = range(0, len(subset.rows), _STEP)
-        found = []
+        descriptors = []
         with (self.progress if title else SILENT).stage(title, len(steps)) as stage:
             for start in steps:
                 pictures = torch.from_numpy(self.pixels[subset.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
                 with self._autocast():
-                    found.append(learner.describe(self._normalise(pictures)).cpu())
+                    descriptors.append(learner.describe(self._normalise(pictures)).cpu())
                 stage.advance()
         learner.train(was_training)
-        return torch.cat(found)
+        return torch.cat(descriptors)
 
     def _normalise(self, pictures: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) as the network takes it."""
+        """Convert pictures, uint8 (B, 3, H, W), to the network's input."""
         x = to_input(pictures.to(self.device), self._preprocessing)
         return x.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        wanted = self.preset.bfloat16 and _has_bfloat16(self.device)
-        return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
+        enabled = self.preset.bfloat16 and _has_bfloat16(self.device)
+        return torch.autocast(self.device, torch.bfloat16, enabled=enabled)
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         average = {"average": self.average} if self.preset.average else {}
@@ -315,27 +306,27 @@ class Trainer:
 
 
 def _validation_pairs(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
-    """Several draws of random pairs, (P,) each: first, second, whether they are different."""
+    """Return several draws of random pairs, (P,) each: first, second, whether they are different."""
     draws = [random_pairs(codes, seed + draw) for draw in range(_DRAWS)]
     first, second, similar = (np.concatenate(each) for each in zip(*draws, strict=True))
     return first, second, ~similar
 
 
 def _running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Of weights, with a shorter memory at first, so that the beginning does not weigh most in a short training."""
+    """Return the update of a running mean, with a shorter memory at first: a short training forgets its start."""
 
-    def averaged(mean: Tensor, weights: Tensor, count: Tensor | int) -> Tensor:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        return mean + (1 - kept) * (weights - mean)
+    def update(mean: Tensor, weights: Tensor, count: Tensor | int) -> Tensor:
+        rate = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        return mean + rate * (weights - mean)
 
-    return averaged
+    return update
 
 
 def _cosine_factor(done: float) -> float:
-    """The share of the greatest rate after this share of the steps: up in a line, down to a fifth as a cosine.
+    """Return the share of the base rate after this share of the steps: a linear rise, then a cosine down to a fifth.
 
-    It does not go down to 0: the running mean of the weights does what that is for, and a last phase of small steps
-    learns the mistakes of the labels.
+    It does not fall to 0: the running mean of the weights serves that purpose, and a last phase of small steps learns
+    the mistakes of the labels.
     """
     if done < _RISE_SHARE:
         return max(done, 0.01 * _RISE_SHARE) / _RISE_SHARE
@@ -343,7 +334,7 @@ def _cosine_factor(done: float) -> float:
 
 
 def _plateau_state(history: list[Epoch]) -> tuple[int, int]:
-    """Epochs since the validation loss was least, and how often the rate was lowered as it got no better."""
+    """Return the epochs since the least validation loss, and how often the rate was lowered."""
     least, since, waited, lowered = math.inf, 0, 0, 0
     for epoch in history:
         if epoch.validation_loss < least:
@@ -356,7 +347,7 @@ def _plateau_state(history: list[Epoch]) -> tuple[int, int]:
 
 
 def _has_bfloat16(device: str) -> bool:
-    """Whether the device computes in bfloat16, not only stores it."""
+    """Return whether the device computes in bfloat16, and does not only store it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -366,13 +357,17 @@ def _has_bfloat16(device: str) -> bool:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """The same input gives the same weights, as far as the device can."""
+    """Make the same input give the same weights, as far as the device can."""
     filling: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = filling.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    filling.fill_uninitialized_memory = False  # costs time, and hides nothing here
+    filling.fill_uninitialized_memory = False  # takes time, and no uninitialised memory is read here
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        filling.fill_uninitialized_memory = before[1]
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        filling.fill_uninitialized_memory = filled

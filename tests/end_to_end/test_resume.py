@@ -1,4 +1,4 @@
-"""`retrieve train` killed at random moments ends with the weights of a run that nobody disturbed, byte for byte."""
+"""Tests that `retrieve train`, killed at random moments, ends with the weights of an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _OPTIONS = {"thawed": ["--epochs", "5"], "head": ["--no-thaw", "--epochs", "12"]
 
 @dataclass(frozen=True)
 class Calm:
-    """An undisturbed run: its command but for --out, its bundle, when it had begun its work and when it ended."""
+    """An undisturbed run: its command without --out, its bundle, and the seconds until its work started and ended."""
 
     command: list[str]
     bundle: Path
-    begun: float
-    whole: float
+    started_after: float
+    seconds: float
 
     def start(self, out: Path, *options: str) -> subprocess.Popen[bytes]:
-        """Start the same training into another folder, as leader of its own process group, like a terminal does."""
+        """Start the same training into another folder, as the leader of its own process group, as a terminal does."""
         return subprocess.Popen(
             [*self.command, "--out", os.fspath(out), *options],
             env=environment(),
@@ -53,13 +53,14 @@ class Calm:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Training of timm's smallest network, its weights from a file, on 48 pictures of four classes."""
+    """Return a training of timm's smallest network, its weights from a file, on 48 pictures of four classes."""
     import timm
 
     folder = tmp_path_factory.mktemp("resume")
     dataset = make_set(folder / "set", 4, 12)
     kept = tuple(sample.hash for sample in find_samples(dataset).samples if int(sample.path.stem) < 3)
-    Split("own", 0, {"train": (), "validation": kept, "test": ()}).write(dataset)  # nothing to measure: that takes time
+    # No test part, as measuring takes time.
+    Split("own", 0, {"train": (), "validation": kept, "test": ()}).write(dataset)
     torch.manual_seed(8)
     weights = folder / "weights.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
@@ -74,63 +75,63 @@ def calm(request: pytest.FixtureRequest, command: list[str], tmp_path_factory: p
     process = run.start(out)
     while process.poll() is None and not (out / "training").exists():
         time.sleep(0.01)
-    begun = time.perf_counter() - started
-    _, complaint = process.communicate()
-    assert process.returncode == 0, complaint.decode()
-    return Calm(run.command, out, begun, time.perf_counter() - started)
+    started_after = time.perf_counter() - started
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return Calm(run.command, out, started_after, time.perf_counter() - started)
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill a run after so many seconds; whether it was still at work, else it must have ended well."""
+    """Kill a run after so many seconds. Returns False if it had ended by then, which must have been with success."""
     try:
-        _, complaint = process.communicate(timeout=seconds)
+        _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         return True
-    assert process.returncode == 0, complaint.decode()
+    assert process.returncode == 0, errors.decode()
     return False
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_weights(calm: Calm, tmp_path: Path) -> None:
-    chance, whole = random.Random(4), calm.whole
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights(calm: Calm, tmp_path: Path) -> None:
+    chance, seconds = random.Random(4), calm.seconds
     kills, number = 0, 0
     while kills < _KILLS:
-        share, started = chance.uniform(calm.begun / calm.whole, 1), time.perf_counter()
-        if killed(calm.start(tmp_path / str(number), "--resume"), share * whole):
+        share, started = chance.uniform(calm.started_after / calm.seconds, 1), time.perf_counter()
+        if killed(calm.start(tmp_path / str(number), "--resume"), share * seconds):
             kills += 1
         else:
-            whole = min(whole, time.perf_counter() - started)  # the undisturbed run may have had to wait for others
+            seconds = min(seconds, time.perf_counter() - started)  # the undisturbed run may have had to wait for others
             calm.expect(tmp_path / str(number))
             number += 1
     process = calm.start(tmp_path / str(number), "--resume")
-    _, complaint = process.communicate()
-    assert process.returncode == 0, complaint.decode()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
     calm.expect(tmp_path / str(number))
 
 
-def test_interrupted_it_says_so_in_one_line_and_goes_on_later(calm: Calm, tmp_path: Path) -> None:
-    """Ctrl-C reaches every process of the group: nobody but the command itself may say anything."""
-    for attempt in range(10):  # a run may end before the signal comes to it
+def test_an_interrupt_is_one_line_and_the_training_resumes_later(calm: Calm, tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the group, but only the command itself may print anything."""
+    for attempt in range(10):  # a run may end before the signal reaches it
         out = tmp_path / str(attempt)
         process = calm.start(out)
         while process.poll() is None and not (out / "metrics.jsonl").exists():
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGINT)
-        output, complaint = process.communicate()
+        output, errors = process.communicate()
         if process.returncode != 0:
             break
-    assert process.returncode == 130, complaint.decode()
-    *about_data, last = complaint.decode().splitlines()
+    assert process.returncode == 130, errors.decode()
+    *about_data, last = errors.decode().splitlines()
     assert last.startswith("error: interrupted")
     first, *others = about_data  # the data set and its parts, and nothing else
-    assert first.endswith(" test pictures"), complaint.decode()
+    assert first.endswith(" test pictures"), errors.decode()
     assert others == [
         "the parts are those of the data set's own split.json",
         "too few pictures to be measured on: c0, c1, c2, c3",
     ]
     assert not output
     process = calm.start(out, "--resume")
-    _, complaint = process.communicate()
-    assert process.returncode == 0, complaint.decode()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
     calm.expect(out)

@@ -1,4 +1,4 @@
-"""Batches with their pictures: decided by seed, epoch and place alone, whatever the number of workers."""
+"""Tests of batches: determined by seed, epoch and position alone, for any number of workers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_same_seed_and_epoch_give_the_same_pictures_with_any_workers(monkeyp
         assert not torch.equal(joined(others), with_two)
 
 
-def test_the_process_draws_on_as_if_no_picture_had_been_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augmentation_leaves_the_process_s_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_WORKERS", 0)
     drawn = []
     for preset in (AUGMENTED, BRIEF):
@@ -54,15 +54,15 @@ def test_the_process_draws_on_as_if_no_picture_had_been_augmented(monkeypatch: p
 
 
 def test_the_same_workers_load_every_epoch() -> None:
-    kept = Loader(PIXELS, PART.rows, AUGMENTED, 3)
+    loader = Loader(PIXELS, PART.rows, AUGMENTED, 3)
     pids = set()
     for epoch in (1, 2, 1):
-        found = list(kept.load(epoch_batches(AUGMENTED, PART.codes, 3, epoch), epoch))
+        found = list(loader.load(epoch_batches(AUGMENTED, PART.codes, 3, epoch), epoch))
         pids.add(tuple(sorted(child.pid or 0 for child in multiprocessing.active_children())))
         assert torch.equal(joined(found), joined(loaded(3, epoch)))
     assert len(pids) == 1
     assert len(pids.pop()) == 2
-    kept.close()
+    loader.close()
     assert not multiprocessing.active_children()
 
 
@@ -73,7 +73,7 @@ def test_a_picture_twice_in_an_epoch_is_augmented_twice(monkeypatch: pytest.Monk
     assert not torch.equal(pictures[0], pictures[1])
 
 
-def test_without_augmentation_pictures_come_whole() -> None:
+def test_without_augmentation_pictures_are_unchanged() -> None:
     rows = PART.rows[::-1].copy()
     batches = epoch_batches(BRIEF, PART.codes, 0, 1)
     for batch, pictures in Loader(PIXELS, rows, BRIEF, 0).load(batches, 1):
@@ -89,7 +89,7 @@ def test_batches_of_all_pairs() -> None:
     assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(24))
 
 
-def test_batches_of_random_pairs_are_made_anew_each_epoch() -> None:
+def test_batches_of_random_pairs_are_drawn_anew_each_epoch() -> None:
     preset = replace(BRIEF, pairing="random")
 
     def pairs(epoch: int) -> set[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""A training's state in one file: written whole, read back to the last bit, and told where it is damaged."""
+"""Tests of checkpoints: written atomically, read back to the last bit, and refused if damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.training.checkpoint import read_checkpoint, write_checkpoint
 
 
 class Learning:
-    """A small network with convolutions in the memory's other order, and its optimizer."""
+    """A small network with convolutions in channels-last memory format, and its optimizer."""
 
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -30,27 +30,27 @@ class Learning:
             self.module(x.contiguous(memory_format=torch.channels_last)).square().mean().backward()
             self.optimizer.step()
 
-    def write(self, file: Path, plain: object = None) -> None:
-        write_checkpoint(file, {"net": self.module}, self.optimizer, plain)
+    def write(self, file: Path, metadata: object = None) -> None:
+        write_checkpoint(file, {"net": self.module}, self.optimizer, metadata)
 
     def read(self, file: Path) -> object:
         return read_checkpoint(file, {"net": self.module}, self.optimizer)
 
 
-def test_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_resumed_training_reaches_the_same_weights(tmp_path: Path) -> None:
     file = tmp_path / "state"
-    straight, broken_off, gone_on = Learning(0), Learning(0), Learning(1)
+    straight, interrupted, resumed = Learning(0), Learning(0), Learning(1)
     straight.learn(*range(8))
-    broken_off.learn(*range(4))
-    broken_off.write(file, {"history": [{"epoch": 1, "loss": 0.1}]})
-    assert gone_on.read(file) == {"history": [{"epoch": 1, "loss": 0.1}]}
-    gone_on.learn(*range(4, 8))
+    interrupted.learn(*range(4))
+    interrupted.write(file, {"history": [{"epoch": 1, "loss": 0.1}]})
+    assert resumed.read(file) == {"history": [{"epoch": 1, "loss": 0.1}]}
+    resumed.learn(*range(4, 8))
     for name, tensor in straight.module.state_dict().items():
-        assert torch.equal(gone_on.module.state_dict()[name], tensor), name
+        assert torch.equal(resumed.module.state_dict()[name], tensor), name
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_what_an_optimizer_keeps_comes_back_in_the_memorys_order(tmp_path: Path) -> None:
+def test_an_optimizer_s_state_is_restored_in_the_memory_format(tmp_path: Path) -> None:
     one, other = Learning(0), Learning(1)
     one.learn(0)
     one.write(tmp_path / "state")
@@ -60,31 +60,40 @@ def test_what_an_optimizer_keeps_comes_back_in_the_memorys_order(tmp_path: Path)
             assert other.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
 
 
-def test_a_number_that_has_no_end_in_decimals_comes_back(tmp_path: Path) -> None:
+def test_numbers_without_a_finite_decimal_are_restored_exactly(tmp_path: Path) -> None:
     learning = Learning(0)
     values = [0.1, 1 / 3, 5e-324, float("inf")]
     learning.write(tmp_path / "state", values)
     assert learning.read(tmp_path / "state") == values
 
 
+def test_a_checkpoint_with_the_earlier_name_of_a_layer_is_restored(tmp_path: Path) -> None:
+    earlier, present = nn.Sequential(), nn.Sequential()
+    earlier.add_module("began_as", nn.Linear(3, 2))
+    present.add_module("initial_dense", nn.Linear(3, 2))
+    write_checkpoint(tmp_path / "state", {"trainee": earlier}, torch.optim.AdamW(earlier.parameters()), None)
+    read_checkpoint(tmp_path / "state", {"trainee": present}, torch.optim.AdamW(present.parameters()))
+    assert all(torch.equal(*both) for both in zip(present.parameters(), earlier.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_a_damaged_file_is_one_sentence(kept: int, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_in_one_sentence(kept: int, tmp_path: Path) -> None:
     file, learning = tmp_path / "state", Learning(0)
     learning.learn(0)
     learning.write(file)
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(
-        ModelError, match=r"state is no checkpoint of this training \(.*\): train anew in another folder$"
+        ModelError, match=r"state is not a checkpoint of this training \(.*\): train anew in another folder$"
     ):
         learning.read(file)
 
 
-def test_another_networks_checkpoint_and_none_are_told(tmp_path: Path) -> None:
+def test_another_network_s_checkpoint_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     learning = Learning(0)
     other = nn.Linear(2, 2)
     write_checkpoint(tmp_path / "other", {"net": other}, torch.optim.AdamW(other.parameters()), None)
     for name in ("other", "gone"):
-        with pytest.raises(ModelError, match="is no checkpoint of this training") as caught:
+        with pytest.raises(ModelError, match="is not a checkpoint of this training") as caught:
             learning.read(tmp_path / name)
         assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The fitted head: a whitening that labels steer, and a sigmoid neuron of pairs that it has not seen."""
+"""Tests of the fitted head: a whitening steered by labels, and a sigmoid neuron fitted to unseen pairs."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ CLASSES, EACH, CHANNELS = 12, 20, 24
 
 
 def clusters(seed: int, nuisance: float = 1.5) -> LabelledDescriptors:
-    """Classes that differ in the first 12 channels; the last 12 vary as much within each, and say nothing."""
+    """Draw classes that differ in the first 12 channels; the last 12 vary as much within each."""
     random = np.random.default_rng(seed)
     centres = random.gamma(2.0, 0.3, (CLASSES, CHANNELS // 2))
     codes = np.repeat(np.arange(CLASSES), EACH)
-    told = centres[codes] + random.normal(0, 0.08, (len(codes), CHANNELS // 2))
-    untold = random.gamma(2.0, 0.3 * nuisance, (len(codes), CHANNELS // 2))
-    return LabelledDescriptors(np.maximum(np.concatenate([told, untold], axis=1), 0).astype(np.float32), codes)
+    informative = centres[codes] + random.normal(0, 0.08, (len(codes), CHANNELS // 2))
+    uninformative = random.gamma(2.0, 0.3 * nuisance, (len(codes), CHANNELS // 2))
+    return LabelledDescriptors(
+        np.maximum(np.concatenate([informative, uninformative], axis=1), 0).astype(np.float32), codes
+    )
 
 
 def others(seed: int) -> Array:
     return np.random.default_rng(seed).gamma(2.0, 0.3, (200, CHANNELS)).astype(np.float32)
 
 
-def test_logistic_finds_the_chance_that_made_the_labels() -> None:
+def test_logistic_regression_recovers_the_labels_probabilities() -> None:
     random = np.random.default_rng(0)
     x = random.uniform(-3, 3, 200_000)
     y = random.random(len(x)) < sigmoid(2.0 * x - 1.0)
     assert fit_logistic(x, y) == pytest.approx((2.0, -1.0), abs=0.03)
 
 
-def test_logistic_of_two_points_by_hand() -> None:
+def test_logistic_regression_of_two_points_by_hand() -> None:
     # At x = 0 one in four is positive, at x = 1 three in four: log-odds of -log 3 and log 3.
     x = np.array([0.0] * 4 + [1.0] * 4)
     y = np.array([True, False, False, False, True, True, True, False])
@@ -57,7 +59,7 @@ def test_head_ranks_an_unseen_set_better_than_its_descriptors() -> None:
     assert result.pairs.roc_auc > 0.8
 
 
-def test_similarity_falls_with_distance_and_is_sure_of_a_picture_itself() -> None:
+def test_similarity_falls_with_distance_and_is_high_for_a_picture_itself() -> None:
     head = fit_head([clusters(1), clusters(2)], others(0))
     assert head.slope > 0
     assert 1 - head.distance(np.array([0.0]))[0] > 0.9
@@ -72,21 +74,21 @@ def test_the_same_seed_gives_the_same_head() -> None:
     assert (one.slope, one.intercept) != (other.slope, other.intercept)
 
 
-def test_weights_are_those_that_a_bundle_keeps() -> None:
+def test_weights_are_rounded_as_a_bundle_stores_them() -> None:
     head = fit_head([clusters(1)], others(0))
     np.testing.assert_array_equal(head.weight, head.weight.astype(np.float16))
     assert head.weight.shape == (CHANNELS, CHANNELS)
     assert head.bias.shape == (CHANNELS,)
 
 
-def test_descriptors_below_zero_are_taken_without_a_root() -> None:
+def test_negative_descriptors_have_no_root() -> None:
     data = clusters(1)
     assert fit_head([data], others(0)).shift is not None
     shifted = LabelledDescriptors(data.descriptors - 1, data.codes)
     assert fit_head([shifted], others(0) - 1).shift is None
 
 
-def test_too_few_classes_to_hold_any_out() -> None:
+def test_too_few_classes_to_hold_any_out_are_refused() -> None:
     data = clusters(1)
     few = data.select_classes(np.arange(CLASSES) < 3)
     assert few.codes.max() == 2
@@ -102,7 +104,7 @@ def test_pairs_are_half_of_one_class_and_half_of_two() -> None:
     assert np.all(first != second)
 
 
-def test_the_shipped_model_says_what_it_is_and_never_saw_its_test_sets() -> None:
+def test_the_shipped_model_s_card_has_metrics_on_data_sets_it_never_saw() -> None:
     bundle = find_bundle("default")
     assert bundle.weights_file.stat().st_size < 25e6
     assert set(bundle.card.provenance["pictures"]) == {"caltech70", "clothing", "imagenet_samples"}
@@ -114,12 +116,12 @@ def test_the_shipped_model_says_what_it_is_and_never_saw_its_test_sets() -> None
     assert 1 - bundle.head.distance(np.array([0.0]))[0] > 0.99
 
 
-def test_fit_makes_a_bundle_that_answers(tmp_path: Path) -> None:
-    """The command from class folders to a model that indexes and is measured, and whose file others may read."""
+def test_fit_writes_a_bundle_that_answers_queries(tmp_path: Path) -> None:
+    """Fit, list, index and query with a bundle whose file other users may read."""
     for number in range(4 * 3):
-        place = tmp_path / "sets" / f"class-{number // 3}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(blocks(number // 3, cells=2 + number % 3)).save(place / f"{number}.png")
+        folder = tmp_path / "sets" / f"class-{number // 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(blocks(number // 3, cells=2 + number % 3)).save(folder / f"{number}.png")
     sets, bundle = tmp_path / "sets", tmp_path / "mine"
     (fitted,) = answer("fit", sets, "--unlabelled", sets, "--test", sets, "--out", bundle)["models"]
     assert "mine" in retrieve("models", bundle).stdout.decode()

@@ -1,4 +1,4 @@
-"""The curves of a training: a PNG that shows every epoch and marks the best."""
+"""Tests of a training's curves: a PNG that shows every epoch and marks the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def history(*auc: float) -> list[Epoch]:
 
 
 @pytest.mark.parametrize("auc", [[0.5], [0.7, 0.9, 0.8], [0.9] * 40])
-def test_a_picture_comes_of_any_number_of_epochs(auc: list[float]) -> None:
+def test_any_number_of_epochs_can_be_plotted(auc: list[float]) -> None:
     picture = Image.open(io.BytesIO(plot_curves(history(*auc))))
     assert picture.format == "PNG"
     assert picture.size == (990, 396)
@@ -30,7 +30,7 @@ def test_the_same_epochs_give_the_same_file() -> None:
 
 def test_lines_and_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[list[int], list[float]]] = []
-    said: list[str] = []
+    annotations: list[str] = []
     plot = Axes.plot
 
     def recorded(self: Axes, x: list[int], y: list[float], **options: object) -> object:
@@ -38,11 +38,11 @@ def test_lines_and_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
         return plot(self, x, y, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Axes, "plot", recorded)
-    monkeypatch.setattr(Axes, "annotate", lambda self, text, *others, **options: said.append(text))
+    monkeypatch.setattr(Axes, "annotate", lambda self, text, *others, **options: annotations.append(text))
     plot_curves(history(0.7, 0.9, 0.9))
     assert drawn == [
         ([1, 2, 3], [1, 1 / 2, 1 / 3]),
         ([1, 2, 3], [0.5, 0.25, 0.5 / 3]),
         ([1, 2, 3], [0.7, 0.9, 0.9]),
     ]
-    assert said == ["best: epoch 2, 0.9000"]  # the first of equal ones
+    assert annotations == ["best: epoch 2, 0.9000"]  # the first of equal ones

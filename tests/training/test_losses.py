@@ -1,4 +1,4 @@
-"""Losses on numbers that can be worked out by hand, and those of pytorch-metric-learning by their names."""
+"""Tests of losses on numbers worked out by hand, and of those of pytorch-metric-learning by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def logit(d: float) -> float:
 
 
 def separations_of(*distances: float) -> Tensor:
-    """D (P, 1) of which a neuron of slope 1 and intercept 0 makes these distances."""
+    """Return D (P, 1) that a neuron of slope 1 and intercept 0 turns into these distances."""
     return torch.tensor([[logit(d)] for d in distances])
 
 
@@ -84,7 +84,7 @@ def test_pair_loss_by_hand() -> None:
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Embeddings of three classes that can learn, their classes, and the separations and labels of all pairs."""
+    """Return trainable embeddings of three classes, their classes, and the separations and labels of all pairs."""
     torch.manual_seed(0)
     u = torch.randn(9, 4, requires_grad=True)
     classes = torch.arange(3).repeat_interleave(3)
@@ -111,7 +111,7 @@ def test_losses_of_pytorch_metric_learning(name: str) -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in learnt)
 
 
-def test_the_neuron_does_not_pull_at_the_embeddings_of_such_a_loss() -> None:
+def test_the_neuron_s_loss_has_no_gradient_at_the_embeddings() -> None:
     class Nothing(nn.Module):
         def forward(self, u: Tensor, classes: Tensor) -> Tensor:
             return 0 * u.sum()
@@ -122,7 +122,7 @@ def test_the_neuron_does_not_pull_at_the_embeddings_of_such_a_loss() -> None:
     assert u.grad.abs().sum() == 0
 
 
-def test_a_batch_of_one_class_teaches_nothing_and_harms_nothing() -> None:
+def test_a_batch_of_one_class_has_a_finite_loss() -> None:
     u = torch.randn(3, 4, requires_grad=True)
     separations = torch.ones(3, 1)
     for name in ("pairs", "contrastive", "TripletMarginLoss", "SupConLoss", "ProxyAnchorLoss"):
@@ -131,7 +131,7 @@ def test_a_batch_of_one_class_teaches_nothing_and_harms_nothing() -> None:
         assert torch.isfinite(found)
 
 
-def test_a_name_that_is_no_loss() -> None:
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(
         ModelError, match=r"^nonsense is not a loss: give one of pairs, contrastive, .*TripletMarginLoss"
     ):
@@ -139,7 +139,7 @@ def test_a_name_that_is_no_loss() -> None:
 
 
 @pytest.mark.parametrize("name", ["GenericPairLoss", "SelfSupervisedLoss", "VICRegLoss", "SmoothAPLoss"])
-def test_a_loss_that_needs_more(name: str) -> None:
+def test_a_loss_with_further_inputs_is_refused(name: str) -> None:
     with pytest.raises(ModelError) as caught:
         build_loss(name, 3, 4)
     assert str(caught.value).startswith(f"the loss {name} needs more than pictures and classes (")
@@ -148,7 +148,7 @@ def test_a_loss_that_needs_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["CosFaceLoss", "SubCenterArcFaceLoss"])
-def test_a_loss_that_takes_its_classes_by_way_of_another(name: str) -> None:
+def test_a_loss_that_inherits_its_number_of_classes(name: str) -> None:
     (directions,) = build_loss(name, class_count=3, units=4).parameters()
     assert directions.shape[0] == 4
     assert directions.grad is None

@@ -1,4 +1,4 @@
-"""The presets and what a user's choices make of them."""
+"""Tests of the presets and of a user's changes to them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def test_the_papers_preset_is_section_4() -> None:
     assert (PAPER.shift, PAPER.frozen, PAPER.warm_up, PAPER.dropout, PAPER.weight_decay) == (None, 0, 0, 0, 0)
 
 
-def test_nothing_chosen_leaves_the_preset_as_it_is() -> None:
+def test_without_choices_the_preset_is_unchanged() -> None:
     for preset in PRESETS.values():
         assert adapt_preset(preset, None, None, None, thaw=True, keep_general=False) == preset
 
 
-def test_what_is_chosen_replaces_what_the_preset_has() -> None:
+def test_choices_replace_the_preset_s_values() -> None:
     chosen = adapt_preset(FAST, 3, "SupConLoss", "resnet50", thaw=True, keep_general=False)
     changed = {name for name, value in asdict(chosen).items() if value != asdict(FAST)[name]}
     assert changed == {"epochs", "loss", "backbone"}
@@ -35,7 +35,7 @@ def test_a_head_alone_keeps_the_backbone_and_its_input() -> None:
     assert head.keep_general == 0
 
 
-def test_what_keeps_general_is_of_the_default_models_form() -> None:
+def test_keep_general_takes_the_default_model_s_architecture() -> None:
     held = adapt_preset(PAPER, None, None, None, thaw=True, keep_general=True)
     assert (held.backbone, held.normalize, held.shift, held.frozen) == ("efficientnet_lite0", True, 0.5, 1.0)
     assert held.keep_general > 0

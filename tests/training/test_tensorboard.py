@@ -1,4 +1,4 @@
-"""TensorBoard's event files, where it is installed."""
+"""Tests of TensorBoard's event files, if it is installed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_each_figure_of_each_epoch_can_be_read_back(tmp_path: Path) -> None:
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # nor is it looked for
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # and it is not even imported
     with event_writer(None) as write:
         write(EPOCHS[0])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_is_not_installed_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with (
         pytest.raises(SettingError, match="--tensorboard needs a package: `pip install tensorboard`"),

@@ -1,4 +1,4 @@
-"""From class folders to a bundle: what is written, what is refused, and what the command says of it."""
+"""Tests of training from class folders to a bundle: the files written, the errors, the command's output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRITTEN = {"model.json", "weights.safetensors", "split.json", "metrics.jsonl", "
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone by the name `tiny`, as if timm had it."""
+    """Add a backbone `tiny`, as if timm had it."""
     from retrieval.model import backbones
 
     from_timm = backbones._from_timm
@@ -48,7 +48,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unmeasured(dataset: Path) -> Path:
-    """The data set with a split of its own that leaves nothing to measure, which takes time."""
+    """Give a data set its own split without a test part, as measuring takes time."""
     Split("own", 0, {"train": (), "validation": (), "test": ()}).write(dataset)
     return dataset
 
@@ -64,7 +64,7 @@ def train(
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """The end of the process."""
 
 
 def kill(history: list[Epoch]) -> None:
@@ -72,15 +72,15 @@ def kill(history: list[Epoch]) -> None:
 
 
 def begin(dataset: Path, out: Path, preset: Preset = HEAD) -> None:
-    """A training that ends after its first epoch."""
+    """Run a training that ends after its first epoch."""
     with pytest.raises(Killed):
         train_bundle(Recipe(dataset, preset), out, on_epoch=kill)
 
 
-# What is written
+# Files
 
 
-def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+def test_a_bundle_is_complete(tmp_path: Path) -> None:
     dataset, out = make_set(tmp_path / "set", 3, 12), tmp_path / "deep" / "model"
     seen: list[PreparedData] = []
     trained = train(dataset, out, replace(BRIEF, calibrate=True), on_data=seen.append)
@@ -116,17 +116,17 @@ def test_a_bundle_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert tensors["dense.weight"].dtype == np.float16
     assert bundle.head.slope > 0
     before = tiny_trunk().module.state_dict()["0.0.weight"].numpy()
-    assert not np.allclose(tensors["backbone.0.0.weight"], before, atol=1e-3)  # the backbone learnt too
+    assert not np.allclose(tensors["backbone.0.0.weight"], before, atol=1e-3)  # the backbone was trained too
 
 
-def test_a_head_alone_leaves_the_backbone_as_it_is(tmp_path: Path) -> None:
+def test_training_the_head_alone_does_not_change_the_backbone(tmp_path: Path) -> None:
     out = tmp_path / "model"
     train(unmeasured(make_set(tmp_path / "set")), out)
     tensors = load_file(out / "weights.safetensors")
     for name, tensor in tiny_trunk().module.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            wanted = tensor.half() if tensor.ndim > 1 else tensor
-            np.testing.assert_array_equal(tensors[f"backbone.{name}"], wanted.numpy())
+            expected = tensor.half() if tensor.ndim > 1 else tensor
+            np.testing.assert_array_equal(tensors[f"backbone.{name}"], expected.numpy())
 
 
 def test_the_same_seed_writes_the_same_weights(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_bundle_is_not_written_into_its_data_set(tmp_path: Path) -> None:
     assert not (dataset / "split.json").exists()
 
 
-def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
+def test_broken_pictures_are_reported_and_left_out(tmp_path: Path) -> None:
     dataset = unmeasured(make_set(tmp_path / "set"))
     (dataset / "c1" / "03.png").write_bytes(b"")
     (dataset / "loose.png").write_bytes(b"x")
@@ -186,7 +186,7 @@ def test_broken_pictures_are_told_and_left_out(tmp_path: Path) -> None:
     assert sum(trained.bundle.card.provenance["pictures"].values()) == 47
 
 
-def test_without_a_validation_part_the_training_part_judges(tmp_path: Path) -> None:
+def test_without_a_validation_part_epochs_are_judged_by_the_training_part(tmp_path: Path) -> None:
     seen: list[PreparedData] = []
     trained = train(make_set(tmp_path / "set", 3, 3), tmp_path / "model", on_data=seen.append)
     assert not seen[0].can_validate
@@ -194,15 +194,15 @@ def test_without_a_validation_part_the_training_part_judges(tmp_path: Path) -> N
     assert all(0 <= epoch.validation_auc <= 1 for epoch in trained.history)
 
 
-# What is refused
+# Errors
 
 
-def test_too_few_classes_and_pictures_are_one_sentence_and_more_can_be_given(tmp_path: Path) -> None:
+def test_too_few_classes_or_pictures_are_one_sentence_and_more_can_be_added(tmp_path: Path) -> None:
     one_class, singles, out = make_set(tmp_path / "one", 1, 5), make_set(tmp_path / "singles", 5, 1), tmp_path / "model"
-    for dataset, said in ((one_class, "has 1 classes to train on"), (singles, "at most 1 pictures in one")):
-        with pytest.raises(GalleryError, match=said) as caught:
+    for dataset, message in ((one_class, "has 1 class folders"), (singles, "at most 1 pictures in one")):
+        with pytest.raises(GalleryError, match=message) as caught:
             train(dataset, out)
-        assert "give at least two class folders, one of them with two pictures" in str(caught.value)
+        assert "give at least two classes, one of them with two pictures" in str(caught.value)
     shutil.copytree(singles / "c1", one_class / "c1")
     train(unmeasured(one_class), out)  # the same command, once there is enough
     assert {path.name for path in out.iterdir()} == WRITTEN
@@ -215,7 +215,7 @@ def test_a_wrong_loss_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-def test_an_unfinished_training_is_not_begun_anew(tmp_path: Path) -> None:
+def test_an_unfinished_training_is_not_overwritten(tmp_path: Path) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     begin(dataset, out)
     assert (out / "training").is_dir()
@@ -227,7 +227,7 @@ def test_an_unfinished_training_is_not_begun_anew(tmp_path: Path) -> None:
         Recipe(make_set(tmp_path / "other"), HEAD),
     ):
         with pytest.raises(
-            SettingError, match="was begun with other options: resume with those, or give another folder"
+            SettingError, match="was started with other options: resume with those, or give another folder"
         ):
             train_bundle(other, out, resume=True)
     assert len(train(dataset, out, resume=True).history) == 2
@@ -236,7 +236,7 @@ def test_an_unfinished_training_is_not_begun_anew(tmp_path: Path) -> None:
 
 def test_a_finished_training_is_kept(tmp_path: Path) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
-    first = train(dataset, out, resume=True)  # where there is nothing to go on with, it begins
+    first = train(dataset, out, resume=True)  # starts, as there is nothing to resume
     written = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     with pytest.raises(SettingError, match="holds a model already: give another folder, or remove that one"):
         train(dataset, out)
@@ -247,24 +247,26 @@ def test_a_finished_training_is_kept(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == written
 
 
-def test_pictures_that_vanish_move_or_come_before_going_on(tmp_path: Path) -> None:
+def test_pictures_that_vanish_move_or_appear_before_resuming(tmp_path: Path) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     train(dataset, tmp_path / "calm")
     begin(dataset, out)
     one, other = dataset / "c0" / "00.png", dataset / "c1" / "moved.png"
     for away in (tmp_path / "away.png", other):
         one.rename(away)
-        with pytest.raises(GalleryError, match="set lacks 1 pictures that the training began with: bring them back"):
+        with pytest.raises(GalleryError, match="set lacks 1 pictures that the training began with: restore them"):
             train(dataset, out, resume=True)
         away.rename(one)
     one.rename(dataset / "c0" / "renamed.png")  # names do not matter
-    Image.new("RGB", (20, 20)).save(dataset / "c0" / "new.png")  # and what came later is not learnt
+    Image.new("RGB", (20, 20)).save(dataset / "c0" / "new.png")  # and later pictures are not trained on
     train(dataset, out, resume=True)
     calm, disturbed = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("calm", "model"))
     assert calm == disturbed
 
 
-def test_a_full_disk_is_one_sentence_and_room_lets_it_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence_and_the_training_resumes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     train(dataset, tmp_path / "calm")
     replace_file = atomic_files.replace_file
@@ -299,8 +301,8 @@ def answer(*arguments: str | Path) -> Any:
     return json.loads(done.stdout)
 
 
-def said(*arguments: str | Path) -> str:
-    """What a command that fails says: one sentence after what it told of the data set."""
+def error_of(*arguments: str | Path) -> str:
+    """Return the error of a command that fails: one sentence, after the summary of the data set."""
     done = run(*arguments)
     assert done.exit_code == 1, done.output
     *_, last = done.stderr.replace("\n", " ").strip().split("error: ")
@@ -314,31 +316,33 @@ def small(tmp_path: Path) -> Path:
     return unmeasured(make_set(tmp_path / "set", 3, 6))
 
 
-def test_what_a_machine_is_told(small: Path, tmp_path: Path) -> None:
+def test_json_output(small: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     out, events = tmp_path / "model", tmp_path / "events"
-    told = answer(
+    output = answer(
         "train", small, "--out", out, "--backbone", "tiny", "--epochs", "2", "--no-thaw", "--tensorboard", events
     )
-    assert set(told) == {"model", "best_epoch", "epochs", "provenance", "metrics"}
-    assert told["model"] == {"name": "model", "fingerprint": find_bundle(str(out)).fingerprint, "folder": str(out)}
-    assert [set(epoch) for epoch in told["epochs"]] == [
+    assert set(output) == {"model", "best_epoch", "epochs", "provenance", "metrics"}
+    assert output["model"] == {"name": "model", "fingerprint": find_bundle(str(out)).fingerprint, "folder": str(out)}
+    assert [set(epoch) for epoch in output["epochs"]] == [
         {"epoch", "loss", "validation_loss", "validation_auc", "rate", "seconds"}
     ] * 2
-    assert told["best_epoch"] in (1, 2)
+    assert output["best_epoch"] in (1, 2)
     assert [file.name.startswith("events.out.tfevents") for file in events.iterdir()] == [True]
-    assert answer("train", small, "--out", out, "--backbone", "tiny", "--epochs", "2", "--no-thaw", "--resume") == told
+    assert (
+        answer("train", small, "--out", out, "--backbone", "tiny", "--epochs", "2", "--no-thaw", "--resume") == output
+    )
 
 
-def test_what_a_person_is_told(small: Path, tmp_path: Path) -> None:
+def test_terminal_output(small: Path, tmp_path: Path) -> None:
     (small / "c0" / "00.png").write_bytes(b"")
     out = tmp_path / "model"
     done = run("train", small, "--out", out, "--backbone", "tiny", "--epochs", "1", "--no-thaw")
     assert done.exit_code == 0, done.stderr
-    told = " ".join(done.stderr.split())
-    assert "3 classes, 17 train, 0 validation, 0 test pictures" in told
-    assert "too few pictures for a validation part: epochs are judged by the training part" in told
-    assert "00.png is empty" in told
+    output = " ".join(done.stderr.split())
+    assert "3 classes, 17 train, 0 validation, 0 test pictures" in output
+    assert "too few pictures for a validation part: epochs are judged by the training part" in output
+    assert "00.png is empty" in output
     assert "the best is epoch 1, with a validation ROC AUC of" in " ".join(done.stdout.split())
     assert "retrieve evaluate --model" in " ".join(done.stdout.split())
 
@@ -346,7 +350,7 @@ def test_what_a_person_is_told(small: Path, tmp_path: Path) -> None:
 def test_tensorboard_that_is_not_installed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     words = ("train", small, "--out", tmp_path / "model", "--backbone", "tiny", "--tensorboard", tmp_path / "events")
-    assert "--tensorboard needs a package: `pip install tensorboard`" in said(*words)
+    assert "--tensorboard needs a package: `pip install tensorboard`" in error_of(*words)
     assert not (tmp_path / "model").exists()
 
 
@@ -363,15 +367,15 @@ def test_tensorboard_that_is_not_installed(small: Path, tmp_path: Path, monkeypa
 )
 def test_wrong_options_are_one_sentence(options: list[str], sentence: str, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
-    assert sentence in said("train", small, "--out", out, *(option.format(set=small) for option in options))
+    assert sentence in error_of("train", small, "--out", out, *(option.format(set=small) for option in options))
     assert not out.exists()
 
 
-def test_what_cannot_be_trained_on_is_one_sentence(small: Path, tmp_path: Path) -> None:
+def test_wrong_paths_and_data_sets_are_one_sentence(small: Path, tmp_path: Path) -> None:
     options = ("--backbone", "tiny", "--no-thaw", "--epochs", "1")
-    assert "gone is not a folder" in said("train", tmp_path / "gone", "--out", tmp_path / "model", *options)
-    assert "is a file: give --out a folder" in said("train", small, "--out", small / "c0" / "00.png", *options)
-    assert "has 1 classes to train on" in said(
+    assert "gone is not a folder" in error_of("train", tmp_path / "gone", "--out", tmp_path / "model", *options)
+    assert "is a file: give --out a folder" in error_of("train", small, "--out", small / "c0" / "00.png", *options)
+    assert "has 1 class folders" in error_of(
         "train", make_set(tmp_path / "one", 1, 3), "--out", tmp_path / "model", *options
     )
 
@@ -400,26 +404,26 @@ def test_help_has_an_example() -> None:
     assert "retrieve train flowers --out flowers-model" in " ".join(done.stdout.split())
 
 
-# What a trained bundle is for
+# A trained bundle in use
 
 
-def test_a_gallery_is_indexed_and_asked_with_a_trained_bundle(tmp_path: Path) -> None:
+def test_a_gallery_is_indexed_and_queried_with_a_trained_bundle(tmp_path: Path) -> None:
     dataset, out, store = unmeasured(make_set(tmp_path / "set", 3, 8)), tmp_path / "model", tmp_path / "store"
     train(dataset, out, replace(BRIEF, epochs=8, calibrate=True))
     assert answer("index", dataset, "--store", store, "--model", out)["embedded"] == 24
-    asked = dataset / "c1" / "00.png"
-    found = answer("query", asked, "--store", store, "--top", "5", "--no-explain")
+    picture = dataset / "c1" / "00.png"
+    found = answer("query", picture, "--store", store, "--top", "5", "--no-explain")
     assert found["model"]["name"] == "model"
     assert [hit["label"] for hit in found["hits"]] == ["c1"] * 5
-    assert found["hits"][0]["path"] == str(asked)
+    assert found["hits"][0]["path"] == str(picture)
     assert found["hits"][0]["verdict"] == "similar"
 
 
-def test_a_head_alone_is_asked_of_an_index_of_the_default_model(tmp_path: Path) -> None:
+def test_a_trained_head_queries_an_index_of_the_default_model(tmp_path: Path) -> None:
     dataset, out, store = unmeasured(make_set(tmp_path / "set", 3, 4)), tmp_path / "model", tmp_path / "store"
     assert answer("index", dataset, "--store", store)["embedded"] == 12
-    told = answer("train", dataset, "--out", out, "--no-thaw", "--epochs", "5")
-    assert told["model"]["fingerprint"] == find_bundle("default").fingerprint
+    output = answer("train", dataset, "--out", out, "--no-thaw", "--epochs", "5")
+    assert output["model"]["fingerprint"] == find_bundle("default").fingerprint
     again = answer("index", dataset, "--store", store, "--model", out)
     assert (again["embedded"], again["unchanged"], again["failed"]) == (0, 12, 0)
     query = ("query", dataset / "c0" / "00.png", "--store", store, "--top", "12", "--no-explain", "--model")
@@ -430,10 +434,10 @@ def test_a_head_alone_is_asked_of_an_index_of_the_default_model(tmp_path: Path) 
     assert sum(abs(before[path] - after[path]) > 1e-3 for path in before) > 6
 
 
-# Ends at every moment
+# A kill at every write
 
 
-def test_an_end_at_any_write_is_gone_on_from_to_the_same_bundle(
+def test_a_training_killed_at_any_write_resumes_to_the_same_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = unmeasured(make_set(tmp_path / "set", 3, 6))

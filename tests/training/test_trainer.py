@@ -1,4 +1,4 @@
-"""Training: rates, the end, the best epoch, calibration, and that distances come to mean what they say."""
+"""Tests of the trainer: learning rates, the end, the best epoch, resuming, calibration, and trained distances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from retrieval.model.preprocessing import Pixels
 from retrieval.training.batches import PairBatch, epoch_batches
 from retrieval.training.learner import Learner
 from retrieval.training.presets import FAST, PAPER, Preset
-from retrieval.training.trainer import Epoch, Subset, Trainer, _cosine_factor, _plateau_state, _running_mean
+from retrieval.training.trainer import Epoch, Subset, Trainer, _cosine_factor, _plateau_state, _running_mean, best_epoch
 from tests.support.progress import RecordedProgress
 from tests.support.training import BRIEF, Counting, make_pixels, tiny_trunk
 
@@ -31,7 +31,7 @@ HELD_OUT, HELD_OUT_PART = make_pixels(classes=4, each=9)
 
 
 def parts() -> tuple[Pixels, tuple[Subset, Subset]]:
-    """Six pictures of each class to train on and three to validate with."""
+    """Return six pictures of each class to train on and three to validate with."""
     within = np.arange(36) % 9
     train, validation = (
         Subset(rows, HELD_OUT_PART.codes[rows]) for rows in map(np.flatnonzero, (within < 6, within >= 6))
@@ -81,16 +81,16 @@ def losses(*values: float) -> list[Epoch]:
         ([1.0, 1.0, 1.0, 1.0], 3, 1),
         ([1.0, 2.0, 2.0, 2.0, 2.0, 2.0], 5, 1),
         ([1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], 6, 2),
-        ([1.0, 2.0, 2.0, 2.0, 0.9, 1.0], 1, 1),  # what was lowered stays so
+        ([1.0, 2.0, 2.0, 2.0, 0.9, 1.0], 1, 1),  # a lowered rate stays lowered
         ([float("nan")] * 4, 4, 1),
     ],
 )
-def test_epochs_without_gain_by_hand(history: list[float], since: int, lowered: int) -> None:
+def test_plateau_state_by_hand(history: list[float], since: int, lowered: int) -> None:
     assert _plateau_state(losses(*history)) == (since, lowered)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *figures: tuple[float, float]) -> None:
-    """Validation that gives these losses and AUCs, epoch by epoch."""
+    """Let validation return these losses and AUCs, epoch by epoch."""
     left = iter(figures)
     monkeypatch.setattr(Trainer, "_validate", lambda self: next(left))
 
@@ -127,9 +127,9 @@ def test_the_best_epoch_has_the_greatest_validation_auc(
         kept.append({name: tensor.clone() for name, tensor in found.evaluated.state_dict().items()})
 
     found = training(tmp_path, replace(BRIEF, epochs=4, average=average), on_epoch=on_epoch)
-    assert found.best_epoch == 0
+    assert best_epoch(found.history) == 0
     found.run()
-    assert found.best_epoch == 2  # the first of equal ones
+    assert best_epoch(found.history) == 2  # the first of equal ones
     for name, tensor in found.best.state_dict().items():
         assert torch.equal(tensor, kept[1][name])
     assert not same(found.best, found.evaluated)
@@ -152,7 +152,7 @@ def test_progress_shows_every_step_and_its_loss(tmp_path: Path) -> None:
     assert all(note.startswith("loss ") and note.endswith(auc) for note in second.notes)
 
 
-# The backbone stays as it is
+# A frozen backbone
 
 
 def test_training_the_head_alone_calls_the_backbone_once_for_each_picture(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_training_the_head_alone_calls_the_backbone_once_for_each_picture(tmp_pa
     )
 
 
-# Going on
+# Resuming
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_training_the_head_alone_calls_the_backbone_once_for_each_picture(tmp_pa
     ],
     ids=["fast", "paper", "head"],
 )
-def test_a_training_broken_off_goes_on_to_the_same_weights(preset: Preset, tmp_path: Path) -> None:
-    class BrokenOff(Exception):
+def test_an_interrupted_training_resumes_to_the_same_weights(preset: Preset, tmp_path: Path) -> None:
+    class Interrupted(Exception):
         pass
 
-    def break_off(history: list[Epoch]) -> None:
-        raise BrokenOff
+    def interrupt(history: list[Epoch]) -> None:
+        raise Interrupted
 
     preset = replace(preset, epochs=3)
     straight = training(tmp_path, preset)
@@ -194,23 +194,23 @@ def test_a_training_broken_off_goes_on_to_the_same_weights(preset: Preset, tmp_p
     other = tmp_path / "other"
     other.mkdir()
     for _ in range(2):
-        torch.rand(3)  # what was drawn before does not matter
-        with pytest.raises(BrokenOff):
-            training(other, preset, on_epoch=break_off).run()
-    gone_on = training(other, preset)
-    gone_on.run()
-    assert same(gone_on.learner, straight.learner)
-    assert same(gone_on.best, straight.best)
-    assert gone_on.export_head().slope == straight.export_head().slope
-    figures = [[replace(each, seconds=0) for each in found.history] for found in (gone_on, straight)]
+        torch.rand(3)  # earlier random numbers do not matter
+        with pytest.raises(Interrupted):
+            training(other, preset, on_epoch=interrupt).run()
+    resumed = training(other, preset)
+    resumed.run()
+    assert same(resumed.learner, straight.learner)
+    assert same(resumed.best, straight.best)
+    assert resumed.export_head().slope == straight.export_head().slope
+    figures = [[replace(each, seconds=0) for each in found.history] for found in (resumed, straight)]
     assert figures[0] == figures[1]
 
 
-def test_what_hooks_missed_before_a_kill_they_are_told(tmp_path: Path) -> None:
+def test_an_epoch_that_a_kill_kept_unreported_is_reported_on_resuming(tmp_path: Path) -> None:
     training(tmp_path).run()
-    told: list[int] = []
-    training(tmp_path, on_epoch=lambda history: told.append(len(history))).run()
-    assert told == [BRIEF.epochs]
+    reported: list[int] = []
+    training(tmp_path, on_epoch=lambda history: reported.append(len(history))).run()
+    assert reported == [BRIEF.epochs]
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_softened_targets_by_hand() -> None:
     # At D = 0 all four pairs are similar and at D = 1 all four different. Of 8 pictures the targets are 1/10 and 9/10,
-    # which the sigmoid meets exactly at log-odds of -log 9 and log 9; unsoftened, its slope would have no end.
+    # which the sigmoid reaches exactly at log-odds of -log 9 and log 9; unsoftened, its slope would be infinite.
     x, y = np.repeat([0.0, 1.0], 4), np.repeat([False, True], 4)
     assert fit_logistic(x, y, 8) == pytest.approx((2 * np.log(9), -np.log(9)), abs=1e-6)
     assert fit_logistic(x, y, 2) == pytest.approx((2 * np.log(3), -np.log(3)), abs=1e-6)
@@ -240,7 +240,7 @@ def test_the_neuron_is_fitted_to_the_validation_part(tmp_path: Path) -> None:
     head, uncalibrated = found.export_head(), found.best.export_head()
     np.testing.assert_array_equal(head.weight, uncalibrated.weight)
     assert (head.slope, head.intercept) != (uncalibrated.slope, uncalibrated.intercept)
-    # At the greatest likelihood the chances' mean is that of the softened targets.
+    # At maximum likelihood the mean probability equals that of the softened targets.
     pixels, (_, validation) = parts()
     pictures = torch.from_numpy(pixels[validation.rows]).permute(0, 3, 1, 2).float()
     with torch.no_grad():
@@ -254,7 +254,7 @@ def test_the_neuron_is_fitted_to_the_validation_part(tmp_path: Path) -> None:
     assert np.mean(chances) == pytest.approx(np.mean(targets), abs=1e-4)
 
 
-def test_a_fit_upside_down_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_calibration_of_negative_slope_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = training(tmp_path, replace(BRIEF, calibrate=True))
     found.run()
     monkeypatch.setattr("retrieval.training.trainer.fit_logistic", lambda *arguments: (-3.0, 1.0))
@@ -276,7 +276,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_distances_of_one_class_come_to_lie_below_those_of_two(name: str, tmp_path: Path) -> None:
+def test_trained_distances_within_classes_are_below_those_across(name: str, tmp_path: Path) -> None:
     found = training(tmp_path, PRESETS[name])
     found.run()
     head = found.export_head()
@@ -299,7 +299,7 @@ def test_distances_of_one_class_come_to_lie_below_those_of_two(name: str, tmp_pa
 
 @pytest.fixture(scope="module")
 def resnet50_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """torchvision's resnet50 with random weights and its classifier, as people have it in files."""
+    """Save a resnet50 of torchvision, random weights with its classifier, in both file formats."""
     from torchvision.models import resnet50
 
     torch.manual_seed(4)
@@ -330,7 +330,7 @@ def test_both_files_give_the_same_resnet50(resnet50_files: dict[str, Path]) -> N
 
 
 def papers_loss(head: Head, descriptors: np.ndarray, batch: PairBatch, codes: np.ndarray) -> float:
-    """Section 4 in NumPy, with both kinds of pairs weighing the same."""
+    """Compute section 4's loss in NumPy, with both kinds of pairs weighing the same."""
     e = np.maximum(descriptors @ head.weight.T + head.bias, 0).astype(np.float64)
     separation = np.linalg.norm(e[batch.first] - e[batch.second], axis=1)
     d = sigmoid(head.slope * separation + head.intercept)

@@ -21,9 +21,9 @@ def results_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -
 
 
 def _study_lines(result: StudyResult) -> list[RenderableType]:
-    unseen, row = result.unseen, result.plan.study.row
+    unseen, row = result.unseen.pairs, result.plan.study.row
     models = (Text(safe_name(name)) for name in (*result.results, *(["paper"] if row else [])))
-    table = figures_table(f"{unseen.pairs} similar + {unseen.pairs} different", models)
+    table = figures_table(f"{unseen.similar} similar + {unseen.different} different", models)
     for name, title in SCORE_TITLES.items():
         if name in ("best_epoch", "epochs"):
             continue

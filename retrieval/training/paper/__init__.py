@@ -1,1 +1,1 @@
-"""The paper's cases, trained and measured again."""
+"""Reproduction of the paper's section 4."""

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retrieval.common.atomic_files import write_atomically
-from retrieval.evaluation.ranking import RANKING_METRIC_TITLES
-from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES
+from retrieval.datasets.crop_page import draw_crop
+from retrieval.evaluation.ranking import RANKING_METRIC_TITLES, RankingMetrics
+from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES, PairMetrics
 from retrieval.rendering.html import render
 from retrieval.rendering.output_files import write_html
-from retrieval.training.paper.results import StudyResult, TableResult
-from retrieval.training.paper.results_json import plan_json, results_json
-from retrieval.training.paper.table_page import NO_FIGURE, table_page
-from retrieval.training.paper.wording import PAIR_TITLES, format_paper_score, paper_reference, settings
+from retrieval.training.paper.results import (
+    PAPER_CROP_PAIR,
+    PAPER_CROPPED,
+    PAPER_ORIGINAL,
+    Plan,
+    Scores,
+    StudyResult,
+    TableResult,
+)
+from retrieval.training.paper.results_json import package_versions, results_json
+from retrieval.training.paper.wording import (
+    PAIR_TITLES,
+    SCORE_TITLES,
+    format_paper_score,
+    format_score,
+    format_stats,
+    paper_reference,
+)
+
+_NO_FIGURE = "–"  # the paper gives none
 
 
 def write_results(result: StudyResult | TableResult) -> tuple[Path, Path]:
@@ -26,32 +45,67 @@ def write_results(result: StudyResult | TableResult) -> tuple[Path, Path]:
 
 def results_page(result: StudyResult | TableResult) -> str:
     """Return one HTML page, whole in itself."""
-    return table_page(result) if isinstance(result, TableResult) else _study_page(result)
+    if isinstance(result, TableResult):
+        template, context = "paper_table.html", _table_context(result)
+    else:
+        template, context = "paper_study.html", _study_context(result)
+    return render(template, result=result, settings=_settings(result.plan), **context)
 
 
-def _study_page(result: StudyResult) -> str:
-    paper, evaluations = result.plan.study.row, result.results.values()
+def _study_context(result: StudyResult) -> dict[str, Any]:
+    paper = [result.plan.study.row] if result.plan.study.row else []
+
+    def row(name: str, title: str, metrics: Sequence[PairMetrics | RankingMetrics]) -> list[str]:
+        figures = (f"{getattr(each, name):.4f}" for each in metrics)
+        return [title, *figures, *(format_paper_score(name, scores, _NO_FIGURE) for scores in paper)]
+
+    evaluations = result.results.values()
+    pairs, rescored = [each.pairs for each in evaluations], [each.rescored for each in evaluations]
+    rows = [row(name, title, pairs) for name, title in PAIR_METRIC_TITLES]
+    rows += [row(name, f"{title}, rescored", rescored) for name, title in RANKING_METRIC_TITLES]
+    return {"rows": rows, "pair_titles": PAIR_TITLES, "paper_reference": paper_reference}
+
+
+def _table_context(result: TableResult) -> dict[str, Any]:
+    comparisons = result.comparisons
+    kinds = (("original", "original"), ("cropped", "“cropped”"), ("change", "change"))
+
+    def paper(scores: Scores) -> list[str]:
+        return [format_paper_score(name, scores, _NO_FIGURE) for name in SCORE_TITLES]
+
+    def paper_change(name: str) -> str:
+        if name not in PAPER_ORIGINAL:
+            return _NO_FIGURE
+        return format_score(name, PAPER_CROPPED[name] - PAPER_ORIGINAL[name], signed=True)
+
     rows = [
-        [
-            title,
-            *(f"{getattr(each.pairs, name):.4f}" for each in evaluations),
-            *([format_paper_score(name, paper, NO_FIGURE)] if paper else []),
-        ]
-        for name, title in PAIR_METRIC_TITLES
+        ["The paper: original", *paper(PAPER_ORIGINAL)],
+        ["The paper: “cropped”", *paper(PAPER_CROPPED)],
+        ["The paper: change", *map(paper_change, SCORE_TITLES)],
     ]
-    rows += [
-        [
-            f"{title}, rescored",
-            *(f"{getattr(each.rescored, name):.4f}" for each in evaluations),
-            *([NO_FIGURE] if paper else []),
-        ]
-        for name, title in RANKING_METRIC_TITLES
+    seed_rows = [[f"Seed {run.seed}: {title}"] for run in result.runs for _, title in kinds]
+    for row, (kind, title) in enumerate(kinds):
+        stats = {name: getattr(comparison, kind) for name, comparison in comparisons.items()}
+        signed = kind == "change"
+        rows.append([f"Here: {title}", *(format_stats(name, each, signed) for name, each in stats.items())])
+        for number, seed_row in enumerate(seed_rows[row :: len(kinds)]):
+            seed_row += [format_score(name, each.values[number], signed) for name, each in stats.items()]
+    return {
+        "heads": list(SCORE_TITLES.values()),
+        "rows": rows,
+        "seed_rows": seed_rows,
+        "draw_crop": draw_crop,
+        "paper_distances": PAPER_CROP_PAIR,
+    }
+
+
+def _settings(plan: Plan) -> list[tuple[str, str]]:
+    """Return what a run was made with, by name."""
+    return [
+        ("command", plan.command or "not recorded"),
+        ("seeds", ", ".join(str(seed) for seed in plan.all_seeds)),
+        ("device", str(plan.device)),
+        *package_versions().items(),
+        ("weights", plan.weights.name if plan.weights else "ImageNet"),
+        *((f"preset: {name}", str(value)) for name, value in vars(plan.preset).items()),
     ]
-    return render(
-        "paper_study.html",
-        result=result,
-        rows=rows,
-        pair_titles=PAIR_TITLES,
-        paper_reference=paper_reference,
-        settings=settings(result.plan, plan_json(result.plan)["versions"]),
-    )

@@ -1,9 +1,9 @@
-"""What comes of doing the paper's section 4 again, beside what the paper says. Needs no torch."""
+"""Results of a reproduction of the paper's section 4, and what the paper has in their place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,6 +18,15 @@ from retrieval.rendering.presentation import HitView, ResultView
 from retrieval.training.paper.case import PAPER_PAIRS, SEEDS, PaperCase
 from retrieval.training.presets import Preset
 
+Scores = dict[str, float]
+"""Figures of one model, by name: fields of `PairMetrics`, and the best epoch, from 1, and how many there were."""
+
+EPOCH_SCORES = ("best_epoch", "epochs")
+SCORE_NAMES = (
+    *("accuracy", "thresholded_auc", "macro_precision", "macro_recall", "roc_auc", "precision", "recall"),
+    *EPOCH_SCORES,
+)
+
 
 class PairKind(StrEnum):
     """The pairs of Figures 2, 3 and 4."""
@@ -27,26 +36,17 @@ class PairKind(StrEnum):
     borderline = "borderline"  # of two classes, and nearest to the threshold
 
 
-@dataclass(frozen=True)
-class PaperRow:
-    """A row of Table 1. The paper does not say of which verdict precision and recall are."""
-
-    accuracy: float
-    thresholded_auc: float
-    macro_precision: float
-    macro_recall: float
-
-
-PAPER_ORIGINAL = PaperRow(0.8715, 0.872, 0.890, 0.872)
-PAPER_CROPPED = PaperRow(0.8831, 0.883, 0.900, 0.880)
+# Rows of Table 1: accuracy, thresholded AUC, precision and recall, the paper does not say of which verdict.
+PAPER_ORIGINAL: Scores = dict(zip(SCORE_NAMES, (0.8715, 0.872, 0.890, 0.872), strict=False))
+PAPER_CROPPED: Scores = dict(zip(SCORE_NAMES, (0.8831, 0.883, 0.900, 0.880), strict=False))
 PAPER_CROP_PAIR = 0.18, 0.11
-"""Of Figure 6's pair of daisies, whole and cropped. The paper calls them similarity scores, and takes the lower one
-as the better: they are the Siamese output, the distance."""
+"""Distances of Figure 6's pair of daisies, whole and cropped. The paper calls them similarity scores, and takes the
+lower one as the better: they are the Siamese output, the distance."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A data set of section 4: its folder's name, the figure and the section about it, and the one pair in it."""
+    """A data set of section 4: its folder's name, its figure and section in the paper, and the figure's pair."""
 
     folder: str
     title: str
@@ -55,7 +55,7 @@ class Study:
     kind: PairKind
     labels: tuple[str, str]
     distance: float
-    row: PaperRow | None = None
+    row: Scores | None = None
 
 
 STUDIES = {
@@ -72,21 +72,16 @@ STUDIES = {
 
 
 def study_of_kind(kind: PairKind) -> Study:
-    """The data set for which the paper shows such a pair."""
+    """Return the data set for which the paper shows such a pair."""
     return next(study for study in STUDIES.values() if study.kind is kind)
-
-
-def study_of(case: PaperCase) -> Study:
-    """The data set of a case; Table 1 is about flowers."""
-    return STUDIES[PaperCase.flowers if case is PaperCase.table1 else case]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done again, with what and where.
+    """What to reproduce, and how.
 
-    `data` holds the data sets' folders; `pairs` is how many of each kind are wanted; `seeds` is how many trainings
-    Table 1 rests on; `weights` is a file of the backbone's weights; `command` is what the user typed.
+    `data` holds the data sets' folders; `pairs` is the number of pairs of each kind; `seeds` is the number of
+    trainings that Table 1 rests on; `weights` is a file of the backbone's weights; `command` is what the user typed.
     """
 
     case: PaperCase
@@ -102,8 +97,8 @@ class Plan:
 
     @property
     def study(self) -> Study:
-        """The data set that it is about."""
-        return study_of(self.case)
+        """The data set that the case is about; Table 1 is about flowers."""
+        return STUDIES[PaperCase.flowers if self.case is PaperCase.table1 else self.case]
 
     @property
     def dataset(self) -> Path:
@@ -112,13 +107,13 @@ class Plan:
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """One for each training."""
+        """One seed for each training."""
         return tuple(range(self.seed, self.seed + (self.seeds if self.case is PaperCase.table1 else 1)))
 
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """A trained model: its folder, how many pictures it learnt and chose by, and its epochs."""
+    """A trained model: its folder, the number of pictures in each part of its data set, and its epochs."""
 
     folder: Path
     parts: dict[str, int]
@@ -142,73 +137,53 @@ class PairView:
 
 
 @dataclass(frozen=True)
-class UnseenCounts:
-    """What was measured on: pictures in classes, and how many pairs of each kind."""
-
-    pictures: int
-    classes: int
-    pairs: int
-
-
-@dataclass(frozen=True)
 class StudyResult:
-    """A data set's model measured beside the default one, by name, and its pairs, the paper's own kind first.
+    """A data set's model and its evaluation beside the default one's, by name.
 
-    A kind of which the measured pairs have none is left out.
+    `pairs` has at most one pair of each kind, of the kind that the paper shows first.
     """
 
     plan: Plan
     model: ModelSummary
-    unseen: UnseenCounts
     results: dict[str, Evaluation]
     pairs: tuple[PairView, ...]
 
-
-@dataclass(frozen=True)
-class Scores:
-    """The figures of one training for Table 1, as `PairFigures` has them, and its best epoch, from 1."""
-
-    accuracy: float
-    thresholded_auc: float
-    macro_precision: float
-    macro_recall: float
-    roc_auc: float
-    precision: float
-    recall: float
-    best_epoch: int
-    epochs: int
-
-
-SCORE_NAMES = tuple(field.name for field in fields(Scores))
+    @property
+    def unseen(self) -> Evaluation:
+        """The trained model's evaluation, whose pictures, classes and pairs are those of every model."""
+        return next(iter(self.results.values()))
 
 
 def collect_scores(pairs: PairMetrics, model: ModelSummary) -> Scores:
-    """The figures of a model on pairs."""
-    figures = {name: getattr(pairs, name) for name in SCORE_NAMES if name not in ("best_epoch", "epochs")}
-    return Scores(**figures, best_epoch=model.best_epoch, epochs=model.epochs)
+    """Return the figures of a model for Table 1."""
+    return {name: getattr(model if name in EPOCH_SCORES else pairs, name) for name in SCORE_NAMES}
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed of Table 1: both models, the cropped data set, and their figures on the very same pairs."""
+    """One seed of Table 1: both models, the cropped data set, and their evaluations on the very same pairs."""
 
     seed: int
     original: ModelSummary
     cropped: ModelSummary
     crops: CropReport
-    unseen: UnseenCounts
-    original_scores: Scores
-    cropped_scores: Scores
+    evaluations: tuple[Evaluation, Evaluation]
+
+    @property
+    def scores(self) -> tuple[Scores, Scores]:
+        """The figures of the models trained on original and on cropped pictures."""
+        original, cropped = self.evaluations
+        return collect_scores(original.pairs, self.original), collect_scores(cropped.pairs, self.cropped)
 
     @property
     def share_cropped(self) -> float:
-        """The share of the training pictures that were cropped."""
+        """The share of the training pictures that were cropped, 0 to 1."""
         return len(self.crops.crops) / max(self.original.parts["train"], 1)
 
 
 @dataclass(frozen=True)
 class SeedStats:
-    """Values by seed with their mean and sample standard deviation, which a single value has not."""
+    """Values by seed with their mean and sample standard deviation, None for a single value."""
 
     mean: float
     sd: float | None
@@ -250,20 +225,20 @@ class TableResult:
     @property
     def comparisons(self) -> dict[str, ScoreComparison]:
         """Every figure by its name in `Scores`."""
-        return compare_scores([(run.original_scores, run.cropped_scores) for run in self.runs])
+        return compare_scores([run.scores for run in self.runs])
 
 
 def compute_stats(values: Sequence[float]) -> SeedStats:
-    """Mean and sample standard deviation of at least one value."""
+    """Return the mean and sample standard deviation of at least one value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return SeedStats(float(np.mean(values)), sd, tuple(float(value) for value in values))
 
 
 def compare_scores(runs: Sequence[tuple[Scores, Scores]]) -> dict[str, ScoreComparison]:
-    """Of each figure of at least one seed's two models, (original, cropped), both spreads and that of the change."""
-    found = {}
+    """Compare each figure over the two models, (original, cropped), of at least one seed."""
+    comparisons = {}
     for name in SCORE_NAMES:
-        original, cropped = ([getattr(pair[place], name) for pair in runs] for place in (0, 1))
+        original, cropped = ([scores[name] for scores in models] for models in zip(*runs, strict=True))
         change = [after - before for before, after in zip(original, cropped, strict=True)]
-        found[name] = ScoreComparison(compute_stats(original), compute_stats(cropped), compute_stats(change))
-    return found
+        comparisons[name] = ScoreComparison(compute_stats(original), compute_stats(cropped), compute_stats(change))
+    return comparisons

@@ -1,15 +1,16 @@
-"""What a reproduction answers to machines: plain values for JSON, with stable keys and paths relative to its folder."""
+"""Reproductions as plain values for JSON, with stable keys and paths relative to the reproduction's folder."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from retrieval.common.jsonable import to_plain
 from retrieval.common.settings import installed_version
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop_files import Crop
+from retrieval.evaluation.ranking import Evaluation
 from retrieval.rendering.presentation import HEATMAP_KINDS, SideView, side_views
 from retrieval.training.paper.results import (
     PAPER_CROP_PAIR,
@@ -19,7 +20,6 @@ from retrieval.training.paper.results import (
     ModelSummary,
     PairView,
     Plan,
-    Scores,
     SeedRun,
     Study,
     StudyResult,
@@ -29,37 +29,40 @@ from retrieval.training.paper.results import (
 
 PaperJson = dict[str, Any]
 
-_PACKAGES = ("retrieve-explain", "torch")
-
 
 def results_json(result: StudyResult | TableResult) -> PaperJson:
-    """Everything that the page shows, and with what it was made."""
-    own = _table_json(result) if isinstance(result, TableResult) else _study_json(result)
-    return plan_json(result.plan) | own
+    """Return everything that the page shows, and its settings."""
+    values = _table_json(result) if isinstance(result, TableResult) else _study_json(result)
+    plain: PaperJson = to_plain(_plan_json(result.plan) | values)
+    return plain
 
 
-def plan_json(plan: Plan) -> PaperJson:
-    """What was asked for, and the versions that did it."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that make a reproduction."""
+    return {name: installed_version(name) for name in ("retrieve-explain", "torch")}
+
+
+def _plan_json(plan: Plan) -> PaperJson:
     return {
-        "case": str(plan.case),
+        "case": plan.case,
         "command": plan.command,
         "dataset": os.path.relpath(plan.dataset, plan.out),
-        "preset": asdict(plan.preset),
+        "preset": plan.preset,
         "weights": os.path.relpath(plan.weights, plan.out) if plan.weights else None,
-        "seeds": list(plan.all_seeds),
+        "seeds": plan.all_seeds,
         "pairs_wanted": plan.pairs,
-        "device": str(plan.device),
-        "versions": {name: installed_version(name) for name in _PACKAGES},
+        "device": plan.device,
+        "versions": package_versions(),
     }
 
 
 def _study_json(result: StudyResult) -> PaperJson:
     plan, study = result.plan, result.plan.study
     return {
-        "paper": _paper_json(study) | {"figures": asdict(study.row) if study.row else None},
+        "paper": _paper_json(study) | {"figures": study.row},
         "model": _model_json(result.model, plan),
-        "unseen": asdict(result.unseen),
-        "figures": {name: asdict(evaluation) for name, evaluation in result.results.items()},
+        "unseen": _unseen_json(result.unseen),
+        "figures": result.results,
         "pairs": [_pair_json(pair, plan) for pair in result.pairs],
     }
 
@@ -67,15 +70,11 @@ def _study_json(result: StudyResult) -> PaperJson:
 def _table_json(result: TableResult) -> PaperJson:
     plan = result.plan
     return {
-        "paper": {
-            "original": asdict(PAPER_ORIGINAL),
-            "cropped": asdict(PAPER_CROPPED),
-            "figure_6": list(PAPER_CROP_PAIR),
-        },
-        "figures": {name: asdict(contrast) for name, contrast in result.comparisons.items()},
+        "paper": {"original": PAPER_ORIGINAL, "cropped": PAPER_CROPPED, "figure_6": PAPER_CROP_PAIR},
+        "figures": result.comparisons,
         "runs": [_run_json(run, plan) for run in result.runs],
         "figure_5": [_crop_json(crop, plan) for crop in result.crops],
-        "figure_6": [_crop_pair_json(twins, plan) for twins in result.crop_pairs],
+        "figure_6": [_crop_pair_json(pair, plan) for pair in result.crop_pairs],
     }
 
 
@@ -84,20 +83,24 @@ def _paper_json(study: Study) -> PaperJson:
         "section": study.section,
         "figure": study.figure,
         "dataset": study.title,
-        "kind": str(study.kind),
-        "labels": list(study.labels),
+        "kind": study.kind,
+        "labels": study.labels,
         "distance": study.distance,
     }
 
 
 def _model_json(model: ModelSummary, plan: Plan) -> PaperJson:
-    return asdict(model) | {"folder": _relative(model.folder, plan)}
+    return {**vars(model), "folder": _relative(model.folder, plan)}
+
+
+def _unseen_json(evaluation: Evaluation) -> PaperJson:
+    return {"pictures": evaluation.pictures, "classes": evaluation.classes, "pairs": evaluation.pairs.similar}
 
 
 def _pair_json(pair: PairView, plan: Plan) -> PaperJson:
     first, second = side_views(pair.view, pair.hit)
     return {
-        "kind": str(pair.kind),
+        "kind": pair.kind,
         "paper": _paper_json(study_of_kind(pair.kind)),
         "first": _sample_json(pair.samples[0], plan) | _side_json(first),
         "second": _sample_json(pair.samples[1], plan) | _side_json(second),
@@ -112,23 +115,21 @@ def _sample_json(sample: Sample, plan: Plan) -> PaperJson:
 
 
 def _side_json(side: SideView) -> PaperJson:
-    """How strong a picture's heatmaps are: in words, as the page has them, and the strongest place in log-odds."""
+    """Return how strong a picture's heatmaps are: in words, as on the page, and the greatest value in log-odds."""
     words = {str(kind): side.strength_word(kind) for kind in HEATMAP_KINDS} if side.heatmaps else None
     return {"evidence": words, "magnitude": side.heatmaps.magnitude if side.heatmaps else 0.0}
 
 
 def _run_json(run: SeedRun, plan: Plan) -> PaperJson:
-    def trained(model: ModelSummary, figures: Scores) -> PaperJson:
-        return {"model": _model_json(model, plan), "figures": asdict(figures)}
-
+    original, cropped = run.scores
     return {
         "seed": run.seed,
-        "unseen": asdict(run.unseen),
-        "original": trained(run.original, run.original_scores),
-        "cropped": trained(run.cropped, run.cropped_scores),
+        "unseen": _unseen_json(run.evaluations[0]),
+        "original": {"model": _model_json(run.original, plan), "figures": original},
+        "cropped": {"model": _model_json(run.cropped, plan), "figures": cropped},
         "crops": {
             "folder": _relative(run.crops.out, plan),
-            "rules": asdict(run.crops.rules),
+            "rules": run.crops.rules,
             "cropped": len(run.crops.crops),
             "share_of_training": run.share_cropped,
             "median_share": run.crops.median_share,

@@ -1,4 +1,4 @@
-"""Which pairs a reproduction shows, drawn by its seed and never by their looks."""
+"""The pairs that a reproduction shows, drawn by its seed and never by their looks."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ _CROP_PAIRS = 3  # pairs like Figure 6's
 
 
 def pick_pairs(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[PairKind, int]:
-    """The place of one pair of each kind among pairs (M,); of a kind that is not among them, none.
+    """Pick one pair of each kind that is among pairs (M,): its row.
 
-    Of the similar and of the different ones it is the first in an order that the seed draws; of the borderline ones
-    the nearest to the threshold, and of equally near ones the first in that order.
+    Of the similar and of the different ones it is the first in an order drawn by the seed; of the borderline ones the
+    nearest to the threshold, and of equally near ones the first in that order.
     """
     order = np.random.default_rng(seed).permutation(len(distances))
-    said = distances < THRESHOLD
-    candidates = {PairKind.similar: similar & said, PairKind.different: ~similar & ~said, PairKind.borderline: ~similar}
-    found = {kind: order[fits[order]] for kind, fits in candidates.items()}
-    nearness = np.abs(distances[found[PairKind.borderline]] - THRESHOLD)
-    found[PairKind.borderline] = found[PairKind.borderline][np.argsort(nearness, kind="stable")]
-    return {kind: int(places[0]) for kind, places in found.items() if len(places)}
+    judged_similar = (distances < THRESHOLD)[order]
+    one_class, nearness = similar[order], np.abs(distances - THRESHOLD)[order]
+    rows = {
+        PairKind.similar: order[one_class & judged_similar],
+        PairKind.different: order[~one_class & ~judged_similar],
+        PairKind.borderline: order[~one_class][np.argsort(nearness[~one_class], kind="stable")],
+    }
+    return {kind: int(candidates[0]) for kind, candidates in rows.items() if len(candidates)}
 
 
-def explain_pairs(measured: DatasetEvaluation, subject: EvaluatedModel, first_kind: PairKind) -> tuple[PairView, ...]:
-    """One explained pair of each kind among the measured ones, `first_kind` first. All heatmaps share one scale.
+def explain_pairs(measured: DatasetEvaluation, model: EvaluatedModel, first_kind: PairKind) -> tuple[PairView, ...]:
+    """Explain one pair of each kind among the evaluated ones, `first_kind` first. All heatmaps share one scale.
 
-    Raises PictureError where a picture cannot be read any more.
+    Raises PictureError if a picture cannot be read any more.
     """
-    head = subject.encoder.bundle.head
+    head = model.encoder.bundle.head
     first, second, similar = measured.pairs
-    distances = head.distance(head.pair_separations(measured.descriptors[subject.name], first, second))
-    picked = pick_pairs(distances, similar, measured.options.seed)
+    distances = head.distance(head.pair_separations(measured.descriptors[model.name], first, second))
+    rows = pick_pairs(distances, similar, measured.options.seed)
     samples = measured.dataset.samples
     pairs = [
-        _explain_pair(kind, (samples[first[place]], samples[second[place]]), float(distances[place]), subject.encoder)
-        for kind in sorted(picked, key=lambda kind: (kind is not first_kind, list(PairKind).index(kind)))
-        for place in [picked[kind]]
+        _explain_pair(kind, (samples[first[row]], samples[second[row]]), float(distances[row]), model.encoder)
+        for kind, row in sorted(rows.items(), key=lambda item: item[0] is not first_kind)
     ]
-    shown = share_scale([pair.view for pair in pairs])
-    return tuple(replace(pair, view=each) for pair, each in zip(pairs, shown, strict=True))
+    views = share_scale([pair.view for pair in pairs])
+    return tuple(replace(pair, view=view) for pair, view in zip(pairs, views, strict=True))
 
 
 def measure_crop_pairs(
     report: CropReport, crops_folder: Path, original: Encoder, cropped: Encoder
 ) -> tuple[CropPair, ...]:
-    """Pairs of crops, each of another class, with their distances whole and cropped.
+    """Measure pairs of crops, each of another class, whole by one model and cropped by the other.
 
-    Classes and pictures are drawn by the report's seed; `data` is the folder that the crops were written to. Raises
-    PictureError.
+    Classes and pictures are drawn by the report's seed. Raises PictureError.
     """
     return tuple(
         CropPair(
@@ -79,16 +79,16 @@ def measure_crop_pairs(
 
 
 def draw_crop_pairs(crops: Sequence[Crop], seed: int, count: int = _CROP_PAIRS) -> list[tuple[Crop, Crop]]:
-    """At most `count` pairs of crops, each of a class of its own."""
+    """Draw at most `count` pairs of crops, each of another class."""
     random = np.random.default_rng(seed)
     by_label: dict[str, list[Crop]] = defaultdict(list)
     for crop in crops:
         by_label[crop.source.parent.name].append(crop)
     several = [by_label[label] for label in sorted(by_label) if len(by_label[label]) > 1]
     pairs = []
-    for place in random.permutation(len(several))[:count]:
-        one, other = random.choice(len(several[place]), 2, replace=False)
-        pairs.append((several[place][one], several[place][other]))
+    for group in random.permutation(len(several))[:count]:
+        one, other = random.choice(len(several[group]), 2, replace=False)
+        pairs.append((several[group][one], several[group][other]))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""The pages of reproductions: whole in themselves, with figures beside the paper's, and safe from any name."""
+"""Tests of reproductions' pages: self-contained, with figures beside the paper's, and safe from any name."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from retrieval.commands.output.paper_table import results_lines
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport, CropRules
 from retrieval.datasets.crop_files import Crop, UncroppedReason
+from retrieval.evaluation.verdicts import PairMetrics
 from retrieval.explain.explanation import verdict_of
 from retrieval.rendering.presentation import ResultView
 from retrieval.training.paper.case import PaperCase
 from retrieval.training.paper.page import results_page
 from retrieval.training.paper.results import (
+    SCORE_NAMES,
     CropPair,
     ModelSummary,
     PairKind,
     PairView,
     Plan,
-    Scores,
     SeedRun,
     StudyResult,
     TableResult,
-    UnseenCounts,
 )
 from retrieval.training.presets import FAST, PAPER
 from tests.support.evaluations import EVIL, figures
@@ -38,7 +38,8 @@ from tests.support.html_checker import Checker
 OUT = Path("out")
 PLAN = Plan(PaperCase.flowers, Path("sets"), OUT, FAST, seed=3, command="retrieve reproduce flowers --data sets")
 MODEL = ModelSummary(OUT / "models" / "flowers-3", {"train": 3000, "validation": 300, "test": 800}, 7, 10)
-UNSEEN = UnseenCounts(pictures=800, classes=5, pairs=432)
+EVALUATION = figures(list("aabbcc"))
+UNSEEN = replace(EVALUATION, pictures=800, classes=5, pairs=replace(EVALUATION.pairs, similar=432))
 
 
 def a_pair(kind: PairKind, shown: ResultView, distance: float, labels: tuple[str, str]) -> PairView:
@@ -53,8 +54,7 @@ def a_study(shown: ResultView, case: PaperCase = PaperCase.flowers) -> StudyResu
         a_pair(PairKind.different, shown, 0.8765, ("Rose", "Tulip")),
         a_pair(PairKind.borderline, shown, 0.5012, ("Daisy", "Tulip")),
     )
-    results = {"flowers-3": figures(list("aabbcc")), "default": figures(list("aabbcc"))}
-    return StudyResult(replace(PLAN, case=case), MODEL, UNSEEN, results, pairs)
+    return StudyResult(replace(PLAN, case=case), MODEL, {"flowers-3": UNSEEN, "default": UNSEEN}, pairs)
 
 
 def a_crop(source: Path, written: str) -> Crop:
@@ -66,11 +66,17 @@ def a_table(picture: Path, label: str = "Daisy") -> TableResult:
     crops = (a_crop(picture, "grey.png"), a_crop(picture, "grey-2.png"))
     whole = dict.fromkeys(UncroppedReason, 0) | {UncroppedReason.below_similarity: 2998}
     report = CropReport(picture.parent, picture.parent, CropRules(seed=3), crops, whole, (), True, 1.0)
-    before = Scores(0.8, 0.8, 0.81, 0.8, 0.9, 0.82, 0.83, 7, 10)
-    after = Scores(0.85, 0.85, 0.86, 0.85, 0.95, 0.87, 0.88, 5, 10)
-    worse = Scores(0.76, 0.76, 0.77, 0.76, 0.86, 0.78, 0.79, 9, 10)
+    before, after, worse = (
+        replace(UNSEEN, pairs=PairMetrics(**vars(UNSEEN.pairs) | dict(zip(SCORE_NAMES, values, strict=False))))
+        for values in (
+            (0.8, 0.8, 0.81, 0.8, 0.9, 0.82, 0.83),
+            (0.85, 0.85, 0.86, 0.85, 0.95, 0.87, 0.88),
+            (0.76, 0.76, 0.77, 0.76, 0.86, 0.78, 0.79),
+        )
+    )
     runs = tuple(
-        SeedRun(seed, MODEL, MODEL, report, UNSEEN, before, scores) for seed, scores in ((3, after), (4, worse))
+        SeedRun(seed, MODEL, replace(MODEL, best_epoch=best), report, (before, cropped))
+        for seed, best, cropped in ((3, 5, after), (4, 9, worse))
     )
     return TableResult(
         replace(PLAN, case=PaperCase.table1, seeds=2), runs, crops, (CropPair(label, crops, 0.1234, 0.0987),)
@@ -78,21 +84,21 @@ def a_table(picture: Path, label: str = "Daisy") -> TableResult:
 
 
 @pytest.mark.parametrize("case", ["study", "table"])
-def test_the_pages_are_whole_in_themselves(case: str, shown: ResultView, picture: Path) -> None:
+def test_the_pages_are_self_contained(case: str, shown: ResultView, picture: Path) -> None:
     text = results_page(a_study(shown) if case == "study" else a_table(picture))
     checked = Checker(text)
     assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))
     assert "script" not in checked.tags
     assert "default-src 'none'" in text
     sources = [value for _, name, value in checked.attributes if name == "src"]
-    assert len(sources) == (2 + 3 * 6 if case == "study" else 2 * 3 + 2 + 1)  # one of the twins' crops is not there
+    assert len(sources) == (2 + 3 * 6 if case == "study" else 2 * 3 + 2 + 1)  # one of the pair's crops is missing
     assert all(value and value.startswith("data:image/") for value in sources)
     assert sum(tag == "img" for tag in checked.tags) == sum(name == "alt" for _, name, _ in checked.attributes)
 
 
 def test_a_data_set_s_page_has_its_figures(shown: ResultView) -> None:
     text = results_page(a_study(shown))
-    accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
+    accuracy = f"{EVALUATION.pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td><td>0.8715</td></tr>" in text
     assert re.search(r"Precision, mean of both verdicts</th><td>[\d.]+</td><td>[\d.]+</td><td>0.8900</td></tr>", text)
     assert re.search(r"Precision of “similar”</th><td>[\d.]+</td><td>[\d.]+</td><td>–</td></tr>", text)
@@ -115,7 +121,7 @@ def test_a_data_set_s_page_has_its_figures(shown: ResultView) -> None:
 
 def test_a_data_set_without_figures_in_the_paper_has_no_column_for_it(shown: ResultView) -> None:
     text = results_page(a_study(shown, PaperCase.airbnb))
-    accuracy = f"{figures(list('aabbcc')).pairs.accuracy:.4f}"
+    accuracy = f"{EVALUATION.pairs.accuracy:.4f}"
     assert f"Accuracy</th><td>{accuracy}</td><td>{accuracy}</td></tr>" in text
     words = Checker(text).text
     assert "The paper gives no figures for this data set." in words
@@ -152,7 +158,7 @@ def test_table_1_s_page_has_both_rows_and_the_paired_change(picture: Path) -> No
         assert phrase in words
 
 
-def test_one_seed_has_no_deviation_and_another_schedule_its_own_words(picture: Path) -> None:
+def test_one_seed_has_no_deviation_and_each_schedule_its_own_description(picture: Path) -> None:
     table = a_table(picture)
     words = Checker(results_page(replace(table, plan=replace(table.plan, preset=PAPER), runs=table.runs[:1]))).text
     assert "±" not in words
@@ -173,7 +179,7 @@ def test_names_cannot_harm_the_pages(shown: ResultView, picture: Path) -> None:
     model = replace(MODEL, folder=OUT / EVIL)
     results = {EVIL: study.results["default"]}
     for text in (
-        results_page(StudyResult(plan, model, UNSEEN, results, (evil,))),
+        results_page(StudyResult(plan, model, results, (evil,))),
         results_page(replace(a_table(picture, EVIL), plan=plan)),
     ):
         checked = Checker(text)

@@ -1,4 +1,4 @@
-"""The paper's section 4 again: what is trained, reused, measured and chosen; means and changes by hand."""
+"""Tests of reproductions: trainings, reuse, measurements, the chosen pairs; means and changes by hand."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from retrieval.training.paper.case import PaperCase
 from retrieval.training.paper.page import write_results
 from retrieval.training.paper.reproduce import reproduce_case
 from retrieval.training.paper.results import (
+    SCORE_NAMES,
     PairKind,
     Plan,
     Scores,
@@ -56,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all the tests of this module reproduce, so that a later one uses what is finished."""
+    """Share one folder among this module's tests, so that later ones reuse finished steps."""
     return tmp_path_factory.mktemp("out") / "reproduced"
 
 
@@ -71,7 +72,7 @@ def flowers(data: Path, out: Path) -> StudyResult:
 
 @pytest.fixture(scope="module")
 def table(data: Path, out: Path, flowers: StudyResult) -> TableResult:
-    """Two seeds, the first of which is the flowers'."""
+    """Reproduce Table 1 with two seeds, the first of which is the flowers'."""
     result = reproduce_case(Plan(PaperCase.table1, data, out, HEAD_ONLY, seed=1, seeds=2))
     assert isinstance(result, TableResult)
     return result
@@ -79,19 +80,19 @@ def table(data: Path, out: Path, flowers: StudyResult) -> TableResult:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The data sets that the wrapped training was really asked to learn."""
-    begun: list[str] = []
+    """Record the folders of the trainings that really start."""
+    started: list[str] = []
 
     def counted(recipe: Any, folder: Path, **rest: Any) -> Any:
         if not (folder / "model.json").exists():
-            begun.append(folder.name)
+            started.append(folder.name)
         return train_bundle(recipe, folder, **rest)
 
     monkeypatch.setattr("retrieval.training.paper.reproduce.train_bundle", counted)
-    return begun
+    return started
 
 
-def test_a_data_set_s_case_says_everything(flowers: StudyResult, out: Path) -> None:
+def test_a_data_set_s_json_is_complete(flowers: StudyResult, out: Path) -> None:
     values = json.loads(json.dumps(results_json(flowers)))
     assert values.keys() == COMMON_KEYS | {"paper", "model", "unseen", "figures", "pairs"}
     assert (values["case"], values["command"], values["seeds"]) == ("flowers", "retrieve reproduce flowers", [1])
@@ -137,7 +138,7 @@ def test_the_first_that_fits_is_picked_and_the_nearest_to_the_threshold() -> Non
     assert found[5][PairKind.similar] == min((0, 1), key=order.index)
 
 
-def test_a_kind_that_is_not_there_is_left_out() -> None:
+def test_a_kind_without_pairs_is_left_out() -> None:
     assert pick_pairs(np.array([0.7, 0.8]), np.array([True, True]), 0) == {}
 
 
@@ -158,7 +159,7 @@ def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, o
         first, second = [split for split in splits if split]
         assert set(first.parts["test"]) == set(second.parts["test"])
         assert set(first.parts["validation"]) == set(second.parts["validation"])
-        assert each.unseen.pictures == len(first.parts["test"])
+        assert each.evaluations[0].pictures == len(first.parts["test"])
         cropped = read_split(out / "sets" / f"flowers-cropped-{seed}")
         assert cropped is not None
         assert cropped.dataset == str((out / "sets" / f"flowers-cropped-{seed}").resolve())
@@ -168,14 +169,14 @@ def test_crops_and_their_pairs_are_of_the_first_seed(table: TableResult) -> None
     assert table.runs[0].crops.crops, "the tests need crops"
     known = {crop.source for crop in table.runs[0].crops.crops}
     assert {crop.source for crop in table.crops} <= known
-    assert len({twins.label for twins in table.crop_pairs}) == len(table.crop_pairs) > 0
-    for twins in table.crop_pairs:
-        one, other = twins.crops
+    assert len({pair.label for pair in table.crop_pairs}) == len(table.crop_pairs) > 0
+    for pair in table.crop_pairs:
+        one, other = pair.crops
         assert one.source != other.source
         assert one.source.parent == other.source.parent
         assert {one.source, other.source} <= known
-        assert 0 < twins.original < 1
-        assert 0 < twins.cropped < 1
+        assert 0 < pair.original < 1
+        assert 0 < pair.cropped < 1
 
 
 def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Path) -> None:
@@ -186,7 +187,7 @@ def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Pa
         assert "of the paper again" in Checker(page.read_text("utf-8")).text
 
 
-def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Path, trainings: list[str]) -> None:
+def test_finished_steps_are_reused(table: TableResult, data: Path, out: Path, trainings: list[str]) -> None:
     progress = RecordedProgress()
     plan = replace(table.plan, seeds=2)
     again = reproduce_case(plan, progress)
@@ -210,7 +211,7 @@ def test_what_is_finished_is_used_again(table: TableResult, data: Path, out: Pat
         np.testing.assert_allclose(before.heatmap, after.heatmap, atol=1e-4)
 
 
-def test_table_1_trains_only_what_is_lacking(
+def test_table_1_trains_only_missing_models(
     flowers: StudyResult, data: Path, tmp_path: Path, trainings: list[str]
 ) -> None:
     out = tmp_path / "out"
@@ -223,7 +224,7 @@ def test_table_1_trains_only_what_is_lacking(
     assert not left_over.exists()
 
 
-def test_another_preset_does_not_take_the_model_for_its_own(flowers: StudyResult) -> None:
+def test_a_model_of_another_preset_is_refused(flowers: StudyResult) -> None:
     with pytest.raises(SettingError, match=r"flowers-1 was trained with another epochs: give that, or another folder"):
         reproduce_case(replace(flowers.plan, preset=replace(HEAD_ONLY, epochs=2)))
 
@@ -245,7 +246,7 @@ def test_a_data_set_without_unseen_pairs_is_refused(flowers: StudyResult, data: 
 
 
 def some_scores(accuracy: float, best_epoch: int) -> Scores:
-    return Scores(accuracy, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, best_epoch, 10)
+    return dict.fromkeys(SCORE_NAMES, 0.5) | {"accuracy": accuracy, "best_epoch": best_epoch, "epochs": 10}
 
 
 def means(found: SeedStats) -> list[float | None]:
@@ -273,7 +274,7 @@ def test_a_single_seed_has_no_deviation() -> None:
     assert (compute_stats([0.5]).mean, compute_stats([0.5]).sd) == (0.5, None)
 
 
-def test_twins_are_of_one_class_each_and_drawn_by_the_seed() -> None:
+def test_crop_pairs_are_of_one_class_each_and_drawn_by_the_seed() -> None:
     crops: list[Crop] = [
         SimpleNamespace(source=Path(f"set/{label}/{number}.png"))  # type: ignore[misc]
         for label, count in (("a", 4), ("b", 1), ("c", 2), ("d", 3), ("e", 2))
@@ -289,13 +290,13 @@ def test_twins_are_of_one_class_each_and_drawn_by_the_seed() -> None:
     assert any(pairs != drawn[0] for pairs in drawn)
 
 
-def test_a_data_set_that_is_missing_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_missing_data_set_is_named(data: Path, tmp_path: Path) -> None:
     done = retrieve("reproduce", "skin", "--data", data, cwd=tmp_path)
     assert sentence(done) == f"{data / 'skin_cancer'} is not a folder: give --data the folder that holds skin_cancer"
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_writes_page_and_json_and_says_so(flowers: StudyResult, tmp_path: Path) -> None:
+def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_path: Path) -> None:
     make_set(tmp_path / "airbnb", classes=2, each=8)
     done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
@@ -309,7 +310,7 @@ def test_the_command_writes_page_and_json_and_says_so(flowers: StudyResult, tmp_
     assert done.returncode == 0, done.stderr.decode()
     assert "models/airbnb-0 is trained already, and used again" in done.stderr.decode()
     shown = done.stdout.decode()
-    assert all(said in shown for said in ("Accuracy", "default", "page: r/airbnb.html", "JSON: r/airbnb.json"))
+    assert all(words in shown for words in ("Accuracy", "default", "page: r/airbnb.html", "JSON: r/airbnb.json"))
 
 
 def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
@@ -319,6 +320,6 @@ def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
         assert b"Usage: " in done.stderr
 
 
-def test_the_preset_is_handed_on(flowers: StudyResult) -> None:
+def test_the_preset_is_used(flowers: StudyResult) -> None:
     preset: Preset = flowers.plan.preset
     assert flowers.model.epochs == preset.epochs == 1
