@@ -17,6 +17,7 @@ from retrieval.sources.entries import PictureFile, Unreadable, WalkEvent, unread
 from retrieval.sources.files import open_file
 from retrieval.sources.location import (
     TAR_PREFIX,
+    CatalogueLocation,
     canonical,
     folder_name,
     gallery_name,
@@ -36,15 +37,6 @@ _STORE_FORBIDDEN = "is on an object store, which only a list on that store may n
 _PRIVATE_FORBIDDEN = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A line of a list: its path in the catalogue, the address or path that it names, and its label."""
-
-    path: bytes
-    location: str
-    label: str
-
-
 def walk_list(
     root: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
 ) -> Iterator[WalkEvent]:
@@ -57,31 +49,31 @@ def walk_list(
     return expand_tars(_examine(_parse_list(root)), passed_over, skip_tar, cancelled)
 
 
-def _parse_list(root: bytes) -> list[_Line | Unreadable]:
-    """Return the lines of a list, each path once, in the order of the catalogue's paths."""
+def _parse_list(root: bytes) -> list[PictureFile | Unreadable]:
+    """Return what the lines of a list name, each path once and in order; sizes and times are not looked up."""
     name = gallery_name(root)
     try:
         with abort_if_unreachable(), open_file(name) as file:
             content = file.read().removeprefix(_BOM)
     except PictureError as error:
         raise unavailable_gallery(name, error.reason) from error
-    lines: dict[bytes, _Line | Unreadable] = {}
+    lines: dict[bytes, PictureFile | Unreadable] = {}
     for text in content.splitlines():
         if text.strip() and not text.startswith(b"#"):
             location, _, label = os.fsdecode(text).partition("\t")
             line = _parse_line(root, name, location.strip(), label.strip())
-            lines[path_sort_key(line.path, isinstance(line, _Line) and is_tar(line.location))] = line
+            lines[path_sort_key(line.path, isinstance(line, PictureFile) and is_tar(os.fsdecode(line.path)))] = line
     return [line for _, line in sorted(lines.items())]
 
 
-def _parse_line(root: bytes, name: str, text: str, label: str) -> _Line | Unreadable:
+def _parse_line(root: bytes, name: str, text: str, label: str) -> PictureFile | Unreadable:
     try:
         location = _resolve_line(name, text)
     except GalleryError as error:
         shown = redact(text)
         return Unreadable(root + b"/" + os.fsencode(shown), storable_text(str(error)).removeprefix(f"{shown} "))
     label = storable_text(label or folder_name(location))[:_MAX_LABEL]
-    return _Line(root + b"/" + os.fsencode(location), location, label)
+    return PictureFile(root + b"/" + os.fsencode(location), 0, 0, label=label)
 
 
 def _resolve_line(name: str, text: str) -> str:
@@ -131,7 +123,7 @@ class _Contact:
     unreachable: UnreachableError | None = None
 
 
-def _examine(lines: list[_Line | Unreadable]) -> Iterator[PictureFile | Unreadable]:
+def _examine(lines: list[PictureFile | Unreadable]) -> Iterator[PictureFile | Unreadable]:
     """Yield what each line names. Raises GalleryError at the end if no line had an answer and a server was silent."""
     contact = _Contact()
     yield from parallel_map(partial(_examine_line, contact), lines)
@@ -140,14 +132,15 @@ def _examine(lines: list[_Line | Unreadable]) -> Iterator[PictureFile | Unreadab
             raise contact.unreachable
 
 
-def _examine_line(contact: _Contact, line: _Line | Unreadable) -> PictureFile | Unreadable:
+def _examine_line(contact: _Contact, line: PictureFile | Unreadable) -> PictureFile | Unreadable:
     if isinstance(line, Unreadable):
         return line
+    source = CatalogueLocation.parse(line.path).source
     try:
-        if is_remote(line.location):
-            entry = stat_remote(line.location).to_picture(line.path, line.label)
+        if is_remote(source):
+            file = stat_remote(source).to_picture(line.path, line.label)
         else:
-            entry = _stat_local(line)
+            file = _stat_local(line, source.removeprefix(TAR_PREFIX))
     except UnreachableError as error:
         contact.unreachable = error
         return unreadable_entry(line.path, error)
@@ -157,10 +150,10 @@ def _examine_line(contact: _Contact, line: _Line | Unreadable) -> PictureFile | 
     except GalleryError as error:
         return Unreadable(line.path, str(error))
     contact.is_answered = True
-    return entry
+    return file
 
 
-def _stat_local(line: _Line) -> PictureFile:
-    with open_file(line.location.removeprefix(TAR_PREFIX)) as file:
+def _stat_local(line: PictureFile, path: str) -> PictureFile:
+    with open_file(path) as file:
         status = os.fstat(file.fileno())
-    return PictureFile(line.path, status.st_size, status.st_mtime_ns, label=line.label)
+    return line._replace(size=status.st_size, mtime=status.st_mtime_ns)
