@@ -33,6 +33,7 @@ from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries, QueryResult
+from retrieval.store.status import StoreStatus, read_status
 
 INDEX_DEFERRED = "the index was left alone: it follows at the next query or `retrieve index`"
 NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
@@ -213,6 +214,10 @@ class Engine:
     def reset_calibration(self) -> bool:
         """Return to the model's own similarities. Return whether the store was calibrated."""
         return delete_calibration(self.catalogue)
+
+    def status(self) -> StoreStatus:
+        """Return what the store holds; `is_calibrated` is about the head of this engine's model."""
+        return read_status(self.catalogue, self.bundle.head.digest)
 
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Remove pictures or whole folders from the store; the files stay. Return the number of pictures removed."""

@@ -104,10 +104,12 @@ def status(
     from indexes.catalogue.catalogue import Catalogue
     from retrieval.commands.output.results_json import status_json
     from retrieval.commands.output.store_table import status_lines
+    from retrieval.store.status import read_status
 
-    most = sys.maxsize if failures else 20
     with Catalogue(store_folder(store)) as catalogue:
-        report(as_json, lambda: status_json(catalogue), lambda: status_lines(catalogue, most))
+        found, failed = read_status(catalogue), catalogue.scans.failures()
+    most = sys.maxsize if failures else 20
+    report(as_json, lambda: status_json(found, failed), lambda: status_lines(found, failed, most))
 
 
 def tune(

@@ -10,7 +10,6 @@ from retrieval.common.jsonable import to_plain
 from retrieval.common.settings import THRESHOLD
 
 if TYPE_CHECKING:  # a command loads only what it needs
-    from indexes.catalogue.catalogue import Catalogue
     from retrieval.common.metrics import Interval
     from retrieval.datasets.crop import CropReport
     from retrieval.engine import Engine
@@ -28,6 +27,7 @@ if TYPE_CHECKING:  # a command loads only what it needs
     from retrieval.store.indexing.run import IndexReport
     from retrieval.store.maintenance.calibration import CalibrationResult
     from retrieval.store.query import QueryResult
+    from retrieval.store.status import StoreStatus
     from retrieval.training.train_bundle import TrainedBundle
 
 JsonObject = dict[str, Any]
@@ -156,32 +156,26 @@ def evaluation_json(options: EvaluationOptions, evaluations: Mapping[str, Datase
     return pick(options, "seed", "pool", "pairs") | {"datasets": datasets}
 
 
-def status_json(catalogue: Catalogue) -> JsonObject:
-    """Return what a store holds."""
-    from indexes.vectors.storage import index_address
+def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> JsonObject:
+    """Return what a store holds, and the files that failed."""
     from retrieval.sources.location import gallery_name, parse_location
-    from retrieval.store.indexing.progress import read_progress
-    from retrieval.store.maintenance.calibration import is_in_use, read_calibration
-    from retrieval.store.maintenance.tuning import read_tuning
 
-    calibration, indexing = read_calibration(catalogue), read_progress(catalogue)
+    calibration = status.calibration
     return {
-        "store": catalogue.folder,
-        "catalogue": catalogue.address,
-        "model": {
-            name: catalogue.settings.get(key) for name, key in (("name", "model"), ("fingerprint", "fingerprint"))
-        },
-        "generation": catalogue.generation,
-        "indexing": pick(indexing, "done", "total") if indexing else None,
-        "index": read_tuning(catalogue),
-        "index_at": index_address(catalogue),
-        "calibration": to_plain(calibration) | {"in_use": is_in_use(calibration, catalogue)} if calibration else None,
+        "store": status.folder,
+        "catalogue": status.address,
+        "model": {"name": status.model, "fingerprint": status.fingerprint},
+        "generation": status.generation,
+        "indexing": pick(status.progress, "done", "total") if status.progress else None,
+        "index": status.tuning,
+        "index_at": status.index_address,
+        "calibration": to_plain(calibration) | {"in_use": status.is_calibrated} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
-            for count in catalogue.scans.root_counts()
+            for count in status.galleries
         ],
-        "labels": catalogue.pictures.labels(),
-        "failures": files_json((parse_location(path), reason) for path, reason in catalogue.scans.failures()),
+        "labels": status.labels,
+        "failures": files_json((parse_location(path), reason) for path, reason in failures),
     }
 
 

@@ -9,36 +9,33 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import RootCounts
 from indexes.vectors.index_address import FAISS
-from indexes.vectors.storage import index_address
 from retrieval.commands.output.tables import failure_line, figures_table, first_lines
 from retrieval.common.text import safe_name
 from retrieval.sources.location import display_location, gallery_name, parse_location
-from retrieval.store.indexing.progress import IndexingProgress, read_progress
+from retrieval.store.indexing.progress import IndexingProgress
 from retrieval.store.indexing.run import IndexReport
-from retrieval.store.maintenance.calibration import Calibration, is_in_use, read_calibration
-from retrieval.store.maintenance.tuning import Tuning, read_tuning
+from retrieval.store.maintenance.calibration import Calibration
+from retrieval.store.maintenance.tuning import Tuning
+from retrieval.store.status import StoreStatus
 
 
-def status_lines(catalogue: Catalogue, max_failures: int) -> RenderableType:
-    """Return what a store holds, with the first `max_failures` files that failed."""
-    model, fingerprint = catalogue.settings.get("model"), catalogue.settings.get("fingerprint") or ""
-    failures = [
-        (safe_name(display_location(parse_location(path))), reason) for path, reason in catalogue.scans.failures()
-    ]
-    shown = safe_name(f"model {model} ({fingerprint[:16]})") if model else "nothing is indexed yet"
+def status_lines(status: StoreStatus, failures: Sequence[tuple[bytes, str]], most: int) -> RenderableType:
+    """Return what a store holds, with the first `most` of the files that failed."""
+    fingerprint = (status.fingerprint or "")[:16]
     return Group(
-        Text.assemble("store ", (safe_name(catalogue.folder), "bold")),
-        Text(f"catalogue {safe_name(catalogue.address)}") if catalogue.address else Text(end=""),
-        Text(shown),
-        index_line(read_tuning(catalogue), index_address(catalogue)),
-        _calibration_line(catalogue),
-        galleries_table(catalogue.scans.root_counts()),
-        indexing_line(read_progress(catalogue)),
+        Text.assemble("store ", (safe_name(status.folder), "bold")),
+        Text(f"catalogue {safe_name(status.address)}") if status.address else Text(end=""),
+        Text(safe_name(f"model {status.model} ({fingerprint})") if status.model else "nothing is indexed yet"),
+        index_line(status.tuning, status.index_address),
+        _calibration_line(status),
+        galleries_table(status.galleries),
+        indexing_line(status.progress),
         Text(f"{len(failures)} failed"),
-        failures_lines(failures, max_failures),
+        failures_lines(
+            [(safe_name(display_location(parse_location(path))), reason) for path, reason in failures], most
+        ),
     )
 
 
@@ -64,12 +61,12 @@ def index_line(tuning: Tuning | None, address: str) -> Text:
     )
 
 
-def _calibration_line(catalogue: Catalogue) -> Text:
+def _calibration_line(status: StoreStatus) -> Text:
     """Return whether similarity is calibrated to the gallery, and what that gained."""
-    calibration = read_calibration(catalogue)
+    calibration = status.calibration
     if calibration is None:
         return Text("similarity: the model's own, not calibrated to this gallery")
-    if not is_in_use(calibration, catalogue):
+    if not status.is_calibrated:
         return Text(
             "similarity: the model's own; the calibration kept is of a head that the model does not have now: run"
             " `retrieve calibrate` again",

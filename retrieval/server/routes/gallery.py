@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
@@ -34,7 +33,7 @@ from retrieval.server.services.queries import picture_location
 from retrieval.server.state import ServerState, State, query_slot
 from retrieval.sources.location import PictureLocation
 from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
-from retrieval.store.indexing.progress import read_progress
+from retrieval.store.indexing.progress import IndexingProgress
 
 router = APIRouter(prefix="/api", tags=["browsing"])
 public_router = APIRouter(tags=["running"])
@@ -50,21 +49,20 @@ _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 @router.get("/status")
 def status(state: State) -> Status:
     """Report what the store holds."""
-    engine = state.service.engine
-    catalogue = engine.catalogue
-    counts = catalogue.scans.root_counts()
-    indexer = state.indexer.state()
+    engine, indexer = state.service.engine, state.indexer.state()
+    found = engine.status()
     return Status(
         model=engine.bundle.card.name,
         fingerprint=engine.bundle.fingerprint,
-        calibrated=engine.calibration is not None,
-        pictures=sum(count.pictures for count in counts),
+        calibrated=found.is_calibrated,
+        pictures=found.pictures,
         galleries=[
-            Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing) for count in counts
+            Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing)
+            for count in found.galleries
         ],
-        labels=[safe_name(label) for label in catalogue.pictures.labels()],
-        failed=catalogue.scans.count_failures(),
-        indexing=_indexing(catalogue, indexer.is_running),
+        labels=[safe_name(label) for label in found.labels],
+        failed=found.failed,
+        indexing=_indexing(found.progress, indexer.is_running),
         indexing_error=indexer.error and safe_name(indexer.error),
         methods=[str(method) for method in MethodName],
         slow_methods=sorted(map(str, SLOW_METHODS)),
@@ -191,8 +189,7 @@ def _decode_cursor(after: str) -> bytes:
         ) from error
 
 
-def _indexing(catalogue: Catalogue, is_running: bool) -> Indexing | None:
-    progress = read_progress(catalogue)
+def _indexing(progress: IndexingProgress | None, is_running: bool) -> Indexing | None:
     if progress is not None:
         return Indexing(done=progress.done, total=progress.total, seconds=time.time() - progress.began)
     return Indexing(done=0, total=None, seconds=0) if is_running else None
