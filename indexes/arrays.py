@@ -1,4 +1,4 @@
-"""The arrays that indexes and catalogue exchange."""
+"""The arrays that vector indexes and the catalogue exchange."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ Ids = NDArray[np.int64]
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Vectors brought to length 1, float32; a zero vector stays zero."""
+    """Scale vectors (N, C) to length 1, as float32; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The errors of stored things, and the base of all errors that people see."""
+"""The errors of a store, and the base of all errors that people see."""
 
 
 class UserError(Exception):
@@ -6,11 +6,11 @@ class UserError(Exception):
 
 
 class StoreError(UserError):
-    """A store that cannot be read or written: one sentence that names the file and the remedy."""
+    """An error of a store that cannot be read or written; the sentence names the file and the remedy."""
 
 
 class ConnectionLostError(StoreError):
-    """A server that does not answer, or not any more, `since` a time of the monotonic clock."""
+    """The error of a server that does not answer; `lost_at` is the monotonic time since when."""
 
     def __init__(self, message: str, lost_at: float) -> None:
         super().__init__(message)

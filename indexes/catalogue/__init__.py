@@ -1,1 +1,1 @@
-"""The catalogue: what a store knows of its pictures, in a database."""
+"""The catalogue: a store's record of its pictures, in a database."""

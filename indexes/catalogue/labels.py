@@ -1,4 +1,4 @@
-"""The label of a picture in class folders."""
+"""The labels of pictures in class folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders and what lies below them, by the bytes of paths."""
+"""Folders and the paths below them, as bytes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ def contains(folder: bytes, path: bytes) -> bool:
 
 
 def folder_prefix(folder: bytes) -> bytes:
-    """A folder with the slash that all paths below it have."""
+    """Return a folder with the slash that all paths below it have."""
     return folder if folder.endswith(b"/") else folder + b"/"
 
 
 def path_range(folder: bytes) -> tuple[bytes, bytes]:
-    """All paths below a folder lie between these two, as `0` follows `/` in ASCII."""
+    """Return two paths between which all paths below a folder lie, as `0` follows `/` in ASCII."""
     start = folder_prefix(folder)
     return start, start[:-1] + b"0"
 
 
 def is_below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
-    """What a column of paths must hold to lie below a folder."""
+    """Return the condition that a path is below a folder."""
     start, end = path_range(folder)
     return and_(column > start, column < end)
 
 
 def parents(path: bytes) -> list[bytes]:
-    """The folders that a path lies in, the outermost first."""
+    """Return the folders that a path lies in, the outermost first."""
     parts = path.split(b"/")
     return [b"/".join(parts[:length]) for length in range(1, len(parts))]

@@ -1,4 +1,4 @@
-"""A batch of pictures into the tables, by one statement for each table and not for each picture."""
+"""The recording of a batch of pictures, by one statement for each table and not for each picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the catalogue and comes out of it."""
+"""The records that are written to the catalogue and read from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 
 class KnownFile(NamedTuple):
-    """What a scan compares: size in bytes, mtime in nanoseconds; the version and the label of what is not a file."""
+    """A recorded file as a scan compares it: size in bytes, mtime in nanoseconds.
+
+    `version` is None for local files. `label` matters where something other than a folder gives it.
+    """
 
     id: int
     path: bytes
@@ -26,7 +29,7 @@ class KnownFile(NamedTuple):
 class NewPicture:
     """A picture to record, with its descriptor `vector` (C,).
 
-    Where `label` is None it has that of its folder, where it lies in one of the gallery's; an empty one is none.
+    If `label` is None, it is taken from the folder, unless that is the gallery itself; an empty one means no label.
     """
 
     path: bytes
@@ -44,7 +47,7 @@ class NewPicture:
 
 
 class FailedFile(NamedTuple):
-    """A file that could not be indexed, and why. Where that `passes`, what is known of its picture stands."""
+    """A file that could not be indexed, and why. If the error is transient, the picture's existing record is kept."""
 
     path: bytes
     reason: str
@@ -52,7 +55,7 @@ class FailedFile(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A picture as results show it, with the path of the gallery's folder that it was found in."""
+    """A picture as results show it; `root` is its gallery's folder."""
 
     id: int
     path: bytes
@@ -63,7 +66,7 @@ class Candidate(NamedTuple):
 
 
 class PictureDetails(NamedTuple):
-    """A picture as a gallery is looked through: `taken_at` is EXIF's local time in ISO 8601, `size` in bytes."""
+    """A picture as a gallery's pages show it: `taken_at` is EXIF's local time in ISO 8601, `size` is in bytes."""
 
     id: int
     path: bytes
@@ -77,9 +80,9 @@ class PictureDetails(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which pictures count: of a label, below a folder, taken from `since` until before `until` (ISO 8601).
+    """The pictures of a label, below a folder, taken at or after `since` and before `until` (ISO 8601).
 
-    What is None does not restrict. A picture without a time is in no span of time.
+    None does not restrict. A picture without a time is in no span of time.
     """
 
     label: str | None = None
@@ -89,22 +92,22 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Whether every picture counts."""
+        """Whether every picture is selected."""
         return self == EVERYTHING
 
     @property
     def only_label(self) -> str | None:
-        """The label as the catalogue has it, where nothing else restricts; else None."""
+        """The label as the catalogue has it if nothing else restricts; else None."""
         if self.label is None or self != Selection(self.label):
             return None
-        return os.fsencode(self.label).decode("utf-8", "replace")  # as it is taken from a folder's name
+        return os.fsencode(self.label).decode("utf-8", "replace")  # as `folder_label` decodes a folder's name
 
 
 EVERYTHING = Selection()
 
 
 class StoredFile(NamedTuple):
-    """An indexed picture as a file: size in bytes and mtime in nanoseconds as they were when it was read."""
+    """An indexed picture's file: size in bytes and mtime in nanoseconds as they were when it was read."""
 
     id: int
     path: bytes
@@ -117,7 +120,7 @@ class StoredFile(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownContent:
-    """What is known of an indexed picture of the same content; `vector` (C,) is its descriptor."""
+    """The properties of an indexed picture of the same content; `vector` (C,) is its descriptor."""
 
     vector: NDArray[np.float32]
     width: int
@@ -129,7 +132,7 @@ class KnownContent:
 
 @dataclass(frozen=True)
 class RootCounts:
-    """How many pictures a gallery's folder has in the catalogue, present and missing."""
+    """The numbers of a gallery's pictures in the catalogue, present and missing."""
 
     root: bytes
     pictures: int
@@ -138,7 +141,7 @@ class RootCounts:
 
 @dataclass(frozen=True)
 class Changes:
-    """What an index of an earlier generation must follow to be of `generation`: the ids (N,) of pictures touched."""
+    """The ids (N,) of pictures that an index of an earlier generation must take anew or drop to be of `generation`."""
 
     generation: str
     touched: NDArray[np.int64]
@@ -146,7 +149,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class RemovedCounts:
-    """How much was taken out of the catalogue."""
+    """The numbers of what was removed from the catalogue."""
 
     pictures: int = 0
     failures: int = 0

@@ -1,1 +1,1 @@
-"""Vector indexes: one interface, FAISS and Milvus behind it, and where a store keeps its own."""
+"""Vector indexes: one interface for FAISS and Milvus, and the storage of a store's index."""

@@ -1,4 +1,4 @@
-"""One interface for vector indexes, whatever the engine behind it."""
+"""The interface of vector indexes and of their storage, whatever the engine."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from numpy.typing import NDArray
 from indexes.arrays import Ids, Vectors
 
 NO_ID = -1
-"""What fills up a row of ids where fewer were found than asked for."""
+"""Fills up a row of ids if fewer were found than requested."""
 
 
 class VectorIndex(Protocol):
-    """Pictures' ids by the cosine distance of their descriptors: 1 - cos, from 0 (same direction) to 2."""
+    """An index of pictures' ids by the cosine distance of descriptors: 1 - cos, from 0 (same direction) to 2."""
 
     def __len__(self) -> int: ...
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add descriptors (N, C) under new ids (N,). Their length does not matter."""
+        """Add descriptors (N, C) with new ids (N,). The descriptors' lengths do not matter."""
         ...
 
     def remove(self, ids: Ids) -> None:
-        """Take these ids out; those that are not there are passed over."""
+        """Remove these ids; unknown ones are ignored."""
         ...
 
     def search(self, queries: Vectors, k: int, among: Ids | None = None) -> tuple[NDArray[np.float32], Ids]:
-        """The k nearest of each query (Q, C), nearest first: distances and ids, each (Q, min(k, found)).
+        """Return the k nearest of each query (Q, C), nearest first: distances and ids, each (Q, min(k, found)).
 
-        `among` restricts the search to these ids. An engine that is not exact may find fewer for a query than for
-        another: its row ends with the id NONE, at distance 2.
+        `among` restricts the search to these ids. An engine that is not exact may find fewer for one query than for
+        another: that row is filled up with NO_ID at distance 2.
         """
         ...
 
 
 class TunedIndex(VectorIndex, Protocol):
-    """A vector index as a store keeps it: it says what it is, and how far its searches look."""
+    """A vector index as a store keeps it, with its kind and the extent of its searches."""
 
     @property
     def is_exact(self) -> bool:
@@ -47,85 +47,84 @@ class TunedIndex(VectorIndex, Protocol):
 
     @property
     def kind(self) -> str:
-        """What it is, with all that what was measured of it depends on."""
+        """The kind of index, with everything that measurements of it depend on."""
         ...
 
     @property
     def lists(self) -> int:
-        """How many lists its pictures are in; 0 for an exact index."""
+        """The number of lists of pictures; 0 for an exact index."""
         ...
 
     @property
     def probes(self) -> int:
-        """How many of them a search looks into; 0 for an exact index."""
+        """The number of lists that a search looks into; 0 for an exact index."""
         ...
 
     @probes.setter
     def probes(self, lists: int) -> None: ...
 
     def suits(self, count: int) -> bool:
-        """Whether so many descriptors still want an index of this kind and size."""
+        """Return whether this kind and size of index still suits so many descriptors."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds; it is then of no more use."""
+        """Release resources; the index cannot be used afterwards."""
         ...
 
 
 @runtime_checkable
 class LabelledIndex(Protocol):
-    """An index that keeps the pictures' labels, so that a search within one need not name its pictures."""
+    """An index with the pictures' labels, so that a search for one label needs no list of ids."""
 
     def search_label(self, queries: Vectors, k: int, label: str) -> tuple[NDArray[np.float32], Ids]:
-        """As `VectorIndex.search` among the pictures of a label."""
+        """Search as `VectorIndex.search` does, among the pictures of a label."""
         ...
 
 
 class IndexStorage(Protocol):
-    """The place where a store's index for one model is kept. Every method raises StoreError.
+    """The storage of a store's index for one model. Every method raises StoreError.
 
-    An index there is of a generation of the catalogue, or, where its change was cut short, on the way from one to
-    another.
+    A stored index is of one generation of the catalogue or, if its update was interrupted, between two.
     """
 
     updates_in_place: bool
-    """Whether an index is changed where it lies; otherwise in memory, and `keep` writes it anew."""
+    """Whether an index is changed in its storage; otherwise in memory, and `save` writes it anew."""
 
     def load(self, generation: str) -> TunedIndex | None:
-        """The index of this generation; None where there is none."""
+        """Return the index of this generation; None if there is none."""
         ...
 
     def load_any(self) -> TunedIndex | None:
-        """An index of whatever generation, for a reader that may not change it; None where there is none."""
+        """Return an index of any generation, for a reader that may not change it; None if there is none."""
         ...
 
     def list_generations(self) -> list[tuple[str, str]]:
-        """Of each index, the generation that it was of, and the one that it may have come to in part."""
+        """Return, for each index, its generation and the one that an interrupted update may have reached in part."""
         ...
 
     def open_for_update(self, generation: str, target: str) -> TunedIndex | None:
-        """The index that was of one generation, to be brought to another; None where that cannot be."""
+        """Return the index of one generation, to be updated to `target`; None if that is impossible."""
         ...
 
     def create(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> TunedIndex:
-        """An empty index for `count` descriptors, which may learn from a sample of any number of them."""
+        """Return an empty index for `count` descriptors; `sample` draws some number of them to learn from."""
         ...
 
     def save(self, index: Any, generation: str) -> None:
-        """Keep an index of this place as that of a generation, and no other."""
+        """Store an index that came from here as that of a generation, and delete all others."""
         ...
 
     def clear(self) -> None:
-        """Leave nothing there of what the store held."""
+        """Delete everything of the store's."""
         ...
 
     def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
-        """While it is held no other process changes the index.
+        """Keep other processes from changing the index. Yields whether the lock was acquired.
 
-        False where another does, and `must_wait` is not asked for, and there is an index to search meanwhile.
+        Waits for it if `blocking`, or if there is no index to search meanwhile.
         """
         ...
 
     def close(self) -> None:
-        """Give back what it holds; indexes that came from it stay."""
+        """Release resources; indexes that came from here stay open."""
         ...

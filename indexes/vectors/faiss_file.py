@@ -1,4 +1,4 @@
-"""The file of a FAISS index: written whole or not at all, named by what it was made from, mapped into memory."""
+"""The file of a FAISS index: written atomically, named after its origin, mapped into memory."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from indexes.vectors.faiss_index import FaissIndex
 _SUFFIX = ".faiss"
 _UNFINISHED = "writing-"
 _OURS = re.compile(rf"([0-9a-f]{{16}}-[0-9a-f]*-[0-9a-f]{{8}}|{_UNFINISHED}.*){re.escape(_SUFFIX)}", re.DOTALL)
-_LONGEST_WRITE = 3600.0  # seconds after which whoever wrote an unfinished file is taken for dead
-_HEAD, _TAIL = 64 << 20, 1 << 20  # bytes that the checksum covers: all of a small file; of a large one what says
-# how it is laid out (centroids and the lengths of lists), but not most of its codes
+_LONGEST_WRITE = 3600.0  # seconds after which the writer of an unfinished file is taken for dead
+_HEAD, _TAIL = 64 << 20, 1 << 20  # bytes that the checksum covers: all of a small file; of a large one its
+# structure (centroids and the lengths of lists), but not most of its codes
 
 
 def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> Path:
-    """Write `<fingerprint>-<generation>-<checksum>.faiss`, whole or not at all, and delete all other index files.
+    """Write `<fingerprint>-<generation>-<checksum>.faiss` atomically and delete all other index files.
 
-    It is named by what it was made from: the model's fingerprint and the catalogue's generation. Raises StoreError.
+    The fingerprint is the model's, the generation the catalogue's. Raises StoreError.
     """
     origin = _origin(fingerprint, generation)
     try:
@@ -38,7 +38,7 @@ def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> 
                 file = folder / f"{origin}-{_checksum(out.fileno())}{_SUFFIX}"
             move_into_place(part, file)
         _delete_others(folder, file)
-    except RuntimeError as error:  # how FAISS says it, with the system's words in brackets at the end
+    except RuntimeError as error:  # as FAISS raises it, with the system's message in brackets at the end
         reason = str(error).rpartition("(")[2].rstrip(") ")
         raise StoreError(f"{folder / origin}{_SUFFIX} cannot be written ({reason}): {_REMEDY}") from error
     except OSError as error:
@@ -50,10 +50,10 @@ _REMEDY = "make room or allow writing there"
 
 
 def load(folder: Path, fingerprint: str, generation: str, writable: bool = False) -> FaissIndex | None:
-    """The index of this origin, or None where its file is missing, is not what was written, or has codes of old.
+    """Return the index of this origin, or None if its file is missing, damaged, or has codes of an earlier version.
 
-    It is mapped into memory, so that a search reads only what it looks at, and cannot be changed; unless
-    `changeable`: then it is read whole.
+    It is mapped into memory, so that a search reads only what it needs, and cannot be changed; if `writable`, it is
+    read whole and can be.
     """
     for file in folder.glob(f"{_origin(fingerprint, generation)}-*{_SUFFIX}"):
         try:
@@ -63,19 +63,19 @@ def load(folder: Path, fingerprint: str, generation: str, writable: bool = False
                         index = FaissIndex(faiss.read_index(plain, 0 if writable else faiss.IO_FLAG_MMAP_IFC))
                     if index.is_supported:
                         return index
-        except (OSError, RuntimeError):  # gone meanwhile, or written by a FAISS that this one cannot read
+        except (OSError, RuntimeError):  # deleted meanwhile, or written by a FAISS that this one cannot read
             continue
     return None
 
 
 def list_generations(folder: Path, fingerprint: str) -> list[str]:
-    """The generations of which there are index files of this model."""
+    """Return the generations that this model has index files of."""
     names = (file.name.split("-") for file in folder.glob(f"{_origin(fingerprint, '')}*{_SUFFIX}"))
     return [parts[1] for parts in names if len(parts) == 3]
 
 
 def delete_files(folder: Path) -> None:
-    """Delete every index file of a store, so that nothing is left of what it held. Raises StoreError."""
+    """Delete every index file of a store. Raises StoreError."""
     try:
         _delete_others(folder, None)
     except OSError as error:
@@ -87,11 +87,11 @@ def _origin(fingerprint: str, generation: str) -> str:
 
 
 def _checksum(descriptor: int) -> str:
-    """CRC-32 of the file's first and last bytes, with its size."""
+    """Return the CRC-32 of a file's size and of its first and last bytes, in hexadecimal."""
     size = os.fstat(descriptor).st_size
     checksum = size & 0xFFFFFFFF
-    for place, length in ((0, _HEAD), (max(_HEAD, size - _TAIL), _TAIL)):
-        os.lseek(descriptor, place, os.SEEK_SET)
+    for offset, length in ((0, _HEAD), (max(_HEAD, size - _TAIL), _TAIL)):
+        os.lseek(descriptor, offset, os.SEEK_SET)
         while length > 0 and (data := os.read(descriptor, min(length, 1 << 20))):
             checksum = zlib.crc32(data, checksum)
             length -= len(data)
@@ -101,7 +101,7 @@ def _checksum(descriptor: int) -> str:
 
 @contextmanager
 def _readable_name(name: str, descriptor: int) -> Iterator[str]:
-    """The name, or another of the same open file where it is no text, which FAISS cannot take."""
+    """Yield a file's name, or another of the same open file if the name is not UTF-8, which FAISS needs."""
     try:
         name.encode()
         yield name

@@ -1,4 +1,4 @@
-"""FAISS behind the vector index interface: exact for small galleries, inverted lists of short codes for large ones."""
+"""The vector index of FAISS: exact for small galleries, inverted lists of short codes for large ones."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _FLAT_LISTS = 4000  # of more lists, the nearest are found by a graph of their c
 
 
 class FaissIndex:
-    """Search by the cosine of unit-length descriptors.
+    """An index by the cosine of unit-length descriptors.
 
-    Exact (`EXACT`), or, above `MOST_EXACT` pictures, approximate: each channel of the randomly rotated descriptor in 4
-    bits, in inverted lists, of which a search looks into `probes`. The codes are those of Gao et al., "Practical and
-    Asymptotically Optimal Quantization of High-Dimensional Vectors" (2024): nearer to the truth than evenly spaced
-    steps, and the first bit of each rules most pictures out. For unit vectors the squared L2 distance is 2 (1 - cos).
+    It is exact (`EXACT`) or, above `MOST_EXACT` pictures, approximate: each channel of the randomly rotated descriptor
+    in 4 bits, in inverted lists, of which a search looks into `probes`. The codes are those of Gao et al., "Practical
+    and Asymptotically Optimal Quantization of High-Dimensional Vectors" (2024): more accurate than evenly spaced
+    steps, and the first bit of each rules out most pictures. For unit vectors the squared L2 distance is 2 (1 - cos).
     """
 
     def __init__(self, index: faiss.Index) -> None:
         self.faiss = index
-        found = faiss.try_extract_index_ivf(index)
-        self._ivf: Any = None if found is None else faiss.downcast_index(found)
+        ivf = faiss.try_extract_index_ivf(index)
+        self._ivf: Any = None if ivf is None else faiss.downcast_index(ivf)
 
     @classmethod
     def empty(cls, dimension: int, count: int = 0) -> FaissIndex:
-        """An exact index of descriptors with this many channels, with room for `count`."""
-        made: Any = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
-        flat: Any = faiss.downcast_index(made.index)
+        """Return an empty exact index of descriptors with so many channels, with room for `count`."""
+        index: Any = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
+        flat: Any = faiss.downcast_index(index.index)
         flat.codes.resize(count * flat.code_size)  # else it grows by doubling, with a copy beside it each time
         flat.codes.resize(0)
-        return cls(made)
+        return cls(index)
 
     @classmethod
     def train(cls, sample: Vectors, count: int) -> FaissIndex:
-        """An empty approximate index for `count` descriptors, its lists learnt from a sample (N, C)."""
+        """Return an empty approximate index for `count` descriptors, with lists learnt from a sample (N, C)."""
         channels = sample.shape[1]
-        made = cls(faiss.index_factory(channels, _factory_string(channels, list_count(count)), faiss.METRIC_L2))
-        made._ivf.cp.niter = _ROUNDS
-        made.faiss.train(unit(sample))
-        made.probes = FIRST_PROBES
-        return made
+        index = cls(faiss.index_factory(channels, _factory_string(channels, list_count(count)), faiss.METRIC_L2))
+        index._ivf.cp.niter = _ROUNDS
+        index.faiss.train(unit(sample))
+        index.probes = FIRST_PROBES
+        return index
 
     @property
     def is_exact(self) -> bool:
@@ -56,22 +56,22 @@ class FaissIndex:
 
     @property
     def is_supported(self) -> bool:
-        """Whether it is of a kind that is made here; an index file of an earlier version may not be."""
+        """Whether the index is of a present kind; a file of an earlier version may not be."""
         return self._ivf is None or isinstance(self._ivf, faiss.IndexIVFRaBitQ)
 
     @property
     def kind(self) -> str:
-        """What it is in the words of FAISS's index factory."""
+        """The string of FAISS's index factory for it."""
         return EXACT if self._ivf is None else _factory_string(self.faiss.d, self.lists)
 
     @property
     def lists(self) -> int:
-        """How many lists there are; 0 for an exact index."""
+        """The number of lists; 0 for an exact index."""
         return 0 if self._ivf is None else int(self._ivf.nlist)
 
     @property
     def probes(self) -> int:
-        """How many lists a search looks into; 0 for an exact index."""
+        """The number of lists that a search looks into; 0 for an exact index."""
         return 0 if self._ivf is None else int(self._ivf.nprobe)
 
     @probes.setter
@@ -80,11 +80,11 @@ class FaissIndex:
             self._ivf.nprobe = min(max(lists, 1), self.lists)
 
     def suits(self, count: int) -> bool:
-        """Whether so many descriptors still want an index of this kind and size."""
+        """Return whether this kind and size of index still suits so many descriptors."""
         return still_suits(count, self.lists)
 
     def close(self) -> None:
-        """Nothing: its memory goes with it."""
+        """Do nothing: the memory is freed with the object."""
 
     def __len__(self) -> int:
         return int(self.faiss.ntotal)
@@ -101,12 +101,12 @@ class FaissIndex:
         if found == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         values, ids = self.faiss.search(unit(queries), found, params=self._search_params(among))
-        there = (ids != NO_ID).any(axis=0)  # fewer than asked for: `among` names others, or the lists hold no more
+        is_filled = (ids != NO_ID).any(axis=0)  # fewer than k: `among` has unknown ids, or the lists have no more
         distances = 1 - values if self.is_exact else values / 2
-        return np.where(ids == NO_ID, np.float32(2), distances)[:, there], ids[:, there]
+        return np.where(ids == NO_ID, np.float32(2), distances)[:, is_filled], ids[:, is_filled]
 
     def _search_params(self, among: Ids | None) -> Any:
-        """With `among`, every list is looked into, as the wanted ones may lie in any."""
+        """Search every list if `among` is given, as its ids may be in any."""
         if among is None:
             return None
         selected = faiss.IDSelectorBatch(among)

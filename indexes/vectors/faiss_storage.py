@@ -1,4 +1,4 @@
-"""The files of FAISS indexes in a store's folder, as a home of indexes."""
+"""The storage of FAISS indexes: files in the store's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indexes.vectors.sizing import sample_size
 
 
 class FaissStorage:
-    """An index is mapped from its file, changed in memory, and written anew."""
+    """A storage whose indexes are mapped from a file, changed in memory, and written anew."""
 
     updates_in_place = False
 
@@ -25,7 +25,7 @@ class FaissStorage:
         return faiss_file.load(self._folder, self._fingerprint, generation)
 
     def load_any(self) -> FaissIndex | None:
-        """None: a reader brings it up to date in its own memory."""
+        """Return None: a reader updates an index in its own memory."""
         return None
 
     def list_generations(self) -> list[tuple[str, str]]:
@@ -46,8 +46,8 @@ class FaissStorage:
         faiss_file.delete_files(self._folder)
 
     def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
-        """Anyone's: each process changes its own memory, and files are put in place whole."""
+        """Return a lock that is always granted: processes change their own memory and write files atomically."""
         return nullcontext(True)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Where a store's index is: FAISS files beside the catalogue, a Milvus server, or a file of milvus-lite."""
+"""The address of a store's index: FAISS files beside the catalogue, a Milvus server, or a file of milvus-lite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FAISS = "faiss"
-_NAME = "retrieve"  # of the collections in a file, which no other program uses
+_NAME = "retrieve"  # begins the collections' names in a file, which no other program uses
 _SERVER = re.compile(
     r"milvus(?P<tls>\+tls)?://(?P<host>[\w.-]+)(?::(?P<port>\d{1,5}))?/(?P<name>[a-z_]\w{0,199})", re.ASCII | re.I
 )
@@ -17,9 +17,10 @@ _FILE = re.compile(r"milvus:(?P<file>(?!//)[^\0]*[^/\0]\.db)", re.DOTALL)
 
 @dataclass(frozen=True)
 class MilvusAddress:
-    """A Milvus: `uri` of a server, or `file` of milvus-lite, relative to the store; `name` begins its collections'.
+    """The address of a Milvus: a server's `uri`, or a `file` of milvus-lite, relative to the store.
 
-    `written` is how people write it, and how the store keeps it. There is no token in it.
+    `name` begins its collections' names; `text` is the address as people write it and the store keeps it, without a
+    token.
     """
 
     text: str
@@ -28,7 +29,7 @@ class MilvusAddress:
     file: str | None = None
 
     def is_same_place(self, other: MilvusAddress, folder: Path) -> bool:
-        """Whether both lead to one place by their words, as a store in this folder reads them."""
+        """Return whether both addresses, as a store in this folder resolves them, are equal."""
         return self._identity(folder) == other._identity(folder)
 
     def _identity(self, folder: Path) -> tuple[str, str]:
@@ -36,17 +37,17 @@ class MilvusAddress:
 
 
 def parse_address(text: str) -> MilvusAddress | None:
-    """The address of a Milvus; None for FAISS. Raises ValueError with a sentence."""
+    """Parse the address of a Milvus; None for FAISS. Raises ValueError with a sentence."""
     if text == FAISS:
         return None
-    if found := _SERVER.fullmatch(text):
-        scheme = "https" if found["tls"] else "http"
-        return MilvusAddress(text, found["name"], uri=f"{scheme}://{found['host']}:{found['port'] or 19530}")
-    if found := _FILE.fullmatch(text):
-        return MilvusAddress(text, _NAME, file=found["file"])
+    if match := _SERVER.fullmatch(text):
+        scheme = "https" if match["tls"] else "http"
+        return MilvusAddress(text, match["name"], uri=f"{scheme}://{match['host']}:{match['port'] or 19530}")
+    if match := _FILE.fullmatch(text):
+        return MilvusAddress(text, _NAME, file=match["file"])
     if "@" in text:
-        raise ValueError("an address holds no user or token: put it into RETRIEVE_MILVUS_TOKEN")
+        raise ValueError("an address has no user or token: put it into RETRIEVE_MILVUS_TOKEN")
     raise ValueError(
-        f"{text!r} is no place for an index: give faiss, milvus://HOST:PORT/NAME, milvus+tls://HOST:PORT/NAME,"
+        f"{text!r} is not the address of an index: give faiss, milvus://HOST:PORT/NAME, milvus+tls://HOST:PORT/NAME,"
         " or milvus:FILE.db"
     )

@@ -1,4 +1,4 @@
-"""A Milvus: connected to when first asked, asked again where that may help, explained where it fails."""
+"""The connection to a Milvus: made at the first call, with retries and errors in words."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 TOKEN_VARIABLE = "RETRIEVE_MILVUS_TOKEN"
 MISSING = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
 
-_PATIENCE = 30.0  # seconds in which something is tried again
-_FIRST_PATIENCE = 3.0  # of an address that is given for the first time, and may be a wrong one
+_PATIENCE = 30.0  # seconds since the first failure in which a call is retried
+_FIRST_PATIENCE = 3.0  # for an address that is new and may be wrong
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0  # seconds
 _CONNECT = 5.0  # seconds
 _OPEN_SECONDS = 0.5  # in which a file that fails to open is tried again
 LONG_TIMEOUT = 900.0
-"""Seconds of a call in which the server works through a whole collection."""
+"""Seconds that a call may take in which the server processes a whole collection."""
 
-_SHORT, _LONG = "60s", f"{LONG_TIMEOUT:.0f}s"  # of other calls; of those
+_SHORT, _LONG = "60s", f"{LONG_TIMEOUT:.0f}s"  # for other calls; for those
 _LONG_CALLS = ("CreateIndex", "Flush", "LoadCollection")
 _SERVICE = "milvus.proto.milvus.MilvusService"
 _OPTIONS = {
@@ -51,11 +51,11 @@ NOT_FOUND, NOT_LOADED = 100, 101
 
 
 class _FileInUse(Exception):
-    """The file is open in another process, which may soon have done with it."""
+    """The error of a file that is open in another process, which may soon close it."""
 
 
 class MilvusConnection:
-    """One connection for all of a process that ask the same Milvus; the last to `release` it ends it."""
+    """A connection that a process shares for one Milvus; the last user who releases it ends it."""
 
     def __init__(self, address: MilvusAddress, folder: Path) -> None:
         self.address = address
@@ -66,10 +66,9 @@ class MilvusConnection:
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Any, bool], T], patience: float | None = None) -> T:
-        """What `work` gives back for the client, each of whose calls is one attempt.
+        """Return what `work(client, is_repeat)` returns; each call of that client is one attempt.
 
-        It is done again, and told so, while it fails for a reason that may pass: the server is away, too slow, or asks
-        for patience. Pauses double and are drawn by chance, so that many who wait do not come back at once. Raises
+        It is repeated while it fails for a transient reason: the server is down, too slow, or limits the rate. Raises
         StoreError.
         """
         self._check_packages()
@@ -86,7 +85,7 @@ class MilvusConnection:
             raise self._to_store_error(error) from error
 
     def check(self) -> None:
-        """See that it answers; a file, which is made when it is first used, need only have its packages."""
+        """Check that the server answers; for a file, which is made at its first use, only check the packages."""
         if self._file is None:
             self.run(lambda client, again: client.list_collections(), _FIRST_PATIENCE)
         else:
@@ -114,7 +113,7 @@ class MilvusConnection:
                 import milvus_lite  # noqa: F401
         except ImportError as error:
             raise StoreError(f"{self.address.text}: {MISSING}") from error
-        for name in ("pymilvus", "milvus_lite"):  # both print what is told here in one sentence
+        for name in ("pymilvus", "milvus_lite"):  # both print what is reported here in one sentence
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def _get_client(self) -> _SingleAttempt:
@@ -147,7 +146,7 @@ class MilvusConnection:
 
         try:
             return retry(open_client, deadline, _FIRST_PAUSE, _FIRST_PAUSE)
-        except ConnectionConfigException as error:  # all that milvus-lite says of whatever it was
+        except ConnectionConfigException as error:  # all that milvus-lite says, whatever it was
             raise StoreError(f"{file} cannot be opened: {_DAMAGED}") from error
 
     def _disconnect(self) -> None:
@@ -165,16 +164,18 @@ class MilvusConnection:
         if isinstance(error, _FileInUse):
             return StoreError(
                 f"{where} is open in another process: try again when that has finished, or run a server, which many"
-                " can ask (docs/SCALING.md)"
+                " can use (docs/SCALING.md)"
             )
         codes = _grpc_codes(error)
         if codes & {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
-            return StoreError(f"{where} refuses the token: set {TOKEN_VARIABLE} to one that it knows, as user:password")
-        said = " ".join(str(getattr(error, "message", None) or error).split()) or type(error).__name__
+            return StoreError(f"{where} refuses the token: set {TOKEN_VARIABLE} to a valid one, as user:password")
+        message = " ".join(str(getattr(error, "message", None) or error).split()) or type(error).__name__
         if _is_transient(error):
-            slow = "does not answer in time" if "DEADLINE_EXCEEDED" in codes else "cannot be reached"
-            return StoreError(f"{where} {slow}: see that it runs there, then run the command again; nothing is lost")
-        return StoreError(f"{where} fails, as Milvus says: {said[:300]}")
+            problem = "does not answer in time" if "DEADLINE_EXCEEDED" in codes else "cannot be reached"
+            return StoreError(
+                f"{where} {problem}: check that it runs there, then run the command again; nothing is lost"
+            )
+        return StoreError(f"{where} fails, as Milvus says: {message[:300]}")
 
 
 _OTHER_PLACE = "give another --index"
@@ -182,7 +183,7 @@ _DAMAGED = "it cannot be written or is damaged; allow writing there, or delete i
 
 
 class _SingleAttempt:
-    """A client of which each call is one attempt: it is done again by who knows what may be done again."""
+    """A client whose calls are one attempt each: `run` repeats what may be repeated."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -196,15 +197,15 @@ _REGISTRY_LOCK = threading.Lock()
 
 
 def shared_connection(address: MilvusAddress, folder: Path) -> MilvusConnection:
-    """The process's connection to an address, to be released in the end; `folder` is the store's."""
+    """Return the process's connection to an address, for the caller to release; `folder` is the store's."""
     with _REGISTRY_LOCK:
-        server = _REGISTRY.setdefault(_key(address, folder), MilvusConnection(address, folder))
-        server.users += 1
-        return server
+        connection = _REGISTRY.setdefault(_key(address, folder), MilvusConnection(address, folder))
+        connection.users += 1
+        return connection
 
 
 def _check_unlocked(file: Path) -> None:
-    """Raises _Taken where another process has the file open; of that milvus-lite says no more than that it failed."""
+    """Raise _FileInUse if another process has the file open, which milvus-lite reports like any other failure."""
     import fcntl  # which milvus-lite needs itself
 
     with contextlib.suppress(OSError), open(file / "LOCK", "rb") as lock:
@@ -220,17 +221,17 @@ def _key(address: MilvusAddress, folder: Path) -> tuple[str, str]:
 
 
 def error_code(error: BaseException) -> int | None:
-    """Milvus's own code of an error, where it has one."""
+    """Return Milvus's own code of an error, or None."""
     code = getattr(error, "code", None)
     return code if isinstance(code, int) else None
 
 
 def _grpc_codes(error: BaseException) -> set[str]:
-    """The names of gRPC's codes of an error and of what it came of."""
+    """Return the names of gRPC's codes of an error and of its causes."""
     names: set[str] = set()
     seen: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and cause not in seen:  # pymilvus names errors as causes of themselves
+    while cause is not None and cause not in seen:  # pymilvus makes errors the causes of themselves
         code = getattr(cause, "code", None)
         name = getattr(code() if callable(code) else code, "name", None)
         names |= {name} if isinstance(name, str) else set()
@@ -240,7 +241,7 @@ def _grpc_codes(error: BaseException) -> set[str]:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     if isinstance(error, _FileInUse):
         return True
     names = _grpc_codes(error)
@@ -248,6 +249,6 @@ def _is_transient(error: BaseException) -> bool:
         return False
     if names & {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}:
         return True
-    if "RESOURCE_EXHAUSTED" in names:  # asked for too often, or with too large a message
+    if "RESOURCE_EXHAUSTED" in names:  # too many requests, or too large a message
         return "larger than max" not in str(error)
     return error_code(error) in (_UNAVAILABLE, _TOO_MANY, _RATE) or getattr(error, "retriable", False) is True

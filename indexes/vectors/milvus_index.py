@@ -1,4 +1,4 @@
-"""A collection of Milvus behind the vector index interface: ids, unit vectors, and the pictures' labels."""
+"""The vector index in a collection of Milvus: ids, unit vectors, and the pictures' labels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from indexes.vectors.milvus_connection import LONG_TIMEOUT, NOT_FOUND, NOT_LOADE
 from indexes.vectors.sizing import FIRST_PROBES, still_suits
 
 LabelLookup = Callable[[Ids], dict[int, str]]
-"""The labels of pictures by their ids; a picture that has none is not in it."""
+"""Returns the labels of pictures by their ids, without pictures that have none."""
 
 Neighbours = tuple[NDArray[np.float32], Ids]
 
-_MAX_BATCH_BYTES = 8 << 20  # bytes of vectors in a message; Milvus takes 64 MB
-_IDS = 10_000  # in one expression
-_ANSWERS = 200_000  # of all queries of a message
-_MOST_HITS = 16_384  # that Milvus gives of a query
+_MAX_BATCH_BYTES = 8 << 20  # bytes of vectors in a message; Milvus accepts 64 MB
+_IDS = 10_000  # in an expression
+_ANSWERS = 200_000  # hits for all queries of a message
+_MOST_HITS = 16_384  # that Milvus returns for a query
 
 
 @dataclass(frozen=True)
 class MilvusCollection:
-    """What a collection is: its name, how many channels its vectors have, and its lists; 0 where it is exact."""
+    """A collection: its name, the channels of its vectors, and the number of its lists; 0 if it is exact."""
 
     name: str
     channels: int
@@ -37,13 +37,14 @@ class MilvusCollection:
 
 
 class MilvusIndex:
-    """Search by the cosine of unit vectors in one collection.
+    """An index by the cosine of unit vectors in one collection.
 
-    Exact (FLAT), or, for as many pictures as FAISS takes codes for, inverted lists of whole vectors (IVF_FLAT) in each
-    of the server's segments. Reads are bounded (they may miss what another process wrote in the last seconds) until
-    this index has written: from then on they are strong, so that it finds what it has added itself.
+    It is exact (FLAT) or, for as many pictures as FAISS uses codes for, has inverted lists of whole vectors (IVF_FLAT)
+    in each of the server's segments. Reads are bounded (they may miss what another process wrote in the last seconds)
+    until this index has written: from then on they are strong, so that it finds what it has added itself.
 
-    `where` finds the collection anew after another process has made it anew; `begin` is called before the first change.
+    `find_collection` finds the collection that another process has rebuilt; `before_change` is called before the first
+    change.
     """
 
     def __init__(
@@ -95,14 +96,14 @@ class MilvusIndex:
         return int(rows[0]["count(*)"])
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        """In messages that Milvus takes. A message that may have come through is sent again so that it doubles none."""
+        """Add descriptors, in messages that Milvus accepts; one that may have arrived is repeated as an upsert."""
         self._start_change()
         labels = self._labels(ids)
         units = unit(vectors)
-        for some in _slices(len(ids), max(1, _MAX_BATCH_BYTES // (4 * max(1, units.shape[1])))):
+        for part in _slices(len(ids), max(1, _MAX_BATCH_BYTES // (4 * max(1, units.shape[1])))):
             rows = [
                 {"id": id_, "vector": vector, "label": labels.get(id_, "")}
-                for id_, vector in zip(ids[some].tolist(), units[some], strict=True)
+                for id_, vector in zip(ids[part].tolist(), units[part], strict=True)
             ]
             self._run(partial(self._insert, rows=rows))
 
@@ -110,20 +111,20 @@ class MilvusIndex:
         if not len(ids):
             return
         self._start_change()
-        for some in _slices(len(ids), _IDS):
-            self._run(partial(self._delete, named=_id_filter(ids[some])))
+        for part in _slices(len(ids), _IDS):
+            self._run(partial(self._delete, condition=_id_filter(ids[part])))
 
     def search(self, queries: Vectors, k: int, among: Ids | None = None) -> Neighbours:
-        """Pictures that `among` names are asked for in portions, in every list, as the wanted ones may lie in any."""
+        """Search; with `among`, in every list, as its ids may be in any, and for a part of them at a time."""
         if among is None:
             return self._search_where(queries, k, "", self._probes)
         parts = [
-            self._search_where(queries, k, _id_filter(among[some]), self.lists) for some in _slices(len(among), _IDS)
+            self._search_where(queries, k, _id_filter(among[part]), self.lists) for part in _slices(len(among), _IDS)
         ]
         return _merge_nearest(parts, k) if parts else _empty_result(len(queries))
 
     def search_label(self, queries: Vectors, k: int, label: str) -> Neighbours:
-        if not label:  # as those are kept that have none
+        if not label:  # which is stored for pictures without one
             return _empty_result(len(queries))
         return self._search_where(queries, k, f"label == {quote(label)}", self.lists)
 
@@ -138,7 +139,7 @@ class MilvusIndex:
         k = min(k, _MOST_HITS)
         units = unit(queries)
         most = max(1, min(_ANSWERS // max(1, k), _MAX_BATCH_BYTES // (4 * units.shape[1])))
-        parts = [self._search_batch(units[some], k, condition, probes) for some in _slices(len(units), most)]
+        parts = [self._search_batch(units[part], k, condition, probes) for part in _slices(len(units), most)]
         return _to_arrays([row for part in parts for row in part])
 
     def _search_batch(self, units: Vectors, k: int, condition: str, probes: int) -> list[list[tuple[float, int]]]:
@@ -163,8 +164,8 @@ class MilvusIndex:
     def _insert(self, client: Any, again: bool, rows: list[dict[str, Any]]) -> None:
         (client.upsert if again else client.insert)(self._name, rows)
 
-    def _delete(self, client: Any, again: bool, named: str) -> None:
-        client.delete(self._name, filter=named)
+    def _delete(self, client: Any, again: bool, condition: str) -> None:
+        client.delete(self._name, filter=condition)
 
     def _start_change(self) -> None:
         if self._before_change is not None:
@@ -172,7 +173,7 @@ class MilvusIndex:
             self._before_change = None
 
     def _run(self, work: Callable[[Any, bool], Any]) -> Any:
-        """The same as `Server.run`, also after a server has begun anew, or another process has made the index anew."""
+        """Run as the connection does, also after the server restarted or another process rebuilt the index."""
 
         def prepared(client: Any, again: bool) -> Any:
             try:
@@ -187,18 +188,19 @@ class MilvusIndex:
         return self._server.run(prepared)
 
     def _relocate(self) -> bool:
-        found = (
-            self._find_collection() if self._before_change else None
-        )  # what was changed by halves is not gone on with elsewhere
-        if found is None or found == self.collection:
+        """Switch to the collection that another process has rebuilt; return whether there is one."""
+        if self._before_change is None:  # a change that began in one collection does not continue in another
             return False
-        self.collection = found
-        self._probes = min(max(self._probes, 1), found.lists)
+        collection = self._find_collection()
+        if collection is None or collection == self.collection:
+            return False
+        self.collection = collection
+        self._probes = min(max(self._probes, 1), collection.lists)
         return True
 
 
 def quote(text: str) -> str:
-    """A text as Milvus's expressions have it."""
+    """Return a text as a literal of Milvus's expressions."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
         text = text.replace(plain, escaped)
     return f'"{text}"'
@@ -217,20 +219,20 @@ def _empty_result(queries: int) -> Neighbours:
 
 
 def _to_arrays(hits: Sequence[Sequence[tuple[float, int]]]) -> Neighbours:
-    """Hits of different numbers as rows, filled up; Milvus tells the cosine, the distance is 1 less that."""
+    """Return hits of different numbers as filled-up rows, and Milvus's cosines as distances, 1 - cos."""
     longest = max(map(len, hits), default=0)
     distances = np.full((len(hits), longest), 2, np.float32)
     ids = np.full((len(hits), longest), NO_ID, np.int64)
-    for row, found in enumerate(hits):
-        if found:
-            cosines, near = zip(*found, strict=True)
-            distances[row, : len(found)] = 1 - np.array(cosines, np.float32)
-            ids[row, : len(found)] = near
+    for row, hits_of_query in enumerate(hits):
+        if hits_of_query:
+            cosines, near = zip(*hits_of_query, strict=True)
+            distances[row, : len(near)] = 1 - np.array(cosines, np.float32)
+            ids[row, : len(near)] = near
     return distances, ids
 
 
 def _merge_nearest(parts: Sequence[Neighbours], k: int) -> Neighbours:
-    """The k nearest of what was found in portions."""
+    """Return the k nearest of several searches' hits."""
     distances, ids = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

@@ -1,4 +1,4 @@
-"""The collections of a Milvus as a home of indexes: made, marked, followed, replaced, and no others touched."""
+"""The storage of indexes in collections of a Milvus, which touches no collections of others."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FIELDS = {"id", "vector", "label"}
 _LONGEST_LABEL = 4096  # bytes: a folder's name has 255, of which each may have become a character of three
 
 IndexLock = Callable[[bool], AbstractContextManager[bool]]
-"""A turn to change the index, as `Catalogue.turn` gives it."""
+"""The lock that `Catalogue.index_lock` gives."""
 
 
 @dataclass(frozen=True)
 class _StoredCollection:
-    """A collection of the store: the generation that it was of, and the one that it may have come to in part."""
+    """A collection of the store: its generation, and the one that an interrupted update may have reached in part."""
 
     collection: MilvusCollection
     generation: str
@@ -36,15 +36,15 @@ class _StoredCollection:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it was ever finished."""
+        """Whether the index was ever saved."""
         return bool(self.generation)
 
 
 class MilvusStorage:
-    """One index of a store and a model in one of two collections; made anew it is in the other, then the first goes.
+    """A storage of one index in one of two collections; it is rebuilt in the other, then the first is dropped.
 
-    They are named by the address's name and the model's fingerprint, and marked in their properties by the store, so
-    that none is written or dropped that the store did not make.
+    Their names consist of the address's name and the model's fingerprint, and their properties name the store, so that
+    no collection is written or dropped that the store did not make.
     """
 
     updates_in_place = True
@@ -60,14 +60,14 @@ class MilvusStorage:
         self._names = (f"{begin}_a", f"{begin}_b")
 
     def check(self) -> None:
-        """Raises StoreError where the server cannot be asked, or holds another's collections under these names."""
+        """Raise StoreError if the server cannot be used, or has others' collections with these names."""
         self._list_collections()
 
     def load(self, generation: str) -> MilvusIndex | None:
-        kept = next(
-            (kept for kept in self._list_collections() if (kept.generation, kept.target) == (generation, "")), None
-        )
-        return self._open_index(kept.collection) if kept is not None and generation else None
+        for stored in self._list_collections():
+            if generation and (stored.generation, stored.target) == (generation, ""):
+                return self._open_index(stored.collection)
+        return None
 
     def load_any(self) -> MilvusIndex | None:
         collection = self._find_complete()
@@ -75,26 +75,28 @@ class MilvusStorage:
 
     def list_generations(self) -> list[tuple[str, str]]:
         return [
-            (kept.generation, kept.target or kept.generation) for kept in self._list_collections() if kept.is_complete
+            (stored.generation, stored.target or stored.generation)
+            for stored in self._list_collections()
+            if stored.is_complete
         ]
 
     def open_for_update(self, generation: str, target: str) -> MilvusIndex | None:
-        """Before the first change it is marked as on its way: if that is cut short, it is of no generation."""
-        kept = next((kept for kept in self._list_collections() if kept.generation == generation), None)
-        if kept is None:
+        """Open the index, which is marked before its first change: if that is interrupted, it is of no generation."""
+        stored = next((stored for stored in self._list_collections() if stored.generation == generation), None)
+        if stored is None:
             return None
-        name = kept.collection.name
-        return self._open_index(kept.collection, lambda: self._set_properties(name, {_TARGET: target}))
+        name = stored.collection.name
+        return self._open_index(stored.collection, lambda: self._set_properties(name, {_TARGET: target}))
 
     def create(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> MilvusIndex:
-        """The server learns its lists by itself, of its own sample."""
-        whole = self._find_complete()
-        free = next(name for name in self._names if whole is None or name != whole.name)
+        """Create an empty index; the server learns its lists from a sample of its own."""
+        complete = self._find_complete()
+        free = next(name for name in self._names if complete is None or name != complete.name)
         lists = list_count(count) if count > sizing.MOST_EXACT else 0
         collection = MilvusCollection(free, channels, lists)
 
         def make(client: Any, again: bool) -> None:
-            if self._describe(client, free) is not None:  # not finished, or of an earlier attempt
+            if self._describe(client, free) is not None:  # never saved, or of an earlier attempt
                 client.drop_collection(free)
             self._create(client, collection)
 
@@ -102,9 +104,9 @@ class MilvusStorage:
         return self._open_index(collection)
 
     def save(self, index: MilvusIndex, generation: str) -> None:
-        """What is written down last is the generation: a crash before that leaves the index as of the earlier one."""
-        kept = self._run(lambda client: self._describe(client, index.collection.name))
-        if kept is None or not kept.is_complete:
+        """Store the index; its generation is written last, so that a crash before leaves the earlier one."""
+        stored = self._run(lambda client: self._describe(client, index.collection.name))
+        if stored is None or not stored.is_complete:
             self._run(lambda client: client.flush(index.collection.name, timeout=LONG_TIMEOUT))
         self._set_properties(index.collection.name, {_GENERATION: generation, _TARGET: ""})
         self._drop([name for name in self._names if name != index.collection.name])
@@ -114,26 +116,26 @@ class MilvusStorage:
 
     @contextmanager
     def index_lock(self, blocking: bool) -> Iterator[bool]:
-        """As the catalogue gives turns, to all machines that share it."""
-        with ExitStack() as held:
+        """Use the catalogue's lock, which all machines share."""
+        with ExitStack() as stack:
             try:
-                granted = held.enter_context(self._index_lock(False))
+                granted = stack.enter_context(self._index_lock(False))
             except StoreError:
                 if blocking or self._find_complete() is None:
                     raise
                 granted = False
             if not granted and (blocking or self._find_complete() is None):
-                granted = held.enter_context(self._index_lock(True))
+                granted = stack.enter_context(self._index_lock(True))
             yield granted
 
     def is_same_place(self, other: MilvusStorage) -> bool:
-        """Whether what is here is also there, as a server may have several names: found out by a sign that is left."""
-        names = [kept.collection.name for kept in self._list_collections()]
-        sign = secrets.token_hex(8)
+        """Return whether both have the same collections, as a server may have several names; a marker shows it."""
+        names = [stored.collection.name for stored in self._list_collections()]
+        marker = secrets.token_hex(8)
         for name in names:
-            self._set_properties(name, {_MARKER: sign})
+            self._set_properties(name, {_MARKER: marker})
         try:
-            return any(kept.marker == sign for kept in other._list_collections())
+            return any(stored.marker == marker for stored in other._list_collections())
         finally:
             for name in names:
                 self._set_properties(name, {_MARKER: ""})
@@ -148,12 +150,12 @@ class MilvusStorage:
         return MilvusIndex(self._server, collection, self._labels, self._find_complete, before_change)
 
     def _find_complete(self) -> MilvusCollection | None:
-        """A collection that was finished once, though it may be of an earlier generation."""
-        return next((kept.collection for kept in self._list_collections() if kept.is_complete), None)
+        """Return a collection that was saved, perhaps at an earlier generation."""
+        return next((stored.collection for stored in self._list_collections() if stored.is_complete), None)
 
     def _list_collections(self) -> list[_StoredCollection]:
-        found = self._run(lambda client: [self._describe(client, name) for name in self._names])
-        return [kept for kept in found if kept is not None]
+        collections = self._run(lambda client: [self._describe(client, name) for name in self._names])
+        return [stored for stored in collections if stored is not None]
 
     def _run(self, work: Callable[[Any], Any]) -> Any:
         return self._server.run(lambda client, again: work(client))
@@ -174,15 +176,15 @@ class MilvusStorage:
         self._run(drop)
 
     def _describe(self, client: Any, name: str) -> _StoredCollection | None:
-        """None where there is no such collection. Raises StoreError where the store did not make it."""
+        """Return a collection; None if there is none. Raises StoreError if the store did not make it."""
         try:
-            told = client.describe_collection(name)
+            description = client.describe_collection(name)
         except Exception as error:
             if error_code(error) == NOT_FOUND:
                 return None
             raise
-        where, properties = self._server.address.text, dict(told.get("properties") or {})
-        fields = {field["name"]: field for field in told["fields"]}
+        where, properties = self._server.address.text, dict(description.get("properties") or {})
+        fields = {field["name"]: field for field in description["fields"]}
         if properties.get(_STORE) != self._store:
             whose = "of another store" if _STORE in properties else "that `retrieve` did not make"
             raise StoreError(
@@ -207,7 +209,7 @@ class MilvusStorage:
         client.create_collection(collection.name, schema=schema, consistency_level="Bounded", properties=marks)
         index = MilvusClient.prepare_index_params()
         kind = ("IVF_FLAT", {"nlist": collection.lists}) if collection.lists else ("FLAT", {})
-        nested = {"params": kind[1]}  # milvus-lite reads them there alone, a server there too
+        nested = {"params": kind[1]}  # where milvus-lite needs them; a server reads them there too
         index.add_index("vector", index_type=kind[0], metric_type="COSINE", params=nested)
         index.add_index("label", index_type="INVERTED")
-        client.create_index(collection.name, index, sync=False)  # of nothing yet: there is nothing to wait for
+        client.create_index(collection.name, index, sync=False)  # it is empty yet: there is nothing to wait for

@@ -1,4 +1,4 @@
-"""Where a store's index is kept, as its catalogue says: chosen, opened, and left."""
+"""The choice of storage for a store's index, as the catalogue's settings have it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _INDEX, _OLD, _STORE = "index", "index_before", "store"  # settings of the catal
 
 
 def index_address(catalogue: Catalogue) -> str:
-    """Where the store's index is, as people write it."""
+    """Return the address of the store's index, as people write it."""
     return catalogue.settings.get(_INDEX) or FAISS
 
 
 def open_storage(catalogue: Catalogue, fingerprint: str) -> IndexStorage:
-    """The home of the store's index for one model, to be closed in the end. Raises StoreError."""
+    """Return the storage of the store's index for one model, for the caller to close. Raises StoreError."""
     return _storage_at(catalogue, fingerprint, index_address(catalogue))
 
 
 def is_single_process(catalogue: Catalogue) -> bool:
-    """Whether the store's index is a file that one process at a time can open. Raises StoreError."""
+    """Return whether the store's index is a file that only one process can open. Raises StoreError."""
     address = _parse(index_address(catalogue))
     return address is not None and address.file is not None
 
 
 def check_address(text: str, folder: Path) -> None:
-    """See that a store in that folder, which need not be made yet, may keep its index there.
+    """Check that a store in a folder, which need not exist yet, can keep its index at an address.
 
-    Raises ValueError where it is no address, and StoreError where nobody answers there.
+    Raises ValueError if it is not an address, and StoreError if no server answers there.
     """
     address = parse_address(text)
     if address is not None:
@@ -51,23 +51,23 @@ def check_address(text: str, folder: Path) -> None:
 
 
 def set_storage(catalogue: Catalogue, fingerprint: str, text: str) -> None:
-    """Keep the store's index there from now on, where that can be used. Raises StoreError."""
+    """Keep the store's index at another address from now on. Raises StoreError if that cannot be used."""
     before = index_address(catalogue)
     if text == before:
         return
     catalogue.settings.set_defaults(**{_STORE: secrets.token_hex(8)})
-    home = _storage_at(catalogue, fingerprint, text)
-    if isinstance(home, MilvusStorage):
-        with closing(home):
-            home.check()
+    storage = _storage_at(catalogue, fingerprint, text)
+    if isinstance(storage, MilvusStorage):
+        with closing(storage):
+            storage.check()
     left = [each for each in (*_old_addresses(catalogue), before) if not _is_same_place(each, text, catalogue.folder)]
     catalogue.settings.set(**{_INDEX: text, _OLD: json.dumps(left)})
 
 
 def clear_old_storages(catalogue: Catalogue, fingerprint: str) -> str | None:
-    """Clear the places where the index was before it was chosen anew: a sentence where that failed, or None.
+    """Delete the index at its former addresses; return a sentence if that failed, else None.
 
-    It is tried once, as a place that is gone for good is a reason to choose another.
+    This is tried once, as a server that is gone for good is a reason to choose another.
     """
     left = _old_addresses(catalogue)
     if not left:
@@ -83,7 +83,7 @@ def clear_old_storages(catalogue: Catalogue, fingerprint: str) -> str | None:
 
 
 def _clear(catalogue: Catalogue, fingerprint: str, before: str) -> None:
-    """Delete what is at a former place, unless the present one turns out to be the same by another name."""
+    """Delete the index at a former address, unless the present one is the same server by another name."""
     if before == FAISS:
         delete_files(catalogue.folder)
         return
@@ -98,12 +98,12 @@ def _clear(catalogue: Catalogue, fingerprint: str, before: str) -> None:
 
 
 def _old_addresses(catalogue: Catalogue) -> list[str]:
-    """The places that the index was at, and that are not cleared yet."""
-    kept = catalogue.settings.get(_OLD) or ""
-    if not kept.startswith("["):  # as it was kept when it was one
-        return [kept] if kept else []
-    left: list[str] = json.loads(kept)
-    return left
+    """Return the former addresses whose indexes are not deleted yet."""
+    value = catalogue.settings.get(_OLD) or ""
+    if not value.startswith("["):  # a single address, as earlier versions wrote it
+        return [value] if value else []
+    addresses: list[str] = json.loads(value)
+    return addresses
 
 
 def _is_same_place(one: str, other: str, folder: Path) -> bool:

@@ -103,7 +103,7 @@ def test_a_server_that_is_away_is_one_sentence(gallery: Path, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr.decode()
         known = hits(store, picture)
         server.kill()
-        away = f"{address} cannot be reached: see that it runs there, then run the command again; nothing is lost"
+        away = f"{address} cannot be reached: check that it runs there, then run the command again; nothing is lost"
         assert sentence(impatient("query", picture, "--store", store)) == away
         assert sentence(impatient("index", "--store", store)) == away
         done = impatient("remove", picture, "--store", store)
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_makes_no_store(gallery: Path, tmp_path: Path) -> No
     store = tmp_path / "store"
     wrong = retrieve("index", gallery, "--store", store, "--index", "milvus:nowhere")
     assert wrong.returncode == 2
-    assert "is no place for an index" in wrong.stderr.decode()
+    assert "is not the address of an index" in wrong.stderr.decode()
     away = retrieve("index", gallery, "--store", store, "--index", "milvus://127.0.0.1:1/tests")
     assert sentence(away).startswith("milvus://127.0.0.1:1/tests cannot be reached")
     assert not store.exists()

@@ -1,4 +1,4 @@
-"""Where a store's catalogue lies, if not in the store's folder: its address on PostgreSQL, kept in `store.toml`."""
+"""The address of a catalogue on PostgreSQL, which the store's folder keeps in `store.toml`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from indexes.errors import StoreError
 
 CONFIG_FILE = "store.toml"
 URL_VARIABLE = "RETRIEVE_CATALOGUE"
-"""Holds an address with its password, which is not kept in the file."""
+"""The environment variable for an address with its password, which the file does not keep."""
 
 _PUBLIC = "public"
 _DRIVERS = ("postgresql+psycopg", "postgresql", "postgres")
 _SECRETS = ["password", "sslpassword", "oauth_client_secret"]  # of libpq
-_LONGEST_NAME = 63  # bytes that PostgreSQL keeps of one
+_LONGEST_NAME = 63  # bytes that PostgreSQL keeps of a name
 _HINT = "write it as postgresql://user@host/database"
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """A catalogue's address, with the password where one was given, and the schema of its tables."""
+    """A catalogue's address, with the password if one was given, and the schema of its tables."""
 
     url: URL
     named_schema: str | None = None
@@ -40,35 +40,35 @@ class DatabaseUrl:
 
     @property
     def has_secret(self) -> bool:
-        """Whether a password is in it, or another secret."""
+        """Whether the address has a password or another secret."""
         return self.url.password is not None or not self.url.query.keys().isdisjoint(_SECRETS)
 
     @property
     def base_url(self) -> str:
-        """The address without its secrets and schema."""
-        shown = self.url.difference_update_query(_SECRETS)._replace(password=None, drivername="postgresql")
-        return shown.render_as_string(hide_password=False)
+        """The address without secrets and schema."""
+        url = self.url.difference_update_query(_SECRETS)._replace(password=None, drivername="postgresql")
+        return url.render_as_string(hide_password=False)
 
     def __str__(self) -> str:
-        """The address without its password, as it can be given again."""
+        """Return the address without its secrets, as it can be given again."""
         if self.schema == _PUBLIC:
             return self.base_url
         return f"{self.base_url}{'&' if self.url.query else '?'}schema={self.schema}"
 
     def matches(self, other: DatabaseUrl) -> bool:
-        """Whether this names that place, perhaps without its schema."""
+        """Return whether this is another address, perhaps without its schema."""
         same_schema = self.named_schema is None or self.schema == other.schema
         return same_schema and _without_port(self.base_url) == _without_port(other.base_url)
 
 
 def parse_url(address: str, source: str = "the catalogue's address") -> DatabaseUrl:
-    """What an address such as `postgresql://user@host/database?schema=name` names. Raises StoreError."""
+    """Parse an address such as `postgresql://user@host/database?schema=name`. Raises StoreError."""
     try:
         url = make_url(address)
-    except (ArgumentError, ValueError) as error:  # it is not shown, as it may hold a password
+    except (ArgumentError, ValueError) as error:  # not shown, as it may have a password
         raise StoreError(f"{source} cannot be read: {_HINT}") from error
     if url.drivername not in _DRIVERS:
-        raise StoreError(f"{source} is one of {url.drivername}, and a catalogue lies on PostgreSQL: {_HINT}")
+        raise StoreError(f"{source} is of {url.drivername}, but a catalogue is on PostgreSQL: {_HINT}")
     schema = url.query.get("schema")
     if not isinstance(schema, str | None):
         raise StoreError(f"{source} names two schemas: name one")
@@ -78,9 +78,9 @@ def parse_url(address: str, source: str = "the catalogue's address") -> Database
 
 
 def read_url(folder: Path) -> DatabaseUrl | None:
-    """The place that a store keeps, with the password from the environment; None where it has none.
+    """Return the address that a store keeps, with the password from the environment; None if it keeps none.
 
-    Raises StoreError where the environment names another place.
+    Raises StoreError if the environment has another address.
     """
     file = folder / CONFIG_FILE
     values = _read_config(file)
@@ -88,36 +88,34 @@ def read_url(folder: Path) -> DatabaseUrl | None:
         return None
     address, schema = values["catalogue"], values.get("schema")
     if not isinstance(address, str) or not isinstance(schema, str | None):
-        raise StoreError(f"{file} has a catalogue or schema that is no text: {_HINT}")
-    place = parse_url(address, str(file))
-    place = replace(place, named_schema=schema or place.named_schema)
-    told = os.environ.get(URL_VARIABLE)
-    return (
-        _reconcile(place, parse_url(told, URL_VARIABLE), f"{file} says {place}, and {URL_VARIABLE} another")
-        if told
-        else place
-    )
+        raise StoreError(f"{file} has a catalogue or schema that is not text: {_HINT}")
+    url = parse_url(address, str(file))
+    url = replace(url, named_schema=schema or url.named_schema)
+    given = os.environ.get(URL_VARIABLE)
+    if not given:
+        return url
+    return _reconcile(url, parse_url(given, URL_VARIABLE), f"{file} has {url}, and {URL_VARIABLE} another address")
 
 
 def reconcile_url(folder: Path, stored: DatabaseUrl | None, address: str) -> DatabaseUrl:
-    """The place that an address names, which must be the one that is kept, if any. Raises StoreError."""
+    """Parse an address, which must be the one that the store keeps, if any. Raises StoreError."""
     given = parse_url(address)
     return given if stored is None else _reconcile(stored, given, f"{folder} has its catalogue at {stored}, not there")
 
 
 def write_url(folder: Path, url: DatabaseUrl) -> None:
-    """Write where the catalogue lies, without a password, above what the file may hold; once. Raises StoreError."""
+    """Write the address without its secrets above what the file has, unless it has one already. Raises StoreError."""
     file = folder / CONFIG_FILE
     lines = f"catalogue = {json.dumps(url.base_url)}\nschema = {json.dumps(url.schema)}\n"
     try:
         with _locked(folder):
-            kept = read_url(folder)
-            if kept is not None:  # another process came first
-                _reconcile(kept, url, f"{folder} has its catalogue at {kept}, not there")
+            stored = read_url(folder)
+            if stored is not None:  # another process came first
+                _reconcile(stored, url, f"{folder} has its catalogue at {stored}, not there")
                 return
-            held = file.read_text("utf-8") if file.exists() else ""
+            rest = file.read_text("utf-8") if file.exists() else ""
             with replace_file(file) as part:
-                part.write_text(lines + held, "utf-8")
+                part.write_text(lines + rest, "utf-8")
                 part.chmod(0o644)
     except OSError as error:
         raise StoreError(f"{file} cannot be written ({error.strerror}): choose another with --store") from error
@@ -125,14 +123,14 @@ def write_url(folder: Path, url: DatabaseUrl) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock out other processes that write the file; nothing of the lock is left behind."""
+    """Lock out other processes that write the file; leave no file of the lock behind."""
     from filelock import FileLock
 
     lock = folder / f".{CONFIG_FILE}.lock"
     with FileLock(lock):
         try:
             yield
-        finally:  # whoever waits for it finds what was written here, and writes nothing
+        finally:  # a process that waits for it finds what was written here, and writes nothing
             lock.unlink(missing_ok=True)
 
 
@@ -148,12 +146,12 @@ def _read_config(file: Path) -> dict[str, object] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if not os.path.lexists(file):  # the folder is closed, which is told where it is entered
+        if not os.path.lexists(file):  # the folder is closed, which is reported when it is entered
             return None
         raise StoreError(f"{file} cannot be opened ({error.strerror}): choose another with --store") from error
     except ValueError as error:
         raise StoreError(f"{file} is damaged ({error}): restore it from a copy") from error
 
 
-def _without_port(plain: str) -> str:
-    return plain.replace(":5432/", "/")
+def _without_port(address: str) -> str:
+    return address.replace(":5432/", "/")

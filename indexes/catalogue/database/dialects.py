@@ -1,6 +1,6 @@
-"""Where SQLite and PostgreSQL differ in what is asked of a catalogue: the statements, side by side.
+"""The statements that differ between SQLite and PostgreSQL, side by side.
 
-Those of the first group are written out, not composed, and run on the driver: each for every file or every query.
+Those that are plain text run on the driver itself: they are needed for every file of a scan, or for every query.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a database is asked. `many` makes one value of several numbers."""
+    """A database's statements. `encode_ids` makes one value of several numbers."""
 
     setting: str
     known_contents: Callable[[Sequence[bytes], str], tuple[str, list[Any]]]
@@ -34,7 +34,7 @@ class Dialect:
     is_direct_child: TextClause
 
 
-_LABELS = (  # from each label to the next one by the index on (label, missing), not through all rows of it
+_LABELS = (  # steps from each label to the next by the index on (label, missing), not through all its rows
     "WITH RECURSIVE each (label) AS (SELECT min(label) FROM pictures UNION ALL"
     " SELECT (SELECT min(label) FROM pictures WHERE label > each.label) FROM each WHERE each.label IS NOT NULL)"
     " SELECT label FROM each WHERE label IS NOT NULL"
@@ -96,10 +96,10 @@ POSTGRES = Dialect(
 
 
 def dialect_of(connection: Connection) -> Dialect:
-    """The dialect of a connection's database."""
+    """Return the dialect of a connection's database."""
     return POSTGRES if connection.dialect.name == "postgresql" else SQLITE
 
 
 def chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many of these at once as a statement may have values."""
+    """Yield the values in parts, each as long as a statement allows."""
     return (values[start : start + _VARIABLES] for start in range(0, len(values), _VARIABLES))

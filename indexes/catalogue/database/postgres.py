@@ -1,4 +1,4 @@
-"""The catalogue on a PostgreSQL server: connections, transactions, and each failure explained."""
+"""The catalogue on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from indexes.errors import ConnectionLostError, StoreError
 if TYPE_CHECKING:
     import psycopg
 
-_CONNECT_ARGS: dict[str, Any] = {  # seconds, unless the address says otherwise: what does not answer is noticed
+_CONNECT_ARGS: dict[
+    str, Any
+] = {  # seconds, unless the address says otherwise: so that a server that does not answer is noticed
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -29,27 +31,27 @@ _CONNECT_ARGS: dict[str, Any] = {  # seconds, unless the address says otherwise:
     "tcp_user_timeout": 60_000,  # milliseconds
     "application_name": "retrieve",
 }
-# Every question of a catalogue is answered best by an index, row by row and in its order. A plan that is made while a
-# table is small reads it whole instead, and is kept: also those of foreign keys, while a gallery is indexed, so that
-# each picture would take longer than the last. A way that is ruled out is still taken where there is no other.
+# Every query of a catalogue is fastest by an index, row by row and in its order. A plan that is made while a table is
+# small reads it whole instead, and is reused later: those of foreign keys too, while a gallery is indexed, so that each
+# picture would take longer than the last. A disabled method is still used if there is no other.
 _DISABLED = (
     *("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"),
-    "jit",  # which what is ruled out would seem to be worth
+    "jit",  # which the high cost of disabled methods would trigger
 )
-_NOTICED = {  # by the server, what does not answer: a writer holds up all others
+_TIMEOUTS = {  # by which the server notices a client that is gone: a writer holds up all others
     "idle_in_transaction_session_timeout": "60s",
     "tcp_keepalives_idle": "30s",
     "tcp_keepalives_interval": "10s",
     "tcp_keepalives_count": "3",
 }
 _SESSION_SETUP = "SELECT set_config('search_path', %s, false)" + "".join(
-    f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_DISABLED, "off") | _NOTICED).items()
+    f", set_config('{name}', '{value}', false)" for name, value in (dict.fromkeys(_DISABLED, "off") | _TIMEOUTS).items()
 )
 _CLOSED = "is closed to this user: have its tables granted to it, or give another address"
-_WRONG_TABLES = "has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
+_WRONG_TABLES = "has other tables, or lacks some of its own: give another schema (?schema=name), or restore it"
 _REMEDIES = {  # by SQLSTATE, or its class
     "23": "was changed by another process: run the command again",
-    "25006": "cannot be written: it is a copy that only reads; give the address of the server that it follows",
+    "25006": "cannot be written: it is a read-only replica; give the address of its primary server",
     "3F000": _WRONG_TABLES,
     "40": "was changed by another process: run the command again",
     "42501": _CLOSED,
@@ -64,7 +66,7 @@ _REMEDIES = {  # by SQLSTATE, or its class
 _LOST = ("08", "57P01", "57P02", "57P03")
 _STARTING_UP = ("starting up", "not yet accepting", "in recovery")  # in the server's language
 _PASSWORD_HINT = f"give the password in PGPASSWORD, ~/.pgpass, or the address in {URL_VARIABLE}"
-_REFUSALS = {  # said in opening, where the driver has no SQLSTATE, in the server's language; others are asked again
+_REFUSALS = {  # of a connection, for which the driver has no SQLSTATE, by the server's words; others are retried
     "password": f"refuses the user or password: {_PASSWORD_HINT}",
     "pg_hba.conf": "refuses this user from here: allow it in the server's pg_hba.conf, or give another address",
     "role": "refuses the user: give another address, as postgresql://user@host/database",
@@ -121,31 +123,31 @@ class PostgresDatabase(CatalogueDatabase):
             return
         connection.exec_driver_sql("BEGIN")
         if options.get("exclusive", True):
-            # As in SQLite, one writer at a time, from the start of its transaction to the end. An index follows the
-            # journal by rising positions, each generation standing for all up to its own: were two transactions to
-            # take positions at once, the one that commits first would name a generation that lacks the other's. A
-            # batch holds the lock for three milliseconds, and its embedding takes twenty times as long; and none ever
-            # fails and begins anew, as serialisable transactions do. Readers do not wait.
+            # As on SQLite, one writer at a time, from the start of its transaction to the end. An index follows the
+            # journal by rising positions, and a generation includes all positions up to its own: if two transactions
+            # took positions at once, the one that commits first would name a generation that lacks the other's. A
+            # batch holds the lock for three milliseconds, and its embedding takes twenty times as long; and no
+            # transaction ever fails and is repeated, as serialisable ones are. Readers do not wait.
             connection.exec_driver_sql(
                 f"SET LOCAL lock_timeout = '120s'; SELECT pg_advisory_xact_lock({_lock_key(self._url.schema)})"
             )
 
     @retry_lost
     def _prepare_schema(self) -> bool:
-        """Bring the tables to their shape, where they may be written; whether they may."""
+        """Migrate the tables if this user may write them; return whether that is so."""
         with self._translate_errors():
             with self._engine.connect() as connection:
-                found = connection.exec_driver_sql(_LOOK, (self._url.schema,)).one()
-            if found.encoding != "UTF8":
-                raise StoreError(f"is a database of encoding {found.encoding}: give one of UTF8 (createdb --encoding)")
-            if found.has_tables and not found.may_read:
+                access = connection.exec_driver_sql(_ACCESS, (self._url.schema,)).one()
+            if access.encoding != "UTF8":
+                raise StoreError(f"is a database of encoding {access.encoding}: give one of UTF8 (createdb --encoding)")
+            if access.has_tables and not access.may_read:
                 raise StoreError(_CLOSED)
-            if found.has_tables and not (found.is_primary and found.may_write):
+            if access.has_tables and not (access.is_primary and access.may_write):
                 self._check_current()
                 return False
-            if not found.has_tables and not (found.is_primary and found.may_make):
+            if not access.has_tables and not (access.is_primary and access.may_make):
                 raise StoreError("has no catalogue, and this user may not make one there: give another address")
-            if not found.has_schema:
+            if not access.has_schema:
                 with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                     connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self._search_path}")
             migrate(self._engine)
@@ -170,7 +172,7 @@ class PostgresDatabase(CatalogueDatabase):
         return ConnectionLostError(f"{self.address} {message}", self._lost_since)
 
 
-_LOOK = (
+_ACCESS = (
     "SELECT NOT pg_is_in_recovery() AND NOT current_setting('default_transaction_read_only')::boolean AS is_primary,"
     " current_setting('server_encoding') AS encoding,"
     " n.oid IS NOT NULL AS has_schema, c.oid IS NOT NULL AS has_tables,"
@@ -193,23 +195,23 @@ def _import_driver(url: DatabaseUrl) -> ModuleType:
 
 
 def _remedy(cause: BaseException | None) -> tuple[str, bool]:
-    """What is wrong and what to do, and whether the server was lost."""
+    """Return what is wrong and what to do about it, and whether the server was lost."""
     import psycopg
 
     state = getattr(cause, "sqlstate", None)
-    said = (str(cause).splitlines() or [type(cause).__name__])[0].strip()
+    message = (str(cause).splitlines() or [type(cause).__name__])[0].strip()
     if state is None and isinstance(cause, psycopg.OperationalError):
-        said = said.rpartition(": ")[2].strip()  # before that, what was tried
+        message = message.rpartition(": ")[2].strip()  # without what was tried
         for words, remedy in _REFUSALS.items():
-            if words in said:
-                return f"{remedy} ({said})", False
-        return f"cannot be reached ({said}): start the server, or check the address", True
+            if words in message:
+                return f"{remedy} ({message})", False
+        return f"cannot be reached ({message}): start the server, or check the address", True
     if state is not None and state.startswith(_LOST):
-        return f"was interrupted ({said}): what was committed is kept; run the command again", True
+        return f"was interrupted ({message}): what was committed is kept; run the command again", True
     for key in (state or "", (state or "")[:2]):
         if key in _REMEDIES:
             return _REMEDIES[key], False
-    return f"cannot be used, as PostgreSQL says: {said}", False
+    return f"cannot be used, as PostgreSQL says: {message}", False
 
 
 def _quote(name: str) -> str:
@@ -217,5 +219,5 @@ def _quote(name: str) -> str:
 
 
 def _lock_key(schema: str) -> int:
-    """The number of the lock that writers of a schema's tables take, one of 64 bits."""
+    """Return the 64-bit number of the lock that writers of a schema's tables take."""
     return int.from_bytes(hashlib.sha256(b"retrieve " + schema.encode()).digest()[:8], "big", signed=True)

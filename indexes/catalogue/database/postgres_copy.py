@@ -1,4 +1,4 @@
-"""A batch of pictures into PostgreSQL's tables: new rows by COPY, under ids that are reserved before.
+"""The recording of a batch of pictures on PostgreSQL: new rows come by COPY, with ids that are reserved before.
 
 No other writer comes between, so that new rows stay new.
 """

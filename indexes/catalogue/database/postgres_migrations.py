@@ -1,7 +1,7 @@
-"""What each migration says to PostgreSQL: the tables of SQLite, and triggers that do the same.
+"""The statements of each migration for PostgreSQL: the tables of SQLite, and triggers that do the same.
 
-Text is compared by its bytes (collation C), as SQLite does. A path's index holds what a scan compares, so that it is
-all that a scan reads. Triggers run once a statement, over all rows of it: a row of `roots` that changed with each of
+Text is compared by its bytes (collation C), as on SQLite. The index of paths has all that a scan compares, so that a
+scan reads nothing else. Triggers run once a statement, over all its rows: a row of `roots` that changed with each of
 ten thousand pictures would be written ten thousand times.
 """
 
@@ -17,7 +17,7 @@ FIRST = (
     "CREATE UNIQUE INDEX pictures_scan ON pictures (path) INCLUDE (id, size, mtime, missing)",
     "CREATE TABLE descriptors (picture_id BIGINT NOT NULL REFERENCES pictures (id) ON DELETE CASCADE,"
     ' fingerprint VARCHAR COLLATE "C" NOT NULL, vector BYTEA NOT NULL, PRIMARY KEY (picture_id, fingerprint))',
-    # Descriptors do not shrink, and lie in the row as far as a page takes them: else each is two rows elsewhere.
+    # Descriptors do not compress; they stay in the row if a page has room: else each is two rows of another table.
     "ALTER TABLE descriptors ALTER COLUMN vector SET STORAGE EXTERNAL",
     "ALTER TABLE descriptors SET (toast_tuple_target = 8160)",
     "CREATE TABLE failures (path BYTEA PRIMARY KEY, reason VARCHAR NOT NULL)",
@@ -25,7 +25,7 @@ FIRST = (
 
 
 def _trigger(name: str, event: str, table: str, rows: str, body: str) -> tuple[str, str]:
-    """A function that does this after the event, in the schema that it is made in, and its trigger."""
+    """Return the statements for a function that runs after the event, in the present schema, and its trigger."""
     return (
         f"CREATE FUNCTION {name} () RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT"
         f" AS $$ BEGIN {body}; RETURN NULL; END $$",

@@ -1,4 +1,4 @@
-"""The catalogue's tables as SQLAlchemy classes. `migrations` brings a file to this shape."""
+"""The catalogue's tables as SQLAlchemy classes; `migrations` creates them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """The catalogue's metadata. SQLite's integers have up to 64 bits by themselves."""
+    """The base of the tables. SQLite's integers have up to 64 bits anyway."""
 
     type_annotation_map = {int: BigInteger().with_variant(Integer(), "sqlite")}  # noqa: RUF012
 
 
 class Setting(Base):
-    """One value of the store by name, such as the model's fingerprint or the generation."""
+    """A value of the store by name, such as the model's fingerprint or the generation."""
 
     __tablename__ = "settings"
 
@@ -22,9 +22,9 @@ class Setting(Base):
 
 
 class Root(Base):
-    """A gallery's folder: an absolute path as the bytes that the file system has.
+    """A gallery's folder: its absolute path as the file system's bytes.
 
-    Triggers keep the numbers of its pictures that are there and `missing`.
+    Triggers keep the numbers of its pictures, present and `missing`.
     """
 
     __tablename__ = "roots"
@@ -36,9 +36,9 @@ class Root(Base):
 
 
 class Picture(Base):
-    """An indexed file. `missing` is 1 once a scan did not find it; `size` in bytes, `mtime` in nanoseconds.
+    """An indexed file: `size` in bytes, `mtime` in nanoseconds; `missing` once a scan did not find it.
 
-    `version` is what an object store or a web server tells contents apart by, such as an ETag; files have none.
+    `version` identifies contents on an object store or a web server, such as an ETag; local files have none.
     """
 
     __tablename__ = "pictures"
@@ -76,7 +76,7 @@ class Descriptor(Base):
 
 
 class Change(Base):
-    """A picture that an index must take anew or drop; triggers write it, in the order of the positions."""
+    """A picture that an index must take anew or drop; triggers write it, at rising positions."""
 
     __tablename__ = "changes"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -86,7 +86,7 @@ class Change(Base):
 
 
 class Generation(Base):
-    """A generation of the catalogue with the last position of the changes that it has."""
+    """A generation of the catalogue, with the position of its last change."""
 
     __tablename__ = "generations"
 
@@ -95,7 +95,7 @@ class Generation(Base):
 
 
 class Archive(Base):
-    """A tar that was read to its end, and the version that it had: its pictures need not be looked at again."""
+    """A tar that was read to its end, with its version then: while that is the same, it need not be read again."""
 
     __tablename__ = "archives"
 
@@ -113,7 +113,7 @@ class Failure(Base):
 
 
 class Migration(Base):
-    """A migration that this file has been through."""
+    """A migration that was applied to this database."""
 
     __tablename__ = "migrations"
 

@@ -41,7 +41,7 @@ def test_faiss_needs_no_address() -> None:
     ],
 )
 def test_what_is_no_address_is_refused_in_one_sentence(written: str) -> None:
-    with pytest.raises(ValueError, match="is no place for an index: give faiss, milvus://HOST:PORT/NAME") as told:
+    with pytest.raises(ValueError, match="is not the address of an index: give faiss, milvus://HOST:PORT/NAME") as told:
         parse_address(written)
     assert "\n" not in str(told.value)
 

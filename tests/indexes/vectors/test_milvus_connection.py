@@ -123,7 +123,7 @@ def test_what_does_not_pass_is_told_at_once(
 def test_patience_ends(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
     client = Client(*[Broken(name)] * 1000)
     monkeypatch.setattr(server, "_client", client)
-    with pytest.raises(StoreError, match=f"{ADDRESS} {said}: see that it runs there"):
+    with pytest.raises(StoreError, match=f"{ADDRESS} {said}: check that it runs there"):
         server.run(lambda once, again: once.search(), patience=0.1)
     assert 2 < len(client.asked) < 100
 

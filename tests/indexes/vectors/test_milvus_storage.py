@@ -372,7 +372,7 @@ def test_a_place_that_is_gone_for_good_is_told_and_left(catalogue: Catalogue, tm
     with serving(tmp_path / "other") as other:
         set_storage(catalogue, MODEL, other.address)
         opened(catalogue).close()
-    with pytest.raises(StoreError, match="cannot be reached: see that it runs there"):
+    with pytest.raises(StoreError, match="cannot be reached: check that it runs there"):
         set_storage(catalogue, MODEL, other.address.replace("/tests", "/more"))
     set_storage(catalogue, MODEL, "faiss")
     opened(catalogue).close()
@@ -431,7 +431,7 @@ def test_a_server_that_stays_away_is_told_and_nothing_is_lost(
     finally:
         server.start()
     assert str(told.value) == (
-        f"{server.address} cannot be reached: see that it runs there, then run the command again; nothing is lost"
+        f"{server.address} cannot be reached: check that it runs there, then run the command again; nothing is lost"
     )
     opened(catalogue).close()
     check(catalogue)

@@ -41,7 +41,7 @@ def test_postgresql_goes_by_several_names(driver: str) -> None:
     [
         ("secret", "the catalogue's address cannot be read: write it as postgresql://user@host/database"),
         ("postgresql://u:secret@host:port/db", "the catalogue's address cannot be read: write it as "),
-        ("mysql://u:secret@host/db", "the catalogue's address is one of mysql, and a catalogue lies on PostgreSQL: "),
+        ("mysql://u:secret@host/db", "the catalogue's address is of mysql, but a catalogue is on PostgreSQL: "),
         (f"postgresql://u:secret@host/db?schema={'a' * 64}", "the catalogue's address names a schema of more than 63 "),
         ("postgresql://u:secret@host/db?schema=a&schema=b", "the catalogue's address names two schemas: name one"),
     ],
@@ -101,8 +101,8 @@ def test_the_environment_gives_the_password_of_what_is_kept(tmp_path: Path, monk
     with pytest.raises(StoreError) as raised:
         read_url(tmp_path)
     assert str(raised.value) == (
-        f"{tmp_path / CONFIG_FILE} says {parse_url(ADDRESS)}, and RETRIEVE_CATALOGUE another: leave that out, or choose"
-        " another store with --store"
+        f"{tmp_path / CONFIG_FILE} has {parse_url(ADDRESS)}, and RETRIEVE_CATALOGUE another address: leave that out, or"
+        " choose another store with --store"
     )
 
 

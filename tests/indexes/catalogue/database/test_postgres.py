@@ -126,14 +126,14 @@ def test_another_programs_tables_are_left_alone(postgres: Server, tmp_path: Path
     postgres.sql(f"CREATE TABLE {schema}.pictures (name text)")
     said = reason(tmp_path / "store", address)
     assert said == (
-        f"{address} has other tables, or lost some of its own: give another schema (?schema=name), or restore it"
+        f"{address} has other tables, or lacks some of its own: give another schema (?schema=name), or restore it"
     )
     assert postgres.sql(f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'") == [(1,)]
 
 
 def test_a_lost_table_is_told(postgres: Server, catalogue: Catalogue) -> None:
     postgres.sql(f"DROP TABLE {str(catalogue.address).rpartition('=')[2]}.failures")
-    with pytest.raises(StoreError, match="has other tables, or lost some of its own"):
+    with pytest.raises(StoreError, match="has other tables, or lacks some of its own"):
         catalogue.scans.failures()
 
 
@@ -191,7 +191,7 @@ def test_a_path_that_no_index_takes_is_told_and_its_batch_left(catalogue: Catalo
 def test_migrations_are_those_of_sqlite_and_are_applied_once(postgres: Server, catalogue: Catalogue) -> None:
     schema = str(catalogue.address).rpartition("=")[2]
     applied = postgres.sql(f"SELECT name FROM {schema}.migrations ORDER BY name")
-    assert applied == [(name,) for name, _ in MIGRATIONS]
+    assert applied == [(name,) for name, *_ in MIGRATIONS]
     assert Catalogue(catalogue.folder).pictures.count() == 2
     assert postgres.sql(f"SELECT name FROM {schema}.migrations ORDER BY name") == applied
 
@@ -206,11 +206,8 @@ def test_a_newer_catalogue_is_refused(postgres: Server, catalogue: Catalogue) ->
 def test_a_failing_migration_rolls_back(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(connection: object) -> None:
-        connection.exec_driver_sql("ALTER TABLE pictures ADD COLUMN colour VARCHAR")  # type: ignore[attr-defined]
-        connection.exec_driver_sql("THIS IS NO SQL")  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-broken", broken)))
+    broken = ("ALTER TABLE pictures ADD COLUMN colour VARCHAR", "THIS IS NO SQL")
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, ("9999-broken", (), broken)))
     assert "cannot be used, as PostgreSQL says: syntax error" in reason(catalogue.folder)
     schema = str(catalogue.address).rpartition("=")[2]
     assert postgres.sql(f"SELECT count(*) FROM {schema}.migrations") == [(len(MIGRATIONS),)]
