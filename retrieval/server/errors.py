@@ -42,13 +42,20 @@ class RequestRefused(RetrievalError):
         self.retry_after = retry_after
 
 
+def refusal_response(refusal: RequestRefused) -> Response:
+    """Return the answer to a refused request."""
+    headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return _problem(refusal.status, str(refusal), headers)
+
+
 def explain_errors(app: FastAPI) -> None:
     """Answer every error with one sentence under `error`."""
 
     @app.exception_handler(RequestRefused)
     def answer_refusal(request: Request, error: RequestRefused) -> Response:
-        headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else None
-        return _problem(error.status, str(error), headers)
+        return refusal_response(error)
 
     @app.exception_handler(RetrievalError)
     def answer_retrieval_error(request: Request, error: RetrievalError) -> Response:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,10 +18,11 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrieval.server.config import ServerConfig, is_loopback
-from retrieval.server.errors import RequestRefused
+from retrieval.server.errors import RequestRefused, refusal_response
 
 COOKIE = "retrieve_token"
 _READ_SECONDS = 30.0  # for a client to read a part of an answer
@@ -83,7 +83,8 @@ class SecurityMiddleware:
             if scope["path"] not in _PUBLIC and not self._has_token(scope, headers):
                 parameters = dict(parse_qsl(scope["query_string"].decode("latin-1")))
                 if scope["method"] == "GET" and self._is_token(parameters.pop("token", "")):
-                    await _redirect_with_cookie(scope, send_with_headers, parameters, self._config.token or "")
+                    redirect = _redirect_with_cookie(scope["path"], parameters, self._config.token or "")
+                    await redirect(scope, receive, send_with_headers)
                     return
                 raise RequestRefused(
                     HTTPStatus.UNAUTHORIZED,
@@ -91,7 +92,9 @@ class SecurityMiddleware:
                     " or send the header Authorization: Bearer TOKEN",
                 )
         except RequestRefused as refusal:
-            await refuse(refusal, send_with_headers)
+            answer = refusal_response(refusal)
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, send_with_headers)
             return
         with suppress(ClientDisconnect):
             await self._app(scope, receive, send_with_headers)
@@ -141,26 +144,13 @@ class SecurityMiddleware:
         return hmac.compare_digest(given.encode(), (self._config.token or "").encode()) and bool(given)
 
 
-async def refuse(refusal: RequestRefused, send: Send) -> None:
-    """Send the refusal's status and sentence."""
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", str(refusal.retry_after).encode()))
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status.value, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"error": str(refusal)}).encode()})
-
-
-async def _redirect_with_cookie(scope: Scope, send: Send, parameters: dict[str, str], token: str) -> None:
+def _redirect_with_cookie(path: str, parameters: dict[str, str], token: str) -> Response:
     """Redirect to the address without its token, which is kept in a cookie."""
-    query = urlencode(parameters)
-    path = "/" + quote(scope["path"].lstrip("/\\"))  # never `//elsewhere`
+    location = "/" + quote(path.lstrip("/\\"))  # never `//elsewhere`
+    if parameters:
+        location += f"?{urlencode(parameters)}"
     cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: links to here work
-    location = path + (f"?{query}" if query else "")
-    headers = [(b"location", location.encode("latin-1", "replace")), (b"set-cookie", cookie.encode())]
-    await send({"type": "http.response.start", "status": HTTPStatus.SEE_OTHER.value, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    return RedirectResponse(location, HTTPStatus.SEE_OTHER, {"set-cookie": cookie})
 
 
 def _host_names(config: ServerConfig) -> Iterable[str]:

@@ -82,25 +82,14 @@ class QueryAnswer:
     pool: int
 
 
-@dataclass(frozen=True)
-class ExplainJob:
-    """A picture and others with their distances (N,), all read at the size of the `options`."""
-
-    query: Pixels
-    others: list[Pixels]
-    distances: NDArray[np.float64]
-    options: ExplainOptions
-
-
 class QueryService:
     """An engine for many clients. Its methods run in one event loop, the engine on one thread, slow jobs on another."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._query_queue: JobQueue[QueryJob, QueryAnswer] = JobQueue(self._run_queries, MAX_BATCH)
-        self._explain_queue: JobQueue[ExplainJob, list[Explanation]] = JobQueue(self._explain, 1)
         self._call_queue: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
-        self._worker = BatchWorker(self._query_queue, self._explain_queue, self._call_queue)
+        self._worker = BatchWorker(self._query_queue, self._call_queue)
         self._slow_queue: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
         self._slow_worker = BatchWorker(self._slow_queue)
         self._slow_limit = ConcurrencyLimit(MAX_SLOW, SLOW_SECONDS)
@@ -119,7 +108,7 @@ class QueryService:
         return self._worker.waiting
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Call a function on the engine's thread, between batches."""
+        """Call a function on the engine's thread, in turn with batches of queries."""
         return cast(T, await asyncio.wrap_future(self._worker.submit(self._call_queue, function)))
 
     async def call_slowly(self, function: Callable[[], T]) -> T:
@@ -187,14 +176,10 @@ class QueryService:
             if pixels:
                 pairs = zip(chunk, results, strict=True)
                 distances = np.array([hit.distance for hit, result in pairs if not isinstance(result, PictureError)])
-                explanations = iter(await self._run_explain_job(ExplainJob(query, pixels, distances, options)))
+                job = partial(self.engine.queries.explain_pixels, query, pixels, distances, options)
+                is_slow = options.method in SLOW_METHODS or options.size is not None
+                explanations = iter(await (self.call_slowly(job) if is_slow else self.call(job)))
             yield [result if isinstance(result, PictureError) else next(explanations) for result in results]
-
-    async def _run_explain_job(self, job: ExplainJob) -> list[Explanation]:
-        """Run a job in turn with queries or, if it would keep them waiting, on the thread for slow jobs."""
-        if job.options.method not in SLOW_METHODS and job.options.size is None:
-            return await asyncio.wrap_future(self._worker.submit(self._explain_queue, job))
-        return (await self.call_slowly(lambda: self._explain([job])))[0]
 
     async def _read_query(self, subject: QuerySubject, options: ExplainOptions) -> Pixels:
         if subject.pixels is not None and options.size in (None, self.engine.bundle.card.preprocessing.size):
@@ -289,9 +274,6 @@ class QueryService:
         ids = np.array([picture_id])
         ranking = rescore(engine.catalogue, engine.store.head, engine.bundle.fingerprint, _descriptor(subject), ids)
         return next(ranking.hits(engine.catalogue), None)
-
-    def _explain(self, jobs: list[ExplainJob]) -> list[list[Explanation]]:
-        return [self.engine.queries.explain_pixels(job.query, job.others, job.distances, job.options) for job in jobs]
 
 
 def picture_location(details: PictureDetails) -> PictureLocation:
