@@ -222,6 +222,16 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert not same(found[0].best, found[1].best)
 
 
+def test_torchs_deterministic_mode_is_restored(tmp_path: Path) -> None:
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        training(tmp_path, replace(BRIEF, epochs=1)).run()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 # Calibration
 
 
