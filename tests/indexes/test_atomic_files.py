@@ -100,7 +100,7 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_temporary_file_may_be_moved_to_a_name_that_is_known_late(tmp_path: Path) -> None:
+def test_a_temporary_file_may_be_moved_to_a_name_that_depends_on_its_content(tmp_path: Path) -> None:
     with temporary_file(tmp_path, prefix="writing-", suffix=".x") as part:
         part.write_bytes(b"abc")
         move_into_place(part, tmp_path / f"{part.stat().st_size}.x")

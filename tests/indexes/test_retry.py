@@ -12,19 +12,19 @@ from indexes.retry import NEVER, retry
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that are made, by a clock that only they move."""
+    """Record the pauses, by a clock that only they move."""
     made: list[float] = []
     monkeypatch.setattr(time, "sleep", made.append)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + sum(made))
     return made
 
 
-def test_what_succeeds_is_done_once(pauses: list[float]) -> None:
+def test_work_that_succeeds_is_done_once(pauses: list[float]) -> None:
     assert retry(lambda is_repeat: is_repeat, lambda error, since: NEVER, 1, 1) is False
     assert pauses == []
 
 
-def test_it_is_repeated_until_it_succeeds(pauses: list[float]) -> None:
+def test_work_is_repeated_until_it_succeeds(pauses: list[float]) -> None:
     repeats: list[bool] = []
 
     def work(is_repeat: bool) -> str:
@@ -68,7 +68,7 @@ def test_the_last_error_is_raised_at_the_deadline_which_counts_from_the_first_fa
     assert sum(pauses) == pytest.approx(10)
 
 
-def test_an_error_that_does_not_pass_is_raised_at_once(pauses: list[float]) -> None:
+def test_a_permanent_error_is_raised_at_once(pauses: list[float]) -> None:
     def work(is_repeat: bool) -> None:
         raise ValueError("odd")
 

@@ -40,12 +40,12 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
 
 
 def made(folder: Path, address_of: AddressOf) -> Catalogue:
-    """A store that is made in this folder."""
+    """Create a store in this folder."""
     return Catalogue(folder, create=True, address=address_of(folder))
 
 
 def picture(path: bytes, *vector: float, content: bytes | None = None) -> NewPicture:
-    """A picture to record; its content is its path's unless said otherwise."""
+    """Return a picture to record; its content hash is its path by default."""
     descriptor = np.array(vector or (1.0, 2.0), np.float32)
     return NewPicture(path, 10, 20, content or path, descriptor, 30, 40)
 
@@ -56,7 +56,7 @@ def recorded(catalogue: Catalogue, *pictures: NewPicture, root: bytes = b"/g") -
 
 
 def labels(catalogue: Catalogue) -> dict[bytes, str | None]:
-    """The label of every picture by its path."""
+    """Return the label of every picture by its path."""
     ids = np.array(list(stored(catalogue)), np.int64)
     return {candidate.path: candidate.label for candidate in catalogue.pictures.candidates(ids)}
 
@@ -81,7 +81,7 @@ def test_settings_are_kept_and_replaced(catalogue: Catalogue) -> None:
     assert (catalogue.settings.get("model"), catalogue.settings.get("fingerprint")) == ("paper", "ab")
 
 
-def test_settings_outlast_the_process(catalogue: Catalogue) -> None:
+def test_settings_persist(catalogue: Catalogue) -> None:
     catalogue.settings.set(model="default")
     catalogue.close()
     assert Catalogue(catalogue.folder).settings.get("model") == "default"
@@ -110,7 +110,7 @@ def test_a_name_that_only_begins_alike_is_another_root(catalogue: Catalogue) -> 
     assert catalogue.scans.roots() == [b"/g", b"/g-old", b"/g2"]
 
 
-def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -> None:
+def test_a_root_takes_over_those_below_with_their_pictures(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"), root=b"/g/a")
     recorded(catalogue, picture(b"/g/b/1.jpg"), root=b"/g/b")
     recorded(catalogue, picture(b"/h/1.jpg"), root=b"/h")
@@ -121,27 +121,25 @@ def test_a_root_takes_in_those_below_with_their_pictures(catalogue: Catalogue) -
 
 def test_labels_do_not_depend_on_the_order_of_galleries(tmp_path: Path, address_of: AddressOf) -> None:
     moon = [picture(b"/n/moon/1.jpg"), picture(b"/n/moon/full/2.jpg")]
-    told = []
+    recorded_labels = []
     for place, order in enumerate(((b"/n/moon", b"/n"), (b"/n", b"/n/moon"), (b"/n/moon", b"/"))):
         catalogue = made(tmp_path / str(place), address_of)
         catalogue.scans.ensure_root(order[0])
         recorded(catalogue, *moon, root=b"/n/moon")
         catalogue.scans.ensure_root(order[1])
-        told.append(labels(catalogue))
-    assert told == [{b"/n/moon/1.jpg": "moon", b"/n/moon/full/2.jpg": "full"}] * 3
+        recorded_labels.append(labels(catalogue))
+    assert recorded_labels == [{b"/n/moon/1.jpg": "moon", b"/n/moon/full/2.jpg": "full"}] * 3
 
 
 @pytest.mark.parametrize("order", [(b"/g", b"/g/a/.h/b"), (b"/g/a/.h/b", b"/g")])
-def test_a_gallery_that_a_walk_of_another_does_not_come_to_is_its_own(
-    catalogue: Catalogue, order: tuple[bytes, bytes]
-) -> None:
+def test_a_hidden_gallery_within_another_is_separate(catalogue: Catalogue, order: tuple[bytes, bytes]) -> None:
     for folder in order:
         assert catalogue.scans.ensure_root(folder) == folder
     assert catalogue.scans.roots() == [b"/g", b"/g/a/.h/b"]
     assert catalogue.scans.ensure_root(b"/g/a/.h/b/c") == b"/g/a/.h/b"
 
 
-def test_holds_what_lies_below_and_is_not_hidden() -> None:
+def test_a_folder_contains_what_is_below_and_not_hidden() -> None:
     assert contains(b"/g", b"/g/1.jpg")
     assert contains(b"/", b"/g/a.b/1.jpg")
     assert contains(b"/.h", b"/.h/1.jpg")
@@ -149,7 +147,7 @@ def test_holds_what_lies_below_and_is_not_hidden() -> None:
         assert not contains(b"/g", path)
 
 
-def test_the_file_systems_root_holds_everything(catalogue: Catalogue) -> None:
+def test_the_file_systems_root_contains_everything(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     catalogue.scans.ensure_root(b"/")
     assert catalogue.scans.roots() == [b"/"]
@@ -166,7 +164,7 @@ def test_known_files_come_in_the_order_of_their_bytes(catalogue: Catalogue) -> N
     assert paths(catalogue) == sorted(names)
 
 
-def test_known_files_tell_what_a_scan_compares(catalogue: Catalogue) -> None:
+def test_known_files_have_what_a_scan_compares(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     (known,) = catalogue.scans.known_files(b"/g")
     assert known == KnownFile(known.id, b"/g/1.jpg", size=10, mtime=20, version=None, missing=False)
@@ -179,7 +177,7 @@ def test_known_files_are_those_below_the_folder(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
-def test_known_files_are_whole_at_any_number_of_pages(
+def test_known_files_are_complete_at_any_number_of_pages(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(scans, "_PAGE", 2)
@@ -224,7 +222,7 @@ def test_descriptors_are_kept_as_float16(catalogue: Catalogue) -> None:
     assert list(stored(catalogue).values()) == [[1638 / 2**14, -65504.0, 0.0]]
 
 
-def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
+def test_known_contents_are_found_by_hash_and_model(catalogue: Catalogue) -> None:
     known = NewPicture(
         b"/g/1.jpg", 1, 2, b"hash", np.array([1, 2], np.float32), 30, 40, "2020-01-02T03:04:05", 45.5, -120.25
     )
@@ -238,7 +236,7 @@ def test_twins_are_found_by_content_and_model(catalogue: Catalogue) -> None:
     assert catalogue.scans.find_by_content([], MODEL) == {}
 
 
-def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_of_many_copies_is_read(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(catalogue, *(picture(b"/g/%03d.jpg" % place, place, content=b"hash") for place in range(200)))
     matrix, read = descriptors.decode_vectors, 0
 
@@ -252,7 +250,7 @@ def test_of_many_copies_one_is_read(catalogue: Catalogue, monkeypatch: pytest.Mo
     assert read == 1
 
 
-def test_any_number_of_contents_is_one_statement(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_contents_takes_one_statement(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(catalogue, *(picture(b"/g/%03d.jpg" % number, number) for number in range(40)))
     fetch, statements = catalogue._database.fetch, list[str]()
 
@@ -269,13 +267,13 @@ def test_any_number_of_contents_is_one_statement(catalogue: Catalogue, monkeypat
     assert len(statements) == 1
 
 
-def test_a_missing_picture_is_still_a_twin(catalogue: Catalogue) -> None:
+def test_the_content_of_a_missing_picture_is_known(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/old.jpg", 3, 4, content=b"hash"))
     catalogue.scans.set_missing([known.id for known in catalogue.scans.known_files(b"/g")], True)
     assert catalogue.scans.find_by_content([b"hash"], MODEL)[b"hash"].vector.tolist() == [3.0, 4.0]
 
 
-def test_missing_pictures_are_left_out_until_they_are_back(catalogue: Catalogue) -> None:
+def test_missing_pictures_are_excluded_until_they_are_back(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"), picture(b"/g/b/2.jpg"))
     first, second = (known.id for known in catalogue.scans.known_files(b"/g"))
     catalogue.scans.set_missing([first], True)
@@ -317,7 +315,7 @@ def test_a_failure_is_kept_with_its_reason_and_replaced(catalogue: Catalogue) ->
     assert catalogue.scans.failures() == [(b"/g/a\xff.jpg", "is damaged"), (b"/g/b.jpg", "is not a picture")]
 
 
-def test_a_null_in_a_text_is_no_fault(catalogue: Catalogue) -> None:
+def test_a_null_character_in_a_text_is_accepted(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/a/1.jpg"))
     catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/b.jpg", "is\0damaged")])
     assert catalogue.scans.failures() == [(b"/g/b.jpg", "is damaged")]
@@ -332,14 +330,14 @@ def test_a_picture_that_fails_becomes_missing(catalogue: Catalogue) -> None:
     assert stored(catalogue) == {}
 
 
-def test_a_failure_that_is_repaired_is_forgotten(catalogue: Catalogue) -> None:
+def test_the_failure_of_a_repaired_file_is_deleted(catalogue: Catalogue) -> None:
     recorded(catalogue)
     catalogue.scans.record(b"/g", MODEL, [], [FailedFile(b"/g/1.jpg", "is empty"), FailedFile(b"/g/2.jpg", "is empty")])
     catalogue.scans.record(b"/g", MODEL, [picture(b"/g/1.jpg")])
     assert catalogue.scans.failures() == [(b"/g/2.jpg", "is empty")]
 
 
-def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue) -> None:
+def test_failures_that_a_scan_no_longer_finds_are_deleted(catalogue: Catalogue) -> None:
     recorded(catalogue)
     names = [b"/g", b"/g/.hidden/1.jpg", b"/g/1.jpg", b"/g/2.jpg", b"/g2/1.jpg"]
     catalogue.scans.record(b"/g", MODEL, [], [FailedFile(name, "is empty") for name in names])
@@ -350,7 +348,7 @@ def test_failures_that_a_scan_no_longer_meets_are_forgotten(catalogue: Catalogue
 # --- removal
 
 
-def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
+def test_one_picture_is_removed(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/1.jpg.jpg"))
     assert catalogue.remove(b"/g/1.jpg") == RemovedCounts(pictures=1)
     assert paths(catalogue) == [b"/g/1.jpg.jpg"]
@@ -358,7 +356,7 @@ def test_remove_takes_out_one_picture(catalogue: Catalogue) -> None:
     assert catalogue.scans.roots() == [b"/g"]
 
 
-def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalogue) -> None:
+def test_a_folder_is_removed_with_its_failures_and_roots(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"), picture(b"/g/a/2.jpg"))
     recorded(catalogue, picture(b"/g2/1.jpg"), root=b"/g2")
     catalogue.scans.record(
@@ -371,7 +369,7 @@ def test_remove_takes_out_a_folder_with_its_failures_and_roots(catalogue: Catalo
     assert len(stored(catalogue)) == 1
 
 
-def test_remove_of_what_is_unknown_removes_nothing(catalogue: Catalogue) -> None:
+def test_removing_an_unknown_path_removes_nothing(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     before = catalogue.generation
     assert not catalogue.remove(b"/g/2.jpg")
@@ -379,7 +377,7 @@ def test_remove_of_what_is_unknown_removes_nothing(catalogue: Catalogue) -> None
     assert paths(catalogue) == [b"/g/1.jpg"]
 
 
-def test_an_id_is_never_given_again(catalogue: Catalogue) -> None:
+def test_an_id_is_never_reused(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     (old,) = stored(catalogue)
     catalogue.remove(b"/g/1.jpg")
@@ -387,7 +385,7 @@ def test_an_id_is_never_given_again(catalogue: Catalogue) -> None:
     assert list(stored(catalogue)) != [old]
 
 
-def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None:
+def test_a_removed_pictures_descriptor_is_deleted(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg", content=b"hash"))
     catalogue.remove(b"/g/1.jpg")
     assert catalogue.scans.find_by_content([b"hash"], MODEL) == {}
@@ -397,7 +395,7 @@ def test_a_removed_pictures_descriptor_is_gone_too(catalogue: Catalogue) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
-def test_vectors_are_whole_at_any_number_of_chunks(
+def test_vectors_are_complete_at_any_number_of_chunks(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(descriptors, "_CHUNK", 2)
@@ -429,19 +427,21 @@ def test_missing_pictures_are_no_candidates(catalogue: Catalogue) -> None:
     assert (found.tolist(), vectors.tolist()) == ([second], [[2.0]])
 
 
-def test_a_label_that_is_no_utf8_is_asked_as_it_is_stored(catalogue: Catalogue) -> None:
+def test_a_label_that_is_not_utf8_is_selected_as_it_is_stored(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/\xff/1.jpg"))
     assert len(catalogue.pictures.select_ids(Selection(os.fsdecode(b"\xff")))) == 1
     assert len(catalogue.pictures.select_ids(Selection(os.fsdecode(b"\xff\xff")))) == 0
 
 
-def test_descriptors_of_another_model_are_none(catalogue: Catalogue) -> None:
+def test_there_are_no_descriptors_of_another_model(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     ids = np.array([known.id for known in catalogue.scans.known_files(b"/g")], np.int64)
     assert list(catalogue.descriptors.of(ids, "model-b")) == []
 
 
-def test_contents_are_whole_at_any_number_of_pages(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_hashes_are_complete_at_any_number_of_pages(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pictures, "_PAGE", 2)
     assert [len(each) for each in catalogue.pictures.content_hashes()] == [0, 0]
     recorded(catalogue, *(picture(b"/g/%d" % number, content=b"%032d" % (number % 3)) for number in range(7)))
@@ -459,7 +459,7 @@ def test_files_come_by_id_as_they_were_read(catalogue: Catalogue, monkeypatch: p
     assert found == [StoredFile(1, b"/g/a/0", "a", 30, 40, 10, 20), StoredFile(4, b"/g/a/3", "a", 30, 40, 10, 20)]
 
 
-def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
+def test_each_label_is_listed_once(catalogue: Catalogue) -> None:
     recorded(catalogue, *map(picture, [b"/g/a/dogs/0.jpg", b"/g/cats/1.jpg", b"/g/2.jpg", b"/g/dogs/3.jpg"]))
     assert catalogue.pictures.labels() == ["cats", "dogs"]
     ids = {known.path: known.id for known in catalogue.scans.known_files(b"/g")}
@@ -469,7 +469,7 @@ def test_labels_are_each_told_once(catalogue: Catalogue) -> None:
     assert catalogue.pictures.select_ids(Selection("horses")).tolist() == []
 
 
-def test_counts_name_a_gallery_without_pictures(catalogue: Catalogue) -> None:
+def test_counts_include_a_gallery_without_pictures(catalogue: Catalogue) -> None:
     catalogue.scans.ensure_root(b"/empty")
     assert catalogue.scans.root_counts() == [RootCounts(b"/empty", 0, 0)]
 
@@ -494,7 +494,7 @@ def test_generation_is_new_with_every_change_of_what_is_searched(catalogue: Cata
     assert generations[0] == ""
 
 
-def test_generations_of_a_store_that_was_restored_do_not_come_again(tmp_path: Path) -> None:
+def test_generations_of_a_restored_store_are_not_reused(tmp_path: Path) -> None:
     seen = set()
     for _ in range(2):
         catalogue = Catalogue(tmp_path / "store", create=True)
@@ -505,7 +505,7 @@ def test_generations_of_a_store_that_was_restored_do_not_come_again(tmp_path: Pa
     assert len(seen) == 2
 
 
-def test_generation_stays_where_nothing_searched_changes(catalogue: Catalogue) -> None:
+def test_generation_stays_if_nothing_searched_changes(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     before = catalogue.generation
     catalogue.scans.ensure_root(b"/g")
@@ -525,7 +525,7 @@ def test_a_batch_that_raises_half_way_leaves_nothing(catalogue: Catalogue) -> No
     assert catalogue.scans.failures() == []
 
 
-def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catalogue) -> None:
+def test_a_failure_that_cannot_be_recorded_rolls_its_batch_back(catalogue: Catalogue) -> None:
     recorded(catalogue)
     before = catalogue.generation
     with pytest.raises(StoreError, match="was changed by another process: run the command again"):
@@ -533,14 +533,14 @@ def test_a_failure_that_cannot_be_recorded_takes_its_batch_back(catalogue: Catal
     assert (catalogue.generation, paths(catalogue)) == (before, [])
 
 
-def test_a_root_that_was_removed_during_a_scan_is_made_anew(catalogue: Catalogue) -> None:
+def test_a_root_that_was_removed_during_a_scan_is_recorded_again(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/1.jpg"))
     Catalogue(catalogue.folder).remove(b"/g")
     recorded(catalogue, picture(b"/g/2.jpg"))
     assert catalogue.scans.root_counts() == [RootCounts(b"/g", 1, 0)]
 
 
-def test_a_root_that_was_taken_in_during_a_scan_is_left_to_the_other(catalogue: Catalogue) -> None:
+def test_a_root_that_was_taken_over_during_a_scan_stays_with_the_other(catalogue: Catalogue) -> None:
     recorded(catalogue, picture(b"/g/sub/1.jpg"), root=b"/g/sub")
     Catalogue(catalogue.folder).scans.ensure_root(b"/g")
     recorded(catalogue, picture(b"/g/sub/2.jpg"), root=b"/g/sub")
@@ -568,7 +568,7 @@ def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
     assert len(paths(catalogue)) == 40
 
 
-def test_two_catalogues_made_at_once_are_one(tmp_path: Path, address_of: AddressOf) -> None:
+def test_two_catalogues_created_at_once_are_one(tmp_path: Path, address_of: AddressOf) -> None:
     ready = threading.Barrier(4)
     found: list[str | None] = []
 
@@ -585,7 +585,7 @@ def test_two_catalogues_made_at_once_are_one(tmp_path: Path, address_of: Address
     assert found == [None] * 4
 
 
-def test_paths_of_any_bytes_come_back_as_they_were(catalogue: Catalogue) -> None:
+def test_paths_of_any_bytes_are_kept(catalogue: Catalogue) -> None:
     names = [b"/g/\xff\xfe.jpg", b"/g/new\nline.jpg", "/g/猫 🐈.jpg".encode(), b"/g/'\";--.jpg", b"/g/ .jpg "]
     recorded(catalogue, *map(picture, names))
     assert paths(catalogue) == sorted(names)
@@ -602,7 +602,7 @@ def test_a_store_that_was_never_made_is_refused(tmp_path: Path) -> None:
 # --- turns, and values that are kept once
 
 
-def test_a_turn_is_one_processs_at_a_time(catalogue: Catalogue) -> None:
+def test_the_index_lock_is_held_by_one_process_at_a_time(catalogue: Catalogue) -> None:
     other = Catalogue(catalogue.folder)
     with catalogue.index_lock(False) as granted:
         assert granted
@@ -625,21 +625,21 @@ def test_a_turn_is_one_processs_at_a_time(catalogue: Catalogue) -> None:
     other.close()
 
 
-def test_an_error_within_a_turn_is_told_as_it_is(catalogue: Catalogue) -> None:
+def test_an_error_under_the_index_lock_is_raised_as_it_is(catalogue: Catalogue) -> None:
     with pytest.raises(StoreError, match=r"^the index is full$"), catalogue.index_lock(True):
         raise StoreError("the index is full")
     with catalogue.index_lock(False) as granted:
         assert granted
 
 
-def test_a_value_is_settled_once(catalogue: Catalogue) -> None:
+def test_a_default_is_set_once(catalogue: Catalogue) -> None:
     catalogue.settings.set(empty="")
     catalogue.settings.set_defaults(store="first", empty="now")
     catalogue.settings.set_defaults(store="second", more="third")
     assert [catalogue.settings.get(name) for name in ("store", "empty", "more")] == ["first", "now", "third"]
 
 
-def test_too_many_askers_are_told(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_requests_are_reported(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = catalogue._database._engine.pool
     monkeypatch.setattr(pool, "_timeout", 0.1)
     monkeypatch.setattr(pool, "_max_overflow", 0)

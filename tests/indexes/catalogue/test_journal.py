@@ -64,7 +64,7 @@ def test_counts_follow_every_change(catalogue: Catalogue) -> None:
     assert catalogue.pictures.count() == 0
 
 
-def test_counts_move_to_the_root_that_takes_others_in(catalogue: Catalogue) -> None:
+def test_counts_move_to_the_root_that_takes_over_others(catalogue: Catalogue) -> None:
     record(catalogue, b"/h/1.jpg", root=b"/h")
     catalogue.scans.set_missing([2], True)
     catalogue.scans.ensure_root(b"/")
@@ -72,7 +72,7 @@ def test_counts_move_to_the_root_that_takes_others_in(catalogue: Catalogue) -> N
     assert catalogue.pictures.count() == 2
 
 
-def test_a_batch_that_holds_a_path_twice_counts_it_once(catalogue: Catalogue) -> None:
+def test_a_batch_that_has_a_path_twice_counts_it_once(catalogue: Catalogue) -> None:
     first, last = (NewPicture(b"/g/x.jpg", 1, 1, b"x", np.array([n], np.float32), 1, 1) for n in (3, 4))
     catalogue.scans.record(b"/g", MODEL, [first, last])
     assert catalogue.scans.root_counts() == [RootCounts(b"/g", 3, 0)]
@@ -82,7 +82,7 @@ def test_a_batch_that_holds_a_path_twice_counts_it_once(catalogue: Catalogue) ->
 # --- labels
 
 
-def test_labels_of_which_all_pictures_are_missing_are_passed_over(catalogue: Catalogue) -> None:
+def test_labels_whose_pictures_are_all_missing_are_left_out(catalogue: Catalogue) -> None:
     record(catalogue, b"/g/a/3.jpg", b"/g/c/4.jpg", b"/g/5.jpg")
     catalogue.scans.set_missing([1, 2], True)  # one of two in a, the only one in b
     assert catalogue.pictures.labels() == ["a", "c"]
@@ -132,14 +132,14 @@ def test_changes_add_up_and_name_a_picture_once(catalogue: Catalogue) -> None:
     assert touched(catalogue, catalogue.generation) == []
 
 
-def test_what_is_there_of_the_touched_is_read(catalogue: Catalogue) -> None:
+def test_the_vectors_of_touched_pictures_are_read(catalogue: Catalogue) -> None:
     catalogue.scans.set_missing([1], True)
     chunks = list(catalogue.descriptors.of(np.array([1, 2, 9]), MODEL))
     assert [(ids.tolist(), vectors.tolist()) for ids, vectors in chunks] == [([2], [[1.0, 2.0]])]
     assert list(catalogue.descriptors.of(np.array([2]), "model-b")) == []
 
 
-def test_forgotten_generations_are_not_known(catalogue: Catalogue) -> None:
+def test_forgotten_generations_are_unknown(catalogue: Catalogue) -> None:
     first = catalogue.generation
     record(catalogue, b"/g/c/3.jpg")
     second = catalogue.generation
@@ -162,7 +162,7 @@ def test_forgetting_an_unknown_generation_forgets_nothing(catalogue: Catalogue) 
 
 
 @sqlite_only
-def test_generations_after_a_copy_that_was_restored_are_not_known(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_generations_after_a_restored_copy_are_unknown(catalogue: Catalogue, tmp_path: Path) -> None:
     copied = catalogue.generation
     catalogue.close()
     shutil.copy(catalogue.folder / CATALOGUE_FILE, tmp_path)
@@ -181,7 +181,7 @@ def test_generations_after_a_copy_that_was_restored_are_not_known(catalogue: Cat
 
 
 @pytest.mark.parametrize(("most", "found"), [(0, 0), (5, 5), (60, 60), (100, 90), (1000, 90)])
-def test_a_sample_is_of_pictures_that_are_there(catalogue: Catalogue, most: int, found: int) -> None:
+def test_a_sample_has_no_missing_pictures(catalogue: Catalogue, most: int, found: int) -> None:
     record(catalogue, *(b"/g/%03d.jpg" % number for number in range(98)))
     catalogue.scans.set_missing(list(range(11, 21)), True)
     ids, vectors = catalogue.descriptors.sample(MODEL, most)
@@ -190,7 +190,7 @@ def test_a_sample_is_of_pictures_that_are_there(catalogue: Catalogue, most: int,
     assert catalogue.descriptors.sample(MODEL, most)[0].tolist() == ids.tolist()
 
 
-def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogue) -> None:
+def test_samples_differ_by_seed_and_may_be_empty(catalogue: Catalogue) -> None:
     record(catalogue, *(b"/g/%03d.jpg" % number for number in range(98)))
     assert (
         catalogue.descriptors.sample(MODEL, 10, seed=0)[0].tolist()
@@ -219,7 +219,7 @@ def test_samples_differ_by_seed_and_of_nothing_there_is_none(catalogue: Catalogu
         ("pictures.get", (1,)),
     ],
 )
-def test_no_question_of_a_query_or_of_status_reads_a_whole_table(
+def test_no_query_or_status_reads_a_whole_table(
     catalogue: Catalogue, method: str, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""The file of a FAISS index is what was written, or is taken for none."""
+"""The files of FAISS indexes: what is loaded is what was written, or nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def index() -> FaissIndex:
     return index
 
 
-def test_what_is_loaded_equals_what_was_saved(index: FaissIndex, tmp_path: Path) -> None:
+def test_a_loaded_index_equals_the_saved_one(index: FaissIndex, tmp_path: Path) -> None:
     file = save(index, tmp_path, PRINT, NOW)
     loaded = load(tmp_path, PRINT, NOW)
     assert loaded is not None
@@ -40,7 +40,7 @@ def test_what_is_loaded_equals_what_was_saved(index: FaissIndex, tmp_path: Path)
         np.testing.assert_array_equal(before[1], after[1])
 
 
-def test_an_index_of_codes_that_are_no_longer_made_is_none(tmp_path: Path) -> None:
+def test_an_index_with_outdated_codes_is_not_loaded(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(200, 64)).astype(np.float32)
     for codes, is_taken in (("SQ4", False), ("RaBitQ4", True)):
         written = faiss.index_factory(64, f"RR64,IVF2,{codes}", faiss.METRIC_L2)
@@ -50,7 +50,7 @@ def test_an_index_of_codes_that_are_no_longer_made_is_none(tmp_path: Path) -> No
         assert (load(tmp_path, PRINT, NOW) is not None) == is_taken
 
 
-def test_an_index_loaded_to_be_changed_takes_more(index: FaissIndex, tmp_path: Path) -> None:
+def test_a_writable_index_can_be_added_to(index: FaissIndex, tmp_path: Path) -> None:
     save(index, tmp_path, PRINT, NOW)
     loaded = load(tmp_path, PRINT, NOW, writable=True)
     assert loaded is not None
@@ -66,26 +66,26 @@ def test_an_empty_index_is_saved_too(tmp_path: Path) -> None:
     assert len(loaded) == 0
 
 
-def test_no_file_gives_none(tmp_path: Path) -> None:
+def test_nothing_is_loaded_without_a_file(tmp_path: Path) -> None:
     assert load(tmp_path, PRINT, NOW) is None
     assert load(tmp_path / "nothing", PRINT, NOW) is None
 
 
 @pytest.mark.parametrize("other", [(PRINT, "8"), (PRINT, ""), ("1123456789abcdef", NOW)])
-def test_another_origin_gives_none(index: FaissIndex, tmp_path: Path, other: tuple[str, str]) -> None:
+def test_an_index_of_another_origin_is_not_loaded(index: FaissIndex, tmp_path: Path, other: tuple[str, str]) -> None:
     save(index, tmp_path, PRINT, NOW)
     assert load(tmp_path, *other) is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 60, -1])
-def test_a_truncated_file_gives_none(index: FaissIndex, tmp_path: Path, size: int) -> None:
+def test_a_truncated_file_is_not_loaded(index: FaissIndex, tmp_path: Path, size: int) -> None:
     file = save(index, tmp_path, PRINT, NOW)
     os.truncate(file, size % file.stat().st_size)
     assert load(tmp_path, PRINT, NOW) is None
 
 
 @pytest.mark.parametrize("place", [0, 5, 40, 500, -1])
-def test_a_flipped_bit_gives_none(index: FaissIndex, tmp_path: Path, place: int) -> None:
+def test_a_file_with_a_flipped_bit_is_not_loaded(index: FaissIndex, tmp_path: Path, place: int) -> None:
     file = save(index, tmp_path, PRINT, NOW)
     data = bytearray(file.read_bytes())
     data[place] ^= 1
@@ -93,7 +93,7 @@ def test_a_flipped_bit_gives_none(index: FaissIndex, tmp_path: Path, place: int)
     assert load(tmp_path, PRINT, NOW) is None
 
 
-def test_a_file_that_faiss_cannot_read_gives_none(tmp_path: Path) -> None:
+def test_a_file_that_faiss_cannot_read_is_not_loaded(tmp_path: Path) -> None:
     # An empty file: its checksum is 0, as its name says.
     (tmp_path / f"{PRINT}-{NOW}-00000000.faiss").touch()
     assert load(tmp_path, PRINT, NOW) is None
@@ -108,7 +108,7 @@ def test_files_of_other_origins_are_deleted(index: FaissIndex, tmp_path: Path) -
     assert {entry.name for entry in tmp_path.iterdir()} == {file.name, "catalogue.sqlite", "writing-abc.faiss"}
 
 
-def test_files_that_a_killed_process_left_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
+def test_unfinished_files_of_killed_processes_are_deleted(index: FaissIndex, tmp_path: Path) -> None:
     left, begun = tmp_path / "writing-old.faiss", tmp_path / "writing-new.faiss"
     for path in (left, begun):
         path.touch()
@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     assert last.endswith("cannot be written (Permission denied): make room or allow writing there")
 
 
-def test_a_loaded_index_is_mapped_not_read(index: FaissIndex, tmp_path: Path) -> None:
+def test_a_loaded_index_is_memory_mapped(index: FaissIndex, tmp_path: Path) -> None:
     file = save(index, tmp_path, PRINT, NOW)
     loaded = load(tmp_path, PRINT, NOW)
     assert loaded is not None
@@ -187,7 +187,7 @@ def test_files_of_others_are_left_alone(index: FaissIndex, tmp_path: Path) -> No
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0123-4567-89ab.faiss", "mine.faiss"]
 
 
-def test_generations_are_told_by_the_names_of_files(index: FaissIndex, tmp_path: Path) -> None:
+def test_generations_are_read_from_the_names_of_files(index: FaissIndex, tmp_path: Path) -> None:
     assert list_generations(tmp_path, PRINT) == []
     save(index, tmp_path, PRINT, "3f")
     (tmp_path / "writing-abc.faiss").touch()
@@ -196,7 +196,7 @@ def test_generations_are_told_by_the_names_of_files(index: FaissIndex, tmp_path:
     assert list_generations(tmp_path, "another") == []
 
 
-def test_of_a_large_file_the_ends_are_checked(
+def test_both_ends_of_a_large_file_are_checked(
     index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_file, "_HEAD", 300)
@@ -212,7 +212,7 @@ def test_of_a_large_file_the_ends_are_checked(
     assert load(tmp_path, PRINT, NOW) is None
 
 
-def test_a_full_disk_is_told_in_the_systems_words(
+def test_a_full_disk_is_reported_in_the_systems_words(
     index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(index: object, name: str) -> None:

@@ -34,20 +34,20 @@ def approximate(ids: Ids) -> FaissIndex:
 
 
 def recall(index: FaissIndex, ids: Ids, queries: Vectors, k: int) -> float:
-    """The share of the true k nearest that are found."""
+    """Return the share of the true k nearest that are found."""
     true = ids[np.argsort(-unit(queries) @ unit(clustered(COUNT)).T, axis=1)[:, :k]]
     found = index.search(queries, k)[1]
     return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(true.tolist(), found.tolist(), strict=True)]))
 
 
-def test_kinds_by_what_faiss_calls_them(approximate: FaissIndex) -> None:
+def test_kinds_are_faiss_factory_strings(approximate: FaissIndex) -> None:
     exact = FaissIndex.empty(CHANNELS)
     assert (exact.kind, exact.is_exact, exact.lists, exact.probes) == (EXACT, True, 0, 0)
     assert (approximate.kind, approximate.is_exact) == ("RR64,IVF126,RaBitQ4", False)
     assert (approximate.lists, approximate.probes, len(approximate)) == (126, 32, COUNT)
 
 
-def test_lists_and_samples_by_hand() -> None:
+def test_list_counts_and_sample_sizes_equal_those_computed_by_hand() -> None:
     assert [list_count(count) for count in (1, 10_000, 1_000_000)] == [2, 200, 2000]
     assert [sample_size(count) for count in (100, 1_000_000)] == [100, 80_000]
 
@@ -61,7 +61,7 @@ def test_most_of_the_nearest_are_found(approximate: FaissIndex, ids: Ids) -> Non
     assert all(set(nearest) <= set(pool) for nearest, pool in zip(true.tolist(), pools.tolist(), strict=True))
 
 
-def test_more_probes_find_no_less(approximate: FaissIndex, ids: Ids) -> None:
+def test_more_probes_never_find_fewer(approximate: FaissIndex, ids: Ids) -> None:
     queries, recalls = clustered(50, seed=5), []
     for probes in (1, 8, 126):
         approximate.probes = probes
@@ -70,7 +70,7 @@ def test_more_probes_find_no_less(approximate: FaissIndex, ids: Ids) -> None:
     assert recalls[0] < recalls[-1]
 
 
-def test_distances_are_near_the_true_ones(approximate: FaissIndex, ids: Ids) -> None:
+def test_distances_are_close_to_the_true_ones(approximate: FaissIndex, ids: Ids) -> None:
     queries = clustered(20, seed=5)
     distances, found = approximate.search(queries, 10)
     places = {int(id_): place for place, id_ in enumerate(ids)}
@@ -81,7 +81,7 @@ def test_distances_are_near_the_true_ones(approximate: FaissIndex, ids: Ids) -> 
         assert near.tolist() == sorted(near.tolist())
 
 
-def test_what_is_removed_is_not_found_and_may_come_back(approximate: FaissIndex, ids: Ids) -> None:
+def test_removed_ids_are_not_found_and_can_be_added_again(approximate: FaissIndex, ids: Ids) -> None:
     vectors = clustered(COUNT)
     gone = ids[:50]
     assert approximate.search(vectors[:1], 1)[1].tolist() == [[gone[0]]]
@@ -92,7 +92,7 @@ def test_what_is_removed_is_not_found_and_may_come_back(approximate: FaissIndex,
     assert approximate.search(vectors[:1], 1)[1].tolist() == [[gone[0]]]
 
 
-def test_among_looks_into_every_list(approximate: FaissIndex, ids: Ids) -> None:
+def test_among_searches_every_list(approximate: FaissIndex, ids: Ids) -> None:
     approximate.probes = 1
     among = ids[::400]
     found = approximate.search(clustered(5, seed=6), 100, among)[1]
@@ -101,7 +101,7 @@ def test_among_looks_into_every_list(approximate: FaissIndex, ids: Ids) -> None:
     assert approximate.search(clustered(5, seed=6), 3, np.array([999_999], np.int64))[1].shape == (5, 0)
 
 
-def test_rows_that_found_fewer_end_with_none(approximate: FaissIndex) -> None:
+def test_short_rows_are_filled_up_with_no_id(approximate: FaissIndex) -> None:
     approximate.probes = 1
     distances, found = approximate.search(clustered(30, seed=7), COUNT)
     counts = (found != NO_ID).sum(axis=1)
@@ -112,7 +112,7 @@ def test_rows_that_found_fewer_end_with_none(approximate: FaissIndex) -> None:
         assert (near[count:] == 2).all()
 
 
-def test_an_index_suits_the_counts_that_it_was_made_for(approximate: FaissIndex) -> None:
+def test_an_index_suits_the_counts_that_it_was_built_for(approximate: FaissIndex) -> None:
     exact = FaissIndex.empty(CHANNELS)
     assert [exact.suits(count) for count in (0, MOST_EXACT, MOST_EXACT + 1)] == [True, True, False]
     large = FaissIndex.train(clustered(2000), 100_000)
@@ -120,12 +120,12 @@ def test_an_index_suits_the_counts_that_it_was_made_for(approximate: FaissIndex)
 
 
 def test_probes_stay_within_the_lists(approximate: FaissIndex) -> None:
-    for asked, given in ((0, 1), (7, 7), (100_000, 126)):
-        approximate.probes = asked
-        assert approximate.probes == given
+    for requested, actual in ((0, 1), (7, 7), (100_000, 126)):
+        approximate.probes = requested
+        assert approximate.probes == actual
 
 
-def test_unit_by_hand() -> None:
+def test_unit_vectors_equal_those_computed_by_hand() -> None:
     vectors = np.array([[3, 4], [0, 0], [0, -1e-3]], np.float32)
     expected = np.array([[0.6, 0.8], [0, 0], [0, -1]], np.float32)
     np.testing.assert_allclose(unit(vectors), expected, rtol=1e-6)

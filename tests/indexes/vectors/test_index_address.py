@@ -40,13 +40,15 @@ def test_faiss_needs_no_address() -> None:
         *("http://host:19530/photos", "milvus://host:port/photos", "milvus://host/a/b", "milvus://host:1/../x.db"),
     ],
 )
-def test_what_is_no_address_is_refused_in_one_sentence(written: str) -> None:
-    with pytest.raises(ValueError, match="is not the address of an index: give faiss, milvus://HOST:PORT/NAME") as told:
+def test_a_malformed_address_is_refused_in_one_sentence(written: str) -> None:
+    with pytest.raises(
+        ValueError, match="is not the address of an index: give faiss, milvus://HOST:PORT/NAME"
+    ) as raised:
         parse_address(written)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_token_in_an_address_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ValueError, match="put it into RETRIEVE_MILVUS_TOKEN") as told:
+    with pytest.raises(ValueError, match="put it into RETRIEVE_MILVUS_TOKEN") as raised:
         parse_address("milvus://root:secret@host:19530/photos")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)

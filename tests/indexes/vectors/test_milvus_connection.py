@@ -1,4 +1,4 @@
-"""What is asked again of a Milvus and what is not, and what is said where it fails."""
+"""The connection to a Milvus: what is retried and what is not, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Client:
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
-        self.asked: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
 
     def search(self, **more: Any) -> str:
-        self.asked.append(more)
+        self.calls.append(more)
         if self.errors:
             error = self.errors.pop(0)
             raise error from error  # as pymilvus does
@@ -55,7 +55,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MilvusConnection:
     return MilvusConnection(address_of(ADDRESS), tmp_path)
 
 
-def asked(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> tuple[list[bool], Client]:
+def run_failing(
+    server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, *errors: Exception
+) -> tuple[list[bool], Client]:
     client, repeats = Client(*errors), list[bool]()
     monkeypatch.setattr(server, "_client", client)
 
@@ -84,12 +86,12 @@ def coded(code: Any, **more: Any) -> MilvusException:
         coded(grpc.StatusCode.UNAVAILABLE),
     ],
 )
-def test_what_may_pass_is_asked_again(
+def test_transient_errors_are_retried(
     server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    repeats, client = asked(server, monkeypatch, error, error)
+    repeats, client = run_failing(server, monkeypatch, error, error)
     assert repeats == [False, True, True]
-    assert client.asked == [{"retry_times": 0}] * 3  # pymilvus itself repeats nothing
+    assert client.calls == [{"retry_times": 0}] * 3  # pymilvus itself repeats nothing
 
 
 @pytest.mark.parametrize(
@@ -105,30 +107,30 @@ def test_what_may_pass_is_asked_again(
         (ValueError("odd"), "fails, as Milvus says: odd"),
     ],
 )
-def test_what_does_not_pass_is_told_at_once(
+def test_permanent_errors_are_reported_at_once(
     server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     client = Client(error)
     monkeypatch.setattr(server, "_client", client)
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         server.run(lambda once, again: once.search())
-    assert str(told.value).startswith(f"{ADDRESS} {said}")
-    assert "\n" not in str(told.value)
-    assert len(client.asked) == 1
+    assert str(raised.value).startswith(f"{ADDRESS} {said}")
+    assert "\n" not in str(raised.value)
+    assert len(client.calls) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "said"), [("UNAVAILABLE", "cannot be reached"), ("DEADLINE_EXCEEDED", "does not answer in time")]
 )
-def test_patience_ends(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+def test_retries_end(server: MilvusConnection, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
     client = Client(*[Broken(name)] * 1000)
     monkeypatch.setattr(server, "_client", client)
     with pytest.raises(StoreError, match=f"{ADDRESS} {said}: check that it runs there"):
         server.run(lambda once, again: once.search(), patience=0.1)
-    assert 2 < len(client.asked) < 100
+    assert 2 < len(client.calls) < 100
 
 
-def test_a_call_that_fails_late_is_made_again_all_the_same(
+def test_a_call_that_fails_late_is_retried_all_the_same(
     server: MilvusConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[bool] = []
@@ -145,7 +147,7 @@ def test_a_call_that_fails_late_is_made_again_all_the_same(
     assert calls == [False, True]
 
 
-def test_one_connection_is_shared_until_the_last_gives_it_back(tmp_path: Path) -> None:
+def test_a_connection_is_shared_until_the_last_user_releases_it(tmp_path: Path) -> None:
     first, second = shared_connection(address_of(ADDRESS), tmp_path), shared_connection(address_of(ADDRESS), tmp_path)
     assert first is second
     first.release()
@@ -190,7 +192,7 @@ def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("written", "missing"), [(ADDRESS, "pymilvus"), ("milvus:./x.db", "milvus_lite")])
-def test_without_its_packages_it_says_what_to_install(
+def test_missing_packages_are_reported_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, missing: str
 ) -> None:
     real: Callable[..., Any] = builtins.__import__
@@ -201,20 +203,20 @@ def test_without_its_packages_it_says_what_to_install(
         return real(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         MilvusConnection(address_of(written), tmp_path).check()
     monkeypatch.undo()
     install = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
-    assert str(told.value) == f"{written}: {install}"
+    assert str(raised.value) == f"{written}: {install}"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/x\.db cannot be made \(.*\): give another --index"):
         MilvusConnection(address_of("milvus:./file/x.db"), tmp_path).run(lambda once, again: once.list_collections())
 
 
-def test_a_file_that_is_none_of_milvus_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_milvus_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("no database")
     with pytest.raises(StoreError, match=r"x\.db cannot be opened: it cannot be written or is damaged"):
         MilvusConnection(address_of("milvus:./x.db"), tmp_path).run(lambda once, again: once.list_collections())
@@ -223,4 +225,4 @@ def test_a_file_that_is_none_of_milvus_is_told(tmp_path: Path) -> None:
 def test_a_call_is_one_attempt() -> None:
     client = Client()
     assert _SingleAttempt(client).search(data=1) == "answer"
-    assert client.asked == [{"data": 1, "retry_times": 0}]
+    assert client.calls == [{"data": 1, "retry_times": 0}]

@@ -38,7 +38,7 @@ class MilvusContract(IndexContract):
             index.close()
 
     def written(self, request: pytest.FixtureRequest) -> str:
-        """The address."""
+        """Return the address."""
         raise NotImplementedError
 
     def empty(self, channels: int) -> MilvusIndex:
@@ -76,7 +76,7 @@ def filled(home: MilvusStorage, count: int = 80) -> tuple[MilvusIndex, Ids, Vect
     return index, ids, vectors
 
 
-def test_a_label_is_searched_without_naming_its_pictures(server: Process, tmp_path: Path) -> None:
+def test_a_label_is_searched_without_listing_its_pictures(server: Process, tmp_path: Path) -> None:
     odd = {number: ODD[number % len(ODD)] for number in range(1, 81)}
     home = MilvusStorage(
         shared_connection(address_of(server.address), tmp_path), always, "store", "1" * 16, lambda ids: odd
@@ -94,7 +94,9 @@ def test_a_label_is_searched_without_naming_its_pictures(server: Process, tmp_pa
     index.close()
 
 
-def test_portions_give_what_one_message_gives(server: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_messages_return_what_one_returns(
+    server: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = home_at(server.address, tmp_path)
     index, ids, vectors = filled(home)
     queries, among = made(9, seed=5), ids[::2]
@@ -115,27 +117,27 @@ def test_portions_give_what_one_message_gives(server: Process, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("lost", ["insert", "delete"])
-def test_a_message_of_which_the_answer_was_lost_doubles_nothing(
+def test_a_message_whose_answer_was_lost_duplicates_nothing(
     server: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     home = home_at(server.address, tmp_path)
     index, ids, vectors = filled(home)
-    asked: list[str] = []
+    calls: list[str] = []
 
-    def told(once: _SingleAttempt, name: str) -> Any:
+    def lose_answer(once: _SingleAttempt, name: str) -> Any:
         def call(*arguments: Any, **more: Any) -> Any:
             answer = getattr(once._client, name)(*arguments, retry_times=0, **more)
-            asked.append(name)
-            if asked.count(lost) == 1 and name == lost:
+            calls.append(name)
+            if calls.count(lost) == 1 and name == lost:
                 raise MilvusException(code=2, message="the connection was lost")
             return answer
 
         return call
 
-    monkeypatch.setattr(_SingleAttempt, "__getattr__", told)
+    monkeypatch.setattr(_SingleAttempt, "__getattr__", lose_answer)
     index.remove(ids[:10])
     index.add(ids[:10], vectors[:10])
-    assert asked == (["delete", "insert", "upsert"] if lost == "insert" else ["delete", "delete", "insert"])
+    assert calls == (["delete", "insert", "upsert"] if lost == "insert" else ["delete", "delete", "insert"])
     assert len(index) == 80
     assert index.search(vectors, 1)[1].ravel().tolist() == ids.tolist()
     home.clear()
@@ -192,7 +194,7 @@ def test_descriptors_of_another_model_are_refused(server: Process, tmp_path: Pat
     index.close()
 
 
-def test_an_index_that_was_made_anew_elsewhere_is_found(server: Process, tmp_path: Path) -> None:
+def test_an_index_that_another_process_rebuilt_is_found(server: Process, tmp_path: Path) -> None:
     home = home_at(server.address, tmp_path)
     index, ids, vectors = filled(home)
     home.save(index, "one")

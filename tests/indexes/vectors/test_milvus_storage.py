@@ -57,7 +57,7 @@ def client(server: Process) -> Iterator[MilvusClient]:
 
 @pytest.fixture
 def catalogue(tmp_path: Path, server: Process, client: MilvusClient) -> Iterator[Catalogue]:
-    """A store with 600 pictures of three labels, and its index on the server, not made yet."""
+    """Make a store with 600 pictures of three labels; its index, on the server, is not built yet."""
     catalogue = Catalogue(tmp_path / "store", create=True)
     record(catalogue, 0, clustered(COUNT))
     set_storage(catalogue, MODEL, server.address)
@@ -83,7 +83,7 @@ def opened(catalogue: Catalogue) -> TunedIndex:
 
 
 def check(catalogue: Catalogue) -> None:
-    """The index has every picture of the catalogue once, each where it belongs, and lies alone where it lies."""
+    """Check that the index has every picture of the catalogue once, correctly, in one collection."""
     index = open_index(catalogue, MODEL)
     ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.descriptors.all(MODEL), strict=True))
     assert len(index) == len(ids)
@@ -99,7 +99,7 @@ def check(catalogue: Catalogue) -> None:
 
 
 def kept(client: MilvusClient) -> dict[str, dict[str, str]]:
-    """The properties of each collection."""
+    """Return the properties of each collection."""
     return {name: client.describe_collection(name)["properties"] for name in client.list_collections()}
 
 
@@ -115,7 +115,7 @@ def crash(*arguments: object, **more: object) -> None:
     raise Crash
 
 
-def test_an_index_is_made_once_and_follows_changes(
+def test_an_index_is_built_once_and_updated(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progress = RecordedProgress()
@@ -138,7 +138,7 @@ def test_an_index_is_made_once_and_follows_changes(
     check(catalogue)
 
 
-def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_labels_are_updated(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     record(catalogue, 0, clustered(3, seed=9), b"/h/cats/boats")
     record(catalogue, 5, clustered(1, seed=9), b"/i/dogs")
     catalogue.scans.record(b"/j/cats", MODEL, [NewPicture(b"/j/cats/1", 1, 2, b"j", clustered(1, seed=8)[0], 3, 4)])
@@ -151,7 +151,7 @@ def test_labels_that_change_are_followed(catalogue: Catalogue, monkeypatch: pyte
     check(catalogue)
 
 
-def test_what_a_crash_left_half_made_is_made_anew(
+def test_an_index_that_a_crash_left_half_built_is_rebuilt(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -165,7 +165,7 @@ def test_what_a_crash_left_half_made_is_made_anew(
 
 
 @pytest.mark.parametrize("where", ["remove", "add", "keep"])
-def test_what_a_crash_left_half_changed_is_repaired(
+def test_an_index_that_a_crash_left_half_updated_is_repaired(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     opened(catalogue).close()
@@ -193,7 +193,7 @@ def test_what_a_crash_left_half_changed_is_repaired(
     check(catalogue)
 
 
-def test_half_a_change_of_an_older_catalogue_is_made_anew(
+def test_an_index_half_updated_to_an_unknown_generation_is_rebuilt(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The catalogue comes back from a copy that does not know what the index has come to in part."""
@@ -218,7 +218,7 @@ def test_half_a_change_of_an_older_catalogue_is_made_anew(
     restored.close()
 
 
-def test_vectors_that_are_lacking_are_noticed_when_it_changes(catalogue: Catalogue, client: MilvusClient) -> None:
+def test_lost_vectors_are_noticed_at_the_next_update(catalogue: Catalogue, client: MilvusClient) -> None:
     opened(catalogue).close()
     (name,) = client.list_collections()
     client.delete(name, ids=[7, 8, 9])
@@ -227,7 +227,7 @@ def test_vectors_that_are_lacking_are_noticed_when_it_changes(catalogue: Catalog
     check(catalogue)
 
 
-def test_an_index_that_no_longer_suits_is_made_anew(
+def test_an_index_that_no_longer_suits_is_rebuilt(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sizing, "MOST_EXACT", COUNT)
@@ -249,7 +249,7 @@ def test_an_index_that_no_longer_suits_is_made_anew(
     index.close()
 
 
-def test_of_an_emptied_store_nothing_is_left(catalogue: Catalogue, client: MilvusClient) -> None:
+def test_nothing_is_left_of_an_emptied_store(catalogue: Catalogue, client: MilvusClient) -> None:
     opened(catalogue).close()
     catalogue.remove(b"/g")
     assert len(opened(catalogue)) == 0
@@ -271,14 +271,14 @@ def foreign(client: MilvusClient, name: str, properties: dict[str, str] | None =
     ("mark", "said"),
     [(None, "that `retrieve` did not make, which stays"), ("other", "of another store, which stays")],
 )
-def test_a_collection_that_it_did_not_make_is_left_alone(
+def test_a_foreign_collection_is_left_alone(
     catalogue: Catalogue, client: MilvusClient, server: Process, mark: str | None, said: str
 ) -> None:
     name = f"tests_{MODEL}_b"
     foreign(client, name, {"retrieve.store": mark} if mark else None)
-    with pytest.raises(StoreError, match=f"{server.address} has a collection {name} {said}") as told:
+    with pytest.raises(StoreError, match=f"{server.address} has a collection {name} {said}") as raised:
         opened(catalogue)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     catalogue.remove(b"/g")
     with pytest.raises(StoreError, match=said):
         opened(catalogue)
@@ -288,14 +288,14 @@ def test_a_collection_that_it_did_not_make_is_left_alone(
     assert client.get_collection_stats(name)["row_count"] == 1
 
 
-def test_a_collection_of_ours_with_other_fields_is_refused(catalogue: Catalogue, client: MilvusClient) -> None:
+def test_a_collection_with_other_fields_is_refused(catalogue: Catalogue, client: MilvusClient) -> None:
     foreign(client, f"tests_{MODEL}_a", {"retrieve.store": catalogue.settings.get("store") or ""})
     with pytest.raises(StoreError, match="with other fields than it was made with: drop it by hand"):
         opened(catalogue)
     assert len(client.list_collections()) == 1
 
 
-def test_other_collections_beside_it_do_not_matter(catalogue: Catalogue, client: MilvusClient) -> None:
+def test_other_collections_do_not_matter(catalogue: Catalogue, client: MilvusClient) -> None:
     foreign(client, "tests")
     foreign(client, f"tests_{MODEL}")
     opened(catalogue).close()
@@ -330,7 +330,7 @@ def test_an_index_moves_to_milvus_and_back(
 
 
 @pytest.mark.parametrize("named", ["MILVUS://127.0.0.1", "milvus://localhost"])
-def test_another_name_of_the_same_server_is_no_other_place(
+def test_another_name_of_the_same_server_is_recognised(
     catalogue: Catalogue, client: MilvusClient, server: Process, named: str
 ) -> None:
     opened(catalogue).close()
@@ -343,7 +343,7 @@ def test_another_name_of_the_same_server_is_no_other_place(
     check(catalogue)
 
 
-def test_another_name_of_the_same_file_is_no_other_place(catalogue: Catalogue) -> None:
+def test_another_name_of_the_same_file_is_recognised(catalogue: Catalogue) -> None:
     set_storage(catalogue, MODEL, "milvus:./index.db")
     opened(catalogue).close()
     clear_old_storages(catalogue, MODEL)
@@ -356,7 +356,7 @@ def test_another_name_of_the_same_file_is_no_other_place(catalogue: Catalogue) -
     check(catalogue)
 
 
-def test_all_former_places_are_cleared(catalogue: Catalogue, client: MilvusClient) -> None:
+def test_all_former_storages_are_cleared(catalogue: Catalogue, client: MilvusClient) -> None:
     opened(catalogue).close()
     set_storage(catalogue, MODEL, "milvus:./index.db")  # and no index is made there
     set_storage(catalogue, MODEL, "faiss")
@@ -368,7 +368,7 @@ def test_all_former_places_are_cleared(catalogue: Catalogue, client: MilvusClien
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_place_that_is_gone_for_good_is_told_and_left(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_former_storage_that_is_gone_is_reported_once(catalogue: Catalogue, tmp_path: Path) -> None:
     with serving(tmp_path / "other") as other:
         set_storage(catalogue, MODEL, other.address)
         opened(catalogue).close()
@@ -401,7 +401,7 @@ class KillingProgress(Progress, WorkStage):
         self.done += count
 
 
-def test_a_server_that_begins_anew_while_the_index_is_made_is_waited_for(catalogue: Catalogue, server: Process) -> None:
+def test_a_server_that_restarts_during_a_build_is_waited_for(catalogue: Catalogue, server: Process) -> None:
     def restart() -> None:
         time.sleep(0.5)
         server.start()
@@ -418,26 +418,26 @@ def test_a_server_that_begins_anew_while_the_index_is_made_is_waited_for(catalog
     check(catalogue)
 
 
-def test_a_server_that_stays_away_is_told_and_nothing_is_lost(
+def test_a_server_that_stays_away_is_reported_and_nothing_is_lost(
     catalogue: Catalogue, server: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
         with monkeypatch.context() as patch:
             patch.setattr(milvus_connection, "_PATIENCE", 0.5)
-            with pytest.raises(StoreError) as told:
+            with pytest.raises(StoreError) as raised:
                 open_index(catalogue, MODEL, must_save=True, progress=KillingProgress(server.kill))
             with pytest.raises(StoreError, match="cannot be reached"):
                 open_index(catalogue, MODEL)
     finally:
         server.start()
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"{server.address} cannot be reached: check that it runs there, then run the command again; nothing is lost"
     )
     opened(catalogue).close()
     check(catalogue)
 
 
-def test_an_index_is_searched_after_its_server_began_anew(catalogue: Catalogue, server: Process) -> None:
+def test_an_index_is_searched_after_its_server_restarted(catalogue: Catalogue, server: Process) -> None:
     index = opened(catalogue)
     reader = open_index(catalogue, MODEL)
     queries = clustered(COUNT)[:20]
@@ -454,7 +454,7 @@ def test_an_index_is_searched_after_its_server_began_anew(catalogue: Catalogue, 
 # --- others at work
 
 
-def test_while_another_process_changes_it_a_reader_takes_it_as_it_is(catalogue: Catalogue) -> None:
+def test_a_reader_uses_the_index_while_another_process_updates_it(catalogue: Catalogue) -> None:
     opened(catalogue).close()
     record(catalogue, COUNT, clustered(10, seed=3))
     home = open_storage(catalogue, MODEL)
@@ -470,7 +470,7 @@ def test_while_another_process_changes_it_a_reader_takes_it_as_it_is(catalogue: 
     check(catalogue)
 
 
-def test_a_change_that_fails_leaves_a_reader_the_index_as_it_is(
+def test_a_failed_update_leaves_a_reader_the_index_as_it_is(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(catalogue).close()
@@ -489,7 +489,7 @@ def test_a_change_that_fails_leaves_a_reader_the_index_as_it_is(
     check(catalogue)
 
 
-def test_a_file_that_is_open_elsewhere_is_told(
+def test_a_file_that_is_open_in_another_process_is_reported(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import fcntl

@@ -1,4 +1,4 @@
-"""Where a catalogue lies: addresses read, kept without their passwords, and held to what is kept."""
+"""The addresses of catalogues: parsed, stored without their passwords, and compared with the stored one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from indexes.errors import StoreError
 ADDRESS = "postgresql://ada:p%40ss@db.example:5433/pictures?sslmode=require&schema=cats"
 
 
-def test_an_address_is_told_without_its_password() -> None:
+def test_an_address_is_shown_without_its_password() -> None:
     place = parse_url(ADDRESS)
     assert str(place) == "postgresql://ada@db.example:5433/pictures?sslmode=require&schema=cats"
     assert (place.url.password, place.schema) == ("p@ss", "cats")
@@ -31,7 +31,7 @@ def test_an_address_is_told_without_its_password() -> None:
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_postgresql_goes_by_several_names(driver: str) -> None:
+def test_postgresql_has_several_names(driver: str) -> None:
     assert str(parse_url(f"{driver}://ada@db/pictures")) == "postgresql://ada@db/pictures"
     assert parse_url(f"{driver}://db/pictures").schema == "public"
 
@@ -46,14 +46,14 @@ def test_postgresql_goes_by_several_names(driver: str) -> None:
         ("postgresql://u:secret@host/db?schema=a&schema=b", "the catalogue's address names two schemas: name one"),
     ],
 )
-def test_what_is_no_address_is_refused_and_not_shown(address: str, said: str) -> None:
+def test_a_malformed_address_is_refused_and_not_shown(address: str, said: str) -> None:
     with pytest.raises(StoreError) as raised:
         parse_url(address)
     assert str(raised.value).startswith(said)
     assert "secret" not in str(raised.value)
 
 
-def test_a_place_is_kept_without_its_password_above_what_was_there(tmp_path: Path) -> None:
+def test_an_address_is_written_without_its_password_above_other_settings(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text("[other]\nkey = 1\n")
     write_url(tmp_path, parse_url(ADDRESS))
     assert (tmp_path / CONFIG_FILE).read_text() == (
@@ -65,7 +65,7 @@ def test_a_place_is_kept_without_its_password_above_what_was_there(tmp_path: Pat
     assert (str(kept), kept.url.password) == (str(parse_url(ADDRESS)), None)
 
 
-def test_a_place_is_kept_once(tmp_path: Path) -> None:
+def test_an_address_is_written_once(tmp_path: Path) -> None:
     write_url(tmp_path, parse_url(ADDRESS))
     before = (tmp_path / CONFIG_FILE).read_text()
     write_url(tmp_path, parse_url(ADDRESS))
@@ -75,7 +75,7 @@ def test_a_place_is_kept_once(tmp_path: Path) -> None:
     assert (tmp_path / CONFIG_FILE).read_text() == before
 
 
-def test_a_folder_without_a_place_is_no_store(tmp_path: Path) -> None:
+def test_a_folder_without_an_address_is_not_a_store(tmp_path: Path) -> None:
     assert read_url(tmp_path) is None
     (tmp_path / CONFIG_FILE).write_text("[other]\nkey = 1\n")
     assert read_url(tmp_path) is None
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, text: str) ->
         read_url(tmp_path)
 
 
-def test_the_environment_gives_the_password_of_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_supplies_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_url(tmp_path, parse_url(ADDRESS))
     monkeypatch.setenv(URL_VARIABLE, "postgres://ada:word@db.example:5433/pictures?sslmode=require")
     kept = read_url(tmp_path)
@@ -117,7 +117,7 @@ def test_the_environment_gives_the_password_of_what_is_kept(tmp_path: Path, monk
         ("postgresql://ada@db:5433/pictures", False),
     ],
 )
-def test_another_address_than_the_kept_one_is_refused(tmp_path: Path, given: str, same: bool) -> None:
+def test_another_address_than_the_stored_one_is_refused(tmp_path: Path, given: str, same: bool) -> None:
     kept = parse_url("postgresql://ada@db/pictures?schema=cats")
     if same:
         assert reconcile_url(tmp_path, kept, given).schema == "cats"
@@ -126,7 +126,9 @@ def test_another_address_than_the_kept_one_is_refused(tmp_path: Path, given: str
         reconcile_url(tmp_path, kept, given)
 
 
-def test_a_store_that_holds_its_catalogue_is_given_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_with_a_catalogue_of_its_own_accepts_no_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_database(tmp_path, create=True).close()
     with pytest.raises(StoreError) as raised:
         open_database(tmp_path, create=True, address=ADDRESS)

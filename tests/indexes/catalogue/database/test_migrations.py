@@ -62,7 +62,7 @@ def _first_schema(folder: Path) -> Path:
     return folder / CATALOGUE_FILE
 
 
-def test_a_blank_file_gets_every_migration(tmp_path: Path) -> None:
+def test_every_migration_is_applied_to_an_empty_file(tmp_path: Path) -> None:
     file = tmp_path / CATALOGUE_FILE
     engine = _engine(file)
     migrate(engine)
@@ -115,7 +115,7 @@ def test_a_failing_migration_rolls_back(tmp_path: Path, monkeypatch: pytest.Monk
     assert roots == (1,)
 
 
-def test_a_failing_first_migration_leaves_a_blank_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_first_migration_leaves_an_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (*MIGRATIONS[0][1], "THIS IS NO SQL")
     monkeypatch.setattr(migrations, "MIGRATIONS", (("0001-first", broken, ()),))
     with pytest.raises(StoreError, match='cannot be used, as SQLite says: near "THIS": syntax error'):
@@ -194,7 +194,7 @@ def test_the_classes_equal_the_migrated_tables(tmp_path: Path) -> None:
     assert shape["descriptors"]["foreign"] == {("pictures", "picture_id", "id", "NO ACTION", "CASCADE")}
 
 
-def test_the_pictures_of_the_first_schema_are_counted_and_their_index_is_followed(tmp_path: Path) -> None:
+def test_pictures_of_the_first_schema_are_counted_and_their_index_can_be_updated(tmp_path: Path) -> None:
     file = _first_schema(tmp_path)
     with sqlite3.connect(file) as connection:
         connection.execute("INSERT INTO roots VALUES (2, x'2F68')")

@@ -27,7 +27,7 @@ MODEL = "model-a"
 
 @pytest.fixture
 def address(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """That of a store of this test, without its password."""
+    """Return the address of this test's store, without its password."""
     monkeypatch.setenv("PGPASSWORD", postgres.password)
     return postgres.address(tmp_path, password=False)
 
@@ -82,7 +82,7 @@ def test_two_stores_may_share_a_catalogue(catalogue: Catalogue, tmp_path: Path, 
     assert catalogue.pictures.count() == 3
 
 
-def test_schemas_are_catalogues_of_their_own(catalogue: Catalogue, tmp_path: Path, postgres: Server) -> None:
+def test_schemas_are_separate_catalogues(catalogue: Catalogue, tmp_path: Path, postgres: Server) -> None:
     odd = postgres.address('Odd "name"; é', password=False).replace(" ", "%20").replace('"', "%22")
     other = Catalogue(tmp_path / "other", create=True, address=odd)
     record(other, b"/g/c/3.jpg")
@@ -93,7 +93,7 @@ def test_schemas_are_catalogues_of_their_own(catalogue: Catalogue, tmp_path: Pat
 # --- refusals
 
 
-def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_at_once(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     started = time.perf_counter()
     assert reason(tmp_path / "store", "postgresql://ada:secret@127.0.0.1:1/pictures") == (
@@ -104,12 +104,12 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
-def test_a_database_that_is_not_there_is_told(postgres: Server, tmp_path: Path) -> None:
+def test_a_missing_database_is_reported(postgres: Server, tmp_path: Path) -> None:
     said = reason(tmp_path / "store", postgres.address(database="nothing"))
     assert said.startswith(f"postgresql://tester@127.0.0.1:{postgres.port}/nothing has no such database: make it with")
 
 
-def test_a_wrong_password_or_user_is_told(
+def test_a_wrong_password_or_user_is_reported(
     postgres: Server, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "wrong word")
@@ -131,13 +131,13 @@ def test_another_programs_tables_are_left_alone(postgres: Server, tmp_path: Path
     assert postgres.sql(f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'") == [(1,)]
 
 
-def test_a_lost_table_is_told(postgres: Server, catalogue: Catalogue) -> None:
+def test_a_lost_table_is_reported(postgres: Server, catalogue: Catalogue) -> None:
     postgres.sql(f"DROP TABLE {str(catalogue.address).rpartition('=')[2]}.failures")
     with pytest.raises(StoreError, match="has other tables, or lacks some of its own"):
         catalogue.scans.failures()
 
 
-def test_a_user_that_may_only_read_reads(
+def test_a_user_without_write_permission_can_read(
     postgres: Server, catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema = str(catalogue.address).rpartition("=")[2]
@@ -158,7 +158,7 @@ def test_a_user_that_may_only_read_reads(
     )
 
 
-def test_a_full_disk_and_an_unknown_fault_are_told(catalogue: Catalogue) -> None:
+def test_a_full_disk_and_an_unknown_error_are_reported(catalogue: Catalogue) -> None:
     from psycopg import errors
 
     for fault, said in (
@@ -170,7 +170,7 @@ def test_a_full_disk_and_an_unknown_fault_are_told(catalogue: Catalogue) -> None
             raise fault
 
 
-def test_without_its_driver_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert reason(tmp_path / "store", "postgresql://host/pictures") == (
         "postgresql://host/pictures needs PostgreSQL's driver: install it with"
@@ -178,7 +178,7 @@ def test_without_its_driver_that_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     )
 
 
-def test_a_path_that_no_index_takes_is_told_and_its_batch_left(catalogue: Catalogue) -> None:
+def test_a_path_that_is_too_long_for_an_index_is_reported_and_its_batch_rolled_back(catalogue: Catalogue) -> None:
     longest = b"/g/" + os.urandom(2000).hex().encode()
     with pytest.raises(StoreError, match="cannot keep a path of more than 2,600 bytes"):
         record(catalogue, b"/g/3.jpg", longest)
@@ -247,7 +247,7 @@ def test_the_classes_equal_the_migrated_tables(postgres: Server, catalogue: Cata
         lambda catalogue: catalogue.scans.ensure_root(b"/g"),
     ],
 )
-def test_after_a_crash_the_server_is_asked_again(
+def test_queries_are_retried_after_a_crash_of_the_server(
     postgres: Server, catalogue: Catalogue, ask: Callable[[Catalogue], object]
 ) -> None:
     before = ask(catalogue)
@@ -255,7 +255,7 @@ def test_after_a_crash_the_server_is_asked_again(
     assert ask(catalogue) == before
 
 
-def test_a_transaction_that_is_cut_leaves_nothing(postgres: Server, catalogue: Catalogue) -> None:
+def test_an_interrupted_transaction_leaves_nothing(postgres: Server, catalogue: Catalogue) -> None:
     before = catalogue.generation
 
     def cut() -> None:
@@ -270,7 +270,7 @@ def test_a_transaction_that_is_cut_leaves_nothing(postgres: Server, catalogue: C
     assert (catalogue.pictures.count(), catalogue.generation) == (2, before)
 
 
-def test_a_batch_that_is_cut_is_recorded_once(
+def test_an_interrupted_batch_is_recorded_once(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, cut = postgres_copy._copy_rows, [True]
@@ -289,7 +289,7 @@ def test_a_batch_that_is_cut_is_recorded_once(
     assert catalogue.scans.root_counts()[0].pictures == catalogue.pictures.count() == 4
 
 
-def test_a_removal_is_begun_again_but_not_done_twice(
+def test_a_removal_is_retried_before_it_begins_but_never_repeated(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut() -> None:
@@ -299,7 +299,7 @@ def test_a_removal_is_begun_again_but_not_done_twice(
     assert catalogue.remove(b"/g/a").pictures == 1
     with monkeypatch.context() as patch:
         patch.setattr(catalogue_module, "update_generation", lambda connection: cut())
-        with pytest.raises(ConnectionLostError):  # how many were removed could not be told if the end of it were lost
+        with pytest.raises(ConnectionLostError):  # how many were removed would be unknown if its end were lost
             catalogue.remove(b"/g/b")
     assert catalogue.remove(b"/g/b").pictures == 1
 
@@ -314,7 +314,7 @@ def test_a_server_that_stays_away_is_given_up(
         with pytest.raises(
             ConnectionLostError, match=r"cannot be reached \(.*\): start the server, or check the address"
         ):
-            catalogue.pictures.count_selected(Selection())  # which asks `count`, which asks again by itself
+            catalogue.pictures.count_selected(Selection())  # which calls `count`, which retries by itself
         given_up = time.perf_counter()
         for ask in (
             catalogue.pictures.labels,
@@ -343,7 +343,7 @@ def test_a_server_that_stays_away_is_given_up(
         ("content_hashes", (0, 10)),
     ],
 )
-def test_each_question_takes_its_index_also_of_a_table_that_was_small(
+def test_each_query_uses_its_index_even_if_the_table_was_small(
     catalogue: Catalogue, statement: str, values: tuple[object, ...]
 ) -> None:
     database = catalogue._database
@@ -358,7 +358,7 @@ def test_each_question_takes_its_index_also_of_a_table_that_was_small(
     assert not [step for step in steps if "Sort Key" in step and "place" not in step], steps
 
 
-def test_what_a_foreign_key_asks_takes_its_index(catalogue: Catalogue) -> None:
+def test_foreign_keys_use_their_index(catalogue: Catalogue) -> None:
     pictures = [picture(b"/g/c/%d.jpg" % number) for number in range(50)]
     with catalogue._database.write() as connection:
         connection.exec_driver_sql("ANALYZE pictures")

@@ -30,7 +30,7 @@ except StoreError as error:
 
 
 def _made(folder: Path) -> Path:
-    """A store's file with one setting, checkpointed and closed."""
+    """Make a store's file with one setting, checkpointed and closed."""
     database = SqliteDatabase(folder, create=True)
     with database.write() as connection:
         connection.execute(insert(Setting).values(name="name", value="kept"))
@@ -59,7 +59,7 @@ def test_create_makes_the_folders_above(tmp_path: Path) -> None:
     assert _setting(SqliteDatabase(tmp_path / "a" / "b")) == "kept"
 
 
-def test_create_where_a_file_stands_is_refused(tmp_path: Path) -> None:
+def test_create_is_refused_if_a_file_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     assert _reason(tmp_path / "store", create=True) == (
         f"{tmp_path / 'store'} cannot be made (File exists): choose another with --store"
@@ -93,7 +93,7 @@ def test_a_lost_table_is_reported_as_damaged(tmp_path: Path) -> None:
         _setting(database)
 
 
-def test_a_refused_row_is_no_damage(tmp_path: Path) -> None:
+def test_a_rejected_row_is_not_reported_as_damage(tmp_path: Path) -> None:
     database = SqliteDatabase(tmp_path, create=True)
     with (
         pytest.raises(StoreError, match=r"catalogue\.sqlite was changed by another process: run the command again$"),
@@ -102,7 +102,7 @@ def test_a_refused_row_is_no_damage(tmp_path: Path) -> None:
         connection.exec_driver_sql("INSERT INTO descriptors VALUES (12345, 'f', x'00')")
 
 
-def test_what_is_committed_is_safe_and_what_is_deleted_is_gone(tmp_path: Path) -> None:
+def test_commits_are_synced_and_deleted_rows_are_overwritten(tmp_path: Path) -> None:
     database = SqliteDatabase(tmp_path, create=True)
     with database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
@@ -125,7 +125,7 @@ def test_a_folder_named_like_the_file_is_refused(tmp_path: Path) -> None:
     assert _reason(tmp_path, create=True).startswith(f"{tmp_path / CATALOGUE_FILE} cannot be opened: ")
 
 
-def test_a_folder_whose_name_is_no_utf8_holds_a_store(tmp_path: Path) -> None:
+def test_a_store_may_be_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xff\xfe?#%20 re"))
     _made(folder)
     assert _setting(SqliteDatabase(folder)) == "kept"
@@ -156,7 +156,7 @@ def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
     assert _setting(reader) == "new"
 
 
-def test_two_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
+def test_concurrent_writers_wait_for_each_other(tmp_path: Path) -> None:
     _made(tmp_path)
     problems: list[Exception] = []
 
