@@ -1,4 +1,4 @@
-"""The engine: a store, a model and a network together. What the command line and other programs use."""
+"""The engine: a store, its model and a network together, for the command line and other programs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries, QueryResult
 from retrieval.store.status import StoreStatus, read_status
 
-INDEX_DEFERRED = "the index was left alone: it follows at the next query or `retrieve index`"
-NO_GALLERY = "the store knows no gallery yet: give a folder of pictures"
+INDEX_DEFERRED = "the index was not updated: the next query or `retrieve index` does that"
+NO_GALLERY = "the store has no gallery yet: give a folder of pictures"
 
 
 class Engine:
@@ -230,9 +230,9 @@ class Engine:
 
 
 def _reachable_roots(roots: list[bytes]) -> tuple[list[bytes], list[PictureLocation]]:
-    """The known galleries that are there, and those that are not: one unmounted disk does not hold up the rest.
+    """Divide the known galleries into reachable and absent ones, so that an unmounted disk does not stop the rest.
 
-    Raises GalleryError where none is there.
+    Raises GalleryError if none is reachable.
     """
     folders: list[bytes] = []
     absent: list[PictureLocation] = []

@@ -1,4 +1,4 @@
-"""The two flows together: what is found, in which order, and what an incremental run does."""
+"""The engine: the hits of queries and their order, incremental runs, and removal."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Ite
     """240 generated pictures under a random head, whose order is not the index's."""
     folder = tmp_path_factory.mktemp("engine")
     for number in range(_PICTURES):
-        place = folder / "gallery" / f"class-{number % 4}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(blocks(number, cells=2 + number % 5)).save(place / f"{number:03}.png")
+        class_folder = folder / "gallery" / f"class-{number % 4}"
+        class_folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(blocks(number, cells=2 + number % 5)).save(class_folder / f"{number:03}.png")
     engine = Engine.create(folder / "store", str(tiny_bundle.folder))
     random = np.random.default_rng(3)
     weight = random.normal(size=(64, 1280)).astype(np.float32)
@@ -59,7 +59,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Ite
     engine.close()
 
 
-def test_a_failed_run_gives_back_the_network(
+def test_a_failed_run_releases_the_network(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -76,31 +76,31 @@ def test_a_failed_run_gives_back_the_network(
 
 def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
     for number in range(100):
-        asked = blocks(number, width=80, height=70)
-        short = engine.search(asked, top=5, pool=60, explain=False).hits
+        picture = blocks(number, width=80, height=70)
+        short = engine.search(picture, top=5, pool=60, explain=False).hits
         assert len(short) == 5
-        assert engine.search(asked, top=15, pool=60, explain=False).hits[:5] == short
+        assert engine.search(picture, top=15, pool=60, explain=False).hits[:5] == short
 
 
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     catalogue, bundle = engine.catalogue, engine.bundle
     ((ids, vectors),) = catalogue.descriptors.all(bundle.fingerprint)
     pictures = catalogue.pictures.candidates(ids)
-    place_of = {picture.path: place for place, picture in enumerate(pictures)}
+    row_of = {picture.path: row for row, picture in enumerate(pictures)}
     changed = 0
     for number in range(100):
-        asked = blocks(number, width=80, height=70)
-        descriptor = engine.queries.describe([engine.queries.read(asked)])[0]
-        hits = engine.search(asked, top=60, pool=60, explain=False).hits
-        places = np.array([place_of[os.fsencode(hit.path)] for hit in hits])
+        picture = blocks(number, width=80, height=70)
+        descriptor = engine.queries.describe([engine.queries.read(picture)])[0]
+        hits = engine.search(picture, top=60, pool=60, explain=False).hits
+        rows = np.array([row_of[os.fsencode(hit.path)] for hit in hits])
 
         cosines = vectors @ descriptor / np.linalg.norm(vectors, axis=1) / np.linalg.norm(descriptor)
-        np.testing.assert_allclose(np.sort(cosines[places]), np.sort(cosines)[-60:], atol=1e-6)  # the nearest 60
+        np.testing.assert_allclose(np.sort(cosines[rows]), np.sort(cosines)[-60:], atol=1e-6)  # the nearest 60
         by_index = sorted(range(60), key=lambda rank: hits[rank].index_rank)
         assert [hits[rank].index_rank for rank in by_index] == list(range(1, 61))
-        assert np.all(np.diff(cosines[places[by_index]]) <= 1e-6)
+        assert np.all(np.diff(cosines[rows[by_index]]) <= 1e-6)
 
-        u, others = bundle.head.embed(descriptor[None])[0], bundle.head.embed(vectors[places])
+        u, others = bundle.head.embed(descriptor[None])[0], bundle.head.embed(vectors[rows])
         separations = np.sqrt(((u.astype(np.float64) - others) ** 2).sum(axis=1))
         assert np.all(np.diff(separations) >= -1e-6)
         assert [hit.rank for hit in hits] == list(range(1, 61))
@@ -110,10 +110,10 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
 
 
 def test_explanation_of_a_hit_is_that_of_the_pair(engine: Engine) -> None:
-    asked = blocks(5, width=80, height=70)
-    hit = engine.query(asked, top=3)[2]
+    picture = blocks(5, width=80, height=70)
+    hit = engine.query(picture, top=3)[2]
     assert hit.explanation is not None
-    pair = engine.explain(asked, hit.path)
+    pair = engine.explain(picture, hit.path)
     np.testing.assert_allclose(hit.explanation.query.factual, pair.query.factual, atol=1e-5)
     np.testing.assert_allclose(hit.explanation.hit.counterfactual, pair.hit.counterfactual, atol=1e-5)
     assert hit.distance == pytest.approx(pair.distance, abs=1e-6)
@@ -133,14 +133,14 @@ def test_a_picture_finds_itself_and_has_nothing_to_explain(engine: Engine) -> No
 
 
 def test_label_and_least_similarity_filter(engine: Engine) -> None:
-    asked = blocks(9)
-    labelled = engine.search(asked, top=60, pool=60, label="class-2", explain=False).hits
+    picture = blocks(9)
+    labelled = engine.search(picture, top=60, pool=60, label="class-2", explain=False).hits
     assert len(labelled) == 60  # the pool is drawn among the label's own pictures
     assert {hit.label for hit in labelled} == {"class-2"}
-    everything = engine.search(asked, top=60, pool=60, explain=False).hits
+    everything = engine.search(picture, top=60, pool=60, explain=False).hits
     least = everything[10].similarity
-    assert engine.search(asked, top=60, pool=60, min_similarity=least, explain=False).hits == everything[:11]
-    assert engine.search(asked, label="no such label").hits == []
+    assert engine.search(picture, top=60, pool=60, min_similarity=least, explain=False).hits == everything[:11]
+    assert engine.search(picture, label="no such label").hits == []
 
 
 def test_preprocess_is_what_the_network_sees(engine: Engine) -> None:
@@ -235,7 +235,7 @@ def test_several_galleries_and_a_run_over_all(small_gallery: Path, tmp_path: Pat
     assert sorted(engine.catalogue.scans.roots()) == sorted(str(path).encode() for path in (small_gallery, other))
 
 
-def test_damaged_or_absent_index_file_is_made_anew(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_a_damaged_or_absent_index_file_is_rebuilt(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
     expected = engine.query(blocks(3), explain=False)
@@ -303,23 +303,23 @@ def test_a_query_needs_no_room_for_the_index_file(
 
 def test_a_batch_of_queries_is_one_search(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     single = [engine.search(blocks(number), top=3, explain=False).hits for number in range(3)]
-    asked: list[int] = []
+    sizes: list[int] = []
     search = FaissIndex.search
 
     def counted(self: FaissIndex, queries: Vectors, *rest: object) -> object:
-        asked.append(len(queries))
+        sizes.append(len(queries))
         return search(self, queries, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FaissIndex, "search", counted)
     found = engine.queries.prepare([blocks(0), "no such.png", blocks(1), blocks(2)])
-    assert asked == [3]
+    assert sizes == [3]
     assert str(found.pop(1)) == "no such.png does not exist"
     questions = [question for question in found if isinstance(question, PreparedQuery)]
     assert [engine.queries.finish(question, top=3, explain=False).hits for question in questions] == single
     assert str(engine.queries.prepare([b""])[0]) == "is empty"
 
 
-# What is removed
+# Removal
 
 
 def test_remove_by_any_path_that_leads_there(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
@@ -337,7 +337,7 @@ def test_remove_by_any_path_that_leads_there(small_gallery: Path, tmp_path: Path
     assert engine.catalogue.scans.roots() == []
 
 
-def test_what_is_removed_does_not_stay_on_the_disk(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_removed_pictures_do_not_stay_on_the_disk(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
     ((_, vectors),) = engine.catalogue.descriptors.all(engine.bundle.fingerprint)
@@ -359,12 +359,10 @@ def test_a_failed_file_and_an_empty_gallery_are_removed(tmp_path: Path, tiny_bun
     assert remove_paths(engine.catalogue, [gallery]) == {gallery: RemovedCounts()}
 
 
-# Which galleries
+# Galleries
 
 
-def test_an_absent_gallery_does_not_hold_up_the_others(
-    small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
-) -> None:
+def test_an_absent_gallery_does_not_stop_the_others(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery / "apples", small_gallery / "boats")
     (small_gallery / "apples").rename(tmp_path / "unmounted")
@@ -403,7 +401,7 @@ def test_a_hidden_gallery_within_another_loses_nothing(
     assert [path for path, _ in engine.catalogue.scans.failures()] == [bytes(hidden / "broken.jpg")]
 
 
-def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
+def test_a_gallery_without_permission_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     gallery = tmp_path / "closed" / "g"
     gallery.mkdir(parents=True)
@@ -419,13 +417,13 @@ def test_a_gallery_that_may_not_be_seen_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "device"), [("none", "auto"), ("default", "gpu")])
-def test_what_cannot_run_leaves_no_store(model: str, device: str, tmp_path: Path) -> None:
+def test_a_model_that_cannot_run_leaves_no_store(model: str, device: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         Engine.create(tmp_path / "store", model, device)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_models_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_a_models_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path, tiny_bundle: Bundle) -> None:
     folder = os.fsdecode(bytes(tmp_path) + b"/m\xff")
     shutil.copytree(tiny_bundle.folder, folder)
     with pytest.raises(ModelError, match="has a name that is not UTF-8: rename it"):
@@ -503,7 +501,7 @@ def test_too_large_a_top_is_refused(engine: Engine) -> None:
         engine.search(blocks(1), top=11, pool=10)
 
 
-def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_not_current_is_opened_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_index_state
     calls: list[bool] = []
 
@@ -521,7 +519,7 @@ def test_an_index_that_is_not_of_now_is_opened_anew(engine: Engine, monkeypatch:
     assert calls == [False, False, True]
 
 
-def test_an_index_opened_before_another_process_committed_is_opened_anew(
+def test_an_index_opened_before_another_process_committed_is_opened_again(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, other = (Engine.create(tmp_path / "store", str(tiny_bundle.folder)) for _ in range(2))

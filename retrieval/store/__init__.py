@@ -1,1 +1,1 @@
-"""What a store keeps and how it is asked: indexing, queries, duplicates, maintenance."""
+"""Stores of indexed pictures: indexing, queries, duplicates, maintenance."""

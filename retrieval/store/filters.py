@@ -1,4 +1,4 @@
-"""Which pictures count, as people say it: a label, a folder, a span of days."""
+"""Selections of pictures by label, folder and time, from the values that a user gives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.sources.location import canonical, is_address
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
-_AFTER_ALL = "~"  # sorts after whatever may follow a time that is cut short
+_AFTER_ALL = "~"  # sorts after all that may follow a shortened time
 
 
 def make_selection(
@@ -20,9 +20,9 @@ def make_selection(
     since: str | None = None,
     until: str | None = None,
 ) -> Selection:
-    """The selection of a label, below a folder, taken in a span of time, both ends included.
+    """Return the selection of a label, below a folder, taken from `since` to `until`, both included.
 
-    A time is ISO 8601, cut short where one likes: `until="2024-05"` takes in the whole of May. Raises GalleryError.
+    A time is ISO 8601 and may be shortened: `until="2024-05"` includes the whole of May. Raises GalleryError.
     """
     return Selection(
         label=label,
@@ -39,5 +39,5 @@ def _folder_path(folder: str | os.PathLike[str]) -> bytes:
 
 def _check_time(text: str) -> str:
     if not _TIME.fullmatch(text):
-        raise GalleryError(f"{text!r} is no date: give one such as 2024, 2024-05 or 2024-05-17")
+        raise GalleryError(f"{text!r} is not a date: give one such as 2024, 2024-05 or 2024-05-17")
     return text

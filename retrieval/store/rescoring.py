@@ -1,4 +1,4 @@
-"""The flow of a query after the index: candidates rescored by the head from their stored descriptors."""
+"""Rescoring: the head's ranking of the candidates that the index found, by their stored descriptors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from retrieval.explain.hit import Hit
 from retrieval.model.head import Array, Head
 from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
 
-FILE_ABSENT = "the file is not there now: is its disk mounted?"
+FILE_ABSENT = "the file is absent now: is its disk mounted?"
 
-_PAGE_SIZE = 16  # hits read at once from the catalogue: few more than are mostly asked for
+_PAGE_SIZE = 16  # hits read at once from the catalogue: few more than most queries need
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A query's pool, nearest by the head first.
+    """A query's candidates, nearest by the head first.
 
-    Of each picture its id (N,), the head's distance d (N,), and its rank (N,) and distance (N,) by the descriptors.
+    All arrays are (N,): the ids, the head's distances d, and the ranks and distances by the descriptors alone.
     """
 
     ids: Ids
@@ -38,14 +38,14 @@ class Ranking:
         return len(self.ids)
 
     def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
-        """Each as a result, read from the catalogue as it is asked for; what is gone from there is none."""
+        """Yield the hits, read from the catalogue as they are taken; ids that it no longer has are skipped."""
         rank = 1
         for start in range(0, len(self), _PAGE_SIZE):
             ids = self.ids[start : start + _PAGE_SIZE]
-            found = {candidate.id: candidate for candidate in catalogue.pictures.candidates(ids)}
-            for place, id_ in enumerate(ids.tolist(), start):
-                if id_ in found:
-                    yield self._hit(rank, place, found[id_])
+            pictures = {candidate.id: candidate for candidate in catalogue.pictures.candidates(ids)}
+            for row, id_ in enumerate(ids.tolist(), start):
+                if id_ in pictures:
+                    yield self._hit(rank, row, pictures[id_])
                     rank += 1
 
     def _hit(self, rank: int, row: int, picture: Candidate) -> Hit:
@@ -66,33 +66,33 @@ class Ranking:
 
 
 def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> Ranking:
-    """The pool of a query's descriptor (C,), in the head's order; `ids` (N,) as the index ranked them.
+    """Rank the candidates `ids` (N,) of a query's descriptor (C,) by the head.
 
-    The index's ranks and distances are told as they are by the stored descriptors, to which codes only come near.
+    The index's ranks and distances are computed from the stored descriptors, which its codes only approximate.
     """
-    asked, wanted = head.embed(descriptor[None]), unit(descriptor[None])[0]
+    embedded, direction = head.embed(descriptor[None]), unit(descriptor[None])[0]
     parts = [
-        (known, 1 - unit(vectors) @ wanted, head.separation(asked, head.embed(vectors)))
-        for known, vectors in catalogue.descriptors.of(ids, fingerprint)
+        (stored, 1 - unit(vectors) @ direction, head.separation(embedded, head.embed(vectors)))
+        for stored, vectors in catalogue.descriptors.of(ids, fingerprint)
     ]
     if not parts:
         none = np.empty(0)
         return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
-    found, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
-    index_ranks = _ranks(np.lexsort((found, index_distances)))  # equal ones by their ids, whatever index found them
-    order = np.lexsort((found, separations))  # not by d, which saturates
-    return Ranking(found[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
+    stored_ids, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
+    index_ranks = _ranks(np.lexsort((stored_ids, index_distances)))  # ties by id, whatever index found them
+    order = np.lexsort((stored_ids, separations))  # not by d, which saturates
+    return Ranking(stored_ids[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
 
 
 def _ranks(order: Ids) -> Ids:
-    """Each place's rank in the order, from 1 on."""
+    """Return the rank of each row in the order, from 1."""
     ranks = np.empty_like(order)
     ranks[order] = np.arange(1, len(order) + 1)
     return ranks
 
 
 def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
-    """Those whose files are there, ranked anew; a file deleted since it was indexed is no result."""
+    """Yield the hits whose files exist, ranked anew; files that were deleted since they were indexed are left out."""
     rank = 1
     for hit in ranked:
         if not _is_deleted(hit.path):
@@ -102,9 +102,9 @@ def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
 
 
 def _is_deleted(path: PictureLocation) -> bool:
-    """Whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
+    """Return whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
 
-    A server is not asked: what it lacks is told where it is to be explained.
+    Servers are not queried: a remote file that is absent is reported when it is to be explained.
     """
     if isinstance(path, PictureAddress):
         return False

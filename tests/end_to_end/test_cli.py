@@ -109,7 +109,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["remove", "x"], "is not a store"),
         (["index", "{picture}"], "is not a folder: give the folder that holds the pictures"),
         (["index", "gone"], "gone does not exist, so nothing was marked missing"),
-        (["index"], "the store knows no gallery yet: give a folder of pictures"),
+        (["index"], "the store has no gallery yet: give a folder of pictures"),
         (["index", "{gallery}", "--model", "none"], "none is neither a model's name"),
         (["query", "{picture}", "--store", "{store}", "--model", "none"], "none is neither a model's name"),
         (["query", "gone.jpg", "--store", "{store}"], "gone.jpg does not exist"),

@@ -107,7 +107,7 @@ def test_a_server_that_is_away_is_one_sentence(gallery: Path, tmp_path: Path) ->
         assert sentence(impatient("query", picture, "--store", store)) == away
         assert sentence(impatient("index", "--store", store)) == away
         done = impatient("remove", picture, "--store", store)
-        assert sentence(done) == f"it is out of the store, but not yet out of its index: {away}"
+        assert sentence(done) == f"it is removed from the store, but not yet from its index: {away}"
         server.start()
         assert {hit[0] for hit in hits(store, picture)} == {hit[0] for hit in known} - {os.fspath(picture)}
         assert answer("index", gallery, "--store", store)["added"] == 1

@@ -1,3 +1,5 @@
+"""Selections from the values that a user gives."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -30,7 +32,7 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "left"),
+    ("filters", "expected"),
     [
         ({}, "1234"),
         ({"label": "a"}, "12"),
@@ -48,21 +50,21 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
         ({"since": "2024", "label": "b"}, "3"),
     ],
 )
-def test_a_selection_leaves_what_it_says(catalogue: Catalogue, wanted: dict[str, str], left: str) -> None:
-    chosen = make_selection(**wanted)
-    listed = catalogue.pictures.page(chosen, b"", 10)
-    assert "".join(Path(each.path.decode()).stem for each in listed) == left
-    assert sorted(catalogue.pictures.select_ids(chosen).tolist()) == sorted(each.id for each in listed)
-    assert catalogue.pictures.count_selected(chosen) == len(left)
+def test_a_selection_has_the_pictures_that_fit(catalogue: Catalogue, filters: dict[str, str], expected: str) -> None:
+    selection = make_selection(**filters)
+    listed = catalogue.pictures.page(selection, b"", 10)
+    assert "".join(Path(picture.path.decode()).stem for picture in listed) == expected
+    assert sorted(catalogue.pictures.select_ids(selection).tolist()) == sorted(picture.id for picture in listed)
+    assert catalogue.pictures.count_selected(selection) == len(expected)
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "24", "2024-5", "2024-05-17T", "2024~", "2024\n"])
-def test_what_is_no_date_is_refused(written: str) -> None:
-    with pytest.raises(GalleryError, match="is no date"):
+def test_a_value_that_is_not_a_date_is_refused(written: str) -> None:
+    with pytest.raises(GalleryError, match="is not a date"):
         make_selection(since=written)
 
 
-def test_nothing_asked_is_everything() -> None:
+def test_no_filter_selects_everything() -> None:
     assert make_selection() == EVERYTHING
     assert make_selection().is_all
     assert not Selection(label="a").is_all

@@ -1,1 +1,1 @@
-"""From a gallery to descriptors in the catalogue."""
+"""Indexing: from galleries to descriptors in the catalogue."""

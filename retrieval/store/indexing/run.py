@@ -1,4 +1,4 @@
-"""The flow of `retrieve index`: each gallery scanned; and pictures taken out again."""
+"""One run over galleries: each is scanned, and the results are reported."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from retrieval.store.indexing.shards import WHOLE, Shard
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a run did. `added` pictures are new or changed; `reused` of them took a known descriptor.
+    """The results of a run. `added` pictures are new, changed or restored; `reused` of them took a known descriptor.
 
-    `embedded` went through the network; `unchanged` were skipped; `missing` vanished since the last run;
-    `failed` are broken, each with its reason in `failures`; `kept_roots` are galleries that seemed empty, or known
-    ones that were absent, of which nothing was marked missing; `passed_over` counts files that are named like no
-    picture, by the endings of their names; `notes` are sentences on what else was not as it should be.
+    `embedded` went through the network, `unchanged` were skipped, `missing` vanished since the last run, and `failed`
+    are broken, with the reasons in `failures`. `kept_roots` are galleries that seemed empty or were absent, so that
+    nothing of them was marked missing. `passed_over` counts the files that are not named like pictures, by suffix.
+    `notes` are sentences about other problems.
     """
 
     added: int
@@ -45,13 +45,14 @@ class IndexReport:
 
     @property
     def failed(self) -> int:
+        """The number of broken files."""
         return len(self.failures)
 
 
 def outermost(folders: Iterable[bytes]) -> list[bytes]:
-    """Each folder once, without those that a walk of another one comes to."""
-    each = list(dict.fromkeys(folders))
-    return [folder for folder in each if not any(contains(other, folder) for other in each)]
+    """Return each folder once, without those that lie in another one."""
+    distinct = list(dict.fromkeys(folders))
+    return [folder for folder in distinct if not any(contains(other, folder) for other in distinct)]
 
 
 def index_galleries(

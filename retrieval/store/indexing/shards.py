@@ -1,4 +1,4 @@
-"""One run of several over the same gallery: which of its files are this run's."""
+"""Shards: the parts of a gallery's files that several runs share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hashlib import blake2b
 
 @dataclass(frozen=True)
 class Shard:
-    """Shard `number` (from 1) of `count`: a file is in the one that its path's hash falls to."""
+    """Shard `number` (from 1) of `count`: a file is in the one that the hash of its path selects."""
 
     number: int = 1
     count: int = 1
 
     @property
     def is_all(self) -> bool:
-        """Whether there is no other shard."""
+        """Whether this is the only shard."""
         return self.count == 1
 
     def holds(self, path: bytes) -> bool:
-        """Whether the file with this path is in this shard."""
+        """Return whether the file with this path is in this shard."""
         return self.is_all or _hash(path) % self.count == self.number - 1
 
     def __str__(self) -> str:
@@ -31,14 +31,14 @@ WHOLE = Shard()
 
 
 def _hash(path: bytes) -> int:
-    """The same on every machine and in every run."""
+    """Return a hash that is the same on every machine and in every run."""
     return int.from_bytes(blake2b(path, digest_size=8).digest(), "big")
 
 
 def parse_shard(text: str) -> Shard:
-    """The shard that `i/n` names. Raises ValueError."""
-    given = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    number, count = map(int, given.groups()) if given else (0, 0)
+    """Return the shard written as `i/n`. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
-        raise ValueError(f"{text} is no shard: give i/n with i from 1 to n, such as 1/4")
+        raise ValueError(f"{text} is not a shard: give i/n with i from 1 to n, such as 1/4")
     return Shard(number, count)

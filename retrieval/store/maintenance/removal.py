@@ -1,4 +1,4 @@
-"""Pictures and galleries removed from a store."""
+"""Removal of pictures and galleries from a store."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _remove(catalogue: Catalogue, path: str) -> RemovedCounts:
 
 
 def _possible_paths(path: str) -> Iterator[bytes]:
-    """The paths by which the catalogue may know what this leads to."""
+    """Yield the paths under which the catalogue may have what a path leads to."""
     if is_address(path):
         yield gallery_from_address(path)
         yield os.fsencode(path)
@@ -65,33 +65,33 @@ def _possible_paths(path: str) -> Iterator[bytes]:
 
 
 def _paths_in_lists(catalogue: Catalogue, path: str) -> Iterator[bytes]:
-    """The paths by which lists may have brought this into the catalogue."""
-    known = list(_possible_paths(path))
-    yield from (inside + each for inside in _list_prefixes(catalogue) for each in known)
+    """Yield the paths under which the catalogue may have it as an entry of a list."""
+    possible = list(_possible_paths(path))
+    yield from (prefix + entry for prefix in _list_prefixes(catalogue) for entry in possible)
 
 
 def _list_prefixes(catalogue: Catalogue) -> list[bytes]:
-    """What the paths of all that a list names begin with, for each list."""
+    """Return, for each list, how the paths of its entries begin."""
     return [root + b"/" for root in catalogue.scans.roots() if root.startswith(os.fsencode(LIST_PREFIX))]
 
 
 def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
-    """The members of tars that are shown as this, whose paths in the catalogue say where their bytes are as well."""
+    """Yield the members of tars that are displayed under this name; their own paths also have offset and size."""
     name = name.removeprefix(TAR_PREFIX)
     kind = "" if is_address(name) else TAR_PREFIX
     name = os.path.abspath(name) if kind else name
     for tar in enclosing_tars(name):
-        for inside in (b"", *_list_prefixes(catalogue)):
-            for known in list(catalogue.scans.known_files(inside + os.fsencode(kind + tar))):
+        for prefix in (b"", *_list_prefixes(catalogue)):
+            for known in list(catalogue.scans.known_files(prefix + os.fsencode(kind + tar))):
                 if str(display_location(parse_location(known.path))) == name:
                     yield known.path
 
 
 def _update_index(catalogue: Catalogue) -> None:
-    """Bring the index's file up to date with what was removed; nothing is left of that."""
+    """Remove it from the index too; an index file that cannot be updated is deleted, so that nothing is left in it."""
     try:
         open_index(catalogue, catalogue.settings.get("fingerprint") or "", must_save=True).close()
     except StoreError as error:
         if index_address(catalogue) != FAISS:
-            raise StoreError(f"it is out of the store, but not yet out of its index: {error}") from error
+            raise StoreError(f"it is removed from the store, but not yet from its index: {error}") from error
         delete_files(catalogue.folder)

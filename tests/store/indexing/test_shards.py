@@ -32,8 +32,8 @@ def test_a_shard_is_named_i_of_n() -> None:
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/", "-1/3", "1/0", "a/b", "1/2/3", "١/2"])
-def test_what_is_no_shard_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no shard: give i/n"):
+def test_a_text_that_is_not_a_shard_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a shard: give i/n"):
         parse_shard(text)
 
 
@@ -72,8 +72,8 @@ def test_shards_do_together_what_one_run_does(tmp_path: Path) -> None:
     assert answer("index", gallery, "--store", store)["unchanged"] == len(contents(calm))
 
 
-def test_an_empty_shard_marks_missing_what_has_vanished_from_it(tmp_path: Path) -> None:
-    """Of a gallery that is not empty: its shard alone has nothing left."""
+def test_an_empty_shard_marks_its_vanished_files_missing(tmp_path: Path) -> None:
+    """The gallery is not empty, only this shard of it is."""
     gallery, store = tmp_path / "gallery", tmp_path / "store"
     make_gallery(gallery, 1, 12)
     answer("index", gallery, "--store", store)
@@ -86,7 +86,7 @@ def test_an_empty_shard_marks_missing_what_has_vanished_from_it(tmp_path: Path) 
     assert report["missing"] == len([path for path in gone if path.name != "broken.jpg"])
     assert report["kept_roots"] == []
     assert report["notes"] == [
-        "shard 1 of 2 is done; the index was left alone: it follows at the next query or `retrieve index`"
+        "shard 1 of 2 is done; the index was not updated: the next query or `retrieve index` does that"
     ]
     for path in gallery.rglob("*.*"):
         path.unlink()
