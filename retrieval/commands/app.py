@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import Any
 
-import typer
+from typer import Exit, Typer
 from typer.core import TyperGroup
 
 from indexes.errors import UserError
@@ -42,19 +42,19 @@ class _CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             print_message(str(error))
-            raise typer.Exit(1) from error
+            raise Exit(1) from error
         except BrokenPipeError:  # the reader of the output has closed it
             raise
         except OSError as error:
             _discard_stdout()
             print_message(_describe_os_error(error))
-            raise typer.Exit(1) from error
+            raise Exit(1) from error
         except KeyboardInterrupt as error:
             print_message(f"interrupted{_AFTER_INTERRUPT.get(ctx.invoked_subcommand, '')}")
-            raise typer.Exit(130) from error
+            raise Exit(130) from error
 
 
-app = typer.Typer(
+app = Typer(
     cls=_CommandGroup,
     no_args_is_help=True,
     add_completion=False,

@@ -5,33 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, BadParameter, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_saved, report, stderr
-from retrieval.commands.shared.options import (
-    DeviceOption,
-    HtmlOption,
-    JsonOption,
-    MethodOption,
-    NamedModelOption,
-    SeedOption,
-)
 from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, METHOD_ALIASES, Device, MethodName
 from retrieval.common.text import safe_name
 
 
 def sanity(
     dataset: Annotated[
-        Path | None,
-        typer.Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False),
+        Path | None, Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False)
     ] = None,
-    model: NamedModelOption = DEFAULT_MODEL,
-    method: MethodOption = DEFAULT_METHOD,
-    pairs: Annotated[int, typer.Option(min=1, max=200, help="The number of pairs of pictures to explain.")] = 24,
-    seed: SeedOption = 0,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    method: options.MethodOption = DEFAULT_METHOD,
+    pairs: Annotated[int, Option(min=1, max=200, help="The number of pairs of pictures to explain.")] = 24,
+    seed: options.SeedOption = 0,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Check that heatmaps depend on what a model has learnt: if its weights are randomised, they must change.
 
@@ -49,23 +41,23 @@ def sanity(
 
     evaluated = find_model(model, device)
     (folder,) = resolve_datasets([dataset] if dataset else [], evaluated, contents="pictures")
-    options = SanityOptions(pairs, method, seed)
-    result = check_sanity(folder, evaluated.encoder.bundle, options, device, ConsoleProgress())
+    rules = SanityOptions(pairs, method, seed)
+    result = check_sanity(folder, evaluated.encoder.bundle, rules, device, ConsoleProgress())
     stderr.print(left_out_lines(result.left_out))
     report(as_json, lambda: sanity_json(model, result), lambda: sanity_lines(model, result))
 
 
 def audit(
     dataset: Annotated[
-        Path | None, typer.Argument(help="A folder of class folders. [default: what the model was trained on]")
+        Path | None, Argument(help="A folder of class folders. [default: what the model was trained on]")
     ] = None,
-    model: NamedModelOption = DEFAULT_MODEL,
-    method: MethodOption = DEFAULT_METHOD,
-    pairs: Annotated[int, typer.Option(min=4, help="The most pairs to explain.")] = 600,
-    seed: SeedOption = 0,
-    html: HtmlOption = None,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    method: options.MethodOption = DEFAULT_METHOD,
+    pairs: Annotated[int, Option(min=4, help="The most pairs to explain.")] = 600,
+    seed: options.SeedOption = 0,
+    html: options.HtmlOption = None,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show where a model looks in labelled pictures, what it confuses, and what to do about it.
 
@@ -94,26 +86,22 @@ def audit(
 
 
 def faithfulness(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
+    dataset: Annotated[Path, Argument(metavar="DATASET", help="A folder of class folders.")],
     methods: Annotated[
         list[MethodName] | None,
-        typer.Option(
+        Option(
             "--method",
             help="A method; again for more. [default: all but scorecam, which takes long, and other names of gradcam]",
         ),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
-    grids: Annotated[int, typer.Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
-    size: Annotated[
-        int | None, typer.Option(min=64, max=1024, help="The side of a grid. [default: the model's]")
-    ] = None,
-    curves: Annotated[
-        Path | None, typer.Option("--curves", help="A PNG file for deletion and insertion curves.")
-    ] = None,
-    model: NamedModelOption = DEFAULT_MODEL,
-    seed: SeedOption = 0,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    pairs: Annotated[int, Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
+    grids: Annotated[int, Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
+    size: Annotated[int | None, Option(min=64, max=1024, help="The side of a grid. [default: the model's]")] = None,
+    curves: Annotated[Path | None, Option("--curves", help="A PNG file for deletion and insertion curves.")] = None,
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    seed: options.SeedOption = 0,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure how faithful heatmaps are: hide what they mark, or show only that, and compare the pictures again.
 
@@ -124,7 +112,7 @@ def faithfulness(
     Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
     """
     if curves is not None and curves.suffix.lower() != ".png":
-        raise typer.BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
+        raise BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
     from retrieval.commands.output.faithfulness_table import faithfulness_lines
     from retrieval.commands.output.results_json import faithfulness_json
     from retrieval.commands.shared.progress import ConsoleProgress
@@ -135,9 +123,8 @@ def faithfulness(
     from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game
     from retrieval.evaluation.measure import exclude_learnt, find_model
 
-    chosen = list(
-        dict.fromkeys(methods or [name for name in MethodName if name not in (MethodName.scorecam, *METHOD_ALIASES)])
-    )
+    quick = [name for name in MethodName if name not in (MethodName.scorecam, *METHOD_ALIASES)]
+    chosen = list(dict.fromkeys(methods or quick))
     progress = ConsoleProgress()
     evaluated = find_model(model, device, progress)
     encoder = evaluated.encoder

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.text import Text
+from typer import Option
 
 from retrieval.commands.query import query
+from retrieval.commands.shared import options
 from retrieval.commands.shared.console import stdout
-from retrieval.commands.shared.options import DeviceOption
 from retrieval.commands.store import index
 from retrieval.common.settings import Device
 from retrieval.common.text import safe_name
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="The folder for the demo's files.")] = Path("demo"),
-    device: DeviceOption = Device.auto,
+    out: Annotated[Path, Option("--out", help="The folder for the demo's files.")] = Path("demo"),
+    device: options.DeviceOption = Device.auto,
 ) -> None:
     """Make a small gallery of real photographs, index it, query it with a new view of one, and write the page.
 

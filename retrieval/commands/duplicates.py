@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import BadParameter, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, store_folder
 from retrieval.commands.shared.console import report
-from retrieval.commands.shared.options import (
-    FolderOption,
-    HtmlOption,
-    JsonOption,
-    LabelOption,
-    SinceOption,
-    StoreOption,
-    UntilOption,
-)
 
 
 def duplicates(
     near: Annotated[
         float | None,
-        typer.Option(
-            min=0.5, max=1, help="The agreement from which two pictures are the same photograph. [default: 0.9]"
-        ),
+        Option(min=0.5, max=1, help="The agreement from which two pictures are the same photograph. [default: 0.9]"),
     ] = None,
-    identical: Annotated[bool, typer.Option("--identical", help="Only equal files; no picture is decoded.")] = False,
+    identical: Annotated[bool, Option("--identical", help="Only equal files; no picture is decoded.")] = False,
     alike: Annotated[
-        float | None, typer.Option(min=0.7, max=1, help="Also groups that the model finds this similar, such as 0.9.")
+        float | None, Option(min=0.7, max=1, help="Also groups that the model finds this similar, such as 0.9.")
     ] = None,
-    label: LabelOption = None,
-    folder: FolderOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    html: HtmlOption = None,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    label: options.LabelOption = None,
+    folder: options.FolderOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
+    html: options.HtmlOption = None,
+    store: options.StoreOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find duplicates among the indexed pictures: equal files, and the same photograph saved again.
 
@@ -46,7 +36,7 @@ def duplicates(
     Example: `retrieve duplicates --html duplicates.html`
     """
     if identical and near is not None:
-        raise typer.BadParameter("--identical compares no pictures: leave out --near")
+        raise BadParameter("--identical compares no pictures: leave out --near")
     check_outputs(None, html)
     from retrieval.commands.output.duplicates_table import duplicates_lines
     from retrieval.commands.output.results_json import duplicates_json

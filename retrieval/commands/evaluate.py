@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, BadParameter, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
-from retrieval.commands.shared.options import DeviceOption, HtmlOption, JsonOption, NamedModelOption, SeedOption
 from retrieval.common.settings import DEFAULT_MODEL, POOL, Device
 from retrieval.common.text import safe_name
 
@@ -21,23 +21,21 @@ if TYPE_CHECKING:
 def evaluate(
     datasets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DATASET…", help="Folders of class folders. [default: what the model was trained on]"),
+        Argument(metavar="DATASET…", help="Folders of class folders. [default: what the model was trained on]"),
     ] = None,
-    model: NamedModelOption = DEFAULT_MODEL,
-    against: Annotated[str | None, typer.Option(help="A second model, measured on the same pictures.")] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Measure on pictures that the model learnt from, too.")] = False,
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    against: Annotated[str | None, Option(help="A second model, measured on the same pictures.")] = None,
+    seen: Annotated[bool, Option("--seen", help="Measure on pictures that the model learnt from, too.")] = False,
     pairs: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="The number of similar and of different pairs. [default: one of each for every picture]"
-        ),
+        Option(min=1, help="The number of similar and of different pairs. [default: one of each for every picture]"),
     ] = None,
-    html: HtmlOption = None,
-    worst: Annotated[int, typer.Option(min=0, help="The number of worst mistakes on the page.")] = 10,
-    seed: SeedOption = 0,
-    pool: Annotated[int, typer.Option(min=100, help="The number of candidates that the head rescores.")] = POOL,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    html: options.HtmlOption = None,
+    worst: Annotated[int, Option(min=0, help="The number of worst mistakes on the page.")] = 10,
+    seed: options.SeedOption = 0,
+    pool: Annotated[int, Option(min=100, help="The number of candidates that the head rescores.")] = POOL,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure a model on labelled pictures: leave-one-out retrieval, verdicts on pairs, and calibration.
 
@@ -46,7 +44,7 @@ def evaluate(
     Examples: `retrieve evaluate ~/sets/flowers`, `retrieve evaluate --model mine --against default --html how.html`
     """
     if against == model:
-        raise typer.BadParameter("--against: give another model than --model")
+        raise BadParameter("--against: give another model than --model")
     check_outputs(None, html)
     from retrieval.commands.output.evaluation_table import evaluation_table
     from retrieval.commands.output.results_json import evaluation_json
@@ -54,7 +52,7 @@ def evaluate(
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.measure import EvaluationOptions, evaluate_models, find_model
 
-    options = EvaluationOptions(pool, seed, pairs, seen)
+    setup = EvaluationOptions(pool, seed, pairs, seen)
     progress = ConsoleProgress()
     models = [find_model(name, device, progress) for name in (model, against) if name is not None]
     folders = resolve_datasets(datasets or [], models[0])
@@ -62,14 +60,14 @@ def evaluate(
         evaluated.encoder.load()
     results: dict[str, DatasetEvaluation] = {}
     for folder in folders:
-        result = results[str(folder)] = evaluate_models(find_samples(folder, progress), models, options, progress)
+        result = results[str(folder)] = evaluate_models(find_samples(folder, progress), models, setup, progress)
         if not as_json:
             stdout.print(evaluation_table(safe_name(folder), result.results))
         _print_left_out(result)
     if html:
         _write_page(html, results, models[0], worst)
     if as_json:
-        print_json(evaluation_json(options, results))
+        print_json(evaluation_json(setup, results))
     elif html:
         print_saved("page", html)
 
@@ -77,12 +75,11 @@ def evaluate(
 def _print_left_out(result: DatasetEvaluation) -> None:
     from retrieval.commands.output.training_table import left_out_lines
 
+    outcome = "included" if result.options.include_seen else "left out"
     for name, count in result.learnt_counts.items():
-        pictures = (
-            f"{count:,} pictures that {name} learnt from are" if count > 1 else f"1 picture that {name} learnt from is"
-        )
         if count:
-            stderr.print(Text(safe_name(f"{pictures} {'included' if result.options.include_seen else 'left out'}")))
+            pictures, verb = ("1 picture", "is") if count == 1 else (f"{count:,} pictures", "are")
+            stderr.print(Text(safe_name(f"{pictures} that {name} learnt from {verb} {outcome}")))
     stderr.print(left_out_lines(result.dataset.left_out))
 
 
@@ -95,6 +92,5 @@ def _write_page(file: Path, results: dict[str, DatasetEvaluation], model: Evalua
     sections = []
     for name, result in results.items():
         mistakes = worst_mistakes(model.encoder.bundle.head, result.descriptors[model.name], result.pairs, worst)
-        views = explain_mistakes(model.encoder, result.dataset.samples, mistakes)
-        sections.append(DatasetSection(name, result, views))
+        sections.append(DatasetSection(name, result, explain_mistakes(model.encoder, result.dataset.samples, mistakes)))
     write_html(evaluation_page(sections), file)

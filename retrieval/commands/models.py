@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, BadParameter, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs
 from retrieval.commands.shared.console import report
-from retrieval.commands.shared.options import BackboneOption, DeviceOption, JsonOption, SeedOption, WeightsOption
 from retrieval.common.settings import Device
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def models(
-    bundles: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE…", help="Folders of more bundles.")] = None,
-    as_json: JsonOption = False,
+    bundles: Annotated[list[Path] | None, Argument(metavar="BUNDLE…", help="Folders of more bundles.")] = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """List the models: input size, what they were trained on, and their measured quality.
 
@@ -30,16 +30,16 @@ def models(
 
 
 def fit(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
-    unlabelled: Annotated[list[Path] | None, typer.Option(help="Folders of unlabelled pictures of all kinds.")] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="Folders of class folders to measure the model on.")] = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    name: Annotated[str | None, typer.Option(help="The model's name. [default: the folder's]")] = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    datasets: Annotated[list[Path], Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
+    out: Annotated[Path, Option("--out", help="The folder for the bundle.")],
+    unlabelled: Annotated[list[Path] | None, Option(help="Folders of unlabelled pictures of all kinds.")] = None,
+    test: Annotated[list[Path] | None, Option(help="Folders of class folders to measure the model on.")] = None,
+    backbone: options.BackboneOption = None,
+    weights: options.WeightsOption = None,
+    name: Annotated[str | None, Option(help="The model's name. [default: the folder's]")] = None,
+    seed: options.SeedOption = 0,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Make a model bundle: a head for general retrieval on any backbone, fitted in minutes.
 
@@ -47,7 +47,7 @@ def fit(
     """
     names = [dataset.name for dataset in test or ()]
     if twice := next((each for each in names if names.count(each) > 1), None):
-        raise typer.BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
+        raise BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     check_outputs(out)
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.fit_bundle import FitRecipe, fit_bundle

@@ -10,33 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from rich.console import Group, RenderableType
 from rich.text import Text
+from typer import Argument, BadParameter, Exit, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, store_folder
 from retrieval.commands.shared.console import print_message, print_saved, report, stderr, stdout
-from retrieval.commands.shared.options import (
-    CorrespondOption,
-    DeviceOption,
-    FolderOption,
-    HtmlOption,
-    JsonOption,
-    LabelOption,
-    MethodOption,
-    ModelOption,
-    NamedModelOption,
-    SinceOption,
-    SizeOption,
-    StoreOption,
-    UntilOption,
-    VerifyOption,
-)
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
+from retrieval.common.parallel import batched
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
 from retrieval.common.text import safe_name
-from retrieval.sources.location import is_address
+from retrieval.sources.location import is_address, parse_location
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine
@@ -46,66 +31,60 @@ if TYPE_CHECKING:
     from retrieval.store.query import PreparedQuery, QueryResult
 
 _QUERY_BATCH = 128  # pictures of one search
-_WIDE = 100  # columns from which a table has room for bars beside the paths
 
 
 def query(
     pictures: Annotated[
-        list[str], typer.Argument(metavar="PICTURE…", help="Pictures to search for; - reads one from standard input.")
+        list[str], Argument(metavar="PICTURE…", help="Pictures to search for; - reads one from standard input.")
     ],
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="The number of hits.")] = 5,
-    label: LabelOption = None,
-    folder: FolderOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    min_similarity: Annotated[float, typer.Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
-    confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Warn if no hit is at least this similar.")
-    ] = CONFIDENCE,
-    explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = None,
-    html: HtmlOption = None,
-    method: MethodOption = DEFAULT_METHOD,
-    size: SizeOption = None,
-    verify: VerifyOption = False,
-    correspond: CorrespondOption = False,
-    pool: Annotated[int, typer.Option(min=1, help="The number of candidates that the head rescores.")] = POOL,
-    store: StoreOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    top: Annotated[int, Option("--top", "-k", min=1, help="The number of hits.")] = 5,
+    label: options.LabelOption = None,
+    folder: options.FolderOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
+    min_similarity: Annotated[float, Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
+    confidence: Annotated[float, Option(min=0, max=1, help="Warn if no hit is at least this similar.")] = CONFIDENCE,
+    explain: Annotated[bool, Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
+    out: Annotated[Path | None, Option("--out", help="A folder for overlays and a contact sheet.")] = None,
+    html: options.HtmlOption = None,
+    method: options.MethodOption = DEFAULT_METHOD,
+    size: options.SizeOption = None,
+    verify: options.VerifyOption = False,
+    correspond: options.CorrespondOption = False,
+    pool: Annotated[int, Option(min=1, help="The number of candidates that the head rescores.")] = POOL,
+    store: options.StoreOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find the indexed pictures that are most similar to a picture, and show why.
 
     Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`
     """
     if top > pool:
-        raise typer.BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
+        raise BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
     if not explain and (out or html):
-        raise typer.BadParameter("--out and --html show explanations: leave out --no-explain")
+        raise BadParameter("--out and --html show explanations: leave out --no-explain")
     check_outputs(out, html)
-    options = ExplainOptions(method, size, verify, correspond)
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.filters import make_selection
 
-    selection = make_selection(label, folder, since, until)
+    selection, how = make_selection(label, folder, since, until), ExplainOptions(method, size, verify, correspond)
     started = time.perf_counter()
     failed = False
     with Engine.open(store_folder(store), model, device, ConsoleProgress()) as engine:
         engine.load()
         load = time.perf_counter() - started
         if label is not None and label not in (labels := engine.catalogue.pictures.labels()):
-            stderr.print(
-                Text(f"no picture has the label {safe_name(label)}; there are: {safe_name(', '.join(labels))}")
-            )
+            stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
         answers = _Answers(engine, confidence, bool(html), as_json)
         for number, (name, source, prepared) in enumerate(_batched_queries(engine, pictures, pool, selection), 1):
             if isinstance(prepared, PictureError):
                 print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
                 failed = True
                 continue
-            result = engine.queries.finish(prepared, top, min_similarity, explain, options)
+            result = engine.queries.finish(prepared, top, min_similarity, explain, how)
             result.seconds["load"] += load
             load = 0.0  # reported with the first answer
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
@@ -116,44 +95,31 @@ def query(
             if not as_json:
                 print_saved("page", html)
     if failed:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _batched_queries(
     engine: Engine, names: list[str], pool: int, selection: Selection
 ) -> Iterator[tuple[str, Source, PreparedQuery | PictureError]]:
     """Yield the pictures with their candidates, searched in batches, as one search is quicker than many."""
-    for start in range(0, len(names), _QUERY_BATCH):
-        batch = names[start : start + _QUERY_BATCH]
+    for batch in batched(names, _QUERY_BATCH):
         sources = [_fetch_source(engine, name) for name in batch]
         yield from zip(batch, sources, engine.queries.prepare(sources, pool, selection), strict=True)
 
 
 def _fetch_source(engine: Engine, name: str) -> Source:
-    """Return what a picture is read from; a remote one is fetched once."""
+    """Return what a picture is read from; a remote one, or a tar's member by its displayed name, is fetched once."""
     if name == "-":
-        return _read_stdin()
+        return sys.stdin.buffer.read() if sys.stdin else b""  # None if it was closed
     from retrieval.sources.files import bytes_at
+    from retrieval.store.maintenance.removal import tar_members_named
 
-    location = _find_tar_member(engine, name) or name
+    members = tar_members_named(engine.catalogue, name)
+    location = next((os.fspath(parse_location(member)) for member in members), name)
     try:
         return bytes_at(location) if is_address(location) else location
     except PictureError:
         return location  # the error is reported when it is read
-
-
-def _find_tar_member(engine: Engine, name: str) -> str | None:
-    """Return the location of the member of an indexed tar that is displayed by this name; None if there is none."""
-    if ".tar/" not in name.lower():
-        return None
-    from retrieval.sources.location import parse_location
-    from retrieval.store.maintenance.removal import tar_members_named
-
-    return next((os.fspath(parse_location(path)) for path in tar_members_named(engine.catalogue, name)), None)
-
-
-def _read_stdin() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin else b""  # None if it was closed
 
 
 @dataclass
@@ -168,6 +134,7 @@ class _Answers:
 
     def add(self, name: str, source: Source, result: QueryResult, folder: Path | None) -> None:
         """Write the overlays of a query into the folder, if one is given, then print its answer."""
+        from retrieval.commands.output.query_table import query_lines
         from retrieval.commands.output.results_json import query_json
 
         files: dict[int, PairFiles] = {}
@@ -186,36 +153,23 @@ class _Answers:
         report(
             self.as_json,
             lambda: query_json(name, self.engine, result, files, seconds, self.confidence),
-            lambda: self._lines(title, result, seconds),
+            lambda: query_lines(title, result, seconds, self.confidence, stdout.width),
         )
         if folder and not self.as_json:
             print_saved("contact sheet", folder / CONTACT_SHEET)
 
-    def _lines(self, title: str, result: QueryResult, seconds: dict[str, float]) -> RenderableType:
-        from retrieval.commands.output.query_table import hits_table, seconds_line
-        from retrieval.rendering.presentation import low_confidence_note
-
-        note = low_confidence_note([hit.similarity for hit in result.hits], self.confidence)
-        return Group(
-            hits_table(safe_name(title), result.hits, bars=stdout.width >= _WIDE),
-            *([Text(note, style="yellow")] if note else []),
-            seconds_line(seconds),
-        )
-
 
 def explain(
-    a: Annotated[str, typer.Argument(help="A picture.")],
-    b: Annotated[str, typer.Argument(help="The picture to compare it with.")],
-    out: Annotated[Path, typer.Option("--out", help="A folder for overlays and a contact sheet.")] = Path(
-        "explanation"
-    ),
-    method: MethodOption = DEFAULT_METHOD,
-    size: SizeOption = None,
-    verify: VerifyOption = False,
-    correspond: CorrespondOption = False,
-    model: NamedModelOption = DEFAULT_MODEL,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    a: Annotated[str, Argument(help="A picture.")],
+    b: Annotated[str, Argument(help="The picture to compare it with.")],
+    out: Annotated[Path, Option("--out", help="A folder for overlays and a contact sheet.")] = Path("explanation"),
+    method: options.MethodOption = DEFAULT_METHOD,
+    size: options.SizeOption = None,
+    verify: options.VerifyOption = False,
+    correspond: options.CorrespondOption = False,
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show how similar two pictures are, and why. Needs no store.
 
@@ -235,8 +189,4 @@ def explain(
     explainer = PairExplainer(encoder, encoder.bundle.head)
     explanation = explainer.explain(a, b, ExplainOptions(method, size, verify, correspond))
     files = write_pair(a, b, explanation, out)
-    report(
-        as_json,
-        lambda: pair_json(a, b, encoder.bundle, explanation, files),
-        lambda: pair_lines(explanation, out),
-    )
+    report(as_json, lambda: pair_json(a, b, encoder.bundle, explanation, files), lambda: pair_lines(explanation, out))

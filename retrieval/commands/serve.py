@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.text import Text
+from typer import Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import store_folder
 from retrieval.commands.shared.console import print_message, stdout
-from retrieval.commands.shared.options import DeviceOption, ModelOption, StoreOption
-from retrieval.common.closing import close_on_error
 from retrieval.common.settings import Device
 from retrieval.server.config import MAX_UPLOAD_MEGABYTES, QUEUE, ServerConfig, is_loopback
 
@@ -23,39 +22,35 @@ if TYPE_CHECKING:  # only a type here, as its module loads much
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on; any but this machine's own needs a token.")] = (
+    host: Annotated[str, Option(help="The address to listen on; any but this machine's own needs a token.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(envvar="RETRIEVE_TOKEN", help="The token that each request needs. [default: a new one if needed]"),
+        Option(envvar="RETRIEVE_TOKEN", help="The token that each request needs. [default: a new one if needed]"),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name of the server in requests; repeat for more.")
+        list[str] | None, Option(help="Another name of the server in requests; repeat for more.")
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(help="A site, such as https://photos.example, whose pages may use the API.")
+        list[str] | None, Option(help="A site, such as https://photos.example, whose pages may use the API.")
     ] = None,
-    max_upload: Annotated[int, typer.Option(min=1, help="The largest upload, in megabytes.")] = MAX_UPLOAD_MEGABYTES,
-    queue: Annotated[
-        int, typer.Option(min=1, help="The most requests at once; others get 503 with Retry-After.")
-    ] = QUEUE,
+    max_upload: Annotated[int, Option(min=1, help="The largest upload, in megabytes.")] = MAX_UPLOAD_MEGABYTES,
+    queue: Annotated[int, Option(min=1, help="The most requests at once; others get 503 with Retry-After.")] = QUEUE,
     uploads: Annotated[
         Path | None,
-        typer.Option(
-            help="A folder that keeps uploads after the server stops. [default: a temporary one]",
-            show_default=False,
+        Option(
+            help="A folder that keeps uploads after the server stops. [default: a temporary one]", show_default=False
         ),
     ] = None,
     processes: Annotated[
-        int,
-        typer.Option(min=1, max=256, help="The number of processes that share the requests, each with its own model."),
+        int, Option(min=1, max=256, help="The number of processes that share the requests, each with its own model.")
     ] = 1,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    store: StoreOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = Device.auto,
+    open_browser: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
+    store: options.StoreOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = Device.auto,
 ) -> None:
     """Serve a page to browse and search the gallery, and an API, which is documented under /docs.
 
@@ -63,7 +58,7 @@ def serve(
 
     Example: `retrieve serve --open`
     """
-    engines = _EngineFactory(store_folder(store), model, device)
+    open_engine = partial(_open_engine, store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
     config = ServerConfig(
@@ -86,34 +81,18 @@ def serve(
     if processes > 1:
         from retrieval.server.processes.run import serve_in_processes
 
-        serve_in_processes(engines, config, ready, lambda sentence: print_message(sentence, "warning"))
+        serve_in_processes(open_engine, config, ready, lambda sentence: print_message(sentence, "warning"))
         return
     from retrieval.server.processes.run import serve as run
 
-    with engines.open_prepared() as engine:
-        run(engine, engines.open_another, config, ready)
+    with open_engine() as engine:
+        engine.load()
+        run(engine, open_engine, config, ready)
 
 
-@dataclass(frozen=True)
-class _EngineFactory:
-    """Opens engines on a store, also in another process."""
+def _open_engine(store: Path, model: str | None, device: Device) -> Engine:
+    """Open an engine on the store, in whatever process this is sent to."""
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.engine import Engine
 
-    store: Path
-    model: str | None
-    device: Device
-
-    def open_prepared(self) -> Engine:
-        """Open the engine that answers, its model prepared for this machine."""
-        from retrieval.commands.shared.progress import ConsoleProgress
-        from retrieval.engine import Engine
-
-        engine = Engine.open(self.store, self.model, self.device, ConsoleProgress())
-        with close_on_error(engine):
-            engine.load()
-        return engine
-
-    def open_another(self) -> Engine:
-        """Open another engine, for indexing."""
-        from retrieval.engine import Engine
-
-        return Engine.open(self.store, self.model, self.device)
+    return Engine.open(store, model, device, ConsoleProgress())

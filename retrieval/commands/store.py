@@ -7,29 +7,12 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, BadParameter, Option
 
-from retrieval.commands.shared.arguments import (
-    check_index_address,
-    check_outputs,
-    check_ray_installed,
-    parse_shard_option,
-    store_folder,
-)
+from retrieval.commands.shared import options
+from retrieval.commands.shared.arguments import check_outputs, explain_option_errors, store_folder
 from retrieval.commands.shared.console import report
-from retrieval.commands.shared.options import (
-    DeviceOption,
-    EngineOption,
-    HtmlOption,
-    IndexOption,
-    JsonOption,
-    ModelOption,
-    SeedOption,
-    ShardsOption,
-    StoreOption,
-    WorkersOption,
-)
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import RECALL, Device, IndexingBackend
 
@@ -37,28 +20,28 @@ from retrieval.common.settings import RECALL, Device, IndexingBackend
 def index(
     galleries: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="GALLERY…",
             help="Folders of pictures, tars, .txt lists; also s3://, gs://, https://. [default: all indexed before]",
         ),
     ] = None,
-    store: StoreOption = None,
+    store: options.StoreOption = None,
     catalogue: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Where a new store keeps its catalogue: postgresql://user@host/database?schema=name. Give a password"
             " in PGPASSWORD or ~/.pgpass, or the whole address in RETRIEVE_CATALOGUE: it is not kept."
             " [default: the store's folder]",
             show_default=False,
         ),
     ] = None,
-    model: ModelOption = None,
-    device: DeviceOption = Device.auto,
-    index: IndexOption = None,
-    engine: EngineOption = IndexingBackend.local,
-    workers: WorkersOption = None,
-    shards: ShardsOption = None,
-    as_json: JsonOption = False,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = Device.auto,
+    index: options.IndexOption = None,
+    engine: options.EngineOption = IndexingBackend.local,
+    workers: options.WorkersOption = None,
+    shards: options.ShardsOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Index folders of pictures, or bring the store up to date with them.
 
@@ -69,22 +52,27 @@ def index(
     """
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
+    from indexes.vectors.index_address import FAISS, parse_address
     from retrieval.commands.output.results_json import index_json
     from retrieval.commands.output.store_table import index_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.sources.gallery import resolve_gallery
+    from retrieval.store.indexing.shards import WHOLE, parse_shard
 
-    shard = parse_shard_option(shards)
+    with explain_option_errors("--shards"):
+        shard = WHOLE if shards is None else parse_shard(shards)
     if workers is not None and engine is IndexingBackend.local:
-        raise typer.BadParameter("--workers is for --engine ray: leave it out, or give that")
+        raise BadParameter("--workers is for --engine ray: leave it out, or give that")
     folder = store_folder(store)
     if not galleries and not is_store(folder):
         raise GalleryError(NO_GALLERY)
     for gallery in galleries or ():
         resolve_gallery(gallery)  # a wrong name makes no store
-    check_ray_installed(engine)
-    check_index_address(index)
+    if engine is IndexingBackend.ray:
+        import retrieval.store.indexing.ray.cluster  # noqa: F401  # raises ClusterError if Ray is not installed
+    with explain_option_errors("--index"):
+        parse_address(FAISS if index is None else index)
     address = catalogue or (None if is_store(folder) else os.environ.get(URL_VARIABLE))
     progress = ConsoleProgress()
     with Engine.create(folder, model, device, progress, address, engine is IndexingBackend.local, index) as opened:
@@ -93,9 +81,9 @@ def index(
 
 
 def status(
-    failures: Annotated[bool, typer.Option("--failures", help="List every file that failed.")] = False,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    failures: Annotated[bool, Option("--failures", help="List every file that failed.")] = False,
+    store: options.StoreOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show what the store holds: galleries, pictures, files that failed and why, and its model.
 
@@ -114,10 +102,10 @@ def status(
 
 def tune(
     recall: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of an exact search's ten best hits to find.")
+        float, Option(min=0, max=1, help="The share of an exact search's ten best hits to find.")
     ] = RECALL,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    store: options.StoreOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Set how much of the index a search visits, for the recall that you want, as measured on your own pictures.
 
@@ -136,11 +124,11 @@ def tune(
 
 
 def calibrate(
-    reset: Annotated[bool, typer.Option("--reset", help="Undo it: return to the model's own similarities.")] = False,
-    seed: SeedOption = 0,
-    html: HtmlOption = None,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    reset: Annotated[bool, Option("--reset", help="Undo it: return to the model's own similarities.")] = False,
+    seed: options.SeedOption = 0,
+    html: options.HtmlOption = None,
+    store: options.StoreOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Make similarity a probability for your own pictures: fit it to the store's class folders.
 
@@ -150,12 +138,12 @@ def calibrate(
     Example: `retrieve calibrate --html calibration.html`
     """
     if reset and html:
-        raise typer.BadParameter("--reset measures nothing: leave out --html")
+        raise BadParameter("--reset measures nothing: leave out --html")
     check_outputs(None, html)
     if reset:
         _reset_calibration(store_folder(store), as_json)
         return
-    from retrieval.commands.output.results_json import calibration_json
+    from retrieval.commands.output.results_json import pick
     from retrieval.commands.output.store_table import calibration_lines
     from retrieval.engine import Engine
     from retrieval.store.maintenance.calibration_page import calibration_page
@@ -165,7 +153,7 @@ def calibrate(
     path = engine.catalogue.folder
     report(
         as_json,
-        lambda: calibration_json(path, result),
+        lambda: {"store": path} | pick(result, "calibration", "reliability"),
         lambda: calibration_lines(result.calibration),
         html,
         lambda: calibration_page(path, result),
@@ -183,11 +171,9 @@ def _reset_calibration(store: Path, as_json: bool) -> None:
 
 
 def remove(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH…", help="Pictures or folders, which need not exist any more.")
-    ],
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    paths: Annotated[list[str], Argument(metavar="PATH…", help="Pictures or folders, which need not exist any more.")],
+    store: options.StoreOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Remove pictures or whole folders from the store. The files themselves stay.
 

@@ -7,47 +7,32 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, BadParameter, Option
 
+from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs
 from retrieval.commands.shared.console import report, stderr
-from retrieval.commands.shared.options import (
-    BackboneOption,
-    DeviceOption,
-    EpochsOption,
-    HtmlOption,
-    JsonOption,
-    NamedModelOption,
-    PresetOption,
-    SeedOption,
-    WeightsOption,
-)
 from retrieval.common.settings import DEFAULT_MODEL, Device, PresetName
 from retrieval.training.paper.case import PAPER_PAIRS, SEEDS, PaperCase
 
 
 def crop(
-    dataset: Annotated[Path, typer.Argument(help="A folder of class folders.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
-    model: NamedModelOption = DEFAULT_MODEL,
-    similarity: Annotated[float, typer.Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
+    dataset: Annotated[Path, Argument(help="A folder of class folders.")],
+    out: Annotated[Path, Argument(metavar="OUT", help="The folder for the cropped copy: new or empty.")],
+    model: options.NamedModelOption = DEFAULT_MODEL,
+    similarity: Annotated[float, Option(min=0, max=1, help="Pictures more similar than this are cropped.")] = 0.8,
     threshold: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="The share of the strongest evidence from which a part of the picture is in focus."
-        ),
+        Option(min=0, max=1, help="The share of the strongest evidence from which a part of the picture is in focus."),
     ] = 0.2,
-    margin: Annotated[
-        float, typer.Option(min=0, help="How much a box grows on each side, as a share of its size.")
-    ] = 0.1,
+    margin: Annotated[float, Option(min=0, help="How much a box grows on each side, as a share of its size.")] = 0.1,
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]"),
+        int | None, Option(min=0, max=2**32 - 1, help="Draws the partners. [default: the model's split's, or 0]")
     ] = None,
-    html: HtmlOption = None,
-    show: Annotated[int, typer.Option(min=1, help="The number of crops on the page.")] = 12,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    html: options.HtmlOption = None,
+    show: Annotated[int, Option(min=1, help="The number of crops on the page.")] = 12,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Copy a data set with its training pictures cropped to what the model looks at, to train on the copy.
 
@@ -84,33 +69,32 @@ def crop(
 
 
 def train(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder of class folders.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder for the bundle.")],
-    preset: PresetOption = PresetName.fast,
-    seed: SeedOption = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
-    epochs: EpochsOption = None,
+    dataset: Annotated[Path, Argument(metavar="DATASET", help="A folder of class folders.")],
+    out: Annotated[Path, Option("--out", help="The folder for the bundle.")],
+    preset: options.PresetOption = PresetName.fast,
+    seed: options.SeedOption = 0,
+    resume: Annotated[bool, Option("--resume", help="Continue an unfinished training.")] = False,
+    epochs: options.EpochsOption = None,
     loss: Annotated[
-        str | None, typer.Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
+        str | None, Option(help="pairs, contrastive, or a loss of pytorch-metric-learning by its name.")
     ] = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
+    backbone: options.BackboneOption = None,
+    weights: options.WeightsOption = None,
     hardest: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="In the second half, learn only from this share of the pairs, the hardest."),
+        float, Option(min=0, max=1, help="In the second half, learn only from this share of the pairs, the hardest.")
     ] = 1.0,
     thaw: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--thaw/--no-thaw", help="Train the backbone too; without it, only the head, so that an index stays valid."
         ),
     ] = True,
     keep_general: Annotated[
-        bool, typer.Option("--keep-general", help="Continue from the default model's head, and keep what it knows.")
+        bool, Option("--keep-general", help="Continue from the default model's head, and keep what it knows.")
     ] = False,
-    tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's event files.")] = None,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    tensorboard: Annotated[Path | None, Option(help="A folder for TensorBoard's event files.")] = None,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train a model on your own class folders, and measure it on a part of them that it has not seen.
 
@@ -119,7 +103,7 @@ def train(
     Examples: `retrieve train flowers --out flowers-model`, then `retrieve evaluate --model flowers-model`
     """
     if keep_general and (backbone or not thaw):
-        raise typer.BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
+        raise BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(out)
     from retrieval.commands.output.results_json import training_json
     from retrieval.commands.output.training_table import data_lines, trained_lines
@@ -144,20 +128,20 @@ def train(
 
 
 def reproduce(
-    case: Annotated[PaperCase, typer.Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
-    data: Annotated[Path, typer.Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
+    case: Annotated[PaperCase, Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
+    data: Annotated[Path, Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
+    out: Annotated[Path, Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
         "reproduced"
     ),
-    preset: PresetOption = PresetName.fast,
-    seed: SeedOption = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="The number of seeds of table1, from --seed on.")] = SEEDS,
-    pairs: Annotated[int, typer.Option(min=1, help="The most similar and the most different pairs.")] = PAPER_PAIRS,
-    epochs: EpochsOption = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    device: DeviceOption = Device.auto,
-    as_json: JsonOption = False,
+    preset: options.PresetOption = PresetName.fast,
+    seed: options.SeedOption = 0,
+    seeds: Annotated[int, Option(min=1, help="The number of seeds of table1, from --seed on.")] = SEEDS,
+    pairs: Annotated[int, Option(min=1, help="The most similar and the most different pairs.")] = PAPER_PAIRS,
+    epochs: options.EpochsOption = None,
+    backbone: options.BackboneOption = None,
+    weights: options.WeightsOption = None,
+    device: options.DeviceOption = Device.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Reproduce the paper's section 4 as a page and JSON: figures beside the paper's, explained pairs, Table 1.
 

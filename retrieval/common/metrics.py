@@ -71,15 +71,12 @@ class Interval:
     high: float
 
 
-def bootstrap(values: Floats, seed: int = 0, draws: int = 2000) -> Interval:
-    """Return the mean of values (N,) and its 95 % interval, from the means of as many resamples with replacement.
-
-    This is Efron's percentile interval (1979). Without values, all are 0.
-    """
+def bootstrap(values: Floats, seed: int = 0) -> Interval:
+    """Return the mean of values (N,) with Efron's percentile interval (1979) of 2,000 resamples; all 0 if N is 0."""
     if not len(values):
         return Interval(0.0, 0.0, 0.0)
     random = np.random.default_rng(seed)
-    means = [float(values[random.integers(0, len(values), len(values))].mean()) for _ in range(draws)]
+    means = [float(values[random.integers(0, len(values), len(values))].mean()) for _ in range(2000)]
     low, high = np.percentile(means, (2.5, 97.5))
     return Interval(float(values.mean()), float(low), float(high))
 

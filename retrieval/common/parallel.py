@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -107,5 +107,5 @@ def parallel_map(
 
 
 def _exceeds_memory(waiting: Iterable[tuple[Future[U], int]], threads: int) -> bool:
-    sizes: Sequence[int] = [size for future, size in waiting if not future.done()]
+    sizes = [size for future, size in waiting if not future.done()]
     return len(sizes) > threads and sum(sizes) > _MAX_BYTES

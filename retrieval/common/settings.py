@@ -27,8 +27,6 @@ RECALL = 0.99
 MAX_MEGAPIXELS = 200.0
 """The default size up to which a picture is decoded; RETRIEVE_MAX_MEGAPIXELS sets another."""
 
-STORE_NAME = ".retrieve"
-
 DEFAULT_MODEL = "default"
 """The name of the shipped model."""
 
@@ -113,8 +111,7 @@ class Preprocessing:
 
 def cache_folder() -> Path:
     """Return the folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("RETRIEVE_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("retrieve")
+    return Path(os.environ.get("RETRIEVE_CACHE") or platformdirs.user_cache_path("retrieve"))
 
 
 def max_pixels() -> int:
@@ -126,14 +123,6 @@ def max_pixels() -> int:
         raise SettingError(
             f"RETRIEVE_MAX_MEGAPIXELS is {chosen!r}, which is no number: give one, such as 200"
         ) from error
-
-
-def find_store(start: Path) -> Path:
-    """Return the nearest `.retrieve` from `start` upwards, as git finds `.git`; else one in `start`."""
-    for folder in (start, *start.parents):
-        if (folder / STORE_NAME).is_dir():
-            return folder / STORE_NAME
-    return start / STORE_NAME
 
 
 def installed_version(package: str) -> str:

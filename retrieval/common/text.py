@@ -50,8 +50,6 @@ def _safe(character: str) -> str:
     code = ord(character)
     if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
         return character
-    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's stand-in for the byte
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x80:
-        return f"\\x{code:02x}"
+    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # the latter stand for the bytes 0x80 to 0xFF in os.fsdecode
+        return f"\\x{code & 0xFF:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,19 +1,9 @@
-"""An audit as JSON: names that explain themselves, with stable keys. `to_plain` converts the values."""
+"""An audit as JSON: names that explain themselves, with stable keys."""
 
 from __future__ import annotations
 
 from retrieval.commands.output.results_json import JsonObject, files_json, pick
-from retrieval.evaluation.audit.findings import (
-    Advice,
-    Audit,
-    ConfusedClasses,
-    Evidence,
-    Example,
-    Findings,
-    LookAlikes,
-    PartFindings,
-    SuspectLabel,
-)
+from retrieval.evaluation.audit.findings import Audit, Evidence, Example, PartFindings
 from retrieval.evaluation.verdicts import Confusion
 
 READING = {
@@ -35,25 +25,43 @@ def audit_json(audit: Audit) -> JsonObject:
     return {
         "dataset": audit.dataset,
         "model": {"name": audit.model, "fingerprint": audit.fingerprint},
-        "method": audit.options.method,
-        "seed": audit.options.seed,
+        **pick(audit.options, "method", "seed"),
         "pairs": sum(part.explained_pairs for part in findings.parts),
         "how_to_read": READING,
-        "recommendations": [_advice_json(rank, each) for rank, each in enumerate(audit.advice, 1)],
+        "recommendations": [
+            {
+                "rank": rank,
+                **pick(advice, "kind", "severity", "finding", "remedy", "classes"),
+                "figures": advice.figures or {},
+                "examples": [_example_json(each) for each in advice.examples],
+            }
+            for rank, advice in enumerate(audit.advice, 1)
+        ],
         "pictures_by_class": dict(sorted(findings.sizes.items())),
         "model_has_learnt_from_this_data_set": findings.is_trained_on,
         "parts": {part.name: _part_json(part) for part in findings.parts},
-        **_pictures_json(findings),
+        "pictures_that_look_the_same": [
+            {
+                "pictures": [
+                    pick(sample, "path", "label") | {"part": part}
+                    for sample, part in zip(alike.samples, alike.parts, strict=True)
+                ],
+                "in_train_and_test": alike.crosses_parts,
+                "in_two_classes": alike.crosses_classes,
+            }
+            for alike in findings.look_alikes
+        ],
+        "pictures_maybe_in_the_wrong_class": [
+            {
+                **pick(suspect.sample, "path", "label"),
+                "label_of_nearest": suspect.nearer,
+                "nearest_with_that_label": suspect.votes,
+                "nearest_asked": suspect.neighbours,
+            }
+            for suspect in findings.suspect_labels
+        ],
+        "left_out": files_json(findings.left_out),
         "seconds": audit.seconds,
-    }
-
-
-def _advice_json(rank: int, advice: Advice) -> JsonObject:
-    return {
-        "rank": rank,
-        **pick(advice, "kind", "severity", "finding", "remedy", "classes"),
-        "figures": advice.figures or {},
-        "examples": [_example_json(each) for each in advice.examples],
     }
 
 
@@ -71,7 +79,23 @@ def _part_json(part: PartFindings) -> JsonObject:
         "classes": {each.label: attention_json(each) for each in part.classes},
         "two_classes_said_similar": [_confusion_json(each, "similar") for each in part.confusions.across],
         "one_class_said_different": [_confusion_json(each, "different") for each in part.confusions.within],
-        "evidence_of_confused_classes": [_confused_json(each) for each in part.confused_classes],
+        "evidence_of_confused_classes": [
+            {
+                "classes": [side.label for side in confused.sides],
+                "wrong_pairs_explained": confused.explained,
+                "sides": {side.label: attention_json(side) for side in confused.sides},
+                "examples": [[_example_json(each) for each in pair] for pair in confused.examples],
+            }
+            for confused in part.confused_classes
+        ],
+    }
+
+
+def _confusion_json(confusion: Confusion, verdict: str) -> JsonObject:
+    return {
+        "classes": list(dict.fromkeys((confusion.first, confusion.second))),
+        "pairs": confusion.pairs,
+        f"share_of_pairs_said_{verdict}": confusion.wrong,
     }
 
 
@@ -91,49 +115,4 @@ def attention_json(evidence: Evidence) -> JsonObject:
         "evidence_outside_focus_share": found.outside,
         "outside_focus_area_share": even.outside,
         "median_area_share_of_crop": evidence.crop_share,
-    }
-
-
-def _confusion_json(confusion: Confusion, verdict: str) -> JsonObject:
-    return {
-        "classes": list(dict.fromkeys((confusion.first, confusion.second))),
-        "pairs": confusion.pairs,
-        f"share_of_pairs_said_{verdict}": confusion.wrong,
-    }
-
-
-def _confused_json(confused: ConfusedClasses) -> JsonObject:
-    return {
-        "classes": [each.label for each in confused.sides],
-        "wrong_pairs_explained": confused.explained,
-        "sides": {each.label: attention_json(each) for each in confused.sides},
-        "examples": [[_example_json(one), _example_json(other)] for one, other in confused.examples],
-    }
-
-
-def _pictures_json(findings: Findings) -> JsonObject:
-    return {
-        "pictures_that_look_the_same": [_repeat_json(each) for each in findings.look_alikes],
-        "pictures_maybe_in_the_wrong_class": [_suspect_json(each) for each in findings.suspect_labels],
-        "left_out": files_json(findings.left_out),
-    }
-
-
-def _repeat_json(repeat: LookAlikes) -> JsonObject:
-    return {
-        "pictures": [
-            pick(sample, "path", "label") | {"part": part}
-            for sample, part in zip(repeat.samples, repeat.parts, strict=True)
-        ],
-        "in_train_and_test": repeat.crosses_parts,
-        "in_two_classes": repeat.crosses_classes,
-    }
-
-
-def _suspect_json(suspect: SuspectLabel) -> JsonObject:
-    return {
-        **pick(suspect.sample, "path", "label"),
-        "label_of_nearest": suspect.nearer,
-        "nearest_with_that_label": suspect.votes,
-        "nearest_asked": suspect.neighbours,
     }

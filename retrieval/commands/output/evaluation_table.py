@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import chain
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -25,15 +26,12 @@ def evaluation_table(name: str, results: Mapping[str, Evaluation]) -> Renderable
 
 def _rankings_table(results: Mapping[str, Evaluation]) -> Table:
     columns = [(name, column) for name in results for column in ("index", "rescored", "change")]
-    table = figures_table(
-        "", (Text(f"{safe_name(name)}\n{column}" if len(results) > 1 else column) for name, column in columns)
-    )
+    headings = (Text(f"{safe_name(name)}\n{column}" if len(results) > 1 else column) for name, column in columns)
+    table = figures_table("", headings)
     for field, label in RANKING_METRIC_TITLES:
-        cells = []
-        for result in results.values():
-            before, after = getattr(result.index, field), getattr(result.rescored, field)
-            cells += [f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"]
-        table.add_row(label, *cells)
+        pairs = [(getattr(result.index, field), getattr(result.rescored, field)) for result in results.values()]
+        cells = ((f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}") for before, after in pairs)
+        table.add_row(label, *chain.from_iterable(cells))
     return table
 
 
@@ -56,16 +54,14 @@ def _metric_label(field: str) -> str:
 
 
 def _confusion_tables(confusions: Confusions) -> list[Table]:
-    kinds = (
-        ("of two classes", "said similar", confusions.across),
-        ("of one class", "said different", confusions.within),
-    )
-    return [_confusion_table(f"pairs {kind}", wrong, found) for kind, wrong, found in kinds if found]
+    kinds = (("two classes", "similar", confusions.across), ("one class", "different", confusions.within))
+    return [
+        figures_table(f"pairs of {kind}", ("pairs", f"said {verdict}"), map(_confusion_row, rows))
+        for kind, verdict, rows in kinds
+        if rows
+    ]
 
 
-def _confusion_table(title: str, error_heading: str, confusions: Sequence[Confusion]) -> Table:
-    table = figures_table(title, ("pairs", error_heading))
-    for each in confusions:
-        names = " and ".join(safe_name(name) for name in dict.fromkeys((each.first, each.second)))
-        table.add_row(Text(names), str(each.pairs), percent(each.wrong))
-    return table
+def _confusion_row(confusion: Confusion) -> tuple[Text, str, str]:
+    names = " and ".join(safe_name(name) for name in dict.fromkeys((confusion.first, confusion.second)))
+    return Text(names), str(confusion.pairs), percent(confusion.wrong)

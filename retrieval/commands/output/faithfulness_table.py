@@ -12,19 +12,16 @@ from retrieval.commands.output.tables import figures_table
 from retrieval.common.metrics import Interval
 from retrieval.common.text import safe_name
 from retrieval.evaluation.heatmaps.baselines import BASELINES
-from retrieval.evaluation.heatmaps.faithfulness import Faithfulness, HeatmapMetrics, MethodMetrics
+from retrieval.evaluation.heatmaps.faithfulness import Faithfulness, MethodMetrics
 
 
 def faithfulness_lines(name: str, faithfulness: Faithfulness, grids: Mapping[str, Interval]) -> RenderableType:
     """Return each method's figures over all pairs: means with half of their 95 % intervals."""
     counts = ", ".join(f"{count} said {group}" for group, count in faithfulness.pairs.items() if group != "all")
     title = Text(f"{safe_name(name)}: {faithfulness.pairs['all']} pairs, {counts}", style="bold")
-    lines: list[RenderableType] = [title, _table(faithfulness.methods, grids)]
-    if faithfulness.left_out:
-        lines.append(
-            Text(f"left out: {len(faithfulness.left_out)} pairs with a picture that cannot be read", style="yellow")
-        )
-    return Group(*lines)
+    left_out = f"left out: {len(faithfulness.left_out)} pairs with a picture that cannot be read"
+    notes = [Text(left_out, style="yellow")] if faithfulness.left_out else []
+    return Group(title, _table(faithfulness.methods, grids), *notes)
 
 
 _FACTUAL = {"deletion": "deletion ↓", "insertion": "insertion ↑", "drop": "drop ↓", "increase": "increase ↑"}
@@ -34,15 +31,12 @@ _COUNTER = {"raised": "against: raised ↑", "raised_by_random": "by random"}
 def _table(methods: Mapping[str, Mapping[str, MethodMetrics]], grids: Mapping[str, Interval]) -> Table:
     table = figures_table("method", (*_FACTUAL.values(), *_COUNTER.values(), *(["grids ↑"] if grids else [])))
     for title, groups in methods.items():
-        own = groups["all"]
-        cells = [*_cells(own.factual, _FACTUAL), *_cells(own.counterfactual, _COUNTER)]
-        cells += ([format_interval(grids[title])] if title in grids else [""]) if grids else []
-        table.add_row(title, *cells, style="dim" if title in BASELINES else "")
+        factual, counterfactual = groups["all"].factual, groups["all"].counterfactual
+        intervals = [getattr(factual, name) for name in _FACTUAL]
+        intervals += [getattr(counterfactual, name) for name in _COUNTER]
+        intervals += [grids[title]] if title in grids else []
+        table.add_row(title, *map(format_interval, intervals), style="dim" if title in BASELINES else "")
     return table
-
-
-def _cells(figures: HeatmapMetrics, names: Mapping[str, str]) -> list[str]:
-    return [format_interval(getattr(figures, name)) for name in names]
 
 
 def format_interval(interval: Interval) -> str:

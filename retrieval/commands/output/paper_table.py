@@ -29,31 +29,29 @@ def _study_lines(result: StudyResult) -> list[RenderableType]:
             continue
         cells = [f"{getattr(each.pairs, name):.4f}" for each in result.results.values()]
         table.add_row(title, *cells, *([format_paper_score(name, row)] if row else []))
-    best = Text(
-        f"{result.plan.study.title}: best epoch {result.model.best_epoch} of {result.model.epochs}", style="bold"
-    )
-    return [best, table, *(Text(f"{PAIR_TITLES[pair.kind]}: d = {pair.distance:.4f}") for pair in result.pairs)]
+    best = f"{result.plan.study.title}: best epoch {result.model.best_epoch} of {result.model.epochs}"
+    return [
+        Text(best, style="bold"),
+        table,
+        *(Text(f"{PAIR_TITLES[pair.kind]}: d = {pair.distance:.4f}") for pair in result.pairs),
+    ]
 
 
 def _table_lines(result: TableResult) -> list[RenderableType]:
-    table = figures_table(
-        f"seeds {', '.join(str(run.seed) for run in result.runs)}",
-        ("paper\noriginal", "paper\ncropped", "original", "cropped", "change"),
-    )
-    for name, contrast in result.comparisons.items():
-        table.add_row(
+    rows = (
+        (
             SCORE_TITLES[name],
-            format_paper_score(name, PAPER_ORIGINAL),
-            format_paper_score(name, PAPER_CROPPED),
-            format_stats(name, contrast.original),
-            format_stats(name, contrast.cropped),
+            *(format_paper_score(name, paper) for paper in (PAPER_ORIGINAL, PAPER_CROPPED)),
+            *(format_stats(name, stats) for stats in (contrast.original, contrast.cropped)),
             format_stats(name, contrast.change, signed=True),
         )
+        for name, contrast in result.comparisons.items()
+    )
+    columns = ("paper\noriginal", "paper\ncropped", "original", "cropped", "change")
+    table = figures_table(f"seeds {', '.join(str(run.seed) for run in result.runs)}", columns, rows)
     shares = ", ".join(percent(run.share_cropped) for run in result.runs)
     twins = [
-        Text(
-            f"{safe_name(each.label)}, a pair of training pictures: d = {each.original:.4f}, cropped {each.cropped:.4f}"
-        )
+        f"{safe_name(each.label)}, a pair of training pictures: d = {each.original:.4f}, cropped {each.cropped:.4f}"
         for each in result.crop_pairs
     ]
-    return [table, Text(f"training pictures cropped, by seed: {shares}"), *twins]
+    return [table, Text(f"training pictures cropped, by seed: {shares}"), *map(Text, twins)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
+from retrieval.commands.output.tables import simple_table
 from retrieval.common.output_names import CONTACT_SHEET, MATCHES
 from retrieval.common.text import percent, safe_name
 from retrieval.explain.explanation import Explanation
@@ -18,8 +19,24 @@ from retrieval.explain.hit import Hit
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
+if TYPE_CHECKING:
+    from retrieval.store.query import QueryResult
+
 _BAR = 10  # characters of a full bar
+_WIDE = 100  # columns from which a table has room for bars beside the paths
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def query_lines(
+    title: str, result: QueryResult, seconds: Mapping[str, float], confidence: float, width: int
+) -> RenderableType:
+    """Return a query's hits, a note if none is confidently similar, and how long each stage took."""
+    from retrieval.rendering.presentation import low_confidence_note
+
+    note = low_confidence_note([hit.similarity for hit in result.hits], confidence)
+    stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items())
+    table = hits_table(safe_name(title), result.hits, width >= _WIDE)
+    return Group(table, *([Text(note, style="yellow")] if note else []), Text(stages, style="dim"))
 
 
 def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
@@ -27,23 +44,19 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("#", justify="right")
-    for column in ("picture", "label"):
-        table.add_column(column, overflow="fold")
-    table.add_column("similarity", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("index rank", justify="right", no_wrap=bars)
     checked = [hit.explanation.verification if hit.explanation else None for hit in hits]
-    if any(checked):
-        table.add_column("heatmaps", no_wrap=True)
+    table = simple_table(
+        Column("#", justify="right"),
+        *(Column(name, overflow="fold") for name in ("picture", "label")),
+        *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
+        Column("index rank", justify="right", no_wrap=bars),
+        *([Column("heatmaps", no_wrap=True)] if any(checked) else []),
+    )
     for hit, verification in zip(hits, checked, strict=True):
-        style = "green" if hit.verdict == "similar" else "yellow"
+        style, note = _style(hit), _hit_note(hit)
         table.add_row(
             str(hit.rank),
-            Text.assemble(
-                safe_name(relative_to_cwd(hit.path)), (f" ({note})" if (note := _hit_note(hit)) else "", "dim")
-            ),
+            Text.assemble(safe_name(relative_to_cwd(hit.path)), (f" ({note})" if note else "", "dim")),
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
@@ -51,6 +64,10 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             *([str(verification.support) if verification else ""] if any(checked) else []),
         )
     return Group(title, table)
+
+
+def _style(compared: Hit | Explanation) -> str:
+    return "green" if compared.verdict == "similar" else "yellow"
 
 
 def _hit_note(hit: Hit) -> str | None:
@@ -70,32 +87,24 @@ def relative_to_cwd(path: PictureLocation) -> PictureLocation:
 
 def text_bar(share: float) -> str:
     """Return a bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
-    eighths = math.floor(share * _BAR * 8)
-    full, rest = divmod(eighths, 8)
+    full, rest = divmod(math.floor(share * _BAR * 8), 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
-
-
-def seconds_line(seconds: dict[str, float]) -> Text:
-    """Return how long each stage took."""
-    parts = [f"{stage} {1000 * value:.0f} ms" for stage, value in seconds.items()]
-    return Text(" · ".join(parts), style="dim")
 
 
 def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     """Return the similarity of a pair, and where its pictures are."""
-    style = "green" if explanation.verdict == "similar" else "yellow"
-    answer = Text.assemble(f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, style))
+    answer = Text.assemble(
+        f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, _style(explanation))
+    )
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     if explanation.identical:
         lines.insert(1, Text("identical: nothing to explain"))
     elif explanation.has_little_evidence:
         lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
     if explanation.correspondence:
-        matches = f"{safe_name(folder / MATCHES)}" if explanation.correspondence.matches else "none stands out"
+        matches = safe_name(folder / MATCHES) if explanation.correspondence.matches else "none stands out"
         lines.append(Text(f"correspondences: {matches}"))
     if explanation.verification is None:
         return Group(*lines)
-    table = Table(*VERIFICATION_HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
-    for row in verification_rows(explanation.verification, ("A", "B")):
-        table.add_row(*row)
+    table = simple_table(*VERIFICATION_HEADINGS, rows=verification_rows(explanation.verification, ("A", "B")))
     return Group(*lines, Text(describe_support(explanation.verification)), table)

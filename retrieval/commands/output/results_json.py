@@ -1,4 +1,4 @@
-"""The answers of commands as JSON, with stable keys. `to_plain` converts the values."""
+"""The answers of commands as JSON, with stable keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.common.jsonable import to_plain
 from retrieval.common.settings import THRESHOLD
 
 if TYPE_CHECKING:  # a command loads only what it needs
@@ -25,7 +24,6 @@ if TYPE_CHECKING:  # a command loads only what it needs
     from retrieval.sources.location import PictureLocation
     from retrieval.store.duplicates.groups import Duplicates, GroupMember
     from retrieval.store.indexing.run import IndexReport
-    from retrieval.store.maintenance.calibration import CalibrationResult
     from retrieval.store.query import QueryResult
     from retrieval.store.status import StoreStatus
     from retrieval.training.train_bundle import TrainedBundle
@@ -51,9 +49,11 @@ def _model_json(bundle: Bundle) -> JsonObject:
 
 def index_json(report: IndexReport) -> JsonObject:
     """Return the counts of an indexing run, and each failure with its reason."""
-    counts = pick(report, "added", "reused", "embedded", "unchanged", "missing", "failed", "seconds")
-    failures = {"failures": files_json(report.failures)}
-    return counts | failures | pick(report, "kept_roots", "passed_over", "notes")
+    return {
+        **pick(report, "added", "reused", "embedded", "unchanged", "missing", "failed", "seconds"),
+        "failures": files_json(report.failures),
+        **pick(report, "kept_roots", "passed_over", "notes"),
+    }
 
 
 def query_json(
@@ -121,7 +121,7 @@ def _verification_json(verification: Verification | None) -> JsonObject | None:
     if verification is None:
         return None
     checks = {
-        name: {kind: to_plain(hidden) | {"as_claimed": hidden.as_claimed} for kind, hidden in vars(check).items()}
+        name: {kind: vars(hidden) | {"as_claimed": hidden.as_claimed} for kind, hidden in vars(check).items()}
         for name, check in (("query", verification.query), ("hit", verification.hit))
     }
     return pick(verification, "support", "similarity") | checks
@@ -169,7 +169,7 @@ def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> J
         "indexing": pick(status.progress, "done", "total") if status.progress else None,
         "index": status.tuning,
         "index_at": status.index_address,
-        "calibration": to_plain(calibration) | {"in_use": status.is_calibrated} if calibration else None,
+        "calibration": vars(calibration) | {"in_use": status.is_calibrated} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
             for count in status.galleries
@@ -199,11 +199,6 @@ def _member_json(member: GroupMember) -> JsonObject:
     return values | {"bytes": member.size_bytes, "kind": member.kind, "kept": member.kind is None}
 
 
-def calibration_json(store: Path, result: CalibrationResult) -> JsonObject:
-    """Return a calibration; `reliability` compares similarity with truth in bins, before and after."""
-    return {"store": store} | pick(result, "calibration", "reliability")
-
-
 def training_json(trained: TrainedBundle) -> JsonObject:
     """Return a trained model, its epochs, and the number of the one that it holds."""
     bundle = trained.bundle
@@ -217,7 +212,7 @@ def training_json(trained: TrainedBundle) -> JsonObject:
 
 def models_json(bundles: Iterable[Bundle]) -> JsonObject:
     """Return the cards of models."""
-    return {"models": [to_plain(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]}
+    return {"models": [vars(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]}
 
 
 def crop_json(model: str, report: CropReport) -> JsonObject:
@@ -225,10 +220,10 @@ def crop_json(model: str, report: CropReport) -> JsonObject:
     return {
         "model": model,
         **pick(report, "dataset", "out"),
-        **to_plain(report.rules),
+        **vars(report.rules),
         "pictures": report.picture_count,
         "cropped": len(report.crops),
-        **report.uncropped,
+        **{str(reason): count for reason, count in report.uncropped.items()},
         "left_out": files_json(report.left_out),
         "median_share": report.median_share,
         "split": report.has_split,

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from indexes.catalogue.records import RootCounts
 from indexes.vectors.index_address import FAISS
-from retrieval.commands.output.tables import failure_line, figures_table, first_lines
+from retrieval.commands.output.tables import failures_lines, figures_table, simple_table
 from retrieval.common.text import safe_name
-from retrieval.sources.location import display_location, gallery_name, parse_location
-from retrieval.store.indexing.progress import IndexingProgress
+from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.run import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
 from retrieval.store.maintenance.tuning import Tuning
@@ -23,31 +19,26 @@ from retrieval.store.status import StoreStatus
 
 def status_lines(status: StoreStatus, failures: Sequence[tuple[bytes, str]], most: int) -> RenderableType:
     """Return what a store holds, with the first `most` of the files that failed."""
-    fingerprint = (status.fingerprint or "")[:16]
+    fingerprint, progress = (status.fingerprint or "")[:16], status.progress
+    galleries = (
+        (Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
+        for count in status.galleries
+    )
+    total = f" of {progress.total:,}" if progress and progress.total is not None else ""
     return Group(
         Text.assemble("store ", (safe_name(status.folder), "bold")),
-        Text(f"catalogue {safe_name(status.address)}") if status.address else Text(end=""),
+        *([Text(f"catalogue {safe_name(status.address)}")] if status.address else []),
         Text(safe_name(f"model {status.model} ({fingerprint})") if status.model else "nothing is indexed yet"),
-        index_line(status.tuning, status.index_address),
+        _index_line(status.tuning, status.index_address),
         _calibration_line(status),
-        galleries_table(status.galleries),
-        indexing_line(status.progress),
+        figures_table("gallery", ("pictures", "missing"), galleries),
+        *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
         Text(f"{len(failures)} failed"),
-        failures_lines(
-            [(safe_name(display_location(parse_location(path))), reason) for path, reason in failures], most
-        ),
+        *failures_lines([(parse_location(path), reason) for path, reason in failures], limit=most),
     )
 
 
-def indexing_line(progress: IndexingProgress | None) -> Text:
-    """Return how far a running indexing is; nothing if none is running."""
-    if progress is None:
-        return Text(end="")
-    total = f" of {progress.total:,}" if progress.total is not None else ""
-    return Text(f"being indexed: {progress.done:,}{total} files dealt with")
-
-
-def index_line(tuning: Tuning | None, address: str) -> Text:
+def _index_line(tuning: Tuning | None, address: str) -> Text:
     """Return the kind of the index, where it is, and its measured recall and speed."""
     where = "" if address == FAISS else f" at {safe_name(address)}"
     if tuning is None:
@@ -79,10 +70,12 @@ def _calibration_line(status: StoreStatus) -> Text:
 def calibration_lines(calibration: Calibration) -> RenderableType:
     """Return what a calibration was fitted to, and what it gained."""
     before, after = calibration.before, calibration.after
-    table = figures_table("", ("before", "after"))
-    table.add_row("calibration error", f"{before.error:.4f}", f"{after.error:.4f}")
-    table.add_row("accuracy of verdicts", f"{before.accuracy:.4f}", f"{after.accuracy:.4f}")
-    table.add_row("ROC AUC", *[f"{calibration.roc_auc:.4f}"] * 2)
+    rows = (
+        ("calibration error", before.error, after.error),
+        ("accuracy of verdicts", before.accuracy, after.accuracy),
+        ("ROC AUC", calibration.roc_auc, calibration.roc_auc),
+    )
+    table = figures_table("", ("before", "after"), ((name, f"{old:.4f}", f"{new:.4f}") for name, old, new in rows))
     fitted = Text(
         f"similarity is calibrated to {calibration.pictures:,} pictures in {calibration.classes:,} classes; measured on"
         f" {calibration.unseen} that the fit has not seen"
@@ -98,9 +91,8 @@ def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:
     """Return what a tuning measured at each step, and what it set."""
     if steps[-1].recall is None:
         return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
-    table = Table("lists looked into", "recall@10", "ms a search", box=SIMPLE_HEAD, padding=(0, 1))
-    for step in steps:
-        table.add_row(f"{step.probes:,} of {step.lists:,}", f"{step.recall:.3f}", f"{step.milliseconds:.2f}")
+    rows = ((f"{each.probes:,} of {each.lists:,}", f"{each.recall:.3f}", f"{each.milliseconds:.2f}") for each in steps)
+    table = simple_table("lists looked into", "recall@10", "ms a search", rows=rows)
     reached = (steps[-1].recall or 0) >= target
     outcome = "set to the last one" if reached else f"no setting reaches {target:g}: set to the last one, the best"
     return Group(table, Text(outcome, style="" if reached else "yellow"))
@@ -109,40 +101,20 @@ def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:
 def index_lines(report: IndexReport) -> RenderableType:
     """Return what an indexing run did."""
     rate = f", {report.embedded / report.seconds:.0f} pictures/s" if report.embedded else ""
-    lines = [
-        Text(
-            f"{report.added} added ({report.embedded} embedded, {report.reused} reused), {report.unchanged} unchanged,"
-            f" {report.missing} missing, {report.failed} failed in {report.seconds:.1f} s{rate}"
-        )
-    ]
-    for root in report.kept_roots:
-        lines.append(
-            Text(
-                f"{safe_name(root)} is absent or holds no pictures now, so nothing of it was marked missing;"
-                " to take it out: `retrieve remove` and the folder",
-                style="yellow",
-            )
-        )
-    if report.passed_over:
-        endings = ", ".join(
-            f"{count} {safe_name(ending) or 'without one'}" for ending, count in report.passed_over.items()
-        )
-        lines.append(Text(f"passed over, by the endings of their names: {endings}", style="dim"))
-    lines += [Text(safe_name(note), style="yellow") for note in report.notes]
-    return Group(
-        *lines, failures_lines([(safe_name(display_location(path)), reason) for path, reason in report.failures])
+    summary = Text(
+        f"{report.added} added ({report.embedded} embedded, {report.reused} reused), {report.unchanged} unchanged,"
+        f" {report.missing} missing, {report.failed} failed in {report.seconds:.1f} s{rate}"
     )
-
-
-def failures_lines(failures: Sequence[tuple[str, str]], limit: int = 20) -> RenderableType:
-    """Return the files that failed, each with its reason; the rest are counted. Names must be safe to print."""
-    rest = "  … and {} more: `retrieve status --failures` lists them"
-    return Group(*first_lines(failures, lambda each: failure_line(each[0], safe_name(each[1])), rest, limit))
-
-
-def galleries_table(counts: Sequence[RootCounts]) -> Table:
-    """Return each gallery with its pictures."""
-    table = figures_table("gallery", ("pictures", "missing"))
-    for count in counts:
-        table.add_row(Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
-    return table
+    notes = [
+        f"{safe_name(root)} is absent or holds no pictures now, so nothing of it was marked missing;"
+        " to take it out: `retrieve remove` and the folder"
+        for root in report.kept_roots
+    ]
+    endings = ", ".join(f"{count} {safe_name(end) or 'without one'}" for end, count in report.passed_over.items())
+    return Group(
+        summary,
+        *(Text(note, style="yellow") for note in notes),
+        *([Text(f"passed over, by the endings of their names: {endings}", style="dim")] if endings else []),
+        *(Text(safe_name(note), style="yellow") for note in report.notes),
+        *failures_lines(report.failures),
+    )

@@ -85,11 +85,11 @@ def data_lines(data: PreparedData) -> RenderableType:
 
 def left_out_lines(left_out: LeftOut) -> RenderableType:
     """Return the files that are not used, each with the reason; of very many the first ones."""
-    return Group(*first_lines(left_out, _left_out_line, "left out: {} more files"))
 
+    def line(file: tuple[Path, str]) -> Text:
+        return Text.assemble(("left out: ", "yellow"), f"{safe_name(file[0])} {safe_name(file[1])}")
 
-def _left_out_line(file: tuple[Path, str]) -> Text:
-    return Text.assemble(("left out: ", "yellow"), f"{safe_name(file[0])} {safe_name(file[1])}")
+    return Group(*first_lines(left_out, line, "left out: {} more files"))
 
 
 def trained_lines(trained: TrainedBundle) -> RenderableType:

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from typer import BadParameter
 
 from retrieval.common.errors import RetrievalError
-from retrieval.common.settings import IndexingBackend, find_store
 from retrieval.common.text import safe_name
-from retrieval.store.indexing.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from retrieval.evaluation.measure import EvaluatedModel
 
 
 def store_folder(chosen: Path | None) -> Path:
-    """Return the chosen store, or the nearest from the working folder upwards."""
-    return chosen if chosen is not None else find_store(Path.cwd())
+    """Return the chosen store, or the nearest `.retrieve` upwards, as git finds `.git`; else one in this folder."""
+    if chosen is not None:
+        return chosen
+    stores = [folder / ".retrieve" for folder in (Path.cwd(), *Path.cwd().parents)]
+    return next(filter(Path.is_dir, stores), stores[0])
 
 
-def check_index_address(address: str | None) -> None:
-    """Raise BadParameter if that is no place for an index."""
-    if address is not None:
-        from indexes.vectors.index_address import parse_address
-
-        try:
-            parse_address(address)
-        except ValueError as error:
-            raise typer.BadParameter(f"--index: {error}") from error
-
-
-def parse_shard_option(text: str | None) -> Shard:
-    """Return the shard that --shards names, or the whole. Raises BadParameter."""
+@contextmanager
+def explain_option_errors(option: str) -> Iterator[None]:
+    """Turn a ValueError into the BadParameter of this option."""
     try:
-        return WHOLE if text is None else parse_shard(text)
+        yield
     except ValueError as error:
-        raise typer.BadParameter(f"--shards: {error}") from error
-
-
-def check_ray_installed(engine: IndexingBackend) -> None:
-    """Raise ClusterError if Ray is chosen and not installed."""
-    if engine is IndexingBackend.ray:
-        import retrieval.store.indexing.ray.cluster  # noqa: F401
+        raise BadParameter(f"{option}: {error}") from error
 
 
 def check_outputs(out: Path | None, html: Path | None = None) -> None:
@@ -62,7 +49,5 @@ def resolve_datasets(chosen: list[Path], model: EvaluatedModel, contents: str = 
 
     folders = folders_to_measure(chosen, model)
     if not folders:
-        raise typer.BadParameter(
-            f"DATASET: give a folder of {contents}, as {safe_name(model.name)} keeps none of its own"
-        )
+        raise BadParameter(f"DATASET: give a folder of {contents}, as {safe_name(model.name)} keeps none of its own")
     return folders

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Self
 
 from PIL import Image
 from rich.console import Console
@@ -33,19 +34,15 @@ class ConsoleProgress(Progress):
             return
         self._is_busy = True
         try:
-            if self._line is not None:
-                self._line.restart(title, total)
-                yield self._line
-            else:
-                with _shown(self._console) as bar:
-                    bar.restart(title, total)
-                    yield bar
+            with nullcontext(self._line) if self._line else _Bar(self._console) as bar:
+                bar.restart(title, total)
+                yield bar
         finally:
             self._is_busy = False
 
     @contextmanager
     def one_line(self) -> Iterator[None]:
-        with _shown(self._console) as self._line:
+        with _Bar(self._console) as self._line:
             try:
                 yield
             finally:
@@ -56,7 +53,7 @@ class ConsoleProgress(Progress):
 
 
 class _Bar(WorkStage):
-    """One line: the title, a bar, the count, the rate, the remaining time and a note."""
+    """One line: the title, a bar, the count, the rate, the remaining time and a note; closed by a `with` statement."""
 
     def __init__(self, console: Console) -> None:
         self.bars = Bars(
@@ -87,23 +84,16 @@ class _Bar(WorkStage):
     def note(self, text: str) -> None:
         self.bars.update(self._task, note=text)
 
-    def complete(self) -> None:
-        """Show the stage as done, however many items there turned out to be."""
-        self.bars.update(self._task, completed=self.bars.tasks[0].total)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
+        if error is None:  # the stage is done, however many items there turned out to be
+            self.bars.update(self._task, completed=self.bars.tasks[0].total)
+        self.bars.stop()
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def _shown(console: Console) -> Iterator[_Bar]:
-    """Yield a bar that is completed at the end, unless an exception ends it."""
-    bar = _Bar(console)
-    try:
-        yield bar
-        bar.complete()
-    finally:
-        bar.bars.stop()

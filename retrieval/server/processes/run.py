@@ -12,7 +12,7 @@ from retrieval.server.processes.listening import address, listen
 from retrieval.server.processes.signals import STOP_SIGNALS
 from retrieval.server.processes.supervisor import Supervisor
 from retrieval.server.processes.uvicorn_server import run
-from retrieval.server.processes.worker import EngineFactory, serve_in_worker, threads_per_process
+from retrieval.server.processes.worker import serve_in_worker, threads_per_process
 from retrieval.server.shared_folders import shared_folders
 
 if TYPE_CHECKING:  # heavy, and the parent of several processes needs none of it
@@ -35,12 +35,15 @@ def serve(
 
 
 def serve_in_processes(
-    engines: EngineFactory, config: ServerConfig, on_ready: Callable[[str], None], on_death: Callable[[str], None]
+    open_engine: Callable[[], Engine],
+    config: ServerConfig,
+    on_ready: Callable[[str], None],
+    on_death: Callable[[str], None],
 ) -> None:
     """Serve in several processes until SIGINT, SIGTERM or SIGHUP. Raises RetrievalError.
 
-    They share the socket, uploads, metrics and the lock for indexing. `on_ready` gets the address to open once all
-    processes answer, `on_death` a sentence if one of them dies.
+    They share the socket, uploads, metrics and the lock for indexing; each calls `open_engine`, which is pickled.
+    `on_ready` gets the address to open once all processes answer, `on_death` a sentence if one of them dies.
     """
     from prometheus_client.multiprocess import mark_process_dead
 
@@ -53,6 +56,6 @@ def serve_in_processes(
 
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(shared.metrics)  # both are read on import
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(config.processes)))
-        task = partial(serve_in_worker, engines, config, shared, listener)
+        task = partial(serve_in_worker, open_engine, config, shared, listener)
         supervisor = Supervisor(config.processes, task, report_death)
         supervisor.run(lambda: on_ready(address(config, listener.getsockname()[1])))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from indexes.errors import UserError
 from retrieval.common.errors import RetrievalError
@@ -27,20 +27,12 @@ if TYPE_CHECKING:  # heavy, and the parent needs none of it
 _EXIT_SECONDS = 10.0  # for a process whose parent is gone to end by itself
 
 
-class EngineFactory(Protocol):
-    """Opens engines on the store, in whatever process it is sent to. Raises RetrievalError and StoreError."""
-
-    def open_prepared(self) -> Engine:
-        """Open the engine that answers requests, its model loaded."""
-        ...
-
-    def open_another(self) -> Engine:
-        """Open another engine, for indexing."""
-        ...
-
-
 def serve_in_worker(
-    engines: EngineFactory, config: ServerConfig, shared: SharedFolders, listener: socket.socket, pipe: Connection
+    open_engine: Callable[[], Engine],
+    config: ServerConfig,
+    shared: SharedFolders,
+    listener: socket.socket,
+    pipe: Connection,
 ) -> None:
     """Serve until SIGTERM, or until the parent's end of the pipe is closed.
 
@@ -54,7 +46,7 @@ def serve_in_worker(
             pipe.send(None)
 
     try:
-        _serve(engines, config, shared, listener, report_alive)
+        _serve(open_engine, config, shared, listener, report_alive)
     except (UserError, OSError) as error:
         with suppress(OSError):
             pipe.send(str(error))
@@ -68,7 +60,7 @@ def threads_per_process(processes: int) -> int:
 
 
 def _serve(
-    engines: EngineFactory,
+    open_engine: Callable[[], Engine],
     config: ServerConfig,
     shared: SharedFolders,
     listener: socket.socket,
@@ -79,13 +71,14 @@ def _serve(
     from retrieval.server.app import make_app
 
     limit_threads(threads_per_process(config.processes))
-    with engines.open_prepared() as engine:
+    with open_engine() as engine:
+        engine.load()
         if is_single_process(engine.catalogue):
             raise RetrievalError(
                 "the store's index is a milvus-lite file, which only one process can open: leave out --processes,"
                 " or move the index with `retrieve index --index faiss`"
             )
-        app = make_app(engine, engines.open_another, config, shared)
+        app = make_app(engine, open_engine, config, shared)
         run(app, SharedSocket(listener), (signal.SIGTERM,), on_alive, accepted_at_once=1)
 
 

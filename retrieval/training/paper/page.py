@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from retrieval.common.atomic_files import write_atomically
+from retrieval.common.jsonable import to_json
 from retrieval.datasets.crop_page import draw_crop
 from retrieval.evaluation.ranking import RANKING_METRIC_TITLES, RankingMetrics
 from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES, PairMetrics
@@ -39,7 +39,7 @@ def write_results(result: StudyResult | TableResult) -> tuple[Path, Path]:
     """Write the page and the JSON of a case into its folder and return their paths. Raises RetrievalError."""
     page, values = (result.plan.out / f"{result.plan.case}.{ending}" for ending in ("html", "json"))
     write_html(results_page(result), page)
-    write_atomically(values, json.dumps(results_json(result), indent=1) + "\n")
+    write_atomically(values, to_json(results_json(result), indent=1) + "\n")
     return page, values
 
 

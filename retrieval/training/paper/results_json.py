@@ -1,4 +1,4 @@
-"""Reproductions as plain values for JSON, with stable keys and paths relative to the reproduction's folder."""
+"""Reproductions as values for `to_json`, with stable keys and paths relative to the reproduction's folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from retrieval.common.jsonable import to_plain
 from retrieval.common.settings import installed_version
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop_files import Crop
@@ -33,8 +32,7 @@ PaperJson = dict[str, Any]
 def results_json(result: StudyResult | TableResult) -> PaperJson:
     """Return everything that the page shows, and its settings."""
     values = _table_json(result) if isinstance(result, TableResult) else _study_json(result)
-    plain: PaperJson = to_plain(_plan_json(result.plan) | values)
-    return plain
+    return _plan_json(result.plan) | values
 
 
 def package_versions() -> dict[str, str]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from retrieval.commands.output.evaluation_table import evaluation_table
 from retrieval.commands.output.query_table import hits_table, pair_lines
-from retrieval.commands.output.store_table import calibration_lines, failures_lines
+from retrieval.commands.output.store_table import calibration_lines
+from retrieval.commands.output.tables import failures_lines
 from retrieval.commands.output.training_table import models_lines
 from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
@@ -45,7 +46,7 @@ def test_a_bundle_s_words_are_safe(tiny_bundle: Bundle) -> None:
 
 
 def test_reasons_of_failures_are_safe() -> None:
-    assert printed(failures_lines([("name", f"is {EVIL}")])) == "  name is \\x1b]0;evil\\x07\n"
+    assert printed(Group(*failures_lines([(Path("name"), f"is {EVIL}")]))) == "  name is \\x1b]0;evil\\x07\n"
 
 
 def test_almost_no_evidence_is_said() -> None:

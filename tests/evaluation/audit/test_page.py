@@ -14,7 +14,7 @@ from rich.console import Console
 
 from retrieval.commands.output.audit_json import audit_json
 from retrieval.commands.output.audit_table import audit_lines
-from retrieval.common.jsonable import to_json, to_plain
+from retrieval.common.jsonable import to_json
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, LookAlikes, SuspectLabel
 from retrieval.evaluation.audit.page import audit_page, mean_overlay
@@ -194,7 +194,7 @@ def test_json_has_stable_keys(audited: Audit) -> None:
 
 
 def test_json_has_a_share_of_the_area_beside_each_share(audited: Audit) -> None:
-    part = to_plain(audit_json(audited))["parts"]["test"]
+    part = json.loads(to_json(audit_json(audited)))["parts"]["test"]
     assert (part["verdict_accuracy"], part["pairs_explained"]) == (0.97, 18)
     cats = part["classes"]["cats"]
     assert cats["evidence_in_corner_share"] == {each.name: float(each == Corner.lower_right) for each in Corner}
@@ -209,5 +209,5 @@ def test_json_has_a_share_of_the_area_beside_each_share(audited: Audit) -> None:
 
 def test_json_names_a_class_confused_with_itself_once() -> None:
     part = a_part(honest(), within=[Confusion("cats", "cats", 6, 0.5)])
-    (within,) = to_plain(audit_json(an_audit(findings(part))))["parts"]["all"]["one_class_said_different"]
+    (within,) = json.loads(to_json(audit_json(an_audit(findings(part)))))["parts"]["all"]["one_class_said_different"]
     assert within == {"classes": ["cats"], "pairs": 6, "share_of_pairs_said_different": 0.5}

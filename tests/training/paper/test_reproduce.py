@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from retrieval.common.errors import GalleryError, SettingError
+from retrieval.common.jsonable import to_json
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.split import read_split
@@ -93,7 +94,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_data_set_s_json_is_complete(flowers: StudyResult, out: Path) -> None:
-    values = json.loads(json.dumps(results_json(flowers)))
+    values = json.loads(to_json(results_json(flowers)))
     assert values.keys() == COMMON_KEYS | {"paper", "model", "unseen", "figures", "pairs"}
     assert (values["case"], values["command"], values["seeds"]) == ("flowers", "retrieve reproduce flowers", [1])
     assert values["preset"]["input_size"] == 128
@@ -143,7 +144,7 @@ def test_a_kind_without_pairs_is_left_out() -> None:
 
 
 def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, out: Path) -> None:
-    values = json.loads(json.dumps(results_json(table)))
+    values = json.loads(to_json(results_json(table)))
     assert values.keys() == COMMON_KEYS | {"paper", "figures", "runs", "figure_5", "figure_6"}
     assert values["figures"].keys() == SCORE_KEYS
     assert values["figures"]["accuracy"].keys() == {"original", "cropped", "change"}
@@ -183,7 +184,7 @@ def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Pa
     for result in (flowers, table):
         page, values = write_results(result)
         assert (page, values) == (out / f"{result.plan.case}.html", out / f"{result.plan.case}.json")
-        assert json.loads(values.read_text("utf-8")) == json.loads(json.dumps(results_json(result)))
+        assert json.loads(values.read_text("utf-8")) == json.loads(to_json(results_json(result)))
         assert "of the paper again" in Checker(page.read_text("utf-8")).text
 
 
