@@ -46,7 +46,8 @@ def crop(
     from retrieval.commands.output.training_table import crop_lines, left_out_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
-    from retrieval.datasets.crop import CropRules, check_new_folder, crop_dataset
+    from retrieval.datasets.crop import check_new_folder, crop_dataset
+    from retrieval.datasets.crop_files import CropRules
     from retrieval.datasets.crop_page import crop_page, sample_crops
     from retrieval.model.bundle import find_bundle
     from retrieval.model.encoder import Encoder

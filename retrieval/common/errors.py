@@ -39,6 +39,11 @@ def read_error(error: OSError) -> PictureError:
     return kind(f"cannot be read: {error.strerror or error}")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty; its class's name if there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class ModelError(RetrievalError):
     """A model bundle that cannot be found, read, or run."""
 

@@ -17,28 +17,16 @@ from retrieval.common.errors import RetrievalError
 from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
-from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, UncroppedReason, write_pictures
+from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, CropRules, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
 from retrieval.explain.cam_variants import grad_cam
-from retrieval.explain.focus_box import FOCUS_MARGIN, FOCUS_THRESHOLD
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Pixels
 
-MIN_SIMILARITY = 0.8  # of the paper
 _BATCH = 32
 _IDENTICAL_TOLERANCE = 1e-3  # descriptors closer than this share of their length differ by their rounding to float16
-
-
-@dataclass(frozen=True)
-class CropRules:
-    """Which training pictures are cropped, and to what. `seed` draws the partners; None: the split's, or 0."""
-
-    similarity: float = MIN_SIMILARITY
-    threshold: float = FOCUS_THRESHOLD
-    margin: float = FOCUS_MARGIN
-    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ def crop_dataset(
         decisions = _decide(dataset, parts, pixels, encoder, rules, progress)
         new = work / "data"
         new.mkdir()
-        hashes, results = write_pictures(dataset, decisions, new, rules.threshold, rules.margin, progress)
+        hashes, results = zip(*write_pictures(dataset, decisions, new, rules, progress), strict=True)
         if split:
             # The uncropped content stays in its part too: no model that learnt the crop is measured on it.
             split.for_folder(target, dict(zip(hashes, parts, strict=True))).write(new)

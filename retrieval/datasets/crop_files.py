@@ -17,7 +17,7 @@ from typing import Any
 from retrieval.common.output_names import is_output
 from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet, Sample
-from retrieval.explain.focus_box import PixelBox, focus_box
+from retrieval.explain.focus_box import FOCUS_MARGIN, FOCUS_THRESHOLD, PixelBox, focus_box
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read_image
 from retrieval.rendering.overlay import encode_image
@@ -25,6 +25,16 @@ from retrieval.rendering.overlay import encode_image
 _WRITERS = 2
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _QUALITY = 95
+
+
+@dataclass(frozen=True)
+class CropRules:
+    """Which training pictures are cropped, and to what. `seed` draws the partners; None: the split's, or 0."""
+
+    similarity: float = 0.8  # of the paper
+    threshold: float = FOCUS_THRESHOLD
+    margin: float = FOCUS_MARGIN
+    seed: int | None = None
 
 
 class UncroppedReason(StrEnum):
@@ -85,14 +95,9 @@ CropDecision = CropGuide | UncroppedReason
 
 
 def write_pictures(
-    dataset: DataSet,
-    decisions: Sequence[CropDecision],
-    folder: Path,
-    threshold: float,
-    margin: float,
-    progress: Progress,
-) -> tuple[list[str], list[Crop | UncroppedReason]]:
-    """Write every picture into a new folder; return the hashes of the files, and each crop or why there is none.
+    dataset: DataSet, decisions: Sequence[CropDecision], folder: Path, rules: CropRules, progress: Progress
+) -> list[tuple[str, Crop | UncroppedReason]]:
+    """Write every picture into a new folder; return each file's hash, and its crop or why there is none.
 
     Crops keep their names, and JPEG files their format; other crops are PNG. All other files are copied byte for byte.
     Raises PictureError and OSError.
@@ -104,14 +109,9 @@ def write_pictures(
         _crop_name(name, taken) if isinstance(decision, CropGuide) else name
         for name, decision in zip(relative, decisions, strict=True)
     ]
-    hashes, results = [], []
+    write = partial(_write, folder=folder, rules=rules)
     with progress.stage("Writing", len(names)) as stage, ThreadPoolExecutor(_WRITERS) as threads:
-        write = partial(_write, folder=folder, threshold=threshold, margin=margin)
-        for content, result in threads.map(write, dataset.samples, decisions, relative, names):
-            hashes.append(content)
-            results.append(result)
-            stage.advance()
-    return hashes, results
+        return list(stage.track(threads.map(write, dataset.samples, decisions, relative, names)))
 
 
 def _crop_name(name: Path, taken: set[str]) -> Path:
@@ -126,27 +126,20 @@ def _crop_name(name: Path, taken: set[str]) -> Path:
 
 
 def _write(
-    sample: Sample,
-    decision: CropDecision,
-    whole_name: Path,
-    crop_name: Path,
-    folder: Path,
-    threshold: float,
-    margin: float,
+    sample: Sample, decision: CropDecision, whole_name: Path, crop_name: Path, folder: Path, rules: CropRules
 ) -> tuple[str, Crop | UncroppedReason]:
     """Write a picture, cropped or whole; return the file's hash, and the crop or why there is none."""
     target = folder / crop_name
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(decision, CropGuide):
         image = read_image(sample.path)[0]
-        box = focus_box(decision.heatmap, image.size, threshold, margin)
+        box = focus_box(decision.heatmap, image.size, rules.threshold, rules.margin)
         if box != (0, 0, *image.size):
             kind = "JPEG" if crop_name.suffix.lower() in _JPEG else "PNG"
             content = encode_image(image.crop(box), kind, _QUALITY)
             target.write_bytes(content)
-            crop = Crop(
-                sample.path, crop_name, decision.partner, decision.similarity, image.size, box, decision.heatmap
-            )
+            partner, similarity, heatmap = decision.partner, decision.similarity, decision.heatmap
+            crop = Crop(sample.path, crop_name, partner, similarity, image.size, box, heatmap)
             return hashlib.sha256(content).hexdigest(), crop
         decision = UncroppedReason.no_focus
     shutil.copyfile(sample.path, folder / whole_name)

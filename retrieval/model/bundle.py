@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,11 @@ class Bundle:
 def find_bundle(name: str) -> Bundle:
     """Return the shipped bundle of this name, or the bundle in this folder. Raises ModelError."""
     for folder in (SHIPPED / name, Path(name)):
-        if _has_card(folder):
+        try:
+            has_card = (folder / "model.json").is_file()
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
+        if has_card:
             return Bundle(folder.resolve(), _read_card(folder / "model.json"))
     names = ", ".join(bundle.card.name for bundle in shipped_bundles())
     raise ModelError(
@@ -100,33 +104,13 @@ def find_bundle(name: str) -> Bundle:
 
 def shipped_bundles() -> list[Bundle]:
     """Return all bundles that come with the package, sorted by name."""
-    files = sorted(SHIPPED.glob("*/model.json"))
-    return [Bundle(file.parent, _read_card(file)) for file in files]
+    return [Bundle(file.parent, _read_card(file)) for file in sorted(SHIPPED.glob("*/model.json"))]
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
     """Write `model.json` into the folder."""
-    pre = card.preprocessing
-    values = {
-        "format": FORMAT,
-        "name": card.name,
-        "backbone": card.backbone,
-        "preprocessing": {"size": pre.size, "mean": list(pre.mean), "std": list(pre.std)},
-        "units": card.units,
-        "normalize": card.normalize,
-        "shift": card.shift,
-        "provenance": card.provenance,
-        "metrics": card.metrics,
-    }
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps({"format": FORMAT, **asdict(card)}, indent=1, ensure_ascii=False) + "\n"
     write_file(folder / "model.json", text.encode("utf-8", "backslashreplace"))  # lone surrogates as JSON escapes
-
-
-def _has_card(folder: Path) -> bool:
-    try:
-        return (folder / "model.json").is_file()
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
 
 
 def _check(value: Any, kind: Any) -> Any:

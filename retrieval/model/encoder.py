@@ -40,11 +40,7 @@ class Encoder:
     """A model bundle and its network, which is opened on first use; any thread may use it."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        device: str = "auto",
-        progress: Progress = SILENT,
-        network: Network | None = None,
+        self, bundle: Bundle, device: str = "auto", progress: Progress = SILENT, network: Network | None = None
     ) -> None:
         self.bundle = bundle
         self.device = device

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrieval.common.errors import ModelError, RetrievalError
+from retrieval.common.errors import ModelError, RetrievalError, first_line
 from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import Device, cache_folder
 from retrieval.model.bundle import Bundle
@@ -235,8 +235,8 @@ def _prepare(bundle: Bundle, progress: Progress) -> Path:
 
 
 def _preparation_error(bundle: Bundle, error: Exception) -> ModelError:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({first}): get the bundle again")
+    reason = first_line(error)
+    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({reason}): get the bundle again")
 
 
 def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:

@@ -11,17 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    Image,
-    ImageCms,
-    ImageOps,
-    Jpeg2KImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from retrieval.common.errors import PictureError, RetrievalError
+from retrieval.common.errors import PictureError, RetrievalError, first_line
 from retrieval.common.settings import Preprocessing, max_pixels
 from retrieval.sources.files import BinaryFile, open_file
 
@@ -118,17 +110,19 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
             )
         if min_side is not None:
             image.draft("RGB", (min_side, min_side))
-        image.load()  # before `_read_exif`, which loads a PNG and ignores errors
-        exif = _read_exif(image)
+        image.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
+        exif = Image.Exif()
+        with suppress(Exception):  # broken metadata does not make the picture unusable
+            exif = image.getexif()
         upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
     except RetrievalError:
         raise
     except Image.DecompressionBombError as error:  # TIFF and WebP check Pillow's limit themselves
         raise PictureError("has more pixels than Pillow allows for this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise PictureError(f"is damaged or not a picture: {_first_line(error)}") from error
+        raise PictureError(f"is damaged or not a picture: {first_line(error)}") from error
     size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
-    return upright, _picture_info(size, exif)
+    return upright, PictureInfo(*size, _taken_at(exif), *_gps_position(exif))
 
 
 def _open_image(file: BinaryFile) -> Image.Image:
@@ -150,11 +144,6 @@ def _open_image(file: BinaryFile) -> Image.Image:
                 file.seek(0)
                 return factory(file, "")
     raise PictureError("is not a picture in a known format")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
 
 
 def _from_array(array: Pixels) -> Image.Image:
@@ -203,18 +192,6 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
     return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
-def _read_exif(image: Image.Image) -> Image.Exif:
-    try:
-        return image.getexif()
-    except Exception:  # broken metadata does not make the picture unusable
-        return Image.Exif()
-
-
-def _picture_info(size: tuple[int, int], exif: Image.Exif) -> PictureInfo:
-    latitude, longitude = _gps_position(exif)
-    return PictureInfo(*size, _taken_at(exif), latitude, longitude)
-
-
 def _taken_at(exif: Image.Exif) -> str | None:
     """Return EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None if it is missing or invalid."""
     from datetime import datetime
@@ -230,21 +207,14 @@ def _taken_at(exif: Image.Exif) -> str | None:
 def _gps_position(exif: Image.Exif) -> tuple[float | None, float | None]:
     try:
         tags = exif.get_ifd(_GPS_IFD)
-        latitude = _degrees(tags[2], str(tags[1]) == "S")
-        longitude = _degrees(tags[4], str(tags[3]) == "W")
+        latitude, longitude = (
+            sum(float(part) / unit for part, unit in zip(tags[key + 1], (1, 60, 3600), strict=True))
+            * (-1 if str(tags[key]) == negative else 1)
+            for key, negative in ((1, "S"), (3, "W"))
+        )
     except Exception:  # broken metadata does not make the picture unusable
         return None, None
-    if not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return None, None
-    if abs(latitude) > 90 or abs(longitude) > 180:
-        return None, None
-    return latitude, longitude
-
-
-def _degrees(parts: tuple[float, float, float], negative: bool) -> float:
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    return -value if negative else value
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else (None, None)
 
 
 def read_at_size(source: Source | BinaryFile, size: int) -> tuple[Pixels, PictureInfo]:

@@ -26,12 +26,7 @@ class SiameseNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        channels: int,
-        units: int = 256,
-        normalize: bool = False,
-        shift: float | None = None,
+        self, backbone: nn.Module, channels: int, units: int = 256, normalize: bool = False, shift: float | None = None
     ) -> None:
         super().__init__()
         self.backbone = backbone

@@ -6,12 +6,11 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 
 from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
 from retrieval.sources.entries import PictureFile, Unreadable, unreadable_entry
-from retrieval.sources.files import is_picture_name
+from retrieval.sources.files import SUFFIXES
 
 
 def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[PictureFile | Unreadable]:
@@ -54,19 +53,13 @@ def _list_folder(
 
 
 def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
-    """Whether a file of this name is a picture of a gallery; others are counted."""
-    start = name.rfind(b".")
-    ending, is_picture = _classify_suffix(name[start:] if start > 0 else b"")
-    if not is_picture:
-        passed_over[ending] += 1
-    return is_picture and not is_output(os.fsdecode(name))
-
-
-@lru_cache(maxsize=1024)
-def _classify_suffix(ending: bytes) -> tuple[str, bool]:
-    """Return a name's suffix in lower case, and whether it is a picture's; cached, as files share few suffixes."""
-    name = "name" + os.fsdecode(ending)
-    return os.path.splitext(name)[1].lower(), is_picture_name(name)
+    """Return whether a file of this name is a picture of a gallery; others are counted."""
+    text = os.fsdecode(name)
+    suffix = os.path.splitext(text)[1].lower()
+    if suffix not in SUFFIXES:
+        passed_over[suffix] += 1
+        return False
+    return not is_output(text)
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:

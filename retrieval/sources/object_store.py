@@ -42,9 +42,8 @@ _PERMANENT_NAMES = (
     "NonHttpUrlRedirectClientError",
     "ParamValidationError",
 )
-_URL = re.compile(
-    r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+"""
-)  # it may have secrets, and the message names it anyway
+# An address may have secrets, and the message names it anyway.
+_URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
 _LATEST = 2**63 / 10**9  # seconds
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -95,7 +94,8 @@ def list_remote(folder: str) -> list[RemoteEntry]:
     if is_web(folder):
         from retrieval.sources.web import links
 
-        entries = [_link_entry(address) for address in _retry(folder, lambda: links(system, folder))]
+        addresses = _retry(folder, lambda: links(system, folder))
+        entries = [RemoteEntry(each.rstrip("/"), each.endswith("/"), None, 0, None) for each in addresses]
     else:
         infos = _retry(folder, lambda: system.ls(f"{folder}/", detail=True))
         entries = [_parse_entry(system, info) for info in infos]
@@ -133,12 +133,9 @@ def fetch_remote(address: str, size: int | None = None, start: int | None = None
         from retrieval.sources.web import read_body
 
         return _retry(address, lambda: read_body(system, address, MOST_BYTES, start, size))
-    if start is None:
-        whole: bytes = _retry(address, lambda: system.cat_file(address))
-        return whole
-    assert size is not None
-    part: bytes = _retry(address, lambda: system.cat_file(address, start=start, end=start + size))
-    return part
+    end = None if start is None else start + (size or 0)
+    content: bytes = _retry(address, lambda: system.cat_file(address, start=start, end=end))
+    return content
 
 
 def check_size(size: int) -> None:
@@ -322,11 +319,6 @@ def _parse_mtime(value: object) -> int:
 def to_nanoseconds(seconds: float) -> int:
     """Convert a time to the catalogue's nanoseconds; 0 if it is out of range or not a number."""
     return int(seconds * 10**9) if abs(seconds) < _LATEST else 0
-
-
-def _link_entry(address: str) -> RemoteEntry:
-    """Return the entry of a link on a web page."""
-    return RemoteEntry(address.rstrip("/"), address.endswith("/"), None, 0, None)
 
 
 def _lies_in(folder: str, address: str) -> bool:

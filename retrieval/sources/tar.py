@@ -129,62 +129,41 @@ def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[
     A member's label is the text of the `.cls` file of the same name in the tar, or else the name of its folder there.
     """
     yield TarStart(path, version)
-    contents = _Contents(path, version, file, passed_over)
-    damage = contents.read()
-    if damage is not None:
+    pictures: list[PictureFile] = []
+    labels: dict[bytes, str] = {}
+    damage = None
+    try:
+        for member in _regular_members(file):
+            name = os.fsencode(member.name).removeprefix(b"./")
+            read = partial(_read_member, file, member.offset_data, member.size)
+            if name.endswith(_LABEL_SUFFIX):
+                if member.size <= _MAX_LABEL:
+                    labels[_sample_key(name)] = storable_text(os.fsdecode(read())).strip()
+            elif b"/." not in b"/" + name and is_gallery_picture(os.path.basename(name), passed_over):
+                location = member_path(path, name, member.offset_data, member.size)
+                label = storable_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
+                mtime = to_nanoseconds(member.mtime)
+                pictures.append(PictureFile(location, member.size, mtime, version, label, read))
+    except _DAMAGE as error:
+        damage = str(error) or type(error).__name__
         yield Unreadable(path, f"is damaged or not a tar: {damage}", is_folder=True)
-    yield from contents.pictures()
+    for picture in sorted(pictures, key=lambda picture: picture.path):
+        yield picture._replace(label=labels.get(_sample_key(picture.path[len(path) + 1 :]), picture.label))
     yield TarEnd(path, is_complete=damage is None)
 
 
-class _Contents:
-    """The pictures and labels of a tar, collected in one pass over its headers."""
-
-    def __init__(self, path: bytes, version: str, file: BinaryIO, passed_over: Counter[str]) -> None:
-        self._path = path
-        self._version = version
-        self._file = file
-        self._passed_over = passed_over
-        self._end = os.fstat(file.fileno()).st_size
-        self._pictures: list[PictureFile] = []
-        self._labels: dict[bytes, str] = {}
-
-    def pictures(self) -> Iterator[PictureFile]:
-        """Yield the pictures in the order of their paths."""
-        for picture in sorted(self._pictures, key=lambda picture: picture.path):
-            label = self._labels.get(_sample_key(picture.path[len(self._path) + 1 :]), picture.label)
-            yield picture._replace(label=label)
-
-    def read(self) -> str | None:
-        """Collect the members, up to the damage if there is any. Return what is damaged, or None."""
-        try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                for member in tar:
-                    if member.isreg() and not member.issparse():
-                        if not 0 <= member.size <= self._end - member.offset_data:
-                            return "a member lies beyond its end"
-                        self._add_member(member)
-                    tar.members = []  # type: ignore[attr-defined]  # else it keeps every member in memory
-                return None if self._has_end_block(tar.offset) else "it breaks off"  # tarfile takes that for the end
-        except _DAMAGE as error:
-            return str(error) or type(error).__name__
-
-    def _has_end_block(self, offset: int) -> bool:
-        """Return whether the block of zeros that ends a tar is there."""
-        return _read_at(self._file, offset, tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-
-    def _add_member(self, member: tarfile.TarInfo) -> None:
-        name = os.fsencode(member.name).removeprefix(b"./")
-        read = partial(_read_member, self._file, member.offset_data, member.size)
-        if name.endswith(_LABEL_SUFFIX):
-            if member.size <= _MAX_LABEL:
-                self._labels[_sample_key(name)] = storable_text(os.fsdecode(read())).strip()
-        elif b"/." not in b"/" + name and is_gallery_picture(os.path.basename(name), self._passed_over):
-            path = member_path(self._path, name, member.offset_data, member.size)
-            label = storable_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
-            self._pictures.append(
-                PictureFile(path, member.size, to_nanoseconds(member.mtime), self._version, label, read)
-            )
+def _regular_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Yield a tar's members that are files, in one pass over its headers. Raises one of `_DAMAGE` at any damage."""
+    end = os.fstat(file.fileno()).st_size
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.isreg() and not member.issparse():
+                if not 0 <= member.size <= end - member.offset_data:
+                    raise tarfile.ReadError("a member lies beyond its end")
+                yield member
+            tar.members = []  # type: ignore[attr-defined]  # else it keeps every member in memory
+        if _read_at(file, tar.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it breaks off")  # tarfile takes the lack of the last block for the end
 
 
 def _read_member(file: BinaryIO, offset: int, size: int) -> bytes:

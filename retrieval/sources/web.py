@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from html.parser import HTMLParser
 from threading import Event
@@ -23,9 +23,7 @@ _MIN_RATE, _BASE_TIMEOUT = 20_000, 60.0  # bytes a second, and the seconds that 
 _CHUNK = 2**16
 
 
-def _synchronous(
-    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Any, P], T]:
+def _synchronous(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
     """Run a coroutine function of a file system on fsspec's event loop, and wait for its result."""
 
     @wraps(function)
@@ -111,7 +109,11 @@ def links(system: Any, folder: str) -> list[str]:
     """Return the addresses that a folder's page links to. Raises as `read_body` does."""
     page = _LinkParser()
     page.feed(read_body(system, f"{folder}/", _PAGE_BYTES).decode("utf-8", "surrogateescape"))
-    return [address for link in page.hrefs if (address := _join(f"{folder}/", link))]
+    addresses = []
+    for link in page.hrefs:
+        with suppress(ValueError):  # malformed
+            addresses.append(urljoin(f"{folder}/", link))
+    return addresses
 
 
 class _LinkParser(HTMLParser):
@@ -126,10 +128,3 @@ class _LinkParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
             self.hrefs += [value.strip() for name, value in attrs if name == "href" and value]
-
-
-def _join(page: str, link: str) -> str:
-    try:
-        return urljoin(page, link)
-    except ValueError:  # malformed
-        return ""

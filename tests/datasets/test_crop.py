@@ -17,8 +17,8 @@ from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Progress, Total, WorkStage
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.datasets.class_folders import DataSet, find_samples
-from retrieval.datasets.crop import CropReport, CropRules, check_new_folder, crop_dataset, draw_partners
-from retrieval.datasets.crop_files import UncroppedReason
+from retrieval.datasets.crop import CropReport, check_new_folder, crop_dataset, draw_partners
+from retrieval.datasets.crop_files import CropRules, UncroppedReason
 from retrieval.datasets.split import PART_NAMES, Split, read_split
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle

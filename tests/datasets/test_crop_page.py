@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.datasets.crop import CropReport, CropRules
-from retrieval.datasets.crop_files import Crop
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Crop, CropRules
 from retrieval.datasets.crop_page import crop_page, draw_box, sample_crops
 from tests.support.hits import heatmaps
 from tests.support.html_checker import Checker

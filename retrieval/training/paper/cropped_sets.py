@@ -15,8 +15,8 @@ from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.errors import ModelError, SettingError
 from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet
-from retrieval.datasets.crop import CropReport, CropRules, crop_dataset
-from retrieval.datasets.crop_files import Crop, UncroppedReason
+from retrieval.datasets.crop import CropReport, crop_dataset
+from retrieval.datasets.crop_files import Crop, CropRules, UncroppedReason
 from retrieval.datasets.split import read_split
 from retrieval.model.encoder import Encoder
 from retrieval.sources.files import content_hash, open_file

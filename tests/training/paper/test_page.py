@@ -13,8 +13,8 @@ from rich.console import Console
 
 from retrieval.commands.output.paper_table import results_lines
 from retrieval.datasets.class_folders import Sample
-from retrieval.datasets.crop import CropReport, CropRules
-from retrieval.datasets.crop_files import Crop, UncroppedReason
+from retrieval.datasets.crop import CropReport
+from retrieval.datasets.crop_files import Crop, CropRules, UncroppedReason
 from retrieval.evaluation.verdicts import PairMetrics
 from retrieval.explain.explanation import verdict_of
 from retrieval.rendering.presentation import ResultView

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retrieval.common.errors import ClusterError, ModelError
+from retrieval.common.errors import ClusterError, ModelError, first_line
 
 try:
     import ray
@@ -221,8 +221,3 @@ def to_cluster_error(error: BaseException) -> ClusterError:
 def _missing_module(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), "")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that is not empty."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Generator, Iterator
 
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.common.errors import ClusterError, PictureError
+from retrieval.common.errors import ClusterError, PictureError, first_line
 from retrieval.model.bundle import Bundle
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import open_picture
 from retrieval.sources.location import CatalogueLocation, display_location, is_remote, parse_location
 from retrieval.store.indexing.pipeline import Batch, failure_of
 from retrieval.store.indexing.ray.chunks import chunks
-from retrieval.store.indexing.ray.cluster import first_line
 from retrieval.store.indexing.ray.deduplication import Deduplicator
 from retrieval.store.indexing.ray.messages import SHARED_LOSSES, Block, BlockResult, Failed, split_blocks
 from retrieval.store.indexing.ray.worker_pool import WorkDone, WorkerPool
