@@ -38,20 +38,18 @@ def grad_cam_plus_plus(pairs: PairInputs) -> Array:
     activations = pairs.activations
     gradients = channel_gradients(pairs.head, activations, pairs.own, pairs.other)
     sums, cells = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
-
-    def one_direction(gradient: Array) -> Array:
-        up = np.maximum(gradient, 0)
-        return weighted_sum(cells * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON), activations)
-
-    return np.maximum(np.stack([one_direction(gradients), one_direction(-gradients)]), 0)
+    maps = []
+    for up in (np.maximum(gradients, 0), np.maximum(-gradients, 0)):
+        weights = cells * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON)
+        maps.append(weighted_sum(weights, activations))
+    return np.maximum(np.stack(maps), 0)
 
 
 def layer_cam(pairs: PairInputs) -> Array:
     """Compute LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
     gradients = channel_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
-    return np.maximum(
-        np.stack([weighted_sum(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]), 0
-    )
+    maps = [weighted_sum(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]
+    return np.maximum(np.stack(maps), 0)
 
 
 def integrated_cam(pairs: PairInputs) -> Array:
@@ -119,5 +117,4 @@ def _principal_map(activations: Array) -> Array:
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     component = centred @ directions[0]
     agreement = float(component @ cells.sum(axis=1))
-    positive: Array = np.maximum(component if agreement >= 0 else -component, 0)
-    return positive.reshape(shape)
+    return np.asarray(np.maximum(component if agreement >= 0 else -component, 0).reshape(shape))

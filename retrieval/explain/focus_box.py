@@ -34,11 +34,8 @@ def focus_box(
     if not heatmap.max() > 0:
         return 0, 0, *size
     rows, columns = heatmap.shape
-    enlarged = np.asarray(
-        Image.fromarray(heatmap.astype(np.float32)).resize(
-            (columns * _SUBDIVISIONS, rows * _SUBDIVISIONS), Image.Resampling.BICUBIC
-        )
-    )
+    enlarged_size = columns * _SUBDIVISIONS, rows * _SUBDIVISIONS
+    enlarged = np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize(enlarged_size, Image.Resampling.BICUBIC))
     region = largest_region(enlarged, threshold)
     seen = input_box(*size)
     left, right = _span(np.any(region, axis=0), seen[0], seen[2], columns, size[0], margin)

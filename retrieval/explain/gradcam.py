@@ -95,8 +95,7 @@ def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Arr
 
 def weighted_sum(weights: Array, activations: Array) -> Array:
     """Return the sum of channels (N, C, h, w) by their weights (N, C): float32 (N, h, w)."""
-    maps: Array = np.einsum("nc,nchw->nhw", weights, activations, optimize=True)
-    return maps
+    return np.asarray(np.einsum("nc,nchw->nhw", weights, activations, optimize=True))
 
 
 def split_signs(signed: Array) -> Array:

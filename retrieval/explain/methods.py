@@ -35,8 +35,7 @@ def ensemble(pairs: PairInputs) -> Array:
 
 
 def _strongest(maps: Array) -> Array:
-    strongest: Array = maps.max((0, 2, 3), keepdims=True)
-    return strongest
+    return np.asarray(maps.max((0, 2, 3), keepdims=True))
 
 
 @dataclass(frozen=True)

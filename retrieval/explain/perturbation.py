@@ -46,7 +46,9 @@ def _require_pixels(pairs: PairInputs) -> PixelAccess:
 
 def _score_maps(pairs: PairInputs, access: PixelAccess, row: int) -> Array:
     activations, picture = pairs.activations[row], access.pixels[row].astype(np.float32)
-    masks = _min_max_scale(_upsample(activations, picture.shape[0]))
+    masks = _upsample(activations, picture.shape[0])
+    masks -= masks.min((1, 2), keepdims=True)
+    masks /= masks.max((1, 2), keepdims=True) + np.float32(_EPSILON)
     blank = np.array(access.blank, np.float32)
     scores = _log_odds(pairs, access, row, (blank + (picture - blank) * mask[..., None] for mask in masks))
     return np.concatenate([weighted_sum(_softmax(sign * scores)[None], activations[None]) for sign in (1, -1)])
@@ -87,20 +89,13 @@ def _log_odds(pairs: PairInputs, access: PixelAccess, row: int, pictures: Iterab
 def _upsample(maps: Array, size: int) -> Array:
     """Enlarge (C, h, w) to (C, size, size), linearly between cells whose outermost lie on the picture's edges."""
     rows, columns = (_linear_weights(cells, size) for cells in maps.shape[1:])
-    large: Array = np.einsum("sh,chw,tw->cst", rows, maps, columns, optimize=True)
-    return large
+    return np.asarray(np.einsum("sh,chw,tw->cst", rows, maps, columns, optimize=True))
 
 
 def _linear_weights(cells: int, size: int) -> Array:
     """Return the weight of each cell in each of `size` pixels, float32 (size, cells)."""
     positions = np.linspace(0, cells - 1, size)
     return np.asarray(np.maximum(1 - np.abs(positions[:, None] - np.arange(cells)), 0), np.float32)
-
-
-def _min_max_scale(maps: Array) -> Array:
-    least, most = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-    stretched: Array = (maps - least) / (most - least + np.float32(_EPSILON))
-    return stretched
 
 
 def _softmax(scores: Array) -> Array:

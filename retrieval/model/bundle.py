@@ -62,9 +62,8 @@ class Bundle:
         The head is left out, as it is applied to stored descriptors: a new head needs no new index.
         """
         pre = self.card.preprocessing
-        digest = hashlib.sha256(
-            json.dumps([self.card.backbone, "half-crop-bicubic", pre.size, pre.mean, pre.std]).encode()
-        )
+        described = json.dumps([self.card.backbone, "half-crop-bicubic", pre.size, pre.mean, pre.std])
+        digest = hashlib.sha256(described.encode())
         with _open_weights(self.weights_file) as tensors:
             for name in sorted(name for name in tensors.keys() if name.startswith(BACKBONE_PREFIX)):  # noqa: SIM118
                 tensor: NDArray[Any] = np.ascontiguousarray(tensors.get_tensor(name))
@@ -134,9 +133,7 @@ def _read_card(file: Path) -> ModelCard:
         return ModelCard(
             name=_check(values["name"], str),
             backbone=_check(values["backbone"], str),
-            preprocessing=Preprocessing(
-                _check(pre["size"], int), _parse_channels(pre["mean"]), _parse_channels(pre["std"])
-            ),
+            preprocessing=Preprocessing(_check(pre["size"], int), *map(_parse_channels, (pre["mean"], pre["std"]))),
             units=_check(values["units"], int),
             normalize=_check(values["normalize"], bool),
             shift=None if values["shift"] is None else float(values["shift"]),

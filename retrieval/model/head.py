@@ -63,8 +63,7 @@ class Head:
 
     def project(self, descriptors: Array) -> Array:
         """Return the dense layer's output before the ReLU, W f(g) + c, float32 (..., E)."""
-        projected: Array = self.apply_root(descriptors) @ self.weight.T + self.bias
-        return projected
+        return np.asarray(self.apply_root(descriptors) @ self.weight.T + self.bias)
 
     def apply_root(self, descriptors: Array) -> Array:
         """Return f(g), float32 (..., C), the dense layer's input."""
@@ -78,22 +77,19 @@ class Head:
         """Return u, float32 (..., E), of embeddings e (..., E)."""
         if not self.normalize:
             return e
-        unit: Array = e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY)
-        return unit
+        return np.asarray(e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY))
 
     def root_derivative(self, descriptors: Array) -> Array:
         """Return f'(g), float32 (..., C): 1 if there is no root, 0 where g + shift is not positive."""
         if self.shift is None:
             return np.ones_like(descriptors)
         inside = np.maximum(descriptors + self.shift, 0)
-        slope: Array = np.divide(0.5, np.sqrt(inside), out=np.zeros_like(inside), where=inside > 0)
-        return slope
+        return np.asarray(np.divide(0.5, np.sqrt(inside), out=np.zeros_like(inside), where=inside > 0))
 
     def separation(self, u1: Array, u2: Array) -> NDArray[np.float64]:
         """Return D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
         difference = u1 - u2
-        norm: NDArray[np.float64] = np.sqrt(np.einsum("...e,...e->...", difference, difference), dtype=np.float64)
-        return norm
+        return np.asarray(np.sqrt(np.einsum("...e,...e->...", difference, difference), dtype=np.float64))
 
     def pair_separations(
         self, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64]

@@ -46,10 +46,7 @@ class SiameseNetwork(nn.Module):
     def apply_dense(self, x: Tensor) -> Tensor:
         """Return u (B, E) of the dense layer's input (B, C)."""
         e = torch.relu(self.dense(x))
-        if not self.normalize:
-            return e
-        unit: Tensor = e / torch.linalg.vector_norm(e, dim=1, keepdim=True).clamp_min(TINY)
-        return unit
+        return nn.functional.normalize(e, dim=1, eps=TINY) if self.normalize else e
 
     def distance(self, u1: Tensor, u2: Tensor) -> Tensor:
         """Return d = sigmoid(w ||u1 - u2|| + b) in (0, 1), (B,); label 1 means different."""
@@ -80,18 +77,16 @@ def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     Raises ModelError if the bundle is missing or its weights do not fit.
     """
     bundle = find_bundle(name)
-    trunk = build_backbone(bundle.card.backbone, pretrained=False)
-    card = bundle.card
+    card, file = bundle.card, bundle.weights_file
+    trunk = build_backbone(card.backbone, pretrained=False)
     model = SiameseNetwork(trunk.module, trunk.channels, card.units, card.normalize, card.shift)
     try:
-        tensors = {name: tensor.float() for name, tensor in load_file(bundle.weights_file).items()}
+        tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
         missing, extra = model.load_state_dict(tensors, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{bundle.weights_file} does not fit what its model.json says: get the bundle again"
-        ) from error
+        raise ModelError(f"{file} does not fit what its model.json says: get the bundle again") from error
     if extra or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise ModelError(f"{bundle.weights_file} does not fit what its model.json says: lacks {missing}, has {extra}")
+        raise ModelError(f"{file} does not fit what its model.json says: lacks {missing}, has {extra}")
     return model.eval()
 
 

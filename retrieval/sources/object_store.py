@@ -265,13 +265,11 @@ def _cause(error: BaseException) -> BaseException:
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status of an error, or None."""
     for candidate in (error, error.__cause__):
-        if isinstance(status := getattr(candidate, "status", None), int):
-            return status
         response = getattr(candidate, "response", None)
-        if isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if isinstance(status, int):
-                return status
+        metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        status = getattr(candidate, "status", metadata.get("HTTPStatusCode"))
+        if isinstance(status, int):
+            return status
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import inet_aton
 from urllib.parse import parse_qsl, urlsplit
@@ -71,11 +72,8 @@ def _effective_host(address: str) -> str:
 
 def _parse_ip(host: str) -> IPv4Address | IPv6Address | None:
     """Parse an IP address, in short (127.1) and numeric (0x7f000001) forms too; None if it is a name."""
-    try:
+    with suppress(ValueError):
         return ip_address(host)
-    except ValueError:
-        pass
-    try:
+    with suppress(OSError, ValueError):
         return ip_address(inet_aton(host))
-    except (OSError, ValueError):
-        return None
+    return None
