@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple, Protocol
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile, KnownContent, NewPicture
-from retrieval.common.errors import PictureError
+from retrieval.common.errors import PictureError, read_error
 from retrieval.common.parallel import batched, parallel_map
 from retrieval.model.head import Array
 from retrieval.model.inference import Network
 from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable, unreadable_entry
-from retrieval.sources.files import memory_bytes, open_and_hash, prefetch
+from retrieval.sources.files import BinaryFile, memory_bytes, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 
 BATCH_SIZE = 32  # pictures in a transaction
@@ -110,19 +111,25 @@ class LocalPipeline:
         return chain.from_iterable(parallel_map(self._read, groups, _READERS, _AHEAD // _TOGETHER, _total_memory))
 
     def _read(self, files: list[PictureFile | Unreadable]) -> list[_Decoded | Unreadable]:
-        return [file if isinstance(file, Unreadable) else self._read_one(file) for file in files]
+        """Open and hash some files, look their contents up together, and decode those that are new."""
+        with ExitStack() as stack:
+            opened = [file if isinstance(file, Unreadable) else _open(file, stack) for file in files]
+            contents = [file.hash for file in opened if isinstance(file, _Opened)]
+            known = self._catalogue.scans.find_by_content(contents, self._fingerprint)
+            return [
+                file if isinstance(file, Unreadable) else self._decode(file, known.get(file.hash)) for file in opened
+            ]
 
-    def _read_one(self, fetched: PictureFile) -> _Decoded | Unreadable:
-        picture = fetched._replace(read_content=None)  # so that its bytes can be released
+    def _decode(self, opened: _Opened, known: KnownContent | None) -> _Decoded | Unreadable:
+        if known is not None:
+            return _Decoded(opened.file, opened.hash, info_of(known), vector=known.vector)
         try:
-            with abort_if_unreachable(), open_and_hash(fetched) as (file, content):
-                twin = self._catalogue.scans.find_by_content([content], self._fingerprint).get(content)
-                if twin is not None:
-                    return _Decoded(picture, content, info_of(twin), vector=twin.vector)
-                pixels, info = read_at_size(file, self._size)
+            pixels, info = read_at_size(opened.stream, self._size)
         except PictureError as error:
-            return unreadable_entry(picture.path, error)
-        return _Decoded(picture, content, info, pixels=pixels)
+            return unreadable_entry(opened.file.path, error)
+        except OSError as error:
+            return unreadable_entry(opened.file.path, read_error(error))
+        return _Decoded(opened.file, opened.hash, info, pixels=pixels)
 
     def _embed_batch(
         self,
@@ -143,6 +150,24 @@ class LocalPipeline:
         for content in list(recent)[:-_MAX_RECENT]:
             del recent[content]
         return Batch(read, failures, len(fresh))
+
+
+class _Opened(NamedTuple):
+    """A file after it was opened and hashed."""
+
+    file: PictureFile
+    stream: BinaryFile
+    hash: bytes
+
+
+def _open(file: PictureFile, stack: ExitStack) -> _Opened | Unreadable:
+    """Open and hash a file, which the stack closes."""
+    try:
+        with abort_if_unreachable():
+            stream, content = stack.enter_context(open_and_hash(file))
+    except PictureError as error:
+        return unreadable_entry(file.path, error)
+    return _Opened(file._replace(read_content=None), stream, content)  # what reads the content is freed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""The local pipeline: files read ahead and looked up in groups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.records import KnownContent
+from indexes.catalogue.scans import ScanRecords
+from retrieval.model.inference import Network
+from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.store.indexing.pipeline import LocalPipeline
+
+MODEL, SIZE = "model-a", 8
+
+
+class StubNetwork:
+    """A network whose descriptors are the mean colours."""
+
+    def describe(self, pictures: Sequence[Any]) -> Any:
+        return np.array([picture.mean((0, 1)) for picture in pictures], np.float32)
+
+
+def test_the_contents_of_several_files_are_looked_up_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[PictureFile | Unreadable] = []
+    for number in range(8):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (SIZE, SIZE), (number, 0, 0)).save(path)
+        files.append(PictureFile(os.fsencode(path), path.stat().st_size, path.stat().st_mtime_ns))
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    (tmp_path / "6.png").unlink()
+    find, lookups = ScanRecords.find_by_content, list[int]()
+
+    def counting(records: ScanRecords, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:
+        lookups.append(len(contents))
+        return find(records, contents, fingerprint)
+
+    monkeypatch.setattr(ScanRecords, "find_by_content", counting)
+    with Catalogue(tmp_path / "store", create=True) as catalogue:
+        pipeline = LocalPipeline(catalogue, cast(Network, StubNetwork()), MODEL, SIZE)
+        (batch,) = pipeline.batches(iter(files))
+        assert [read.to_record().vector[0] for read in batch.read] == [0, 1, 2, 3, 4, 7]
+        assert [os.path.basename(failed.path) for failed in batch.failures] == [b"5.png", b"6.png"]
+        catalogue.scans.record(os.fsencode(tmp_path), MODEL, [read.to_record() for read in batch.read])
+        (again,) = pipeline.batches(iter(files))
+        assert (again.embedded, len(again.read)) == (0, 6)
+    assert len(lookups) == 4
+    assert sum(lookups) == 14
