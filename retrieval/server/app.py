@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -18,7 +19,7 @@ from retrieval.rendering.overlay import colour_map
 from retrieval.rendering.presentation import HEATMAP_KINDS
 from retrieval.server.config import ServerConfig
 from retrieval.server.errors import PROBLEM_RESPONSES, explain_errors
-from retrieval.server.middleware.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from retrieval.server.middleware.metrics import Metrics, MetricsMiddleware
 from retrieval.server.middleware.security import SecurityMiddleware
 from retrieval.server.routes import gallery, search
 from retrieval.server.services.background_indexing import BackgroundIndexer
@@ -78,7 +79,7 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], config: ServerCo
     app.include_router(gallery.public_router)
     app.add_api_route(
         "/metrics",
-        lambda: Response(metrics.render(), media_type=CONTENT_TYPE),
+        lambda: Response(metrics.render(), media_type=CONTENT_TYPE_LATEST),
         tags=["running"],
         summary="Metrics for Prometheus",
         response_class=Response,

@@ -20,6 +20,10 @@ UPLOADS = "retrieve-uploads"
 
 _PREFIX = "retrieve-serve-"
 _ALIVE = "alive"
+_NO_ROOM = (
+    "the server has no room for its temporary files",
+    "make room there, or name another folder in the environment variable TMPDIR",
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,17 @@ def shared_folders(uploads: Path | None = None) -> Iterator[SharedFolders]:
 
     The folders of servers that were killed are deleted. Raises RetrievalError.
     """
-    with _explain_disk_errors():
+    with _explain_disk_errors(*_NO_ROOM):
         _delete_orphaned(Path(tempfile.gettempdir()))
         folder, alive = _make_own_folder()
     shared = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
     try:
-        with _explain_disk_errors():
+        with _explain_disk_errors(*_NO_ROOM):
             shared.metrics.mkdir()
             shared.indexing.mkdir()
-        _create_uploads(shared.uploads)
+        with _explain_disk_errors(f"{shared.uploads} cannot keep uploads", "give another folder with --uploads"):
+            shared.uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=shared.uploads).close()
         yield shared
     finally:
         alive.release()
@@ -100,22 +106,8 @@ def _make_own_folder() -> tuple[Path, FileLock]:
 
 
 @contextmanager
-def _explain_disk_errors() -> Iterator[None]:
+def _explain_disk_errors(problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RetrievalError(
-            f"the server has no room for its temporary files ({error.strerror}): make room there, or name another"
-            " folder in the environment variable TMPDIR"
-        ) from error
-
-
-def _create_uploads(uploads: Path) -> None:
-    try:
-        uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=uploads):
-            pass
-    except OSError as error:
-        raise RetrievalError(
-            f"{uploads} cannot keep uploads ({error.strerror}): give another folder with --uploads"
-        ) from error
+        raise RetrievalError(f"{problem} ({error.strerror}): {remedy}") from error

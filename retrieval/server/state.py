@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -54,13 +54,12 @@ class ServerState:
         """Return the selection that filters describe; they may have display names. Raises GalleryError."""
         label = filters.label
         if label is not None:
-            label = next(
-                (name for name in self.service.engine.catalogue.pictures.labels() if safe_name(name) == label), label
-            )
+            labels = self.service.engine.catalogue.pictures.labels()
+            label = next((name for name in labels if safe_name(name) == label), label)
         selection = make_selection(label, None, filters.since, filters.until)
         if filters.folder is None:
             return selection
-        return Selection(selection.label, self._resolve_folder(filters.folder), selection.since, selection.until)
+        return replace(selection, folder=self._resolve_folder(filters.folder))
 
     def _resolve_folder(self, display_name: str) -> bytes:
         """Return the folder that has pictures, or contains one that has, by its display name."""

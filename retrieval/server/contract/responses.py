@@ -71,6 +71,9 @@ class Upload(BaseModel):
     seen: RelativeBox
 
 
+QueryPicture = PictureOut | Upload
+
+
 class HitOut(BaseModel):
     """A hit of a query. `rank` is by the head, `index_rank` by the index before rescoring."""
 
@@ -91,7 +94,7 @@ class Hits(BaseModel):
     """The hits of a query, best first."""
 
     type: Literal["hits"] = "hits"
-    query: PictureOut | Upload
+    query: QueryPicture
     threshold: float
     calibrated: bool
     confidence: float

@@ -10,7 +10,6 @@ import asyncio
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -52,7 +51,10 @@ class SecurityMiddleware:
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self._app = app
         self._config = config
-        self._names = frozenset(_host_names(config))
+        names = ["localhost", "127.0.0.1", "::1", config.host, *config.hosts]
+        if not is_loopback(config.host):
+            names.append(socket.gethostname())
+        self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -151,14 +153,6 @@ def _redirect_with_cookie(path: str, parameters: dict[str, str], token: str) -> 
         location += f"?{urlencode(parameters)}"
     cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: links to here work
     return RedirectResponse(location, HTTPStatus.SEE_OTHER, {"set-cookie": cookie})
-
-
-def _host_names(config: ServerConfig) -> Iterable[str]:
-    yield from (name.lower() for name in config.hosts)
-    if is_loopback(config.host):
-        yield from ("localhost", "127.0.0.1", "::1", config.host)
-    else:
-        yield from (config.host.lower(), socket.gethostname().lower(), "localhost", "127.0.0.1", "::1")
 
 
 def _host_name(host: str) -> str:

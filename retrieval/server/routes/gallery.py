@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import time
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -14,24 +13,11 @@ from fastapi import APIRouter, Depends, Query, Response
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
+from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import DuplicateParams, GalleryParams, Id, ImageSide, UploadName
-from retrieval.server.contract.responses import (
-    DuplicateGroup,
-    DuplicatePicture,
-    DuplicatesOut,
-    Gallery,
-    Health,
-    Indexing,
-    PictureOut,
-    Pictures,
-    Status,
-    picture_out,
-    version_of,
-)
 from retrieval.server.errors import RequestRefused
-from retrieval.server.services.queries import picture_location
 from retrieval.server.state import ServerState, State, query_slot
-from retrieval.sources.location import PictureLocation
+from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
 from retrieval.store.indexing.progress import IndexingProgress
 
@@ -47,17 +33,17 @@ _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 
 @router.get("/status")
-def status(state: State) -> Status:
+def status(state: State) -> out.Status:
     """Report what the store holds."""
     engine, indexer = state.service.engine, state.indexer.state()
     found = engine.status()
-    return Status(
+    return out.Status(
         model=engine.bundle.card.name,
         fingerprint=engine.bundle.fingerprint,
         calibrated=found.is_calibrated,
         pictures=found.pictures,
         galleries=[
-            Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing)
+            out.Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing)
             for count in found.galleries
         ],
         labels=[safe_name(label) for label in found.labels],
@@ -71,7 +57,7 @@ def status(state: State) -> Status:
 
 
 @router.post("/index", status_code=HTTPStatus.ACCEPTED)
-def bring_up_to_date(state: State) -> Status:
+def bring_up_to_date(state: State) -> out.Status:
     """Index new and changed pictures of the known galleries; /api/status reports the progress."""
     state.indexer.start()
     return status(state)
@@ -84,23 +70,23 @@ def folders(state: State) -> list[str]:
 
 
 @router.get("/pictures")
-def pictures(params: Annotated[GalleryParams, Query()], state: State) -> Pictures:
+def pictures(params: Annotated[GalleryParams, Query()], state: State) -> out.Pictures:
     """List the gallery's pictures in the order of paths."""
     catalogue = state.service.engine.catalogue
     selection = state.resolve_filters(params)
     after = _decode_cursor(params.after) if params.after else b""
     page = catalogue.pictures.page(selection, after, params.most)
-    return Pictures(
+    return out.Pictures(
         total=catalogue.pictures.count_selected(selection),
-        pictures=[picture_out(details) for details in page],
+        pictures=[out.picture_out(details) for details in page],
         next=base64.urlsafe_b64encode(page[-1].path).decode() if len(page) == params.most else None,
     )
 
 
 @router.get("/pictures/{picture}")
-def picture(picture: Id, state: State) -> PictureOut:
+def picture(picture: Id, state: State) -> out.PictureOut:
     """Return the details of an indexed picture."""
-    return picture_out(state.service.find_picture(picture))
+    return out.picture_out(state.service.find_picture(picture))
 
 
 @router.get("/pictures/{picture}/image", response_class=Response, responses=_JPEG)
@@ -110,8 +96,8 @@ async def image(picture: Id, state: State, side: SideParam = ImageSide.medium, v
         jpeg = state.images.get(version, side) if version else None
         if jpeg is None:
             details = await state.service.run_in_thread(state.service.find_picture, picture)
-            jpeg = await _render_image(state, picture_location(details), version_of(details), side)
-            version = version if version == version_of(details) else None
+            jpeg = await _render_image(state, parse_location(details.path), out.version_of(details), side)
+            version = version if version == out.version_of(details) else None
         return _jpeg(jpeg, cacheable=version is not None)
 
 
@@ -126,7 +112,7 @@ async def uploaded_image(
 
 
 @router.get("/duplicates", dependencies=[Depends(query_slot)])
-async def duplicates(params: Annotated[DuplicateParams, Query()], state: State) -> DuplicatesOut:
+async def duplicates(params: Annotated[DuplicateParams, Query()], state: State) -> out.DuplicatesOut:
     """Find duplicate pictures: equal files, and the same photograph saved anew."""
     service = state.service
     selection = await service.run_in_thread(state.resolve_filters, params)
@@ -136,23 +122,23 @@ async def duplicates(params: Annotated[DuplicateParams, Query()], state: State) 
 
 @public_router.head("/health", include_in_schema=False)
 @public_router.get("/health")
-def health(state: State) -> Health:
+def health(state: State) -> out.Health:
     """Check that the server runs and its store can be read. Needs no token."""
     state.service.engine.catalogue.pictures.count()
-    return Health()
+    return out.Health()
 
 
-def _find_duplicates(engine: Engine, rules: DuplicateRules, most: int) -> DuplicatesOut:
+def _find_duplicates(engine: Engine, rules: DuplicateRules, most: int) -> out.DuplicatesOut:
     duplicates = engine.duplicates(rules)
     groups = duplicates.groups[:most]
     details = engine.catalogue.pictures.get_many([member.id for group in groups for member in group.members])
-    return DuplicatesOut(
+    return out.DuplicatesOut(
         groups=[
-            DuplicateGroup(
+            out.DuplicateGroup(
                 kind=group.kind.value,
                 pictures=[
-                    DuplicatePicture(
-                        picture=picture_out(details[member.id]),
+                    out.DuplicatePicture(
+                        picture=out.picture_out(details[member.id]),
                         kind=member.kind.value if member.kind else None,
                         similarity=member.similarity,
                     )
@@ -183,13 +169,13 @@ def _jpeg(image: bytes, cacheable: bool) -> Response:
 def _decode_cursor(after: str) -> bytes:
     try:
         return base64.b64decode(after, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise RequestRefused(
             HTTPStatus.UNPROCESSABLE_ENTITY, "`after` must be the `next` of the page before"
         ) from error
 
 
-def _indexing(progress: IndexingProgress | None, is_running: bool) -> Indexing | None:
+def _indexing(progress: IndexingProgress | None, is_running: bool) -> out.Indexing | None:
     if progress is not None:
-        return Indexing(done=progress.done, total=progress.total, seconds=time.time() - progress.began)
-    return Indexing(done=0, total=None, seconds=0) if is_running else None
+        return out.Indexing(done=progress.done, total=progress.total, seconds=time.time() - progress.began)
+    return out.Indexing(done=0, total=None, seconds=0) if is_running else None

@@ -19,20 +19,8 @@ from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.presentation import build_result_view, low_confidence_note
+from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
-from retrieval.server.contract.responses import (
-    End,
-    ExplanationOut,
-    Hits,
-    PictureOut,
-    QueryOut,
-    Unexplained,
-    Upload,
-    explanation_out,
-    hit_out,
-    picture_out,
-    seen_share,
-)
 from retrieval.server.errors import RequestRefused
 from retrieval.server.services.queries import QueryAnswer, QueryJob, QuerySubject
 from retrieval.server.state import ServerState, State, query_slot
@@ -55,12 +43,12 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/uploads", openapi_extra=_BODY)
-async def upload(request: Request, state: State) -> Upload:
+async def upload(request: Request, state: State) -> out.Upload:
     """Send a picture, to search with it later."""
     return _upload_out(await _receive_picture(request, state))
 
 
-@router.post("/query", response_model=QueryOut, responses=_STREAM, openapi_extra=_BODY)
+@router.post("/query", response_model=out.QueryOut, responses=_STREAM, openapi_extra=_BODY)
 async def query_by_upload(request: Request, params: Annotated[QueryParams, Query()], state: State) -> Any:
     """Find the pictures most similar to one that is sent, and why."""
     started = time.perf_counter()
@@ -68,7 +56,7 @@ async def query_by_upload(request: Request, params: Annotated[QueryParams, Query
     return await _respond(state, subject, _upload_out(subject), params, started)
 
 
-@router.get("/query", response_model=QueryOut, responses=_STREAM)
+@router.get("/query", response_model=out.QueryOut, responses=_STREAM)
 async def query(params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
     """Find the pictures most similar to an upload, or to an indexed picture, which is itself no hit, and why."""
     started = time.perf_counter()
@@ -77,12 +65,12 @@ async def query(params: Annotated[StoredQueryParams, Query()], state: State) -> 
 
 
 @router.get("/explain")
-async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ExplanationOut | Unexplained:
+async def explain(params: Annotated[ExplainParams, Query()], state: State) -> out.ExplanationOut | out.Unexplained:
     """Explain an indexed picture as a hit of another one, or of an upload."""
     subject, _ = await _load_subject(state, params.picture, params.upload)
     hit = await state.service.compare(subject, params.hit)
     async for (explanation,) in state.service.explain(subject, [hit], params.options):
-        return explanation_out(hit.rank, explanation)
+        return out.explanation_out(hit.rank, explanation)
     raise AssertionError("one hit has one explanation")
 
 
@@ -96,7 +84,7 @@ async def export(params: Annotated[StoredQueryParams, Query()], state: State) ->
         chunks = [chunk async for chunk in state.service.explain(answer.subject, hits, params.options)]
         explanations = chain.from_iterable(chunks)
         hits = [_with_explanation(hit, explanation) for hit, explanation in zip(hits, explanations, strict=True)]
-    name = query_out.name if isinstance(query_out, PictureOut) else "the picture that was sent"
+    name = query_out.name if isinstance(query_out, out.PictureOut) else "the picture that was sent"
     view = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
     html = await state.service.run_in_thread(render_hits_page, [view])
     return Response(html, media_type="text/html", headers={"content-disposition": 'attachment; filename="hits.html"'})
@@ -119,7 +107,7 @@ async def _receive_picture(request: Request, state: ServerState) -> QuerySubject
 
 async def _load_subject(
     state: ServerState, picture: int | None, upload: str | None
-) -> tuple[QuerySubject, PictureOut | Upload]:
+) -> tuple[QuerySubject, out.QueryPicture]:
     if (picture is None) == (upload is None):
         raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "give one of the two: picture or upload")
     if upload is not None:
@@ -127,17 +115,17 @@ async def _load_subject(
         return subject, _upload_out(subject)
     assert picture is not None
     details = await state.service.run_in_thread(state.service.find_picture, picture)
-    return await state.service.load_indexed(details), picture_out(details)
+    return await state.service.load_indexed(details), out.picture_out(details)
 
 
-def _upload_out(subject: QuerySubject) -> Upload:
+def _upload_out(subject: QuerySubject) -> out.Upload:
     name = subject.file.name
-    return Upload(
+    return out.Upload(
         upload=name,
         width=subject.width,
         height=subject.height,
         image=f"api/uploads/{name}/image?version={name[:16]}",
-        seen=seen_share(subject.width, subject.height),
+        seen=out.seen_share(subject.width, subject.height),
     )
 
 
@@ -148,8 +136,8 @@ async def _run_query(state: ServerState, subject: QuerySubject, params: QueryPar
 
 
 async def _respond(
-    state: ServerState, subject: QuerySubject, query_out: PictureOut | Upload, params: QueryParams, started: float
-) -> QueryOut | StreamingResponse:
+    state: ServerState, subject: QuerySubject, query_out: out.QueryPicture, params: QueryParams, started: float
+) -> out.QueryOut | StreamingResponse:
     answer = await _run_query(state, subject, params)
     hits = await state.service.run_in_thread(_hits_out, state, answer, query_out, params)
     explanations = _explain_hits(state, answer, params)
@@ -162,17 +150,17 @@ async def _respond(
         yield _line(hits)
         async for explanation in explanations:
             yield _line(explanation)
-        yield _line(End(seconds=seconds()))
+        yield _line(out.End(seconds=seconds()))
 
     if params.stream:
         return StreamingResponse(lines(), media_type=NDJSON)
     ready = [explanation async for explanation in explanations]
-    return QueryOut(**dict(hits), explanations=ready, seconds=seconds())
+    return out.QueryOut(**dict(hits), explanations=ready, seconds=seconds())
 
 
 async def _explain_hits(
     state: ServerState, answer: QueryAnswer, params: QueryParams
-) -> AsyncIterator[ExplanationOut | Unexplained]:
+) -> AsyncIterator[out.ExplanationOut | out.Unexplained]:
     """Yield each hit's explanation as it is ready, unless the query wants none."""
     if not params.explain:
         return
@@ -180,19 +168,19 @@ async def _explain_hits(
     try:
         async for chunk in state.service.explain(answer.subject, answer.hits, params.options):
             for explanation in chunk:
-                yield explanation_out(next(remaining).rank, explanation)
+                yield out.explanation_out(next(remaining).rank, explanation)
     except PictureError as error:  # the query's own file is gone or broken since it was indexed
         for hit in remaining:
-            yield Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")
+            yield out.Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")
 
 
 def _line(part: BaseModel) -> str:
     return part.model_dump_json(by_alias=True) + "\n"
 
 
-def _hits_out(state: ServerState, answer: QueryAnswer, query_out: PictureOut | Upload, params: QueryParams) -> Hits:
+def _hits_out(state: ServerState, answer: QueryAnswer, query_out: out.QueryPicture, params: QueryParams) -> out.Hits:
     similarities = [hit.similarity for hit in answer.hits]
-    return Hits(
+    return out.Hits(
         query=query_out,
         threshold=THRESHOLD,
         calibrated=state.service.engine.calibration is not None,
@@ -200,7 +188,7 @@ def _hits_out(state: ServerState, answer: QueryAnswer, query_out: PictureOut | U
         confident=any(similarity >= params.confidence for similarity in similarities),
         doubt=low_confidence_note(similarities, params.confidence),
         pool=answer.pool,
-        hits=[hit_out(hit, answer.details, answer.near_duplicates[hit.id]) for hit in answer.hits],
+        hits=[out.hit_out(hit, answer.details, answer.near_duplicates[hit.id]) for hit in answer.hits],
     )
 
 

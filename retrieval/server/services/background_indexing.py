@@ -47,7 +47,7 @@ class BackgroundIndexer:
             if lock is None:
                 raise RequestRefused(HTTPStatus.CONFLICT, "indexing is running already: wait until it has finished")
             try:
-                self._write_error(_INTERRUPTED)  # until it ends otherwise
+                write_file(self._error_file, os.fsencode(_INTERRUPTED))  # until it ends otherwise
                 Thread(target=self._run, args=(lock,), name="indexer", daemon=True).start()
             except BaseException:
                 lock.release()
@@ -77,7 +77,7 @@ class BackgroundIndexer:
                 engine.index()
             self._error_file.unlink(missing_ok=True)
         except (UserError, OSError) as error:
-            self._write_error(str(error))
+            write_file(self._error_file, os.fsencode(str(error)))
         finally:
             lock.release()
 
@@ -89,6 +89,3 @@ class BackgroundIndexer:
         except Timeout:
             return None
         return lock
-
-    def _write_error(self, sentence: str) -> None:
-        write_file(self._error_file, os.fsencode(sentence))

@@ -134,7 +134,8 @@ class QueryService:
         descriptor = await self.run_in_thread(self.engine.queries.stored_descriptor, details.id)
         if descriptor is None:
             raise _not_indexed(details.id)
-        return QuerySubject(picture_location(details), details.width, details.height, details.id, descriptor=descriptor)
+        location = parse_location(details.path)
+        return QuerySubject(location, details.width, details.height, details.id, descriptor=descriptor)
 
     async def load_upload(self, file: Path) -> QuerySubject:
         """Return an upload as a query. Raises PictureError."""
@@ -274,11 +275,6 @@ class QueryService:
         ids = np.array([picture_id])
         ranking = rescore(engine.catalogue, engine.store.head, engine.bundle.fingerprint, _descriptor(subject), ids)
         return next(ranking.hits(engine.catalogue), None)
-
-
-def picture_location(details: PictureDetails) -> PictureLocation:
-    """Return the location of an indexed picture."""
-    return parse_location(details.path)
 
 
 def _descriptor(subject: QuerySubject) -> Array:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -119,15 +118,15 @@ class Uploads:
 
     def _drop_oldest(self, protected: str) -> None:
         """Delete the uploads used least recently until the limit holds; other processes may do so at the same time."""
-        files = sorted(self._files(), key=lambda file: (file.name == protected, file.used))
-        total = sum(file.size for file in files)
-        for file in files:
-            if total <= self._max_bytes or file.name == protected:
+        files = sorted(self._files(), key=lambda file: (file[0] == protected, file[1].st_mtime_ns))
+        total = sum(status.st_size for _, status in files)
+        for name, status in files:
+            if total <= self._max_bytes or name == protected:
                 return
-            total -= file.size
-            (self.folder / file.name).unlink(missing_ok=True)
+            total -= status.st_size
+            (self.folder / name).unlink(missing_ok=True)
 
-    def _files(self) -> Iterator[_File]:
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the uploads; delete pictures that will never arrive whole."""
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another process has dropped it
@@ -135,16 +134,9 @@ class Uploads:
                 if not stat.S_ISREG(status.st_mode):
                     continue
                 if _is_name(entry.name):
-                    yield _File(entry.name, status.st_size, status.st_mtime_ns)
+                    yield entry.name, status
                 elif entry.name.startswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
-
-
-@dataclass(frozen=True)
-class _File:
-    name: str
-    size: int
-    used: int
 
 
 def _is_name(name: str) -> bool:
