@@ -390,7 +390,7 @@ def test_a_file_that_is_too_large_is_refused(indexed: Indexed) -> None:
         ("picture=x", "picture"),
         ("picture=1&top=0", "top"),
         ("picture=1&top=101", "top"),
-        ("picture=1&since=yesterday", "no date"),
+        ("picture=1&since=yesterday", "not a date"),
         ("picture=1&folder=/etc", "no folder of the gallery"),
         ("picture=1&method=magic", "method"),
         ("picture=1&nonsense=1", "nonsense"),
