@@ -3,21 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test quick check bench install clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Both extras are installed each time: pip does nothing where all is there already.
+# Both extras are installed each time: pip does nothing if everything is there already.
 install: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 
 demo: install
 	$(BIN)/retrieve demo --out demo
 
-# Two processes share the tests. A plain `pytest` is one process, quicker for one file, and knows --pdb.
+# Two processes share the tests. A plain `pytest` is one process: faster for one file, and it supports --pdb.
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# What needs no server, browser, cluster, training or second process.
+quick: install
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
+		-m "not (slow or process or ray or postgres or milvus or browser or train)"
 
 check: install
 	$(BIN)/python -m ruff check .

@@ -13,20 +13,43 @@ from PIL import Image
 from retrieval.model.bundle import Bundle, ModelCard
 from retrieval.model.head import Head
 from retrieval.rendering.presentation import ResultView, build_result_view
+from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.hits import a_hit, explanation, same
 from tests.support.objects import objects, s3, web
 from tests.support.postgres import address_of, postgres
 
 if TYPE_CHECKING:
     from tests.support.store import Indexed
-from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 
 __all__ = ["address_of", "objects", "postgres", "s3", "web"]  # fixtures
 
 
+_MARKS = {  # by what the path of a test holds
+    "end_to_end": "process",
+    "end_to_end/test_page": "browser",
+    "end_to_end/test_resume": "train",
+    "main_job": "milvus",
+    "milvus": "milvus",
+    "postgres": "postgres",
+    "ray": "ray",
+    "training": "train",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests by the folder that they lie in, and those of both databases by the one that they use."""
+    for item in items:
+        path = item.path.relative_to(item.config.rootpath).as_posix()
+        for part, mark in _MARKS.items():
+            if part in path:
+                item.add_marker(mark)
+        if "[postgresql" in item.name or "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker("postgres")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Networks are prepared once for all tests, and never in the user's cache folder."""
+    """Prepare networks once for all tests, and never in the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETRIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -38,7 +38,7 @@ MODULES = {name_of(file): file for file in FILES}
 
 
 def wing_of(module: str) -> tuple[int, str] | None:
-    """The number of a module's line in the list, and its wing."""
+    """Return the number of a module's line in the list, and its wing."""
     for number, line in enumerate(WINGS):
         for wing in line:
             if module == wing or module.startswith(f"{wing}."):
@@ -48,7 +48,7 @@ def wing_of(module: str) -> tuple[int, str] | None:
 
 @cache
 def imports(module: str) -> set[str]:
-    """The project's modules that this one imports, also inside functions."""
+    """Return the project's modules that this one imports, also inside functions."""
     names = set(_imported(ast.parse(MODULES[module].read_text("utf-8"))))
     return {name if name in MODULES else name.rpartition(".")[0] for name in names} & MODULES.keys()
 
@@ -72,7 +72,7 @@ def test_imports_point_downwards(module: str) -> None:
 
 
 def cycle(modules: dict[str, set[str]]) -> list[str]:
-    """A chain of imports that comes back to where it began, or nothing."""
+    """Return a chain of imports that leads back to its start, or nothing."""
     done: set[str] = set()
 
     def visit(name: str, chain: list[str]) -> list[str]:
