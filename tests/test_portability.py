@@ -12,7 +12,7 @@ _IMPORT_ALL = """
 import builtins, importlib, os, pkgutil, signal, sys
 from contextlib import suppress
 
-for library in ("torch", "timm", "pymilvus", "milvus_lite"):  # these ask what the system is themselves
+for library in ("torch", "timm", "ray", "pymilvus", "milvus_lite"):  # these ask what the system is themselves
     with suppress(ImportError):
         importlib.import_module(library)
 
