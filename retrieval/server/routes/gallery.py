@@ -70,13 +70,13 @@ def folders(state: State) -> list[str]:
 
 
 @router.get("/pictures")
-def pictures(params: Annotated[GalleryParams, Query()], state: State) -> out.Pictures:
+def pictures(params: Annotated[GalleryParams, Query()], state: State) -> out.PicturesPage:
     """List the gallery's pictures in the order of paths."""
     catalogue = state.service.engine.catalogue
     selection = state.resolve_filters(params)
     after = _decode_cursor(params.after) if params.after else b""
     page = catalogue.pictures.page(selection, after, params.most)
-    return out.Pictures(
+    return out.PicturesPage(
         total=catalogue.pictures.count_selected(selection),
         pictures=[out.picture_out(details) for details in page],
         next=base64.urlsafe_b64encode(page[-1].path).decode() if len(page) == params.most else None,
