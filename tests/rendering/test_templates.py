@@ -16,7 +16,7 @@ from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.html import _environment, render
 from tests.support.command import PROJECT
 
-TEMPLATES = sorted((PROJECT / "retrieval" / "rendering" / "templates").iterdir())
+TEMPLATES = sorted((PROJECT / "retrieval" / "rendering" / "templates").rglob("*.*"))
 MODULES = [*(PROJECT / "retrieval").rglob("*.py"), *(PROJECT / "indexes").rglob("*.py"), PROJECT / "cli.py"]
 TAGS = {tag for file in TEMPLATES for tag in re.findall(r"<([a-z][a-z0-9]*)", file.read_text("utf-8"))} | {"bdi"}
 HTML = re.compile(rf"</?({'|'.join(sorted(TAGS))})[\s/>]")
