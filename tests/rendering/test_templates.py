@@ -16,7 +16,8 @@ from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.html import _environment, render
 from tests.support.command import PROJECT
 
-TEMPLATES = sorted((PROJECT / "retrieval" / "rendering" / "templates").rglob("*.*"))
+FOLDER = PROJECT / "retrieval" / "rendering" / "templates"
+TEMPLATES = sorted(FOLDER.rglob("*.*"))
 MODULES = [*(PROJECT / "retrieval").rglob("*.py"), *(PROJECT / "indexes").rglob("*.py"), PROJECT / "cli.py"]
 TAGS = {tag for file in TEMPLATES for tag in re.findall(r"<([a-z][a-z0-9]*)", file.read_text("utf-8"))} | {"bdi"}
 HTML = re.compile(rf"</?({'|'.join(sorted(TAGS))})[\s/>]")
@@ -43,7 +44,7 @@ def test_no_template_turns_escaping_off() -> None:
         assert not re.search(r"\|\s*safe\b|autoescape|Markup", file.read_text("utf-8")), file.name
 
 
-@pytest.mark.parametrize("template", [file.name for file in TEMPLATES])
+@pytest.mark.parametrize("template", [file.relative_to(FOLDER).as_posix() for file in TEMPLATES])
 def test_every_template_compiles(template: str) -> None:
     assert _environment().get_template(template).name == template
 
