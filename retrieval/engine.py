@@ -52,11 +52,7 @@ class Engine:
 
     @classmethod
     def open(
-        cls,
-        store: str | os.PathLike[str],
-        model: str | None = None,
-        device: str = "auto",
-        progress: Progress = SILENT,
+        cls, store: str | os.PathLike[str], model: str | None = None, device: str = "auto", progress: Progress = SILENT
     ) -> Self:
         """Open an existing store, with its own model or another head on the same backbone."""
         return cls(OpenedStore.open(store, model, device, progress))

@@ -39,11 +39,7 @@ class OpenedStore:
 
     @classmethod
     def open(
-        cls,
-        store: str | os.PathLike[str],
-        model: str | None = None,
-        device: str = "auto",
-        progress: Progress = SILENT,
+        cls, store: str | os.PathLike[str], model: str | None = None, device: str = "auto", progress: Progress = SILENT
     ) -> Self:
         """Open an existing store, with its own model or another head on the same backbone."""
         catalogue = Catalogue(Path(store))

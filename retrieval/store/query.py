@@ -84,11 +84,8 @@ class Queries:
             store.current_index(), store.bundle.head, store.encoder.network
         with stopwatch("embed"):
             decoded = store.encoder.decode_all(sources)
-            readable = [
-                (source, pixels)
-                for source, pixels in zip(sources, decoded, strict=True)
-                if not isinstance(pixels, PictureError)
-            ]
+            pairs = zip(sources, decoded, strict=True)
+            readable = [(source, pixels) for source, pixels in pairs if not isinstance(pixels, PictureError)]
             descriptors = self.describe([pixels for _, pixels in readable])
         with stopwatch("search"):
             pools = self.candidates(descriptors, pool, selection)
@@ -142,10 +139,8 @@ class Queries:
         options: ExplainOptions = DEFAULT_EXPLAIN,
     ) -> QueryResult:
         """Rescore a query's candidates and explain the `top` of them."""
-        stopwatch, head = (
-            _Stopwatch(prepared.seconds),
-            self._store.head,
-        )  # one head: the store may be calibrated meanwhile
+        stopwatch = _Stopwatch(prepared.seconds)
+        head = self._store.head  # one head: the store may be calibrated meanwhile
         with stopwatch("rescore"):
             pool, ranked = self.ranked_hits(prepared, head)
             hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))

@@ -79,16 +79,9 @@ def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arra
         none = np.empty(0)
         return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
     stored_ids, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
-    index_ranks = _ranks(np.lexsort((stored_ids, index_distances)))  # ties by id, whatever index found them
+    index_ranks = np.argsort(np.lexsort((stored_ids, index_distances))) + 1  # ties by id, whatever index found them
     order = np.lexsort((stored_ids, separations))  # not by d, which saturates
     return Ranking(stored_ids[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
-
-
-def _ranks(order: Ids) -> Ids:
-    """Return the rank of each row in the order, from 1."""
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(1, len(order) + 1)
-    return ranks
 
 
 def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:

@@ -112,15 +112,8 @@ class Learner(nn.Module):
     @torch.no_grad()
     def export_head(self) -> Head:
         """Return the head in NumPy, with m and s folded into it."""
-        dense, output = self.network.dense, self.network.output
+        dense, output, preset = self.network.dense, self.network.output, self.preset
         weight = dense.weight / self.spread
-        bias = dense.bias - weight @ self.mean
-        stored = weight.half().float()  # rounded as in a bundle
-        return Head(
-            stored.cpu().numpy(),
-            bias.cpu().numpy().copy(),
-            output.weight.item(),
-            output.bias.item(),
-            self.preset.normalize,
-            self.preset.shift,
-        )
+        bias = (dense.bias - weight @ self.mean).cpu().numpy().copy()
+        stored = weight.half().float().cpu().numpy()  # rounded as in a bundle
+        return Head(stored, bias, output.weight.item(), output.bias.item(), preset.normalize, preset.shift)

@@ -30,13 +30,8 @@ def plot_curves(history: Sequence[Epoch]) -> bytes:
     auc.plot(epochs, [each.validation_auc for each in history], color=_VALIDATION, marker="o", ms=3)
     best = history[best_epoch(history) - 1]
     auc.axvline(best.epoch, color=_QUIET, linewidth=1, linestyle=":")
-    auc.annotate(
-        f"best: epoch {best.epoch}, {best.validation_auc:.4f}",
-        (best.epoch, best.validation_auc),
-        (0.03, 0.92),
-        textcoords="axes fraction",
-        color=_INK,
-    )
+    note, point = f"best: epoch {best.epoch}, {best.validation_auc:.4f}", (best.epoch, best.validation_auc)
+    auc.annotate(note, point, (0.03, 0.92), textcoords="axes fraction", color=_INK)
     for axes, title in ((losses, "loss"), (auc, "ROC AUC on pairs of the validation part")):
         _style_axes(axes, title)
     buffer = io.BytesIO()

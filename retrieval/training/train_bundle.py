@@ -78,10 +78,11 @@ def train_bundle(
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
     build_loss(recipe.preset.loss, class_count=2, units=2)  # refuse a wrong name before pictures are read
     trunk = _sized_backbone(recipe)
-    start = _initial_head(recipe.preset)
+    head, device = _initial_head(recipe.preset), torch_device(device)
 
     def record_epoch(history: list[Epoch]) -> None:
-        _write_history(history, folder)
+        write_atomically(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+        write_atomically(folder / CURVES, plot_curves(history))
         on_epoch(history)
 
     with progress.one_line():
@@ -89,17 +90,9 @@ def train_bundle(
         on_data(data)
         parts = data.subset(TRAIN), data.subset(VALIDATION if data.can_validate else TRAIN)
         preset = replace(recipe.preset, shift=_usable_shift(recipe.preset, trunk, data.pixels))
+        checkpoint = work / _CHECKPOINT
         training = Trainer(
-            trunk,
-            preset,
-            data.pixels,
-            parts,
-            recipe.seed,
-            work / _CHECKPOINT,
-            start,
-            torch_device(device),
-            progress,
-            record_epoch,
+            trunk, preset, data.pixels, parts, recipe.seed, checkpoint, head, device, progress, record_epoch
         )
         training.run()
         bundle = _write(recipe, data, trunk, training, folder)
@@ -151,11 +144,6 @@ def _initial_head(preset: Preset) -> Head | None:
     if bundle.card.backbone != preset.backbone:
         raise SettingError(f"--keep-general starts from the head of {bundle.card.backbone}: leave --backbone out")
     return bundle.head
-
-
-def _write_history(history: list[Epoch], folder: Path) -> None:
-    write_atomically(folder / METRICS, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
-    write_atomically(folder / CURVES, plot_curves(history))
 
 
 def _write(recipe: Recipe, data: PreparedData, backbone: Backbone, training: Trainer, folder: Path) -> Bundle:

@@ -359,10 +359,8 @@ def _has_bfloat16(device: str) -> bool:
 def _deterministic() -> Iterator[None]:
     """Make the same input give the same weights, as far as the device can."""
     filling: Any = torch.utils.deterministic
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     filled = filling.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     filling.fill_uninitialized_memory = False  # takes time, and no uninitialised memory is read here

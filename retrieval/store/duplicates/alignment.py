@@ -118,9 +118,8 @@ def _fit(a: Array, b: Array, fits: Array, rounds: int) -> Array:
     slopes = np.empty((count, side, side, 6), np.float32)
     for _ in range(rounds):
         down, across, shared = _resampling(fits, side)
-        gradient_across, gradient_down = (
-            _transform(down, steep, across) * shared for steep in (steep_across, steep_down)
-        )
+        gradient_across = _transform(down, steep_across, across) * shared
+        gradient_down = _transform(down, steep_down, across) * shared
         slopes[..., 0], slopes[..., 1] = gradient_across * axis, gradient_across
         slopes[..., 2], slopes[..., 3] = gradient_down * axis[:, None], gradient_down
         slopes[..., 4], slopes[..., 5] = _transform(down, a, across) * shared, shared
@@ -174,12 +173,8 @@ def _agreement(first: ThumbnailArray, second: ThumbnailArray, fits: Array) -> Ar
 
 def _colours(thumbnails: ThumbnailArray) -> Array:
     """Return the coarse colours (P, 3, n, n)."""
-    return (
-        thumbnails[:, SIDE * SIDE :]
-        .astype(np.float32)
-        .reshape(len(thumbnails), _COARSE, _COARSE, 3)
-        .transpose(0, 3, 1, 2)
-    )
+    colours = thumbnails[:, SIDE * SIDE :].astype(np.float32)
+    return colours.reshape(len(thumbnails), _COARSE, _COARSE, 3).transpose(0, 3, 1, 2)
 
 
 def _fit_correlation(a: Array, b: Array, fits: Array) -> Array:

@@ -48,8 +48,7 @@ class Contents:
             ids, hashes = ids[is_selected], hashes[is_selected]
         _, firsts, numbers = np.unique(hashes, return_index=True, return_inverse=True)
         order = np.argsort(firsts)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
+        rank = np.argsort(order)
         return cls(ids, rank[numbers.reshape(-1)], firsts[order])
 
     def __len__(self) -> int:
@@ -79,9 +78,7 @@ def near_pairs(
 
     Returns pairs (P, 2) and their cosines by the index. `among` restricts the search to these ids.
     """
-    if not len(numbers):
-        return np.empty((0, 2), np.int64), np.empty(0, np.float32)
-    parts: list[tuple[ContentPairs, Array]] = []
+    parts: list[tuple[ContentPairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     k = _FIRST_K
     while len(numbers):
         distances, ids = index.search(vectors, k, among)
@@ -98,14 +95,6 @@ def near_pairs(
         numbers, vectors, k = numbers[again], vectors[again], k * _K_GROWTH
     pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
     return pairs, cosines
-
-
-def unique_pairs(pairs: ContentPairs, cosines: Array) -> tuple[ContentPairs, Array]:
-    """Return each pair once, though it may have been found from either side."""
-    if not len(pairs):
-        return pairs, cosines
-    pairs, rows = np.unique(pairs, axis=0, return_index=True)
-    return pairs, cosines[rows]
 
 
 def exact_cosines(catalogue: Catalogue, fingerprint: str, ids: Ids, others: Ids) -> Array:

@@ -16,7 +16,7 @@ from retrieval.common.grouping import Indices, star_clusters
 from retrieval.common.progress import SILENT, Progress
 from retrieval.model.head import Array
 from retrieval.sources.location import PictureLocation, parse_location
-from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs, unique_pairs
+from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember
 from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, files_of
 
@@ -147,7 +147,8 @@ def _candidate_pairs(
                 parts.append(near_pairs(index, contents, contents.number_of(ids[is_first]), vectors[is_first], among))
                 stage.advance(int(is_first.sum()))
     pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return unique_pairs(pairs, cosines)
+    pairs, rows = np.unique(pairs, axis=0, return_index=True)  # each may have been found from either side
+    return pairs, cosines[rows]
 
 
 def _alike_groups(

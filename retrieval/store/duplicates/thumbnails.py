@@ -88,9 +88,7 @@ def _allocate(count: int) -> ThumbnailArray:
         if hasattr(os, "posix_fallocate"):
             # so that a full disk is an error now, and not a signal later
             os.posix_fallocate(file.fileno(), 0, count * THUMBNAIL_SIZE)
-        return np.memmap(
-            file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(count, THUMBNAIL_SIZE)
-        )
+        return np.memmap(file, np.uint8, "w+", shape=(count, THUMBNAIL_SIZE))
 
 
 def files_of(catalogue: Catalogue, contents: Contents, numbers: Ids) -> list[list[StoredFile]]:

@@ -106,8 +106,7 @@ class LocalPipeline:
 
     def _read_ahead(self, changed: Iterator[PictureFile | Unreadable]) -> Iterator[_Decoded | Unreadable]:
         """Read and decode on threads, a bounded number ahead, in order."""
-        fetched = prefetch(changed)
-        groups = batched(fetched, _TOGETHER)
+        groups = batched(prefetch(changed), _TOGETHER)
         return chain.from_iterable(parallel_map(self._read, groups, _READERS, _AHEAD // _TOGETHER, _total_memory))
 
     def _read(self, files: list[PictureFile | Unreadable]) -> list[_Decoded | Unreadable]:

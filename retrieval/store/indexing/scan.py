@@ -17,13 +17,7 @@ from indexes.catalogue.records import FailedFile, KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import (
-    LIST_PREFIX,
-    CatalogueLocation,
-    PictureLocation,
-    is_remote,
-    parse_location,
-)
+from retrieval.sources.location import LIST_PREFIX, CatalogueLocation, PictureLocation, is_remote, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
 from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
@@ -44,6 +38,7 @@ class Tally:
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(eq=False)
 class Scan:
     """One scan of one gallery, or of its files in a shard.
 
@@ -51,28 +46,19 @@ class Scan:
     records what it yields.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        pipeline: Pipeline,
-        fingerprint: str,
-        gallery: bytes,
-        tally: Tally,
-        stage: WorkStage,
-        shard: Shard,
-        cancelled: Event,
-    ) -> None:
-        self.catalogue = catalogue
-        self.pipeline = pipeline
-        self.fingerprint = fingerprint
-        self.gallery = gallery
-        self.tally = tally
-        self.stage = stage
-        self.shard = shard
-        self.cancelled = cancelled
-        catalogue.scans.ensure_root(gallery)  # a gallery without pictures is known too
+    catalogue: Catalogue
+    pipeline: Pipeline
+    fingerprint: str
+    gallery: bytes
+    tally: Tally
+    stage: WorkStage
+    shard: Shard
+    cancelled: Event
+
+    def __post_init__(self) -> None:
+        self.catalogue.scans.ensure_root(self.gallery)  # a gallery without pictures is known too
         self.failed: set[bytes] = set()
-        self.tars = TarTracker(catalogue, gallery)
+        self.tars = TarTracker(self.catalogue, self.gallery)
         # Written by the walk, and read when it has ended:
         self.vanished: list[int] = []
         self.returned: list[int] = []
@@ -98,16 +84,15 @@ class Scan:
 
     def changed_files(self) -> Iterator[PictureFile | Unreadable]:
         """Walk the gallery and yield new, changed and broken files; note unchanged, restored and vanished ones."""
-        known_files = (
-            known for known in self.catalogue.scans.known_files(self.gallery) if self._is_in_shard(known.path)
-        )
+        known_files = self.catalogue.scans.known_files(self.gallery)
+        known_in_shard = (known for known in known_files if self._is_in_shard(known.path))
         events = walk_gallery(
             self.gallery,
             self.tally.passed_over,
             lambda tar, version: not self._is_in_shard(tar) or self.tars.is_read(tar, version),
             self.cancelled,
         )
-        for event, known in _merge_by_path(events, known_files):
+        for event, known in _merge_by_path(events, known_in_shard):
             if self.cancelled.is_set():
                 return
             if isinstance(event, Unreadable) and event.is_folder:

@@ -22,9 +22,8 @@ class TarTracker:
     def __init__(self, catalogue: Catalogue, gallery: bytes) -> None:
         self._catalogue = catalogue
         self._read = catalogue.scans.finished_archives(gallery)
-        self._version_suffix = (
-            f" as release {installed_version('retrieve-explain')} reads it, up to {max_pixels()} pixels"
-        )
+        release = installed_version("retrieve-explain")
+        self._version_suffix = f" as release {release} reads it, up to {max_pixels()} pixels"
         self._open: TarStart | None = None
         self._closed: dict[bytes, str] = {}  # versions by tar, until all of its members are recorded
         self._pending: dict[bytes, bytes] = {}  # tars by member that is not recorded yet

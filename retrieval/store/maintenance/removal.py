@@ -48,8 +48,10 @@ def _remove(catalogue: Catalogue, path: str) -> RemovedCounts:
     A gallery is stored by its real path, and its pictures by the names below that, links among them. So links are
     followed until the path is one that is stored, and no further.
     """
-    possible = chain(_possible_paths(path), _paths_in_lists(catalogue, path), tar_members_named(catalogue, path))
-    return next(filter(None, map(catalogue.remove, possible)), RemovedCounts())
+    possible = list(_possible_paths(path))
+    in_lists = (prefix + entry for prefix in _list_prefixes(catalogue) for entry in possible)
+    paths = chain(possible, in_lists, tar_members_named(catalogue, path))
+    return next(filter(None, map(catalogue.remove, paths)), RemovedCounts())
 
 
 def _possible_paths(path: str) -> Iterator[bytes]:
@@ -62,12 +64,6 @@ def _possible_paths(path: str) -> Iterator[bytes]:
     for up in (*reversed(absolute.parents), absolute):
         real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))
-
-
-def _paths_in_lists(catalogue: Catalogue, path: str) -> Iterator[bytes]:
-    """Yield the paths under which the catalogue may have it as an entry of a list."""
-    possible = list(_possible_paths(path))
-    yield from (prefix + entry for prefix in _list_prefixes(catalogue) for entry in possible)
 
 
 def _list_prefixes(catalogue: Catalogue) -> list[bytes]:

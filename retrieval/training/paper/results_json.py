@@ -77,14 +77,8 @@ def _table_json(result: TableResult) -> PaperJson:
 
 
 def _paper_json(study: Study) -> PaperJson:
-    return {
-        "section": study.section,
-        "figure": study.figure,
-        "dataset": study.title,
-        "kind": study.kind,
-        "labels": study.labels,
-        "distance": study.distance,
-    }
+    names = ("section", "figure", "kind", "labels", "distance")
+    return {"dataset": study.title} | {name: getattr(study, name) for name in names}
 
 
 def _model_json(model: ModelSummary, plan: Plan) -> PaperJson:

@@ -95,12 +95,8 @@ def draw_crop_pairs(crops: Sequence[Crop], seed: int, count: int = _CROP_PAIRS) 
 def _explain_pair(kind: PairKind, samples: tuple[Sample, Sample], distance: float, encoder: Encoder) -> PairView:
     first, second = (sample.path for sample in samples)
     one, other = encoder.decode(first), encoder.decode(second)
-    (explanation,) = PairExplainer(encoder, encoder.bundle.head).explain_query(
-        one,
-        [other],
-        np.array([distance]),
-        ExplainOptions(MethodName.gradcam),  # as the paper
-    )
+    explainer, options = PairExplainer(encoder, encoder.bundle.head), ExplainOptions(MethodName.gradcam)  # as the paper
+    (explanation,) = explainer.explain_query(one, [other], np.array([distance]), options)
     return PairView(kind, samples, distance, build_pair_view(first, first.name, second, second.name, explanation))
 
 

@@ -29,9 +29,8 @@ _STORE_BYTES = 512 << 20  # of a cluster that is started here: paths and descrip
 _TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # variables that name Ray's temporary folder; else it is in /tmp
 _CURRENT_CLUSTER = "ray/ray_current_cluster"  # there: the address that `ray start` printed last
 _ENVIRONMENT = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
-    (0, 0, 0, 4, 0, 0, 0, 0, 0)
-)  # RFC 9113, 3.4: and no settings
+_NO_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _NO_SETTINGS  # RFC 9113, 3.4
 _FRAME_HEAD, _SETTINGS = 9, 4  # bytes of a frame's head, and the type that its fourth byte must be
 _AUTH_MODE = "RAY_AUTH_MODE"
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}

@@ -81,7 +81,11 @@ class RayPipeline:
         for block in done.lost:
             again = Block(block.files, block.losses + 1, block.ignore_known)
             if block.losses == SHARED_LOSSES + _MAX_LOSSES - 1:
-                raise ClusterError(_losses_message(block)) from error
+                file = display_location(parse_location(block.files[0].path))
+                raise ClusterError(
+                    f"workers were lost {_MAX_LOSSES} times over {file}: take it out of the gallery, or give the"
+                    " workers more memory, and run the command again"
+                ) from error
             if block.is_suspect:
                 self._suspects.append(again)
             elif again.is_suspect:
@@ -126,11 +130,3 @@ def _can_open(file: PictureFile) -> bool:
             return True
     except PictureError:
         return False
-
-
-def _losses_message(block: Block) -> str:
-    file = display_location(parse_location(block.files[0].path))
-    return (
-        f"workers were lost {_MAX_LOSSES} times over {file}: take it out of the gallery, or give the"
-        " workers more memory, and run the command again"
-    )
