@@ -11,8 +11,6 @@ dropped afterwards.
 The seconds are this machine's of the day; the ratio, and that the times of the sizes are alike, are what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

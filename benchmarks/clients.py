@@ -5,8 +5,6 @@ Past its queue the server answers 503, and the client retries in time. Meanwhile
 date with a second gallery. An answer must equal, but for its seconds, the one that a single client got before.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import json

@@ -10,8 +10,6 @@ files: a folder may have duplicates of its own, so look at them. Each way tells 
 join; those of imagededup are not meant to be chained, so pairs of two originals are counted too.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import tempfile

@@ -11,8 +11,6 @@ That both give the same maps is measured as well: the greatest difference of any
 The seconds are this machine's of the day; the ratio is what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path

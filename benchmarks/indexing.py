@@ -14,8 +14,6 @@ pictures a second, where decode is the seconds a picture on one thread, and netw
 The seconds are this machine's of the day; the ratios are what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from pathlib import Path

@@ -6,8 +6,6 @@ For each index: how long it takes to be made of a filled catalogue, to be opened
 once, to follow 100 new pictures, and its bytes on the disk a picture. All samples are in --json.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket

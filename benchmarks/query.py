@@ -9,8 +9,6 @@ The heaviest imports are seconds of a further run of ours with -X importtime, ea
 The seconds are this machine's of the day; the ratios are what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -9,8 +9,6 @@ the whole process, with all of it. Files are in the page cache, networks prepare
 The seconds are this machine's of the day; the ratios are what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

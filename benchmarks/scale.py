@@ -11,8 +11,6 @@ Of ten million (`--large`) the FAISS part alone is measured; the catalogue would
 twice: of the ten that FAISS puts first, and of its pool, from which the head takes them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ end). "hits" is when the cards of all hits have been painted, "pictures" when ea
 heatmaps" when the last hit has its heatmaps. The API is timed beside it without a browser.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import http.client

@@ -3,8 +3,6 @@
 The seconds are this machine's of the day; the ratio is what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -8,8 +8,6 @@ its steps is counted. What is decoded once, before the first epoch, counts for n
 The seconds are this machine's of the day; the ratio is what compares.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -4,8 +4,6 @@ One process, one store, the same query pictures in turn with each kind of answer
 seconds are this machine's of the day.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from collections.abc import Callable

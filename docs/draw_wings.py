@@ -4,8 +4,6 @@ A wing is a folder (or a module) right below `retrieval/` or `indexes/`; its fir
 it. An arrow leads from a wing to each one that it imports, unless a way through others says so already.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Iterable, Iterator

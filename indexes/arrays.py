@@ -1,7 +1,5 @@
 """The arrays that vector indexes and the catalogue exchange."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

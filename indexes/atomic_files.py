@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and are on the disk before they have their name."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

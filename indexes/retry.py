@@ -1,7 +1,5 @@
 """The loop for everything that is tried again after a failure that may pass."""
 
-from __future__ import annotations
-
 import math
 import random
 import time

@@ -5,8 +5,6 @@
 Both names are loaded on first use: `Engine` needs no torch, `load_model` does.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

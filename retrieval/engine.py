@@ -1,7 +1,5 @@
 """The engine: a store, its model and a network together, for the command line and other programs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """The engine: the hits of queries and their order, incremental runs, and removal."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

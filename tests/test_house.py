@@ -1,7 +1,5 @@
 """The order of the house: unique names, tests in their places, small folders, documents that name real files."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """The wings of the house, from the top down: a module imports only from its own wing and from those below it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """The package on a system that lacks what only POSIX systems have, such as Windows."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

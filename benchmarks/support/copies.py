@@ -1,7 +1,5 @@
 """A folder of pictures, each content once, with copies of some: renamed, resized, recompressed, cropped."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import shutil

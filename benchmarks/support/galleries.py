@@ -1,7 +1,5 @@
 """The pictures that the benchmarks work on: a folder's, or generated ones, and larger and altered ones made of them."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -4,8 +4,6 @@ It prints JSON: the seconds of `engine.index` once the model is loaded, how many
 them went through the network, and the process's peak memory.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -6,8 +6,6 @@ is JPEG's decoding with its colours, and `resize`, the two parts of `decode`, me
 indexing does besides.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """What the benchmarks share: the machine in words, timed processes, runs in turn, and how a result is printed."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -7,8 +7,6 @@ embeds it in eager torch, float32, inference mode; two worker processes load bat
 the peak memory of the process and of its largest worker.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys

@@ -5,8 +5,6 @@ The embedding of the picture on the other side is known to each call, so that on
 forward and backward: twenty maps of five pairs are twenty passes of a picture, which favours the package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -3,8 +3,6 @@
 The index is one that plain.py wrote. It prints the five nearest pictures and writes twenty overlays into the folder.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@ It prints JSON: for each number of lists looked into, each query's seconds and p
 before it mapped the file and at the end, with all that it read of it.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

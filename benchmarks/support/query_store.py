@@ -5,8 +5,6 @@ pool and the ten best hits; and what memory the process held before and after th
 with one thread, it runs on one.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

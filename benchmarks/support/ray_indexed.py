@@ -4,8 +4,6 @@ It prints JSON: the seconds of connecting (with Ray's imports) and of `engine.in
 and how many of them went through the network.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

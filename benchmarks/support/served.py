@@ -1,7 +1,5 @@
 """A server as a process of its own over a folder, for the benchmarks that ask one."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

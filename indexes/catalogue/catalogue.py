@@ -1,7 +1,5 @@
 """The catalogue, the truth of a store: which pictures are indexed, with their descriptors, and which files failed."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self

@@ -1,7 +1,5 @@
 """The descriptors of a catalogue's pictures under one model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The journal of changes that an index must follow: written by triggers, read since a generation, and trimmed."""
 
-from __future__ import annotations
-
 import secrets
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The labels of pictures in class folders."""
 
-from __future__ import annotations
-
 import os
 
 

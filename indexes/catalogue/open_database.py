@@ -1,7 +1,5 @@
 """The database of a store's catalogue: a file in the store's folder, or at the address that the folder names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from indexes.catalogue.database.base import CatalogueDatabase

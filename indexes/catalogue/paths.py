@@ -1,7 +1,5 @@
 """Folders and the paths below them, as bytes."""
 
-from __future__ import annotations
-
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import InstrumentedAttribute
 

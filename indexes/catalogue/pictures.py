@@ -1,7 +1,5 @@
 """Queries for the pictures of a catalogue."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

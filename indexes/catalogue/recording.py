@@ -1,7 +1,5 @@
 """The recording of a batch of pictures, by one statement for each table and not for each picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

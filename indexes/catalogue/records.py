@@ -1,7 +1,5 @@
 """The records that are written to the catalogue and read from it."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What a scan of a gallery reads from the catalogue and records in it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update

@@ -1,7 +1,5 @@
 """The store's own values by name, such as its model and its generation."""
 
-from __future__ import annotations
-
 from sqlalchemy import Connection, select, text
 
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost

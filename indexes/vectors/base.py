@@ -1,7 +1,5 @@
 """The interface of vector indexes and of their storage, whatever the engine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable

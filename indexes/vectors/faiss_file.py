@@ -1,7 +1,5 @@
 """The file of a FAISS index: written atomically, named after its origin, mapped into memory."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

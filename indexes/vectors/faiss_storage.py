@@ -1,7 +1,5 @@
 """The storage of FAISS indexes: files in the store's folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

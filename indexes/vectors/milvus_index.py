@@ -1,7 +1,5 @@
 """The vector index in a collection of Milvus: ids, unit vectors, and the pictures' labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

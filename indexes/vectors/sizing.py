@@ -1,7 +1,5 @@
 """The size of an index: from how many pictures on it is approximate, and how many lists it has then."""
 
-from __future__ import annotations
-
 import math
 
 MOST_EXACT = 30_000

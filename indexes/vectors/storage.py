@@ -1,7 +1,5 @@
 """The choice of storage for a store's index, as the catalogue's settings have it."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from contextlib import closing

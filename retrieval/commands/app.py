@@ -1,7 +1,5 @@
 """The command line: the commands in the order of `--help`, and the messages of those that fail."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import os

@@ -1,7 +1,5 @@
 """The commands that check heatmaps, and where a model looks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

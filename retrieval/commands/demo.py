@@ -1,7 +1,5 @@
 """The command that demonstrates the others."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

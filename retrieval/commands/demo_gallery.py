@@ -1,7 +1,5 @@
 """The demo's gallery: several views of the photographs that come with scikit-image and scikit-learn."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

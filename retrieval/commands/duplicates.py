@@ -1,7 +1,5 @@
 """The command that finds duplicates."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from typer import BadParameter, Option

@@ -1,7 +1,5 @@
 """The commands on a store: index, status, tune, calibrate, remove."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands that train: on a data set, on a cropped one, and as the paper does."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Atomic writes of files, with errors in words."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Resources closed if their set-up fails."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Errors for people: one sentence that names the thing and the remedy."""
 
-from __future__ import annotations
-
 import errno
 from typing import Self
 

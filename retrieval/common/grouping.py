@@ -1,7 +1,5 @@
 """Star clustering: every member is similar to the group's representative, so chains do not merge unlike pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

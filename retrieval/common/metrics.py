@@ -1,7 +1,5 @@
 """Quality metrics. Every fraction is from 0 to 1."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Names of the files that a query or an explanation writes, which a walk of a gallery leaves out."""
 
-from __future__ import annotations
-
 import re
 
 HIT_OVERLAY = re.compile(r"hit-\d{2,}-(query|hit)-(factual|counterfactual)\.jpg")

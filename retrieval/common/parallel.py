@@ -1,7 +1,5 @@
 """Work on threads: a bounded, ordered map, and pools that end with their block."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The progress of long work, reported while it runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar

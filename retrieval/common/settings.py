@@ -1,7 +1,5 @@
 """Settings and defaults that several wings share."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Names and numbers as people read them in terminals, sheets and pages."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Data sets of class folders: each content once, with the reason for every file that is left out."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator

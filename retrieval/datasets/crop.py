@@ -1,7 +1,5 @@
 """Copies of data sets, to train on, cropped to what a model looks at (section 4.4 of the paper)."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """The files of a cropped data set: their names, and how they are written."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import os

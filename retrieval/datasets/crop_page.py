@@ -1,7 +1,5 @@
 """The page of a cropped data set, as in the paper's Figure 5: pictures, the boxes of their focus, and the crops."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

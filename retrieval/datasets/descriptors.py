@@ -1,7 +1,5 @@
 """Descriptors of labelled pictures."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

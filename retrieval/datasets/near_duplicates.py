@@ -1,7 +1,5 @@
 """Pictures of a data set that look the same."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image

@@ -1,7 +1,5 @@
 """The evaluation of models on the pictures of a data set that none of them has learnt from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

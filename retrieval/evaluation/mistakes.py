@@ -1,7 +1,5 @@
 """The worst mistakes of a model, explained and ready to show."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

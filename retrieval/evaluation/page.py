@@ -1,7 +1,5 @@
 """The page of an evaluation: figures, reliability, confusions and the worst mistakes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The quality of a model on labelled pictures: leave-one-out retrieval, and verdicts on random pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The quality of verdicts: figures on pairs, the most confused classes, and the worst mistakes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ cell by cell; Draelos and Carin, 2020) is Grad-CAM, and so is XGrad-CAM (Fu et a
 the gradients weighted by the activations; channels that are 0 everywhere add nothing to either.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from retrieval.explain.gradcam import (

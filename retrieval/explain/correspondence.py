@@ -1,7 +1,5 @@
 """Correspondences: the inner product of two pictures' embeddings, cell by cell, and the regions that match."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

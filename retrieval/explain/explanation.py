@@ -1,7 +1,5 @@
 """Explanations: the factual and counterfactual heatmaps of a pair, for both pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The focus of a heatmap as a box: the part of a picture that made a model see two pictures as similar."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

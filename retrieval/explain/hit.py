@@ -1,7 +1,5 @@
 """The results of queries."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from retrieval.explain.explanation import Explanation, Verdict

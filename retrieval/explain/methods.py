@@ -1,7 +1,5 @@
 """All methods by name, behind one interface, and the ensemble of two of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Hiding parts of a picture: they are blurred, which adds nothing that was not there."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter

@@ -1,7 +1,5 @@
 """Explanations of pairs of pictures, without any store."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Methods that run the network on pictures with hidden parts: hundreds of forward passes per pair."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

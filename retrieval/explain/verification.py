@@ -1,7 +1,5 @@
 """Verification of heatmaps: the model's similarity once the regions that they name are hidden."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Convolutional backbones by name, with ImageNet weights: from pictures (B, 3, H, W) to activations (B, C, h, w)."""
 
-from __future__ import annotations
-
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Model bundles on disk, `model.json` and `weights.safetensors`, read without torch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Inference of activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Safe decoding of pictures of any origin, upright, in RGB and no larger than needed."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

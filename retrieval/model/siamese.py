@@ -1,7 +1,5 @@
 """The paper's Siamese network in torch, its loss, and reading and writing it as a model bundle."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Correspondences of two pictures, drawn as coloured, numbered regions on both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from PIL import Image, ImageDraw, ImageFont

@@ -1,7 +1,5 @@
 """Output files: overlays with their contact sheet, and pages."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Sequence

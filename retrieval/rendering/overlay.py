@@ -5,8 +5,6 @@ linearly with the evidence while the hue turns. Warm colours are evidence for th
 two maps also differ for people who see no red, no green or no blue.
 """
 
-from __future__ import annotations
-
 import io
 from functools import cache
 from typing import Literal

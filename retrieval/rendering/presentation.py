@@ -1,7 +1,5 @@
 """Views of a query and its hits: display pictures, safe names, and heatmaps on the query's scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace

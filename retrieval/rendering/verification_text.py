@@ -1,7 +1,5 @@
 """A verification in words and figures, for terminals and pages."""
 
-from __future__ import annotations
-
 from retrieval.common.text import percent
 from retrieval.explain.verification import HiddenRegion, Support, Verification
 

@@ -1,7 +1,5 @@
 """The ASGI application: the routes of the API, the page's files, and the middleware around them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

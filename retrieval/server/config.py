@@ -1,7 +1,5 @@
 """The configuration of a server."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The errors of the API: each answer is one sentence under `error`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any

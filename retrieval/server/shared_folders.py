@@ -1,7 +1,5 @@
 """The folders that the processes of one server share, with the locks and uploads in them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """The parts of a running server that its routes share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Events of a walk through a gallery: files, tars, and what cannot be read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Pictures' files: opened, hashed, fetched and prefetched."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Galleries: a folder, a tar or a list, on this machine or at an address."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

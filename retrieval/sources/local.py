@@ -1,7 +1,5 @@
 """Walk of a local folder, in the order of its paths' bytes."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections import Counter

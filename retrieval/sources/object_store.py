@@ -1,7 +1,5 @@
 """Files on object stores and web servers, through fsspec, with retries while a server does not answer."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Lists of pictures as galleries: text files with an address or a path on each line."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Walk of a gallery on an object store or a web server, in the order of its paths' bytes."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Tars of pictures in the layout of WebDataset: each member is a picture, whose bytes are read where they lie."""
 
-from __future__ import annotations
-
 import os
 import tarfile
 import tempfile

@@ -1,7 +1,5 @@
 """Addresses without their secrets, and whether a host is private."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

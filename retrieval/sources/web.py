@@ -1,7 +1,5 @@
 """Bounded downloads from web servers, and the links of their pages of folders."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress

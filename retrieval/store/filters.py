@@ -1,7 +1,5 @@
 """Selections of pictures by label, folder and time, from the values that a user gives."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

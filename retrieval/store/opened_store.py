@@ -1,7 +1,5 @@
 """A store opened together with its model: catalogue, encoder, current index and calibration."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

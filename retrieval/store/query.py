@@ -1,7 +1,5 @@
 """Queries with pictures against a store, as a whole and step by step."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

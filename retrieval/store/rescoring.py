@@ -1,7 +1,5 @@
 """Rescoring: the head's ranking of the candidates that the index found, by their stored descriptors."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The status of a store, as the command line and the server report it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches of pictures to train on, augmented in worker processes; seed, epoch and position determine every draw."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

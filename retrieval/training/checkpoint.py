@@ -1,7 +1,5 @@
 """A training's state as one safetensors file: tensors by name, and plain values as JSON in the file's metadata."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

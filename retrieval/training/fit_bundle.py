@@ -1,7 +1,5 @@
 """Model bundles with a fitted head: data sets are embedded by a backbone, a head is fitted to them and measured."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Logs of a training: its curves as a picture, and TensorBoard's event files."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

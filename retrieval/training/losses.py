@@ -4,8 +4,6 @@ Each takes embeddings u (B, E), their classes (B,), the separations D (P, 1) of 
 D to the log-odds w D + b, and the pairs' labels `different` (P,); it returns a scalar.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 from typing import Any

@@ -1,7 +1,5 @@
 """Data sets prepared for training: split, decoded, and checked."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Presets of a training: the paper's, and a fast one that two CPU cores can afford. Needs no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from retrieval.common.settings import PresetName

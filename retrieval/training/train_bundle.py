@@ -1,7 +1,5 @@
 """Training from class folders to a bundle: pictures decoded once, a split, epochs, the best one written."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

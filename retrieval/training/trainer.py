@@ -1,7 +1,5 @@
 """Training of a Siamese network epoch by epoch; a run killed at any moment resumes to the same weights."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -1,7 +1,5 @@
 """A command closes its engine, whatever happens."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

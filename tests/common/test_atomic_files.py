@@ -1,7 +1,5 @@
 """Atomic writes, and the sentence for a file that cannot be written."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

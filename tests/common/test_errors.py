@@ -1,7 +1,5 @@
 """Errors of pictures."""
 
-from __future__ import annotations
-
 import pytest
 
 from retrieval.common.errors import PictureError, TransientPictureError

@@ -1,7 +1,5 @@
 """Star clustering of pairs, and hits collapsed under the first one that they equal."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

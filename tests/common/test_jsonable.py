@@ -1,7 +1,5 @@
 """Values as JSON has them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Quality metrics at values computed by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

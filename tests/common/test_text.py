@@ -1,7 +1,5 @@
 """Names that are safe in terminals, pages and encodings, and formatted numbers."""
 
-from __future__ import annotations
-
 import codecs
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Class folders: each content once, every file that is left out with its reason, pixels of readable files."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Cropped copies of data sets: which files are cropped, which are copied unchanged, and the split."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

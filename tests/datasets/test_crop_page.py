@@ -1,7 +1,5 @@
 """The page of crops: whole in itself, and safe from any name."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

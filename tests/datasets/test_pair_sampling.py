@@ -1,7 +1,5 @@
 """Pairs of pictures: batches of whole classes, section 4's random pairs, and all pairs of a batch."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

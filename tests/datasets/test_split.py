@@ -1,7 +1,5 @@
 """Splits: the parts' shares of each class, and near duplicates in one part only."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections import Counter

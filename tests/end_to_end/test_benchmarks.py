@@ -1,7 +1,5 @@
 """The benchmarks run and tell every sample."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

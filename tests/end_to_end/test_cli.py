@@ -1,7 +1,5 @@
 """Every command as a person runs it: its answers, its errors, and its messages."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """The demo: what a newcomer runs first."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.abc
 import sys

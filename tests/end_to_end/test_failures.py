@@ -1,7 +1,5 @@
 """What may befall a store, a disk or a folder: one clear sentence each, or repaired without a word."""
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """What a command loads: starting is quick because most of it is not needed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Killed at random moments, a store is usable after each, and in the end as if never disturbed."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -4,8 +4,6 @@ The same commands are given to a store in a folder, with a gallery of the same p
 must be the same, to the last digit, but for where the pictures lie.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The main job as commands with the index on Milvus: the same hits as with FAISS, and one sentence where it is away."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

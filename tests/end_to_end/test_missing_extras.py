@@ -1,7 +1,5 @@
 """Without an extra, one sentence says what to install, and nothing is made."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A gallery of odd and broken files is indexed to its end, and every good picture in it finds itself."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

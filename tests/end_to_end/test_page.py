@@ -1,7 +1,5 @@
 """The page in a browser: Debian's chromium, driven by Playwright."""
 
-from __future__ import annotations
-
 import base64
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The commands on a catalogue on PostgreSQL: as on SQLite, with several writers at once, and through a crash."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`retrieve index --engine ray`: the same results as on one machine, also if a node is lost; and how it ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Tests that `retrieve train`, killed at random moments, ends with the weights of an undisturbed run, byte for byte."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

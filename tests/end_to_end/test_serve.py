@@ -1,7 +1,5 @@
 """`retrieve serve` as a user starts and stops it."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket

@@ -1,7 +1,5 @@
 """`retrieve serve --processes` as a user starts it: real processes, all but one of which are stopped at times."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

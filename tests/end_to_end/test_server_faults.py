@@ -1,7 +1,5 @@
 """Picture servers that fail, hang or are away: retried, reported in one sentence, and nothing lost or duplicated."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evaluations: on pictures that no model has learnt from, the same pictures and pairs for all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

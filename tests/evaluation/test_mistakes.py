@@ -1,7 +1,5 @@
 """Mistakes ready to show: explained, on one scale, with a note if a picture is gone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

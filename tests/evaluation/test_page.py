@@ -1,7 +1,5 @@
 """The page of an evaluation: whole in itself, with all figures, and safe from any name."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

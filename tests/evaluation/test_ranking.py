@@ -1,7 +1,5 @@
 """Figures of a head on a few descriptors, all computed by hand; the pairs that are drawn."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Verdicts: every figure computed by hand, the classes that are confused, the worst mistakes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

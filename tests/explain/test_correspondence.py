@@ -1,7 +1,5 @@
 """Correspondences: the table adds up to the inner product, and its regions are those that stand out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

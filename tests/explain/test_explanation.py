@@ -1,7 +1,5 @@
 """Explanations: which map is for the verdict, one scale for both, and no evidence for identical pictures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Boxes around the focus of heatmaps, by hand: cells of 100 x 100 pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Grad-CAM in closed form: by hand, against autograd, and against the public grad-cam package."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

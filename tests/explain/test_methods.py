@@ -1,7 +1,5 @@
 """Methods by hand on two channels, and against the public grad-cam package."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from typing import Any

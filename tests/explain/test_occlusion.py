@@ -1,7 +1,5 @@
 """Hiding parts of a picture: what is hidden, in which order, and that nothing else changes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Verification: true and false heatmaps of a model that looks at one region only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The loop for what is tried again."""
 
-from __future__ import annotations
-
 import time
 from itertools import count
 

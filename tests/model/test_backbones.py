@@ -1,7 +1,5 @@
 """Backbones by name, and weights from files of every quality."""
 
-from __future__ import annotations
-
 import pickle
 import zipfile
 from collections.abc import Callable

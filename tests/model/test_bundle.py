@@ -1,7 +1,5 @@
 """Bundles by name and by folder: what is no bundle is refused in one sentence."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The encoder: descriptors of any number of pictures, broken pairs, and the network's memory."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The head by hand: relu(W g + c), unit length, L2 separation, one sigmoid neuron."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

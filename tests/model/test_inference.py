@@ -1,7 +1,5 @@
 """Networks: the same features on every device, and one sentence if one cannot be prepared."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

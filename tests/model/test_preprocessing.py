@@ -1,7 +1,5 @@
 """Decoding of every format and mode, upright and in RGB, and refusal of broken files with the reason."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct

@@ -1,7 +1,5 @@
 """The Siamese network in torch: the loss by hand, equality with the NumPy head, and bundles."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

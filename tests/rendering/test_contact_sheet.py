@@ -1,7 +1,5 @@
 """Contact sheets: aligned rows, heat where the heatmap has it, and any name and shape."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

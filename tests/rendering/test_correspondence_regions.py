@@ -1,7 +1,5 @@
 """Correspondences as drawn: regions lie over their cells, in the part that the network sees."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

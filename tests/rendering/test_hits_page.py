@@ -1,7 +1,5 @@
 """The page of queries: whole in itself, with the same words as the contact sheet, and safe from any name."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Output files: overlays, the contact sheet and the page, each written whole or not at all."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

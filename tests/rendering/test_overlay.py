@@ -1,7 +1,5 @@
 """Colour maps that rise evenly, and overlays with heat where the heatmap has it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

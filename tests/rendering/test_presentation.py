@@ -1,7 +1,5 @@
 """Views of a query: one scale for all hits, safe names, a note if a picture cannot be read."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Templates: the only place that builds HTML, where every value is escaped and none may be missing."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Verifications and correspondences in files, pages, tables and JSON."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The walk of a local folder: its order, links that it follows, names that it leaves out, unreadable entries."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Addresses and paths of the catalogue: recognised, made canonical, and parsed into tars and lists."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Galleries on an object store: indexed, updated and queried as folders are; tars and lists."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Tars as galleries: damaged and unusual ones, lists of tars, and shards."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

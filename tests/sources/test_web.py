@@ -1,7 +1,5 @@
 """Web servers: pages that list folders, responses of any size and speed, and endless links."""
 
-from __future__ import annotations
-
 import gzip
 import threading
 import time

@@ -1,7 +1,5 @@
 """Selections from the values that a user gives."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The status of a store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Explanations of pictures whose activations a test has made by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retrieval.common.settings import MethodName

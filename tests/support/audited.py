@@ -1,7 +1,5 @@
 """Findings made by hand, for the tests of what follows from them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a process that is to be interrupted has begun and committed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

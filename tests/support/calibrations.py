@@ -1,7 +1,5 @@
 """A calibration of a store."""
 
-from __future__ import annotations
-
 from retrieval.store.maintenance.calibration import (
     Calibration,
     HeldOut,

@@ -1,7 +1,5 @@
 """A data set that invites a model to cheat: the same kind of pictures in all classes, but for a patch in a corner."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

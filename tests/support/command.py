@@ -1,7 +1,5 @@
 """Run a command the way a person does: as a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

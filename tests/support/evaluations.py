@@ -1,7 +1,5 @@
 """Figures of evaluations, and a name that would harm a page."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retrieval.evaluation.ranking import Evaluation, evaluate_head

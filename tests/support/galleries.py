@@ -1,7 +1,5 @@
 """Galleries in folders, tars and buckets, and the rows that they become."""
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

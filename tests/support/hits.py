@@ -1,7 +1,5 @@
 """Hits with explanations made by hand, for the tests of what people see."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A parser that checks a page's structure and collects its text."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 

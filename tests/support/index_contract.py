@@ -1,7 +1,5 @@
 """What every vector index must do, held against brute force in NumPy. An engine's tests inherit it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Stores of made-up descriptors in class folders, and a head that is wrong about them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

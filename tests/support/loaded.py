@@ -1,7 +1,5 @@
 """The packages that a command loads."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Milvus for tests: milvus-lite in a file, or serving on a port of this machine, to be killed and begun anew."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

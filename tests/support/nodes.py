@@ -1,7 +1,5 @@
 """A Ray cluster of node processes on this machine, for tests; all of it is ended."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

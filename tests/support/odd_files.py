@@ -1,7 +1,5 @@
 """A folder of odd and broken files, as galleries have them: what must be found, and what must fail and why."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

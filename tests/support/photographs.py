@@ -1,7 +1,5 @@
 """Generated pictures that have, as photographs do, details of every size; and copies of them."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

@@ -1,7 +1,5 @@
 """A PostgreSQL server of the tests' own: in a temporary folder, on a port of this machine, gone in the end."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

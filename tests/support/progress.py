@@ -1,7 +1,5 @@
 """Progress that records what is reported."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

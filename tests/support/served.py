@@ -1,7 +1,5 @@
 """Servers over the tests' own store: in the test's process, or as a user starts them."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

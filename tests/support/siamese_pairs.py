@@ -1,7 +1,5 @@
 """Pairs of pictures and small Siamese networks in torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 

@@ -1,7 +1,5 @@
 """A gallery with all that may lie in one, indexed once for the tests that only ask it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Bundles that say what they were trained on, for the tests of measuring them."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Small trunks, pictures and data sets, for the tests of training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Run a piece of Python as a process that file permissions bind, also where the tests run as root."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import subprocess

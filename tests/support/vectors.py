@@ -1,7 +1,5 @@
 """Clustered vectors."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from indexes.arrays import Vectors

@@ -1,7 +1,5 @@
 """Tests of batches: determined by seed, epoch and position alone, for any number of workers."""
 
-from __future__ import annotations
-
 import multiprocessing
 from dataclasses import replace
 

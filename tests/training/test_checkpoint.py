@@ -1,7 +1,5 @@
 """Tests of checkpoints: written atomically, read back to the last bit, and refused if damaged."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

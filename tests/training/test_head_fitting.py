@@ -1,7 +1,5 @@
 """Tests of the fitted head: a whitening steered by labels, and a sigmoid neuron fitted to unseen pairs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of the network in training: the exported head, frozen layers, and the initial state."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of a training's curves: a PNG that shows every epoch and marks the best."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

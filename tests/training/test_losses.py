@@ -1,7 +1,5 @@
 """Tests of losses on numbers worked out by hand, and of those of pytorch-metric-learning by name."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

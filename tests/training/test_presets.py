@@ -1,7 +1,5 @@
 """Tests of the presets and of a user's changes to them."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from retrieval.common.settings import PresetName

@@ -1,7 +1,5 @@
 """Tests of TensorBoard's event files, if it is installed."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of training from class folders to a bundle: the files written, the errors, the command's output."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

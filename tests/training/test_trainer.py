@@ -1,7 +1,5 @@
 """Tests of the trainer: learning rates, the end, the best epoch, resuming, calibration, and trained distances."""
 
-from __future__ import annotations
-
 import os
 import socket
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The base of both databases of a catalogue: pooled connections, transactions, errors in words, and retries."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager

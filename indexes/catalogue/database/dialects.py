@@ -3,8 +3,6 @@
 Those that are plain text run on the driver itself: they are needed for every file of a scan, or for every query.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

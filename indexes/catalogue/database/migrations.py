@@ -1,7 +1,5 @@
 """The append-only migrations of the catalogue; each is applied in one transaction with the record of it."""
 
-from __future__ import annotations
-
 from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from indexes.catalogue.database import postgres_migrations, sqlite_migrations

@@ -1,7 +1,5 @@
 """The catalogue's tables as SQLAlchemy classes; `migrations` creates them."""
 
-from __future__ import annotations
-
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 

@@ -1,7 +1,5 @@
 """The catalogue's SQLite file: opened safely, each transaction explained where it fails."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Iterator

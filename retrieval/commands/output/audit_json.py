@@ -1,7 +1,5 @@
 """An audit as JSON: names that explain themselves, with stable keys."""
 
-from __future__ import annotations
-
 from retrieval.commands.output.results_json import JsonObject, files_json, pick
 from retrieval.evaluation.audit.findings import Audit, Evidence, Example, PartFindings
 from retrieval.evaluation.verdicts import Confusion

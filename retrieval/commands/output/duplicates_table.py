@@ -1,7 +1,5 @@
 """Duplicates in a terminal."""
 
-from __future__ import annotations
-
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Column

@@ -1,7 +1,5 @@
 """An evaluation in a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain
 

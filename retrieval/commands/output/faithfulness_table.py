@@ -1,7 +1,5 @@
 """The figures of faithfulness in a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from rich.console import Group, RenderableType

@@ -1,7 +1,5 @@
 """A reproduction of the paper in a terminal."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rich.console import Group, RenderableType

@@ -1,7 +1,5 @@
 """A store in a terminal: its status, and what indexing, tuning and calibration did."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType

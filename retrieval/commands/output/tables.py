@@ -1,7 +1,5 @@
 """Tables and lists in a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """The consoles: answers go to standard output, all else to standard error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Progress bars on standard error; none are shown if it is not a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Self

@@ -3,8 +3,6 @@
 All shares are of the evidence of one heatmap, and are compared with the share of the area: that of a uniform map.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Recommendations that follow from where a model looks: shortcuts, backgrounds, cropping."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Doubtful pictures of a data set: near-duplicates, and pictures whose neighbours have another label."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The evidence of an audit: random and confused pairs of a data set, explained in batches."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """The findings of an audit: where a model looks, what it confuses, doubtful pictures, and recommendations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum

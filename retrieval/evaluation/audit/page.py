@@ -1,7 +1,5 @@
 """The page of an audit: recommendations with their pictures, where the model looks, and what it confuses."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from retrieval.common.text import count_noun

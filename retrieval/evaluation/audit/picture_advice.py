@@ -1,7 +1,5 @@
 """Recommendations that follow from the pictures: wrong labels, small classes, duplicates."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from retrieval.common.text import count_noun, join_words, percent

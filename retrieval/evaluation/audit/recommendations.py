@@ -1,7 +1,5 @@
 """Recommendations that follow from the findings of an audit, the most serious first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

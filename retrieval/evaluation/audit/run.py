@@ -5,8 +5,6 @@ summed over many pairs, show what it looks at in a class. Together with the diff
 pictures, that is the paper's evaluation of bias.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from dataclasses import replace

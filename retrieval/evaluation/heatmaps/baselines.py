@@ -1,7 +1,5 @@
 """Baseline heatmaps that do not depend on the model."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retrieval.explain.gradcam import PairInputs

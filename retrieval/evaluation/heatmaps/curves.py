@@ -1,7 +1,5 @@
 """The deletion and insertion curves as a picture."""
 
-from __future__ import annotations
-
 import io
 
 from retrieval.evaluation.heatmaps.baselines import BASELINES

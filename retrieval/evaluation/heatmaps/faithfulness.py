@@ -6,8 +6,6 @@ hiding its most factual places first lowers the confidence quickly (deletion), i
 quickly (insertion; both after Petsiuk et al., 2018, RISE), and if hiding the most counterfactual fifth raises it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ different classes, the hit another picture of one of the four classes. The score
 similarity in the right quarter; a uniform heatmap scores a quarter.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ new values would need the initialisation of each kind of layer. The statistics o
 then, and are measured again on the pictures: otherwise activations vanish or explode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -6,8 +6,6 @@ how far they stay the same. Two controls give the scale: the same pictures a lit
 and the trained model's maps of other pictures, which share only what any two maps share, such as a bias to the centre.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

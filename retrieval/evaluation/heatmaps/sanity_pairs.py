@@ -1,7 +1,5 @@
 """Random pairs of pictures of a folder, with or without class folders."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

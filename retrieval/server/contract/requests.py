@@ -1,7 +1,5 @@
 """Parameters of the API."""
 
-from __future__ import annotations
-
 from enum import IntEnum
 from typing import Annotated, Self
 

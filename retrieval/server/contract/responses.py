@@ -53,7 +53,7 @@ class PictureOut(BaseModel):
     seen: RelativeBox
 
 
-class Pictures(BaseModel):
+class PicturesPage(BaseModel):
     """A page of the gallery, in the order of paths."""
 
     total: int

@@ -1,7 +1,5 @@
 """Metrics for Prometheus, served at /metrics."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

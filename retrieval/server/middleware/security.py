@@ -4,8 +4,6 @@ A page of another site can make a browser send requests here, from its own pages
 this machine (DNS rebinding), and a user of another machine can send them directly. None of them gets an answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import ipaddress

@@ -1,7 +1,5 @@
 """The socket that a server listens on, and its address."""
 
-from __future__ import annotations
-
 import socket
 from urllib.parse import quote
 

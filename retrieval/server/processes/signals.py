@@ -1,7 +1,5 @@
 """The signals that stop a server."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

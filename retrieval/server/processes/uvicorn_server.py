@@ -1,7 +1,5 @@
 """The HTTP server of one process: uvicorn on a socket that is open already."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Gallery routes of the API: pictures, folders, duplicates, the store's status, and indexing."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import time

@@ -1,7 +1,5 @@
 """Search routes of the API: uploads, queries, explanations of pairs, and results as a page."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace

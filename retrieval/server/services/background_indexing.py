@@ -1,7 +1,5 @@
 """Indexing beside serving, by an engine of its own; one run at a time over all processes of a server."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Queries and explanations without HTTP: one engine for many clients, on one thread."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """A thread for the network, which takes waiting jobs in batches, in turn from several queues."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future

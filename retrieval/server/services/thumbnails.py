@@ -1,7 +1,5 @@
 """Small JPEGs of indexed files and uploads, as the page shows them, cached in memory."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from threading import Lock
 

@@ -1,7 +1,5 @@
 """Pictures that clients send, kept in a folder under the hash of their content; the oldest are dropped first."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

@@ -5,8 +5,6 @@ one room do not, however alike they are. The fit is the inverse form of Lucas an
 Gauss-Newton steps on scale and shift of both axes, with the gain and offset of brightness as two more unknowns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image

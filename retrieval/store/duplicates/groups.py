@@ -1,7 +1,5 @@
 """Groups of duplicate pictures of a store, in each the one to keep first."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

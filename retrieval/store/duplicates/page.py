@@ -1,7 +1,5 @@
 """The page of a store's duplicates: each group's pictures side by side, the one to keep first."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Search for pictures that a store has more than once: equal files, re-saved photographs, and similar ones."""
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass, replace

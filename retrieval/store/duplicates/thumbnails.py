@@ -1,7 +1,5 @@
 """Thumbnails of a store's pictures, and the agreement of pairs of them."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

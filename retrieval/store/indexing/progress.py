@@ -1,7 +1,5 @@
 """The progress of an indexing, recorded in the store while it runs, so that any process can read it."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

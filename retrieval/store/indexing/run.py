@@ -1,7 +1,5 @@
 """One run over galleries: each is scanned, and the results are reported."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing

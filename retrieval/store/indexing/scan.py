@@ -1,7 +1,5 @@
 """The scan of one gallery: new, changed, restored and missing files, recorded in the catalogue."""
 
-from __future__ import annotations
-
 import os
 from bisect import bisect_right, insort
 from collections import Counter, deque

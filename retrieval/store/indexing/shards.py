@@ -1,7 +1,5 @@
 """Shards: the parts of a gallery's files that several runs share."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from hashlib import blake2b

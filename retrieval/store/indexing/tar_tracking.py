@@ -1,7 +1,5 @@
 """Tracking of the tars that a scan has read to their ends, with all their pictures in the catalogue."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from threading import Lock

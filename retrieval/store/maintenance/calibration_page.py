@@ -1,7 +1,5 @@
 """The page of a calibration: reliability before and after, and the figures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retrieval.rendering.html import render

@@ -1,7 +1,5 @@
 """The vector index kept in step with the catalogue: loaded, updated or rebuilt."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from itertools import chain

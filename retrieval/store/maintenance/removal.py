@@ -1,7 +1,5 @@
 """Removal of pictures and galleries from a store."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain

@@ -1,7 +1,5 @@
 """Names of the paper's cases that can be reproduced."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 PAPER_PAIRS = 432  # of each kind

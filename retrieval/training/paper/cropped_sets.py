@@ -1,7 +1,5 @@
 """Cropped data sets that are kept with a record of their crops, so that a finished one is used again."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

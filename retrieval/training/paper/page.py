@@ -1,7 +1,5 @@
 """The page of a reproduction: figures beside the paper's, explained pairs, Table 1, crops."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,9 +44,9 @@ def write_results(result: StudyResult | TableResult) -> tuple[Path, Path]:
 def results_page(result: StudyResult | TableResult) -> str:
     """Return one HTML page, whole in itself."""
     if isinstance(result, TableResult):
-        template, context = "paper_table.html", _table_context(result)
+        template, context = "paper/table.html", _table_context(result)
     else:
-        template, context = "paper_study.html", _study_context(result)
+        template, context = "paper/study.html", _study_context(result)
     return render(template, result=result, settings=_settings(result.plan), **context)
 
 

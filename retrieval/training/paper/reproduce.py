@@ -4,8 +4,6 @@ Every step leaves its result in a folder and is skipped if that is there already
 on, and Table 1 begins with the model of the flowers.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Results of a reproduction of the paper's section 4, and what the paper has in their place."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Reproductions as values for `to_json`, with stable keys and paths relative to the reproduction's folder."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The pairs that a reproduction shows, drawn by its seed and never by their looks."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace

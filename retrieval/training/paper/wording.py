@@ -1,7 +1,5 @@
 """The words and figures of a reproduction, as its page and the terminal show them: plain text."""
 
-from __future__ import annotations
-
 from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES
 from retrieval.training.paper.results import (
     EPOCH_SCORES,

@@ -1,7 +1,5 @@
 """The tables in a terminal: no text from a bundle or a decoder reaches it as a control sequence."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The progress bars: what they show of how far the work is."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

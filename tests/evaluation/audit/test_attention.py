@@ -1,7 +1,5 @@
 """Where the evidence lies, on heatmaps small enough to count by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

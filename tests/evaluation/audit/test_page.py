@@ -1,7 +1,5 @@
 """The page, the table and the JSON of an audit: the same findings in each, and safe from any name."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """Each kind of recommendation, from findings made by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

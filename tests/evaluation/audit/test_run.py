@@ -1,7 +1,5 @@
 """Audits of models on data sets: a cheating model is caught, an honest one is not accused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

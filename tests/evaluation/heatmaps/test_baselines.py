@@ -1,7 +1,5 @@
 """Baseline heatmaps: what they show, and that they do not depend on the model."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Faithfulness over a data set: figures by hand, and methods distinguished from baselines."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

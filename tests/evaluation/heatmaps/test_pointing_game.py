@@ -1,7 +1,5 @@
 """The grid pointing game: shares by hand, fair grids, and a model that points."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

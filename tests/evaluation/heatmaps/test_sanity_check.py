@@ -1,7 +1,5 @@
 """The sanity check: rank correlations by hand, models that pass, an edge map that fails, and the report."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace

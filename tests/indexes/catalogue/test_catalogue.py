@@ -1,7 +1,5 @@
 """The catalogue: what is recorded comes back, changes are whole, and an index can follow them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

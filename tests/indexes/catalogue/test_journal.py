@@ -1,7 +1,5 @@
 """What triggers keep: each gallery's counts, and the journal that brings an index up to date."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """The files of FAISS indexes: what is loaded is what was written, or nothing."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """FAISS keeps the contract of vector indexes: exact for small galleries, near enough for large ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

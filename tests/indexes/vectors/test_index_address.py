@@ -1,7 +1,5 @@
 """Where an index may be, as people write it."""
 
-from __future__ import annotations
-
 import pytest
 
 from indexes.vectors.index_address import MilvusAddress, parse_address

@@ -1,7 +1,5 @@
 """The connection to a Milvus: what is retried and what is not, and the messages of failures."""
 
-from __future__ import annotations
-
 import builtins
 import time
 from collections.abc import Callable

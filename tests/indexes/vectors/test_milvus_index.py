@@ -1,7 +1,5 @@
 """Milvus keeps the contract of vector indexes: milvus-lite in a file, and milvus-lite as a server on this machine."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An index on Milvus follows the catalogue, outlives crashes on either side, and touches nothing of others."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

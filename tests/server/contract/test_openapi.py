@@ -1,7 +1,5 @@
 """Requests generated from the OpenAPI document, valid and invalid: each answer is described there and none is a 5xx."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

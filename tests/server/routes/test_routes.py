@@ -1,7 +1,5 @@
 """Answers of the API: the engine's own hits, and one sentence for every error."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

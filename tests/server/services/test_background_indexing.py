@@ -1,7 +1,5 @@
 """One run of indexing at a time over all processes, here two indexers that share a folder."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

@@ -1,7 +1,5 @@
 """Copies of a picture agree with it once aligned, and nothing else does."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 

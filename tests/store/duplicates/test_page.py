@@ -1,7 +1,5 @@
 """The page of duplicates: long lists are cut, with the number of what is left out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

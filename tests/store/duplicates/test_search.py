@@ -1,7 +1,5 @@
 """Duplicates of a store: their kinds, the one to keep, and those left out; as table, JSON and page."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The local pipeline: files read ahead and looked up in groups."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The progress of an indexing, recorded in the store."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

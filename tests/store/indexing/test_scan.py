@@ -1,7 +1,5 @@
 """A run over galleries: each is walked once, ahead of the embedding, and in time linear in its files."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Generator, Iterator

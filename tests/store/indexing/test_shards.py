@@ -1,7 +1,5 @@
 """Shards of a gallery: n runs do together what one does."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Calibration to a gallery: the fit, the pairs that it is measured on, and its refusals."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

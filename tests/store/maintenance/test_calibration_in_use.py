@@ -1,7 +1,5 @@
 """A store's saved calibration, and whether it is in use."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retrieval.model.bundle import find_bundle

@@ -1,7 +1,5 @@
 """The page of a calibration: whole in itself, with both diagrams and the figures, and safe from any name."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

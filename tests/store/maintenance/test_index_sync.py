@@ -1,7 +1,5 @@
 """The index's file follows the catalogue: mapped, updated or rebuilt; and tuned if approximate."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

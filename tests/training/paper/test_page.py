@@ -1,7 +1,5 @@
 """Tests of reproductions' pages: self-contained, with figures beside the paper's, and safe from any name."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import replace

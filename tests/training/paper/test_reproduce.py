@@ -1,7 +1,5 @@
 """Tests of reproductions: trainings, reuse, measurements, the chosen pairs; means and changes by hand."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

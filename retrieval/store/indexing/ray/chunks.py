@@ -1,7 +1,5 @@
 """Chunks of an iterator that is read ahead: the next chunk is collected while one is worked on."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor

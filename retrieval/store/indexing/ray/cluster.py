@@ -1,7 +1,5 @@
 """The Ray cluster of an indexing: its connection, its room for workers, and the meaning of its errors."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

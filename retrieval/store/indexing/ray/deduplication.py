@@ -1,7 +1,5 @@
 """Reuse of known descriptors: the driver keeps one result of each content, whichever worker embedded it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Blocks of files on their way to a worker, and its results on their way back."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """From files to descriptors on a Ray cluster: workers get blocks of files; lost blocks are repeated."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterator
 

@@ -1,7 +1,5 @@
 """The worker of an indexing on Ray: an actor that holds the network, and reads, decodes and embeds blocks of files."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterable

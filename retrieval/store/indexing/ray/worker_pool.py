@@ -1,7 +1,5 @@
 """The workers of an indexing on a Ray cluster, and the blocks that each of them has."""
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import suppress

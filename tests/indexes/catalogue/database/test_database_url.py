@@ -1,7 +1,5 @@
 """The addresses of catalogues: parsed, stored without their passwords, and compared with the stored one."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Migrations: from a blank file and from the first schema, whole or not at all, never from a newer version."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The catalogue on a PostgreSQL server: refusals in one sentence, and what a lost connection leaves."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """The SQLite file of a store: refusals in one sentence, transactions, and concurrent writers."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

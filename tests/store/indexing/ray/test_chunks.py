@@ -1,7 +1,5 @@
 """Chunks: all items of the source, in order, and no more of it after the end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

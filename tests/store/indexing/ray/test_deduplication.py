@@ -1,7 +1,5 @@
 """Deduplication: one result of each content is kept, whichever worker embedded it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The pipeline on Ray without a cluster: lost work is repeated, or ends with a sentence."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
