@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,16 @@ def average_precision(relevant: Bools, total: int, k: int = 100) -> float:
 
 def roc_auc(scores: Floats, positive: Bools) -> float:
     """Return the probability that a positive scores above a negative; ties count half (Mann and Whitney's U)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # the mean rank of equal scores
     positives = int(positive.sum())
     negatives = len(positive) - positives
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float((mean_ranks(scores)[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def mean_ranks(values: NDArray[Any]) -> Floats:
+    """Return the rank of each value from 1 on, flat; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks: Floats = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[inverse]
 
 
 @dataclass(frozen=True)

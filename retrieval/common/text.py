@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterable
 
 _ASCII_LOOKALIKES = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": " ", "▎": " ", "▏": " "}
@@ -34,6 +35,22 @@ def percent(share: float) -> str:
     """Format a share from 0 to 1 in percent, with "100.0 %" only for all of it."""
     text = f"{100 * share:.1f} %"
     return "99.9 %" if text == "100.0 %" and share < 1 - 1e-6 else text
+
+
+def whole_percent(share: float) -> str:
+    """Format a share from 0 to 1 in whole percent."""
+    return f"{100 * share:.0f} %"
+
+
+def count_noun(count: int, one: str, several: str | None = None) -> str:
+    """Format a number with its noun in the right form."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def format_bytes(count: int) -> str:

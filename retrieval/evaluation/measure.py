@@ -90,28 +90,24 @@ def folders_to_measure(chosen: Sequence[Path], model: EvaluatedModel) -> list[Pa
 
 
 def evaluate_models(
-    dataset: DataSet,
-    models: Sequence[EvaluatedModel],
-    options: EvaluationOptions,
-    progress: Progress = SILENT,
+    dataset: DataSet, models: Sequence[EvaluatedModel], options: EvaluationOptions, progress: Progress = SILENT
 ) -> DatasetEvaluation:
     """Evaluate all models on the same pictures and pairs. Raises GalleryError if nothing can be compared."""
     contents = {sample.hash for sample in dataset.samples}
-    learnt = {subject.name: len(contents & subject.learnt) for subject in models}
-    left = (
-        dataset
-        if options.include_seen
-        else exclude_learnt(dataset, frozenset().union(*(each.learnt for each in models)))
-    )
-    read, descriptors = describe_samples(left, [subject.encoder for subject in models], progress)
+    learnt = {each.name: len(contents & each.learnt) for each in models}
+    left = dataset
+    if not options.include_seen:
+        left = exclude_learnt(dataset, frozenset().union(*(each.learnt for each in models)))
+    read, descriptors = describe_samples(left, [each.encoder for each in models], progress)
     labels = [sample.label for sample in read.samples]
+    by_name = dict(zip((each.name for each in models), descriptors, strict=True))
     results = {
-        subject.name: evaluate_head(subject.encoder.bundle.head, own, labels, options.pool, options.seed, options.pairs)
-        for subject, own in zip(models, descriptors, strict=True)
+        each.name: evaluate_head(
+            each.encoder.bundle.head, by_name[each.name], labels, options.pool, options.seed, options.pairs
+        )
+        for each in models
     }
-    seen = len(dataset.samples) - len(left.samples)
-    by_name = {subject.name: own for subject, own in zip(models, descriptors, strict=True)}
-    return DatasetEvaluation(read, options, seen, learnt, by_name, results)
+    return DatasetEvaluation(read, options, len(dataset.samples) - len(left.samples), learnt, by_name, results)
 
 
 def exclude_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:

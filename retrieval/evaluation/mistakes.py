@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
 from retrieval.datasets.class_folders import Sample
 from retrieval.evaluation.verdicts import Mistake
-from retrieval.explain.explanation import Explanation, verdict_of
+from retrieval.explain.explanation import verdict_of
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Pixels
@@ -37,17 +37,28 @@ def explain_mistakes(encoder: Encoder, samples: Sequence[Sample], mistakes: Sequ
 
     If a picture can no longer be read, the hit's note says so.
     """
-    pairs = [
-        _mistake_view(encoder, samples[each.first], samples[each.second], each.distance, rank)
-        for rank, each in enumerate(mistakes, 1)
+    pairs = [(samples[each.first], samples[each.second]) for each in mistakes]
+    views = [
+        _mistake_view(encoder, *pair, each.distance, rank)
+        for rank, (pair, each) in enumerate(zip(pairs, mistakes, strict=True), 1)
     ]
-    shown = share_scale([pair.view for pair in pairs])
-    return [replace(pair, view=each) for pair, each in zip(pairs, shown, strict=True)]
+    return [
+        MistakeView(view, (safe_name(first.label), safe_name(second.label)))
+        for view, (first, second) in zip(share_scale(views), pairs, strict=True)
+    ]
 
 
-def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: float, rank: int) -> MistakeView:
-    explanation = _explained(encoder, first, second, distance)
-    why = None if isinstance(explanation, str) else explanation
+def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: float, rank: int) -> ResultView:
+    explanation, note = None, None
+    pixels: list[Pixels] = []
+    for sample, picture in zip((first, second), encoder.decode_all([first.path, second.path]), strict=True):
+        if isinstance(picture, PictureError):
+            note = note or safe_name(f"cannot be explained: {sample.path.name} {picture.reason}")
+        else:
+            pixels.append(picture)
+    if note is None:
+        explainer = PairExplainer(encoder, encoder.bundle.head)
+        (explanation,) = explainer.explain_query(pixels[0], pixels[1:], np.array([distance]))
     hit = HitView(
         rank=rank,
         name=safe_name(second.path.name),
@@ -56,20 +67,8 @@ def _mistake_view(encoder: Encoder, first: Sample, second: Sample, distance: flo
         similarity=1 - distance,
         verdict=verdict_of(distance),
         picture=try_display(second.path),
-        explanation=why,
-        note=safe_name(explanation) if isinstance(explanation, str) else None,
+        explanation=explanation,
+        note=note,
     )
-    scale = max(why.query.magnitude, why.hit.magnitude) if why else 0.0
-    shown = ResultView(safe_name(first.path.name), try_display(first.path), (hit,), scale)
-    return MistakeView(shown, (safe_name(first.label), safe_name(second.label)))
-
-
-def _explained(encoder: Encoder, first: Sample, second: Sample, distance: float) -> Explanation | str:
-    """Explain a pair, or return the reason why that is impossible."""
-    pixels: list[Pixels] = []
-    for sample, picture in zip((first, second), encoder.decode_all([first.path, second.path]), strict=True):
-        if isinstance(picture, PictureError):
-            return f"cannot be explained: {sample.path.name} {picture.reason}"
-        pixels.append(picture)
-    explainer = PairExplainer(encoder, encoder.bundle.head)
-    return explainer.explain_query(pixels[0], pixels[1:], np.array([distance]))[0]
+    scale = max(explanation.query.magnitude, explanation.hit.magnitude) if explanation else 0.0
+    return ResultView(safe_name(first.path.name), try_display(first.path), (hit,), scale)

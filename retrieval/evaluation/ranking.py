@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
-from retrieval.datasets.pair_sampling import random_pairs, require_pairs
+from retrieval.datasets.pair_sampling import Codes, random_pairs, require_pairs
 from retrieval.evaluation.verdicts import Confusions, PairMetrics, find_confusions, pair_metrics
 from retrieval.model.head import Array, Head
 
@@ -45,12 +44,7 @@ class Evaluation:
 
 
 def evaluate_head(
-    head: Head,
-    descriptors: Array,
-    labels: Sequence[str],
-    pool: int = POOL,
-    seed: int = 0,
-    pairs: int | None = None,
+    head: Head, descriptors: Array, labels: Sequence[str], pool: int = POOL, seed: int = 0, pairs: int | None = None
 ) -> Evaluation:
     """Evaluate a head on descriptors (N, C) with labels (N,).
 
@@ -58,9 +52,8 @@ def evaluate_head(
     can be compared or fewer pairs can be drawn.
     """
     classes, codes = np.unique(np.array(labels), return_inverse=True)
-    sizes = np.bincount(codes)
     require_pairs(codes, "the data set")
-    queries = np.flatnonzero(sizes[codes] > 1)
+    queries = np.flatnonzero(np.bincount(codes)[codes] > 1)
     drawn = random_pairs(codes, seed, pairs)
     index, rescored = _rankings(head, descriptors, codes, queries, pool)
     return Evaluation(
@@ -89,12 +82,11 @@ def card_metrics(result: Evaluation) -> dict[str, float]:
 
 
 def _rankings(
-    head: Head, descriptors: Array, codes: NDArray[np.int64], queries: NDArray[np.int64], pool: int
+    head: Head, descriptors: Array, codes: Codes, queries: Codes, pool: int
 ) -> tuple[RankingMetrics, RankingMetrics]:
     g = descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-12)
     u = head.embed(descriptors)
     lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
-    sizes = np.bincount(codes)
     pool = min(pool, len(codes) - 1)
     by_index, by_head = [], []
     for start in range(0, len(queries), _BLOCK):
@@ -104,13 +96,12 @@ def _rankings(
         candidates = nearest(-cosines, pool)
         separations = lengths - 2 * (u[block] @ u.T)  # squared, less the query's own length
         order = np.argsort(np.take_along_axis(separations, candidates, axis=1), axis=1, kind="stable")
-        rescored = np.take_along_axis(candidates, order, axis=1)
-        by_index += _figures(codes, block, candidates, sizes)
-        by_head += _figures(codes, block, rescored, sizes)
+        by_index += _figures(codes, block, candidates)
+        by_head += _figures(codes, block, np.take_along_axis(candidates, order, axis=1))
     return RankingMetrics(*np.mean(by_index, axis=0).tolist()), RankingMetrics(*np.mean(by_head, axis=0).tolist())
 
 
-def nearest(distances: Array, count: int) -> NDArray[np.int64]:
+def nearest(distances: Array, count: int) -> Codes:
     """Return the columns (B, count) of each row's smallest distances (B, N), in order; ties go to the first columns."""
     limits = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]
     below, at_limit = distances < limits, distances == limits
@@ -120,12 +111,10 @@ def nearest(distances: Array, count: int) -> NDArray[np.int64]:
     return np.take_along_axis(places, order, axis=1)
 
 
-def _figures(
-    codes: NDArray[np.int64], queries: NDArray[np.int64], ranked: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> list[list[float]]:
-    figures = []
-    for query, places in zip(queries, ranked, strict=True):
-        relevant = codes[places] == codes[query]
+def _figures(codes: Codes, queries: Codes, ranked: Codes) -> list[list[float]]:
+    figures, others = [], np.bincount(codes)[codes] - 1
+    for query, rows in zip(queries, ranked, strict=True):
+        relevant = codes[rows] == codes[query]
         precisions = [precision_at(relevant, k) for k in (1, 5, 10)]
-        figures.append([*precisions, average_precision(relevant, int(sizes[codes[query]]) - 1)])
+        figures.append([*precisions, average_precision(relevant, int(others[query]))])
     return figures

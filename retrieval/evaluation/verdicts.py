@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,6 @@ from retrieval.model.head import Array, Head
 
 _BLOCK = 256  # pictures compared with all at once
 _FEW = 5  # confusions reported of each kind
-
-
 _MOST_COMPARED = 5000  # pictures: what is kept for their classes and pairs grows with the square
 
 
@@ -130,11 +128,11 @@ def find_confusions(head: Head, descriptors: Array, labels: Sequence[str]) -> Co
     said = _count_said_similar(head, descriptors, codes)
     sizes = np.bincount(codes)
     rows, columns = np.triu_indices(len(classes), 1)
-    places = np.arange(len(classes))
+    numbers = np.arange(len(classes))
     own = sizes * (sizes - 1) // 2
     return Confusions(
         across=_most(classes, rows, columns, said[rows, columns], sizes[rows] * sizes[columns]),
-        within=_most(classes, places, places, own - said[places, places] // 2, own),
+        within=_most(classes, numbers, numbers, own - said.diagonal() // 2, own),
     )
 
 
@@ -148,12 +146,12 @@ def worst_mistakes(
     first, second, similar = pairs
     distances = head.distance(head.pair_separations(descriptors, first, second))
     said = distances < THRESHOLD
-    made = [
-        Mistake(int(first[place]), int(second[place]), float(distances[place]), bool(similar[place]))
-        for place in np.flatnonzero(said != similar)
-    ]
-    said_similar = _unique_pairs(sorted((each for each in made if not each.similar), key=lambda each: each.distance))
-    said_different = _unique_pairs(sorted((each for each in made if each.similar), key=lambda each: -each.distance))
+    made: dict[frozenset[int], Mistake] = {}  # by the pair, whichever picture comes first
+    for row in np.flatnonzero(said != similar):
+        pair = int(first[row]), int(second[row])
+        made.setdefault(frozenset(pair), Mistake(*pair, float(distances[row]), bool(similar[row])))
+    said_similar = sorted((each for each in made.values() if not each.similar), key=lambda each: each.distance)
+    said_different = sorted((each for each in made.values() if each.similar), key=lambda each: -each.distance)
     taken = said_similar[: max((count + 1) // 2, count - len(said_different))]
     return (*taken, *said_different[: count - len(taken)])
 
@@ -168,21 +166,16 @@ def _count_said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray
     codes = codes[order]
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     counts = np.zeros((len(starts), len(starts)), np.int64)
-    for start, separations in _all_separations(head.embed(descriptors[order])):
-        said = head.distance(separations) < THRESHOLD
-        rows = np.arange(len(said))
-        said[rows, start + rows] = False  # each with itself
-        np.add.at(counts, codes[start + rows], np.add.reduceat(said, starts, axis=1, dtype=np.int64))
-    return counts
-
-
-def _all_separations(u: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield all separations in blocks of rows, each with the index of its first row."""
+    u = head.embed(descriptors[order])
     lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
     for start in range(0, len(u), _BLOCK):
         block = slice(start, start + _BLOCK)
         squares = lengths[block, None] + lengths - 2 * (u[block] @ u.T)
-        yield start, np.sqrt(np.maximum(squares, 0))
+        said = head.distance(np.sqrt(np.maximum(squares, 0))) < THRESHOLD
+        rows = np.arange(len(said))
+        said[rows, start + rows] = False  # each with itself
+        np.add.at(counts, codes[start + rows], np.add.reduceat(said, starts, axis=1, dtype=np.int64))
+    return counts
 
 
 def _most(
@@ -194,11 +187,3 @@ def _most(
         for place in np.argsort(-shares, kind="stable")[:_FEW]
         if shares[place] > 0
     )
-
-
-def _unique_pairs(mistakes: list[Mistake]) -> list[Mistake]:
-    """Return each pair once, whichever picture comes first."""
-    pairs: dict[frozenset[int], Mistake] = {}
-    for each in mistakes:
-        pairs.setdefault(frozenset((each.first, each.second)), each)
-    return list(pairs.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.common.settings import THRESHOLD
-from retrieval.common.text import percent
+from retrieval.common.text import count_noun, percent
 from retrieval.explain.explanation import Verdict
 from retrieval.rendering.overlay import legend_bar
 from retrieval.rendering.presentation import (
@@ -41,7 +41,7 @@ def draw_contact_sheet(view: ResultView) -> Image.Image:
     rows = [_row_height(side_views(view, hit), _CELL) for hit in hits] or [_CELL]
     top = _TOP + (_DOUBT if view.doubt else 0)
     sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + 16)
-    count = f"{len(hits)} {'hit' if len(hits) == 1 else 'hits'}, most similar first"
+    count = f"{count_noun(len(hits), 'hit')}, most similar first"
     count += f", and {more} more" if more > 0 else ""
     _header(sheet, f"Query: {view.name}", f"{count} · one scale of evidence for all" if view.hits else NO_HITS)
     if view.doubt:
@@ -127,8 +127,7 @@ def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:
 
 
 def _row_height(sides: Sequence[SideView], cell: int) -> int:
-    tallest = max((_fit(side.picture.size, cell)[1] for side in sides if side.picture), default=0)
-    return max(tallest, 64)
+    return max([64, *(_fit(side.picture.size, cell)[1] for side in sides if side.picture)])
 
 
 class _Sheet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageColor import getrgb
 
 from retrieval.explain.correspondence import Cells, Correspondence
 from retrieval.model.preprocessing import input_box
@@ -58,7 +59,7 @@ def _draw_region(
 ) -> None:
     """Fill cells lightly, with a line only at the edge of the region."""
     for (row, column), (left, top, right, bottom) in boxes:
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=(*_rgb(colour), _FILL))
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=(*getrgb(colour), _FILL))
         sides = {
             (row - 1, column): (left, top, right, top),
             (row + 1, column): (left, bottom - 1, right, bottom - 1),
@@ -67,7 +68,7 @@ def _draw_region(
         }
         for neighbour, line in sides.items():
             if neighbour not in cells:
-                draw.line(line, (*_rgb(colour), 255), _LINE * _SUPERSAMPLING)
+                draw.line(line, colour, _LINE * _SUPERSAMPLING)
 
 
 def _label_position(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
@@ -83,8 +84,3 @@ def _draw_number(draw: ImageDraw.ImageDraw, number: int, at: tuple[float, float]
     box = (at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius)
     draw.ellipse(box, fill=colour, outline="#1b1d21", width=_SUPERSAMPLING)
     draw.text(at, str(number), "#1b1d21", ImageFont.load_default(14 * _SUPERSAMPLING), anchor="mm")
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return red, green, blue

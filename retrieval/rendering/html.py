@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from retrieval.rendering.presentation import (
     HEATMAP_KINDS,
     KIND_MEANINGS,
     NO_HITS,
+    ResultView,
     draw_pair_matches,
     heatmap_shape,
     side_views,
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 def render(template: str, **context: Any) -> str:
     """Return a page: a template of this wing, filled in. All values are escaped, and none may be missing."""
     return _environment().get_template(template).render(context)
+
+
+def render_hits_page(results: Sequence[ResultView]) -> str:
+    """Return the page of one or more queries: their hits with their heatmaps."""
+    return render("hits.html", results=results)
 
 
 @cache
@@ -60,14 +67,17 @@ def _environment() -> Environment:
         "RANDOM_REGIONS": RANDOM_REGIONS,
         "THRESHOLD": THRESHOLD,
         "VERIFICATION_HEADINGS": VERIFICATION_HEADINGS,
-        "describe_support": describe_support,
-        "draw_pair_matches": draw_pair_matches,
-        "heatmap_shape": heatmap_shape,
-        "legend_bar": legend_bar,
-        "side_views": side_views,
-        "try_display": try_display,
-        "verification_rows": verification_rows,
     }
+    functions = (
+        describe_support,
+        draw_pair_matches,
+        heatmap_shape,
+        legend_bar,
+        side_views,
+        try_display,
+        verification_rows,
+    )
+    environment.globals |= {function.__name__: function for function in functions}
     return environment
 
 

@@ -13,7 +13,6 @@ from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLA
 from retrieval.explain.explanation import Explanation
 from retrieval.rendering.contact_sheet import draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
-from retrieval.rendering.hits_page import render_hits_page
 from retrieval.rendering.overlay import encode_image
 from retrieval.rendering.presentation import (
     HEATMAP_KINDS,
@@ -32,11 +31,14 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
 
     Overlays of an earlier query that this one does not overwrite are deleted. Raises RetrievalError.
     """
+
+    def write(hit: HitView) -> PairFiles:
+        stem = f"hit-{hit.rank:02}"
+        return _write_hit(view, hit, folder, (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}")
+
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
-        written = list(
-            threads.map(lambda hit: _write_hit(view, hit, folder, *_hit_file_names(hit.rank, folder)), view.hits)
-        )
+        written = list(threads.map(write, view.hits))
     write_atomically(folder / CONTACT_SHEET, sheet.result())
     _delete_stale(folder, (HIT_OVERLAY, HIT_MATCHES), written)
     return {hit.rank: paths for hit, paths in zip(view.hits, written, strict=True)}
@@ -51,27 +53,17 @@ def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: P
     return written
 
 
-def write_hits_page(results: Sequence[ResultView], file: Path) -> None:
-    """Write the page of one or more queries to a file. Raises RetrievalError."""
-    write_html(render_hits_page(results), file)
-
-
 def write_html(html: str, file: Path) -> None:
     """Write a rendered page to a file. Raises RetrievalError."""
     write_atomically(file, html.encode("utf-8"))
 
 
-def _hit_file_names(rank: int, folder: Path) -> tuple[tuple[str, str], Path]:
-    return (f"hit-{rank:02}-query", f"hit-{rank:02}-hit"), folder / f"hit-{rank:02}-{MATCHES}"
-
-
 def _write_hit(view: ResultView, hit: HitView, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
     first, second = (_write_side(side, folder, stem) for side, stem in zip(side_views(view, hit), stems, strict=True))
     drawn = draw_pair_matches(view, hit)
-    if drawn is None:
-        return PairFiles(first, second)
-    write_atomically(matches, encode_image(side_by_side(*drawn), "PNG"))
-    return PairFiles(first, second, matches)
+    if drawn:
+        write_atomically(matches, encode_image(side_by_side(*drawn), "PNG"))
+    return PairFiles(first, second, matches if drawn else None)
 
 
 def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | None:
@@ -86,7 +78,7 @@ def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | 
 
 def _delete_stale(folder: Path, patterns: Sequence[re.Pattern[str]], written: Iterable[PairFiles]) -> None:
     """Delete the overlays of an earlier run: files with names such as this one gives, which it has not written."""
-    current = {path for pair in written for path in pair.paths}
+    current = {path for pair in written for path in (*(pair.query or ()), *(pair.hit or ()), pair.matches)}
     for path in folder.iterdir():
         if path not in current and any(pattern.fullmatch(path.name) for pattern in patterns):
             with explain_write_errors(path):

@@ -89,7 +89,7 @@ def overlay(image: Image.Image, heatmap: Array, kind: HeatmapKind, strength: flo
     box = input_box(*image.size)
     seen = image.crop(box)
     heat = _upscale(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), seen.size)
-    whole = _subdued(image).point([round(_UNSEEN * value) for value in range(256)] * 3)
+    whole = _subdued(image).point(lambda value: _UNSEEN * value)
     whole.paste(_blend_heat(seen, heat, kind), box)
     return whole
 
@@ -97,7 +97,8 @@ def overlay(image: Image.Image, heatmap: Array, kind: HeatmapKind, strength: flo
 def _blend_heat(image: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Image.Image:
     colours = heat.copy()
     colours.putpalette(colour_map(kind).tobytes())
-    return Image.composite(colours.convert("RGB"), _subdued(image), heat.point(_opacities()))
+    opacity = heat.point(lambda level: 255 * _OPACITY * (level / 255) ** _OPACITY_EASE)
+    return Image.composite(colours.convert("RGB"), _subdued(image), opacity)
 
 
 def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
@@ -142,11 +143,6 @@ def _upscale(heat: Array, size: tuple[int, int]) -> Image.Image:
 def _subdued(image: Image.Image) -> Image.Image:
     grey = image.convert("L").convert("RGB")
     return Image.blend(grey, image, _SATURATION).point(lambda value: _DARKEST + value * (_BRIGHTEST - _DARKEST) / 255)
-
-
-@cache
-def _opacities() -> list[int]:
-    return [round(255 * _OPACITY * (level / (_LEVELS - 1)) ** _OPACITY_EASE) for level in range(_LEVELS)]
 
 
 def _smooth(targets: tuple[float, ...]) -> NDArray[np.float64]:

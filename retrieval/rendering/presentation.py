@@ -70,12 +70,6 @@ class PairFiles:
     hit: tuple[Path, Path] | None
     matches: Path | None = None
 
-    @property
-    def paths(self) -> set[Path]:
-        """All files of the pair."""
-        matches = (self.matches,) if self.matches else ()
-        return {*(self.query or ()), *(self.hit or ()), *matches}
-
 
 @dataclass(frozen=True)
 class SideView:
@@ -140,10 +134,18 @@ def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
 
 def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query", "hit")) -> tuple[SideView, SideView]:
     """Return the query and one of its hits as sheets, pages and files show them."""
-    first, second = (hit.explanation.query, hit.explanation.hit) if hit.explanation else (None, None)
+    why = hit.explanation
+
+    def side(title: str, name: str, picture: Image.Image | None, heatmaps: Heatmaps | None) -> SideView:
+        strength = heatmaps.magnitude / view.scale if heatmaps and view.scale > 0 else 0.0
+        placeholder = hit.note or "no explanation"
+        if why and heatmaps and (why.identical or why.is_nearly_empty(heatmaps)):
+            heatmaps, placeholder = None, IDENTICAL if why.identical else ALMOST_NONE
+        return SideView(title, name, picture, heatmaps, strength, hit.verdict, placeholder)
+
     return (
-        _side_view(view, hit, titles[0], view.name, view.picture, first),
-        _side_view(view, hit, titles[1], hit.name, hit.picture, second),
+        side(titles[0], view.name, view.picture, why.query if why else None),
+        side(titles[1], hit.name, hit.picture, why.hit if why else None),
     )
 
 
@@ -155,13 +157,10 @@ def heatmap_shape(results: Sequence[ResultView]) -> tuple[int, ...] | None:
 
 def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Image.Image] | None:
     """Draw the correspondences on the query and a hit; None if they were not computed, or nothing corresponds."""
-    correspondence = hit.explanation.correspondence if hit.explanation else None
-    if correspondence is None or not correspondence.matches or view.picture is None or hit.picture is None:
+    found = hit.explanation.correspondence if hit.explanation else None
+    if found is None or not found.matches or view.picture is None or hit.picture is None:
         return None
-    return (
-        draw_matches(view.picture, correspondence, second=False),
-        draw_matches(hit.picture, correspondence, second=True),
-    )
+    return draw_matches(view.picture, found, second=False), draw_matches(hit.picture, found, second=True)
 
 
 def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
@@ -201,14 +200,3 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
 
 def _scale(explanations: Sequence[Explanation | None]) -> float:
     return max((max(each.query.magnitude, each.hit.magnitude) for each in explanations if each), default=0.0)
-
-
-def _side_view(
-    view: ResultView, hit: HitView, title: str, name: str, picture: Image.Image | None, heatmaps: Heatmaps | None
-) -> SideView:
-    identical = hit.explanation is not None and hit.explanation.identical
-    strength = heatmaps.magnitude / view.scale if heatmaps and view.scale > 0 else 0.0
-    placeholder = IDENTICAL if identical else hit.note or "no explanation"
-    if heatmaps and hit.explanation and not identical and hit.explanation.is_nearly_empty(heatmaps):
-        heatmaps, placeholder = None, ALMOST_NONE
-    return SideView(title, name, picture, None if identical else heatmaps, strength, hit.verdict, placeholder)

@@ -21,12 +21,10 @@ def describe_support(verification: Verification) -> str:
 
 def verification_rows(verification: Verification, titles: tuple[str, str]) -> list[tuple[str, str, str, str]]:
     """Return a row under VERIFICATION_HEADINGS for each blurred region; `titles` name both pictures."""
-    query, hit = verification.query, verification.hit
     regions: list[tuple[str, HiddenRegion]] = [
-        (f"{titles[0]}, most factual fifth", query.factual),
-        (f"{titles[1]}, most factual fifth", hit.factual),
-        (f"{titles[0]}, most counterfactual fifth", query.counterfactual),
-        (f"{titles[1]}, most counterfactual fifth", hit.counterfactual),
+        (f"{title}, most {kind} fifth", getattr(check, kind))
+        for kind in ("factual", "counterfactual")
+        for title, check in zip(titles, (verification.query, verification.hit), strict=True)
     ]
     return [
         (name, percent(region.similarity), percent(region.random_similarity), "yes" if region.as_claimed else "no")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.common.metrics import Bin, average_precision, calibration_error, precision_at, reliability, roc_auc
+from retrieval.common.metrics import (
+    Bin,
+    average_precision,
+    calibration_error,
+    mean_ranks,
+    precision_at,
+    reliability,
+    roc_auc,
+)
 
 
 def bools(marks: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -34,6 +42,10 @@ def test_precision_at(relevant: str, k: int, value: float) -> None:
 )
 def test_average_precision(relevant: str, total: int, k: int, value: float) -> None:
     assert average_precision(bools(relevant), total, k) == pytest.approx(value)
+
+
+def test_equal_values_share_the_mean_of_their_ranks() -> None:
+    assert mean_ranks(np.array([[30, 10], [20, 20]], np.float32)).tolist() == [4, 1, 2.5, 2.5]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrieval.rendering.contact_sheet import draw_contact_sheet
-from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.html import render_hits_page
 from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, NO_HITS, ResultView, build_result_view
 from tests.support.hits import a_hit, explanation
 from tests.support.html_checker import Checker

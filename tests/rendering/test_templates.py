@@ -12,8 +12,7 @@ import pytest
 from markupsafe import Markup
 
 from retrieval.common.text import safe_name
-from retrieval.rendering.hits_page import render_hits_page
-from retrieval.rendering.html import _environment, render
+from retrieval.rendering.html import _environment, render, render_hits_page
 from tests.support.command import PROJECT
 
 TEMPLATES = sorted((PROJECT / "retrieval" / "rendering" / "templates").iterdir())

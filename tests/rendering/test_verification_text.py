@@ -20,7 +20,7 @@ from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import Support
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
-from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.html import render_hits_page
 from retrieval.rendering.output_files import write_overlays, write_pair
 from retrieval.rendering.presentation import PairFiles, ResultView, build_result_view
 from retrieval.rendering.verification_text import describe_support, verification_rows

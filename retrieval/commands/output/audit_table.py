@@ -10,10 +10,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.commands.output.tables import figures_table, first_lines, simple_table
-from retrieval.common.text import percent, safe_name
+from retrieval.common.text import percent, safe_name, whole_percent
 from retrieval.evaluation.audit.attention import AttentionShares, Corner
 from retrieval.evaluation.audit.findings import Advice, Audit, Example, PartFindings, Severity
-from retrieval.evaluation.audit.wording import whole_percent
 
 _STYLES = {Severity.serious: "bold red", Severity.moderate: "yellow", Severity.minor: "dim"}
 _EXAMPLES = 3  # paths shown of each recommendation; --json and --html have all

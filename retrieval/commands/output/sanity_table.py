@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.commands.output.tables import figures_table
-from retrieval.common.text import safe_name
+from retrieval.common.text import count_noun, safe_name
 from retrieval.evaluation.heatmaps.randomised_model import HEAD
 from retrieval.evaluation.heatmaps.sanity_check import VERDICT_TEXTS, Dependence, SanityReport
 from retrieval.explain.methods import METHODS
@@ -20,8 +20,7 @@ def sanity_lines(model: str, report: SanityReport) -> RenderableType:
     empty = [f"{step.name} {step.empty:,}" for step in (report.control, *report.steps) if step.empty]
     note = f"of {2 * report.pairs:,} heatmaps these are empty, and count as 0: {', '.join(empty)}"
     kinds = "" if report.similar is None else f", {report.similar:,} of one class"
-    pairs = "1 pair" if report.pairs == 1 else f"{report.pairs:,} pairs"
-    title = f"{METHODS[report.options.method].title} of {model}: {pairs}{kinds}"
+    title = f"{METHODS[report.options.method].title} of {model}: {count_noun(report.pairs, 'pair')}{kinds}"
     if report.verdict is Dependence.unclear:
         reason = f"{report.control.signed.mean:+.2f} in brighter pictures"
     else:

@@ -76,7 +76,7 @@ def border_mask(shape: Sequence[int]) -> CellMask:
 
 def corner_weights(which: Corner, shape: Sequence[int]) -> NDArray[np.float64]:
     """Return how much of each place lies in the corner, (h, w) from 0 to 1: a third may end within a place."""
-    rows, columns = (_first_third(count) for count in shape)
+    rows, columns = (np.clip(_CORNER * count - np.arange(count), 0, 1) for count in shape)
     down, across = which.split()
     return np.outer(rows if down == "upper" else rows[::-1], columns if across == "left" else columns[::-1])
 
@@ -103,8 +103,3 @@ def focus_mask(evidence: Array, held: float = HELD_BY_FOCUS) -> CellMask:
 
 def _weighted_sum(mean: Array, weights: CellWeights) -> float:
     return float(np.sum(mean * weights, dtype=np.float64))
-
-
-def _first_third(count: int) -> NDArray[np.float64]:
-    """Return how much of each of `count` equal places lies in the first third, (count,)."""
-    return np.clip(_CORNER * count - np.arange(count), 0, 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from retrieval.evaluation.audit.attention import Corner, border_mask, corner_weights
+from retrieval.common.text import join_words, whole_percent
+from retrieval.datasets.class_folders import Sample
+from retrieval.evaluation.audit.attention import CellWeights, Corner, border_mask, corner_weights
 from retrieval.evaluation.audit.findings import (
     MIN_CLASS_PICTURES,
     Advice,
@@ -17,14 +19,6 @@ from retrieval.evaluation.audit.findings import (
     PartFindings,
     Severity,
 )
-from retrieval.evaluation.audit.wording import (
-    distinct_samples,
-    join_words,
-    name_classes,
-    strongest_examples,
-    whole_percent,
-    with_enough,
-)
 
 # Chosen on the default model with flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes with 30
 # and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4 standard
@@ -34,20 +28,29 @@ SURE = 3.0  # standard errors above it: of four corners of a hundred classes, ha
 BORDER = 1.2  # times the area's share: a uniform map is already a quarter above honest classes
 OUTSIDE = 1.1  # times the area's share: less in the class's own focus than a uniform map has there
 CROP = 0.3  # of the area: flowers, whose blossoms are worth cropping to, .28; rooms, which matter as a whole, .32
+_EXAMPLES = 4
+_BACKGROUNDS: tuple[tuple[str, float, str, str, Callable[[Evidence], CellWeights]], ...] = (
+    ("border", BORDER, "at the border of the picture", "at the border", lambda each: border_mask(each.focus.shape)),
+    (
+        "outside",
+        OUTSIDE,
+        "outside the places that its pictures have in common",
+        "outside them",
+        lambda each: ~each.focus,
+    ),
+)
+"""A field of `AttentionShares`, its limit, where that is in a finding and in an example's note, and its cells."""
 
 
 def shortcut_advice(findings: Findings) -> Iterator[Advice]:
     """Report corners that hold the evidence of classes, in any part: a shortcut may be in one only."""
+    classes = [each for part in findings.parts for each in _with_enough(part)]
     for which in Corner:
-        by_label: dict[str, Evidence] = {}
-        for part in findings.parts:
-            for each in with_enough(part.classes):
-                before = by_label.get(each.label)
-                if before is None or each.attention.corners[which] > before.attention.corners[which]:
-                    by_label[each.label] = each
-        caught = [each for each in by_label.values() if _is_in_corner(which, each)]
+        ordered = sorted(classes, key=lambda each: -each.attention.corners[which])
+        strongest = {each.label: each for each in reversed(ordered)}
+        caught = [each for each in ordered if strongest[each.label] is each and _is_in_corner(which, each)]
         if caught:
-            yield _shortcut(which, sorted(caught, key=lambda each: -each.attention.corners[which]))
+            yield _shortcut(which, caught)
 
 
 def _is_in_corner(which: Corner, evidence: Evidence) -> bool:
@@ -58,65 +61,42 @@ def _is_in_corner(which: Corner, evidence: Evidence) -> bool:
 
 
 def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
-    labels = tuple(each.label for each in caught)
     held = {each.label: each.attention.corners[which] for each in caught}
     area = caught[0].uniform.corners[which]
     return Advice(
         AdviceKind.shortcut,
         Severity.serious,
-        f"The model looks at the {which} corner in {name_classes(labels)}:"
+        f"The model looks at the {which} corner in {_name_classes(held)}:"
         f" {join_words(map(whole_percent, held.values()))} of its evidence"
         f" {'lies' if len(held) == 1 else 'lie'} there, in {whole_percent(area)} of the area.",
         "Look at what is in that corner, cover it or crop it away, or collect pictures without it; then train again.",
-        labels,
+        tuple(held),
         {"corner": which.value, "share_of_evidence_by_class": held, "share_of_area": area},
-        strongest_examples(
-            caught, lambda each: corner_weights(which, each.focus.shape), "of the evidence in that corner"
-        ),
+        _strongest_examples(caught, lambda each: corner_weights(which, each.focus.shape), "in that corner"),
     )
 
 
 def background_advice(part: PartFindings, excluded: set[str]) -> Iterator[Advice]:
     """Report classes whose evidence lies at the border, or outside the class's focus."""
-    honest = [each for each in with_enough(part.classes) if each.label not in excluded]
-    at_border = [each for each in honest if each.attention.border >= BORDER * each.uniform.border]
-    if at_border:
-        yield _location_advice(
-            at_border,
-            "at the border of the picture",
-            [(each.attention.border, each.uniform.border) for each in at_border],
-            strongest_examples(at_border, lambda each: border_mask(each.focus.shape), "of the evidence at the border"),
-        )
-    outside = [
-        each for each in honest if each not in at_border and each.attention.outside >= OUTSIDE * each.uniform.outside
-    ]
-    if outside:
-        yield _location_advice(
-            outside,
-            "outside the places that its pictures have in common",
-            [(each.attention.outside, each.uniform.outside) for each in outside],
-            strongest_examples(outside, lambda each: ~each.focus, "of the evidence outside them"),
-        )
-
-
-def _location_advice(
-    classes: Sequence[Evidence], where: str, shares: Sequence[tuple[float, float]], examples: tuple[Example, ...]
-) -> Advice:
-    labels = tuple(each.label for each in classes)
-    held = dict(zip(labels, (share for share, _ in shares), strict=True))
-    areas = dict(zip(labels, (area for _, area in shares), strict=True))
-    return Advice(
-        AdviceKind.background,
-        Severity.moderate,
-        f"In {name_classes(labels)} {join_words(map(whole_percent, held.values()))} of the evidence lies {where}, and"
-        f" {join_words(map(whole_percent, dict.fromkeys(areas.values())))} of the area: the model may go by"
-        " backgrounds.",
-        "Collect pictures with other backgrounds, and train with augmentation (flips, shifts, other crops and"
-        " colours), as `retrieve train` does without --no-thaw.",
-        labels,
-        {"where": where, "share_of_evidence_by_class": held, "share_of_area_by_class": areas},
-        examples,
-    )
+    honest = [each for each in _with_enough(part) if each.label not in excluded]
+    for field, limit, where, short, cells in _BACKGROUNDS:
+        shares = {each.label: (getattr(each.attention, field), getattr(each.uniform, field)) for each in honest}
+        held = {label: share for label, (share, area) in shares.items() if share >= limit * area}
+        if held:
+            areas = {label: shares[label][1] for label in held}
+            yield Advice(
+                AdviceKind.background,
+                Severity.moderate,
+                f"In {_name_classes(held)} {join_words(map(whole_percent, held.values()))} of the evidence lies"
+                f" {where}, and {join_words(map(whole_percent, dict.fromkeys(areas.values())))} of the area: the model"
+                " may go by backgrounds.",
+                "Collect pictures with other backgrounds, and train with augmentation (flips, shifts, other crops and"
+                " colours), as `retrieve train` does without --no-thaw.",
+                tuple(held),
+                {"where": where, "share_of_evidence_by_class": held, "share_of_area_by_class": areas},
+                _strongest_examples([each for each in honest if each.label in held], cells, short),
+            )
+            honest = [each for each in honest if each.label not in held]
 
 
 def crop_advice(part: PartFindings) -> Iterator[Advice]:
@@ -124,14 +104,10 @@ def crop_advice(part: PartFindings) -> Iterator[Advice]:
     share = part.overall.crop_share
     if share is None or share > CROP or part.overall.explained_pictures < MIN_CLASS_PICTURES:
         return
-    maps = [
-        place
-        for place, alike in enumerate(part.overall.true_similar)
-        if alike and part.overall.factual[place].max() > 0
-    ]
+    maps = np.flatnonzero(part.overall.true_similar & (part.overall.factual.max((1, 2)) > 0)).tolist()
     examples = tuple(
         Example(sample.path, sample.label, sample.label, part.overall.factual[place])
-        for place, sample in distinct_samples((place, part.overall.samples[place]) for place in maps)
+        for place, sample in _distinct_samples((place, part.overall.samples[place]) for place in maps)
     )
     yield Advice(
         AdviceKind.crop,
@@ -143,3 +119,39 @@ def crop_advice(part: PartFindings) -> Iterator[Advice]:
         figures={"median_share_of_area_in_focus_box": share, "evidence_spread": part.overall.attention.spread},
         examples=examples,
     )
+
+
+def _with_enough(part: PartFindings) -> list[Evidence]:
+    """Return the classes with enough explained pictures to judge them."""
+    return [each for each in part.classes if each.explained_pictures >= MIN_CLASS_PICTURES]
+
+
+def _strongest_examples(
+    classes: Sequence[Evidence], weights: Callable[[Evidence], CellWeights], where: str
+) -> tuple[Example, ...]:
+    """Return the pictures with the largest share of evidence under their class's weights (h, w), evenly by class."""
+    examples = []
+    for each in classes[:_EXAMPLES]:
+        held = np.sum(each.normalised * weights(each), axis=(1, 2))
+        ordered = ((int(place), each.nonempty_samples[place]) for place in np.argsort(-held, kind="stable"))
+        for place, sample in _distinct_samples(ordered, -(-_EXAMPLES // min(len(classes), _EXAMPLES))):
+            heatmap = each.normalised[place] / each.normalised[place].max()
+            note = f"{sample.label}: {whole_percent(float(held[place]))} of the evidence {where}"
+            examples.append(Example(sample.path, sample.label, note, heatmap))
+    return tuple(examples)
+
+
+def _distinct_samples(rows: Iterable[tuple[int, Sample]], count: int = _EXAMPLES) -> list[tuple[int, Sample]]:
+    """Return the first rows with different pictures."""
+    first: dict[Sample, int] = {}
+    for place, sample in rows:
+        first.setdefault(sample, place)
+        if len(first) == count:
+            break
+    return [(place, sample) for sample, place in first.items()]
+
+
+def _name_classes(labels: Iterable[str]) -> str:
+    """Return `the class a`, or `the classes a and b`."""
+    names = list(labels)
+    return f"the {'class' if len(names) == 1 else 'classes'} {join_words(names)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from PIL import Image
 from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
-from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
 from retrieval.evaluation.audit.attention import CellMask
 from retrieval.evaluation.audit.findings import ConfusedClasses, Evidence, Example
@@ -33,10 +32,10 @@ _GROUND = 64  # side in pixels of the small pictures whose mean stands behind a 
 
 @dataclass(frozen=True)
 class AuditContext:
-    """A model with the samples (N) that it judges, their descriptors (N, C), and the heatmap method."""
+    """A model with a part of a data set, N samples, their descriptors (N, C), and the heatmap method."""
 
     encoder: Encoder
-    samples: Sequence[Sample]
+    dataset: DataSet
     descriptors: Array
     method: MethodName
 
@@ -84,7 +83,7 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
     small: list[list[Pixels]] = []
     explainer = PairExplainer(context.encoder, context.encoder.bundle.head)
     for batch in batched(np.stack([first, second], axis=1), _BATCH):
-        paths = ([context.samples[row].path for row in rows] for rows in zip(*batch, strict=True))
+        paths = ([context.dataset.samples[row].path for row in rows] for rows in zip(*batch, strict=True))
         pairs = context.encoder.decode_pairs(*paths)
         if count := len(pairs.rows):
             rows = np.array(batch, np.int64)[pairs.rows]
@@ -113,9 +112,9 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
 
 
 def gather(
+    context: AuditContext,
     label: str,
     pictures: int,
-    samples: Sequence[Sample],
     explained: ExplainedPairs,
     rows: Codes,
     focus: CellMask | None = None,
@@ -124,14 +123,13 @@ def gather(
 
     `pictures` is the size of the class in the part, `focus` its focus if that comes from another part.
     """
-    count = len(explained.rows) // 2
-    labels = np.array([samples[place].label for place in explained.rows])
-    same = labels == np.roll(labels, count)  # the other picture of a pair is as far on as there are pairs
+    codes = context.dataset.codes[explained.rows]
+    same = codes == np.roll(codes, len(codes) // 2)  # the other picture of a pair is as far on as there are pairs
     small = explained.small[rows]
     return Evidence(
         label,
         pictures,
-        tuple(samples[place] for place in explained.rows[rows]),
+        tuple(context.dataset.samples[place] for place in explained.rows[rows]),
         explained.factual[rows],
         explained.counterfactual[rows],
         (same & explained.similar)[rows],
@@ -159,16 +157,16 @@ def explain_confusion(
     stage.advance()
     count = len(explained.rows) // 2
     sides = [
-        gather(label, len(places), context.samples, explained, np.arange(start, start + count))
+        gather(context, label, len(places), explained, np.arange(start, start + count))
         for label, places, start in ((confusion.first, first, 0), (confusion.second, second, count))
     ]
     if not all(side.explained_pictures for side in sides):
         return None
-    examples = [
-        (_example(context, explained, place), _example(context, explained, count + place))
-        for place in range(min(len(nearest), count))
-    ]
-    return ConfusedClasses(confusion, count, (sides[0], sides[1]), tuple(examples))
+    shown = range(min(len(nearest), count))
+    firsts, seconds = (
+        [Example(side.samples[row].path, side.label, side.label, side.factual[row]) for row in shown] for side in sides
+    )
+    return ConfusedClasses(confusion, count, (sides[0], sides[1]), tuple(zip(firsts, seconds, strict=True)))
 
 
 def _small(pixels: Pixels) -> Pixels:
@@ -177,7 +175,7 @@ def _small(pixels: Pixels) -> Pixels:
 
 def _some_of(context: AuditContext, label: str, random: np.random.Generator) -> Codes:
     """Return rows of pictures of a class; a sample if there are many."""
-    places = np.array([place for place, sample in enumerate(context.samples) if sample.label == label], np.int64)
+    places = np.flatnonzero(context.dataset.codes == context.dataset.classes.index(label))
     return random.choice(places, min(_MOST_OF_A_CLASS, len(places)), replace=False)
 
 
@@ -193,8 +191,3 @@ def _distinct(rows: Codes, columns: Codes, ordered: Codes) -> Codes:
         if len(chosen) == _EXAMPLES:
             break
     return np.array(chosen, np.int64)
-
-
-def _example(context: AuditContext, explained: ExplainedPairs, row: int) -> Example:
-    sample = context.samples[explained.rows[row]]
-    return Example(sample.path, sample.label, sample.label, explained.factual[row])

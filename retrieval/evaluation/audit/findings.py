@@ -149,6 +149,11 @@ class PartFindings:
     confusions: Confusions
     confused_classes: tuple[ConfusedClasses, ...] = ()
 
+    def examples_of(self, confusions: Sequence[Confusion]) -> tuple[Example, ...]:
+        """Return the pictures of the pairs that illustrate these confusions."""
+        confused = [each for each in self.confused_classes if each.confusion in confusions]
+        return tuple(example for each in confused for pair in each.examples for example in pair)
+
 
 @dataclass(frozen=True)
 class LookAlikes:

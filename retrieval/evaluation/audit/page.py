@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from PIL import Image
 
+from retrieval.common.text import count_noun
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import Audit, Evidence, Example
-from retrieval.evaluation.audit.wording import count_noun
 from retrieval.rendering.html import render
 from retrieval.rendering.overlay import HeatmapKind, overlay, try_display
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
-from retrieval.common.text import percent
+from retrieval.common.text import count_noun, join_words, percent
 from retrieval.datasets.class_folders import IN_TWO_CLASSES
-from retrieval.evaluation.audit.findings import TEST, Advice, AdviceKind, Example, Findings, Severity
-from retrieval.evaluation.audit.wording import count_noun, join_words, look_alike_examples
+from retrieval.evaluation.audit.findings import TEST, Advice, AdviceKind, Example, Findings, LookAlikes, Severity
 
 FEW = 20  # pictures of a class: the fewest with which a split leaves two for validation, which is one pair
 MANY_LEAKS = 0.01  # of the test pictures: models are compared by single points of accuracy
@@ -16,13 +14,8 @@ MANY_SUSPECTS = 0.05  # of the pictures: then labels, not single pictures, are w
 _LISTED = 50  # pictures that a recommendation lists
 
 
-def label_advice(findings: Findings) -> Iterator[Advice]:
-    """Report pictures that may be in the wrong class, and contents that are in two classes."""
-    yield from _suspected(findings)
-    yield from _in_two_classes(findings)
-
-
-def _suspected(findings: Findings) -> Iterator[Advice]:
+def suspect_label_advice(findings: Findings) -> Iterator[Advice]:
+    """Report pictures that may be in the wrong class."""
     total = sum(findings.sizes.values())
     if suspects := findings.suspect_labels:
         many = Severity.serious if len(suspects) > MANY_SUSPECTS * total else Severity.moderate
@@ -45,7 +38,8 @@ def _suspected(findings: Findings) -> Iterator[Advice]:
         )
 
 
-def _in_two_classes(findings: Findings) -> Iterator[Advice]:
+def two_labels_advice(findings: Findings) -> Iterator[Advice]:
+    """Report contents that are in two classes."""
     double = [repeat for repeat in findings.look_alikes if repeat.crosses_classes]
     named = [(path, reason) for path, reason in findings.left_out if reason.startswith(IN_TWO_CLASSES)]
     if double or named:
@@ -57,7 +51,7 @@ def _in_two_classes(findings: Findings) -> Iterator[Advice]:
             f"{count_noun(count, 'file')} are in two classes: with the same content, or as pictures that look alike.",
             "Keep each in the right class, and remove it from the other.",
             figures={"files_of_the_same_content": len(named), "files_that_look_the_same": count - len(named)},
-            examples=(*shown, *look_alike_examples(double, "in {0.label}"))[:_LISTED],
+            examples=(*shown, *_look_alike_examples(double, "in {0.label}"))[:_LISTED],
         )
 
 
@@ -77,13 +71,8 @@ def class_size_advice(findings: Findings) -> Iterator[Advice]:
         )
 
 
-def look_alike_advice(findings: Findings) -> Iterator[Advice]:
-    """Report test pictures that look like training pictures, and other duplicates."""
-    yield from _leaks(findings)
-    yield from _spare(findings)
-
-
-def _leaks(findings: Findings) -> Iterator[Advice]:
+def leak_advice(findings: Findings) -> Iterator[Advice]:
+    """Report test pictures that look like training pictures."""
     crossing = [repeat for repeat in findings.look_alikes if repeat.crosses_parts]
     test = findings.part(TEST)
     if crossing:
@@ -96,11 +85,12 @@ def _leaks(findings: Findings) -> Iterator[Advice]:
             " one that the model has learnt from: figures on the test part flatter it.",
             "Remove one of each, or put all of them into one part of split.json, and measure again.",
             figures={"test_pictures_seen_in_training": tested, "share_of_test_pictures": share},
-            examples=tuple(islice(look_alike_examples(crossing, "in {0.label}, {1}"), _LISTED)),
+            examples=_look_alike_examples(crossing, "in {0.label}, {1}"),
         )
 
 
-def _spare(findings: Findings) -> Iterator[Advice]:
+def repeat_advice(findings: Findings) -> Iterator[Advice]:
+    """Report duplicates within a class and a part."""
     inside = [repeat for repeat in findings.look_alikes if not repeat.crosses_parts and not repeat.crosses_classes]
     if inside:
         extra = sum(len(repeat.samples) - 1 for repeat in inside)
@@ -110,5 +100,11 @@ def _spare(findings: Findings) -> Iterator[Advice]:
             f"{count_noun(extra, 'picture')} {'looks' if extra == 1 else 'look'} the same as another of the class.",
             "Remove the duplicates: they count double in training, and make retrieval look better than it is.",
             figures={"pictures": extra},
-            examples=tuple(islice(look_alike_examples(inside, "in {0.label}"), _LISTED)),
+            examples=_look_alike_examples(inside, "in {0.label}"),
         )
+
+
+def _look_alike_examples(groups: Sequence[LookAlikes], template: str) -> tuple[Example, ...]:
+    """Return the first pictures of look-alikes, each with a note: `template` formatted with its sample and its part."""
+    pictures = [pair for group in groups for pair in zip(group.samples, group.parts, strict=True)][:_LISTED]
+    return tuple(Example(sample.path, sample.label, template.format(sample, part)) for sample, part in pictures)

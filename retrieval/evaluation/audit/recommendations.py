@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from retrieval.common.text import join_words, whole_percent
 from retrieval.evaluation.audit.attention_advice import background_advice, crop_advice, shortcut_advice
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Advice, AdviceKind, Findings, PartFindings, Severity
-from retrieval.evaluation.audit.picture_advice import class_size_advice, label_advice, look_alike_advice
-from retrieval.evaluation.audit.wording import join_words, whole_percent
+from retrieval.evaluation.audit.picture_advice import (
+    class_size_advice,
+    leak_advice,
+    repeat_advice,
+    suspect_label_advice,
+    two_labels_advice,
+)
 
 GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
 CONFUSED_SHARE = 0.25  # of the pairs of two classes: half as bad as a coin
@@ -22,32 +28,28 @@ _ORDER = {severity: place for place, severity in enumerate(Severity)} | {
 
 def advise(findings: Findings) -> tuple[Advice, ...]:
     """Return the recommendations, by severity; a single one that says so if nothing stands out."""
-    caught = list(shortcut_advice(findings))
+    main, caught = findings.main, list(shortcut_advice(findings))
     cheated = {label for each in caught for label in each.classes}
     found = [
         *caught,
-        *background_advice(findings.main, cheated),
-        *_verdicts(findings),
-        *label_advice(findings),
+        *background_advice(main, cheated),
+        *_gap(findings),
+        *([*_confused(main), *_missed(main)] if findings.knows_classes else [_untrained(main)]),
+        *suspect_label_advice(findings),
+        *two_labels_advice(findings),
         *class_size_advice(findings),
-        *look_alike_advice(findings),
-        *([] if cheated else crop_advice(findings.main)),
+        *leak_advice(findings),
+        *repeat_advice(findings),
+        *([] if cheated else crop_advice(main)),
     ]
     return tuple(sorted(found, key=lambda each: (_ORDER[each.severity], _ORDER[each.kind]))) or (_nothing(findings),)
 
 
-def _verdicts(findings: Findings) -> Iterator[Advice]:
-    main, train = findings.main, findings.part(TRAIN)
-    if train and main.name == TEST:
-        yield from _gap(train, main)
-    if findings.knows_classes:
-        yield from _confused(main)
-        yield from _missed(main)
-    else:
-        yield _untrained(main)
-
-
-def _gap(train: PartFindings, test: PartFindings) -> Iterator[Advice]:
+def _gap(findings: Findings) -> Iterator[Advice]:
+    """Report that training pictures are judged much better than unseen ones."""
+    train, test = findings.part(TRAIN), findings.part(TEST)
+    if not train or not test:
+        return
     known, unknown = train.verdicts.accuracy, test.verdicts.accuracy
     chance = 2 * float(np.sqrt(unknown * (1 - unknown) / test.pictures))  # two standard errors
     if known - unknown <= max(GAP, chance):
@@ -79,7 +81,7 @@ def _untrained(part: PartFindings) -> Advice:
         "Train a model on them with `retrieve train`, and audit that.",
         (worst.first, worst.second) if worst else (),
         {"accuracy": part.verdicts.accuracy, "roc_auc": part.verdicts.roc_auc},
-        tuple(example for each in part.confused_classes[:1] for pair in each.examples for example in pair),
+        part.examples_of([each.confusion for each in part.confused_classes[:1]]),
     )
 
 
@@ -96,13 +98,7 @@ def _confused(part: PartFindings) -> Iterator[Advice]:
             " pictures; if people cannot tell them apart either, make them one class.",
             tuple(dict.fromkeys(label for each in found for label in (each.first, each.second))),
             {"share_of_pairs_said_similar_by_classes": shares},
-            tuple(
-                example
-                for each in part.confused_classes
-                if each.confusion in found
-                for pair in each.examples
-                for example in pair
-            ),
+            part.examples_of(found),
         )
 
 

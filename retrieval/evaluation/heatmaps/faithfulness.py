@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Interval, bootstrap, sigmoid
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
-from retrieval.explain.gradcam import PairInputs, PixelAccess
+from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import METHODS, Method
 from retrieval.explain.occlusion import blur, hide, rank_pixels, top_mask, upsample
 from retrieval.explain.pair_explainer import PairExplainer
@@ -111,50 +112,42 @@ def measure_faithfulness(
     verdicts: list[str] = []
     left_out: list[str] = []
     with progress.stage("Hiding and showing", len(first)) as stage:
-        for start in range(0, len(first), _TOGETHER):
-            block = slice(start, start + _TOGETHER)
-            pairs_read = encoder.decode_pairs(*([samples[row].path for row in rows[block]] for rows in (first, second)))
+        for batch in batched(zip(first, second, strict=True), _TOGETHER):
+            paths = ([samples[row].path for row in rows] for rows in zip(*batch, strict=True))
+            pairs_read = encoder.decode_pairs(*paths)
             left_out += map(str, pairs_read.errors)
             if pairs_read.rows:
                 others = encoder.describe(pairs_read.second)
                 distances = explainer.head.descriptor_distances(encoder.describe(pairs_read.first), others)
-                verdicts += [verdict_of(float(distance)) for distance in distances]
-                for title, found in _trace_all(explainer.inputs(pairs_read.first, others), distances, makers).items():
-                    traced[title] += found
-            stage.advance(len(first[block]))
+                inputs = explainer.inputs(pairs_read.first, others)
+                tracers = [_Tracer(inputs, row, float(distance)) for row, distance in enumerate(distances)]
+                verdicts += [tracer.verdict for tracer in tracers]
+                for title, make in makers.items():
+                    maps = make(inputs)
+                    traced[title] += [tracer.both(maps[:, row]) for row, tracer in enumerate(tracers)]
+            stage.advance(len(batch))
     if not verdicts:
         raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
     return _summarise(traced, verdicts, left_out, seed)
 
 
-def _trace_all(
-    pairs: PairInputs, distances: NDArray[np.float64], makers: dict[str, Method]
-) -> dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]]:
-    """Trace each pair's factual and counterfactual heatmap, by method."""
-    assert pairs.pixel_access is not None
-    tracers = [_Tracer(pairs, pairs.pixel_access, place, float(distance)) for place, distance in enumerate(distances)]
-    found: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {}
-    for title, make in makers.items():
-        maps = make(pairs)
-        found[title] = [tracer.both(maps[:, place]) for place, tracer in enumerate(tracers)]
-    return found
-
-
 class _Tracer:
     """One pair, whose first picture is changed repeatedly."""
 
-    def __init__(self, pairs: PairInputs, access: PixelAccess, place: int, distance: float) -> None:
+    def __init__(self, pairs: PairInputs, place: int, distance: float) -> None:
+        assert pairs.pixel_access is not None
         self.head: Head = pairs.head
-        self.pixels, self.blurred = access.pixels[place], blur(access.pixels[place])
-        self.different = verdict_of(distance) == "different"
+        self.pixels = pairs.pixel_access.pixels[place]
+        self.blurred = blur(self.pixels)
+        self.verdict = verdict_of(distance)
         self.seed = place
-        self._describe = access.describe
+        self._describe = pairs.pixel_access.describe
         self._other = pairs.head.embed(pairs.other[place])
         self.ends = self._log_odds([self.pixels, self.blurred])
 
     def both(self, maps: Array) -> tuple[HeatmapTrace, HeatmapTrace]:
         """Return the factual and the counterfactual heatmap of maps that raise and lower the distance, (2, h, w)."""
-        factual, counterfactual = maps if self.different else maps[::-1]
+        factual, counterfactual = maps if self.verdict == "different" else maps[::-1]
         return self._trace(factual, counterfactual), self._trace(counterfactual, factual)
 
     def _trace(self, heatmap: Array, against: Array) -> HeatmapTrace:
@@ -188,7 +181,7 @@ class _Tracer:
     def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
         """Return the log-odds of the verdict, (M,)."""
         separations = self.head.separation(self.head.embed(self._describe(pictures)), self._other)
-        sign = 1 if self.different else -1
+        sign = 1 if self.verdict == "different" else -1
         return sign * (self.head.slope * separations + self.head.intercept)
 
 

@@ -7,6 +7,7 @@ similarity in the right quarter; a uniform heatmap scores a quarter.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.metrics import Interval, bootstrap
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
@@ -34,7 +36,7 @@ _CELLS = 64  # a side of a quarter in which evidence is summed
 class Grid:
     """Four pictures of different classes, by rows, the one with the hit's class, and the hit."""
 
-    pictures: tuple[Path, Path, Path, Path]
+    pictures: tuple[Path, ...]
     quarter: int
     hit: Path
 
@@ -42,9 +44,9 @@ class Grid:
 def draw_grids(dataset: DataSet, count: int, seed: int) -> list[Grid]:
     """Draw random grids. Raises GalleryError if there are fewer than four classes, one with two pictures."""
     random = np.random.default_rng(seed)
-    members: dict[str, list[Path]] = {}
+    members: dict[str, list[Path]] = defaultdict(list)
     for sample in dataset.samples:
-        members.setdefault(sample.label, []).append(sample.path)
+        members[sample.label].append(sample.path)
     several = [name for name in sorted(members) if len(members[name]) > 1]
     if len(members) < 4 or not several:
         raise GalleryError(f"{dataset.folder} has too few classes for grids of four: leave out --grids")
@@ -59,8 +61,7 @@ def _grid(members: dict[str, list[Path]], several: list[str], random: np.random.
     quarter = int(random.integers(4))
     pictures = [members[name][int(random.integers(len(members[name])))] for name in others]
     pictures.insert(quarter, members[target][shown])
-    one, two, three, four = pictures
-    return Grid((one, two, three, four), quarter, members[target][hit])
+    return Grid(tuple(pictures), quarter, members[target][hit])
 
 
 def play_pointing_game(
@@ -79,16 +80,15 @@ def play_pointing_game(
     explainer = PairExplainer(encoder.at_size(size), encoder.bundle.head)
     shares: dict[str, list[float]] = {METHODS[name].title: [] for name in methods}
     with progress.stage("Pointing", len(grids)) as stage:
-        for start in range(0, len(grids), _TOGETHER):
-            block = grids[start : start + _TOGETHER]
-            read = [(*pixels, grid.quarter) for grid in block if (pixels := _read(grid, encoder, size)) is not None]
+        for batch in batched(grids, _TOGETHER):
+            read = [(*pixels, grid.quarter) for grid in batch if (pixels := _read(grid, encoder, size)) is not None]
             if read:
                 mosaics, hits, quarters = zip(*read, strict=True)
                 side = explainer.inputs(mosaics, encoder.describe(hits))
                 for name in methods:
                     similar = METHODS[name].run(side)[1]  # lowers the distance, whatever the verdict
                     shares[METHODS[name].title] += map(quarter_share, similar, quarters)
-            stage.advance(len(block))
+            stage.advance(len(batch))
     return {title: bootstrap(np.array(found), seed) for title, found in shares.items()}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.model.backbones import weighted_layers
 from retrieval.model.bundle import Bundle
@@ -72,8 +73,7 @@ class RandomisedModel:
         """
         parts: list[Array] = []
         with torch.inference_mode():
-            for start in range(0, len(pictures), _BATCH):
-                batch = pictures[start : start + _BATCH]
+            for batch in batched(pictures, _BATCH):
                 parts.append(self._trunk(self._to_input(batch)).float().cpu().numpy())
                 stage.advance(len(batch))
         activations = np.concatenate(parts)

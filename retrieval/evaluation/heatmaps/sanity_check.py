@@ -15,8 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from retrieval.common.metrics import mean_ranks
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut
@@ -132,14 +132,10 @@ class SanityReport:
 
 
 def check_sanity(
-    folder: Path,
-    bundle: Bundle,
-    options: SanityOptions | None = None,
-    device: str = "auto",
-    progress: Progress = SILENT,
+    folder: Path, bundle: Bundle, options: SanityOptions, device: str = "auto", progress: Progress = SILENT
 ) -> SanityReport:
     """Check a model's heatmaps on pairs of the pictures below a folder. Raises GalleryError and ModelError."""
-    started, options = time.perf_counter(), options or SanityOptions()
+    started = time.perf_counter()
     drawn = read_random_pairs(folder, bundle.card.preprocessing.size, options.pairs, options.seed, progress)
     model = RandomisedModel(bundle, options.seed, device)
     pictures = [*drawn.first, *drawn.second]
@@ -154,17 +150,10 @@ def check_sanity(
             if part != model.parts[0]:  # whose activations are the trained model's
                 features = model.activate(pictures, stage)
             steps.append(compare_maps(part, trained, signed_heatmaps(model, pictures, features, options.method)))
-    return SanityReport(
-        folder,
-        options,
-        len(drawn.first),
-        drawn.similar,
-        compare_maps("brighter pictures", trained, control),
-        compare_maps("other pictures", trained, np.roll(trained, 1, axis=0)),
-        tuple(steps),
-        drawn.left_out,
-        time.perf_counter() - started,
-    )
+    brighter = compare_maps("brighter pictures", trained, control)
+    others = compare_maps("other pictures", trained, np.roll(trained, 1, axis=0))
+    figures = len(drawn.first), drawn.similar, brighter, others, tuple(steps)
+    return SanityReport(folder, options, *figures, drawn.left_out, time.perf_counter() - started)
 
 
 def signed_heatmaps(
@@ -197,15 +186,8 @@ def spearman(a: Array, b: Array) -> float:
     """
     if not (is_informative(a) and is_informative(b)):
         return 0.0
-    one, other = (ranks(each) - (each.size + 1) / 2 for each in (a, b))
+    one, other = (mean_ranks(each) - (each.size + 1) / 2 for each in (a, b))
     return float(one @ other / np.sqrt((one @ one) * (other @ other)))
-
-
-def ranks(values: Array) -> NDArray[np.float64]:
-    """Return the rank of each value from 1 on, flat, float64; equal values share the mean of theirs."""
-    _, places, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    mean: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
-    return mean[places]
 
 
 def is_informative(values: Array) -> bool:

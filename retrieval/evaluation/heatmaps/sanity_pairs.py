@@ -39,7 +39,8 @@ def read_random_pairs(folder: Path, size: int, count: int, seed: int = 0, progre
     paths, left_out = _find_pictures(folder)
     if len(paths) < 2:
         raise _nothing(folder, left_out)
-    first, second, similar = _draw_pairs(_codes(paths), count, np.random.default_rng(seed))
+    codes = np.unique([os.fsencode(path.parent) for path in paths], return_inverse=True)[1]
+    first, second, similar = _draw_pairs(codes, count, np.random.default_rng(seed))
     places = np.unique(np.concatenate([first, second]))
     read: dict[int, Pixels] = {}
     pictures = read_ahead(lambda place: read_at_size(paths[place], size)[0], places.tolist())
@@ -64,14 +65,15 @@ def _find_pictures(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Return the pictures below a folder, and the unreadable entries with the reason."""
     if not folder.is_dir():
         raise GalleryError(f"{folder} is not a folder: give a folder of pictures")
-    entries = list(walk(os.fsencode(os.path.abspath(folder))))
-    unreadable = [each for each in entries if isinstance(each, Unreadable)]
-    paths = [Path(os.fsdecode(each.path)) for each in entries if not isinstance(each, Unreadable)]
-    return paths, [(Path(os.fsdecode(each.path)), each.reason) for each in unreadable]
-
-
-def _codes(paths: list[Path]) -> Codes:
-    return np.unique([os.fsencode(path.parent) for path in paths], return_inverse=True)[1].astype(np.int64)
+    paths: list[Path] = []
+    left_out: list[tuple[Path, str]] = []
+    for entry in walk(os.fsencode(os.path.abspath(folder))):
+        path = Path(os.fsdecode(entry.path))
+        if isinstance(entry, Unreadable):
+            left_out.append((path, entry.reason))
+        else:
+            paths.append(path)
+    return paths, left_out
 
 
 def _draw_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, int | None]:

@@ -17,7 +17,7 @@ from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
-from retrieval.rendering.hits_page import render_hits_page
+from retrieval.rendering.html import render_hits_page
 from retrieval.rendering.presentation import build_result_view, low_confidence_note
 from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retrieval.common.text import format_bytes
+from retrieval.common.text import count_noun, format_bytes
 from retrieval.sources.location import PictureLocation
 
 
@@ -79,10 +79,10 @@ def summary_line(duplicates: Duplicates) -> str:
     """Return the sums in one line."""
     alike = sum(group.kind is DuplicateKind.alike for group in duplicates.groups)
     groups, spare = len(duplicates.groups) - alike, duplicates.spare
-    parts = [f"{groups:,} {'group' if groups == 1 else 'groups'} among {duplicates.pictures:,} pictures"]
+    parts = [f"{count_noun(groups, 'group')} among {duplicates.pictures:,} pictures"]
     if spare:
-        parts.append(f"{spare:,} {'picture' if spare == 1 else 'pictures'} more than needed")
+        parts.append(f"{count_noun(spare, 'picture')} more than needed")
         parts.append(format_bytes(duplicates.spare_bytes))
     if alike:
-        parts.append(f"beside them {alike:,} {'group' if alike == 1 else 'groups'} of pictures that are alike")
+        parts.append(f"beside them {count_noun(alike, 'group')} of pictures that are alike")
     return ", ".join(parts)

@@ -108,14 +108,14 @@ def test_pairs_are_bounded_spread_over_classes_and_none_comes_twice() -> None:
 def judge(bundle: Bundle, gallery: Path, method: MethodName = MethodName.gradcam) -> AuditContext:
     comparer = Encoder(bundle, "cpu")
     dataset, (descriptors,) = describe_samples(find_samples(gallery), [comparer])
-    return AuditContext(comparer, dataset.samples, descriptors, method)
+    return AuditContext(comparer, dataset, descriptors, method)
 
 
 def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
     assert explained.rows.tolist() == [0, 4, 1, 9]
-    one, other = (made.encoder.decode(made.samples[row].path) for row in (4, 9))
+    one, other = (made.encoder.decode(made.dataset.samples[row].path) for row in (4, 9))
     (expected,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_query(
         one, [other], made.distances(np.array([4]), np.array([9]))
     )
@@ -131,7 +131,7 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
 
 def test_a_picture_that_is_gone_takes_only_its_pair_along(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
-    made.samples[4].path.unlink()
+    made.dataset.samples[4].path.unlink()
     stage = RecordedStage()
     explained = explain_all(made, np.array([0, 4, 2]), np.array([1, 9, 3]), stage)
     assert explained.rows.tolist() == [0, 2, 1, 3]

@@ -28,7 +28,6 @@ from retrieval.evaluation.heatmaps.sanity_check import (
     brighten,
     check_sanity,
     compare_maps,
-    ranks,
     signed_heatmaps,
     spearman,
 )
@@ -51,10 +50,6 @@ def array(*values: float) -> Array:
 
 
 # Rank correlations
-
-
-def test_equal_values_share_the_mean_of_their_ranks() -> None:
-    assert ranks(array(30, 10, 20, 20)).tolist() == [4, 1, 2.5, 2.5]
 
 
 @pytest.mark.parametrize(
