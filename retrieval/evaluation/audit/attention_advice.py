@@ -46,10 +46,10 @@ def shortcut_advice(findings: Findings) -> Iterator[Advice]:
     """Report corners that hold the evidence of classes, in any part: a shortcut may be in one only."""
     classes = [each for part in findings.parts for each in _with_enough(part)]
     for which in Corner:
-        ordered = sorted(classes, key=lambda each: -each.attention.corners[which])
-        strongest = {each.label: each for each in reversed(ordered)}
-        caught = [each for each in ordered if strongest[each.label] is each and _is_in_corner(which, each)]
-        if caught:
+        strongest: dict[str, Evidence] = {}
+        for each in sorted(classes, key=lambda each: -each.attention.corners[which]):
+            strongest.setdefault(each.label, each)
+        if caught := [each for each in strongest.values() if _is_in_corner(which, each)]:
             yield _shortcut(which, caught)
 
 
