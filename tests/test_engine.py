@@ -72,6 +72,7 @@ def test_a_failed_run_releases_the_network(
     engine.close()
 
 
+@pytest.mark.slow
 def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
     for number in range(100):
         picture = blocks(number, width=80, height=70)
@@ -80,6 +81,7 @@ def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
         assert engine.search(picture, top=15, pool=60, explain=False).hits[:5] == short
 
 
+@pytest.mark.slow
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     catalogue, bundle = engine.catalogue, engine.bundle
     ((ids, vectors),) = catalogue.descriptors.all(bundle.fingerprint)
@@ -459,6 +461,7 @@ def calibrated(digest: str) -> Calibration:
     return replace(a_calibration(digest), slope=1.0, intercept=-0.5)
 
 
+@pytest.mark.slow
 def test_a_calibrated_store_changes_numbers_and_not_the_order(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:

@@ -52,6 +52,7 @@ def test_no_identifier_is_a_relic(file: Path) -> None:
     assert not {name for name in identifiers(ast.parse(file.read_text("utf-8"))) if relic.search(name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", TESTS, ids=str)
 def test_no_test_imports_a_test(file: Path) -> None:
     imported = {

@@ -41,6 +41,7 @@ print("\\n".join(failed), end="")
 _OPTIONAL = ["ray", "pymilvus", "milvus_lite", "psycopg", "s3fs", "sklearn", "skimage"]
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_without_posix_modules() -> None:
     script = f"OPTIONAL = {_OPTIONAL!r}\n{_IMPORT_ALL}"
     process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)

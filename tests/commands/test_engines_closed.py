@@ -12,6 +12,8 @@ from retrieval.store.opened_store import OpenedStore
 from tests.support.store import Indexed
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["tune", "duplicates", "index"])
 def test_a_command_that_fails_closes_its_engine(
     command: str, indexed: Indexed, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,8 @@ def test_what_is_no_folder(name: str, tmp_path: Path) -> None:
         find_samples(tmp_path / name)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     save(tmp_path / "a" / "1.png", 1)

@@ -56,6 +56,7 @@ def crop(folder: Path, out: Path, encoder: Encoder, rules: CropRules = ALL) -> C
     return crop_dataset(find_samples(folder), out, encoder, rules)
 
 
+@pytest.mark.slow
 def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     report = crop(small_gallery, tmp_path / "out", encoder)
     assert len(report.crops) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
@@ -72,6 +73,7 @@ def test_pictures_are_replaced_by_their_boxes(small_gallery: Path, tmp_path: Pat
     assert report.median_share == np.median([each.share for each in report.crops])
 
 
+@pytest.mark.slow
 def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     """The heatmap is that of `explain --method gradcam`, the paper's, but for its scale."""
     for each in crop(small_gallery, tmp_path / "out", encoder).crops[:3]:
@@ -83,6 +85,7 @@ def test_boxes_come_from_what_makes_the_pair_similar(small_gallery: Path, tmp_pa
         assert np.allclose(shown / shown.max(), each.heatmap, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     similarities = sorted(each.similarity for each in crop(small_gallery, tmp_path / "all", encoder).crops)
     limit = similarities[5]
@@ -94,6 +97,7 @@ def test_only_similar_pairs_are_cropped(small_gallery: Path, tmp_path: Path, enc
     assert {name for name in before if cropped[name] != before[name]} == written
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_partners(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", None), ("d", 1)):
         crop(small_gallery, tmp_path / name, encoder, replace(ALL, seed=seed))
@@ -113,6 +117,7 @@ def test_partners_are_others_of_the_class() -> None:
     assert np.array_equal(draw_partners(codes, 7), draw_partners(codes, 7))
 
 
+@pytest.mark.slow
 def test_the_split_is_copied(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     Image.fromarray(blocks(999)).save(small_gallery / CLASSES[0] / "new.png")
     report = crop(small_gallery, tmp_path / "out", Encoder(trained, "cpu"))
@@ -143,6 +148,7 @@ def test_the_split_is_copied(trained: Bundle, small_gallery: Path, tmp_path: Pat
     assert all(before[name] == after[name] for name in before if Path(name).stem in ("2", "3", "new"))
 
 
+@pytest.mark.slow
 def test_without_a_split_none_is_written(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     assert not crop(small_gallery, tmp_path / "out", encoder).has_split
     assert not (tmp_path / "out" / "split.json").exists()
@@ -175,12 +181,14 @@ def test_pictures_that_look_the_same_have_no_focus(tmp_path: Path, encoder: Enco
     assert contents(tmp_path / "out") == contents(tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_a_focus_that_is_everything_leaves_the_file(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     report = crop(small_gallery, tmp_path / "out", encoder, replace(ALL, margin=9))
     assert report.uncropped[UncroppedReason.no_focus] == report.picture_count
     assert contents(tmp_path / "out") == contents(small_gallery)
 
 
+@pytest.mark.slow
 def test_odd_files_keep_their_names_or_become_png(tmp_path: Path, encoder: Encoder) -> None:
     folder = tmp_path / "set"
     (folder / "class \udcff").mkdir(parents=True)
@@ -233,6 +241,7 @@ def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, encoder: Encod
     assert len(find_samples(tmp_path / "out").samples) == len(names)
 
 
+@pytest.mark.slow
 def test_files_that_are_left_out_are_not_copied(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     first = small_gallery / CLASSES[0]
     (first / "broken.jpg").write_bytes(truncated(blocks(0)))
@@ -243,6 +252,7 @@ def test_files_that_are_left_out_are_not_copied(small_gallery: Path, tmp_path: P
     assert len(contents(tmp_path / "out")) == report.picture_count == len(CLASSES) * PICTURES_A_CLASS
 
 
+@pytest.mark.slow
 def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "out").mkdir()
     crop(small_gallery, tmp_path / "out", encoder)
@@ -257,6 +267,7 @@ def test_only_a_new_or_empty_folder_is_taken(small_gallery: Path, tmp_path: Path
             check_new_folder(small_gallery, within)
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     class Interrupting(Progress):
         def stage(self, title: str, total: Total = None, announce: bool = False) -> AbstractContextManager[WorkStage]:
@@ -270,6 +281,7 @@ def test_an_interruption_leaves_nothing(small_gallery: Path, tmp_path: Path, enc
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(
     small_gallery: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +294,7 @@ def test_a_full_disk_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
 
 
+@pytest.mark.slow
 def test_progress_is_reported(small_gallery: Path, tmp_path: Path, encoder: Encoder) -> None:
     progress = RecordedProgress()
     dataset: DataSet = find_samples(small_gallery)
@@ -290,6 +303,8 @@ def test_progress_is_reported(small_gallery: Path, tmp_path: Path, encoder: Enco
     assert all(stage.done == stage.total for stage in progress.stages)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_command(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     (small_gallery / "loose.png").write_bytes((small_gallery / CLASSES[0] / "0.png").read_bytes()[:-4] + b"oops")
     arguments = ("--model", trained.folder, "--similarity", "0", "--threshold", "0.6", "--margin", "0")

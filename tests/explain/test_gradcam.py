@@ -159,6 +159,7 @@ def test_closed_form_equals_autograd(name: str, kind: str) -> None:
         assert difference.max() < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counter", [False, True], ids=["d", "1-d"])
 @every_head
 @every_backbone

@@ -278,6 +278,7 @@ def check_explained(sides: tuple[PairInputs, PairInputs], distances: NDArray[np.
             assert heat.magnitude == 0 if actual.identical else heat.magnitude < np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CLOSED_FORM)
 def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
     head, features = find_bundle("default").head, odd_features()
@@ -292,6 +293,7 @@ def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
             check_explained(sides, distances[start : start + 50], method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [MethodName.scorecam, MethodName.sbsm])
 def test_no_slow_method_has_a_broken_map_either(method: MethodName) -> None:
     trunk, _, small = small_pair()

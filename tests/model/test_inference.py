@@ -31,6 +31,7 @@ def test_a_failing_conversion_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> None:
         raise RuntimeError("cannot compile")
@@ -62,6 +63,7 @@ def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
     np.testing.assert_array_equal(together, np.concatenate([network.describe(pixels[i : i + 1]) for i in range(7)]))
 
 
+@pytest.mark.slow
 def test_a_damaged_prepared_network_is_rebuilt(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_no_template_turns_escaping_off() -> None:
         assert not re.search(r"\|\s*safe\b|autoescape|Markup", file.read_text("utf-8")), file.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [file.relative_to(FOLDER).as_posix() for file in TEMPLATES])
 def test_every_template_compiles(template: str) -> None:
     assert _environment().get_template(template).name == template

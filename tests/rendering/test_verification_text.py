@@ -53,6 +53,7 @@ def test_each_region_has_a_row() -> None:
     assert found[3] == ("B, most counterfactual fifth", "90.0 %", "60.0 %", "no")
 
 
+@pytest.mark.slow
 def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
     both: ResultView, picture: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> Non
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)
 
 
+@pytest.mark.slow
 def test_a_pair_explainer_checks_and_matches_on_request(tiny_bundle: Bundle) -> None:
     encoder = Encoder(tiny_bundle, "cpu")
     pictures = [encoder.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
@@ -126,6 +128,7 @@ def test_a_pair_explainer_checks_and_matches_on_request(tiny_bundle: Bundle) -> 
     assert (plain.verification, plain.correspondence, plain.method) == (None, None, MethodName.gradcam)
 
 
+@pytest.mark.slow
 def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
     encoder = Encoder(tiny_bundle, "cpu")
     found = PairExplainer(encoder, encoder.bundle.head).explain(
@@ -136,6 +139,7 @@ def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
     assert encoder.at_size(224) is encoder.at_size(None) is encoder
 
 
+@pytest.mark.slow
 def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:
     options = ["--verify", "--correspond", "--method", "gradcam"]
     found = answer("query", indexed.picture, "--store", indexed.store, "--top", "3", "--out", tmp_path, *options)

@@ -128,6 +128,7 @@ def members(engine: Engine) -> dict[str, str | None]:
     return {path.partition("#")[0].rpartition(".tar/")[2]: label for path, label in rows(engine).items()}
 
 
+@pytest.mark.slow
 def test_a_tar_is_entered_as_a_folder_is(engine: Engine, objects: Objects) -> None:
     address = objects.put("g/a.tar", tar_of(*SHARD))
     objects.put("g/a.png", png(9))
@@ -189,6 +190,7 @@ def test_a_tar_that_was_not_read_to_its_end_is_read_again(
     assert list(engine.catalogue.scans.finished_archives(os.fsencode(address))) == [os.fsencode(address)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [600, 3000])
 def test_a_damaged_tar_keeps_its_records(engine: Engine, objects: Objects, cut: int) -> None:
     whole = tar_of(*((f"{number}.png", png(number)) for number in range(9)))
@@ -246,6 +248,7 @@ _STORE = "is on an object store, which only a list on that store may name"
 _PRIVATE = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -320,6 +323,7 @@ def test_a_picture_is_no_gallery(engine: Engine, objects: Objects) -> None:
     assert engine.catalogue.scans.roots() == []
 
 
+@pytest.mark.slow
 def test_a_link_to_a_tar_is_a_gallery(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(tar_of(*SHARD))
     (tmp_path / "a.tar").symlink_to("blob")
@@ -390,6 +394,7 @@ def test_a_local_list(engine: Engine, tmp_path: Path, objects: Objects) -> None:
     }
 
 
+@pytest.mark.slow
 def test_two_lists_may_name_one_picture(engine: Engine, objects: Objects) -> None:
     objects.put("1.png", png(1))
     lists = [objects.put(f"{name}.txt", b"1.png") for name in "ab"]
@@ -399,6 +404,7 @@ def test_two_lists_may_name_one_picture(engine: Engine, objects: Objects) -> Non
     assert engine.index().unchanged == 1
 
 
+@pytest.mark.slow
 def test_hits_are_fetched_in_parallel(engine: Engine, objects: Objects) -> None:
     for number in range(8):
         objects.put(f"g/{number}.png", png(number))

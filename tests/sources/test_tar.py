@@ -252,6 +252,7 @@ def list_of(folder: Path, *lines: str) -> Path:
     return folder / "list.txt"
 
 
+@pytest.mark.slow
 def test_the_only_tar_of_a_shard_becomes_missing(engine: Engine, tmp_path: Path) -> None:
     names = [f"{number}.tar" for number in range(6)]
     for number, name in enumerate(names):

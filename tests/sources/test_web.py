@@ -105,6 +105,7 @@ def reasons(report: IndexReport) -> set[str]:
     return {reason.partition(",")[0] for _, reason in report.failures}
 
 
+@pytest.mark.slow
 def test_the_depth_of_folders_is_bounded(engine: Engine, serve: Callable[[Handling], str]) -> None:
     requests: list[str] = []
     address = serve(endless(lambda path: f'<a href="{len(path)}/">on</a>', requests))

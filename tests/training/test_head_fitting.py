@@ -64,6 +64,7 @@ def test_similarity_falls_with_distance_and_is_high_for_a_picture_itself() -> No
     assert head.normalize
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_head() -> None:
     sets, extra = [clusters(1), clusters(2)], others(0)
     one, two, other = fit_head(sets, extra, 5), fit_head(sets, extra, 5), fit_head(sets, extra, 6)
@@ -114,6 +115,7 @@ def test_the_shipped_model_s_card_has_metrics_on_data_sets_it_never_saw() -> Non
     assert 1 - bundle.head.distance(np.array([0.0]))[0] > 0.99
 
 
+@pytest.mark.slow
 def test_fit_writes_a_bundle_that_answers_queries(tmp_path: Path) -> None:
     """Fit, list, index and query with a bundle whose file other users may read."""
     for number in range(4 * 3):

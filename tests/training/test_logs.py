@@ -21,6 +21,7 @@ def test_any_number_of_epochs_can_be_plotted(auc: list[float]) -> None:
     assert picture.size == (990, 396)
 
 
+@pytest.mark.slow
 def test_the_same_epochs_give_the_same_file() -> None:
     assert plot_curves(history(0.7, 0.9)) == plot_curves(history(0.7, 0.9))
     assert plot_curves(history(0.7, 0.9)) != plot_curves(history(0.7, 0.8))

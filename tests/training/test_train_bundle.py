@@ -78,6 +78,7 @@ def begin(dataset: Path, out: Path, preset: Preset = HEAD) -> None:
 # Files
 
 
+@pytest.mark.slow
 def test_a_bundle_is_complete(tmp_path: Path) -> None:
     dataset, out = make_set(tmp_path / "set", 3, 12), tmp_path / "deep" / "model"
     seen: list[PreparedData] = []
@@ -127,6 +128,7 @@ def test_training_the_head_alone_does_not_change_the_backbone(tmp_path: Path) ->
             np.testing.assert_array_equal(tensors[f"backbone.{name}"], expected.numpy())
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_weights(tmp_path: Path) -> None:
     dataset = unmeasured(make_set(tmp_path / "set"))
     for name in ("one", "other"):
@@ -137,6 +139,7 @@ def test_the_same_seed_writes_the_same_weights(tmp_path: Path) -> None:
     assert (tmp_path / "third" / "weights.safetensors").read_bytes() != one
 
 
+@pytest.mark.slow
 def test_a_data_sets_own_split_is_followed(tmp_path: Path) -> None:
     dataset = make_set(tmp_path / "set", 2, 12)
     train(dataset, tmp_path / "first")
@@ -245,6 +248,7 @@ def test_a_finished_training_is_kept(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == written
 
 
+@pytest.mark.slow
 def test_pictures_that_vanish_move_or_appear_before_resuming(tmp_path: Path) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     train(dataset, tmp_path / "calm")
@@ -262,6 +266,7 @@ def test_pictures_that_vanish_move_or_appear_before_resuming(tmp_path: Path) -> 
     assert calm == disturbed
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_training_resumes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +410,7 @@ def test_help_has_an_example() -> None:
 # A trained bundle in use
 
 
+@pytest.mark.slow
 def test_a_gallery_is_indexed_and_queried_with_a_trained_bundle(tmp_path: Path) -> None:
     dataset, out, store = unmeasured(make_set(tmp_path / "set", 3, 8)), tmp_path / "model", tmp_path / "store"
     train(dataset, out, replace(BRIEF, epochs=8, calibrate=True))
@@ -417,6 +423,7 @@ def test_a_gallery_is_indexed_and_queried_with_a_trained_bundle(tmp_path: Path) 
     assert found["hits"][0]["verdict"] == "similar"
 
 
+@pytest.mark.slow
 def test_a_trained_head_queries_an_index_of_the_default_model(tmp_path: Path) -> None:
     dataset, out, store = unmeasured(make_set(tmp_path / "set", 3, 4)), tmp_path / "model", tmp_path / "store"
     assert answer("index", dataset, "--store", store)["embedded"] == 12
@@ -435,6 +442,7 @@ def test_a_trained_head_queries_an_index_of_the_default_model(tmp_path: Path) ->
 # A kill at every write
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_write_resumes_to_the_same_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,6 +283,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_trained_distances_within_classes_are_below_those_across(name: str, tmp_path: Path) -> None:
     found = training(tmp_path, PRESETS[name])
@@ -347,6 +348,7 @@ def papers_loss(head: Head, descriptors: np.ndarray, batch: PairBatch, codes: np
     return float((each[y].mean() + each[~y].mean()) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_the_papers_preset_on_resnet50(
     resnet50_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console, Group, RenderableType
 
 from retrieval.commands.output.evaluation_table import evaluation_table
@@ -28,6 +29,7 @@ def printed(renderable: RenderableType) -> str:
     return capture.get()
 
 
+@pytest.mark.slow
 def test_a_bundle_s_words_are_safe(tiny_bundle: Bundle) -> None:
     card = replace(
         tiny_bundle.card,

@@ -58,6 +58,7 @@ def kinds(found: Audit) -> list[AdviceKind]:
 # A model that cheats
 
 
+@pytest.mark.slow
 def test_a_model_that_looks_at_a_patch_is_caught(cheating: tuple[Path, Path]) -> None:
     found = run(*cheating, ENOUGH)
     first = found.advice[0]
@@ -69,12 +70,14 @@ def test_a_model_that_looks_at_a_patch_is_caught(cheating: tuple[Path, Path]) ->
     assert [part.name for part in found.findings.parts] == [TRAIN, TEST]
 
 
+@pytest.mark.slow
 def test_without_the_patch_no_corner_is_accused(tmp_path: Path) -> None:
     dataset = make_cheating_set(tmp_path / "plain", patched=False)
     found = run(dataset, train_head(dataset, tmp_path / "model"), ENOUGH)
     assert AdviceKind.shortcut not in kinds(found)
 
 
+@pytest.mark.slow
 def test_the_command_says_so_too(cheating: tuple[Path, Path], tmp_path: Path) -> None:
     page = tmp_path / "audit.html"
     values = answer("audit", "--model", cheating[1], "--pairs", "160", "--html", page, "--device", "cpu")
@@ -191,6 +194,7 @@ def test_parts_are_what_the_model_has_learnt_and_what_not() -> None:
     assert name_parts(dataset, frozenset()) == ["all"] * 3
 
 
+@pytest.mark.slow
 def test_a_data_set_without_a_split_is_one_part(tiny_bundle: Bundle, small_gallery: Path) -> None:
     found = run(small_gallery, tiny_bundle)
     (part,) = found.findings.parts
@@ -203,6 +207,7 @@ def test_a_data_set_without_a_split_is_one_part(tiny_bundle: Bundle, small_galle
         assert {sample.label for sample in each.samples} == {each.label}
 
 
+@pytest.mark.slow
 def test_a_part_without_pairs_is_left_out(tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     learnt = sorted(small_gallery.rglob("*.png"))[:-1]
     found = run(small_gallery, trained_copy(tiny_bundle, tmp_path / "model", small_gallery, learnt))
@@ -220,6 +225,7 @@ def test_the_test_part_is_measured_by_the_focus_of_what_was_learnt(
         assert np.array_equal(one.focus, other.focus)
 
 
+@pytest.mark.slow
 def test_contents_in_two_classes_are_reported(tiny_bundle: Bundle, small_gallery: Path) -> None:
     (small_gallery / "boats" / "copy.png").write_bytes((small_gallery / "apples" / "0.png").read_bytes())
     with Image.open(small_gallery / "apples" / "1.png") as picture:
@@ -262,6 +268,7 @@ def test_a_model_without_a_data_set_of_its_own_needs_one() -> None:
     assert "DATASET" in done.output
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny_bundle: Bundle) -> None:
     arguments = ["audit", str(small_gallery), "--model", str(tiny_bundle.folder), "--pairs", "8", "--device", "cpu"]
     done = CliRunner().invoke(cli.app, arguments)
@@ -272,6 +279,7 @@ def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny
     assert not loaded(*arguments) & {"torch", "torchvision", "timm"}  # now that the network is prepared
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_subject_by_hand(small_gallery: Path, tiny_bundle: Bundle) -> None:
     subject = EvaluatedModel("mine", Encoder(tiny_bundle, "cpu"), None)
     found = audit_model(find_samples(small_gallery), subject, AuditOptions(pairs=8, method=MethodName.gradcam))

@@ -81,6 +81,7 @@ def make_gallery(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_method_and_baseline_has_figures_of_every_group(found: Faithfulness) -> None:
     assert list(found.methods) == ["Grad-CAM", "SBSM", "Random", "Centre", "Edges"]
     assert found.pairs["all"] == 8
@@ -107,6 +108,7 @@ def test_more_pairs_than_pictures_are_refused(tiny_bundle: Bundle, tmp_path: Pat
         measure_faithfulness(find_samples(make_gallery(tmp_path)), Encoder(tiny_bundle, "cpu"), [], 1000)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     gallery, curves = make_gallery(tmp_path), tmp_path / "curves.png"
     arguments: list[str | Path] = ["faithfulness", gallery, "--pairs", "4", "--method", "gradcam", "--curves", curves]

@@ -196,6 +196,7 @@ def an_untrained(backbone: str, size: int, folder: Path) -> Bundle:
     return save_bundle(trunk, head, ModelCard(backbone, trunk.name, trunk.preprocessing, 64, False, {}, {}), folder)
 
 
+@pytest.mark.slow
 def test_the_default_model_passes(gallery: Path) -> None:
     report = check_sanity(gallery, find_bundle("default"), SanityOptions(pairs=2))
     assert report.verdict is Dependence.learnt
@@ -205,6 +206,7 @@ def test_the_default_model_passes(gallery: Path) -> None:
     assert report.steps[-1].remaining < 0.4
 
 
+@pytest.mark.slow
 def test_a_resnet50_changes_its_maps_when_it_is_randomised_anew(gallery: Path, tmp_path: Path) -> None:
     """As far as its last stage: with more of it randomised, two untrained networks agree again."""
     untrained = an_untrained("resnet50", 128, tmp_path / "untrained")
@@ -305,6 +307,7 @@ def test_a_folder_without_two_pictures_is_refused(tmp_path: Path) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(small: Bundle, gallery: Path) -> None:
     done = retrieve("sanity", gallery, "--model", small.folder, "--pairs", "1", "--method", "gradcam")
     said = done.stdout.decode()
@@ -313,6 +316,7 @@ def test_the_command_prints_a_table(small: Bundle, gallery: Path) -> None:
     assert all(part in said for part in ("3 % brighter", "randomised: the head", "and blocks.3", "everything"))
 
 
+@pytest.mark.slow
 def test_the_command_answers_machines_with_stable_keys(small: Bundle, gallery: Path) -> None:
     found = answer("sanity", gallery, "--model", small.folder, "--pairs", "1", "--seed", "7")
     assert found.keys() == {
@@ -325,6 +329,7 @@ def test_the_command_answers_machines_with_stable_keys(small: Bundle, gallery: P
     assert found["control"]["signed"].keys() == {"mean", "spread"}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_checked_is_one_sentence(tmp_path: Path) -> None:
     assert "gone is not a folder" in sentence(retrieve("sanity", "gone", cwd=tmp_path))
     done = retrieve("sanity", cwd=tmp_path)

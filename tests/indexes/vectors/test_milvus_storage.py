@@ -365,6 +365,7 @@ def test_all_former_storages_are_cleared(catalogue: Catalogue, client: MilvusCli
     assert len(list(catalogue.folder.glob("*.faiss"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_former_storage_that_is_gone_is_reported_once(catalogue: Catalogue, tmp_path: Path) -> None:
     with serving(tmp_path / "other") as other:
@@ -399,6 +400,7 @@ class KillingProgress(Progress, WorkStage):
         self.done += count
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_during_a_build_is_waited_for(catalogue: Catalogue, server: Process) -> None:
     def restart() -> None:
         time.sleep(0.5)
@@ -416,6 +418,7 @@ def test_a_server_that_restarts_during_a_build_is_waited_for(catalogue: Catalogu
     check(catalogue)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_reported_and_nothing_is_lost(
     catalogue: Catalogue, server: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def address(indexed: Indexed) -> Iterator[str]:
         yield address.rstrip("/")
 
 
+@pytest.mark.slow
 def test_no_request_breaks_the_server(address: str) -> None:
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [result.ok() for result in document.get_all_operations() if isinstance(result, Ok)]

@@ -142,6 +142,7 @@ def test_all_are_ready_and_end_on_sigterm() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     started = watch_starts(monkeypatch)
     began = time.monotonic()
@@ -161,6 +162,7 @@ def test_a_process_that_cannot_begin_ends_all_with_its_sentence(task: Task, mess
     assert deaths == []
 
 
+@pytest.mark.slow
 def test_a_process_that_died_is_restarted(tmp_path: Path) -> None:
     def report(process: int | None, sentence: str) -> None:
         deaths.append(sentence)
@@ -173,6 +175,7 @@ def test_a_process_that_died_is_restarted(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_deaths_in_a_row_end_it() -> None:
     supervisor, deaths = supervise(die_once_ready)
     with pytest.raises(
@@ -182,6 +185,7 @@ def test_deaths_in_a_row_end_it() -> None:
     assert len(deaths) == 2
 
 
+@pytest.mark.slow
 def test_a_process_whose_event_loop_hangs_is_replaced() -> None:
     """A request blocks the event loop; another process answers the next one."""
 
@@ -220,6 +224,7 @@ def test_a_process_whose_event_loop_hangs_is_replaced() -> None:
     assert second != first
 
 
+@pytest.mark.slow
 def test_a_process_that_starts_slowly_is_not_taken_for_hung(tmp_path: Path) -> None:
     supervisor, deaths = supervise(
         partial(start_slowly_again, tmp_path), policy=RestartPolicy(pause=0.01, hung_after=0.4, stop_timeout=1.0)
@@ -230,6 +235,7 @@ def test_a_process_that_starts_slowly_is_not_taken_for_hung(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_stopped_takes_no_process_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-Z and `fg` all processes have been silent for as long."""
 
@@ -242,6 +248,7 @@ def test_a_server_that_was_stopped_takes_no_process_for_hung(monkeypatch: pytest
     assert deaths == []
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_does_not_start_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def by_name(client: TestClient, **filters: Any) -> dict[str, dict[str, Any]]:
 # Search
 
 
+@pytest.mark.slow
 def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
     client: TestClient, engine: Engine, indexed: Indexed
 ) -> None:
@@ -177,6 +178,7 @@ def test_the_gallery_is_listed_in_pages(client: TestClient) -> None:
     assert parts == whole["pictures"]
 
 
+@pytest.mark.slow
 def test_odd_names_are_displayed_as_plain_text(client: TestClient, indexed: Indexed) -> None:
     odd = client.get("/api/pictures", params={"label": "odd"}).json()["pictures"]
     assert {each["name"] for each in odd} >= {"caf\\xe9 \\xff.png", "two\\x0alines.png", "[red]<b>&.png"}

@@ -271,6 +271,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / ".retrieve"
 
 
+@pytest.mark.slow
 def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = retrieve("duplicates", "--store", store, "--html", page, cwd=store.parent)
@@ -296,6 +297,7 @@ def test_json_has_stable_keys(store: Path) -> None:
     assert report["spare"] == 3
 
 
+@pytest.mark.slow
 def test_a_label_and_only_equal_files(store: Path) -> None:
     (group,) = answer("duplicates", "--store", store, "--label", "rooms")["groups"]
     assert {Path(member["path"]).name for member in group["pictures"]} == {"large.jpg", "half.jpg"}

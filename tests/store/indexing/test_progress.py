@@ -18,6 +18,7 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
     return Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
 
 
+@pytest.mark.slow
 def test_any_process_can_read_the_progress(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     other, bar = Catalogue(catalogue.folder), RecordedStage()

@@ -35,12 +35,14 @@ def test_a_text_that_is_not_a_shard_is_refused(text: str) -> None:
         parse_shard(text)
 
 
+@pytest.mark.slow
 def test_wrong_usage() -> None:
     for options in (("--shards", "3/2"), ("--workers", "2")):
         done = retrieve("index", "gallery", *options)
         assert (done.returncode, done.stdout) == (2, b""), options
 
 
+@pytest.mark.slow
 def test_shards_do_together_what_one_run_does(tmp_path: Path) -> None:
     gallery, store, calm = make_gallery(tmp_path / "gallery", 1, _PICTURES), tmp_path / "store", tmp_path / "calm"
     (gallery / "unreadable.jpg").symlink_to("nothing")
@@ -70,6 +72,7 @@ def test_shards_do_together_what_one_run_does(tmp_path: Path) -> None:
     assert answer("index", gallery, "--store", store)["unchanged"] == len(contents(calm))
 
 
+@pytest.mark.slow
 def test_an_empty_shard_marks_its_vanished_files_missing(tmp_path: Path) -> None:
     """The gallery is not empty, only this shard of it is."""
     gallery, store = tmp_path / "gallery", tmp_path / "store"
@@ -93,6 +96,7 @@ def test_an_empty_shard_marks_its_vanished_files_missing(tmp_path: Path) -> None
     assert [report["kept_roots"] for report in emptied] == [[], [os.path.realpath(gallery)]]
 
 
+@pytest.mark.slow
 def test_shards_write_one_catalogue_at_once(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", postgres.password)
     address = postgres.address(tmp_path, password=False)

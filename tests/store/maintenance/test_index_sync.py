@@ -137,6 +137,7 @@ def head() -> Head:
     return Head(weight, np.zeros(32, np.float32), slope=9.0, intercept=-5.0, normalize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_limit")
 def test_tuning_stops_where_the_recall_is_reached(
     catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch

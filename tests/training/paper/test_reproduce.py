@@ -91,6 +91,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return started
 
 
+@pytest.mark.slow
 def test_a_data_set_s_json_is_complete(flowers: StudyResult, out: Path) -> None:
     values = json.loads(to_json(results_json(flowers)))
     assert values.keys() == COMMON_KEYS | {"paper", "model", "unseen", "figures", "pairs"}
@@ -141,6 +142,7 @@ def test_a_kind_without_pairs_is_left_out() -> None:
     assert pick_pairs(np.array([0.7, 0.8]), np.array([True, True]), 0) == {}
 
 
+@pytest.mark.slow
 def test_table_1_measures_both_on_the_same_unseen_pictures(table: TableResult, out: Path) -> None:
     values = json.loads(to_json(results_json(table)))
     assert values.keys() == COMMON_KEYS | {"paper", "figures", "runs", "figure_5", "figure_6"}
@@ -210,6 +212,7 @@ def test_finished_steps_are_reused(table: TableResult, data: Path, out: Path, tr
         np.testing.assert_allclose(before.heatmap, after.heatmap, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_table_1_trains_only_missing_models(
     flowers: StudyResult, data: Path, tmp_path: Path, trainings: list[str]
 ) -> None:
@@ -289,12 +292,14 @@ def test_crop_pairs_are_of_one_class_each_and_drawn_by_the_seed() -> None:
     assert any(pairs != drawn[0] for pairs in drawn)
 
 
+@pytest.mark.slow
 def test_a_missing_data_set_is_named(data: Path, tmp_path: Path) -> None:
     done = retrieve("reproduce", "skin", "--data", data, cwd=tmp_path)
     assert sentence(done) == f"{data / 'skin_cancer'} is not a folder: give --data the folder that holds skin_cancer"
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_path: Path) -> None:
     make_set(tmp_path / "airbnb", classes=2, each=8)
     done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", "--json", cwd=tmp_path)

@@ -302,6 +302,7 @@ def test_a_removal_is_retried_before_it_begins_but_never_repeated(
     assert catalogue.remove(b"/g/b").pictures == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_given_up(
     postgres: Server, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
