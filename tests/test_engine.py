@@ -186,6 +186,7 @@ def test_exchanged_names_exchange_descriptors(small_gallery: Path, tmp_path: Pat
     assert engine.query(blocks(103), top=1)[0].path == one
 
 
+@pytest.mark.slow
 def test_a_deleted_file_is_no_hit_even_before_the_next_run(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
@@ -235,6 +236,7 @@ def test_several_galleries_and_a_run_over_all(small_gallery: Path, tmp_path: Pat
     assert sorted(engine.catalogue.scans.roots()) == sorted(str(path).encode() for path in (small_gallery, other))
 
 
+@pytest.mark.slow
 def test_a_damaged_or_absent_index_file_is_rebuilt(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)

@@ -10,6 +10,8 @@ _IMPORT_ALL = """
 import builtins, importlib, os, pkgutil, signal, sys
 from contextlib import suppress
 
+import pytest
+
 for library in ("torch", "timm", "ray", "pymilvus", "milvus_lite"):  # these ask what the system is themselves
     with suppress(ImportError):
         importlib.import_module(library)

@@ -24,6 +24,7 @@ def test_results_come_in_order() -> None:
     assert list(parallel_map(lambda number: number * 2, range(200), 4, 8)) == [number * 2 for number in range(200)]
 
 
+@pytest.mark.slow
 def test_items_in_flight_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_BYTES", 10)
     may_finish, taken = Event(), list[int]()

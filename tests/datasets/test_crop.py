@@ -229,6 +229,7 @@ def test_a_rotated_picture_is_cropped_upright(tmp_path: Path, encoder: Encoder) 
         assert np.abs(np.asarray(found, np.float32) - np.asarray(expected)).mean() < 4
 
 
+@pytest.mark.slow
 def test_a_png_never_takes_another_picture_s_name(tmp_path: Path, encoder: Encoder) -> None:
     names = ("x.bmp", "x.png", "X-2.png", "contact-sheet.bmp", "x.tif")
     (tmp_path / "set" / "a").mkdir(parents=True)

@@ -36,6 +36,7 @@ def gets(objects: Objects, ending: str = "") -> list[str]:
 ODD = ("k e y+1.png", "#half?.png", "50%.png", "ü/日本 é.png", "a%20b.png", "[red]'\"&.png")
 
 
+@pytest.mark.slow
 def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tmp_path: Path) -> None:
     keys = ("b/2.png", "b/1.png", "a.png", "b.png", "b-c/1.png", *ODD)
     for number, key in enumerate(keys):
@@ -53,6 +54,7 @@ def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tm
     assert engine.catalogue.scans.roots() == [os.fsencode(tmp_path / "g"), os.fsencode(f"{objects.address}/g")]
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_read(engine: Engine, objects: Objects) -> None:
     for number in range(6):
         objects.put(f"g/{number}.png", png(number))
@@ -83,6 +85,7 @@ def test_a_broken_object_fails_itself(engine: Engine, objects: Objects) -> None:
     }
 
 
+@pytest.mark.slow
 def test_an_emptied_bucket_loses_nothing(engine: Engine, objects: Objects) -> None:
     objects.put("g/1.png", png(1))
     objects.put("g/notes.md", b"x")
@@ -166,6 +169,7 @@ def test_a_picture_taken_out_of_a_tar_comes_back(engine: Engine, objects: Object
     assert (report.added, report.unchanged) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_tar_that_was_not_read_to_its_end_is_read_again(
     engine: Engine, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +228,7 @@ def test_a_local_tar_is_no_part_of_its_folder(engine: Engine, tmp_path: Path) ->
 # Lists
 
 
+@pytest.mark.slow
 def test_a_list_of_objects(engine: Engine, objects: Objects) -> None:
     objects.put("g/1.png", png(1))
     objects.put("g/2.png", png(2))

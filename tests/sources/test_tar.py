@@ -269,6 +269,7 @@ def test_the_only_tar_of_a_shard_becomes_missing(engine: Engine, tmp_path: Path)
     assert len(rows(engine)) == 5
 
 
+@pytest.mark.slow
 def test_a_tar_in_a_folder_named_like_a_tar(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "x.tar"
     folder.mkdir()

@@ -194,6 +194,7 @@ def dripping(handler: BaseHTTPRequestHandler) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "read",
     [
@@ -217,6 +218,7 @@ def test_a_server_that_drips_times_out(
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_fast_enough_response_may_exceed_the_timeout(
     serve: Callable[[Handling], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

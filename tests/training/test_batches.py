@@ -51,6 +51,7 @@ def test_augmentation_leaves_the_process_s_random_numbers_alone(monkeypatch: pyt
     assert torch.equal(*drawn)
 
 
+@pytest.mark.slow
 def test_the_same_workers_load_every_epoch() -> None:
     loader = Loader(PIXELS, PART.rows, AUGMENTED, 3)
     pids = set()

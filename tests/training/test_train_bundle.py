@@ -155,6 +155,7 @@ def test_a_data_sets_own_split_is_followed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_odd_names_of_data_set_and_bundle(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9 [red]")))
     models = tmp_path / "models"
@@ -216,6 +217,7 @@ def test_a_wrong_loss_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_an_unfinished_training_is_not_overwritten(tmp_path: Path) -> None:
     dataset, out = unmeasured(make_set(tmp_path / "set")), tmp_path / "model"
     begin(dataset, out)

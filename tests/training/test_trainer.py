@@ -170,6 +170,7 @@ def test_training_the_head_alone_calls_the_backbone_once_for_each_picture(tmp_pa
 # Resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset",
     [
@@ -330,6 +331,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_both_files_give_the_same_resnet50(resnet50_files: dict[str, Path]) -> None:
     one, other = (build_backbone("resnet50", weights=file) for file in resnet50_files.values())

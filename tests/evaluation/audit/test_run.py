@@ -140,6 +140,7 @@ def test_a_picture_that_is_gone_takes_only_its_pair_along(tiny_bundle: Bundle, s
     assert len(explain_all(made, np.array([4]), np.array([9])).rows) == 0
 
 
+@pytest.mark.slow
 def test_confused_classes_are_explained(tiny_bundle: Bundle, small_gallery: Path) -> None:
     made = judge(tiny_bundle, small_gallery)
     agreeable = replace(made.encoder.bundle.head, intercept=-50.0)  # all is similar to it
@@ -214,6 +215,7 @@ def test_a_part_without_pairs_is_left_out(tiny_bundle: Bundle, small_gallery: Pa
     assert [part.name for part in found.findings.parts] == [TRAIN]
 
 
+@pytest.mark.slow
 def test_the_test_part_is_measured_by_the_focus_of_what_was_learnt(
     tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path
 ) -> None:
@@ -254,6 +256,7 @@ def test_parts_without_any_pair_are_refused(tiny_bundle: Bundle, small_gallery: 
         run(small_gallery, trained_copy(tiny_bundle, tmp_path / "model", small_gallery, learnt))
 
 
+@pytest.mark.slow
 def test_the_command_refuses_what_it_cannot_use(tmp_path: Path, small_gallery: Path) -> None:
     assert "is not a folder" in sentence(retrieve("audit", tmp_path / "gone"))
     assert "neither a model's name" in sentence(retrieve("audit", small_gallery, "--model", tmp_path / "gone"))

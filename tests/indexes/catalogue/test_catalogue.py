@@ -546,6 +546,7 @@ def test_a_root_that_was_taken_over_during_a_scan_stays_with_the_other(catalogue
     assert labels(catalogue) == {b"/g/sub/1.jpg": "sub", b"/g/sub/2.jpg": "sub"}
 
 
+@pytest.mark.slow
 def test_two_catalogues_write_one_store(catalogue: Catalogue) -> None:
     problems: list[Exception] = []
 

@@ -225,6 +225,7 @@ def test_lost_vectors_are_noticed_at_the_next_update(catalogue: Catalogue, clien
     check(catalogue)
 
 
+@pytest.mark.slow
 def test_an_index_that_no_longer_suits_is_rebuilt(
     catalogue: Catalogue, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ def test_other_collections_do_not_matter(catalogue: Catalogue, client: MilvusCli
 # --- where it is
 
 
+@pytest.mark.slow
 def test_an_index_moves_to_milvus_and_back(
     catalogue: Catalogue, client: MilvusClient, server: Process, tmp_path: Path
 ) -> None:
@@ -438,6 +440,7 @@ def test_a_server_that_stays_away_is_reported_and_nothing_is_lost(
     check(catalogue)
 
 
+@pytest.mark.slow
 def test_an_index_is_searched_after_its_server_restarted(catalogue: Catalogue, server: Process) -> None:
     index = opened(catalogue)
     reader = open_index(catalogue, MODEL)

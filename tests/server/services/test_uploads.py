@@ -102,6 +102,7 @@ def test_only_the_name_of_an_upload_finds_a_file(tmp_path: Path, name: str) -> N
         find(Uploads(tmp_path, 10), name)
 
 
+@pytest.mark.slow
 def test_several_senders_may_drop_the_oldest_at_once(tmp_path: Path) -> None:
     def send(sender: int) -> None:
         uploads = Uploads(tmp_path, 100, max_bytes=50)

@@ -286,6 +286,7 @@ def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
     assert "Near-identical" in Checker(page.read_text("utf-8")).text
 
 
+@pytest.mark.slow
 def test_json_has_stable_keys(store: Path) -> None:
     report = answer("duplicates", "--store", store)
     assert report.keys() == {"store", "pictures", "groups", "spare", "spare_bytes", "unread", "seconds"}

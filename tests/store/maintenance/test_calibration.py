@@ -17,6 +17,7 @@ from tests.support.labelled import CHANNELS, a_bundle, a_catalogue, classes
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
 
+@pytest.mark.slow
 def test_the_neuron_that_made_the_labels_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(*arguments: object) -> tuple[object, object]:
         random = np.random.default_rng(1)
@@ -131,6 +132,7 @@ def test_labels_that_similarity_contradicts_are_refused_and_change_nothing(tmp_p
     assert read_calibration(catalogue) == kept
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     store = tmp_path / "store"

@@ -188,6 +188,7 @@ def test_the_pages_are_written(flowers: StudyResult, table: TableResult, out: Pa
         assert "of the paper again" in Checker(page.read_text("utf-8")).text
 
 
+@pytest.mark.slow
 def test_finished_steps_are_reused(table: TableResult, data: Path, out: Path, trainings: list[str]) -> None:
     progress = RecordedProgress()
     plan = replace(table.plan, seeds=2)
@@ -240,6 +241,7 @@ def test_crops_of_another_model_are_refused(table: TableResult) -> None:
     record.write_text(kept, "utf-8")
 
 
+@pytest.mark.slow
 def test_a_data_set_without_unseen_pairs_is_refused(flowers: StudyResult, data: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "flowers", classes=3, each=2)
     with pytest.raises(GalleryError, match="leaves 0 pictures unseen"):
@@ -317,6 +319,7 @@ def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_
     assert all(words in shown for words in ("Accuracy", "default", "page: r/airbnb.html", "JSON: r/airbnb.json"))
 
 
+@pytest.mark.slow
 def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
     for arguments in (["roses", "--data", "."], ["flowers"], ["table1", "--data", ".", "--seeds", "0"]):
         done = retrieve("reproduce", *arguments, cwd=tmp_path)

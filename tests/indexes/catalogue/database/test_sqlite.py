@@ -196,6 +196,7 @@ def test_a_read_only_store_is_read_and_not_written(tmp_path: Path) -> None:
     assert os.listdir(folder) == [CATALOGUE_FILE]
 
 
+@pytest.mark.slow
 def test_a_store_in_a_closed_folder_cannot_be_made(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     closed = tmp_path / "closed"
@@ -208,6 +209,7 @@ def test_a_store_in_a_closed_folder_cannot_be_made(tmp_path: Path) -> None:
     assert itself.startswith(f"StoreError: {closed / CATALOGUE_FILE} cannot be written: allow writing there")
 
 
+@pytest.mark.slow
 def test_a_store_below_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path) -> None:
     require_binding_permissions(tmp_path)
     store = tmp_path / "closed" / "store"
