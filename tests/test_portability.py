@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 _IMPORT_ALL = """
 import builtins, importlib, os, pkgutil, signal, sys
 from contextlib import suppress
-
-import pytest
 
 for library in ("torch", "timm", "ray", "pymilvus", "milvus_lite"):  # these ask what the system is themselves
     with suppress(ImportError):
