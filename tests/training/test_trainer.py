@@ -145,7 +145,7 @@ def test_progress_shows_every_step_and_its_loss(tmp_path: Path) -> None:
     assert [stage.advances for stage in progress.stages] == [[1] * count for count in (1, 6, 2, 2)]
     assert [len(stage.notes) for stage in (warm_up, first, second)] == [6, 2, 2]
     losses = [float(note.removeprefix("loss ")) for note in first.notes]
-    assert found.history[0].loss == pytest.approx(np.mean(losses), abs=0.001)
+    assert found.history[0].loss == pytest.approx(np.mean(losses), abs=0.0005)  # notes have three digits
     auc = f", validation AUC {found.history[0].validation_auc:.4f}"
     assert all(note.startswith("loss ") and note.endswith(auc) for note in second.notes)
 
