@@ -57,8 +57,7 @@ class DataSet:
     @property
     def codes(self) -> Codes:
         """The number of each sample's class in `classes`, (N,)."""
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        return np.array([numbers[sample.label] for sample in self.samples], np.int64)
+        return np.unique([sample.label for sample in self.samples], return_inverse=True)[1]
 
 
 def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:

@@ -16,7 +16,7 @@ from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, CropRules, UncroppedReason, write_pictures
-from retrieval.datasets.pair_sampling import Codes
+from retrieval.datasets.pair_sampling import Codes, class_members
 from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
 from retrieval.explain.cam_variants import grad_cam
 from retrieval.explain.pair_explainer import PairExplainer
@@ -61,7 +61,7 @@ def check_new_folder(dataset: Path, out: Path) -> Path:
 
 
 def crop_dataset(
-    dataset: DataSet, out: Path, encoder: Encoder, rules: CropRules | None = None, progress: Progress = SILENT
+    dataset: DataSet, out: Path, encoder: Encoder, rules: CropRules, progress: Progress = SILENT
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
@@ -69,7 +69,7 @@ def crop_dataset(
     class is above `rules.similarity`, its copy is the box of its focus; every other file is copied byte for byte. The
     split is copied in `split.json`. The folder appears when it is complete. Raises RetrievalError.
     """
-    started, rules = time.perf_counter(), rules or CropRules()
+    started = time.perf_counter()
     target = check_new_folder(dataset.folder, out)
     split = read_split(encoder.bundle.folder)
     _part_names(dataset, split)  # refuse a wrong data set before the work
@@ -99,8 +99,7 @@ def draw_partners(codes: Codes, seed: int) -> Codes:
     """Return for each picture (N,) the row of a random other one of its class; -1 for one alone in its class."""
     random = np.random.default_rng(seed)
     partners = np.full(len(codes), -1, np.int64)
-    for code in np.unique(codes):
-        members = np.flatnonzero(codes == code)
+    for members in class_members(codes):
         if len(members) > 1:
             steps = random.integers(1, len(members), len(members))
             partners[members] = members[(np.arange(len(members)) + steps) % len(members)]

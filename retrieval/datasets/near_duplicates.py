@@ -7,13 +7,11 @@ from PIL import Image
 from retrieval.common.grouping import Indices, leader_groups
 from retrieval.model.preprocessing import Pixels
 
-Groups = NDArray[np.int64]
-
 _ROWS, _COLUMNS = 16, 17  # of the grey picture whose neighbouring cells are compared
 _NEAR_BITS, _NEAR_LEVELS = 16, 32
 
 
-def near_duplicates(pixels: Pixels) -> Groups:
+def near_duplicates(pixels: Pixels) -> Indices:
     """Group pictures that look the same, such as one saved anew, resized or slightly cropped; returns groups (N,).
 
     Two are near if a difference hash of 256 bits (is a cell brighter than its left neighbour?) differs in at most 16,
@@ -23,7 +21,7 @@ def near_duplicates(pixels: Pixels) -> Groups:
     return grey_near_duplicates(np.stack([small_grey(picture) for picture in pixels]))
 
 
-def grey_near_duplicates(grey: NDArray[np.int16]) -> Groups:
+def grey_near_duplicates(grey: NDArray[np.int16]) -> Indices:
     """Group pictures given as `small_grey` makes them, (N, 16, 17), in the same way."""
     import faiss
 

@@ -23,17 +23,29 @@ def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Cod
     GalleryError if there are fewer.
     """
     random = np.random.default_rng(seed)
-    first, second, similar = [], [], []
-    members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
+    first: list[int] = []
+    second: list[int] = []
+    members = class_members(codes)
     for row, code in enumerate(codes):
         same = members[code][members[code] != row]
         outside = len(codes) - len(members[code])
         if len(same) and outside:
             first += [row, row]
             second += [int(random.choice(same)), _nth_outside(members[code], int(random.integers(outside)))]
-            similar += [True, False]
-    pairs = np.array(first, np.int64), np.array(second, np.int64), np.array(similar, np.bool_)
-    return pairs if count is None else _sample_pairs(pairs, count, random)
+    rows = np.arange(len(first))  # similar pairs have even numbers, different ones odd
+    if count is not None:
+        if count > len(first) // 2:
+            raise GalleryError(
+                f"{count} similar and {count} different pairs are not possible, as only {len(first) // 2} pictures have"
+                f" another of their class: ask for at most {len(first) // 2}"
+            )
+        rows = np.concatenate([random.choice(kind, count, replace=False) for kind in (rows[::2], rows[1::2])])
+    return np.array(first, np.int64)[rows], np.array(second, np.int64)[rows], rows % 2 == 0
+
+
+def class_members(codes: Codes) -> list[Codes]:
+    """Return the rows of each class's pictures, by its code."""
+    return [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
 
 
 def can_make_pairs(codes: Codes) -> bool:
@@ -52,21 +64,6 @@ def require_pairs(codes: Codes, name: object) -> None:
         )
 
 
-def _sample_pairs(
-    pairs: tuple[Codes, Codes, Flags], count: int, random: np.random.Generator
-) -> tuple[Codes, Codes, Flags]:
-    first, second, similar = pairs
-    possible = int(similar.sum())
-    if count > possible:
-        raise GalleryError(
-            f"{count} similar and {count} different pairs are not possible, as only {possible} pictures have another"
-            f" of their class: ask for at most {possible}"
-        )
-    kinds = (np.flatnonzero(similar), np.flatnonzero(~similar))
-    chosen = np.concatenate([random.choice(kind, count, replace=False) for kind in kinds])
-    return first[chosen], second[chosen], similar[chosen]
-
-
 def _nth_outside(members: Codes, n: int) -> int:
     """Return the n-th row, from 0, that is not among the members (in ascending order)."""
     return n + int(np.searchsorted(members - np.arange(len(members)), n, side="right"))
@@ -74,7 +71,7 @@ def _nth_outside(members: Codes, n: int) -> int:
 
 def balanced_pairs(codes: Codes, count: int, random: np.random.Generator) -> tuple[Codes, Codes, Flags]:
     """Draw `count` pairs of one class and as many of two, classes evenly: first, second, whether different."""
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    members = class_members(codes)
     several = [code for code, rows in enumerate(members) if len(rows) > 1]
     same = [random.choice(members[code], 2, replace=False) for code in random.choice(several, count)]
     drawn = (random.choice(len(members), 2, replace=False) for _ in range(count))
@@ -90,10 +87,9 @@ def class_batches(codes: Codes, per_class: int, size: int, random: np.random.Gen
     The chunks of a class are spread evenly over the epoch, so that a batch holds many classes.
     """
     chunks: list[tuple[float, Codes]] = []
-    for code in range(int(codes.max(initial=-1)) + 1):
-        members = random.permutation(np.flatnonzero(codes == code))
+    for members in class_members(codes):
         count = -(-len(members) // per_class)
-        filled = np.resize(members, count * per_class).reshape(count, per_class)
+        filled = np.resize(random.permutation(members), count * per_class).reshape(count, per_class)
         positions = (np.arange(count) + random.random(count)) / max(count, 1)
         chunks += list(zip(positions, filled, strict=True))
     order = [chunk for _, chunk in sorted(chunks, key=lambda each: each[0])]
@@ -118,8 +114,7 @@ def random_batches(codes: Codes, size: int, random: np.random.Generator) -> Iter
 
 def all_pairs(count: int) -> tuple[Codes, Codes]:
     """Return every two of `count` pictures once, by their rows (P,) and (P,)."""
-    first, second = np.triu_indices(count, 1)
-    return first, second
+    return np.triu_indices(count, 1)
 
 
 def half_of_classes(codes: Codes, random: np.random.Generator) -> NDArray[np.bool_]:

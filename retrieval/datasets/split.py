@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import ModelError
+from retrieval.common.grouping import Indices
 from retrieval.datasets.class_folders import DataSet
-from retrieval.datasets.near_duplicates import Groups
 
 Parts = NDArray[np.int8]
 
@@ -51,14 +51,9 @@ class Split:
 
     def for_folder(self, folder: Path, part_by_hash: dict[str, str]) -> Split:
         """Return the split of another folder with these contents; those of this one keep their parts in it."""
-        by_name = {
-            name: (
-                *(content for content, part in part_by_hash.items() if part == name),
-                *(content for content in self.parts[name] if content not in part_by_hash),
-            )
-            for name in PART_NAMES
-        }
-        return Split(str(folder.resolve()), self.seed, by_name)
+        merged = part_by_hash | self.part_by_hash | part_by_hash  # the new ones first, with their new parts
+        parts = {name: tuple(each for each, part in merged.items() if part == name) for name in PART_NAMES}
+        return Split(str(folder.resolve()), self.seed, parts)
 
     def write(self, folder: Path) -> None:
         """Write the split into the folder of a bundle or of a data set. Raises RetrievalError."""
@@ -81,7 +76,7 @@ def read_split(folder: Path) -> Split | None:
         ) from error
 
 
-def assign_parts(dataset: DataSet, groups: Groups, seed: int) -> Parts:
+def assign_parts(dataset: DataSet, groups: Indices, seed: int) -> Parts:
     """Return the part of each sample, (N,): 20 % of each class to test, 10 % of the rest to validate (section 4).
 
     A group is never divided; it counts in the class of its first picture. The order is that of a hash of seed and

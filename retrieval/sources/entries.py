@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from retrieval.common.errors import PictureError, TransientPictureError
 
@@ -35,10 +35,10 @@ class Unreadable:
     is_folder: bool = False
     is_transient: bool = False
 
-
-def unreadable_entry(path: bytes, error: PictureError, is_folder: bool = False) -> Unreadable:
-    """Return the entry at this path as unreadable because of the error."""
-    return Unreadable(path, error.reason, is_folder, isinstance(error, TransientPictureError))
+    @classmethod
+    def from_error(cls, path: bytes, error: PictureError, is_folder: bool = False) -> Self:
+        """Return the entry at this path as unreadable because of the error."""
+        return cls(path, error.reason, is_folder, isinstance(error, TransientPictureError))
 
 
 @dataclass(frozen=True)

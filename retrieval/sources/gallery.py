@@ -76,9 +76,7 @@ def _resolve_local(path: Path) -> bytes:
     return os.fsencode(real)
 
 
-def walk_gallery(
-    gallery: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
-) -> Iterator[WalkEvent]:
+def walk_gallery(gallery: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event) -> Iterator[WalkEvent]:
     """Walk a gallery in the order of its paths' bytes. Files that are no pictures are counted in `passed_over`.
 
     Once `cancelled` is set, no tar is fetched any further. Raises GalleryError if the gallery does not exist or its
@@ -86,13 +84,14 @@ def walk_gallery(
     """
     text = os.fsdecode(gallery)
     if text.startswith(LIST_PREFIX):
-        return walk_list(gallery, passed_over, skip_tar, cancelled)
-    if not is_address(text):
+        files = walk_list(gallery)
+    elif not is_address(text):
         return walk(gallery, passed_over)
-    if is_tar(text):
-        tar = _stat_tar(gallery, text.removeprefix(TAR_PREFIX))
-        return expand_tars(iter([tar]), passed_over, skip_tar, cancelled)
-    return walk_remote(text, passed_over, skip_tar, cancelled)
+    elif is_tar(text):
+        files = iter([_stat_tar(gallery, text.removeprefix(TAR_PREFIX))])
+    else:
+        files = walk_remote(text, passed_over)
+    return expand_tars(files, passed_over, skip_tar, cancelled)
 
 
 def _stat_tar(gallery: bytes, tar: str) -> PictureFile:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
-from retrieval.sources.entries import PictureFile, Unreadable, unreadable_entry
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import SUFFIXES
 
 
@@ -28,7 +28,7 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Pic
         try:
             todo += reversed(_list_folder(entry, entered, passed_over))
         except OSError as error:
-            yield unreadable_entry(entry, read_error(error), is_folder=True)
+            yield Unreadable.from_error(entry, read_error(error), is_folder=True)
 
 
 def _list_folder(
@@ -74,7 +74,7 @@ def _stat_entry(entry: os.DirEntry[bytes]) -> PictureFile | Unreadable:
     except FileNotFoundError:
         return Unreadable(entry.path, "is a link to nothing")
     except OSError as error:
-        return unreadable_entry(entry.path, read_error(error))
+        return Unreadable.from_error(entry.path, read_error(error))
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(entry.path, "is not a regular file")
     return PictureFile(entry.path, status.st_size, status.st_mtime_ns)

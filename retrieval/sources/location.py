@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from retrieval.common.errors import GalleryError
-from retrieval.sources.url_safety import has_password, host_of, is_signed, redact
+from retrieval.sources.url_safety import host_of, require_no_secrets
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
@@ -93,15 +92,11 @@ class CatalogueLocation:
         prefix = TAR_PREFIX if self.source.startswith(TAR_PREFIX) else ""
         return os.fsencode(f"{self.list_prefix}{prefix}{self.container}")
 
-    @property
-    def location(self) -> PictureLocation:
-        """What opens the picture."""
-        return PictureAddress(self.source) if is_address(self.source) else Path(self.source)
-
 
 def parse_location(path: bytes) -> PictureLocation:
     """Return the local file or the address that a path of the catalogue leads to."""
-    return CatalogueLocation.parse(path).location
+    source = CatalogueLocation.parse(path).source
+    return PictureAddress(source) if is_address(source) else Path(source)
 
 
 def member_path(tar: bytes, name: bytes, offset: int, size: int) -> bytes:
@@ -145,13 +140,7 @@ def canonical(address: str) -> str:
     match = _ADDRESS.match(address)
     if match is None:  # a local tar
         return address
-    if has_password(address):
-        raise GalleryError(f"{redact(address)} has a password, which a store does not keep: give it by the environment")
-    if is_signed(address):
-        raise GalleryError(
-            f"{redact(address)} is signed, for a limited time, and a store would keep the signature: give the address"
-            " without it, and credentials by the environment"
-        )
+    require_no_secrets(address)
     scheme = match[1].lower()
     prefix, rest = f"{_ALIASES.get(scheme, scheme)}://", address[match.end() :]
     host_of(prefix + rest)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
-from threading import Event, Lock
+from threading import Event
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from indexes.retry import NEVER, retry
@@ -30,16 +30,7 @@ _BACKOFF = 0.25, 4.0  # seconds between two calls: at first, at most
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
 _CREDENTIAL_ERRORS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
-_PERMANENT_NAMES = (
-    *_CREDENTIAL_ERRORS,
-    "HttpError",
-    "InvalidURL",
-    "InvalidUrlClientError",
-    "InvalidUrlRedirectClientError",
-    "NonHttpUrlClientError",
-    "NonHttpUrlRedirectClientError",
-    "ParamValidationError",
-)
+_PERMANENT_NAMES = *_CREDENTIAL_ERRORS, "HttpError", "InvalidURL", "NonHttpUrlClientError", "ParamValidationError"
 # An address may have secrets, and the message names it anyway.
 _URL = re.compile(r""",? ?url=(?:'[^']*'|"[^"]*")|["']?[a-z]+://\S+""")
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5")
@@ -49,12 +40,10 @@ _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", 
 
 
 class UnreachableError(TransientPictureError):
-    """A file that cannot be read because its `server` does not answer."""
+    """A file that cannot be read because its server does not answer."""
 
     def __init__(self, server: str, reason: str) -> None:
-        server = storable_text(server)
-        super().__init__(f"cannot be read: {server} does not answer ({reason})")
-        self.server = server
+        super().__init__(f"cannot be read: {storable_text(server)} does not answer ({reason})")
 
 
 @contextmanager
@@ -76,9 +65,9 @@ class RemoteEntry(NamedTuple):
 
     address: str
     is_folder: bool
-    size: int | None
-    mtime: int
-    version: str | None
+    size: int | None = None
+    mtime: int = 0
+    version: str | None = None
 
     def to_picture(self, path: bytes, label: str | None = None) -> PictureFile:
         """Return the file under this path of the catalogue."""
@@ -93,7 +82,7 @@ def list_remote(folder: str) -> list[RemoteEntry]:
         from retrieval.sources.web import links
 
         addresses = _retry(folder, lambda: links(system, folder))
-        entries = [RemoteEntry(each.rstrip("/"), each.endswith("/"), None, 0, None) for each in addresses]
+        entries = [RemoteEntry(each.rstrip("/"), each.endswith("/")) for each in addresses]
     else:
         infos = _retry(folder, lambda: system.ls(f"{folder}/", detail=True))
         entries = [_parse_entry(system, info) for info in infos]
@@ -107,13 +96,12 @@ def stat_remote(address: str) -> RemoteEntry:
     return _parse_entry(system, _retry(address, lambda: _info(system, address)))._replace(address=address)
 
 
-def _info(system: Any, address: str) -> dict[str, Any]:
+def _info(system: Any, address: str) -> Any:
     if is_web(address):
         from retrieval.sources.web import read_info
 
         return read_info(system, address)
-    info: dict[str, Any] = system.info(address)
-    return info
+    return system.info(address)
 
 
 def fetch_remote(address: str, size: int | None = None, start: int | None = None) -> bytes:
@@ -205,7 +193,6 @@ def _settings(scheme: str) -> dict[str, Any]:
 
 # --- Retries
 
-_lock = Lock()
 _unreachable: dict[str, tuple[float, str]] = {}
 """Servers that did not answer: until when they are not called, and why."""
 
@@ -232,8 +219,7 @@ def _retry(address: str, call: Callable[[], T]) -> T:
         if _is_permanent(cause):
             raise PictureError(_describe_error(cause)) from error
         _give_up(server, address, cause)
-    with _lock:
-        _unreachable.pop(server, None)
+    _unreachable.pop(server, None)
     return result
 
 
@@ -245,11 +231,11 @@ def _give_up(server: str, address: str, cause: BaseException) -> NoReturn:
         answers = True
     except Exception as error:
         answers = _is_permanent(_cause(error))
+    reason = _describe_error(cause)
     if answers:
-        raise TransientPictureError(f"cannot be read: {_describe_error(cause)}") from cause
-    with _lock:
-        _unreachable[server] = time.monotonic() + _COOLDOWN, _describe_error(cause)
-    raise UnreachableError(server, _describe_error(cause)) from cause
+        raise TransientPictureError(f"cannot be read: {reason}") from cause
+    _unreachable[server] = time.monotonic() + _COOLDOWN, reason
+    raise UnreachableError(server, reason) from cause
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -276,7 +262,7 @@ def _is_permanent(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status < 500 and status not in (408, 425, 429)
-    return isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES
+    return isinstance(error, _PERMANENT) or any(kind.__name__ in _PERMANENT_NAMES for kind in type(error).__mro__)
 
 
 def _describe_error(error: BaseException) -> str:

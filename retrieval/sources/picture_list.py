@@ -1,17 +1,13 @@
 """Lists of pictures as galleries: text files with an address or a path on each line."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from posixpath import normpath
-from threading import Event
 from urllib.parse import urljoin, urlsplit
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
 from retrieval.common.parallel import parallel_map
-from retrieval.sources.entries import PictureFile, Unreadable, WalkEvent, unreadable_entry
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import open_file
 from retrieval.sources.location import (
     TAR_PREFIX,
@@ -25,7 +21,7 @@ from retrieval.sources.location import (
     storable_text,
 )
 from retrieval.sources.object_store import UnreachableError, abort_if_unreachable, stat_remote
-from retrieval.sources.tar import SkipTar, expand_tars, path_sort_key
+from retrieval.sources.tar import path_sort_key
 from retrieval.sources.url_safety import is_private, redact
 
 _MAX_LABEL = 200  # characters
@@ -35,16 +31,37 @@ _STORE_FORBIDDEN = "is on an object store, which only a list on that store may n
 _PRIVATE_FORBIDDEN = "is an address of this machine or its network, which a list from elsewhere may not name"
 
 
-def walk_list(
-    root: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
-) -> Iterator[WalkEvent]:
+def walk_list(root: bytes) -> Iterator[PictureFile | Unreadable]:
     """Yield the pictures and tars that a list names, in the order of their paths, which lie below the list's own.
 
     A line is an address, or a path relative to the list, and optionally a tab and a label. A remote list may not name
     local files. Lines whose server does not answer fail, and the records of their pictures are kept. Raises
     GalleryError if the list cannot be read, or if none of its servers answers.
     """
-    return expand_tars(_examine(_parse_list(root)), passed_over, skip_tar, cancelled)
+    is_answered = False
+    unreachable: UnreachableError | None = None
+
+    def examine(line: PictureFile | Unreadable) -> PictureFile | Unreadable:
+        nonlocal is_answered, unreachable
+        if isinstance(line, Unreadable):
+            return line
+        file: PictureFile | Unreadable
+        try:
+            file = _stat_line(line)
+        except UnreachableError as error:
+            unreachable = error
+            return Unreadable.from_error(line.path, error)
+        except PictureError as error:
+            file = Unreadable.from_error(line.path, error)
+        except GalleryError as error:
+            return Unreadable(line.path, str(error))
+        is_answered = True
+        return file
+
+    yield from parallel_map(examine, _parse_list(root))
+    if unreachable is not None and not is_answered:
+        with abort_if_unreachable():
+            raise unreachable
 
 
 def _parse_list(root: bytes) -> list[PictureFile | Unreadable]:
@@ -113,45 +130,11 @@ def _check_allowed(name: str, location: str) -> None:
             raise GalleryError(_PRIVATE_FORBIDDEN)
 
 
-@dataclass
-class _Contact:
-    """What has come of the lines that were looked up: whether any had an answer, and the last server that had none."""
-
-    is_answered: bool = False
-    unreachable: UnreachableError | None = None
-
-
-def _examine(lines: list[PictureFile | Unreadable]) -> Iterator[PictureFile | Unreadable]:
-    """Yield what each line names. Raises GalleryError at the end if no line had an answer and a server was silent."""
-    contact = _Contact()
-    yield from parallel_map(partial(_examine_line, contact), lines)
-    if contact.unreachable is not None and not contact.is_answered:
-        with abort_if_unreachable():
-            raise contact.unreachable
-
-
-def _examine_line(contact: _Contact, line: PictureFile | Unreadable) -> PictureFile | Unreadable:
-    if isinstance(line, Unreadable):
-        return line
+def _stat_line(line: PictureFile) -> PictureFile:
+    """Look up what a line names. Raises PictureError, UnreachableError among them, and GalleryError."""
     source = CatalogueLocation.parse(line.path).source
-    try:
-        if is_remote(source):
-            file = stat_remote(source).to_picture(line.path, line.label)
-        else:
-            file = _stat_local(line, source.removeprefix(TAR_PREFIX))
-    except UnreachableError as error:
-        contact.unreachable = error
-        return unreadable_entry(line.path, error)
-    except PictureError as error:
-        contact.is_answered = True
-        return unreadable_entry(line.path, error)
-    except GalleryError as error:
-        return Unreadable(line.path, str(error))
-    contact.is_answered = True
-    return file
-
-
-def _stat_local(line: PictureFile, path: str) -> PictureFile:
-    with open_file(path) as file:
+    if is_remote(source):
+        return stat_remote(source).to_picture(line.path, line.label)
+    with open_file(source.removeprefix(TAR_PREFIX)) as file:
         status = os.fstat(file.fileno())
     return line._replace(size=status.st_size, mtime=status.st_mtime_ns)

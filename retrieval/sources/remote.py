@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from threading import Event
 from urllib.parse import unquote
 
 from retrieval.common.errors import PictureError, unavailable_gallery
 from retrieval.common.parallel import parallel_map, thread_pool
-from retrieval.sources.entries import PictureFile, Unreadable, WalkEvent, unreadable_entry
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.local import is_gallery_picture
 from retrieval.sources.location import folder_name, is_tar, storable_text
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, list_remote, stat_remote
-from retrieval.sources.tar import SkipTar, expand_tars, path_sort_key
+from retrieval.sources.tar import path_sort_key
 
 _PARALLEL_LISTINGS = 8  # folders at once
 _LOOKAHEAD = 1000  # entries, for folders to list ahead
@@ -25,15 +24,12 @@ _REPEATED = "has the same contents as two folders that it lies in, as a link bac
 _TOO_DEEP = f"lies more than {_MAX_DEPTH} folders deep, as happens if folders link back to their parents"
 
 
-def walk_remote(
-    folder: str, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event | None = None
-) -> Iterator[WalkEvent]:
-    """Yield the pictures below a folder, and those in tars there; names that begin with a dot are left out.
+def walk_remote(folder: str, passed_over: Counter[str]) -> Iterator[PictureFile | Unreadable]:
+    """Yield the pictures and tars below a folder; names that begin with a dot are left out.
 
     Raises GalleryError if the server does not answer or there is no such folder.
     """
-    files = parallel_map(partial(_stat_if_needed, folder), _walk_tree(folder, passed_over))
-    return expand_tars(files, passed_over, skip_tar, cancelled)
+    return parallel_map(partial(_stat_if_needed, folder), _walk_tree(folder, passed_over))
 
 
 def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> PictureFile | Unreadable:
@@ -45,7 +41,7 @@ def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> PictureFil
         with abort_if_unreachable():
             complete = stat_remote(entry.address) if entry.size is None else entry
     except PictureError as error:
-        return unreadable_entry(path, error)
+        return Unreadable.from_error(path, error)
     if not is_web(entry.address):
         return complete.to_picture(path)
     label = folder_name(entry.address) if entry.address.rpartition("/")[0] != gallery else ""  # percent-decoded
@@ -54,7 +50,7 @@ def _stat_if_needed(gallery: str, entry: RemoteEntry | Unreadable) -> PictureFil
 
 def _walk_tree(folder: str, passed_over: Counter[str]) -> Iterator[RemoteEntry | Unreadable]:
     """Yield every picture and tar below a folder; folders are listed ahead of the walk."""
-    todo: list[RemoteEntry] = [RemoteEntry(folder, True, None, 0, None)]
+    todo: list[RemoteEntry] = [RemoteEntry(folder, True)]
     listings: dict[str, Future[list[RemoteEntry]]] = {}
     trail: list[tuple[str, int]] = []  # the folders that the current one lies in, and the hashes of their listings
     with thread_pool("lister", _PARALLEL_LISTINGS) as pool:
@@ -76,25 +72,19 @@ def _walk_tree(folder: str, passed_over: Counter[str]) -> Iterator[RemoteEntry |
             except PictureError as error:
                 if nearest.address == folder:
                     raise unavailable_gallery(folder, error.reason) from error
-                yield unreadable_entry(os.fsencode(nearest.address), error, is_folder=True)
+                yield Unreadable.from_error(os.fsencode(nearest.address), error, is_folder=True)
                 continue
             while trail and not nearest.address.startswith(f"{trail[-1][0]}/"):
                 trail.pop()
-            if is_web(folder) and _is_link_cycle(entries, [contents for _, contents in trail]):
+            contents = hash(frozenset((_name(entry.address), entry.is_folder) for entry in entries))
+            has_folders = any(entry.is_folder for entry in entries)
+            repeats = sum(seen == contents for _, seen in trail)
+            if is_web(folder) and has_folders and repeats >= _MAX_REPEATS:  # a page may link to any folder
                 yield Unreadable(os.fsencode(nearest.address), _REPEATED, is_folder=True)
                 continue
-            trail.append((nearest.address, _listing_hash(entries)))
+            trail.append((nearest.address, contents))
             listed = (entry for entry in entries if _is_of_gallery(entry, passed_over))
             todo += sorted(listed, key=_entry_sort_key, reverse=True)
-
-
-def _is_link_cycle(entries: list[RemoteEntry], ancestors: list[int]) -> bool:
-    """Return whether a folder seems to be one that it lies in, by their listings: a web page may link to any."""
-    return any(entry.is_folder for entry in entries) and ancestors.count(_listing_hash(entries)) >= _MAX_REPEATS
-
-
-def _listing_hash(entries: list[RemoteEntry]) -> int:
-    return hash(frozenset((_name(entry.address), entry.is_folder) for entry in entries))
 
 
 def _is_of_gallery(entry: RemoteEntry, passed_over: Counter[str]) -> bool:

@@ -4,9 +4,9 @@ import os
 import tarfile
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from threading import Event, Lock
@@ -14,15 +14,7 @@ from typing import BinaryIO
 
 from retrieval.common.errors import PictureError, read_error
 from retrieval.common.parallel import thread_pool
-from retrieval.sources.entries import (
-    PictureFile,
-    TarEnd,
-    TarStart,
-    UnchangedTar,
-    Unreadable,
-    WalkEvent,
-    unreadable_entry,
-)
+from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.local import is_gallery_picture
 from retrieval.sources.location import TAR_PREFIX, CatalogueLocation, is_address, is_tar, member_path, storable_text
 from retrieval.sources.object_store import abort_if_unreachable, check_size, download, to_nanoseconds
@@ -50,16 +42,13 @@ def open_tar(tar: str, cancelled: Event) -> BinaryIO:
         os.close(descriptor)  # Windows opens no file twice
         try:
             download(tar, copy, cancelled)
-            return open(copy, "rb", opener=_delete_on_close)
+            delete_on_close = getattr(os, "O_TEMPORARY", 0)  # a flag of Windows alone
+            return open(copy, "rb", opener=lambda path, flags: os.open(path, flags | delete_on_close))
         finally:
             with suppress(PermissionError):  # on Windows it is still open
                 os.unlink(copy)
     except OSError as error:
         raise read_error(error) from error
-
-
-def _delete_on_close(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_TEMPORARY", 0))  # a flag of Windows alone
 
 
 def path_sort_key(path: bytes, is_container: bool) -> bytes:
@@ -68,42 +57,33 @@ def path_sort_key(path: bytes, is_container: bool) -> bytes:
 
 
 def expand_tars(
-    files: Iterator[PictureFile | Unreadable],
-    passed_over: Counter[str],
-    skip_tar: SkipTar,
-    cancelled: Event | None = None,
+    files: Iterator[PictureFile | Unreadable], passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event
 ) -> Iterator[WalkEvent]:
     """Yield the files, with each tar replaced by its members, or by `UnchangedTar` if it need not be read.
 
     While one tar is read, the next is fetched, until `cancelled` is set.
     """
-    waiting: deque[tuple[PictureFile | Unreadable | UnchangedTar, Future[BinaryIO] | None]] = deque()
+    waiting: deque[tuple[Iterable[WalkEvent], int]] = deque()  # and how many copies of tars they need
     fetching = 0
-    with thread_pool("tars", 1) as pool, ExitStack() as ending:
-        if cancelled is None:
-            cancelled = Event()
-            ending.callback(cancelled.set)
+    with thread_pool("tars", 1) as pool:
         for file in chain(files, repeat(None)):
             if file is not None:
                 source = CatalogueLocation.parse(file.path).source
                 if not isinstance(file, PictureFile) or not is_tar(source):
-                    waiting.append((file, None))
+                    waiting.append(([file], 0))
                 elif skip_tar(file.path, _tar_version(file)):
-                    waiting.append((UnchangedTar(file.path), None))
+                    waiting.append(([UnchangedTar(file.path)], 0))
                 else:
-                    waiting.append((file, pool.submit(open_tar, source.removeprefix(TAR_PREFIX), cancelled)))
+                    opening = pool.submit(open_tar, source.removeprefix(TAR_PREFIX), cancelled)
+                    waiting.append((_expand(file, opening, passed_over), 1))
                     fetching += 1
                 if fetching < _MAX_COPIES and len(waiting) < _MAX_WAITING:
                     continue
             if not waiting:
                 return
-            event, opening = waiting.popleft()
-            if opening is None:
-                yield event
-            else:
-                fetching -= 1
-                assert isinstance(event, PictureFile)
-                yield from _expand(event, opening, passed_over)
+            events, copies = waiting.popleft()
+            fetching -= copies
+            yield from events
 
 
 def _tar_version(tar: PictureFile) -> str:
@@ -116,7 +96,7 @@ def _expand(tar: PictureFile, opening: Future[BinaryIO], passed_over: Counter[st
         with abort_if_unreachable():
             file = opening.result()
     except PictureError as error:
-        yield unreadable_entry(tar.path, error, is_folder=True)
+        yield Unreadable.from_error(tar.path, error, is_folder=True)
     else:
         yield from tar_members(tar.path, _tar_version(tar), file, passed_over)
 

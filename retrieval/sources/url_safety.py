@@ -29,12 +29,18 @@ def host_of(address: str) -> str:
         raise GalleryError(f"{redact(address)} is no address: {error}") from error
 
 
-def has_password(text: str) -> bool:
-    """Return whether an address in the text has a password before its server."""
-    return _CREDENTIALS.search(text) is not None
+def require_no_secrets(address: str) -> None:
+    """Raise GalleryError if an address has a password or a signature."""
+    if _CREDENTIALS.search(address):
+        raise GalleryError(f"{redact(address)} has a password, which a store does not keep: give it by the environment")
+    if _is_signed(address):
+        raise GalleryError(
+            f"{redact(address)} is signed, for a limited time, and a store would keep the signature: give the address"
+            " without it, and credentials by the environment"
+        )
 
 
-def is_signed(address: str) -> bool:
+def _is_signed(address: str) -> bool:
     """Return whether a web address has a signature among its parameters, as presigned S3 and Azure addresses do."""
     if not address.lower().startswith("http"):
         return False
@@ -45,27 +51,21 @@ def is_signed(address: str) -> bool:
 def redact(text: str) -> str:
     """Return the text as it may be shown, without passwords and signatures."""
     text = _CREDENTIALS.sub("://…@", text)
-    return f"{text.partition('?')[0]}?…" if is_signed(text) else text
+    return f"{text.partition('?')[0]}?…" if _is_signed(text) else text
 
 
 def is_private(address: str) -> bool:
     """Return whether an address names this machine or its private network, by IP address or by a local name."""
-    host = _effective_host(address).rstrip(".")
+    host = host_of(address)
+    with suppress(ImportError, ValueError):  # the host as the HTTP client sees it: Unicode has many digits and dots
+        from yarl import URL
+
+        host = URL(address).host or host
+    host = host.lower().rstrip(".")
     number = _parse_ip(host)
     if number is not None:
         return not number.is_global or any(number in network for network in _IPV4_EMBEDDING)
     return host == "localhost" or host.endswith((".localhost", ".localdomain", ".local", ".internal"))
-
-
-def _effective_host(address: str) -> str:
-    """Return the server of a web address as the HTTP client will see it: Unicode has many forms of digits and dots."""
-    host = host_of(address)
-    try:
-        from yarl import URL
-
-        return (URL(address).host or host).lower()
-    except (ImportError, ValueError):
-        return host
 
 
 def _parse_ip(host: str) -> IPv4Address | IPv6Address | None:

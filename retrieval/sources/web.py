@@ -33,11 +33,10 @@ def _synchronous(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
 
 
 @_synchronous
-async def read_info(system: Any, address: str) -> dict[str, Any]:
+async def read_info(system: Any, address: str) -> Any:
     """Return what fsspec makes of a server's headers for an address. Raises what aiohttp and fsspec raise."""
     async with asyncio.timeout(_BASE_TIMEOUT):
-        info: dict[str, Any] = await system._info(address)
-        return info
+        return await system._info(address)
 
 
 @_synchronous

@@ -272,10 +272,7 @@ def test_a_remote_list_names_no_private_files(
     engine: Engine, objects: Objects, line: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = objects.put("list.txt", line.encode())
-    monkeypatch.setattr(
-        "retrieval.sources.picture_list.stat_remote", lambda address: pytest.fail(f"{address} was looked up")
-    )
-    monkeypatch.setattr("retrieval.sources.picture_list._stat_local", lambda line: pytest.fail(f"{line} was opened"))
+    monkeypatch.setattr("retrieval.sources.picture_list._stat_line", lambda line: pytest.fail(f"{line} was looked up"))
     report = engine.index(address)
     assert report.added == 0
     assert [reason for _, reason in report.failures] == [reason]

@@ -16,7 +16,7 @@ from retrieval.common.parallel import batched, parallel_map
 from retrieval.model.head import Array
 from retrieval.model.inference import Network
 from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
-from retrieval.sources.entries import PictureFile, Unreadable, unreadable_entry
+from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import BinaryFile, memory_bytes, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 
@@ -125,9 +125,9 @@ class LocalPipeline:
         try:
             pixels, info = read_at_size(opened.stream, self._size)
         except PictureError as error:
-            return unreadable_entry(opened.file.path, error)
+            return Unreadable.from_error(opened.file.path, error)
         except OSError as error:
-            return unreadable_entry(opened.file.path, read_error(error))
+            return Unreadable.from_error(opened.file.path, read_error(error))
         return _Decoded(opened.file, opened.hash, info, pixels=pixels)
 
     def _embed_batch(
@@ -165,7 +165,7 @@ def _open(file: PictureFile, stack: ExitStack) -> _Opened | Unreadable:
         with abort_if_unreachable():
             stream, content = stack.enter_context(open_and_hash(file))
     except PictureError as error:
-        return unreadable_entry(file.path, error)
+        return Unreadable.from_error(file.path, error)
     return _Opened(file._replace(read_content=None), stream, content)  # what reads the content is freed
 
 
