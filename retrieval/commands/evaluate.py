@@ -84,13 +84,13 @@ def _print_left_out(result: DatasetEvaluation) -> None:
 
 
 def _write_page(file: Path, results: dict[str, DatasetEvaluation], model: EvaluatedModel, worst: int) -> None:
+    from retrieval.common.atomic_files import write_atomically
     from retrieval.evaluation.mistakes import explain_mistakes
     from retrieval.evaluation.page import DatasetSection, evaluation_page
     from retrieval.evaluation.verdicts import worst_mistakes
-    from retrieval.rendering.output_files import write_html
 
     sections = []
     for name, result in results.items():
         mistakes = worst_mistakes(model.encoder.bundle.head, result.descriptors[model.name], result.pairs, worst)
         sections.append(DatasetSection(name, result, explain_mistakes(model.encoder, result.dataset.samples, mistakes)))
-    write_html(evaluation_page(sections), file)
+    write_atomically(file, evaluation_page(sections))

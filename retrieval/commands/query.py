@@ -89,10 +89,10 @@ def query(
             load = 0.0  # reported with the first answer
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
         if html and answers.views:
+            from retrieval.common.atomic_files import write_atomically
             from retrieval.rendering.html import render_hits_page
-            from retrieval.rendering.output_files import write_html
 
-            write_html(render_hits_page(answers.views), html)
+            write_atomically(html, render_hits_page(answers.views))
             if not as_json:
                 print_saved("page", html)
     if failed:

@@ -8,14 +8,7 @@ the gradients weighted by the activations; channels that are 0 everywhere add no
 
 import numpy as np
 
-from retrieval.explain.gradcam import (
-    PairInputs,
-    channel_gradients,
-    gradients_to_embedding,
-    signed_maps,
-    split_signs,
-    weighted_sum,
-)
+from retrieval.explain.gradcam import PairInputs, channel_gradients, gradients_to_embedding, split_signs, weighted_sum
 from retrieval.model.head import Array, Head
 
 _EPSILON = 1e-6  # added by the public packages, so that a channel without a gradient does not divide by 0
@@ -23,8 +16,8 @@ _STEPS = 8  # of the path from no activations to the picture's; 32 change no map
 
 
 def grad_cam(pairs: PairInputs) -> Array:
-    """Compute Grad-CAM: Selvaraju et al. (2017), as in the paper."""
-    return split_signs(signed_maps(pairs.head, pairs.activations, pairs.own, pairs.other))
+    """Compute Grad-CAM: Selvaraju et al. (2017), as in the paper: the sum of alpha_k A_k over the channels."""
+    return split_signs(weighted_sum(channel_gradients(pairs), pairs.activations))
 
 
 def grad_cam_plus_plus(pairs: PairInputs) -> Array:
@@ -34,20 +27,16 @@ def grad_cam_plus_plus(pairs: PairInputs) -> Array:
     Z relu(G) G^2 / (2 G^2 + S G^3).
     """
     activations = pairs.activations
-    gradients = channel_gradients(pairs.head, activations, pairs.own, pairs.other)
     sums, cells = activations.sum(axis=(2, 3)), activations.shape[2] * activations.shape[3]
-    maps = []
-    for up in (np.maximum(gradients, 0), np.maximum(-gradients, 0)):
-        weights = cells * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON)
-        maps.append(weighted_sum(weights, activations))
-    return np.maximum(np.stack(maps), 0)
+    up = split_signs(channel_gradients(pairs))
+    weights = cells * up**3 / (2 * up**2 + np.maximum(sums, 0) * up**3 + _EPSILON)
+    return np.maximum(np.stack([weighted_sum(each, activations) for each in weights]), 0)
 
 
 def layer_cam(pairs: PairInputs) -> Array:
     """Compute LayerCAM: Jiang et al. (2021): the activations of the channels whose gradient is positive."""
-    gradients = channel_gradients(pairs.head, pairs.activations, pairs.own, pairs.other)
-    maps = [weighted_sum(np.maximum(sign * gradients, 0), pairs.activations) for sign in (1, -1)]
-    return np.maximum(np.stack(maps), 0)
+    weights = split_signs(channel_gradients(pairs))
+    return np.maximum(np.stack([weighted_sum(each, pairs.activations) for each in weights]), 0)
 
 
 def integrated_cam(pairs: PairInputs) -> Array:

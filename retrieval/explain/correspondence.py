@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.explain.gradcam import PairInputs
-from retrieval.model.head import TINY, Array, Head
+from retrieval.model.head import TINY, Array
 
-MAX_MATCHES = 5
-"""The most matches shown of a pair: nobody can follow more than a handful of coloured regions."""
-
+_MAX_MATCHES = 5  # nobody can follow more than a handful of coloured regions
 _CANDIDATES = 60  # pairs of cells that regions are made of, in a grid of 7 x 7
 _SPAN = 3  # a region is at most a third of the grid's side long
 
-Cells = frozenset[tuple[int, int]]
+GridCell = tuple[int, int]
+Cells = frozenset[GridCell]
 """Cells of a heatmap's grid, by row and column."""
+
+_Region = tuple[set[GridCell], set[GridCell]]  # the cells of a match in both pictures, while it grows
+_Shapes = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ def correspond(side: PairInputs, other: PairInputs, rows: Sequence[int]) -> list
     e(p) = m * (W x(p) + c / Z). So e1 . e2 is a sum over pairs of cells, and the table is each pair's e1(p) . e2(q),
     divided by the lengths of both embeddings if the head scales them to unit length.
     """
-    shape, other_shape = (
-        (int(height), int(width)) for height, width in (each.activations.shape[2:] for each in (side, other))
-    )
+    shape, other_shape = ((height, width) for *_, height, width in (each.activations.shape for each in (side, other)))
     embedded = [_embed_cells(each, rows) for each in (side, other)]
     correspondences = []
     for first, second in zip(*embedded, strict=True):
@@ -78,19 +78,13 @@ def _embed_cells_of(side: PairInputs, row: int) -> Array:
     """Return what each cell contributes to the embedding: float32 (Z, E)."""
     head, g = side.head, side.own[row]
     activations = side.activations[row].reshape(len(g), -1).T  # (Z, C)
-    count = len(activations)
-    embedded = _cell_shares(head, activations, g) @ head.weight.T + head.bias / np.float32(count)
-    return np.asarray(embedded * (head.project(g) > 0), np.float32)
-
-
-def _cell_shares(head: Head, activations: Array, g: Array) -> Array:
-    """Return what each cell contributes to f(g): float32 (Z, C), in proportion to its part of g + shift."""
     count = np.float32(len(activations))
-    if head.shift is None:
-        return np.asarray(activations / count, np.float32)
-    whole = head.apply_root(g)
-    out = np.zeros_like(activations)
-    return np.asarray(np.divide(activations + head.shift, count * whole, out=out, where=whole > 0), np.float32)
+    shares = activations / count  # of f(g)
+    if head.shift is not None:  # in proportion to the cell's part of g + shift
+        whole = head.apply_root(g)
+        shares = np.divide(activations + head.shift, count * whole, out=np.zeros_like(shares), where=whole > 0)
+    embedded = shares @ head.weight.T + head.bias / count
+    return np.asarray(embedded * (head.project(g) > 0), np.float32)
 
 
 def double_centre(table: Array) -> Array:
@@ -115,51 +109,40 @@ def find_matches(table: Array, shape: tuple[int, int], other_shape: tuple[int, i
         first, second = (int(cell) for cell in np.unravel_index(flat, table.shape))
         if centred[first, second] > 0:
             _add_to_region(regions, divmod(first, shape[1]), divmod(second, other_shape[1]), (shape, other_shape))
-    return tuple(_make_match(region, table, total, shape[1], other_shape[1]) for region in regions[:MAX_MATCHES])
+    matches = []
+    for region in regions[:_MAX_MATCHES]:
+        rows, columns = (
+            [row * width + column for row, column in sorted(cells)]
+            for cells, (_, width) in zip(region, (shape, other_shape), strict=True)
+        )
+        share = float(table[np.ix_(rows, columns)].sum()) / total
+        matches.append(Match(frozenset(region[0]), frozenset(region[1]), share))
+    return tuple(matches)
 
 
-@dataclass(frozen=True)
-class _Region:
-    """The cells of a match while it grows."""
+def _add_to_region(regions: list[_Region], one: GridCell, other: GridCell, shapes: _Shapes) -> None:
+    """Add a pair of cells to the first region that it touches in both pictures and leaves small, or to a new one."""
 
-    first: set[tuple[int, int]]
-    second: set[tuple[int, int]]
-
-    def accepts(self, one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> bool:
-        """Return whether a pair of cells touches the region in both pictures, and leaves it small."""
+    def accepts(region: _Region) -> bool:
         return all(
             any(abs(row - cell[0]) <= 1 and abs(column - cell[1]) <= 1 for row, column in cells)
             and _is_small({*cells, cell}, shape)
-            for cells, cell, shape in zip((self.first, self.second), (one, other), shapes, strict=True)
+            for cells, cell, shape in zip(region, (one, other), shapes, strict=True)
         )
 
-
-def _add_to_region(
-    regions: list[_Region], one: tuple[int, int], other: tuple[int, int], shapes: tuple[tuple[int, int], ...]
-) -> None:
-    """Add a pair of cells to the first region that accepts it, or to a new one."""
-    own = next((region for region in regions if region.accepts(one, other, shapes)), None)
-    if any(region is not own and (one in region.first or other in region.second) for region in regions):
+    own = next(filter(accepts, regions), None)
+    if any(region is not own and (one in region[0] or other in region[1]) for region in regions):
         return
     if own is None:
-        own = _Region(set(), set())
+        own = (set(), set())
         regions.append(own)
-    own.first.add(one)
-    own.second.add(other)
+    own[0].add(one)
+    own[1].add(other)
 
 
-def _is_small(cells: set[tuple[int, int]], shape: tuple[int, int]) -> bool:
+def _is_small(cells: set[GridCell], shape: tuple[int, int]) -> bool:
     """Return whether the cells span at most a third of the grid each way, or two cells."""
     return all(
         max(positions) - min(positions) < max(2, math.ceil(side / _SPAN))
         for positions, side in zip(zip(*cells, strict=True), shape, strict=True)
     )
-
-
-def _make_match(region: _Region, table: Array, total: float, width: int, other_width: int) -> Match:
-    rows, columns = (
-        [row * grid_width + column for row, column in sorted(cells)]
-        for cells, grid_width in ((region.first, width), (region.second, other_width))
-    )
-    share = float(table[np.ix_(rows, columns)].sum()) / total
-    return Match(frozenset(region.first), frozenset(region.second), share)

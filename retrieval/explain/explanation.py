@@ -1,7 +1,7 @@
 """Explanations: the factual and counterfactual heatmaps of a pair, for both pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -65,7 +65,6 @@ class Explanation:
 
     @property
     def similarity(self) -> float:
-        """1 - d."""
         return 1 - self.distance
 
     @property
@@ -93,7 +92,8 @@ def pair_inputs(
 
     def direction(own: list[int], other: list[int]) -> PairInputs:
         g = features.descriptors
-        return PairInputs(head, features.activations[own], g[own], g[other], access and access.select(own), tuple(own))
+        pictures = access and replace(access, pixels=[access.pixels[row] for row in own])
+        return PairInputs(head, features.activations[own], g[own], g[other], pictures, tuple(own))
 
     return direction(list(first), list(second)), direction(list(second), list(first))
 
@@ -107,18 +107,13 @@ def explain_pairs(
     """
     own, others = inputs[0].own, inputs[0].other
     identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL_TOLERANCE * np.linalg.norm(own, axis=1)
-    queries, hits = (METHODS[method].run(side) for side in inputs)
-    return [
-        Explanation(
-            query=_heatmaps(queries[:, row], verdict_of(distance), same),
-            hit=_heatmaps(hits[:, row], verdict_of(distance), same),
-            distance=float(distance),
-            verdict=verdict_of(distance),
-            identical=bool(same),
-            method=method,
-        )
-        for row, (distance, same) in enumerate(zip(distances, identical, strict=True))
-    ]
+    maps = [METHODS[method].run(side) for side in inputs]
+    explanations = []
+    for row, (distance, same) in enumerate(zip(distances, identical, strict=True)):
+        verdict = verdict_of(distance)
+        query, hit = (_heatmaps(of_side[:, row], verdict, same) for of_side in maps)
+        explanations.append(Explanation(query, hit, float(distance), verdict, bool(same), method))
+    return explanations
 
 
 def _heatmaps(maps: Array, verdict: Verdict, identical: bool) -> Heatmaps:

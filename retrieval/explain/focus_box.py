@@ -55,9 +55,8 @@ def largest_region(values: Array, threshold: float) -> NDArray[np.bool_]:
 
 def _label_regions(hot: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Assign region numbers (H, W): each cell takes the smallest number of its neighbours until none changes."""
-    height, width = hot.shape
-    beyond = height * width
-    numbers = np.where(hot, np.arange(beyond).reshape(height, width), beyond)
+    beyond = hot.size
+    numbers = np.where(hot, np.arange(beyond).reshape(hot.shape), beyond)
     while True:
         framed = np.pad(numbers, 1, constant_values=beyond)
         least = np.minimum.reduce([numbers, framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])

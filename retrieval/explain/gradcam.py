@@ -5,10 +5,9 @@ d (1 - d) > 0 times it, the same factor for all maps of the pair, so that scaled
 fade where the sigmoid saturates. Replacing y by 1 - y changes the sign.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,6 @@ class PixelAccess:
     blank: tuple[float, float, float]
     describe: Callable[[Sequence[NDArray[Any]]], Array]
 
-    def select(self, rows: Iterable[int]) -> PixelAccess:
-        """Return access to the pictures in these rows."""
-        return replace(self, pixels=[self.pixels[row] for row in rows])
-
 
 @dataclass(frozen=True)
 class PairInputs:
@@ -54,29 +49,19 @@ class PairInputs:
     @property
     def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows (M,) that have each picture once, and for each of the N (N,) its position among these."""
-        if self.picture_ids is None:
-            return np.arange(len(self.own)), np.arange(len(self.own))
-        _, firsts, which = np.unique(self.picture_ids, return_index=True, return_inverse=True)
+        ids = range(len(self.own)) if self.picture_ids is None else self.picture_ids
+        _, firsts, which = np.unique(ids, return_index=True, return_inverse=True)
         return firsts, which
 
 
-def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Array:
-    """Return Grad-CAM before its relu, M float32 (N, h, w): what raises (positive) and lowers each pair's distance.
-
-    `activations` A (N, C, h, w) and their descriptors `own` g1 (N, C) against `other` g2 (N, C):
-    M = sum_k alpha_k A_k with alpha the gradient of the log-odds in each cell. If D = 0 there is no evidence either
-    way, and M is zero.
-    """
-    return weighted_sum(channel_gradients(head, activations, own, other), activations)
-
-
-def channel_gradients(head: Head, activations: Array, own: Array, other: Array) -> Array:
+def channel_gradients(pairs: PairInputs) -> Array:
     """Return alpha float32 (N, C), the log-odds' gradient by each activation: the same in all Z cells of a channel.
 
-    r = (u1 - u2) / D;  with normalisation (r - u1 (u1 . r)) / ||e1||
+    r = (u1 - u2) / D, 0 if D = 0;  with normalisation (r - u1 (u1 . r)) / ||e1||
     alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
     """
-    return gradients_to_embedding(head, activations.shape[2] * activations.shape[3], own, head.embed(other))
+    cells = math.prod(pairs.activations.shape[2:])
+    return gradients_to_embedding(pairs.head, cells, pairs.own, pairs.head.embed(pairs.other))
 
 
 def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Array:
@@ -99,5 +84,5 @@ def weighted_sum(weights: Array, activations: Array) -> Array:
 
 
 def split_signs(signed: Array) -> Array:
-    """Split signed maps (N, h, w) into what raises the distance and what lowers it, (2, N, h, w), at least 0."""
+    """Split signed values (N, ...) into what raises the distance and what lowers it, (2, N, ...), at least 0."""
     return np.asarray(np.maximum(np.stack([signed, -signed]), 0), np.float32)

@@ -56,9 +56,6 @@ def _resize(heatmap: Array, size: int, by: Image.Resampling) -> Array:
 def _sort_key(heatmap: Array, against: Array, size: int) -> Array:
     # Not bicubic as it is drawn: that swings below 0 beside a strong cell, and above it again beyond.
     named, other = (_resize(each, size, Image.Resampling.BILINEAR).ravel() for each in (heatmap, against))
-    return np.asarray(named - np.float32(_TIE_WEIGHT * _scale(heatmap, against)) * other)
-
-
-def _scale(heatmap: Array, against: Array) -> float:
-    most = float(against.max(initial=0))
-    return float(heatmap.max(initial=0)) / most if most > 0 and heatmap.max() > 0 else 1.0
+    most, most_against = (float(each.max(initial=0)) for each in (heatmap, against))
+    scale = most / most_against if most > 0 and most_against > 0 else 1.0
+    return np.asarray(named - np.float32(_TIE_WEIGHT * scale) * other)

@@ -1,6 +1,7 @@
 """Methods that run the network on pictures with hidden parts: hundreds of forward passes per pair."""
 
 from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 
@@ -56,22 +57,21 @@ def _window_map(pairs: PairInputs, access: PixelAccess, row: int) -> Array:
     picture, hidden = (each.astype(np.float32) for each in (access.pixels[row], blur(access.pixels[row])))
     size = picture.shape[0]
     side = size // _WINDOW
-    starts = np.linspace(0, size - side, _STEPS).round().astype(int)
-    corners = [(top, left) for top in starts for left in starts]
+    spans = [slice(start, start + side) for start in np.linspace(0, size - side, _STEPS).round().astype(int)]
+    windows = list(product(spans, spans))
     before = _log_odds(pairs, access, row, [picture])[0]
-    after = _log_odds(pairs, access, row, (_hide_window(picture, hidden, *corner, side) for corner in corners))
+    after = _log_odds(pairs, access, row, (_hide_window(picture, hidden, window) for window in windows))
     total, count = np.zeros((2, _CELLS, _CELLS), np.float32)
     scale = _CELLS / size
-    for (top, left), log_odds in zip(corners, after, strict=True):
-        rows, columns = (slice(round(at * scale), round((at + side) * scale)) for at in (top, left))
+    for window, log_odds in zip(windows, after, strict=True):
+        rows, columns = (slice(round(span.start * scale), round(span.stop * scale)) for span in window)
         total[rows, columns] += before - log_odds
         count[rows, columns] += 1
     return np.asarray(total / count, np.float32)
 
 
-def _hide_window(picture: Array, hidden: Array, top: int, left: int, side: int) -> Array:
+def _hide_window(picture: Array, hidden: Array, window: tuple[slice, slice]) -> Array:
     changed = picture.copy()
-    window = (slice(top, top + side), slice(left, left + side))
     changed[window] = hidden[window]
     return changed
 

@@ -37,7 +37,6 @@ class HiddenRegion:
 
     @property
     def random_similarity(self) -> float:
-        """The mean over the random regions."""
         return float(np.mean(self.random))
 
     @property
@@ -107,10 +106,7 @@ def verify(
 
 
 def random_regions(mask: PixelMask, count: int, seed: int) -> list[PixelMask]:
-    """Return regions of the same area and shape (size, size): the mask shifted at random, with wrap-around.
-
-    Each is also mirrored at random.
-    """
+    """Return random regions of the mask's area and shape (size, size): it is mirrored and shifted, with wrap-around."""
     random = np.random.default_rng(seed)
     size = mask.shape[0]
     regions = []

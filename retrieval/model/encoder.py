@@ -65,9 +65,8 @@ class Encoder:
         """Release the networks of all sizes; each is opened again on its next use."""
         with self._lock:
             self._network = None
-            sizes = list(self._by_size.values())
-        for encoder in sizes:
-            encoder.unload()
+            for encoder in self._by_size.values():
+                encoder.unload()
 
     def decode(self, source: Source) -> Pixels:
         """Return a picture at the network's size, uint8 (size, size, 3). Raises PictureError."""

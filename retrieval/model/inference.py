@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.common.errors import ModelError, RetrievalError, first_line
+from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import Device, cache_folder
 from retrieval.model.bundle import Bundle
@@ -47,11 +48,9 @@ class Network(Protocol):
         They are rounded to float16, as the store keeps them: a query's descriptor is bit for bit equal to the stored
         one of the same picture.
         """
-        ...
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
         """Return activations and descriptors in float32, for heatmaps: bfloat16 would change a map by up to a tenth."""
-        ...
 
 
 def open_network(
@@ -82,8 +81,7 @@ def round_to_float16(descriptors: Array) -> Array:
 
 def _may_have_gpu() -> bool:
     """Check without importing torch: for NVIDIA's device file, or a Mac with Apple's chip."""
-    apple = sys.platform == "darwin" and os.uname().machine == "arm64"
-    return apple or Path("/dev/nvidiactl").exists()
+    return Path("/dev/nvidiactl").exists() or (sys.platform == "darwin" and os.uname().machine == "arm64")
 
 
 def torch_device(requested: str) -> str:
@@ -134,7 +132,6 @@ class _OpenVinoNetwork:
         self._idle_requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(count):
             self._idle_requests.put(fast.create_infer_request())
-
         self._exact_lock = Lock()  # the exact network has one request
 
     @cached_property
@@ -146,7 +143,8 @@ class _OpenVinoNetwork:
         for is_last in (False, True):
             folder = _prepare(self._bundle, self._progress)
             try:
-                return _compile_network(folder, options | self._limit)
+                settings = {"CACHE_DIR": str(folder)} | options | self._limit
+                return _core().compile_model(folder / "network.xml", "CPU", settings)
             except RuntimeError as error:
                 if is_last:
                     raise _preparation_error(self._bundle, error) from error
@@ -154,8 +152,8 @@ class _OpenVinoNetwork:
         return None
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        parts = [pixels[start : start + _STREAM_BATCH] for start in range(0, len(pixels), _STREAM_BATCH)]
-        return round_to_float16(np.concatenate(list(self._streams.map(self._describe, parts))))
+        parts = self._streams.map(self._describe, batched(pixels, _STREAM_BATCH))
+        return round_to_float16(np.concatenate(list(parts)))
 
     def _describe(self, pixels: Sequence[Pixels]) -> Array:
         request = self._idle_requests.get()
@@ -169,10 +167,6 @@ class _OpenVinoNetwork:
         with self._exact_lock:
             result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
             return Features(np.array(result[0]), np.array(result[1]))
-
-
-def _compile_network(folder: Path, options: dict[str, str]) -> Any:
-    return _core().compile_model(folder / "network.xml", "CPU", {"CACHE_DIR": str(folder)} | options)
 
 
 @cache
@@ -258,17 +252,15 @@ def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:
     trunk = WithDescriptor(load_model(str(bundle.folder)).backbone).eval()
     stage.advance()
     pre = bundle.card.preprocessing
-    shape = [-1, 3, pre.size, pre.size]
+    size = (3, pre.size, pre.size)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # deprecations inside the converter
-        example = torch.zeros(2, 3, pre.size, pre.size)
-        graph = convert_model(trunk, example_input=example, input=shape)
+        graph = convert_model(trunk, example_input=torch.zeros(2, *size), input=[-1, *size])
     processor = PrePostProcessor(graph)
     picture = processor.input()
     picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     picture.tensor().set_shape([-1, pre.size, pre.size, 3])
-    normalise = picture.preprocess().convert_element_type(openvino.Type.f32)
-    normalise.mean(list(pre.mean)).scale(list(pre.std))
+    picture.preprocess().convert_element_type(openvino.Type.f32).mean(list(pre.mean)).scale(list(pre.std))
     picture.model().set_layout(openvino.Layout("NCHW"))
     try:
         openvino.save_model(processor.build(), folder / "network.xml", compress_to_fp16=False)

@@ -6,10 +6,12 @@ import os
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.ExifTags import IFD, Base
 
 from retrieval.common.errors import PictureError, RetrievalError, first_line
 from retrieval.common.settings import Preprocessing, max_pixels
@@ -26,10 +28,7 @@ _FORMATS = (
     AvifImagePlugin.AvifImageFile.format,
 )
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
-_EXIF_IFD, _GPS_IFD, _ORIENTATION = 0x8769, 0x8825, 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
-_TAKEN_TAGS = (36867, 36868)  # DateTimeOriginal, DateTimeDigitized
-
 _STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
 
 
@@ -51,17 +50,19 @@ def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tupl
     long. Raises PictureError with the reason, and with the name if the source is a path.
     """
     if isinstance(source, np.ndarray):
-        source = _from_array(source)
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+            raise PictureError(f"must be an (H, W, 3) uint8 array, not {source.shape} {source.dtype}")
+        source = Image.fromarray(np.ascontiguousarray(source), "RGB")
     if isinstance(source, Image.Image):
         return _decode(source, None)
-    if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), min_side)
     if isinstance(source, str | os.PathLike):
         try:
             with open_file(source) as file:
                 return _decode(file, min_side)
         except PictureError as error:
             raise error.with_name(os.fspath(source)) from error
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
     if not hasattr(source, "read"):
         raise PictureError(
             f"a picture must be a path, bytes, a PIL image or an (H, W, 3) uint8 array, not {type(source).__name__}"
@@ -112,14 +113,14 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
         exif = Image.Exif()
         with suppress(Exception):  # broken metadata does not make the picture unusable
             exif = image.getexif()
-        upright = _to_rgb(image if exif.get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image))
+        upright = _to_rgb(image if exif.get(Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image))
     except RetrievalError:
         raise
     except Image.DecompressionBombError as error:  # TIFF and WebP check Pillow's limit themselves
         raise PictureError("has more pixels than Pillow allows for this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise PictureError(f"is damaged or not a picture: {first_line(error)}") from error
-    size = (height, width) if exif.get(_ORIENTATION) in _SIDEWAYS else (width, height)
+    size = (height, width) if exif.get(Base.Orientation) in _SIDEWAYS else (width, height)
     return upright, PictureInfo(*size, _taken_at(exif), *_gps_position(exif))
 
 
@@ -142,12 +143,6 @@ def _open_image(file: BinaryFile) -> Image.Image:
                 file.seek(0)
                 return factory(file, "")
     raise PictureError("is not a picture in a known format")
-
-
-def _from_array(array: Pixels) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise PictureError(f"must be an (H, W, 3) uint8 array, not {array.shape} {array.dtype}")
-    return Image.fromarray(np.ascontiguousarray(array), "RGB")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -192,11 +187,10 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def _taken_at(exif: Image.Exif) -> str | None:
     """Return EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None if it is missing or invalid."""
-    from datetime import datetime
-
     try:
-        tags = exif.get_ifd(_EXIF_IFD)
-        written = next((tags[tag] for tag in _TAKEN_TAGS if tag in tags), exif.get(306))
+        tags = exif.get_ifd(IFD.Exif)
+        taken = (Base.DateTimeOriginal, Base.DateTimeDigitized)
+        written = next((tags[tag] for tag in taken if tag in tags), exif.get(Base.DateTime))
         return datetime.strptime(str(written).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
     except Exception:  # broken metadata does not make the picture unusable
         return None
@@ -204,7 +198,7 @@ def _taken_at(exif: Image.Exif) -> str | None:
 
 def _gps_position(exif: Image.Exif) -> tuple[float | None, float | None]:
     try:
-        tags = exif.get_ifd(_GPS_IFD)
+        tags = exif.get_ifd(IFD.GPSInfo)
         latitude, longitude = (
             sum(float(part) / unit for part, unit in zip(tags[key + 1], (1, 60, 3600), strict=True))
             * (-1 if str(tags[key]) == negative else 1)

@@ -70,10 +70,7 @@ def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:
 
 
 def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
-    """Load the model of a bundle, by name or folder, as a float32 SiameseNetwork in eval mode.
-
-    Raises ModelError if the bundle is missing or its weights do not fit.
-    """
+    """Load the model of a bundle, by name or folder, as a float32 SiameseNetwork in eval mode. Raises ModelError."""
     bundle = find_bundle(name)
     card, file = bundle.card, bundle.weights_file
     trunk = build_backbone(card.backbone, pretrained=False)

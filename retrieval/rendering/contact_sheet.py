@@ -6,6 +6,7 @@ import contextlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cache
+from math import inf
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import count_noun, percent
 from retrieval.explain.explanation import Verdict
-from retrieval.rendering.overlay import legend_bar
+from retrieval.rendering.overlay import fit_size, legend_bar
 from retrieval.rendering.presentation import (
     HEATMAP_KINDS,
     KIND_MEANINGS,
@@ -25,7 +26,7 @@ from retrieval.rendering.presentation import (
 )
 
 _INK, _GREY, _LINE, _PAPER, _PLACEHOLDER_COLOUR = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
-_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP, _MIN_SIDE = 40, 224, 320, 12, 36, 8
+_MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP = 40, 224, 320, 12, 36
 _TOP, _ROW = 150, 94  # the top of the first row; a row's height besides its pictures
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
 _MAX_HITS = 20  # a sheet grows by a megapixel every few hits
@@ -80,9 +81,9 @@ def _name_of(name: str) -> str:
 
 
 def _header(sheet: _Sheet, title: str, subtitle: str) -> None:
-    sheet.text((_MARGIN, 32), title, 25, bold=True, max_width=sheet.width - 2 * _MARGIN)
-    subtitle = f"{subtitle} · dark edges were not seen by the model"
-    sheet.text((_MARGIN, 68), subtitle, 15, _GREY, max_width=sheet.width - 2 * _MARGIN)
+    room = sheet.image.width - 2 * _MARGIN
+    sheet.text((_MARGIN, 32), title, 25, bold=True, max_width=room)
+    sheet.text((_MARGIN, 68), f"{subtitle} · dark edges were not seen by the model", 15, _GREY, max_width=room)
     for kind, left in zip(HEATMAP_KINDS, (_MARGIN, _MARGIN + 490), strict=True):
         used = sheet.text((left, 106), f"{kind.capitalize()}: {KIND_MEANINGS[kind]}", 14)
         used += 14 + sheet.text((left + used + 14, 107), "faint", 12, _GREY)
@@ -120,14 +121,8 @@ def _side_cells(sheet: _Sheet, side: SideView, lefts: list[int], top: int, cell:
             sheet.picture(overlaid, left, below, cell)
 
 
-def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:
-    scale = cell / max(size)
-    width, height = (max(_MIN_SIDE, round(side * scale)) for side in size)
-    return width, height
-
-
 def _row_height(sides: Sequence[SideView], cell: int) -> int:
-    return max([64, *(_fit(side.picture.size, cell)[1] for side in sides if side.picture)])
+    return max([64, *(fit_size(side.picture.size, cell)[1] for side in sides if side.picture)])
 
 
 class _Sheet:
@@ -135,7 +130,6 @@ class _Sheet:
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), _PAPER)
-        self.width = width
         self._draw = ImageDraw.Draw(self.image)
 
     def measure(self, text: str, size: int) -> int:
@@ -143,23 +137,15 @@ class _Sheet:
         return round(font.getlength(typeset))
 
     def text(
-        self,
-        at: tuple[int, int],
-        text: str,
-        size: int,
-        colour: str = _INK,
-        bold: bool = False,
-        max_width: int | None = None,
+        self, at: tuple[int, int], text: str, size: int, colour: str = _INK, bold: bool = False, max_width: float = inf
     ) -> int:
         """Draw a line of text, cut in its middle to `max_width` pixels; return its width."""
-        if max_width is not None:
-            text = self._truncate(text, size, max_width)
-        typeset, font = _typeset(text, size)
+        typeset, font = _typeset(self._truncate(text, size, max_width), size)
         self._draw.text(at, typeset, colour, font, stroke_width=0.35 if bold else 0)
         return round(font.getlength(typeset))
 
     def line(self, top: int) -> None:
-        self._draw.line((_MARGIN, top, self.width - _MARGIN, top), _LINE)
+        self._draw.line((_MARGIN, top, self.image.width - _MARGIN, top), _LINE)
 
     def placeholder(self, box: tuple[int, int, int, int], words: str) -> None:
         """Draw a grey field in place of a picture, with the reason in its middle."""
@@ -172,7 +158,7 @@ class _Sheet:
 
     def picture(self, image: Image.Image, left: int, top: int, cell: int) -> None:
         """Draw a whole picture in its proportions, scaled to a cell."""
-        self.image.paste(image.resize(_fit(image.size, cell), Image.Resampling.LANCZOS), (left, top))
+        self.image.paste(image.resize(fit_size(image.size, cell), Image.Resampling.LANCZOS), (left, top))
 
     def rounded_box(self, box: tuple[int, int, int, int], radius: int, colour: str) -> None:
         """Draw a filled box (left, top, right, bottom) with smooth round corners."""
@@ -203,7 +189,7 @@ class _Sheet:
         self.text((left + 11, top + 2), verdict, 14, ink)
         return width
 
-    def _truncate(self, text: str, size: int, max_width: int) -> str:
+    def _truncate(self, text: str, size: int, max_width: float) -> str:
         """Return the text, or as many letters of its beginning and end as fit in `max_width` pixels."""
         if self.measure(text, size) <= max_width:
             return text

@@ -1,15 +1,13 @@
 """Correspondences of two pictures, drawn as coloured, numbered regions on both."""
 
-from collections.abc import Iterator
-
 from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageColor import getrgb
 
-from retrieval.explain.correspondence import Cells, Correspondence
+from retrieval.explain.correspondence import Correspondence, GridCell
 from retrieval.model.preprocessing import input_box
 
-MATCH_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
-"""A colour for each match; people who see no red, no green or no blue can tell them apart too (Okabe and Ito)."""
+# People who see no red, no green or no blue can tell these apart too (Okabe and Ito).
+_MATCH_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
 
 Rectangle = tuple[float, float, float, float]
 
@@ -26,11 +24,12 @@ def draw_matches(image: Image.Image, correspondence: Correspondence, second: boo
     size = image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING
     drawn = image.convert("RGB").resize(size).convert("RGBA")
     regions = [match.second if second else match.first for match in correspondence.matches]
-    for number, (cells, colour) in reversed(list(enumerate(zip(regions, MATCH_COLOURS, strict=False), 1))):
+    for number, (cells, colour) in reversed(list(enumerate(zip(regions, _MATCH_COLOURS, strict=False), 1))):
         layer = Image.new("RGBA", size)
-        _draw_region(ImageDraw.Draw(layer), list(_boxes(cells, shape, image.size)), cells, colour)
+        boxes = {cell: _box(cell, shape, image.size) for cell in sorted(cells)}
+        _draw_region(ImageDraw.Draw(layer), boxes, colour)
         drawn = Image.alpha_composite(drawn, layer)
-        _draw_number(ImageDraw.Draw(drawn), number, _label_position(cells, shape, image.size), colour)
+        _draw_number(ImageDraw.Draw(drawn), number, _label_position(boxes), colour)
     return drawn.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
 
 
@@ -43,20 +42,17 @@ def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
     return sheet
 
 
-def _boxes(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Rectangle]]:
-    """Yield each cell with its left, top, right and bottom on the enlarged picture."""
-    left, top, right, bottom = input_box(*size)
-    width, height = (_SUPERSAMPLING * (right - left) / shape[1], _SUPERSAMPLING * (bottom - top) / shape[0])
-    for row, column in sorted(cells):
-        x, y = _SUPERSAMPLING * left + column * width, _SUPERSAMPLING * top + row * height
-        yield (row, column), (x, y, x + width, y + height)
+def _box(cell: GridCell, shape: tuple[int, int], size: tuple[int, int]) -> Rectangle:
+    """Return a cell's left, top, right and bottom on the enlarged picture."""
+    left, top, right, bottom = (_SUPERSAMPLING * edge for edge in input_box(*size))
+    width, height = (right - left) / shape[1], (bottom - top) / shape[0]
+    x, y = left + cell[1] * width, top + cell[0] * height
+    return x, y, x + width, y + height
 
 
-def _draw_region(
-    draw: ImageDraw.ImageDraw, boxes: list[tuple[tuple[int, int], Rectangle]], cells: Cells, colour: str
-) -> None:
+def _draw_region(draw: ImageDraw.ImageDraw, boxes: dict[GridCell, Rectangle], colour: str) -> None:
     """Fill cells lightly, with a line only at the edge of the region."""
-    for (row, column), (left, top, right, bottom) in boxes:
+    for (row, column), (left, top, right, bottom) in boxes.items():
         draw.rectangle((left, top, right - 1, bottom - 1), fill=(*getrgb(colour), _FILL))
         sides = {
             (row - 1, column): (left, top, right, top),
@@ -65,15 +61,15 @@ def _draw_region(
             (row, column + 1): (right - 1, top, right - 1, bottom),
         }
         for neighbour, line in sides.items():
-            if neighbour not in cells:
+            if neighbour not in boxes:
                 draw.line(line, colour, _LINE * _SUPERSAMPLING)
 
 
-def _label_position(cells: Cells, shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+def _label_position(boxes: dict[GridCell, Rectangle]) -> tuple[float, float]:
     """Return the middle of the cell nearest to the region's centre, so that the number lies within the region."""
-    row, column = (sum(axis) / len(cells) for axis in zip(*cells, strict=True))
-    nearest = min(sorted(cells), key=lambda cell: (cell[0] - row) ** 2 + (cell[1] - column) ** 2)
-    ((_, (left, top, right, bottom)),) = _boxes(frozenset([nearest]), shape, size)
+    row, column = (sum(axis) / len(boxes) for axis in zip(*boxes, strict=True))
+    nearest = min(boxes, key=lambda cell: (cell[0] - row) ** 2 + (cell[1] - column) ** 2)
+    left, top, right, bottom = boxes[nearest]
     return (left + right) / 2, (top + bottom) / 2
 
 

@@ -67,17 +67,14 @@ def _environment() -> Environment:
         "RANDOM_REGIONS": RANDOM_REGIONS,
         "THRESHOLD": THRESHOLD,
         "VERIFICATION_HEADINGS": VERIFICATION_HEADINGS,
+        "describe_support": describe_support,
+        "draw_pair_matches": draw_pair_matches,
+        "heatmap_shape": heatmap_shape,
+        "legend_bar": legend_bar,
+        "side_views": side_views,
+        "try_display": try_display,
+        "verification_rows": verification_rows,
     }
-    functions = (
-        describe_support,
-        draw_pair_matches,
-        heatmap_shape,
-        legend_bar,
-        side_views,
-        try_display,
-        verification_rows,
-    )
-    environment.globals |= {function.__name__: function for function in functions}
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Output files: overlays with their contact sheet, and pages."""
+"""Output files: overlays with their contact sheet."""
 
 import os
 import re
@@ -49,11 +49,6 @@ def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: P
     write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(view), "PNG"))
     _delete_stale(folder, (PAIR_OVERLAY, re.compile(re.escape(MATCHES))), [written])
     return written
-
-
-def write_html(html: str, file: Path) -> None:
-    """Write a rendered page to a file. Raises RetrievalError."""
-    write_atomically(file, html.encode("utf-8"))
 
 
 def _write_hit(view: ResultView, hit: HitView, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:

@@ -15,14 +15,11 @@ from PIL import Image
 
 from retrieval.common.errors import PictureError
 from retrieval.model.head import Array
-from retrieval.model.preprocessing import Source, input_box, read_image
+from retrieval.model.preprocessing import Pixels, Source, input_box, read_image
 
 HeatmapKind = Literal["factual", "counterfactual"]
-Colours = NDArray[np.uint8]
 
-LONG_SIDE = 448
-"""The longest side of a display picture in pixels."""
-
+_LONG_SIDE = 448  # the most pixels of a display picture's longer side
 _MIN_LONG_SIDE, _MIN_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
 _LEVELS = 256
 
@@ -43,7 +40,6 @@ _LMS_TO_LINEAR = np.array(
 )
 _UNSEEN = 0.5  # brightness of the edges that the network does not see, as a share of the rest's
 
-
 # Paths through OKLCh: lightness from end to end, hue (degrees) and chroma through equally spaced points.
 _RAMPS: dict[HeatmapKind, tuple[tuple[float, float], tuple[float, ...], tuple[float, ...]]] = {
     "factual": ((0.32, 0.92), (350, 385, 412, 440, 458), (0.13, 0.19, 0.19, 0.17, 0.13)),
@@ -52,7 +48,7 @@ _RAMPS: dict[HeatmapKind, tuple[tuple[float, float], tuple[float, ...], tuple[fl
 
 
 @cache
-def colour_map(kind: HeatmapKind) -> Colours:
+def colour_map(kind: HeatmapKind) -> Pixels:
     """Return the colours of no evidence (0) to the strongest (255): uint8 (256, 3), read-only.
 
     Where sRGB cannot show the ramp's chroma, the colour has the most that it can at that lightness and hue.
@@ -99,16 +95,21 @@ def _blend_heat(image: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Ima
     return Image.composite(colours.convert("RGB"), _subdued(image), opacity)
 
 
-def display_picture(source: Source, long_side: int = LONG_SIDE) -> Image.Image:
+def display_picture(source: Source, long_side: int = _LONG_SIDE) -> Image.Image:
     """Return a picture for people: RGB, upright, in its proportions, its long side from 224 pixels to `long_side`.
 
     A side is at least 8 pixels, however thin the picture. Raises PictureError.
     """
     image = read_image(source, long_side)[0]
-    longest = max(image.size)
-    scale = min(max(longest, _MIN_LONG_SIDE), long_side) / longest
-    width, height = (max(_MIN_SIDE, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    size = fit_size(image.size, min(max(*image.size, _MIN_LONG_SIDE), long_side))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def fit_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Return a size in the same proportions, its longer side so long; no side is shorter than 8 pixels."""
+    scale = long_side / max(size)
+    width, height = (max(_MIN_SIDE, round(side * scale)) for side in size)
+    return width, height
 
 
 def try_display(source: Source) -> Image.Image | None:

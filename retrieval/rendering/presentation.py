@@ -112,15 +112,7 @@ def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence:
 def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> ResultView:
     """Build the view of two pictures without an index: `b` as the only hit of `a`."""
     (first, _), (second, note) = _read_display(a), _read_display(b)
-    hit = HitView(
-        rank=1,
-        name=safe_name(b_name),
-        similarity=explanation.similarity,
-        verdict=explanation.verdict,
-        picture=second,
-        explanation=explanation,
-        note=note,
-    )
+    hit = HitView(1, safe_name(b_name), explanation.similarity, explanation.verdict, second, explanation, note=note)
     return ResultView(safe_name(a_name), first, (hit,), _scale([explanation]))
 
 

@@ -3,7 +3,7 @@
 from retrieval.common.text import percent
 from retrieval.explain.verification import HiddenRegion, Support, Verification
 
-SUPPORT_MEANINGS: dict[Support, str] = {
+_SUPPORT_MEANINGS: dict[Support, str] = {
     Support.faithful: "hiding what they name did what they claim, in both pictures",
     Support.weak: "hiding what they name did only in part what they claim",
     Support.not_supported: "hiding what they name did not do what they claim: do not rely on them",
@@ -13,8 +13,7 @@ VERIFICATION_HEADINGS = ("blurred", "similarity then", "random regions", "as cla
 
 def describe_support(verification: Verification) -> str:
     """Return the verdict on a pair's heatmaps as a sentence."""
-    support = verification.support
-    return f"Heatmaps {support}: {SUPPORT_MEANINGS[support]}."
+    return f"Heatmaps {verification.support}: {_SUPPORT_MEANINGS[verification.support]}."
 
 
 def verification_rows(verification: Verification, titles: tuple[str, str]) -> list[tuple[str, str, str, str]]:

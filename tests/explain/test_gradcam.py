@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor
 
-from retrieval.explain.gradcam import signed_maps
+from retrieval.explain.cam_variants import grad_cam
+from retrieval.explain.gradcam import PairInputs
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 from tests.support.against import explain_against
@@ -29,6 +30,11 @@ from tests.support.siamese_pairs import (
 )
 
 TOLERANCE = 1e-4
+
+
+def signed_maps(head: Head, activations: Array, own: Array, other: Array) -> Array:
+    raises, lowers = grad_cam(PairInputs(head, activations, own, other))
+    return np.asarray(raises - lowers)
 
 
 # --- by hand

@@ -36,7 +36,7 @@ def test_a_network_that_never_compiles_is_one_sentence(tiny_bundle: Bundle, monk
     def fail(*arguments: Any) -> None:
         raise RuntimeError("cannot compile")
 
-    monkeypatch.setattr(inference, "_compile_network", fail)
+    monkeypatch.setattr(inference, "_core", fail)
     with pytest.raises(ModelError, match=r"\(cannot compile\): get the bundle again"):
         open_network(tiny_bundle, "cpu")
 

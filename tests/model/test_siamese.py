@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
-from retrieval.explain.gradcam import signed_maps
+from retrieval.explain.cam_variants import grad_cam
+from retrieval.explain.gradcam import PairInputs
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import Bundle, ModelCard, find_bundle
 from retrieval.model.head import Head
@@ -226,4 +227,5 @@ def test_plain_and_tiny_pictures_have_finite_explanations(tiny_bundle: Bundle) -
             for heatmap in (explanation.query, explanation.hit):
                 assert heatmap.factual.min() >= 0
                 assert max(heatmap.factual.max(), heatmap.counterfactual.max()) == (0 if explanation.identical else 1)
-    assert np.isfinite(signed_maps(head, features.activations, features.descriptors, features.descriptors[::-1])).all()
+    pairs = PairInputs(head, features.activations, features.descriptors, features.descriptors[::-1])
+    assert np.isfinite(grad_cam(pairs)).all()

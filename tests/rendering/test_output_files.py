@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import RetrievalError
 from retrieval.rendering.contact_sheet import draw_pair_sheet
-from retrieval.rendering.output_files import write_html, write_overlays, write_pair
+from retrieval.rendering.output_files import write_overlays, write_pair
 from retrieval.rendering.presentation import HEATMAP_KINDS, ResultView, build_pair_view, build_result_view
 from tests.support.hits import a_hit, explanation, same
 
@@ -92,7 +93,7 @@ def test_an_error_of_writing_is_one_sentence(
     old.write_text("an older page")
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RetrievalError, match=r"page.html cannot be written \(No space left on device\)"):
-        write_html("a newer page", old)
+        write_atomically(old, "a newer page")
     assert old.read_text() == "an older page"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "grey.png", "page.html"]
 

@@ -22,9 +22,9 @@ def report(
 ) -> None:
     """Write the page to the file `html`, if one is given; then print the answer, as JSON or as lines."""
     if html is not None and page is not None:
-        from retrieval.rendering.output_files import write_html
+        from retrieval.common.atomic_files import write_atomically
 
-        write_html(page(), html)
+        write_atomically(html, page())
     if as_json:
         print_json(values())
         return

@@ -10,7 +10,6 @@ from retrieval.datasets.crop_page import draw_crop
 from retrieval.evaluation.ranking import RANKING_METRIC_TITLES, RankingMetrics
 from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES, PairMetrics
 from retrieval.rendering.html import render
-from retrieval.rendering.output_files import write_html
 from retrieval.training.paper.results import (
     PAPER_CROP_PAIR,
     PAPER_CROPPED,
@@ -36,7 +35,7 @@ _NO_FIGURE = "–"  # the paper gives none
 def write_results(result: StudyResult | TableResult) -> tuple[Path, Path]:
     """Write the page and the JSON of a case into its folder and return their paths. Raises RetrievalError."""
     page, values = (result.plan.out / f"{result.plan.case}.{ending}" for ending in ("html", "json"))
-    write_html(results_page(result), page)
+    write_atomically(page, results_page(result))
     write_atomically(values, to_json(results_json(result), indent=1) + "\n")
     return page, values
 
