@@ -2,21 +2,25 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.vectors.storage import clear_old_storages
-from retrieval.common.errors import GalleryError
+from indexes.catalogue.records import Selection
+from indexes.vectors.storage import check_address, clear_old_storages, set_storage
+from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import DEFAULT_EXPLAIN, POOL, RECALL, ExplainOptions, IndexingBackend
+from retrieval.common.settings import DEFAULT_EXPLAIN, DEFAULT_MODEL, POOL, RECALL, ExplainOptions, IndexingBackend
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
-from retrieval.model.bundle import Bundle
+from retrieval.explain.pair_explainer import PairExplainer
+from retrieval.model.bundle import find_bundle
+from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Source
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
@@ -24,12 +28,13 @@ from retrieval.store.duplicates.groups import Duplicates
 from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
 from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
 from retrieval.store.indexing.progress import recorded_progress
-from retrieval.store.indexing.run import IndexReport, index_galleries, outermost
+from retrieval.store.indexing.report import IndexReport
+from retrieval.store.indexing.run import index_galleries, outermost
 from retrieval.store.indexing.shards import WHOLE, Shard
-from retrieval.store.maintenance.calibration import Calibration, CalibrationResult, calibrate, delete_calibration
+from retrieval.store.maintenance.calibration import Calibration, CalibrationResult, calibrate
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
-from retrieval.store.opened_store import OpenedStore
+from retrieval.store.opened_store import OpenedStore, check_model, is_initialized, open_encoder, stored_name
 from retrieval.store.query import Queries, QueryResult
 from retrieval.store.status import StoreStatus, read_status
 
@@ -44,16 +49,22 @@ class Engine:
     ModelError, PictureError and GalleryError. The steps of a query are in `queries`, the parts of the store in `store`.
     """
 
-    def __init__(self, store: OpenedStore) -> None:
-        self.store = store
-        self.queries = Queries(store)
+    def __init__(self, catalogue: Catalogue, encoder: Encoder) -> None:
+        self.store = OpenedStore(catalogue, encoder)
+        self.queries = Queries(self.store)
+        self.catalogue = catalogue
+        self.bundle = encoder.bundle
 
     @classmethod
     def open(
         cls, store: str | os.PathLike[str], model: str | None = None, device: str = "auto", progress: Progress = SILENT
     ) -> Self:
         """Open an existing store, with its own model or another head on the same backbone."""
-        return cls(OpenedStore.open(store, model, device, progress))
+        with ExitStack() as on_error:
+            catalogue = on_error.enter_context(Catalogue(Path(store)))
+            encoder = open_encoder(catalogue, model, device, progress)
+            on_error.pop_all()
+        return cls(catalogue, encoder)
 
     @classmethod
     def create(
@@ -66,8 +77,36 @@ class Engine:
         embeds_locally: bool = True,
         index_address: str | None = None,
     ) -> Self:
-        """Open a store, which is made unless it exists; see `OpenedStore.create`."""
-        return cls(OpenedStore.create(store, model, device, progress, address, embeds_locally, index_address))
+        """Open a store, which is made, with the model `default` if none is named, unless it exists.
+
+        The network is opened at once, unless pictures are to be embedded elsewhere: a model that cannot run leaves no
+        store behind, and neither does an index that cannot be reached.
+
+        `address` is a PostgreSQL database for a new store's catalogue, which another store may have begun; an existing
+        store's catalogue must be there already. From the next update on, the index is at `index_address`: `faiss`, or
+        the address of a Milvus. Raises ValueError if that is no address.
+        """
+        folder, encoder = Path(store), None
+        if index_address is not None:
+            check_address(index_address, folder)
+        if not is_initialized(folder, address):
+            encoder = Encoder(find_bundle(model or DEFAULT_MODEL), device, progress)
+            name = stored_name(encoder.bundle, model or DEFAULT_MODEL)
+            if embeds_locally:
+                encoder.load()
+        with ExitStack() as on_error:
+            catalogue = on_error.enter_context(Catalogue(folder, create=True, address=address))
+            if encoder is None:
+                encoder = open_encoder(catalogue, model, device, progress)
+            else:
+                catalogue.settings.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
+                check_model(catalogue, encoder.bundle)
+            if index_address is not None:
+                set_storage(catalogue, encoder.bundle.fingerprint, index_address)
+            if embeds_locally:
+                encoder.load()
+            on_error.pop_all()
+        return cls(catalogue, encoder)
 
     def __enter__(self) -> Self:
         return self
@@ -76,23 +115,13 @@ class Engine:
         self.close()
 
     @property
-    def catalogue(self) -> Catalogue:
-        """The store's catalogue."""
-        return self.store.catalogue
-
-    @property
-    def bundle(self) -> Bundle:
-        """The model that pictures are searched with."""
-        return self.store.bundle
-
-    @property
     def calibration(self) -> Calibration | None:
         """The store's calibration; None if it has none, or one for another head than the model's."""
         return self.store.calibration
 
     def load(self) -> None:
         """Open the network now, not on its first use."""
-        self.store.load()
+        self.store.encoder.load()
 
     def close(self) -> None:
         """Close the store's files and its index."""
@@ -102,7 +131,7 @@ class Engine:
         self, source: Source, top: int = 5, explain: bool = True, options: ExplainOptions = DEFAULT_EXPLAIN
     ) -> list[Hit]:
         """Return the `top` most similar pictures of the store, best first, each with its explanation."""
-        return self.queries.search(source, top, explain=explain, options=options).hits
+        return self.search(source, top, explain=explain, options=options).hits
 
     def search(
         self,
@@ -118,15 +147,20 @@ class Engine:
 
         Raises ValueError unless `top` is from 1 to `pool`.
         """
-        return self.queries.search(source, top, pool, label, min_similarity, explain, options)
+        if not 1 <= top <= pool:
+            raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
+        (prepared,) = self.queries.prepare([source], pool, Selection(label))
+        if isinstance(prepared, PictureError):
+            raise prepared
+        return self.queries.finish(prepared, top, min_similarity, explain, options)
 
     def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
         """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
-        return self.queries.explain(a, b, options)
+        return PairExplainer(self.store.encoder, self.store.head).explain(a, b, options)
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """Return what the network sees of a picture: float32 (3, size, size)."""
-        return self.queries.preprocess(source)
+        return self.store.encoder.preprocess(source)
 
     def index(
         self,
@@ -204,10 +238,6 @@ class Engine:
     def calibrate(self, seed: int = 0) -> CalibrationResult:
         """Fit similarity to the gallery's class folders and save that in the store."""
         return calibrate(self.catalogue, self.bundle, seed)
-
-    def reset_calibration(self) -> bool:
-        """Return to the model's own similarities. Return whether the store was calibrated."""
-        return delete_calibration(self.catalogue)
 
     def status(self) -> StoreStatus:
         """Return what the store holds; `is_calibrated` is about the head of this engine's model."""

@@ -1,19 +1,14 @@
 """A store opened together with its model: catalogue, encoder, current index and calibration."""
 
-import os
 import time
 from pathlib import Path
-from typing import Self
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.open_database import is_store
 from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
-from indexes.vectors.storage import check_address, set_storage
-from retrieval.common.closing import close_on_error
 from retrieval.common.errors import ModelError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
@@ -25,7 +20,7 @@ _RETRY_SECONDS = 1.0  # until an index that was not current is opened anew
 
 
 class OpenedStore:
-    """Opened with `open` or `create`; closed by `close` or a `with` statement. Raises StoreError and ModelError."""
+    """The opened parts of a store, until `close`. Methods raise StoreError and ModelError."""
 
     def __init__(self, catalogue: Catalogue, encoder: Encoder) -> None:
         self.catalogue = catalogue
@@ -34,62 +29,6 @@ class OpenedStore:
         self._index: TunedIndex | None = None
         self._index_generation: str | None = None  # the catalogue's generation of that index; None: not current
         self._recheck_at = 0.0
-
-    @classmethod
-    def open(
-        cls, store: str | os.PathLike[str], model: str | None = None, device: str = "auto", progress: Progress = SILENT
-    ) -> Self:
-        """Open an existing store, with its own model or another head on the same backbone."""
-        catalogue = Catalogue(Path(store))
-        with close_on_error(catalogue):
-            return cls(catalogue, _open_encoder(catalogue, model, device, progress))
-
-    @classmethod
-    def create(
-        cls,
-        store: str | os.PathLike[str],
-        model: str | None = None,
-        device: str = "auto",
-        progress: Progress = SILENT,
-        address: str | None = None,
-        embeds_locally: bool = True,
-        index_address: str | None = None,
-    ) -> Self:
-        """Open a store, which is made, with the model `default` if none is named, unless it exists.
-
-        The network is opened at once, unless pictures are to be embedded elsewhere: a model that cannot run leaves no
-        store behind, and neither does an index that cannot be reached.
-
-        `address` is a PostgreSQL database for a new store's catalogue, which another store may have begun; an existing
-        store's catalogue must be there already. From the next update on, the index is at `index_address`: `faiss`, or
-        the address of a Milvus. Raises ValueError if that is no address.
-        """
-        folder, encoder = Path(store), None
-        if index_address is not None:
-            check_address(index_address, folder)
-        if not _is_initialized(folder, address):
-            encoder = Encoder(find_bundle(model or DEFAULT_MODEL), device, progress)
-            name = _stored_name(encoder.bundle, model or DEFAULT_MODEL)
-            if embeds_locally:
-                encoder.load()
-        catalogue = Catalogue(folder, create=True, address=address)
-        with close_on_error(catalogue):
-            if encoder is None:
-                encoder = _open_encoder(catalogue, model, device, progress)
-            else:
-                catalogue.settings.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
-                _check_model(catalogue, encoder.bundle)
-            if index_address is not None:
-                set_storage(catalogue, encoder.bundle.fingerprint, index_address)
-            if embeds_locally:
-                encoder.load()
-        return cls(catalogue, encoder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
 
     def current_index(self) -> TunedIndex:
         """Return the index of the catalogue as it is now; another process may have changed it since the last call.
@@ -135,17 +74,13 @@ class OpenedStore:
         head, calibration = self.bundle.head, self.calibration
         return head.calibrated(calibration.slope, calibration.intercept) if calibration else head
 
-    def load(self) -> None:
-        """Open the network now, not on its first use."""
-        self.encoder.load()
-
     def close(self) -> None:
         """Close the store's files and its index."""
         self.release_index()
         self.catalogue.close()
 
 
-def _is_initialized(store: Path, address: str | None) -> bool:
+def is_initialized(store: Path, address: str | None) -> bool:
     """Return whether the store has a model, so that it must be opened, not made."""
     if address is None and not is_store(store):
         return False
@@ -153,17 +88,17 @@ def _is_initialized(store: Path, address: str | None) -> bool:
         return catalogue.settings.get("model") is not None
 
 
-def _open_encoder(catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Encoder:
+def open_encoder(catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Encoder:
     """Return the encoder of a store's own model, or of another one if that fits the store."""
     stored_name = catalogue.settings.get("model")
     if stored_name is None:
         raise StoreError(f"{catalogue.folder} has nothing indexed yet: run `retrieve index GALLERY`")
     bundle = find_bundle(model or stored_name)
-    _check_model(catalogue, bundle)
+    check_model(catalogue, bundle)
     return Encoder(bundle, device, progress)
 
 
-def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
+def check_model(catalogue: Catalogue, bundle: Bundle) -> None:
     """Raise StoreError if the store holds another model's vectors: no search may mix the vectors of two models."""
     if catalogue.settings.get("fingerprint") != bundle.fingerprint:
         raise StoreError(
@@ -172,7 +107,7 @@ def _check_model(catalogue: Catalogue, bundle: Bundle) -> None:
         )
 
 
-def _stored_name(bundle: Bundle, name: str) -> str:
+def stored_name(bundle: Bundle, name: str) -> str:
     """Return the name by which a store finds its model again: the folder if it is not shipped with the package."""
     stored = name if bundle.is_shipped else str(bundle.folder)
     try:

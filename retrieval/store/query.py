@@ -52,27 +52,6 @@ class Queries:
     def __init__(self, store: OpenedStore) -> None:
         self._store = store
 
-    def search(
-        self,
-        source: Source,
-        top: int = 5,
-        pool: int = POOL,
-        label: str | None = None,
-        min_similarity: float = 0.0,
-        explain: bool = True,
-        options: ExplainOptions = DEFAULT_EXPLAIN,
-    ) -> QueryResult:
-        """Find the `top` most similar pictures, of this label and at least this similar (0 to 1) if given.
-
-        Raises ValueError unless `top` is from 1 to `pool`.
-        """
-        if not 1 <= top <= pool:
-            raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
-        prepared = self.prepare([source], pool, Selection(label))[0]
-        if isinstance(prepared, PictureError):
-            raise prepared
-        return self.finish(prepared, top, min_similarity, explain, options)
-
     def prepare(
         self, sources: Sequence[Source], pool: int = POOL, selection: Selection = EVERYTHING
     ) -> list[PreparedQuery | PictureError]:
@@ -147,10 +126,6 @@ class Queries:
                 hits = self._explain_hits(prepared, hits, head, options)
         return QueryResult(hits, pool, stopwatch.seconds)
 
-    def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
-        """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
-        return PairExplainer(self._store.encoder, self._store.head).explain(a, b, options)
-
     def explain_pixels(
         self,
         query: Pixels,
@@ -161,30 +136,25 @@ class Queries:
         """Explain why a picture has these distances (N,) from others, all decoded at the size that `options` say."""
         return PairExplainer(self._store.encoder, self._store.head).explain_query(query, others, distances, options)
 
-    def preprocess(self, source: Source) -> NDArray[np.float32]:
-        """Return what the network sees of a picture: float32 (3, size, size)."""
-        return self._store.encoder.preprocess(source)
-
     def _explain_hits(self, prepared: PreparedQuery, hits: list[Hit], head: Head, options: ExplainOptions) -> list[Hit]:
         """Explain the hits; the network activates only them and the query, in one batch."""
         encoder = self._store.encoder.at_size(options.size)
-        known = prepared.pixels if encoder is self._store.encoder else None
-        query = encoder.decode(prepared.source) if known is None else known
-        decoded = dict(zip([hit.rank for hit in hits], encoder.decode_all([hit.path for hit in hits]), strict=True))
-        pixels = {rank: result for rank, result in decoded.items() if not isinstance(result, PictureError)}
-        notes = {
-            rank: f"cannot be explained: the file {error.reason}"
-            for rank, error in decoded.items()
-            if isinstance(error, PictureError)
-        }
-        explanations: dict[int, Explanation] = {}
-        if pixels:
-            distances = np.array([hit.distance for hit in hits if hit.rank in pixels])
+        query = prepared.pixels if encoder is self._store.encoder else None
+        if query is None:
+            query = encoder.decode(prepared.source)
+        decoded = encoder.decode_all([hit.path for hit in hits])
+        readable = [pixels for pixels in decoded if not isinstance(pixels, PictureError)]
+        explanations: Iterator[Explanation] = iter(())
+        if readable:
+            pairs = zip(hits, decoded, strict=True)
+            distances = np.array([hit.distance for hit, pixels in pairs if not isinstance(pixels, PictureError)])
             explainer = PairExplainer(self._store.encoder, head)
-            explained = explainer.explain_query(query, list(pixels.values()), distances, options)
-            explanations = dict(zip(pixels, explained, strict=True))
+            explanations = iter(explainer.explain_query(query, readable, distances, options))
         return [
-            replace(hit, explanation=explanations.get(hit.rank), note=notes.get(hit.rank, hit.note)) for hit in hits
+            replace(hit, note=f"cannot be explained: the file {result.reason}")
+            if isinstance(result, PictureError)
+            else replace(hit, explanation=next(explanations))
+            for hit, result in zip(hits, decoded, strict=True)
         ]
 
 

@@ -13,7 +13,7 @@ from indexes.catalogue.records import Candidate
 from retrieval.explain.explanation import verdict_of
 from retrieval.explain.hit import Hit
 from retrieval.model.head import Array, Head
-from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
+from retrieval.sources.location import PictureAddress, parse_location
 
 FILE_ABSENT = "the file is absent now: is its disk mounted?"
 
@@ -83,26 +83,20 @@ def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arra
 
 
 def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
-    """Yield the hits whose files exist, ranked anew; files that were deleted since they were indexed are left out."""
+    """Yield the hits whose files exist, ranked anew, without files that were deleted since they were indexed.
+
+    A file in a closed folder or on an unmounted disk is not deleted, only absent. Servers are not queried: a remote
+    file that is absent is reported when it is to be explained.
+    """
     rank = 1
     for hit in ranked:
-        if not _is_deleted(hit.path):
-            absent = not isinstance(hit.path, PictureAddress) and not os.path.lexists(hit.path)
-            yield replace(hit, rank=rank, note=FILE_ABSENT if absent else None)
-            rank += 1
-
-
-def _is_deleted(path: PictureLocation) -> bool:
-    """Return whether the file is gone from its folder; one in a closed folder or on an unmounted disk is not.
-
-    Servers are not queried: a remote file that is absent is reported when it is to be explained.
-    """
-    if isinstance(path, PictureAddress):
-        return False
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return os.path.isdir(path.parent)
-    except OSError:
-        return False
-    return False
+        note = None
+        if not isinstance(hit.path, PictureAddress):
+            try:
+                hit.path.lstat()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and os.path.isdir(hit.path.parent):
+                    continue
+                note = FILE_ABSENT
+        yield replace(hit, rank=rank, note=note)
+        rank += 1

@@ -22,7 +22,7 @@ from retrieval.sources.files import open_file
 from retrieval.sources.location import CatalogueLocation, member_path
 from retrieval.sources.tar import open_tar
 from retrieval.store.indexing.pipeline import LocalPipeline
-from retrieval.store.indexing.run import IndexReport
+from retrieval.store.indexing.report import IndexReport
 from retrieval.store.indexing.shards import Shard
 from tests.support.galleries import png, rows
 from tests.support.galleries import tar_of as tar_with

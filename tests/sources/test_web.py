@@ -14,7 +14,7 @@ from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.sources import object_store, web
 from retrieval.sources.object_store import download, fetch_remote, list_remote, stat_remote
-from retrieval.store.indexing.run import IndexReport
+from retrieval.store.indexing.report import IndexReport
 from tests.support.galleries import png, rows
 from tests.support.objects import Web, forget_servers
 

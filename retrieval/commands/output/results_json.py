@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a command loads only what it needs
     from retrieval.rendering.presentation import PairFiles
     from retrieval.sources.location import PictureLocation
     from retrieval.store.duplicates.groups import Duplicates, GroupMember
-    from retrieval.store.indexing.run import IndexReport
+    from retrieval.store.indexing.report import IndexReport
     from retrieval.store.query import QueryResult
     from retrieval.store.status import StoreStatus
     from retrieval.training.train_bundle import TrainedBundle

@@ -9,7 +9,7 @@ from indexes.vectors.index_address import FAISS
 from retrieval.commands.output.tables import failures_lines, figures_table, simple_table
 from retrieval.common.text import safe_name
 from retrieval.sources.location import gallery_name, parse_location
-from retrieval.store.indexing.run import IndexReport
+from retrieval.store.indexing.report import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
 from retrieval.store.maintenance.tuning import Tuning
 from retrieval.store.status import StoreStatus

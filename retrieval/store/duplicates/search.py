@@ -74,7 +74,8 @@ def find_duplicates(
         for number in copied.tolist()
         if number not in in_stars
     ]
-    groups = sorted([group for group in groups if len(group.members) > 1], key=_spare_key)
+    groups = [group for group in groups if len(group.members) > 1]
+    groups.sort(key=lambda group: (-group.spare_bytes, os.fsencode(group.members[0].path)))
     if rules.alike is not None:
         spare = np.array([number for star in stars for number in list(star)[1:]], np.int64)
         likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, spare).any(axis=1)]
@@ -177,7 +178,3 @@ def _member(file: StoredFile, kind: DuplicateKind, similarity: float) -> GroupMe
 def _keep_key(file: StoredFile) -> tuple[int, int, int, int, bytes]:
     """Sort the picture most worth keeping first: most pixels, largest file, oldest, shortest path."""
     return -file.width * file.height, -file.size, file.mtime, len(file.path), file.path
-
-
-def _spare_key(group: Group) -> tuple[int, bytes]:
-    return -group.spare_bytes, os.fsencode(group.members[0].path)

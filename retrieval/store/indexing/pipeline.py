@@ -58,13 +58,9 @@ class ReadFile:
             mtime=self.file.mtime,
             hash=self.hash,
             vector=self.vector.result() if isinstance(self.vector, PendingVector) else self.vector,
-            width=self.info.width,
-            height=self.info.height,
-            taken_at=self.info.taken_at,
-            latitude=self.info.latitude,
-            longitude=self.info.longitude,
             version=self.file.version,
             label=self.file.label,
+            **vars(self.info),
         )
 
 
@@ -107,7 +103,9 @@ class LocalPipeline:
     def _read_ahead(self, changed: Iterator[PictureFile | Unreadable]) -> Iterator[_Decoded | Unreadable]:
         """Read and decode on threads, a bounded number ahead, in order."""
         groups = batched(prefetch(changed), _TOGETHER)
-        return chain.from_iterable(parallel_map(self._read, groups, _READERS, _AHEAD // _TOGETHER, _total_memory))
+        return chain.from_iterable(
+            parallel_map(self._read, groups, _READERS, _AHEAD // _TOGETHER, lambda files: sum(map(memory_bytes, files)))
+        )
 
     def _read(self, files: list[PictureFile | Unreadable]) -> list[_Decoded | Unreadable]:
         """Open and hash some files, look their contents up together, and decode those that are new."""
@@ -193,10 +191,6 @@ def _make_batches(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list
             decoded, failures = [], []
     if decoded or failures:
         yield decoded, failures
-
-
-def _total_memory(files: list[PictureFile | Unreadable]) -> int:
-    return sum(map(memory_bytes, files))
 
 
 def failure_of(file: Unreadable) -> FailedFile:

@@ -2,38 +2,24 @@
 
 import os
 from bisect import bisect_right, insort
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.paths import contains
-from indexes.catalogue.records import FailedFile, KnownFile
+from indexes.catalogue.records import KnownFile
 from retrieval.common.progress import WorkStage
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
 from retrieval.sources.gallery import walk_gallery
-from retrieval.sources.location import LIST_PREFIX, CatalogueLocation, PictureLocation, is_remote, parse_location
+from retrieval.sources.location import LIST_PREFIX, CatalogueLocation, is_remote, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
+from retrieval.store.indexing.report import IndexReport
 from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
-
-
-@dataclass
-class Tally:
-    """The totals of the scans of one run. `walked` files are to be reported as done in the end."""
-
-    added: int = 0
-    reused: int = 0
-    embedded: int = 0
-    unchanged: int = 0
-    missing: int = 0
-    walked: int = 0
-    failures: list[FailedFile] = field(default_factory=list)
-    kept_roots: list[PictureLocation] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(eq=False)
@@ -48,7 +34,7 @@ class Scan:
     pipeline: Pipeline
     fingerprint: str
     gallery: bytes
-    tally: Tally
+    report: IndexReport
     stage: WorkStage
     shard: Shard
     cancelled: Event
@@ -63,6 +49,7 @@ class Scan:
         self.closed_folders = _Containers()
         self.unchanged_tars = _Containers()  # which need not be read again
         self.seen = 0
+        self.walked = 0  # files that are to be reported as done in the end
 
     def run(self, changed: Iterator[PictureFile | Unreadable]) -> None:
         """Embed the changed files and record them, batch by batch on one thread; then record what has vanished."""
@@ -86,7 +73,7 @@ class Scan:
         known_in_shard = (known for known in known_files if self._is_in_shard(known.path))
         events = walk_gallery(
             self.gallery,
-            self.tally.passed_over,
+            self.report.passed_over,
             lambda tar, version: not self._is_in_shard(tar) or self.tars.is_read(tar, version),
             self.cancelled,
         )
@@ -107,13 +94,13 @@ class Scan:
                 self._handle_unmatched(known)
             elif not self._is_in_shard(event.path):
                 self.seen += isinstance(event, PictureFile)  # the gallery is not empty, only this shard may be
-                self.tally.walked += 1
+                self.walked += 1
                 self.stage.advance()
             elif isinstance(event, PictureFile) and known is not None and is_unchanged(event, known):
                 self._count_unchanged(known)
             else:
                 self.seen += isinstance(event, PictureFile)
-                self.tally.walked += 1
+                self.walked += 1
                 self.tars.add_pending(event)
                 yield event if isinstance(event, Unreadable) else _without_local_tar(event)
 
@@ -126,11 +113,11 @@ class Scan:
 
     def _count_unchanged(self, known: KnownFile) -> None:
         self.seen += 1
-        self.tally.walked += 1
+        self.walked += 1
         if known.missing:
             self.returned.append(known.id)
         else:
-            self.tally.unchanged += 1
+            self.report.unchanged += 1
             self.stage.advance()
 
     def _is_in_shard(self, path: bytes) -> bool:
@@ -150,24 +137,24 @@ class Scan:
         pictures = [read.to_record() for read in batch.read]
         self.catalogue.scans.record(self.gallery, self.fingerprint, pictures, batch.failures)
         self.failed.update(failed.path for failed in batch.failures)
-        self.tally.failures.extend(batch.failures)
-        self.tally.added += len(pictures)
-        self.tally.embedded += batch.embedded
-        self.tally.reused += len(pictures) - batch.embedded
+        self.report.failures += [(parse_location(failed.path), failed.reason) for failed in batch.failures]
+        self.report.added += len(pictures)
+        self.report.embedded += batch.embedded
+        self.report.reused += len(pictures) - batch.embedded
         self.tars.mark_recorded((read.file.path for read in batch.read), batch.failures)
         self.stage.advance(len(batch))
 
     def _record_vanished(self) -> None:
         if self.seen == 0 and self.vanished:
-            self.tally.kept_roots.append(parse_location(self.gallery))
+            self.report.kept_roots += (parse_location(self.gallery),)
             return
         if self.vanished:
             self.catalogue.scans.set_missing(self.vanished, True)
-            self.tally.missing += len(self.vanished)
+            self.report.missing += len(self.vanished)
         if self.returned:
             self.catalogue.scans.set_missing(self.returned, False)
-            self.tally.added += len(self.returned)
-            self.tally.reused += len(self.returned)
+            self.report.added += len(self.returned)
+            self.report.reused += len(self.returned)
             self.stage.advance(len(self.returned))
 
 

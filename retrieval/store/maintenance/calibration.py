@@ -34,19 +34,12 @@ _SETTING = "calibration"
 
 
 @dataclass(frozen=True)
-class ReliabilityBins:
-    """The reliability of similarities of unseen pairs: with the head's own neuron, and with the fitted ones."""
-
-    before: tuple[Bin, ...]
-    after: tuple[Bin, ...]
-
-
-@dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration that was saved in the store, with the diagrams of its page."""
+    """A calibration that was saved in the store, and the reliability of unseen pairs' similarities before and after."""
 
     calibration: Calibration
-    reliability: ReliabilityBins
+    before: list[Bin]
+    after: list[Bin]
 
 
 @dataclass(frozen=True)
@@ -55,15 +48,6 @@ class _Labelled:
 
     u: Vectors
     codes: Codes
-
-
-@dataclass(frozen=True)
-class _Verdicts:
-    """Pairs (P,): whether they are different, their separations D, and distances d of a neuron not fitted to them."""
-
-    different: Flags
-    separations: Floats
-    distances: Floats
 
 
 def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> CalibrationResult:
@@ -83,7 +67,8 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
             f"in {catalogue.folder} pictures of one class are no more similar than those of two, so similarity cannot"
             " be calibrated to its class folders: index folders whose pictures belong together, or train a model"
         )
-    verdicts = _cross_fit(head, labelled, held_out, random)
+    unseen_different, unseen_separations, after = _cross_fit(head, labelled, held_out, random)
+    before = head.distance(unseen_separations)
     calibration = Calibration(
         model=bundle.card.name,
         digest=head.digest,
@@ -94,12 +79,13 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
         pairs=len(different),
         seed=seed,
         unseen=held_out,
-        roc_auc=roc_auc(verdicts.separations, verdicts.different),
-        before=_score_pairs(head.distance(verdicts.separations), verdicts.different),
-        after=_score_pairs(verdicts.distances, verdicts.different),
+        roc_auc=roc_auc(unseen_separations, unseen_different),
+        before=_score_pairs(before, unseen_different),
+        after=_score_pairs(after, unseen_different),
     )
     save_calibration(catalogue, calibration)
-    return CalibrationResult(calibration, _reliability_bins(head, verdicts))
+    bins = (reliability(1 - distances, ~unseen_different) for distances in (before, after))
+    return CalibrationResult(calibration, *bins)
 
 
 def _draw_sample(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
@@ -146,8 +132,13 @@ def _draw_pairs(head: Head, labelled: _Labelled, rows: Codes, random: np.random.
     return head.separation(u[first], u[second]), ~similar
 
 
-def _cross_fit(head: Head, labelled: _Labelled, held_out: HeldOut, random: np.random.Generator) -> _Verdicts:
-    """Judge the pairs of each half by the neuron fitted to the other half, for several splits into halves."""
+def _cross_fit(
+    head: Head, labelled: _Labelled, held_out: HeldOut, random: np.random.Generator
+) -> tuple[Flags, Floats, Floats]:
+    """Judge the pairs of each half by the neuron fitted to the other half, for several splits into halves.
+
+    Returns, of pairs (P,), whether they are different, their separations D, and distances d by the other half's neuron.
+    """
     codes, verdicts = labelled.codes, list[tuple[Flags, Floats, Floats]]()
     for _ in range(_SPLITS):
         by_class = held_out is HeldOut.classes
@@ -157,7 +148,8 @@ def _cross_fit(head: Head, labelled: _Labelled, held_out: HeldOut, random: np.ra
         fitted = [fit_logistic(*each, len(part)) for each, part in zip(pairs, parts, strict=True)]
         for (separations, different), (slope, intercept) in zip(pairs, reversed(fitted), strict=True):
             verdicts.append((different, separations, sigmoid(slope * separations + intercept)))
-    return _Verdicts(*map(np.concatenate, zip(*verdicts, strict=True)))
+    different, separations, distances = (np.concatenate(part) for part in zip(*verdicts, strict=True))
+    return different, separations, distances
 
 
 def _half_of_each_class(codes: Codes, random: np.random.Generator) -> Flags:
@@ -171,14 +163,6 @@ def _half_of_each_class(codes: Codes, random: np.random.Generator) -> Flags:
 def _score_pairs(distances: Floats, different: Flags) -> PairScores:
     is_right = (distances < THRESHOLD) == ~different
     return PairScores(float(is_right.mean()), calibration_error(1 - distances, ~different))
-
-
-def _reliability_bins(head: Head, verdicts: _Verdicts) -> ReliabilityBins:
-    before, after = (
-        tuple(reliability(1 - distances, ~verdicts.different))
-        for distances in (head.distance(verdicts.separations), verdicts.distances)
-    )
-    return ReliabilityBins(before, after)
 
 
 class HeldOut(StrEnum):

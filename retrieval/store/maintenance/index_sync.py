@@ -10,7 +10,6 @@ from indexes.errors import StoreError
 from indexes.vectors.base import IndexStorage, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from indexes.vectors.storage import index_address, open_storage
-from retrieval.common.closing import close_on_error
 from retrieval.common.progress import SILENT, Progress
 from retrieval.store.maintenance.tuning import read_tuning
 
@@ -110,14 +109,15 @@ class _IndexSync:
             index = self.storage.open_for_update(earlier, changes.generation)
             if index is None:
                 continue
-            with close_on_error(index):
+            with contextlib.ExitStack() as unless_current:
+                unless_current.callback(index.close)
                 if index.suits(count):
                     index.remove(changes.touched)
                     for ids, vectors in self.catalogue.descriptors.of(changes.touched, self.fingerprint):
                         index.add(ids, vectors)
                     if not self.storage.updates_in_place or self._is_complete(index, changes.generation):
+                        unless_current.pop_all()
                         return index, changes.generation
-            index.close()
         return None
 
     def _build(self) -> tuple[TunedIndex, str]:
@@ -135,7 +135,8 @@ class _IndexSync:
 
             index = self.storage.create(first[1].shape[1], count, sample)
         is_slow = self.storage.updates_in_place or not index.is_exact
-        with close_on_error(index):
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(index.close)
             with (self.progress if is_slow else SILENT).stage("Making the index", count) as stage:
                 for ids, vectors in chain([first], chunks):
                     index.add(ids, vectors)
@@ -144,6 +145,7 @@ class _IndexSync:
                 raise StoreError(
                     f"{index_address(self.catalogue)} has not taken all pictures: run `retrieve index` again"
                 )
+            on_error.pop_all()
         return index, generation
 
     def _is_complete(self, index: TunedIndex, generation: str) -> bool:

@@ -47,10 +47,7 @@ def test_the_error_falls_where_the_head_is_wrong(count: int, unseen: HeldOut, tm
 
 def test_the_error_is_the_sum_over_the_bins(tmp_path: Path) -> None:
     found = calibrate(a_catalogue(tmp_path, classes(4, 40)), a_bundle())
-    for bins, judged in (
-        (found.reliability.before, found.calibration.before),
-        (found.reliability.after, found.calibration.after),
-    ):
+    for bins, judged in ((found.before, found.calibration.before), (found.after, found.calibration.after)):
         total = sum(each.count for each in bins)
         assert sum(each.count * abs(each.mean - each.share) for each in bins) / total == pytest.approx(judged.error)
 
@@ -83,7 +80,7 @@ def test_a_half_is_judged_by_the_neuron_of_the_other(unseen: HeldOut, monkeypatc
         assert (set(codes[one]) & set(codes[other]) == set()) == (unseen is HeldOut.classes)
         assert len(one) == len(other) == 24
     judged_with = np.repeat([2, 1, 4, 3, 6, 5, 8, 7, 10, 9], 4)
-    np.testing.assert_allclose(found.distances, 1 / (1 + np.exp(-judged_with)))
+    np.testing.assert_allclose(found[2], 1 / (1 + np.exp(-judged_with)))
 
 
 def test_of_a_large_gallery_a_sample_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

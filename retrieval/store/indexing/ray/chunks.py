@@ -17,29 +17,25 @@ def chunks(source: Iterator[T], most: int) -> Generator[list[T], None, None]:
     The source is read on a thread of its own, and no longer after this generator is closed.
     """
     is_awaited, is_closed = Event(), Event()
+    is_awaited.set()
 
     def collect() -> list[T]:
         started = time.monotonic()
         chunk: list[T] = []
-        while len(chunk) < most and not is_closed.is_set():
-            if chunk and is_awaited.is_set() and time.monotonic() > started + _PATIENCE:
-                break
-            try:
-                chunk.append(next(source))
-            except StopIteration:
+        for item in source:
+            chunk.append(item)
+            is_late = is_awaited.is_set() and time.monotonic() > started + _PATIENCE
+            if len(chunk) == most or is_late or is_closed.is_set():
                 break
         return chunk
 
     with ThreadPoolExecutor(1, thread_name_prefix="walker") as walker:
         try:
             following = walker.submit(collect)
-            while True:
-                is_awaited.set()
-                chunk = following.result()
-                if not chunk:
-                    return
+            while chunk := following.result():
                 is_awaited.clear()
                 following = walker.submit(collect)
                 yield chunk
+                is_awaited.set()
         finally:
             is_closed.set()

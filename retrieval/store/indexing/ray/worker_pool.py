@@ -96,7 +96,7 @@ class WorkerPool:
 
     def submit(self, block: Block, worker: PooledWorker) -> None:
         """Give a worker a block."""
-        worker.blocks[self._process(worker.actor, block)] = block
+        worker.blocks[worker.actor.process.remote(block)] = block
 
     def wait(self) -> WorkDone:
         """Wait for a result or a loss; after a loss, also for what else is lost with it. Raises ClusterError."""
@@ -116,10 +116,10 @@ class WorkerPool:
         """Take up to `count` results, and return the workers that were lost; their lost blocks stay theirs."""
         owners = {ref: worker for worker in self._workers for ref in worker.blocks}
         lost: set[PooledWorker] = set()
-        for ref in self._wait(list(owners), count, timeout):
+        for ref in ray.wait(list(owners), num_returns=count, timeout=timeout)[0] if owners else ():
             worker = owners[ref]
             try:
-                result = self._result(ref)
+                result: BlockResult = ray.get(ref)
             except ray.exceptions.RayError as error:
                 if not is_worker_loss(error):
                     raise to_cluster_error(error) from error
@@ -149,17 +149,6 @@ class WorkerPool:
         return WorkerConfig(
             model, self._bundle.fingerprint, program_digest(), library_versions(), plan.device, plan.cores, megapixels
         )
-
-    def _process(self, actor: Any, block: Block) -> Any:
-        return actor.process.remote(block)
-
-    def _wait(self, refs: list[Any], count: int, timeout: float) -> list[Any]:
-        ready: list[Any] = ray.wait(refs, num_returns=count, timeout=timeout)[0] if refs else []
-        return ready
-
-    def _result(self, ref: Any) -> BlockResult:
-        result: BlockResult = ray.get(ref)
-        return result
 
     def _kill(self, actor: Any) -> None:
         with suppress(ray.exceptions.RayError):

@@ -5,6 +5,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,41 +50,38 @@ def content(file: PictureFile) -> bytes:
 
 
 class FakeActor:
-    """A worker in this process; it is dead once a block has raised Ray's error."""
+    """A worker in this process, which works when its results are taken; dead once a block has raised Ray's error."""
 
-    is_dead = False
+    _numbers = count()
+
+    def __init__(self, run: Callable[[Block], BlockResult], is_dead: bool = False) -> None:
+        self._run = run
+        self.is_dead = is_dead
+        self.process = SimpleNamespace(remote=lambda block: (next(self._numbers), partial(self._result, block)))
+
+    def _result(self, block: Block) -> BlockResult:
+        try:
+            if self.is_dead:
+                raise _LOST
+            return self._run(block) if block.files else BlockResult("here")
+        except ray.exceptions.RayError:
+            self.is_dead = True
+            raise
 
 
 class LocalPool(WorkerPool):
     """Workers in this process that work in turn, as their results are waited for."""
 
-    def __init__(self, run: Callable[[Block], BlockResult]) -> None:
+    def __init__(self, run: Callable[[Block], BlockResult], are_dead: bool = False) -> None:
         self._device, self._limit, self._plan = "cpu", None, None
         self._workers = []
         self._run = run
-        self._tasks: list[tuple[FakeActor, Block]] = []
+        self._are_dead = are_dead
         self.started = 0
 
     def _start(self, plan: WorkerPlan) -> FakeActor:
         self.started += 1
-        return FakeActor()
-
-    def _process(self, actor: FakeActor, block: Block) -> int:
-        self._tasks.append((actor, block))
-        return len(self._tasks)
-
-    def _wait(self, refs: list[int], count: int, timeout: float) -> list[int]:
-        return sorted(refs)[:count]
-
-    def _result(self, ref: int) -> BlockResult:
-        actor, block = self._tasks[ref - 1]
-        try:
-            if actor.is_dead:
-                raise _LOST
-            return self._run(block) if block.files else BlockResult("here")
-        except ray.exceptions.RayError:
-            actor.is_dead = True
-            raise
+        return FakeActor(self._run, self._are_dead)
 
     def _kill(self, actor: FakeActor) -> None:
         actor.is_dead = True
@@ -119,6 +119,11 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 @pytest.fixture(autouse=True)
 def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(refs: list[tuple[int, object]], num_returns: int, timeout: float) -> tuple[list[tuple[int, object]]]:
+        return (sorted(refs, key=itemgetter(0))[:num_returns],)
+
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda ref: ref[1]())
     monkeypatch.setattr(worker_pool, "_PAUSE", 0.0)
     plan_for(1, monkeypatch)
 
@@ -172,12 +177,8 @@ def test_a_picture_that_kills_each_worker_ends_the_run_by_its_name(catalogue: Ca
 
 
 def test_workers_that_are_lost_with_nothing_done_end_the_run(catalogue: Catalogue) -> None:
-    class Hopeless(LocalPool):
-        def _result(self, ref: int) -> BlockResult:
-            raise _LOST
-
     pipeline = Alone(catalogue)
-    pipeline._pool = pool = Hopeless(pipeline.run)
+    pipeline._pool = pool = LocalPool(pipeline.run, are_dead=True)
     with pytest.raises(ClusterError, match=r"^workers were lost 3 times in a row with nothing done"):
         pipeline.indexed(FILES)
     assert (pool.started, pipeline.sizes) == (3, [])
