@@ -20,11 +20,6 @@ from retrieval.server.errors import PROBLEM_RESPONSES, explain_errors
 from retrieval.server.middleware.metrics import Metrics, MetricsMiddleware
 from retrieval.server.middleware.security import SecurityMiddleware
 from retrieval.server.routes import gallery, search
-from retrieval.server.services.background_indexing import BackgroundIndexer
-from retrieval.server.services.queries import QueryService
-from retrieval.server.services.queueing import ConcurrencyLimit
-from retrieval.server.services.thumbnails import CACHE_BYTES, ThumbnailCache
-from retrieval.server.services.uploads import Uploads
 from retrieval.server.shared_folders import SharedFolders
 from retrieval.server.state import ServerState
 
@@ -40,15 +35,7 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], config: ServerCo
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = ServerState(
-            config,
-            QueryService(engine),
-            Uploads(shared.uploads, config.max_upload),
-            BackgroundIndexer(open_engine, shared.indexing),
-            ConcurrencyLimit(config.slots),
-            ThumbnailCache(CACHE_BYTES // config.processes),
-        )
-        app.state.server = state
+        app.state.server = state = ServerState(engine, open_engine, config, shared)
         publishing = asyncio.create_task(_publish_metrics(metrics)) if is_one_of_several else None
         try:
             yield

@@ -1,8 +1,8 @@
 """The configuration of a server."""
 
-import ipaddress
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from retrieval.common.errors import RetrievalError
@@ -48,11 +48,15 @@ class ServerConfig:
             raise RetrievalError("the token must be 8 to 200 letters, digits and . _ ~ + / = -: give another --token")
 
 
+def parse_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return a host as an IP address; None if it is a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = parse_address(host)
+    return host == "localhost" if address is None else address.is_loopback

@@ -50,34 +50,28 @@ def refusal_response(refusal: RequestRefused) -> Response:
 
 def explain_errors(app: FastAPI) -> None:
     """Answer every error with one sentence under `error`."""
-
-    @app.exception_handler(RequestRefused)
-    def answer_refusal(request: Request, error: RequestRefused) -> Response:
-        return refusal_response(error)
-
-    @app.exception_handler(RetrievalError)
-    def answer_retrieval_error(request: Request, error: RetrievalError) -> Response:
-        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(str(error)))
-
-    @app.exception_handler(StoreError)
-    def answer_store_error(request: Request, error: StoreError) -> Response:
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, safe_name(str(error)))
-
-    @app.exception_handler(RequestValidationError)
-    def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:])
-        message = first["msg"].removeprefix("Value error, ")
-        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{field}: {message}" if field else message))
-
-    @app.exception_handler(HTTPException)
-    def answer_unknown_route(request: Request, error: HTTPException) -> Response:
-        return _problem(HTTPStatus(error.status_code), f"{error.detail}: see /docs for the API", error.headers)
-
-    @app.exception_handler(Exception)
-    def answer_unexpected_error(request: Request, error: Exception) -> Response:
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has a fault, which is in its log: report it")
+    for kind in (RetrievalError, StoreError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _error_response)
 
 
-def _problem(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _error_response(request: Request, error: Exception) -> Response:
+    match error:
+        case RequestRefused():
+            return refusal_response(error)
+        case RetrievalError():
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(str(error)))
+        case StoreError():
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, safe_name(str(error)))
+        case RequestValidationError():
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"][1:]))
+            message = first["msg"].removeprefix("Value error, ")
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, safe_name(f"{field}: {message}" if field else message))
+        case HTTPException():
+            return _problem(error.status_code, f"{error.detail}: see /docs for the API", error.headers)
+        case _:
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has a fault, which is in its log: report it")
+
+
+def _problem(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, headers)

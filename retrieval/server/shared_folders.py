@@ -18,10 +18,6 @@ UPLOADS = "retrieve-uploads"
 
 _PREFIX = "retrieve-serve-"
 _ALIVE = "alive"
-_NO_ROOM = (
-    "the server has no room for its temporary files",
-    "make room there, or name another folder in the environment variable TMPDIR",
-)
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,13 @@ def shared_folders(uploads: Path | None = None) -> Iterator[SharedFolders]:
 
     The folders of servers that were killed are deleted. Raises RetrievalError.
     """
-    with _explain_disk_errors(*_NO_ROOM):
+    with _explain_disk_errors(
+        "the server has no room for its temporary files",
+        "make room there, or name another folder in the environment variable TMPDIR",
+    ):
         _delete_orphaned(Path(tempfile.gettempdir()))
-        folder, alive = _make_own_folder()
-    shared = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
+        shared, alive = _make_own_folder(uploads)
     try:
-        with _explain_disk_errors(*_NO_ROOM):
-            shared.metrics.mkdir()
-            shared.indexing.mkdir()
         with _explain_disk_errors(f"{shared.uploads} cannot keep uploads", "give another folder with --uploads"):
             shared.uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=shared.uploads).close()
@@ -83,23 +78,26 @@ def _is_own(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
 
 
-def _make_own_folder() -> tuple[Path, FileLock]:
+def _make_own_folder(uploads: Path | None) -> tuple[SharedFolders, FileLock]:
     """Make the server's folder and lock the file in it until this process ends, however it does.
 
     Another server may lock the file first and delete the folder: then a new one is made.
     """
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        shared = SharedFolders(folder, folder / "uploads" if uploads is None else uploads / UPLOADS)
         alive = FileLock(folder / _ALIVE)
         try:
+            shared.metrics.mkdir()
+            shared.indexing.mkdir()
             alive.acquire()
         except FileNotFoundError:
             continue
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shared.delete()
             raise
         if (folder / _ALIVE).exists():
-            return folder, alive
+            return shared, alive
         alive.release()
 
 

@@ -1,9 +1,9 @@
 """The parts of a running server that its routes share."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,34 +11,35 @@ from fastapi import Depends, Request
 from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
 from retrieval.common.text import safe_name
+from retrieval.engine import Engine
 from retrieval.server.config import ServerConfig
 from retrieval.server.contract.requests import Filters
 from retrieval.server.services.background_indexing import BackgroundIndexer
 from retrieval.server.services.queries import QueryService
 from retrieval.server.services.queueing import ConcurrencyLimit
-from retrieval.server.services.thumbnails import ThumbnailCache
+from retrieval.server.services.thumbnails import CACHE_BYTES, ThumbnailCache
 from retrieval.server.services.uploads import Uploads
+from retrieval.server.shared_folders import SharedFolders
 from retrieval.store.filters import make_selection
 
 MAX_IMAGE_REQUESTS = 512
 """Requests for images in work at once: a page makes a few dozen."""
 
 
-@dataclass
 class ServerState:
     """One server's parts. `query_limit` bounds the requests to the engine, `image_limit` those for images."""
 
-    config: ServerConfig
-    service: QueryService
-    uploads: Uploads
-    indexer: BackgroundIndexer
-    query_limit: ConcurrencyLimit
-    images: ThumbnailCache = field(default_factory=ThumbnailCache)
-    image_limit: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(MAX_IMAGE_REQUESTS))
-    image_threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="drawer")
-    )
-    _folders: tuple[str, list[bytes]] = ("", [])
+    def __init__(
+        self, engine: Engine, open_engine: Callable[[], Engine], config: ServerConfig, shared: SharedFolders
+    ) -> None:
+        self.service = QueryService(engine)
+        self.uploads = Uploads(shared.uploads, config.max_upload)
+        self.indexer = BackgroundIndexer(open_engine, shared.indexing)
+        self.query_limit = ConcurrencyLimit(config.slots)
+        self.images = ThumbnailCache(CACHE_BYTES // config.processes)
+        self.image_limit = ConcurrencyLimit(MAX_IMAGE_REQUESTS)
+        self.image_threads = ThreadPoolExecutor(2, thread_name_prefix="drawer")
+        self._folders: tuple[str, list[bytes]] = ("", [])
 
     def folders(self) -> list[bytes]:
         """Return every folder that has pictures, read again if the catalogue has changed."""

@@ -10,7 +10,6 @@ from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name that /api/uploads gave.")]
 
-MOST_HITS = 100
 MOST_CHECKED = 24
 """Hits of a query with `verify`."""
 
@@ -79,7 +78,7 @@ class ExplainFields(BaseModel):
 class QueryParams(Filters, ExplainFields):
     """A query."""
 
-    top: int = Field(12, ge=1, le=MOST_HITS, description="How many hits.")
+    top: int = Field(12, ge=1, le=100, description="How many hits.")
     min_similarity: float = Field(0, ge=0, le=1, description="Only hits at least this similar.")
     confidence: float = Field(CONFIDENCE, ge=0, le=1, description="Give a `doubt` if no hit is at least this similar.")
     collapse: bool = Field(False, description="Put near-duplicates of a hit under it.")

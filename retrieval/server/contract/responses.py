@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from indexes.catalogue.records import PictureDetails
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
-from retrieval.explain.correspondence import Cells, Correspondence, double_centre
+from retrieval.explain.correspondence import Correspondence, double_centre
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
@@ -22,14 +23,10 @@ from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describ
 from retrieval.sources.location import parse_location
 
 RelativeBox = Annotated[
-    list[float],
-    Field(
-        min_length=4,
-        max_length=4,
-        description="The part that the network sees and heatmaps cover: left, top, right, bottom, 0 to 1.",
-    ),
+    tuple[float, float, float, float],
+    Field(description="The part that the network sees and heatmaps cover: left, top, right, bottom, 0 to 1."),
 ]
-Cell = Annotated[list[int], Field(min_length=2, max_length=2, description="Row and column, or their numbers.")]
+Cell = Annotated[tuple[int, int], Field(description="Row and column, or their numbers.")]
 
 
 class Problem(BaseModel):
@@ -135,8 +132,8 @@ class VerificationOut(BaseModel):
 
     support: str
     sentence: str = Field(serialization_alias="told")
-    headings: list[str]
-    rows: list[list[str]]
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 class ExplanationOut(BaseModel):
@@ -245,14 +242,9 @@ def picture_out(details: PictureDetails) -> PictureOut:
     """Return an indexed picture with display names."""
     location = parse_location(details.path)
     return PictureOut(
-        id=details.id,
+        **details._replace(label=safe_name(details.label) if details.label else None)._asdict(),
         name=safe_name(location.name),
         folder=safe_name(location.parent),
-        label=safe_name(details.label) if details.label else None,
-        width=details.width,
-        height=details.height,
-        taken_at=details.taken_at,
-        size=details.size,
         image=f"api/pictures/{details.id}/image?version={version_of(details)}",
         seen=seen_share(details.width, details.height),
     )
@@ -263,23 +255,17 @@ def version_of(details: PictureDetails) -> str:
     return details.hash.hex()[:16]
 
 
-def seen_share(width: int, height: int) -> list[float]:
+def seen_share(width: int, height: int) -> tuple[float, float, float, float]:
     """Return the part that the network sees: left, top, right, bottom, in shares of the picture."""
     left, top, right, bottom = input_box(width, height)
-    return [left / width, top / height, right / width, bottom / height]
+    return left / width, top / height, right / width, bottom / height
 
 
 def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hit]) -> HitOut:
     """Return a hit with its near-duplicates, given the details of all by id."""
     return HitOut(
-        rank=hit.rank,
+        **vars(replace(hit, note=safe_name(hit.note) if hit.note else None)),
         picture=picture_out(details[hit.id]),
-        similarity=hit.similarity,
-        distance=hit.distance,
-        verdict=hit.verdict,
-        index_rank=hit.index_rank,
-        index_distance=hit.index_distance,
-        note=safe_name(hit.note) if hit.note else None,
         copies=[picture_out(details[copy.id]) for copy in copies],
     )
 
@@ -290,14 +276,14 @@ def explanation_out(rank: int, explanation: Explanation | PictureError) -> Expla
         return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {explanation.reason}"))
     return ExplanationOut(
         rank=rank,
-        method=str(explanation.method),
+        method=explanation.method,
         distance=explanation.distance,
         verdict=explanation.verdict,
         identical=explanation.identical,
         query=_maps(explanation, explanation.query),
         hit=_maps(explanation, explanation.hit),
-        matches=_matches(explanation.correspondence) if explanation.correspondence else None,
-        verification=_verification_out(explanation.verification) if explanation.verification else None,
+        matches=explanation.correspondence and _matches(explanation.correspondence),
+        verification=explanation.verification and _verification_out(explanation.verification),
     )
 
 
@@ -315,11 +301,11 @@ def _matches(correspondence: Correspondence) -> Matches:
     beyond = np.maximum(double_centre(correspondence.table), 0)
     largest = float(beyond.max())
     return Matches(
-        query_grid=list(correspondence.shape),
-        hit_grid=list(correspondence.other_shape),
+        query_grid=correspondence.shape,
+        hit_grid=correspondence.other_shape,
         table=_round(beyond / largest if largest > 0 else beyond, 2),
         regions=[
-            RegionPair(share=match.share, query=_cells(match.first), hit=_cells(match.second))
+            RegionPair(share=match.share, query=sorted(match.first), hit=sorted(match.second))
             for match in correspondence.matches
         ],
     )
@@ -327,15 +313,11 @@ def _matches(correspondence: Correspondence) -> Matches:
 
 def _verification_out(verification: Verification) -> VerificationOut:
     return VerificationOut(
-        support=str(verification.support),
+        support=verification.support,
         sentence=describe_support(verification),
-        headings=list(VERIFICATION_HEADINGS),
-        rows=[list(row) for row in verification_rows(verification, ("query", "hit"))],
+        headings=VERIFICATION_HEADINGS,
+        rows=verification_rows(verification, ("query", "hit")),
     )
-
-
-def _cells(cells: Cells) -> list[list[int]]:
-    return [list(cell) for cell in sorted(cells)]
 
 
 def _round(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:

@@ -44,10 +44,8 @@ class Metrics:
             (gauge("retrieve_requests_in_work", "Requests that hold a place in the queue."), in_work),
             (gauge("retrieve_jobs_waiting", "Jobs that wait for the engine."), waiting),
         ]
-        self._pictures = (
-            gauge("retrieve_pictures", "Pictures in the store.", multiprocess_mode="livemostrecent"),
-            pictures,
-        )
+        self._pictures = gauge("retrieve_pictures", "Pictures in the store.", multiprocess_mode="livemostrecent")
+        self._count_pictures = pictures
 
     def publish(self) -> None:
         """Write what is in work in this process, for the others to read."""
@@ -57,8 +55,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         self.publish()
-        gauge, count = self._pictures
-        gauge.set(count())
+        self._pictures.set(self._count_pictures())
         return generate_latest(self._registry)
 
     def record(self, route: str, method: str, status: int, seconds: float) -> None:

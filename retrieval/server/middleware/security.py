@@ -6,19 +6,17 @@ this machine (DNS rebinding), and a user of another machine can send them direct
 
 import asyncio
 import hmac
-import ipaddress
 import socket
 from contextlib import suppress
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.server.config import ServerConfig, is_loopback
+from retrieval.server.config import ServerConfig, is_loopback, parse_address
 from retrieval.server.errors import RequestRefused, refusal_response
 
 COOKIE = "retrieve_token"
@@ -101,7 +99,7 @@ class SecurityMiddleware:
 
     def _check_host(self, headers: Headers) -> None:
         name = _host_name(headers.get("host", ""))
-        if name not in self._names and not (self._config.token and _is_address(name)):
+        if name not in self._names and not (self._config.token and parse_address(name)):
             raise RequestRefused(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server does not answer under that name: use the address that it printed, or start it with"
@@ -134,11 +132,7 @@ class SecurityMiddleware:
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(bearer.strip()):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and self._is_token(unquote(cookie.value))
+        return self._is_token(unquote(HTTPConnection(scope).cookies.get(COOKIE, "")))
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._config.token or "").encode()) and bool(given)
@@ -159,11 +153,3 @@ def _host_name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -32,14 +32,11 @@ def listen(config: ServerConfig) -> socket.socket:
 
 
 class SharedSocket(socket.socket):
-    """A listening socket that several processes accept connections from, made of one inherited from their parent.
+    """A listening socket that several processes accept connections from.
 
     asyncio's `backlog` is both the number of connections it accepts at once and the length of the system's queue.
     Accepting one at a time leaves the next to an idle process; the queue stays long all the same.
     """
-
-    def __init__(self, listener: socket.socket) -> None:
-        super().__init__(fileno=listener.detach())
 
     def listen(self, backlog: int = _PENDING_CONNECTIONS) -> None:
         """Listen, with a queue of at least 256 connections."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes.listening import address, listen
 from retrieval.server.processes.signals import STOP_SIGNALS
-from retrieval.server.processes.supervisor import Supervisor
+from retrieval.server.processes.supervisor import RestartPolicy, Supervisor
 from retrieval.server.processes.uvicorn_server import run
 from retrieval.server.processes.worker import serve_in_worker, threads_per_process
 from retrieval.server.shared_folders import shared_folders
@@ -57,5 +57,5 @@ def serve_in_processes(
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(shared.metrics)  # both are read on import
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(config.processes)))
         task = partial(serve_in_worker, open_engine, config, shared, listener)
-        supervisor = Supervisor(config.processes, task, report_death)
+        supervisor = Supervisor(config.processes, task, report_death, RestartPolicy())
         supervisor.run(lambda: on_ready(address(config, listener.getsockname()[1])))

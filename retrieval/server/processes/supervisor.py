@@ -41,9 +41,6 @@ class RestartPolicy:
         return 0.0 if deaths < 2 else min(self.longest, self.pause * 2.0 ** (deaths - 2))
 
 
-RESTART_POLICY = RestartPolicy()
-
-
 class Supervisor:
     """A number of processes that run one task, which must end on SIGTERM, and when its pipe is closed.
 
@@ -52,11 +49,7 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        count: int,
-        task: Task,
-        on_death: Callable[[int | None, str], None],
-        policy: RestartPolicy = RESTART_POLICY,
+        self, count: int, task: Task, on_death: Callable[[int | None, str], None], policy: RestartPolicy
     ) -> None:
         self._on_death = on_death
         self._policy = policy
@@ -96,8 +89,8 @@ class Supervisor:
             if was_stopped and worker.last_beat is not None:
                 worker.last_beat = self._polled_at
             worker.kill_if_hung()
-            if worker.has_died():
-                process, reason = worker.reap()
+            if death := worker.reap():
+                process, reason = death
                 self._on_death(process, f"process {process} of the server {reason}: another one takes its place")
             if time.monotonic() >= worker.restart_at:
                 self._start(worker)
@@ -162,8 +155,7 @@ class _WorkerProcess:
 
     def waitables(self) -> list[Connection | int]:
         """Return what to wait for: a message and the end of the process."""
-        pipe: list[Connection | int] = [] if self._pipe is None else [self._pipe]
-        return pipe if self.process is None else [*pipe, self.process.sentinel]
+        return [end for end in (self._pipe, self.process and self.process.sentinel) if end is not None]
 
     def receive(self) -> None:
         """Take the messages that it has sent."""
@@ -183,13 +175,10 @@ class _WorkerProcess:
             if self._is_hung:
                 self.process.kill()
 
-    def has_died(self) -> bool:
-        """Return whether it has died and was not reaped yet."""
-        return self.process is not None and not self.process.is_alive()
-
-    def reap(self) -> tuple[int, str]:
-        """Return the id of the dead process and how it ended. Raises RetrievalError if that is one death too many."""
-        assert self.process is not None
+    def reap(self) -> tuple[int, str] | None:
+        """Return the process's id and how it ended, if it did. Raises RetrievalError if that is a death too many."""
+        if self.process is None or self.process.is_alive():
+            return None
         assert self.process.pid is not None
         self.receive()
         self._close_pipe()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -41,15 +42,28 @@ def serve_in_worker(
     Thread(target=_end_with_parent, args=(pipe, shared), name="parent", daemon=True).start()
     ignore_terminal_signals()
 
-    def report_alive() -> None:
+    def send(message: str | None) -> None:
         with suppress(OSError):
-            pipe.send(None)
+            pipe.send(message)
 
     try:
-        _serve(open_engine, config, shared, listener, report_alive)
+        from indexes.vectors.storage import is_single_process
+        from retrieval.model.inference import limit_threads
+        from retrieval.server.app import make_app
+
+        limit_threads(threads_per_process(config.processes))
+        with open_engine() as engine:
+            engine.load()
+            if is_single_process(engine.catalogue):
+                raise RetrievalError(
+                    "the store's index is a milvus-lite file, which only one process can open: leave out --processes,"
+                    " or move the index with `retrieve index --index faiss`"
+                )
+            app = make_app(engine, open_engine, config, shared)
+            stop_signals = (signal.SIGTERM,)
+            run(app, SharedSocket(fileno=listener.detach()), stop_signals, partial(send, None), accepted_at_once=1)
     except (UserError, OSError) as error:
-        with suppress(OSError):
-            pipe.send(str(error))
+        send(str(error))
         sys.exit(1)
 
 
@@ -57,29 +71,6 @@ def threads_per_process(processes: int) -> int:
     """Return each process's share of the cores."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, cores // processes)
-
-
-def _serve(
-    open_engine: Callable[[], Engine],
-    config: ServerConfig,
-    shared: SharedFolders,
-    listener: socket.socket,
-    on_alive: Callable[[], None],
-) -> None:
-    from indexes.vectors.storage import is_single_process
-    from retrieval.model.inference import limit_threads
-    from retrieval.server.app import make_app
-
-    limit_threads(threads_per_process(config.processes))
-    with open_engine() as engine:
-        engine.load()
-        if is_single_process(engine.catalogue):
-            raise RetrievalError(
-                "the store's index is a milvus-lite file, which only one process can open: leave out --processes,"
-                " or move the index with `retrieve index --index faiss`"
-            )
-        app = make_app(engine, open_engine, config, shared)
-        run(app, SharedSocket(listener), (signal.SIGTERM,), on_alive, accepted_at_once=1)
 
 
 def _end_with_parent(pipe: Connection, shared: SharedFolders) -> None:

@@ -40,10 +40,7 @@ def status(state: State) -> out.Status:
         fingerprint=engine.bundle.fingerprint,
         calibrated=found.is_calibrated,
         pictures=found.pictures,
-        galleries=[
-            out.Gallery(folder=safe_name(count.root), pictures=count.pictures, missing=count.missing)
-            for count in found.galleries
-        ],
+        galleries=[out.Gallery(**vars(count), folder=safe_name(count.root)) for count in found.galleries],
         labels=[safe_name(label) for label in found.labels],
         failed=found.failed,
         indexing=_indexing(found.progress, indexer.is_running),
@@ -135,11 +132,7 @@ def _find_duplicates(engine: Engine, rules: DuplicateRules, most: int) -> out.Du
             out.DuplicateGroup(
                 kind=group.kind.value,
                 pictures=[
-                    out.DuplicatePicture(
-                        picture=out.picture_out(details[member.id]),
-                        kind=member.kind.value if member.kind else None,
-                        similarity=member.similarity,
-                    )
+                    out.DuplicatePicture(**vars(member), picture=out.picture_out(details[member.id]))
                     for member in group.members
                     if member.id in details
                 ],

@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from http import HTTPStatus
-from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -67,9 +66,8 @@ async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ou
     """Explain an indexed picture as a hit of another one, or of an upload."""
     subject, _ = await _load_subject(state, params.picture, params.upload)
     hit = await state.service.compare(subject, params.hit)
-    async for (explanation,) in state.service.explain(subject, [hit], params.options):
-        return out.explanation_out(hit.rank, explanation)
-    raise AssertionError("one hit has one explanation")
+    explanation = await anext(state.service.explain(subject, [hit], params.options))
+    return out.explanation_out(hit.rank, explanation)
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}})
@@ -77,10 +75,9 @@ async def export(params: Annotated[StoredQueryParams, Query()], state: State) ->
     """Save a query's result as a self-contained page."""
     subject, query_out = await _load_subject(state, params.picture, params.upload)
     answer = await _run_query(state, subject, params)
-    hits = list(answer.hits)
+    hits = answer.hits
     if params.explain:
-        chunks = [chunk async for chunk in state.service.explain(answer.subject, hits, params.options)]
-        explanations = chain.from_iterable(chunks)
+        explanations = [each async for each in state.service.explain(answer.subject, hits, params.options)]
         hits = [_with_explanation(hit, explanation) for hit, explanation in zip(hits, explanations, strict=True)]
     name = query_out.name if isinstance(query_out, out.PictureOut) else "the picture that was sent"
     view = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
@@ -164,9 +161,8 @@ async def _explain_hits(
         return
     remaining = iter(answer.hits)
     try:
-        async for chunk in state.service.explain(answer.subject, answer.hits, params.options):
-            for explanation in chunk:
-                yield out.explanation_out(next(remaining).rank, explanation)
+        async for explanation in state.service.explain(answer.subject, answer.hits, params.options):
+            yield out.explanation_out(next(remaining).rank, explanation)
     except PictureError as error:  # the query's own file is gone or broken since it was indexed
         for hit in remaining:
             yield out.Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")

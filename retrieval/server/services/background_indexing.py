@@ -39,17 +39,20 @@ class BackgroundIndexer:
 
     def start(self) -> None:
         """Start a run in a thread. Raises RequestRefused if one is running, or the disk has no room to record it."""
+        lock = FileLock(self._run_lock_file, thread_local=False)  # released by the thread of the run
         try:
             with FileLock(self._check_lock_file):
-                lock = self._try_lock()
-            if lock is None:
-                raise RequestRefused(HTTPStatus.CONFLICT, "indexing is running already: wait until it has finished")
+                lock.acquire(blocking=False)
             try:
                 write_file(self._error_file, os.fsencode(_INTERRUPTED))  # until it ends otherwise
                 Thread(target=self._run, args=(lock,), name="indexer", daemon=True).start()
             except BaseException:
                 lock.release()
                 raise
+        except Timeout as error:
+            raise RequestRefused(
+                HTTPStatus.CONFLICT, "indexing is running already: wait until it has finished"
+            ) from error
         except OSError as error:
             raise RequestRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
@@ -59,15 +62,12 @@ class BackgroundIndexer:
     def state(self) -> IndexingState:
         """Return whether a run goes on and why the last one failed, of one moment."""
         with FileLock(self._check_lock_file):  # so that this check keeps no run from starting
-            lock = self._try_lock()
-            if lock is None:
+            try:
+                with FileLock(self._run_lock_file, blocking=False):  # the last run has written its error
+                    error = os.fsdecode(self._error_file.read_bytes()) if self._error_file.exists() else None
+                    return IndexingState(False, error)
+            except Timeout:
                 return IndexingState(True, None)
-            try:  # no run begins meanwhile, and the last one has written its error
-                return IndexingState(False, os.fsdecode(self._error_file.read_bytes()))
-            except FileNotFoundError:
-                return IndexingState(False, None)
-            finally:
-                lock.release()
 
     def _run(self, lock: BaseFileLock) -> None:
         try:
@@ -78,12 +78,3 @@ class BackgroundIndexer:
             write_file(self._error_file, os.fsencode(str(error)))
         finally:
             lock.release()
-
-    def _try_lock(self) -> BaseFileLock | None:
-        """Acquire the lock of a run; None if it is held elsewhere."""
-        lock = FileLock(self._run_lock_file, thread_local=False)  # released by the thread of the run
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return None
-        return lock

@@ -63,7 +63,6 @@ class QueryJob:
     selection: Selection
     min_similarity: float = 0.0
     collapse: bool = False
-    pool: int = POOL
 
 
 @dataclass(frozen=True)
@@ -137,14 +136,13 @@ class QueryService:
 
     async def load_upload(self, file: Path) -> QuerySubject:
         """Return an upload as a query. Raises PictureError."""
-        if file in self._uploads:
-            self._uploads.move_to_end(file)
-            return self._uploads[file]
-        try:
-            pixels, info = await self.run_in_thread(read_at_size, file, self.engine.bundle.card.preprocessing.size)
-        except PictureError as error:
-            raise error.with_name("the picture that was sent") from error
-        subject = QuerySubject(file, info.width, info.height, pixels=pixels)
+        subject = self._uploads.get(file)
+        if subject is None:
+            try:
+                pixels, info = await self.run_in_thread(read_at_size, file, self.engine.bundle.card.preprocessing.size)
+            except PictureError as error:
+                raise error.with_name("the picture that was sent") from error
+            subject = QuerySubject(file, info.width, info.height, pixels=pixels)
         self._remember(subject)
         return subject
 
@@ -164,26 +162,24 @@ class QueryService:
 
     async def explain(
         self, subject: QuerySubject, hits: Sequence[Hit], options: ExplainOptions
-    ) -> AsyncIterator[list[Explanation | PictureError]]:
-        """Yield the hits' explanations, or why there is none, a few at a time, in order. Raises PictureError."""
-        query = await self._read_query(subject, options)
+    ) -> AsyncIterator[Explanation | PictureError]:
+        """Yield the hits' explanations, or why there is none, in order. Raises PictureError for the query."""
+        query = subject.pixels
+        if query is None or options.size not in (None, self.engine.bundle.card.preprocessing.size):
+            query = await self.run_in_thread(self.engine.queries.read, subject.file, options.size)
         for start in range(0, len(hits), CHUNK):
             chunk = hits[start : start + CHUNK]
             results = await asyncio.gather(*(self._try_read(hit.path, options) for hit in chunk))
-            pixels = [result for result in results if not isinstance(result, PictureError)]
+            pairs = zip(chunk, results, strict=True)
+            readable = [(hit.distance, pixels) for hit, pixels in pairs if not isinstance(pixels, PictureError)]
             explanations: Iterator[Explanation] = iter(())
-            if pixels:
-                pairs = zip(chunk, results, strict=True)
-                distances = np.array([hit.distance for hit, result in pairs if not isinstance(result, PictureError)])
-                job = partial(self.engine.queries.explain_pixels, query, pixels, distances, options)
+            if readable:
+                distances, pixels = zip(*readable, strict=True)
+                job = partial(self.engine.queries.explain_pixels, query, pixels, np.array(distances), options)
                 is_slow = options.method in SLOW_METHODS or options.size is not None
                 explanations = iter(await (self.call_slowly(job) if is_slow else self.call(job)))
-            yield [result if isinstance(result, PictureError) else next(explanations) for result in results]
-
-    async def _read_query(self, subject: QuerySubject, options: ExplainOptions) -> Pixels:
-        if subject.pixels is not None and options.size in (None, self.engine.bundle.card.preprocessing.size):
-            return subject.pixels
-        return await self.run_in_thread(self.engine.queries.read, subject.file, options.size)
+            for result in results:
+                yield result if isinstance(result, PictureError) else next(explanations)
 
     async def _try_read(self, file: PictureLocation, options: ExplainOptions) -> Pixels | PictureError:
         try:
@@ -205,14 +201,14 @@ class QueryService:
         A search that fails fails the jobs of its selection only.
         """
         subjects = self._describe([job.subject for job in jobs])
-        rows_by_search: dict[tuple[Selection, int], list[int]] = defaultdict(list)
+        rows_by_selection: dict[Selection, list[int]] = defaultdict(list)
         for row, job in enumerate(jobs):
-            rows_by_search[job.selection, job.pool].append(row)
+            rows_by_selection[job.selection].append(row)
         answers: dict[int, QueryAnswer | Exception] = {}
-        for (selection, pool), rows in rows_by_search.items():
+        for selection, rows in rows_by_selection.items():
             try:
                 descriptors = np.stack([_descriptor(subjects[row]) for row in rows])
-                candidates = self.engine.queries.candidates(descriptors, pool, selection)
+                candidates = self.engine.queries.candidates(descriptors, POOL, selection)
             except Exception as error:
                 answers |= dict.fromkeys(rows, error)
                 continue

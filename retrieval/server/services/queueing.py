@@ -17,9 +17,6 @@ _CLOSING_SECONDS = 2.0
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-RETRY_AFTER = 1
-"""Seconds after which a refused request may be repeated."""
-
 
 class JobQueue(Generic[Job, Result]):
     """Jobs of one kind. `run` takes up to `most` of them and returns a result or an error for each."""
@@ -101,9 +98,12 @@ class BatchWorker:
 
 
 class ConcurrencyLimit:
-    """A limit to what is in work at once: beyond it, RequestRefused. Used by one event loop, so it needs no lock."""
+    """A limit to what is in work at once: beyond it, RequestRefused, which may be repeated after some seconds.
 
-    def __init__(self, most: int, retry_after: int = RETRY_AFTER) -> None:
+    Used by one event loop, so it needs no lock.
+    """
+
+    def __init__(self, most: int, retry_after: int = 1) -> None:
         self.most = most
         self._retry_after = retry_after
         self.inside = 0

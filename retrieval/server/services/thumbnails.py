@@ -15,7 +15,7 @@ _QUALITY = 84
 class ThumbnailCache:
     """JPEGs by content and side. Thread-safe."""
 
-    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._images: OrderedDict[tuple[str, int], bytes] = OrderedDict()
@@ -31,16 +31,13 @@ class ThumbnailCache:
 
     def make(self, file: PictureLocation, version: str, side: int) -> bytes:
         """Return the JPEG of a file with this content, its long side at most `side` pixels. Raises PictureError."""
-        image = self.get(version, side)
-        if image is None:
-            image = encode_image(display_picture(file, side), "JPEG", _QUALITY)
-            self._put(version, side, image)
-        return image
-
-    def _put(self, version: str, side: int, image: bytes) -> None:
+        if (image := self.get(version, side)) is not None:
+            return image
+        image = encode_image(display_picture(file, side), "JPEG", _QUALITY)
         with self._lock:
             if (version, side) not in self._images:
                 self._images[version, side] = image
                 self._bytes += len(image)
             while self._bytes > self._max_bytes:
                 self._bytes -= len(self._images.popitem(last=False)[1])
+        return image

@@ -87,7 +87,9 @@ class Uploads:
                 raise RequestRefused(
                     HTTPStatus.BAD_REQUEST, "no picture came: send a picture's bytes as the request's body"
                 )
-            return await asyncio.to_thread(self._commit, work, name)
+            await asyncio.to_thread(move_into_place, Path(work), self.folder / name)
+            await asyncio.to_thread(self._drop_oldest, name)
+            return self.folder / name
         finally:
             await self.delete(Path(work))
 
@@ -107,12 +109,6 @@ class Uploads:
             f"the picture has more than {self.max_upload / 1e6:,.0f} MB: send a smaller one,"
             " or start the server with a larger --max-upload",
         )
-
-    def _commit(self, work: str, name: str) -> Path:
-        file = self.folder / name
-        move_into_place(Path(work), file)
-        self._drop_oldest(name)
-        return file
 
     def _drop_oldest(self, protected: str) -> None:
         """Delete the uploads used least recently until the limit holds; other processes may do so at the same time."""

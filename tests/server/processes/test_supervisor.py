@@ -92,7 +92,8 @@ def serve_requests(listener: socket.socket, pipe: Connection) -> None:
             await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
     uvicorn_server._TICKS_PER_BEAT = 1
-    uvicorn_server.run(app, SharedSocket(listener), (signal.SIGTERM,), lambda: pipe.send(None), accepted_at_once=1)
+    shared = SharedSocket(fileno=listener.detach())
+    uvicorn_server.run(app, shared, (signal.SIGTERM,), lambda: pipe.send(None), accepted_at_once=1)
 
 
 def supervise(task: Task, count: int = 1, policy: RestartPolicy = QUICK) -> tuple[Supervisor, list[str]]:
