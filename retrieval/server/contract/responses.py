@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from indexes.catalogue.records import PictureDetails
 from retrieval.common.errors import PictureError
 from retrieval.common.text import safe_name
-from retrieval.explain.correspondence import Correspondence, double_centre
+from retrieval.explain.correspondence import Cells, Correspondence, double_centre
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
@@ -23,10 +23,14 @@ from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describ
 from retrieval.sources.location import parse_location
 
 RelativeBox = Annotated[
-    tuple[float, float, float, float],
-    Field(description="The part that the network sees and heatmaps cover: left, top, right, bottom, 0 to 1."),
+    list[float],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="The part that the network sees and heatmaps cover: left, top, right, bottom, 0 to 1.",
+    ),
 ]
-Cell = Annotated[tuple[int, int], Field(description="Row and column, or their numbers.")]
+Cell = Annotated[list[int], Field(min_length=2, max_length=2, description="Row and column, or their numbers.")]
 
 
 class Problem(BaseModel):
@@ -255,10 +259,10 @@ def version_of(details: PictureDetails) -> str:
     return details.hash.hex()[:16]
 
 
-def seen_share(width: int, height: int) -> tuple[float, float, float, float]:
+def seen_share(width: int, height: int) -> list[float]:
     """Return the part that the network sees: left, top, right, bottom, in shares of the picture."""
     left, top, right, bottom = input_box(width, height)
-    return left / width, top / height, right / width, bottom / height
+    return [left / width, top / height, right / width, bottom / height]
 
 
 def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hit]) -> HitOut:
@@ -301,11 +305,11 @@ def _matches(correspondence: Correspondence) -> Matches:
     beyond = np.maximum(double_centre(correspondence.table), 0)
     largest = float(beyond.max())
     return Matches(
-        query_grid=correspondence.shape,
-        hit_grid=correspondence.other_shape,
+        query_grid=list(correspondence.shape),
+        hit_grid=list(correspondence.other_shape),
         table=_round(beyond / largest if largest > 0 else beyond, 2),
         regions=[
-            RegionPair(share=match.share, query=sorted(match.first), hit=sorted(match.second))
+            RegionPair(share=match.share, query=_cells(match.first), hit=_cells(match.second))
             for match in correspondence.matches
         ],
     )
@@ -318,6 +322,10 @@ def _verification_out(verification: Verification) -> VerificationOut:
         headings=VERIFICATION_HEADINGS,
         rows=verification_rows(verification, ("query", "hit")),
     )
+
+
+def _cells(cells: Cells) -> list[list[int]]:
+    return [list(cell) for cell in sorted(cells)]
 
 
 def _round(values: NDArray[np.floating], digits: int = 3) -> list[list[float]]:
