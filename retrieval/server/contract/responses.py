@@ -286,8 +286,8 @@ def explanation_out(rank: int, explanation: Explanation | PictureError) -> Expla
         identical=explanation.identical,
         query=_maps(explanation, explanation.query),
         hit=_maps(explanation, explanation.hit),
-        matches=explanation.correspondence and _matches(explanation.correspondence),
-        verification=explanation.verification and _verification_out(explanation.verification),
+        matches=_matches(explanation.correspondence) if explanation.correspondence else None,
+        verification=_verification_out(explanation.verification) if explanation.verification else None,
     )
 
 

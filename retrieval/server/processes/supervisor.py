@@ -155,7 +155,8 @@ class _WorkerProcess:
 
     def waitables(self) -> list[Connection | int]:
         """Return what to wait for: a message and the end of the process."""
-        return [end for end in (self._pipe, self.process and self.process.sentinel) if end is not None]
+        pipe: list[Connection | int] = [] if self._pipe is None else [self._pipe]
+        return pipe if self.process is None else [*pipe, self.process.sentinel]
 
     def receive(self) -> None:
         """Take the messages that it has sent."""
