@@ -5,6 +5,7 @@
 Both names are loaded on first use: `Engine` needs no torch, `load_model` does.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,14 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "load_model"]
 
+_MODULES = {"Engine": "retrieval.engine", "load_model": "retrieval.model.siamese"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "Engine":
-        from retrieval.engine import Engine
-
-        return Engine
-    if name == "load_model":
-        from retrieval.model.siamese import load_model
-
-        return load_model
-    raise AttributeError(f"module 'retrieval' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'retrieval' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

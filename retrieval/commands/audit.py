@@ -8,13 +8,14 @@ from typer import Argument, BadParameter, Option
 from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_saved, report, stderr
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, METHOD_ALIASES, Device, MethodName
 from retrieval.common.text import safe_name
 
 
 def sanity(
     dataset: Annotated[
-        Path | None, Argument(help="A folder of pictures. [default: what the model was trained on]", show_default=False)
+        Path | None, Argument(help="A folder of pictures. [default: what the model was trained on]")
     ] = None,
     model: options.NamedModelOption = DEFAULT_MODEL,
     method: options.MethodOption = DEFAULT_METHOD,
@@ -30,9 +31,8 @@ def sanity(
 
     Example: `retrieve sanity sets/flowers --method gradcam`
     """
-    from retrieval.commands.output.results_json import sanity_json
-    from retrieval.commands.output.sanity_table import sanity_lines
-    from retrieval.commands.output.training_table import left_out_lines
+    from retrieval.commands.output.sanity import sanity_json, sanity_lines
+    from retrieval.commands.output.training import left_out_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.evaluation.heatmaps.sanity_check import SanityOptions, check_sanity
     from retrieval.evaluation.measure import find_model
@@ -65,8 +65,7 @@ def audit(
     Examples: `retrieve audit --model my-model --html audit.html`, `retrieve audit sets/flowers --json`
     """
     check_outputs(None, html)
-    from retrieval.commands.output.audit_json import audit_json
-    from retrieval.commands.output.audit_table import audit_lines
+    from retrieval.commands.output.audit import audit_json, audit_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.audit.findings import AuditOptions
@@ -95,7 +94,7 @@ def faithfulness(
     pairs: Annotated[int, Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
     grids: Annotated[int, Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
     size: Annotated[int | None, Option(min=64, max=1024, help="The side of a grid. [default: the model's]")] = None,
-    curves: Annotated[Path | None, Option("--curves", help="A PNG file for deletion and insertion curves.")] = None,
+    curves: Annotated[Path | None, Option(help="A PNG file for deletion and insertion curves.")] = None,
     model: options.NamedModelOption = DEFAULT_MODEL,
     seed: options.SeedOption = 0,
     device: options.DeviceOption = Device.auto,
@@ -111,10 +110,8 @@ def faithfulness(
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
-    from retrieval.commands.output.faithfulness_table import faithfulness_lines
-    from retrieval.commands.output.results_json import faithfulness_json
+    from retrieval.commands.output.faithfulness import faithfulness_json, faithfulness_lines
     from retrieval.commands.shared.progress import ConsoleProgress
-    from retrieval.common.atomic_files import write_atomically
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.heatmaps.curves import faithfulness_curves
     from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness

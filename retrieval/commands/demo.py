@@ -15,7 +15,7 @@ from retrieval.common.text import safe_name
 
 
 def demo(
-    out: Annotated[Path, Option("--out", help="The folder for the demo's files.")] = Path("demo"),
+    out: Annotated[Path, Option(help="The folder for the demo's files.")] = Path("demo"),
     device: options.DeviceOption = Device.auto,
 ) -> None:
     """Make a small gallery of real photographs, index it, query it with a new view of one, and write the page.

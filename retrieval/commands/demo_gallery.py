@@ -69,6 +69,5 @@ def _apply_view(photograph: Image.Image, view: tuple[float, float, float, float,
     width, height = photograph.size
     crop = photograph.crop((int(left * width), int(top * height), int(right * width), int(bottom * height)))
     lit = ImageEnhance.Contrast(ImageEnhance.Brightness(crop).enhance(brightness)).enhance(contrast)
-
     lit.thumbnail((800, 800))
     return lit

@@ -36,8 +36,7 @@ def duplicates(
     if identical and near is not None:
         raise BadParameter("--identical compares no pictures: leave out --near")
     check_outputs(None, html)
-    from retrieval.commands.output.duplicates_table import duplicates_lines
-    from retrieval.commands.output.results_json import duplicates_json
+    from retrieval.commands.output.duplicates import duplicates_json, duplicates_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.duplicates.page import duplicates_page

@@ -11,8 +11,9 @@ from typer import Argument, BadParameter, Option
 from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_json, print_saved, stderr, stdout
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.settings import DEFAULT_MODEL, POOL, Device
-from retrieval.common.text import safe_name
+from retrieval.common.text import count_noun, safe_name
 
 if TYPE_CHECKING:
     from retrieval.evaluation.measure import DatasetEvaluation, EvaluatedModel
@@ -46,8 +47,7 @@ def evaluate(
     if against == model:
         raise BadParameter("--against: give another model than --model")
     check_outputs(None, html)
-    from retrieval.commands.output.evaluation_table import evaluation_table
-    from retrieval.commands.output.results_json import evaluation_json
+    from retrieval.commands.output.evaluation import evaluation_json, evaluation_table
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.measure import EvaluationOptions, evaluate_models, find_model
@@ -73,18 +73,17 @@ def evaluate(
 
 
 def _print_left_out(result: DatasetEvaluation) -> None:
-    from retrieval.commands.output.training_table import left_out_lines
+    from retrieval.commands.output.training import left_out_lines
 
     outcome = "included" if result.options.include_seen else "left out"
     for name, count in result.learnt_counts.items():
         if count:
-            pictures, verb = ("1 picture", "is") if count == 1 else (f"{count:,} pictures", "are")
+            pictures, verb = count_noun(count, "picture"), "is" if count == 1 else "are"
             stderr.print(Text(safe_name(f"{pictures} that {name} learnt from {verb} {outcome}")))
     stderr.print(left_out_lines(result.dataset.left_out))
 
 
 def _write_page(file: Path, results: dict[str, DatasetEvaluation], model: EvaluatedModel, worst: int) -> None:
-    from retrieval.common.atomic_files import write_atomically
     from retrieval.evaluation.mistakes import explain_mistakes
     from retrieval.evaluation.page import DatasetSection, evaluation_page
     from retrieval.evaluation.verdicts import worst_mistakes

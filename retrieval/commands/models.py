@@ -1,9 +1,7 @@
 """The commands that list models, and make one without training."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
@@ -11,9 +9,6 @@ from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs
 from retrieval.commands.shared.console import report
 from retrieval.common.settings import Device
-
-if TYPE_CHECKING:
-    from retrieval.model.bundle import Bundle
 
 
 def models(
@@ -24,14 +19,16 @@ def models(
 
     Example: `retrieve models`
     """
+    from retrieval.commands.output.training import models_json, models_lines
     from retrieval.model.bundle import find_bundle, shipped_bundles
 
-    _print_models([*shipped_bundles(), *(find_bundle(str(folder)) for folder in bundles or ())], as_json)
+    found = [*shipped_bundles(), *(find_bundle(str(folder)) for folder in bundles or ())]
+    report(as_json, lambda: models_json(found), lambda: models_lines(found))
 
 
 def fit(
     datasets: Annotated[list[Path], Argument(metavar="DATASET…", help="Folders of class folders to learn from.")],
-    out: Annotated[Path, Option("--out", help="The folder for the bundle.")],
+    out: Annotated[Path, Option(help="The folder for the bundle.")],
     unlabelled: Annotated[list[Path] | None, Option(help="Folders of unlabelled pictures of all kinds.")] = None,
     test: Annotated[list[Path] | None, Option(help="Folders of class folders to measure the model on.")] = None,
     backbone: options.BackboneOption = None,
@@ -49,6 +46,7 @@ def fit(
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise BadParameter(f"--test: figures are kept by a folder's name, and two are named {twice}: rename one")
     check_outputs(out)
+    from retrieval.commands.output.training import models_json, models_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.fit_bundle import FitRecipe, fit_bundle
 
@@ -56,11 +54,4 @@ def fit(
         backbone or "efficientnet_lite0", weights, tuple(datasets), tuple(unlabelled or ()), tuple(test or ()), seed
     )
     bundle = fit_bundle(recipe, name or out.resolve().name, out, device, ConsoleProgress())
-    _print_models([bundle], as_json)
-
-
-def _print_models(bundles: list[Bundle], as_json: bool) -> None:
-    from retrieval.commands.output.results_json import models_json
-    from retrieval.commands.output.training_table import models_lines
-
-    report(as_json, lambda: models_json(bundles), lambda: models_lines(bundles))
+    report(as_json, lambda: models_json([bundle]), lambda: models_lines([bundle]))

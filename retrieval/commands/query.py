@@ -16,6 +16,7 @@ from typer import Argument, BadParameter, Exit, Option
 from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, store_folder
 from retrieval.commands.shared.console import print_message, print_saved, report, stderr, stdout
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.parallel import batched
@@ -45,7 +46,7 @@ def query(
     min_similarity: Annotated[float, Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
     confidence: Annotated[float, Option(min=0, max=1, help="Warn if no hit is at least this similar.")] = CONFIDENCE,
     explain: Annotated[bool, Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
-    out: Annotated[Path | None, Option("--out", help="A folder for overlays and a contact sheet.")] = None,
+    out: Annotated[Path | None, Option(help="A folder for overlays and a contact sheet.")] = None,
     html: options.HtmlOption = None,
     method: options.MethodOption = DEFAULT_METHOD,
     size: options.SizeOption = None,
@@ -89,7 +90,6 @@ def query(
             load = 0.0  # reported with the first answer
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
         if html and answers.views:
-            from retrieval.common.atomic_files import write_atomically
             from retrieval.rendering.html import render_hits_page
 
             write_atomically(html, render_hits_page(answers.views))
@@ -135,12 +135,10 @@ class _Answers:
 
     def add(self, name: str, source: Source, result: QueryResult, folder: Path | None) -> None:
         """Write the overlays of a query into the folder, if one is given, then print its answer."""
-        from retrieval.commands.output.query_table import query_lines
-        from retrieval.commands.output.results_json import query_json
+        from retrieval.commands.output.query import query_json, query_lines
 
         files: dict[int, PairFiles] = {}
         title = "standard input" if name == "-" else name
-        seconds = dict(result.seconds)
         if folder or self.has_page:
             from retrieval.rendering.output_files import write_overlays
             from retrieval.rendering.presentation import build_result_view
@@ -148,13 +146,13 @@ class _Answers:
             started = time.perf_counter()
             view = build_result_view(source, title, result.hits, self.confidence)
             files = write_overlays(view, folder) if folder else {}
-            seconds["render"] = time.perf_counter() - started
+            result.seconds["render"] = time.perf_counter() - started
             self.views += [view] if self.has_page else []
-        seconds["total"] = sum(seconds.values())
+        result.seconds["total"] = sum(result.seconds.values())
         report(
             self.as_json,
-            lambda: query_json(name, self.engine, result, files, seconds, self.confidence),
-            lambda: query_lines(title, result, seconds, self.confidence, stdout.width),
+            lambda: query_json(name, self.engine, result, files, self.confidence),
+            lambda: query_lines(title, result, self.confidence, stdout.width),
         )
         if folder and not self.as_json:
             print_saved("contact sheet", folder / CONTACT_SHEET)
@@ -163,7 +161,7 @@ class _Answers:
 def explain(
     a: Annotated[str, Argument(help="A picture.")],
     b: Annotated[str, Argument(help="The picture to compare it with.")],
-    out: Annotated[Path, Option("--out", help="A folder for overlays and a contact sheet.")] = Path("explanation"),
+    out: Annotated[Path, Option(help="A folder for overlays and a contact sheet.")] = Path("explanation"),
     method: options.MethodOption = DEFAULT_METHOD,
     size: options.SizeOption = None,
     verify: options.VerifyOption = False,
@@ -177,8 +175,7 @@ def explain(
     Example: `retrieve explain cat.jpg lynx.jpg --out why`
     """
     check_outputs(out)
-    from retrieval.commands.output.query_table import pair_lines
-    from retrieval.commands.output.results_json import pair_json
+    from retrieval.commands.output.query import pair_json, pair_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.explain.pair_explainer import PairExplainer
     from retrieval.model.bundle import find_bundle

@@ -40,9 +40,7 @@ def serve(
     queue: Annotated[int, Option(min=1, help="The most requests at once; others get 503 with Retry-After.")] = QUEUE,
     uploads: Annotated[
         Path | None,
-        Option(
-            help="A folder that keeps uploads after the server stops. [default: a temporary one]", show_default=False
-        ),
+        Option(help="A folder that keeps uploads after the server stops. [default: a temporary one]"),
     ] = None,
     processes: Annotated[
         int, Option(min=1, max=256, help="The number of processes that share the requests, each with its own model.")
@@ -61,17 +59,8 @@ def serve(
     open_engine = partial(_open_engine, store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
         token = secrets.token_urlsafe(24)
-    config = ServerConfig(
-        host,
-        port,
-        token or None,
-        tuple(allow_host or ()),
-        tuple(allow_origin or ()),
-        max_upload * 1_000_000,
-        queue,
-        uploads,
-        processes,
-    )
+    hosts, origins, max_bytes = tuple(allow_host or ()), tuple(allow_origin or ()), max_upload * 1_000_000
+    config = ServerConfig(host, port, token or None, hosts, origins, max_bytes, queue, uploads, processes)
 
     def ready(address: str) -> None:
         stdout.print(Text(f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."))

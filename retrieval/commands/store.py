@@ -29,16 +29,28 @@ def index(
         Option(
             help="Where a new store keeps its catalogue: postgresql://user@host/database?schema=name. Give a password"
             " in PGPASSWORD or ~/.pgpass, or the whole address in RETRIEVE_CATALOGUE: it is not kept."
-            " [default: the store's folder]",
-            show_default=False,
+            " [default: the store's folder]"
         ),
     ] = None,
     model: options.ModelOption = None,
     device: options.DeviceOption = Device.auto,
-    index: options.IndexOption = None,
-    engine: options.EngineOption = IndexingBackend.local,
-    workers: options.WorkersOption = None,
-    shards: options.ShardsOption = None,
+    index: Annotated[
+        str | None,
+        Option(
+            metavar="ADDRESS",
+            help="Where the index is kept from now on: faiss, milvus://HOST:PORT/NAME, milvus+tls://…, or"
+            " milvus:FILE.db.",
+        ),
+    ] = None,
+    engine: Annotated[
+        IndexingBackend, Option(help="Where pictures are read and embedded: here, or on a Ray cluster.")
+    ] = IndexingBackend.local,
+    workers: Annotated[
+        int | None, Option(min=1, help="With --engine ray. [default: as many as the cluster has room for]")
+    ] = None,
+    shards: Annotated[
+        str | None, Option(metavar="I/N", help="Index only the I-th of N parts; N such runs together do all.")
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index folders of pictures, or bring the store up to date with them.
@@ -51,8 +63,7 @@ def index(
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
     from indexes.vectors.index_address import FAISS, parse_address
-    from retrieval.commands.output.results_json import index_json
-    from retrieval.commands.output.store_table import index_lines
+    from retrieval.commands.output.store import index_json, index_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.sources.gallery import resolve_gallery
@@ -88,8 +99,7 @@ def status(
     Example: `retrieve status --failures`
     """
     from indexes.catalogue.catalogue import Catalogue
-    from retrieval.commands.output.results_json import status_json
-    from retrieval.commands.output.store_table import status_lines
+    from retrieval.commands.output.store import status_json, status_lines
     from retrieval.store.status import read_status
 
     with Catalogue(store_folder(store)) as catalogue:
@@ -112,7 +122,7 @@ def tune(
 
     Example: `retrieve tune --recall 0.999`
     """
-    from retrieval.commands.output.store_table import tuning_lines
+    from retrieval.commands.output.store import tuning_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
 
@@ -141,8 +151,8 @@ def calibrate(
     if reset:
         _reset_calibration(store_folder(store), as_json)
         return
-    from retrieval.commands.output.results_json import pick
-    from retrieval.commands.output.store_table import calibration_lines
+    from retrieval.commands.output.formats import pick
+    from retrieval.commands.output.store import calibration_lines
     from retrieval.engine import Engine
     from retrieval.store.maintenance.calibration_page import calibration_page
 

@@ -40,8 +40,7 @@ def crop(
     Example: `retrieve crop sets/flowers sets/flowers-cropped --model my-model --html crops.html`
     """
     check_outputs(None, html)
-    from retrieval.commands.output.results_json import crop_json
-    from retrieval.commands.output.training_table import crop_lines, left_out_lines
+    from retrieval.commands.output.training import crop_json, crop_lines, left_out_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.datasets.class_folders import find_samples
     from retrieval.datasets.crop import check_new_folder, crop_dataset
@@ -51,10 +50,9 @@ def crop(
     from retrieval.model.encoder import Encoder
 
     check_new_folder(dataset, out)
-    bundle = find_bundle(model)
     progress = ConsoleProgress()
+    encoder = Encoder(find_bundle(model), device, progress)
     samples = find_samples(dataset, progress)
-    encoder = Encoder(bundle, device, progress)
     encoder.load()
     result = crop_dataset(samples, out, encoder, CropRules(similarity, threshold, margin, seed), progress)
     stderr.print(left_out_lines(result.left_out))
@@ -69,7 +67,7 @@ def crop(
 
 def train(
     dataset: Annotated[Path, Argument(metavar="DATASET", help="A folder of class folders.")],
-    out: Annotated[Path, Option("--out", help="The folder for the bundle.")],
+    out: Annotated[Path, Option(help="The folder for the bundle.")],
     preset: options.PresetOption = PresetName.fast,
     seed: options.SeedOption = 0,
     resume: Annotated[bool, Option("--resume", help="Continue an unfinished training.")] = False,
@@ -104,8 +102,7 @@ def train(
     if keep_general and (backbone or not thaw):
         raise BadParameter("--keep-general trains the default model's head: leave out --backbone and --no-thaw")
     check_outputs(out)
-    from retrieval.commands.output.results_json import training_json
-    from retrieval.commands.output.training_table import data_lines, trained_lines
+    from retrieval.commands.output.training import data_lines, trained_lines, training_json
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.logs import event_writer
     from retrieval.training.prepared_data import Recipe
@@ -128,10 +125,8 @@ def train(
 
 def reproduce(
     case: Annotated[PaperCase, Argument(help="A data set of the paper, or its Table 1: cropping flowers.")],
-    data: Annotated[Path, Option("--data", help="The folder that holds flowers, skin_cancer and airbnb.")],
-    out: Annotated[Path, Option("--out", help="The folder for models, cropped data sets and pages.")] = Path(
-        "reproduced"
-    ),
+    data: Annotated[Path, Option(help="The folder that holds flowers, skin_cancer and airbnb.")],
+    out: Annotated[Path, Option(help="The folder for models, cropped data sets and pages.")] = Path("reproduced"),
     preset: options.PresetOption = PresetName.fast,
     seed: options.SeedOption = 0,
     seeds: Annotated[int, Option(min=1, help="The number of seeds of table1, from --seed on.")] = SEEDS,
@@ -149,8 +144,8 @@ def reproduce(
     Examples: `retrieve reproduce flowers --data sets`, then `retrieve reproduce table1 --data sets`
     """
     check_outputs(out)
-    from retrieval.commands.output.paper_table import results_lines
-    from retrieval.commands.output.training_table import data_lines
+    from retrieval.commands.output.paper import results_lines
+    from retrieval.commands.output.training import data_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.training.paper.page import write_results
     from retrieval.training.paper.reproduce import reproduce_case

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from retrieval.common.atomic_files import explain_write_errors, write_atomically
-from retrieval.common.output_names import CONTACT_SHEET, HIT_MATCHES, HIT_OVERLAY, MATCHES, PAIR_OVERLAY
+from retrieval.common.output_names import CONTACT_SHEET, HIT_FILES, MATCHES, PAIR_FILES
 from retrieval.explain.explanation import Explanation
 from retrieval.rendering.contact_sheet import draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
@@ -38,7 +38,7 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
         sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
         written = list(threads.map(write, view.hits))
     write_atomically(folder / CONTACT_SHEET, sheet.result())
-    _delete_stale(folder, (HIT_OVERLAY, HIT_MATCHES), written)
+    _delete_stale(folder, HIT_FILES, written)
     return {hit.rank: paths for hit, paths in zip(view.hits, written, strict=True)}
 
 
@@ -47,7 +47,7 @@ def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: P
     view = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
     written = _write_hit(view, view.hits[0], folder, ("a", "b"), folder / MATCHES)
     write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(view), "PNG"))
-    _delete_stale(folder, (PAIR_OVERLAY, re.compile(re.escape(MATCHES))), [written])
+    _delete_stale(folder, PAIR_FILES, [written])
     return written
 
 
@@ -69,10 +69,10 @@ def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | 
     return paths
 
 
-def _delete_stale(folder: Path, patterns: Sequence[re.Pattern[str]], written: Iterable[PairFiles]) -> None:
+def _delete_stale(folder: Path, names: re.Pattern[str], written: Iterable[PairFiles]) -> None:
     """Delete the overlays of an earlier run: files with names such as this one gives, which it has not written."""
     current = {path for pair in written for path in (*(pair.query or ()), *(pair.hit or ()), pair.matches)}
     for path in folder.iterdir():
-        if path not in current and any(pattern.fullmatch(path.name) for pattern in patterns):
+        if path not in current and names.fullmatch(path.name):
             with explain_write_errors(path):
                 path.unlink(missing_ok=True)

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from retrieval.commands.output.query_table import hits_table, pair_lines
-from retrieval.commands.output.results_json import pair_json
+from retrieval.commands.output.query import hits_table, pair_json, pair_lines
 from retrieval.common.jsonable import to_json
 from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.explain.explanation import Explanation

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from retrieval.common.atomic_files import write_atomically
 from retrieval.common.jsonable import to_json
 from retrieval.common.text import safe_name
 
@@ -22,8 +23,6 @@ def report(
 ) -> None:
     """Write the page to the file `html`, if one is given; then print the answer, as JSON or as lines."""
     if html is not None and page is not None:
-        from retrieval.common.atomic_files import write_atomically
-
         write_atomically(html, page())
     if as_json:
         print_json(values())

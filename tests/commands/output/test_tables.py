@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console, Group, RenderableType
 
-from retrieval.commands.output.evaluation_table import evaluation_table
-from retrieval.commands.output.query_table import hits_table, pair_lines
-from retrieval.commands.output.store_table import calibration_lines
-from retrieval.commands.output.tables import failures_lines
-from retrieval.commands.output.training_table import models_lines
+from retrieval.commands.output.evaluation import evaluation_table
+from retrieval.commands.output.formats import failures_lines
+from retrieval.commands.output.query import hits_table, pair_lines
+from retrieval.commands.output.store import calibration_lines
+from retrieval.commands.output.training import models_lines
 from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head

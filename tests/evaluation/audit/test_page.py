@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from retrieval.commands.output.audit_json import audit_json
-from retrieval.commands.output.audit_table import audit_lines
+from retrieval.commands.output.audit import audit_json, audit_lines
 from retrieval.common.jsonable import to_json
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Audit, LookAlikes, SuspectLabel

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.commands.output.faithfulness_table import format_interval
-from retrieval.commands.output.results_json import faithfulness_json
+from retrieval.commands.output.faithfulness import faithfulness_json, format_interval
 from retrieval.common.errors import GalleryError
 from retrieval.common.jsonable import to_json
 from retrieval.common.metrics import Interval, bootstrap

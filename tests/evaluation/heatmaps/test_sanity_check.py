@@ -12,8 +12,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from retrieval.commands.output.results_json import sanity_json
-from retrieval.commands.output.sanity_table import sanity_lines
+from retrieval.commands.output.sanity import sanity_json, sanity_lines
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import MethodName
 from retrieval.evaluation.heatmaps.randomised_model import RandomisedModel, named_parts

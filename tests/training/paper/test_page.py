@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retrieval.commands.output.paper_table import results_lines
+from retrieval.commands.output.paper import results_lines
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop, CropRules, UncroppedReason

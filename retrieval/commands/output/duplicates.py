@@ -1,12 +1,14 @@
-"""Duplicates in a terminal."""
+"""Duplicates in a terminal, and as JSON."""
+
+from pathlib import Path
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Column
 from rich.text import Text
 
-from retrieval.commands.output.query_table import relative_to_cwd
-from retrieval.commands.output.tables import failures_lines, simple_table
+from retrieval.commands.output.formats import JsonObject, failures_lines, files_json, pick, simple_table
+from retrieval.commands.output.query import relative_to_cwd
 from retrieval.common.text import format_bytes, percent, safe_name
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember, summary_line
 
@@ -35,3 +37,23 @@ def _cells(group: Group, member: GroupMember) -> tuple[RenderableType, ...]:
     similarity = "" if member.kind is None else percent(member.similarity)
     pixels = f"{member.width} x {member.height}"
     return kind, Text(safe_name(relative_to_cwd(member.path))), pixels, format_bytes(member.size_bytes), similarity
+
+
+def duplicates_json(store: Path, duplicates: Duplicates) -> JsonObject:
+    """Return a store's duplicates: groups of pictures, the first of each being the one to keep."""
+    return {
+        "store": store,
+        "pictures": duplicates.pictures,
+        "groups": [
+            pick(group, "kind", "spare", "spare_bytes") | {"pictures": [_member_json(each) for each in group.members]}
+            for group in duplicates.groups
+        ],
+        **pick(duplicates, "spare", "spare_bytes"),
+        "unread": files_json(duplicates.unread),
+        "seconds": duplicates.seconds,
+    }
+
+
+def _member_json(member: GroupMember) -> JsonObject:
+    values = pick(member, "id", "label", "width", "height", "similarity", "path")
+    return values | {"bytes": member.size_bytes, "kind": member.kind, "kept": member.kind is None}

@@ -1,7 +1,8 @@
-"""Tables and lists in a terminal."""
+"""What the answers share: tables and lists for a terminal, objects for JSON."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 from retrieval.common.text import safe_name
 from retrieval.sources.location import PictureLocation, display_location
 
-T = TypeVar("T")
+JsonObject = dict[str, Any]
 
 
 def simple_table(*columns: str | Column, rows: Iterable[Iterable[RenderableType]] = ()) -> Table:
@@ -27,10 +28,9 @@ def figures_table(heading: str, columns: Iterable[str | Text], rows: Iterable[It
     return simple_table(heading, *(Column(column, justify="right") for column in columns), rows=rows)
 
 
-def first_lines(items: Sequence[T], line: Callable[[T], Text], rest: str, limit: int = 20) -> list[Text]:
-    """Return the lines of the first items; for the others `rest`, in which {} is their number."""
-    lines = [line(item) for item in items[:limit]]
-    return lines + ([Text(rest.format(f"{len(items) - limit:,}"))] if len(items) > limit else [])
+def first_lines(lines: Iterable[Text], count: int, rest: str, limit: int = 20) -> list[Text]:
+    """Return the first of `count` lines; for the others `rest`, in which {} is their number."""
+    return [*islice(lines, limit), *([Text(rest.format(f"{count - limit:,}"))] if count > limit else [])]
 
 
 def failures_lines(
@@ -39,9 +39,18 @@ def failures_lines(
     limit: int = 20,
 ) -> list[Text]:
     """Return the files that failed, each with its reason; the others are counted by `rest`."""
+    lines = (
+        Text.assemble("  ", (safe_name(display_location(path)), "bold"), f" {safe_name(reason)}")
+        for path, reason in failures
+    )
+    return first_lines(lines, len(failures), rest, limit)
 
-    def line(failure: tuple[PictureLocation, str]) -> Text:
-        name = safe_name(display_location(failure[0]))
-        return Text.assemble("  ", (name, "bold"), f" {safe_name(failure[1])}")
 
-    return first_lines(failures, line, rest, limit)
+def pick(value: object, *names: str) -> JsonObject:
+    """Return these attributes of a value."""
+    return {name: getattr(value, name) for name in names}
+
+
+def files_json(files: Iterable[tuple[PictureLocation, str]]) -> list[JsonObject]:
+    """Return files with the reasons why they are not used."""
+    return [{"path": path, "reason": reason} for path, reason in files]

@@ -1,16 +1,15 @@
-"""Models, data sets and trainings in a terminal."""
+"""Models, data sets and trainings in a terminal, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from retrieval.commands.output.query_table import relative_to_cwd
-from retrieval.commands.output.tables import figures_table, first_lines
+from retrieval.commands.output.formats import JsonObject, figures_table, files_json, first_lines, pick
+from retrieval.commands.output.query import model_json, relative_to_cwd
 from retrieval.common.output_names import CURVES
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.class_folders import LeftOut
@@ -85,11 +84,10 @@ def data_lines(data: PreparedData) -> RenderableType:
 
 def left_out_lines(left_out: LeftOut) -> RenderableType:
     """Return the files that are not used, each with the reason; of very many the first ones."""
-
-    def line(file: tuple[Path, str]) -> Text:
-        return Text.assemble(("left out: ", "yellow"), f"{safe_name(file[0])} {safe_name(file[1])}")
-
-    return Group(*first_lines(left_out, line, "left out: {} more files"))
+    lines = (
+        Text.assemble(("left out: ", "yellow"), f"{safe_name(path)} {safe_name(reason)}") for path, reason in left_out
+    )
+    return Group(*first_lines(lines, len(left_out), "left out: {} more files"))
 
 
 def trained_lines(trained: TrainedBundle) -> RenderableType:
@@ -103,3 +101,36 @@ def trained_lines(trained: TrainedBundle) -> RenderableType:
         _model_lines(trained.bundle),
         Text(f"curves: {folder}/{CURVES}; what it gets wrong: retrieve evaluate --model {folder} --html wrong.html"),
     )
+
+
+def training_json(trained: TrainedBundle) -> JsonObject:
+    """Return a trained model, its epochs, and the number of the one that it holds."""
+    bundle = trained.bundle
+    return {
+        "model": model_json(bundle) | {"folder": bundle.folder},
+        "best_epoch": trained.best_epoch,
+        "epochs": trained.history,
+        **pick(bundle.card, "provenance", "metrics"),
+    }
+
+
+def models_json(bundles: Iterable[Bundle]) -> JsonObject:
+    """Return the cards of models."""
+    return {"models": [vars(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]}
+
+
+def crop_json(model: str, report: CropReport) -> JsonObject:
+    """Return the crops of a data set, and how many pictures were left whole, by reason."""
+    return {
+        "model": model,
+        **pick(report, "dataset", "out"),
+        **vars(report.rules),
+        "pictures": report.picture_count,
+        "cropped": len(report.crops),
+        **{str(reason): count for reason, count in report.uncropped.items()},
+        "left_out": files_json(report.left_out),
+        "median_share": report.median_share,
+        "split": report.has_split,
+        "seconds": report.seconds,
+        "crops": [crop.values() for crop in report.crops],
+    }

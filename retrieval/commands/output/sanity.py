@@ -1,10 +1,10 @@
-"""A sanity check of heatmaps in a terminal."""
+"""A sanity check of heatmaps in a terminal, and as JSON."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.commands.output.tables import figures_table
+from retrieval.commands.output.formats import JsonObject, figures_table, pick
 from retrieval.common.text import count_noun, safe_name
 from retrieval.evaluation.heatmaps.randomised_model import HEAD
 from retrieval.evaluation.heatmaps.sanity_check import VERDICT_TEXTS, Dependence, SanityReport
@@ -39,3 +39,18 @@ def _agreement_table(report: SanityReport) -> Table:
         cells = (f"{each.mean:+.2f} ± {each.spread:.2f}" for each in (step.signed, step.absolute))
         table.add_row(Text(safe_name(title)), *cells, end_section=step is report.others)
     return table
+
+
+def sanity_json(model: str, report: SanityReport) -> JsonObject:
+    """Return how much heatmaps depend on what a model has learnt."""
+    return {
+        "model": model,
+        "dataset": report.folder,
+        **pick(report.options, "method", "seed"),
+        **pick(report, "pairs", "similar"),
+        "maps": 2 * report.pairs,
+        **pick(report, "control", "others", "steps", "verdict"),
+        "words": VERDICT_TEXTS[report.verdict],
+        "left_out": len(report.left_out),
+        "seconds": report.seconds,
+    }

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from retrieval.commands.output.tables import figures_table
+from retrieval.commands.output.formats import figures_table
 from retrieval.common.text import percent, safe_name
 from retrieval.training.paper.results import PAPER_CROPPED, PAPER_ORIGINAL, StudyResult, TableResult
 from retrieval.training.paper.wording import PAIR_TITLES, SCORE_TITLES, format_paper_score, format_stats

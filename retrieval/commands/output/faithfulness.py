@@ -1,12 +1,13 @@
-"""The figures of faithfulness in a terminal."""
+"""The figures of faithfulness in a terminal, and as JSON."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.commands.output.tables import figures_table
+from retrieval.commands.output.formats import JsonObject, figures_table, pick
 from retrieval.common.metrics import Interval
 from retrieval.common.text import safe_name
 from retrieval.evaluation.heatmaps.baselines import BASELINES
@@ -40,3 +41,10 @@ def _table(methods: Mapping[str, Mapping[str, MethodMetrics]], grids: Mapping[st
 def format_interval(interval: Interval) -> str:
     """Return a mean with half the width of its interval."""
     return f"{interval.mean:.3f} ±{(interval.high - interval.low) / 2:.3f}"
+
+
+def faithfulness_json(
+    faithfulness: Faithfulness, grids: Mapping[str, Interval], setup: Mapping[str, Any]
+) -> JsonObject:
+    """Return the figures by method and group of pairs, and each method's share of evidence in the right quarter."""
+    return {**setup, **pick(faithfulness, "pairs", "left_out", "methods"), "grid_pointing_game": grids}

@@ -1,12 +1,12 @@
-"""A store in a terminal: its status, and what indexing, tuning and calibration did."""
+"""A store in a terminal and as JSON: its status, and what indexing, tuning and calibration did."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from indexes.vectors.index_address import FAISS
-from retrieval.commands.output.tables import failures_lines, figures_table, simple_table
+from retrieval.commands.output.formats import JsonObject, failures_lines, figures_table, files_json, pick, simple_table
 from retrieval.common.text import safe_name
 from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.report import IndexReport
@@ -116,3 +116,33 @@ def index_lines(report: IndexReport) -> RenderableType:
         *(Text(safe_name(note), style="yellow") for note in report.notes),
         *failures_lines(report.failures),
     )
+
+
+def index_json(report: IndexReport) -> JsonObject:
+    """Return the counts of an indexing run, and each failure with its reason."""
+    return {
+        **pick(report, "added", "reused", "embedded", "unchanged", "missing", "failed", "seconds"),
+        "failures": files_json(report.failures),
+        **pick(report, "kept_roots", "passed_over", "notes"),
+    }
+
+
+def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> JsonObject:
+    """Return what a store holds, and the files that failed."""
+    calibration = status.calibration
+    return {
+        "store": status.folder,
+        "catalogue": status.address,
+        "model": {"name": status.model, "fingerprint": status.fingerprint},
+        "generation": status.generation,
+        "indexing": pick(status.progress, "done", "total") if status.progress else None,
+        "index": status.tuning,
+        "index_at": status.index_address,
+        "calibration": vars(calibration) | {"in_use": status.is_calibrated} if calibration else None,
+        "galleries": [
+            {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
+            for count in status.galleries
+        ],
+        "labels": status.labels,
+        "failures": files_json((parse_location(path), reason) for path, reason in failures),
+    }

@@ -1,4 +1,4 @@
-"""An evaluation in a terminal."""
+"""An evaluation in a terminal, and as JSON."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -7,8 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.commands.output.tables import figures_table
+from retrieval.commands.output.formats import JsonObject, figures_table, pick
 from retrieval.common.text import percent, safe_name
+from retrieval.evaluation.measure import DatasetEvaluation, EvaluationOptions
 from retrieval.evaluation.ranking import RANKING_METRIC_TITLES, Evaluation
 from retrieval.evaluation.verdicts import PAIR_METRIC_TITLES, Confusion, Confusions
 
@@ -63,3 +64,12 @@ def _confusion_tables(confusions: Confusions) -> list[Table]:
 def _confusion_row(confusion: Confusion) -> tuple[Text, str, str]:
     names = " and ".join(safe_name(name) for name in dict.fromkeys((confusion.first, confusion.second)))
     return Text(names), str(confusion.pairs), percent(confusion.wrong)
+
+
+def evaluation_json(options: EvaluationOptions, evaluations: Mapping[str, DatasetEvaluation]) -> JsonObject:
+    """Return the figures of every model on every data set, by its name."""
+    datasets = {
+        name: {"left_out": len(each.dataset.left_out), "seen": each.seen_count, "models": each.results}
+        for name, each in evaluations.items()
+    }
+    return pick(options, "seed", "pool", "pairs") | {"datasets": datasets}

@@ -1,0 +1,206 @@
+"""The hits of a query, and the explanation of a pair, in a terminal and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Column
+from rich.text import Text
+
+from retrieval.commands.output.formats import JsonObject, pick, simple_table
+from retrieval.common.output_names import CONTACT_SHEET, MATCHES
+from retrieval.common.settings import THRESHOLD
+from retrieval.common.text import percent, safe_name
+from retrieval.explain.correspondence import Correspondence
+from retrieval.explain.explanation import Explanation, Heatmaps
+from retrieval.explain.hit import Hit
+from retrieval.explain.verification import Verification
+from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
+from retrieval.sources.location import PictureAddress, PictureLocation, display_location
+
+if TYPE_CHECKING:  # `explain` needs no store
+    from retrieval.engine import Engine
+    from retrieval.model.bundle import Bundle
+    from retrieval.rendering.presentation import PairFiles
+    from retrieval.store.query import QueryResult
+
+_BAR = 10  # characters of a full bar
+_WIDE = 100  # columns from which a table has room for bars beside the paths
+_SECONDS = ("load", "embed", "search", "rescore", "explain", "render", "total")
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def query_lines(title: str, result: QueryResult, confidence: float, width: int) -> RenderableType:
+    """Return a query's hits, a note if none is confidently similar, and how long each stage took."""
+    from retrieval.rendering.presentation import low_confidence_note
+
+    note = low_confidence_note([hit.similarity for hit in result.hits], confidence)
+    stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
+    table = hits_table(safe_name(title), result.hits, width >= _WIDE)
+    return Group(table, *([Text(note, style="yellow")] if note else []), Text(stages, style="dim"))
+
+
+def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
+    """Return a query's hits: rank, picture, label, similarity (with `bars`), verdict, rank before rescoring."""
+    title = Text.assemble("Most similar to ", (name, "bold"))
+    if not hits:
+        return Group(title, Text("  nothing found", style="yellow"))
+    checked = [hit.explanation.verification if hit.explanation else None for hit in hits]
+    table = simple_table(
+        Column("#", justify="right"),
+        *(Column(name, overflow="fold") for name in ("picture", "label")),
+        *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
+        Column("index rank", justify="right", no_wrap=bars),
+        *([Column("heatmaps", no_wrap=True)] if any(checked) else []),
+    )
+    for hit, verification in zip(hits, checked, strict=True):
+        style, note = _style(hit), _hit_note(hit)
+        table.add_row(
+            str(hit.rank),
+            Text.assemble(safe_name(relative_to_cwd(hit.path)), (f" ({note})" if note else "", "dim")),
+            Text(safe_name(hit.label or "")),
+            Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
+            Text(hit.verdict, style),
+            str(hit.index_rank),
+            *([str(verification.support) if verification else ""] if any(checked) else []),
+        )
+    return Group(title, table)
+
+
+def _style(compared: Hit | Explanation) -> str:
+    return "green" if compared.verdict == "similar" else "yellow"
+
+
+def _hit_note(hit: Hit) -> str | None:
+    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.has_little_evidence else None)
+
+
+def relative_to_cwd(path: PictureLocation) -> PictureLocation:
+    """Return the path relative to the working folder, if the picture lies below it."""
+    if isinstance(path, PictureAddress):
+        return display_location(path)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def text_bar(share: float) -> str:
+    """Return a bar of 10 characters for a share from 0 to 1, in steps of an eighth of a character."""
+    full, rest = divmod(math.floor(share * _BAR * 8), 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
+
+
+def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
+    """Return the similarity of a pair, and where its pictures are."""
+    answer = Text.assemble(
+        f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, _style(explanation))
+    )
+    lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
+    if explanation.identical:
+        lines.insert(1, Text("identical: nothing to explain"))
+    elif explanation.has_little_evidence:
+        lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
+    if explanation.correspondence:
+        matches = safe_name(folder / MATCHES) if explanation.correspondence.matches else "none stands out"
+        lines.append(Text(f"correspondences: {matches}"))
+    if explanation.verification is None:
+        return Group(*lines)
+    table = simple_table(*VERIFICATION_HEADINGS, rows=verification_rows(explanation.verification, ("A", "B")))
+    return Group(*lines, Text(describe_support(explanation.verification)), table)
+
+
+def query_json(
+    name: str, engine: Engine, result: QueryResult, files: Mapping[int, PairFiles], confidence: float
+) -> JsonObject:
+    """Return a query's hits; `files` are the overlays that were written, by the hit's rank.
+
+    The answer is `confident` if a hit's similarity is at least `confidence`.
+    """
+    return {
+        "query": name,
+        "store": engine.catalogue.folder,
+        "model": model_json(engine.bundle),
+        "threshold": THRESHOLD,
+        "calibrated": engine.calibration is not None,
+        "confidence": confidence,
+        "confident": any(hit.similarity >= confidence for hit in result.hits),
+        "pool": result.pool,
+        "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
+        "seconds": {stage: result.seconds.get(stage, 0.0) for stage in _SECONDS},
+    }
+
+
+def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
+    names = ("rank", "label", "similarity", "distance", "verdict", "index_rank", "index_distance", "width", "height")
+    explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
+    return pick(hit, *names, "path", "note") | {"explanation": explanation}
+
+
+def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> JsonObject:
+    """Return the explanation of a pair."""
+    return {
+        "a": a,
+        "b": b,
+        "model": model_json(bundle),
+        "threshold": THRESHOLD,
+        **pick(explanation, "similarity", "distance", "verdict"),
+        "explanation": _explanation_json(explanation, files),
+    }
+
+
+def _explanation_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
+    return {
+        **pick(explanation, "method", "identical"),
+        "almost_none": explanation.has_little_evidence,
+        "query": _heatmaps_json(explanation.query, files.query if files else None),
+        "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
+        "verification": _verification_json(explanation.verification),
+        "correspondence": _correspondence_json(explanation.correspondence, files),
+    }
+
+
+def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonObject:
+    factual, counterfactual = files or (None, None)
+    return {"factual": factual, "counterfactual": counterfactual, "magnitude": heatmaps.magnitude}
+
+
+def _verification_json(verification: Verification | None) -> JsonObject | None:
+    """Return similarities once a fifth of a picture was blurred, beside those for random regions of the same shape."""
+    if verification is None:
+        return None
+    checks = {
+        name: {kind: vars(hidden) | {"as_claimed": hidden.as_claimed} for kind, hidden in vars(check).items()}
+        for name, check in (("query", verification.query), ("hit", verification.hit))
+    }
+    return pick(verification, "support", "similarity") | checks
+
+
+def _correspondence_json(correspondence: Correspondence | None, files: PairFiles | None) -> JsonObject | None:
+    """Return regions as cells [row, column] of each picture's grid, which lies over the part that the network sees.
+
+    `table` says how much each place of the query (by rows) gives with each place of the hit.
+    """
+    if correspondence is None:
+        return None
+    matches = [
+        {"number": number, "share": match.share, "query": sorted(match.first), "hit": sorted(match.second)}
+        for number, match in enumerate(correspondence.matches, 1)
+    ]
+    return {
+        "picture": files.matches if files else None,
+        "query_grid": correspondence.shape,
+        "hit_grid": correspondence.other_shape,
+        "matches": matches,
+        "table": correspondence.table,
+    }
+
+
+def model_json(bundle: Bundle) -> JsonObject:
+    """Return what tells a model from others."""
+    return {"name": bundle.card.name, "fingerprint": bundle.fingerprint}
