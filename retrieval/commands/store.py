@@ -161,7 +161,7 @@ def calibrate(
     path = engine.catalogue.folder
     report(
         as_json,
-        lambda: {"store": path} | pick(result, "calibration", "reliability"),
+        lambda: {"store": path, "calibration": result.calibration, "reliability": pick(result, "before", "after")},
         lambda: calibration_lines(result.calibration),
         html,
         lambda: calibration_page(path, result),
