@@ -27,7 +27,8 @@ from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
 from retrieval.datasets.pair_sampling import Codes, random_pairs
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.preprocessing import Pixels
-from retrieval.model.siamese import SiameseNetwork, contrastive_loss
+from retrieval.model.siamese import SiameseNetwork
+from retrieval.training.losses import contrastive_loss
 from retrieval.training.presets import FAST, Preset
 from retrieval.training.trainer import Epoch, Subset, Trainer
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from retrieval.rendering.presentation import ResultView, build_result_view
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
@@ -76,8 +76,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     trunk = build_backbone("efficientnet_lite0")
     identity = np.eye(trunk.channels, dtype=np.float32)
     head = Head(identity, np.zeros(trunk.channels, np.float32), slope=10.0, intercept=-5.0, normalize=True)
-    card = ModelCard("tiny", trunk.name, trunk.preprocessing, trunk.channels, True, {}, {})
-    return save_bundle(trunk, head, card, tmp_path_factory.mktemp("bundle") / "tiny")
+    return save_bundle(trunk, head, tmp_path_factory.mktemp("bundle") / "tiny", "tiny", {}, {})
 
 
 @pytest.fixture

@@ -450,7 +450,7 @@ def test_another_head_on_the_same_backbone_needs_no_new_embedding(
 
     Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
     head = replace(tiny_bundle.head, slope=20.0, intercept=-2.0)
-    save_bundle(build_backbone("efficientnet_lite0"), head, tiny_bundle.card, tmp_path / "other-head")
+    save_bundle(build_backbone("efficientnet_lite0"), head, tmp_path / "other-head", "other-head", {}, {})
     engine = Engine.open(tmp_path / "store", str(tmp_path / "other-head"))
     assert engine.index(small_gallery).embedded == 0
     other = engine.query(blocks(50), top=3, explain=False)

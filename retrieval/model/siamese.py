@@ -1,7 +1,7 @@
-"""The paper's Siamese network in torch, its loss, and reading and writing it as a model bundle."""
+"""The paper's Siamese network in torch, and reading and writing it as a model bundle."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -64,11 +64,6 @@ def to_input(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (pixels.float() - mean) / std
 
 
-def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:
-    """Return the mean of ((1 - y) d^2 + y max(0, margin - d)^2) / 2; y is 1 for different (section 4)."""
-    return ((1 - y) * d.square() + y * (margin - d).clamp_min(0).square()).mean() / 2
-
-
 def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     """Load the model of a bundle, by name or folder, as a float32 SiameseNetwork in eval mode. Raises ModelError."""
     bundle = find_bundle(name)
@@ -85,7 +80,14 @@ def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     return model.eval()
 
 
-def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> Bundle:
+def save_bundle(
+    trunk: Backbone,
+    head: Head,
+    folder: Path,
+    name: str,
+    provenance: dict[str, Any],
+    metrics: dict[str, dict[str, float]],
+) -> Bundle:
     """Write a bundle. Weights of two and more dimensions are stored as float16, which halves the file.
 
     Vectors (the statistics of normalisation, biases) and the sigmoid neuron stay float32. Raises ModelError.
@@ -101,7 +103,8 @@ def save_bundle(trunk: Backbone, head: Head, card: ModelCard, folder: Path) -> B
         "output.weight": torch.tensor([[head.slope]]),
         "output.bias": torch.tensor([head.intercept]),
     }
-    card = replace(card, backbone=trunk.name, preprocessing=trunk.preprocessing)
+    shape = len(head.bias), head.normalize
+    card = ModelCard(name, trunk.name, trunk.preprocessing, *shape, provenance, metrics, head.shift)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / "weights.safetensors", save(tensors))

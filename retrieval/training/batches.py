@@ -1,5 +1,6 @@
 """Batches of pictures to train on, augmented in worker processes; seed, epoch and position determine every draw."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,11 +65,8 @@ class Loader:
 
     def load(self, batches: Sequence[PairBatch], epoch: int) -> Iterator[tuple[PairBatch, Tensor]]:
         """Yield each batch of an epoch with its pictures, uint8 (B, 3, size, size)."""
-        starts = np.cumsum([0, *(len(batch.indices) for batch in batches)])
-        self._items[:] = [
-            [(epoch, number, int(index)) for number, index in enumerate(batch.indices, start)]
-            for batch, start in zip(batches, starts, strict=False)
-        ]
+        numbers = itertools.count()
+        self._items[:] = [[(epoch, next(numbers), int(index)) for index in batch.indices] for batch in batches]
         if self._loader is None:
             workers = _WORKERS if len(batches) > 1 else 0
             self._loader = DataLoader(
@@ -96,10 +94,7 @@ class _PictureDataset(Dataset[Tensor]):
 
     def __getstate__(self) -> dict[str, object]:
         """Pickle mapped pixels as the name of their file, for a worker that shares no memory."""
-        state = dict(self.__dict__)
-        if isinstance(self.pixels, np.memmap) and self.pixels.filename:
-            state["pixels"] = self.pixels.filename
-        return state
+        return vars(self) | {"pixels": getattr(self.pixels, "filename", None) or self.pixels}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

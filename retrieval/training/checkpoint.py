@@ -34,7 +34,10 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = json.loads(opened.metadata()[_KEY])
-            tensors = {_current_key(key): opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            tensors = {
+                key.replace(".began_as.", ".initial_dense."): opened.get_tensor(key)  # the name in earlier versions
+                for key in opened.keys()  # noqa: SIM118
+            }
         for name, module in modules.items():
             module.load_state_dict(_with_prefix(tensors, name))
         states: dict[int, dict[str, Tensor]] = {}
@@ -54,10 +57,6 @@ def read_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.
             if value.shape == parameter.shape
         }
     return metadata
-
-
-def _current_key(key: str) -> str:
-    return key.replace(".began_as.", ".initial_dense.")  # the name that earlier versions wrote
 
 
 def _with_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

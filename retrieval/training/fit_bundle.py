@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.descriptors import DescribedGallery, describe_gallery
 from retrieval.evaluation.ranking import card_metrics, evaluate_head
 from retrieval.model.backbones import build_backbone
-from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.model.siamese import save_bundle
@@ -36,10 +36,9 @@ class FitRecipe:
 def fit_bundle(recipe: FitRecipe, name: str, folder: Path, device: str = "auto", progress: Progress = SILENT) -> Bundle:
     """Fit, measure and write the bundle. Raises ModelError and GalleryError."""
     trunk = build_backbone(recipe.backbone, weights=recipe.weights)
-    card = ModelCard(name, trunk.name, trunk.preprocessing, 1, False, {}, {})
     with tempfile.TemporaryDirectory(prefix="retrieve-") as work:
         no_head = Head(np.zeros((1, trunk.channels), np.float32), np.zeros(1, np.float32), 1.0, 0.0, normalize=False)
-        encoder = Encoder(save_bundle(trunk, no_head, card, Path(work)), device, progress)
+        encoder = Encoder(save_bundle(trunk, no_head, Path(work), name, {}, {}), device, progress)
         encoder.load()
         labelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.labelled]
         unlabelled = [describe_gallery(dataset, encoder, progress) for dataset in recipe.unlabelled]
@@ -48,8 +47,7 @@ def fit_bundle(recipe: FitRecipe, name: str, folder: Path, device: str = "auto",
     head = fit_head([_encode_labels(data) for data in labelled], pooled, recipe.seed)
     metrics = {test: card_metrics(evaluate_head(head, *data.labelled())) for test, data in tests.items()}
     provenance = _provenance(recipe, [len(data.labels) for data in (*labelled, *unlabelled)])
-    card = replace(card, units=len(head.bias), normalize=True, shift=head.shift, provenance=provenance, metrics=metrics)
-    return save_bundle(trunk, head, card, folder)
+    return save_bundle(trunk, head, folder, name, provenance, metrics)
 
 
 def _encode_labels(data: DescribedGallery) -> LabelledDescriptors:

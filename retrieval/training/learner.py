@@ -67,14 +67,12 @@ class Learner(nn.Module):
             self.network.dense.weight.copy_(weight * self.spread)
             self.network.dense.bias.copy_(bias + weight @ self.mean)
 
+    @torch.no_grad()
     def init_calibration(self, descriptors: Tensor) -> None:
         """Initialise the sigmoid neuron so that it does not saturate: d = 0.5 at the mean separation."""
-        with torch.no_grad():
-            u = self.embed(descriptors)
-            first, second = torch.triu_indices(len(u), len(u), 1)
-            mean = torch.linalg.vector_norm(u[first] - u[second], dim=1).mean().clamp_min(1e-6)
-            self.network.output.weight.fill_(_STEEPNESS / float(mean))
-            self.network.output.bias.fill_(-_STEEPNESS)
+        mean = torch.pdist(self.embed(descriptors)).mean().clamp_min(1e-6)
+        self.network.output.weight.fill_(_STEEPNESS / float(mean))
+        self.network.output.bias.fill_(-_STEEPNESS)
 
     def set_hardest_share(self, share: float) -> None:
         """Count only this share of a batch's pairs of each kind, the hardest, if the loss supports it."""

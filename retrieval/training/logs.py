@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retrieval.common.errors import SettingError
 from retrieval.training.trainer import Epoch, best_epoch
 
-_INK, _QUIET, _TRAIN, _VALIDATION = "#1b1d21", "#656b75", "#e08a1e", "#1c9cc4"
+_PAPER, _INK, _QUIET, _LINES = "#fbfbfa", "#1b1d21", "#656b75", "#dfe1e5"
+_TRAIN, _VALIDATION = "#e08a1e", "#1c9cc4"
 
 
 def plot_curves(history: Sequence[Epoch]) -> bytes:
     """Plot the losses of both parts and the validation part's ROC AUC over the epochs, the best one marked: a PNG."""
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained", facecolor=_PAPER)
     losses, auc = figure.subplots(1, 2)
     epochs = [each.epoch for each in history]
     losses.plot(epochs, [each.loss for each in history], color=_TRAIN, label="training part", marker="o", ms=3)
@@ -31,22 +31,17 @@ def plot_curves(history: Sequence[Epoch]) -> bytes:
     note, point = f"best: epoch {best.epoch}, {best.validation_auc:.4f}", (best.epoch, best.validation_auc)
     auc.annotate(note, point, (0.03, 0.92), textcoords="axes fraction", color=_INK)
     for axes, title in ((losses, "loss"), (auc, "ROC AUC on pairs of the validation part")):
-        _style_axes(axes, title)
+        axes.set_title(title, loc="left", fontsize=11, color=_INK)
+        axes.set_xlabel("epoch", color=_QUIET)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(colors=_QUIET)
+        axes.set_facecolor(_PAPER)
+        axes.grid(color=_LINES, linewidth=0.6)
+        axes.spines[:].set_color(_LINES)
+        axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _style_axes(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
-    axes.set_xlabel("epoch", color=_QUIET)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(colors=_QUIET)
-    axes.set_facecolor("#fbfbfa")
-    axes.grid(color="#dfe1e5", linewidth=0.6)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color("#dfe1e5")
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.common.errors import ModelError
-from retrieval.model.siamese import contrastive_loss
 
 OWN_LOSSES = ("pairs", "contrastive")
 
@@ -47,13 +46,16 @@ def _check_loss(loss: nn.Module, units: int) -> None:
         loss(torch.randn(5, units, requires_grad=True), torch.tensor([0, 0, 0, 1, 1])).backward()
 
 
+def contrastive_loss(d: Tensor, y: Tensor, margin: float = 2.0) -> Tensor:
+    """Return the mean of ((1 - y) d^2 + y max(0, margin - d)^2) / 2; y is 1 for different (section 4)."""
+    return ((1 - y) * d.square() + y * (margin - d).clamp_min(0).square()).mean() / 2
+
+
 class ContrastiveLoss(nn.Module):
     """The paper's loss of the distances d. Both kinds of pairs weigh the same, however many there are of each."""
 
-    def forward(
-        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
-    ) -> Tensor:
-        d = torch.sigmoid(calibration(separations)).squeeze(1)
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
+        d = torch.sigmoid(neuron(separations)).squeeze(1)
         kinds = [(d[different == kind], float(kind)) for kind in (False, True)]
         present = [contrastive_loss(of_kind, torch.full_like(of_kind, y)) for of_kind, y in kinds if len(of_kind)]
         return torch.stack(present).mean()
@@ -74,12 +76,10 @@ class PairLoss(nn.Module):
         self.scale = scale
         self.smoothing = smoothing
 
-    def forward(
-        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
-    ) -> Tensor:
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
         cosines = functional.normalize(u, dim=1) @ functional.normalize(self.directions, dim=1).T
         of_classes = functional.cross_entropy(self.scale * cosines, classes, label_smoothing=self.smoothing)
-        return balanced_log_loss(calibration(separations), different, self.hardest_share) + of_classes
+        return balanced_log_loss(neuron(separations), different, self.hardest_share) + of_classes
 
 
 class MetricLoss(nn.Module):
@@ -89,11 +89,9 @@ class MetricLoss(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(
-        self, u: Tensor, classes: Tensor, separations: Tensor, calibration: nn.Module, different: Tensor
-    ) -> Tensor:
+    def forward(self, u: Tensor, classes: Tensor, separations: Tensor, neuron: nn.Module, different: Tensor) -> Tensor:
         of_embeddings: Tensor = self.loss(u, classes)
-        return of_embeddings + balanced_log_loss(calibration(separations.detach()), different)
+        return of_embeddings + balanced_log_loss(neuron(separations.detach()), different)
 
 
 def balanced_log_loss(logits: Tensor, different: Tensor, hardest_share: float = 1.0) -> Tensor:

@@ -33,9 +33,8 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, to store with a training and to compare with."""
-        weights = str(self.weights.resolve()) if self.weights else None
-        preset = json.loads(json.dumps(asdict(self.preset)))
-        return {"dataset": str(self.dataset.resolve()), "preset": preset, "seed": self.seed, "weights": weights}
+        dataset, weights = str(self.dataset.resolve()), str(self.weights.resolve()) if self.weights else None
+        return {"dataset": dataset, "preset": asdict(self.preset), "seed": self.seed, "weights": weights}
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,15 @@ class PreparedData:
     parts: Parts
     given_split: Split | None
 
-    def subset(self, *parts: int) -> Subset:
-        """Return the pictures of these parts."""
-        rows = np.flatnonzero(np.isin(self.parts, parts))
+    def subset(self, part: int) -> Subset:
+        """Return the pictures of this part."""
+        rows = np.flatnonzero(self.parts == part)
         return Subset(rows, self.dataset.codes[rows])
 
     @property
     def can_validate(self) -> bool:
         """Whether the validation part makes pairs of both kinds."""
         return can_make_pairs(self.subset(VALIDATION).codes)
-
-    @property
-    def can_measure(self) -> bool:
-        """Whether the test part makes pairs of both kinds."""
-        return can_make_pairs(self.subset(TEST).codes)
 
     @property
     def tested_classes(self) -> set[str]:
@@ -109,7 +103,7 @@ def _resume_data(recipe: Recipe, dataset: DataSet, work: Path) -> PreparedData:
     if plan["recipe"] != recipe.as_json():
         raise SettingError(f"{work.parent} was started with other options: resume with those, or give another folder")
     samples = {(sample.hash, sample.label): sample for sample in dataset.samples}
-    keys = [(content, label) for content, label in plan["samples"]]
+    keys = [tuple(key) for key in plan["samples"]]
     if lacking := [key for key in keys if key not in samples]:
         raise GalleryError(
             f"{recipe.dataset} lacks {len(lacking)} pictures that the training began with: restore them, or give --out"

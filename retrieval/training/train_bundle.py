@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from retrieval.common.atomic_files import write_atomically
@@ -17,16 +16,17 @@ from retrieval.common.output_names import CURVES
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.datasets.class_folders import check_outside
+from retrieval.datasets.pair_sampling import can_make_pairs
 from retrieval.datasets.split import TEST, TRAIN, VALIDATION, record_split
 from retrieval.evaluation.measure import EvaluatedModel, EvaluationOptions, evaluate_models
 from retrieval.evaluation.ranking import card_metrics
 from retrieval.model.backbones import Backbone, build_backbone
-from retrieval.model.bundle import Bundle, ModelCard, find_bundle
+from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.model.inference import torch_device
-from retrieval.model.preprocessing import Pixels, normalise
-from retrieval.model.siamese import save_bundle
+from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import save_bundle, to_input
 from retrieval.training.logs import plot_curves
 from retrieval.training.losses import build_loss
 from retrieval.training.prepared_data import PLAN, PreparedData, Recipe, prepare_data
@@ -75,7 +75,9 @@ def train_bundle(
     if (work / PLAN).exists() and not resume:
         raise SettingError(f"{folder} holds an unfinished training: add --resume, or give another folder")
     build_loss(recipe.preset.loss, class_count=2, units=2)  # refuse a wrong name before pictures are read
-    trunk = _sized_backbone(recipe)
+    trunk = build_backbone(recipe.preset.backbone, weights=recipe.weights)
+    if recipe.preset.input_size:
+        trunk = replace(trunk, preprocessing=replace(trunk.preprocessing, size=recipe.preset.input_size))
     head, device = _initial_head(recipe.preset), torch_device(device)
 
     def record_epoch(history: list[Epoch]) -> None:
@@ -119,20 +121,14 @@ def _changed_settings(recipe: Recipe, known: dict[str, Any]) -> list[str]:
     return changed + [name for name, value in preset.items() if known_preset.get(name, value) != value]
 
 
-def _sized_backbone(recipe: Recipe) -> Backbone:
-    trunk = build_backbone(recipe.preset.backbone, weights=recipe.weights)
-    size = recipe.preset.input_size or trunk.preprocessing.size
-    return replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
-
-
 def _usable_shift(preset: Preset, backbone: Backbone, pixels: Pixels) -> float | None:
     """Return the preset's shift, or None for a backbone without a final ReLU: negative descriptors have no root."""
     if preset.shift is None:
         return None
-    pre = backbone.preprocessing
+    pictures = torch.tensor(pixels[:_SHIFT_SAMPLE]).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        x = torch.from_numpy(np.stack([normalise(picture, pre) for picture in pixels[:_SHIFT_SAMPLE]]))
-        return preset.shift if backbone.module(x).mean((2, 3)).min() >= 0 else None
+        descriptors = backbone.module(to_input(pictures, backbone.preprocessing)).mean((2, 3))
+    return preset.shift if descriptors.min() >= 0 else None
 
 
 def _initial_head(preset: Preset) -> Head | None:
@@ -146,34 +142,10 @@ def _initial_head(preset: Preset) -> Head | None:
 
 def _write(recipe: Recipe, data: PreparedData, backbone: Backbone, training: Trainer, folder: Path) -> Bundle:
     """Write the best epoch as a bundle, measured; `model.json` comes last, as it marks the bundle as complete."""
-    head = training.export_head()
-    card = ModelCard(
-        name=folder.resolve().name,
-        backbone=backbone.name,
-        preprocessing=backbone.preprocessing,
-        units=len(head.bias),
-        normalize=head.normalize,
-        shift=head.shift,
-        provenance=_provenance(recipe, data, training),
-        metrics={},
-    )
-    best = replace(backbone, module=training.best.network.backbone)
-    unmeasured = save_bundle(best, head, card, folder / WORK / "bundle")
-    name = f"{recipe.dataset.resolve().name}, unseen part"
-    metrics = {name: _measure_test_set(unmeasured, data, training)} if data.can_measure else {}
-    record_split(data.dataset, data.parts, recipe.seed, data.given_split).write(folder)
-    return save_bundle(best, head, replace(card, metrics=metrics), folder)
-
-
-def _measure_test_set(bundle: Bundle, data: PreparedData, training: Trainer) -> dict[str, float]:
-    unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in data.subset(TEST).rows))
-    model = EvaluatedModel(bundle.card.name, Encoder(bundle, training.device), None)
-    return card_metrics(evaluate_models(unseen, [model], EvaluationOptions(), training.progress).results[model.name])
-
-
-def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[str, Any]:
-    return {
-        "trained_on": recipe.dataset.resolve().name,
+    head, best = training.export_head(), replace(backbone, module=training.best.network.backbone)
+    name, dataset_name = folder.resolve().name, recipe.dataset.resolve().name
+    provenance = {
+        "trained_on": dataset_name,
         "backbone_weights": recipe.weights.name if recipe.weights else "ImageNet",
         "classes": data.dataset.classes,
         "pictures": data.counts,
@@ -182,3 +154,12 @@ def _provenance(recipe: Recipe, data: PreparedData, training: Trainer) -> dict[s
         "best_epoch": best_epoch(training.history),
         "recipe": recipe.as_json(),
     }
+    metrics, test = {}, data.subset(TEST)
+    if can_make_pairs(test.codes):
+        unmeasured = save_bundle(best, head, folder / WORK / "bundle", name, provenance, {})
+        unseen = replace(data.dataset, samples=tuple(data.dataset.samples[row] for row in test.rows))
+        model = EvaluatedModel(name, Encoder(unmeasured, training.device), None)
+        measured = evaluate_models(unseen, [model], EvaluationOptions(), training.progress)
+        metrics[f"{dataset_name}, unseen part"] = card_metrics(measured.results[name])
+    record_split(data.dataset, data.parts, recipe.seed, data.given_split).write(folder)
+    return save_bundle(best, head, folder, name, provenance, metrics)

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,8 @@ class Trainer:
         """Train to the end; then `best` has the best epoch's weights."""
         with _deterministic():
             if self.checkpoint.exists():
-                self._restore()
+                history = read_checkpoint(self.checkpoint, self._modules(), self.optimizer)
+                self.history = [Epoch(**each) for each in history]
                 if self.history:  # a kill may have come before this call
                     self.on_epoch(self.history)
             else:
@@ -160,11 +161,10 @@ class Trainer:
         """Return descriptors of the training part, or of a sample of it if there is no warm-up."""
         if not self.learner.is_thawed:
             return self._cached_descriptors[0]
-        subset = self.training_set
+        rows = self.training_set.rows
         if not self.preset.warm_up:
-            sample = np.random.default_rng(self.seed).permutation(len(subset.rows))[:_STEP]
-            subset = Subset(subset.rows[sample], subset.codes[sample])
-        return self._describe(self.learner, subset, "Describing the training part").to(self.device)
+            rows = np.random.default_rng(self.seed).permutation(rows)[:_STEP]
+        return self._describe(self.learner, rows, "Describing the training part").to(self.device)
 
     def _warm_up(self, descriptors: Tensor) -> None:
         """Train the head alone on descriptors of whole pictures, so that a random one does not spoil the backbone."""
@@ -204,9 +204,7 @@ class Trainer:
             yield from ((batch, cached[batch.indices]) for batch in batches)
             return
         for batch, pictures in self._loader.load(batches, epoch):
-            with self._autocast():
-                descriptors = self.learner.describe(self._normalise(pictures))
-            yield batch, descriptors
+            yield batch, self._apply_backbone(self.learner, pictures)
 
     def _train_step(
         self, optimizer: torch.optim.Optimizer, descriptors: Tensor, batch: PairBatch, stage: WorkStage
@@ -234,9 +232,8 @@ class Trainer:
         return float(_DECAY_FACTOR ** (_plateau_state(self.history)[1]))
 
     def _is_over(self) -> bool:
-        if len(self.history) >= self.preset.epochs:
-            return True
-        return self.preset.schedule == "plateau" and _plateau_state(self.history)[0] >= _STOP_PATIENCE
+        stalled = self.preset.schedule == "plateau" and _plateau_state(self.history)[0] >= _STOP_PATIENCE
+        return stalled or len(self.history) >= self.preset.epochs
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
@@ -256,40 +253,36 @@ class Trainer:
     @cached_property
     def _cached_descriptors(self) -> tuple[Tensor, Tensor]:
         """Descriptors of both parts on the device, if the whole backbone is frozen."""
-        parts = (self.training_set, "training"), (self.validation_set, "validation")
-        train, validation = (self._describe(self.learner, part, f"Describing the {name} part") for part, name in parts)
+        parts = (self.training_set.rows, "training"), (self.validation_set.rows, "validation")
+        train, validation = (self._describe(self.learner, rows, f"Describing the {name} part") for rows, name in parts)
         return train.to(self.device), validation.to(self.device)
 
     def _validation_descriptors(self, learner: Learner) -> Tensor:
         """Return the validation part's descriptors by a learner, on the CPU."""
         if self.learner.is_thawed:
-            return self._describe(learner, self.validation_set)
+            return self._describe(learner, self.validation_set.rows)
         return self._cached_descriptors[1].cpu()
 
     @torch.no_grad()
-    def _describe(self, learner: Learner, subset: Subset, title: str = "") -> Tensor:
+    def _describe(self, learner: Learner, rows: Codes, title: str = "") -> Tensor:
         """Return descriptors (N, C) of whole pictures, on the CPU."""
         was_training = learner.training
         learner.eval()
-        steps = range(0, len(subset.rows), _STEP)
+        steps = range(0, len(rows), _STEP)
         descriptors = []
         with (self.progress if title else SILENT).stage(title, len(steps)) as stage:
             for start in steps:
-                pictures = torch.from_numpy(self.pixels[subset.rows[start : start + _STEP]]).permute(0, 3, 1, 2)
-                with self._autocast():
-                    descriptors.append(learner.describe(self._normalise(pictures)).cpu())
+                pictures = torch.from_numpy(self.pixels[rows[start : start + _STEP]]).permute(0, 3, 1, 2)
+                descriptors.append(self._apply_backbone(learner, pictures).cpu())
                 stage.advance()
         learner.train(was_training)
         return torch.cat(descriptors)
 
-    def _normalise(self, pictures: Tensor) -> Tensor:
-        """Convert pictures, uint8 (B, 3, H, W), to the network's input."""
-        x = to_input(pictures.to(self.device), self._preprocessing)
-        return x.contiguous(memory_format=torch.channels_last)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        enabled = self.preset.bfloat16 and _has_bfloat16(self.device)
-        return torch.autocast(self.device, torch.bfloat16, enabled=enabled)
+    def _apply_backbone(self, learner: Learner, pictures: Tensor) -> Tensor:
+        """Return descriptors (B, C) of pictures, uint8 (B, 3, H, W), on the device."""
+        x = to_input(pictures.to(self.device), self._preprocessing).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.preset.bfloat16 and _has_bfloat16(self.device)):
+            return learner.describe(x)
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         average = {"average": self.average} if self.preset.average else {}
@@ -297,10 +290,6 @@ class Trainer:
 
     def _save(self) -> None:
         write_checkpoint(self.checkpoint, self._modules(), self.optimizer, [asdict(each) for each in self.history])
-
-    def _restore(self) -> None:
-        history = read_checkpoint(self.checkpoint, self._modules(), self.optimizer)
-        self.history = [Epoch(**each) for each in history]
 
 
 def _validation_pairs(codes: Codes, seed: int) -> tuple[Codes, Codes, Flags]:
@@ -333,14 +322,11 @@ def _cosine_factor(done: float) -> float:
 
 def _plateau_state(history: list[Epoch]) -> tuple[int, int]:
     """Return the epochs since the least validation loss, and how often the rate was lowered."""
-    least, since, waited, lowered = math.inf, 0, 0, 0
+    least, since, lowered = math.inf, 0, 0
     for epoch in history:
-        if epoch.validation_loss < least:
-            least, since, waited = epoch.validation_loss, 0, 0
-        else:
-            since, waited = since + 1, waited + 1
-            if waited > _DECAY_PATIENCE:
-                waited, lowered = 0, lowered + 1
+        since = 0 if epoch.validation_loss < least else since + 1
+        least = min(least, epoch.validation_loss)  # which a loss of NaN leaves as it is
+        lowered += since > 0 and since % (_DECAY_PATIENCE + 1) == 0
     return since, lowered
 
 

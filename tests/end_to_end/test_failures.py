@@ -70,7 +70,7 @@ def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
     trunk = build_backbone(default.card.backbone, pretrained=False)
     with torch.no_grad():
         next(trunk.module.parameters()).mul_(1.01)
-    save_bundle(trunk, default.head, default.card, tmp_path / "other")
+    save_bundle(trunk, default.head, tmp_path / "other", "other", {}, {})
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
         said = sentence(retrieve(*command, "--store", indexed.store, "--model", tmp_path / "other"))
         assert said.startswith(f"{indexed.store} was indexed with another model (default) than ")
@@ -326,9 +326,9 @@ def test_a_bundle_that_cannot_be_written(tmp_path: Path) -> None:
     trunk = build_backbone(bundle.card.backbone, pretrained=False)
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match=r"file cannot be written .*: choose a place with room for the bundle"):
-        save_bundle(trunk, bundle.head, bundle.card, tmp_path / "file")
+        save_bundle(trunk, bundle.head, tmp_path / "file", "file", {}, {})
     with (
         small_disk(tmp_path / "disk", "1m"),
         pytest.raises(ModelError, match=r"cannot be written .*No space left .*: choose a place with room"),
     ):
-        save_bundle(trunk, bundle.head, bundle.card, tmp_path / "disk" / "bundle")
+        save_bundle(trunk, bundle.head, tmp_path / "disk" / "bundle", "bundle", {}, {})

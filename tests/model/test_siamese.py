@@ -1,4 +1,4 @@
-"""The Siamese network in torch: the loss by hand, equality with the NumPy head, and bundles."""
+"""The Siamese network in torch: equality with the NumPy head, and bundles."""
 
 import os
 from pathlib import Path
@@ -15,11 +15,12 @@ from retrieval.common.settings import Preprocessing
 from retrieval.explain.cam_variants import grad_cam
 from retrieval.explain.gradcam import PairInputs
 from retrieval.model.backbones import Backbone
-from retrieval.model.bundle import Bundle, ModelCard, find_bundle
+from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.head import Head
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import normalise, to_pixels
-from retrieval.model.siamese import SiameseNetwork, contrastive_loss, load_model, save_bundle
+from retrieval.model.siamese import SiameseNetwork, load_model, save_bundle
+from retrieval.training.losses import contrastive_loss
 from tests.support.against import explain_against
 from tests.support.generated import blocks
 
@@ -39,36 +40,6 @@ def head_of(network: SiameseNetwork) -> Head:
     return Head(
         weight, bias, network.output.weight.item(), network.output.bias.item(), network.normalize, network.shift
     )
-
-
-@pytest.mark.parametrize(
-    ("d", "y", "expected"),
-    [
-        (0.3, 0.0, 0.09 / 2),  # similar pairs are drawn together
-        (0.3, 1.0, 1.7**2 / 2),  # different ones are pushed to the margin of 2
-        (0.9, 1.0, 1.1**2 / 2),
-        (0.0, 0.0, 0.0),
-        (0.5, 0.5, (0.25 + 1.5**2) / 4),
-    ],
-)
-def test_contrastive_loss_by_hand(d: float, y: float, expected: float) -> None:
-    assert contrastive_loss(torch.tensor([d]), torch.tensor([y])).item() == pytest.approx(expected)
-
-
-def test_contrastive_loss_is_the_mean_over_the_batch() -> None:
-    loss = contrastive_loss(torch.tensor([0.2, 0.4]), torch.tensor([0.0, 1.0]), margin=1.0)
-    assert loss.item() == pytest.approx((0.04 + 0.36) / 4)
-
-
-def test_contrastive_loss_ends_at_the_margin() -> None:
-    assert contrastive_loss(torch.tensor([0.8]), torch.tensor([1.0]), margin=0.5).item() == 0
-
-
-@pytest.mark.parametrize(("y", "direction"), [(0.0, 1), (1.0, -1)])
-def test_label_1_pushes_apart_and_label_0_draws_together(y: float, direction: int) -> None:
-    d = torch.tensor([0.5], requires_grad=True)
-    (gradient,) = torch.autograd.grad(contrastive_loss(d, torch.tensor([y])), d)
-    assert np.sign(gradient.item()) == direction
 
 
 @pytest.mark.parametrize("shift", [None, 0.05])
@@ -116,8 +87,8 @@ def small_trunk(name: str = "small") -> Backbone:
 
 
 def small_bundle(folder: Path, head: Head | None = None) -> Bundle:
-    card = ModelCard("mine", "?", Preprocessing(1, (0.0,) * 3, (1.0,) * 3), 8, True, {"seed": 1}, {"a": {"P@1": 0.5}})
-    return save_bundle(small_trunk(), head or head_of(siamese(True)), card, folder)
+    head = head or head_of(siamese(True))
+    return save_bundle(small_trunk(), head, folder, "mine", {"seed": 1}, {"a": {"P@1": 0.5}})
 
 
 def test_a_bundle_keeps_head_and_card(tmp_path: Path) -> None:

@@ -8,8 +8,14 @@ from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
 from retrieval.datasets.pair_sampling import all_pairs
-from retrieval.model.siamese import contrastive_loss
-from retrieval.training.losses import ContrastiveLoss, MetricLoss, PairLoss, balanced_log_loss, build_loss
+from retrieval.training.losses import (
+    ContrastiveLoss,
+    MetricLoss,
+    PairLoss,
+    balanced_log_loss,
+    build_loss,
+    contrastive_loss,
+)
 
 NONE = torch.zeros(0)
 
@@ -37,6 +43,36 @@ def test_contrastive_loss_of_section_4_by_hand() -> None:
     assert contrastive_loss(d, y).item() == pytest.approx((0.02 + 0.98 + 0.605) / 3)
     # Beyond the margin there is nothing to gain.
     assert contrastive_loss(d, y, margin=0.5).item() == pytest.approx(0.02 / 3)
+
+
+@pytest.mark.parametrize(
+    ("d", "y", "expected"),
+    [
+        (0.3, 0.0, 0.09 / 2),  # similar pairs are drawn together
+        (0.3, 1.0, 1.7**2 / 2),  # different ones are pushed to the margin of 2
+        (0.9, 1.0, 1.1**2 / 2),
+        (0.0, 0.0, 0.0),
+        (0.5, 0.5, (0.25 + 1.5**2) / 4),
+    ],
+)
+def test_contrastive_loss_by_hand(d: float, y: float, expected: float) -> None:
+    assert contrastive_loss(torch.tensor([d]), torch.tensor([y])).item() == pytest.approx(expected)
+
+
+def test_contrastive_loss_is_the_mean_over_the_batch() -> None:
+    loss = contrastive_loss(torch.tensor([0.2, 0.4]), torch.tensor([0.0, 1.0]), margin=1.0)
+    assert loss.item() == pytest.approx((0.04 + 0.36) / 4)
+
+
+def test_contrastive_loss_ends_at_the_margin() -> None:
+    assert contrastive_loss(torch.tensor([0.8]), torch.tensor([1.0]), margin=0.5).item() == 0
+
+
+@pytest.mark.parametrize(("y", "direction"), [(0.0, 1), (1.0, -1)])
+def test_label_1_pushes_apart_and_label_0_draws_together(y: float, direction: int) -> None:
+    d = torch.tensor([0.5], requires_grad=True)
+    (gradient,) = torch.autograd.grad(contrastive_loss(d, torch.tensor([y])), d)
+    assert math.copysign(1, gradient.item()) == direction
 
 
 def test_pairs_of_both_kinds_weigh_the_same_in_the_contrastive_loss() -> None:

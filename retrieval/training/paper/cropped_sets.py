@@ -20,11 +20,6 @@ from retrieval.model.encoder import Encoder
 from retrieval.sources.files import content_hash, open_file
 
 
-def is_cropped(out: Path) -> bool:
-    """Return whether the cropped data set `out` is finished."""
-    return out.is_dir() and _record_file(out).exists()
-
-
 def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, progress: Progress) -> CropReport:
     """Crop a data set by a model into `out`, or read the record of a finished one, `out`'s name with `.json` beside it.
 
@@ -32,8 +27,10 @@ def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, progress: Progre
     """
     with open_file(encoder.bundle.weights_file) as file:
         model = content_hash(file).hex()  # of the head's weights too
-    if is_cropped(out):
-        return _read_record(dataset, out, model)
+    record = out.with_name(out.name + ".json")
+    if out.is_dir() and record.exists():
+        progress.message(f"{out} is cropped already, and used again")
+        return _read_record(record, dataset, out, model)
     part = out.with_name(out.name + ".part")
     with explain_write_errors(part):
         if part.exists():
@@ -41,17 +38,13 @@ def load_or_crop(dataset: DataSet, out: Path, encoder: Encoder, progress: Progre
     if out.exists():
         raise SettingError(f"{out} is in the way: remove it, or give --out another folder")
     report = replace(crop_dataset(dataset, part, encoder, CropRules(), progress), out=out)
-    write_atomically(_record_file(out), json.dumps(_to_record(report, model)))
+    write_atomically(record, json.dumps(_to_record(report, model)))
     split = read_split(part)
     assert split is not None, "a trained model has one, and it is copied along"
     replace(split, dataset=os.fspath(out.resolve())).write(part)
     with explain_write_errors(out):
         part.rename(out)
     return report
-
-
-def _record_file(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
 
 
 def _to_record(report: CropReport, model: str) -> dict[str, Any]:
@@ -75,8 +68,8 @@ def _to_record(report: CropReport, model: str) -> dict[str, Any]:
     }
 
 
-def _read_record(dataset: DataSet, out: Path, model: str) -> CropReport:
-    start, file = Path(os.path.abspath(dataset.folder)), _record_file(out)
+def _read_record(file: Path, dataset: DataSet, out: Path, model: str) -> CropReport:
+    start = Path(os.path.abspath(dataset.folder))
     try:
         values = json.loads(file.read_text("utf-8"))
         if values["model"] != model:

@@ -14,7 +14,6 @@ from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import DEFAULT_MODEL
 from retrieval.datasets.class_folders import DataSet, find_samples
-from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_page import sample_crops
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.measure import (
@@ -24,9 +23,8 @@ from retrieval.evaluation.measure import (
     evaluate_models,
     find_model,
 )
-from retrieval.model.encoder import Encoder
 from retrieval.training.paper.case import PaperCase
-from retrieval.training.paper.cropped_sets import is_cropped, load_or_crop
+from retrieval.training.paper.cropped_sets import load_or_crop
 from retrieval.training.paper.results import ModelSummary, Plan, SeedRun, StudyResult, TableResult
 from retrieval.training.paper.shown_pairs import explain_pairs, measure_crop_pairs
 from retrieval.training.prepared_data import PreparedData, Recipe
@@ -66,7 +64,7 @@ class _Reproduction:
         runs = tuple(self._run_seed(seed) for seed in self.plan.all_seeds)
         first = runs[0]
         encoders = [self._open_model(model.folder).encoder for model in (first.original, first.cropped)]
-        pairs = measure_crop_pairs(first.crops, first.crops.out, *encoders)
+        pairs = measure_crop_pairs(first.crops, *encoders)
         return TableResult(self.plan, runs, tuple(sample_crops(first.crops, _CROPS)), pairs)
 
     @cached_property
@@ -77,7 +75,8 @@ class _Reproduction:
         name = self.plan.study.folder
         original = self._train(self.plan.dataset, name, seed)
         first = self._open_model(original.folder)
-        crops = self._crop(first.encoder, seed)
+        out = self.plan.out / "sets" / f"{name}-cropped-{seed}"
+        crops = load_or_crop(self._dataset, out, first.encoder, self.progress)
         cropped = self._train(crops.out, f"{name}-cropped", seed)
         second = self._open_model(cropped.folder)
         results = self._measure_unseen([first, second], seed).results
@@ -98,12 +97,6 @@ class _Reproduction:
         pictures = trained.bundle.card.provenance["pictures"]
         return ModelSummary(folder, pictures, trained.best_epoch, len(trained.history))
 
-    def _crop(self, encoder: Encoder, seed: int) -> CropReport:
-        out = self.plan.out / "sets" / f"{self.plan.study.folder}-cropped-{seed}"
-        if is_cropped(out):
-            self.progress.message(f"{out} is cropped already, and used again")
-        return load_or_crop(self._dataset, out, encoder, self.progress)
-
     def _open_model(self, model: str | Path) -> EvaluatedModel:
         """Load a model, under the name of its folder."""
         name = model if isinstance(model, str) else os.path.abspath(model)
@@ -118,7 +111,7 @@ class _Reproduction:
             raise SettingError(f"{models[0].encoder.bundle.folder} has no split.json: remove the folder, and run again")
         test = frozenset(split.parts["test"])
         unseen = replace(self._dataset, samples=tuple(each for each in self._dataset.samples if each.hash in test))
-        possible = int(random_pairs(unseen.codes, seed)[2].sum()) if unseen.samples else 0
+        possible = int(random_pairs(unseen.codes, seed)[2].sum())
         if not possible:
             raise GalleryError(
                 f"{plan.dataset} leaves {len(unseen.samples)} pictures unseen, of which no two make a pair of one class"

@@ -11,7 +11,6 @@ from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
-from retrieval.evaluation.verdicts import PairMetrics
 from retrieval.rendering.presentation import HitView, ResultView
 from retrieval.training.paper.case import PAPER_PAIRS, SEEDS, PaperCase
 from retrieval.training.presets import Preset
@@ -57,15 +56,9 @@ class Study:
 
 
 STUDIES = {
-    PaperCase.flowers: Study(
-        "flowers", "Flowers", "4.1", 2, PairKind.similar, ("rose", "rose"), distance=0.24, row=PAPER_ORIGINAL
-    ),
-    PaperCase.skin: Study(
-        "skin_cancer", "Skin cancer", "4.2", 3, PairKind.different, ("Benign", "Malignant"), distance=0.781
-    ),
-    PaperCase.airbnb: Study(
-        "airbnb", "AirBnB", "4.3", 4, PairKind.borderline, ("bedroom", "living-room"), distance=0.516
-    ),
+    PaperCase.flowers: Study("flowers", "Flowers", "4.1", 2, PairKind.similar, ("rose", "rose"), 0.24, PAPER_ORIGINAL),
+    PaperCase.skin: Study("skin_cancer", "Skin cancer", "4.2", 3, PairKind.different, ("Benign", "Malignant"), 0.781),
+    PaperCase.airbnb: Study("airbnb", "AirBnB", "4.3", 4, PairKind.borderline, ("bedroom", "living-room"), 0.516),
 }
 
 
@@ -152,11 +145,6 @@ class StudyResult:
         return next(iter(self.results.values()))
 
 
-def collect_scores(pairs: PairMetrics, model: ModelSummary) -> Scores:
-    """Return the figures of a model for Table 1."""
-    return {name: getattr(model if name in EPOCH_SCORES else pairs, name) for name in SCORE_NAMES}
-
-
 @dataclass(frozen=True)
 class SeedRun:
     """One seed of Table 1: both models, the cropped data set, and their evaluations on the very same pairs."""
@@ -170,8 +158,10 @@ class SeedRun:
     @property
     def scores(self) -> tuple[Scores, Scores]:
         """The figures of the models trained on original and on cropped pictures."""
-        original, cropped = self.evaluations
-        return collect_scores(original.pairs, self.original), collect_scores(cropped.pairs, self.cropped)
+        models = zip((self.original, self.cropped), self.evaluations, strict=True)
+        values = (vars(model) | vars(evaluation.pairs) for model, evaluation in models)
+        original, cropped = ({name: each[name] for name in SCORE_NAMES} for each in values)
+        return original, cropped
 
     @property
     def share_cropped(self) -> float:
@@ -229,7 +219,7 @@ class TableResult:
 def compute_stats(values: Sequence[float]) -> SeedStats:
     """Return the mean and sample standard deviation of at least one value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return SeedStats(float(np.mean(values)), sd, tuple(float(value) for value in values))
+    return SeedStats(float(np.mean(values)), sd, tuple(map(float, values)))
 
 
 def compare_scores(runs: Sequence[tuple[Scores, Scores]]) -> dict[str, ScoreComparison]:

@@ -29,17 +29,8 @@ PaperJson = dict[str, Any]
 
 def results_json(result: StudyResult | TableResult) -> PaperJson:
     """Return everything that the page shows, and its settings."""
-    values = _table_json(result) if isinstance(result, TableResult) else _study_json(result)
-    return _plan_json(result.plan) | values
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that make a reproduction."""
-    return {name: installed_version(name) for name in ("retrieve-explain", "torch")}
-
-
-def _plan_json(plan: Plan) -> PaperJson:
-    return {
+    plan = result.plan
+    settings = {
         "case": plan.case,
         "command": plan.command,
         "dataset": os.path.relpath(plan.dataset, plan.out),
@@ -50,6 +41,12 @@ def _plan_json(plan: Plan) -> PaperJson:
         "device": plan.device,
         "versions": package_versions(),
     }
+    return settings | (_table_json(result) if isinstance(result, TableResult) else _study_json(result))
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that make a reproduction."""
+    return {name: installed_version(name) for name in ("retrieve-explain", "torch")}
 
 
 def _study_json(result: StudyResult) -> PaperJson:

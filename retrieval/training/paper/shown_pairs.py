@@ -3,13 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
-from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop import CropReport
 from retrieval.datasets.crop_files import Crop
 from retrieval.datasets.pair_sampling import Flags
@@ -20,7 +18,7 @@ from retrieval.model.preprocessing import Source
 from retrieval.rendering.presentation import build_pair_view, share_scale
 from retrieval.training.paper.results import CropPair, PairKind, PairView
 
-_CROP_PAIRS = 3  # pairs like Figure 6's
+_CROP_PAIRS = 3  # at most, like Figure 6's
 
 
 def pick_pairs(distances: NDArray[np.float64], similar: Flags, seed: int) -> dict[PairKind, int]:
@@ -50,17 +48,20 @@ def explain_pairs(measured: DatasetEvaluation, model: EvaluatedModel, first_kind
     distances = head.distance(head.pair_separations(measured.descriptors[model.name], first, second))
     rows = pick_pairs(distances, similar, measured.options.seed)
     samples = measured.dataset.samples
-    pairs = [
-        _explain_pair(kind, (samples[first[row]], samples[second[row]]), float(distances[row]), model.encoder)
-        for kind, row in sorted(rows.items(), key=lambda item: item[0] is not first_kind)
-    ]
+    explainer, options = PairExplainer(model.encoder, head), ExplainOptions(MethodName.gradcam)  # as the paper
+    pairs = []
+    for kind, row in sorted(rows.items(), key=lambda item: item[0] is not first_kind):
+        both = samples[first[row]], samples[second[row]]
+        one, other = (sample.path for sample in both)
+        query, hit = map(model.encoder.decode, (one, other))
+        (explanation,) = explainer.explain_query(query, [hit], distances[[row]], options)
+        view = build_pair_view(one, one.name, other, other.name, explanation)
+        pairs.append(PairView(kind, both, float(distances[row]), view))
     views = share_scale([pair.view for pair in pairs])
     return tuple(replace(pair, view=view) for pair, view in zip(pairs, views, strict=True))
 
 
-def measure_crop_pairs(
-    report: CropReport, crops_folder: Path, original: Encoder, cropped: Encoder
-) -> tuple[CropPair, ...]:
+def measure_crop_pairs(report: CropReport, original: Encoder, cropped: Encoder) -> tuple[CropPair, ...]:
     """Measure pairs of crops, each of another class, whole by one model and cropped by the other.
 
     Classes and pictures are drawn by the report's seed. Raises PictureError.
@@ -70,32 +71,24 @@ def measure_crop_pairs(
             label=one.source.parent.name,
             crops=(one, other),
             original=_distance(original, one.source, other.source),
-            cropped=_distance(cropped, crops_folder / one.written, crops_folder / other.written),
+            cropped=_distance(cropped, report.out / one.written, report.out / other.written),
         )
         for one, other in draw_crop_pairs(report.crops, report.rules.seed or 0)
     )
 
 
-def draw_crop_pairs(crops: Sequence[Crop], seed: int, count: int = _CROP_PAIRS) -> list[tuple[Crop, Crop]]:
-    """Draw at most `count` pairs of crops, each of another class."""
+def draw_crop_pairs(crops: Sequence[Crop], seed: int) -> list[tuple[Crop, Crop]]:
+    """Draw pairs of crops, each of another class."""
     random = np.random.default_rng(seed)
     by_label: dict[str, list[Crop]] = defaultdict(list)
     for crop in crops:
         by_label[crop.source.parent.name].append(crop)
     several = [by_label[label] for label in sorted(by_label) if len(by_label[label]) > 1]
     pairs = []
-    for group in random.permutation(len(several))[:count]:
+    for group in random.permutation(len(several))[:_CROP_PAIRS]:
         one, other = random.choice(len(several[group]), 2, replace=False)
         pairs.append((several[group][one], several[group][other]))
     return pairs
-
-
-def _explain_pair(kind: PairKind, samples: tuple[Sample, Sample], distance: float, encoder: Encoder) -> PairView:
-    first, second = (sample.path for sample in samples)
-    one, other = encoder.decode(first), encoder.decode(second)
-    explainer, options = PairExplainer(encoder, encoder.bundle.head), ExplainOptions(MethodName.gradcam)  # as the paper
-    (explanation,) = explainer.explain_query(one, [other], np.array([distance]), options)
-    return PairView(kind, samples, distance, build_pair_view(first, first.name, second, second.name, explanation))
 
 
 def _distance(encoder: Encoder, first: Source, second: Source) -> float:

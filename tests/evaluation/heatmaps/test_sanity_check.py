@@ -32,7 +32,7 @@ from retrieval.evaluation.heatmaps.sanity_pairs import read_random_pairs
 from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import METHODS, MethodInfo
 from retrieval.model.backbones import build_backbone
-from retrieval.model.bundle import Bundle, ModelCard, find_bundle, write_card
+from retrieval.model.bundle import Bundle, find_bundle, write_card
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 from retrieval.model.siamese import save_bundle
@@ -192,7 +192,7 @@ def an_untrained(backbone: str, size: int, folder: Path) -> Bundle:
     trunk = replace(trunk, preprocessing=replace(trunk.preprocessing, size=size))
     weight = np.random.default_rng(0).normal(0, 0.05, (64, trunk.channels)).astype(np.float32)
     head = Head(weight, np.zeros(64, np.float32), slope=5.0, intercept=-2.0, normalize=False)
-    return save_bundle(trunk, head, ModelCard(backbone, trunk.name, trunk.preprocessing, 64, False, {}, {}), folder)
+    return save_bundle(trunk, head, folder, backbone, {}, {})
 
 
 @pytest.mark.slow
