@@ -100,10 +100,8 @@ def evaluate_models(
     labels = [sample.label for sample in read.samples]
     by_name = dict(zip((each.name for each in models), descriptors, strict=True))
     results = {
-        each.name: evaluate_head(
-            each.encoder.bundle.head, by_name[each.name], labels, options.pool, options.seed, options.pairs
-        )
-        for each in models
+        each.name: evaluate_head(each.encoder.bundle.head, found, labels, options.pool, options.seed, options.pairs)
+        for each, found in zip(models, descriptors, strict=True)
     }
     return DatasetEvaluation(read, options, len(dataset.samples) - len(left.samples), learnt, by_name, results)
 

@@ -35,14 +35,13 @@ def explain_mistakes(encoder: Encoder, samples: Sequence[Sample], mistakes: Sequ
 
     If a picture can no longer be read, the hit's note says so.
     """
-    pairs = [(samples[each.first], samples[each.second]) for each in mistakes]
     views = [
-        _mistake_view(encoder, *pair, each.distance, rank)
-        for rank, (pair, each) in enumerate(zip(pairs, mistakes, strict=True), 1)
+        _mistake_view(encoder, samples[each.first], samples[each.second], each.distance, rank)
+        for rank, each in enumerate(mistakes, 1)
     ]
     return [
-        MistakeView(view, (safe_name(first.label), safe_name(second.label)))
-        for view, (first, second) in zip(share_scale(views), pairs, strict=True)
+        MistakeView(view, (safe_name(samples[each.first].label), safe_name(samples[each.second].label)))
+        for view, each in zip(share_scale(views), mistakes, strict=True)
     ]
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.common.metrics import average_precision, precision_at
 from retrieval.common.settings import POOL
 from retrieval.datasets.pair_sampling import Codes, random_pairs, require_pairs
-from retrieval.evaluation.verdicts import Confusions, PairMetrics, find_confusions, pair_metrics
+from retrieval.evaluation.verdicts import Confusions, PairMetrics, find_confusions, pair_metrics, squared_separations
 from retrieval.model.head import Array, Head
-
-_BLOCK = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
@@ -83,23 +83,19 @@ def _rankings(
     head: Head, descriptors: Array, codes: Codes, queries: Codes, pool: int
 ) -> tuple[RankingMetrics, RankingMetrics]:
     g = descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-12)
-    u = head.embed(descriptors)
-    lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
     pool = min(pool, len(codes) - 1)
     by_index, by_head = [], []
-    for start in range(0, len(queries), _BLOCK):
-        block = queries[start : start + _BLOCK]
+    for block, squares in squared_separations(head.embed(descriptors), queries):
         cosines = g[block] @ g.T
         cosines[np.arange(len(block)), block] = -np.inf
         candidates = nearest(-cosines, pool)
-        separations = lengths - 2 * (u[block] @ u.T)  # squared, less the query's own length
-        order = np.argsort(np.take_along_axis(separations, candidates, axis=1), axis=1, kind="stable")
+        order = np.argsort(np.take_along_axis(squares, candidates, axis=1), axis=1, kind="stable")
         by_index += _figures(codes, block, candidates)
         by_head += _figures(codes, block, np.take_along_axis(candidates, order, axis=1))
     return RankingMetrics(*np.mean(by_index, axis=0).tolist()), RankingMetrics(*np.mean(by_head, axis=0).tolist())
 
 
-def nearest(distances: Array, count: int) -> Codes:
+def nearest(distances: NDArray[Any], count: int) -> Codes:
     """Return the columns (B, count) of each row's smallest distances (B, N), in order; ties go to the first columns."""
     limits = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]
     below, at_limit = distances < limits, distances == limits

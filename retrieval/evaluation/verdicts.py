@@ -1,6 +1,6 @@
 """The quality of verdicts: figures on pairs, the most confused classes, and the worst mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +154,13 @@ def worst_mistakes(
     return (*taken, *said_different[: count - len(taken)])
 
 
+def squared_separations(u: Array, rows: Codes) -> Iterator[tuple[Codes, NDArray[np.float64]]]:
+    """Yield blocks of rows (B,) with the squared separations of their embeddings from all (N, E): (B, N), unclipped."""
+    lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
+    for block in np.split(rows, range(_BLOCK, len(rows), _BLOCK)):
+        yield block, lengths[block, None] + lengths - 2 * (u[block] @ u.T)
+
+
 def _share(these: int, others: int) -> float:
     return these / max(these + others, 1)
 
@@ -164,15 +171,10 @@ def _count_said_similar(head: Head, descriptors: Array, codes: Codes) -> NDArray
     codes = codes[order]
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     counts = np.zeros((len(starts), len(starts)), np.int64)
-    u = head.embed(descriptors[order])
-    lengths = np.sum(u.astype(np.float64) ** 2, axis=1)
-    for start in range(0, len(u), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        squares = lengths[block, None] + lengths - 2 * (u[block] @ u.T)
+    for block, squares in squared_separations(head.embed(descriptors[order]), np.arange(len(codes))):
         said = head.distance(np.sqrt(np.maximum(squares, 0))) < THRESHOLD
-        rows = np.arange(len(said))
-        said[rows, start + rows] = False  # each with itself
-        np.add.at(counts, codes[start + rows], np.add.reduceat(said, starts, axis=1, dtype=np.int64))
+        said[np.arange(len(block)), block] = False  # each with itself
+        np.add.at(counts, codes[block], np.add.reduceat(said, starts, axis=1, dtype=np.int64))
     return counts
 
 

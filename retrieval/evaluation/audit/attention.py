@@ -10,10 +10,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.datasets.pair_sampling import Flags
 from retrieval.model.head import Array
 
-CellMask = NDArray[np.bool_]
-CellWeights = NDArray[np.bool_] | NDArray[np.float64]
+CellWeights = Flags | NDArray[np.float64]
 
 HELD_BY_FOCUS = 2 / 3  # of a mean map's evidence: most of it, without the faint rest everywhere
 _CORNER = 1 / 3  # of each side
@@ -30,7 +30,7 @@ class Corner(StrEnum):
 
 @dataclass(frozen=True)
 class AttentionShares:
-    """Shares of evidence, 0 to 1, as means over heatmaps; `uniform_shares` are those of a uniform map.
+    """Shares of evidence, 0 to 1, as means over heatmaps.
 
     `border` is the outermost ring of places, `corners` the outer third by third in each corner. Half of the evidence
     lies in the share `spread` of the places. `outside` is what lies outside the class's focus.
@@ -45,11 +45,10 @@ class AttentionShares:
 def normalise_heatmaps(heatmaps: Array) -> Array:
     """Scale heatmaps (N, h, w), at least 0, so that each sums to 1, float32; empty ones stay empty."""
     total = heatmaps.sum((1, 2), keepdims=True)
-    parts: Array = np.divide(heatmaps, total, out=np.zeros_like(heatmaps), where=total > 0)
-    return parts
+    return np.asarray(np.divide(heatmaps, total, out=np.zeros_like(heatmaps), where=total > 0))
 
 
-def attention_shares(evidence: Array, focus: CellMask) -> AttentionShares:
+def attention_shares(evidence: Array, focus: Flags) -> AttentionShares:
     """Return the attention shares of N heatmaps that sum to 1 each, float32 (N, h, w); `focus` is bool (h, w)."""
     mean = evidence.mean(0)
     return AttentionShares(
@@ -60,12 +59,7 @@ def attention_shares(evidence: Array, focus: CellMask) -> AttentionShares:
     )
 
 
-def uniform_shares(focus: CellMask) -> AttentionShares:
-    """Return the attention shares of a uniform map: shares of the area."""
-    return attention_shares(normalise_heatmaps(np.ones((1, *focus.shape), np.float32)), focus)
-
-
-def border_mask(shape: Sequence[int]) -> CellMask:
+def border_mask(shape: Sequence[int]) -> Flags:
     """Return the outermost ring of places, bool (h, w)."""
     ring = np.ones(tuple(shape), np.bool_)
     ring[1:-1, 1:-1] = False
@@ -89,7 +83,7 @@ def evidence_spread(evidence: Array) -> float:
     return needed / len(held)
 
 
-def focus_mask(evidence: Array, held: float = HELD_BY_FOCUS) -> CellMask:
+def focus_mask(evidence: Array, held: float = HELD_BY_FOCUS) -> Flags:
     """Return the fewest places that hold this share of the mean of heatmaps (N, h, w): bool (h, w)."""
     mean = evidence.mean(0)
     order = np.argsort(-mean, axis=None, kind="stable")

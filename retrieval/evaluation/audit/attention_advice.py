@@ -1,22 +1,15 @@
 """Recommendations that follow from where a model looks: shortcuts, backgrounds, cropping."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from retrieval.common.text import join_words, whole_percent
 from retrieval.datasets.class_folders import Sample
+from retrieval.datasets.pair_sampling import Codes
 from retrieval.evaluation.audit.attention import CellWeights, Corner, border_mask, corner_weights
-from retrieval.evaluation.audit.findings import (
-    MIN_CLASS_PICTURES,
-    Advice,
-    AdviceKind,
-    Evidence,
-    Example,
-    Findings,
-    PartFindings,
-    Severity,
-)
+from retrieval.evaluation.audit.findings import Advice, AdviceKind, Evidence, Example, Findings, PartFindings, Severity
 
 # Chosen on the default model with flowers, rooms, skin lesions and objects, where it must not cry wolf. Classes with 30
 # and more heatmaps had at most .13 of their evidence in a corner, those with fewer up to .25 by chance, at 2.4 standard
@@ -28,21 +21,15 @@ OUTSIDE = 1.1  # times the area's share: less in the class's own focus than a un
 CROP = 0.3  # of the area: flowers, whose blossoms are worth cropping to, .28; rooms, which matter as a whole, .32
 _EXAMPLES = 4
 _BACKGROUNDS: tuple[tuple[str, float, str, str, Callable[[Evidence], CellWeights]], ...] = (
-    ("border", BORDER, "at the border of the picture", "at the border", lambda each: border_mask(each.focus.shape)),
-    (
-        "outside",
-        OUTSIDE,
-        "outside the places that its pictures have in common",
-        "outside them",
-        lambda each: ~each.focus,
-    ),
+    ("border", BORDER, "at the border of the picture", "at the border", lambda one: border_mask(one.focus.shape)),
+    ("outside", OUTSIDE, "outside the places that its pictures have in common", "outside them", lambda one: ~one.focus),
 )
 """A field of `AttentionShares`, its limit, where that is in a finding and in an example's note, and its cells."""
 
 
 def shortcut_advice(findings: Findings) -> Iterator[Advice]:
     """Report corners that hold the evidence of classes, in any part: a shortcut may be in one only."""
-    classes = [each for part in findings.parts for each in _with_enough(part)]
+    classes = [each for part in findings.parts for each in part.classes if each.has_enough_pictures]
     for which in Corner:
         strongest: dict[str, Evidence] = {}
         for each in sorted(classes, key=lambda each: -each.attention.corners[which]):
@@ -76,7 +63,7 @@ def _shortcut(which: Corner, caught: Sequence[Evidence]) -> Advice:
 
 def background_advice(part: PartFindings, excluded: set[str]) -> Iterator[Advice]:
     """Report classes whose evidence lies at the border, or outside the class's focus."""
-    honest = [each for each in _with_enough(part) if each.label not in excluded]
+    honest = [each for each in part.classes if each.has_enough_pictures and each.label not in excluded]
     for field, limit, where, short, cells in _BACKGROUNDS:
         shares = {each.label: (getattr(each.attention, field), getattr(each.uniform, field)) for each in honest}
         held = {label: share for label, (share, area) in shares.items() if share >= limit * area}
@@ -100,12 +87,12 @@ def background_advice(part: PartFindings, excluded: set[str]) -> Iterator[Advice
 def crop_advice(part: PartFindings) -> Iterator[Advice]:
     """Recommend cropping if the evidence lies in a small part of the pictures."""
     share = part.overall.crop_share
-    if share is None or share > CROP or part.overall.explained_pictures < MIN_CLASS_PICTURES:
+    if share is None or share > CROP or not part.overall.has_enough_pictures:
         return
-    maps = np.flatnonzero(part.overall.true_similar & (part.overall.factual.max((1, 2)) > 0)).tolist()
+    maps = np.flatnonzero(part.overall.true_similar & (part.overall.factual.max((1, 2)) > 0))
     examples = tuple(
         Example(sample.path, sample.label, sample.label, part.overall.factual[place])
-        for place, sample in _distinct_samples((place, part.overall.samples[place]) for place in maps)
+        for sample, place in _first_places(maps, part.overall.samples)
     )
     yield Advice(
         AdviceKind.crop,
@@ -119,11 +106,6 @@ def crop_advice(part: PartFindings) -> Iterator[Advice]:
     )
 
 
-def _with_enough(part: PartFindings) -> list[Evidence]:
-    """Return the classes with enough explained pictures to judge them."""
-    return [each for each in part.classes if each.explained_pictures >= MIN_CLASS_PICTURES]
-
-
 def _strongest_examples(
     classes: Sequence[Evidence], weights: Callable[[Evidence], CellWeights], where: str
 ) -> tuple[Example, ...]:
@@ -131,22 +113,21 @@ def _strongest_examples(
     examples = []
     for each in classes[:_EXAMPLES]:
         held = np.sum(each.normalised * weights(each), axis=(1, 2))
-        ordered = ((int(place), each.nonempty_samples[place]) for place in np.argsort(-held, kind="stable"))
-        for place, sample in _distinct_samples(ordered, -(-_EXAMPLES // min(len(classes), _EXAMPLES))):
+        ordered = np.argsort(-held, kind="stable")
+        count = -(-_EXAMPLES // min(len(classes), _EXAMPLES))
+        for sample, place in _first_places(ordered, each.nonempty_samples, count):
             heatmap = each.normalised[place] / each.normalised[place].max()
             note = f"{sample.label}: {whole_percent(float(held[place]))} of the evidence {where}"
             examples.append(Example(sample.path, sample.label, note, heatmap))
     return tuple(examples)
 
 
-def _distinct_samples(rows: Iterable[tuple[int, Sample]], count: int = _EXAMPLES) -> list[tuple[int, Sample]]:
-    """Return the first rows with different pictures."""
+def _first_places(places: Codes, samples: Sequence[Sample], count: int = _EXAMPLES) -> Iterable[tuple[Sample, int]]:
+    """Return the first `count` different pictures at these places, each with its first place."""
     first: dict[Sample, int] = {}
-    for place, sample in rows:
-        first.setdefault(sample, place)
-        if len(first) == count:
-            break
-    return [(place, sample) for sample, place in first.items()]
+    for place in places.tolist():
+        first.setdefault(samples[place], place)
+    return islice(first.items(), count)
 
 
 def _name_classes(labels: Iterable[str]) -> str:

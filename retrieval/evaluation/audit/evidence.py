@@ -1,10 +1,9 @@
 """The evidence of an audit: random and confused pairs of a data set, explained in batches."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import compress
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.parallel import batched
@@ -12,9 +11,8 @@ from retrieval.common.progress import SILENT_STAGE, WorkStage
 from retrieval.common.settings import THRESHOLD, ExplainOptions, MethodName
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import Codes, Flags, balanced_pairs
-from retrieval.evaluation.audit.attention import CellMask
-from retrieval.evaluation.audit.findings import ConfusedClasses, Evidence, Example
-from retrieval.evaluation.verdicts import Confusion
+from retrieval.evaluation.audit.findings import MIN_CLASS_PICTURES, ConfusedClasses, Evidence, Example
+from retrieval.evaluation.verdicts import Confusion, Confusions, find_confusions
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
@@ -26,26 +24,6 @@ _EXAMPLES = 2
 _MOST_OF_A_CLASS = 100  # compared with as many of the other, to find wrong pairs: 10,000 pairs take 50 MB
 _BATCH = 16  # pairs
 _GROUND = 64  # side in pixels of the small pictures whose mean stands behind a mean heatmap
-
-
-@dataclass(frozen=True)
-class AuditContext:
-    """A model with a part of a data set, N samples, their descriptors (N, C), and the heatmap method."""
-
-    encoder: Encoder
-    dataset: DataSet
-    descriptors: Array
-    method: MethodName
-
-    @cached_property
-    def embeddings(self) -> Array:
-        """The embedding of each sample, (N, E)."""
-        return self.encoder.bundle.head.embed(self.descriptors)
-
-    def distances(self, first: Codes, second: Codes) -> NDArray[np.float64]:
-        """Return the distances (P,) of pairs, given by rows of the samples."""
-        head = self.encoder.bundle.head
-        return head.distance(head.separation(self.embeddings[first], self.embeddings[second]))
 
 
 @dataclass(frozen=True)
@@ -61,6 +39,46 @@ class ExplainedPairs:
     counterfactual: Array
     similar: Flags
     small: Pixels
+
+
+@dataclass(frozen=True)
+class AuditContext:
+    """A model with a part of a data set, N samples, their descriptors (N, C), and the heatmap method."""
+
+    encoder: Encoder
+    dataset: DataSet
+    descriptors: Array
+    method: MethodName
+
+    @property
+    def confusions(self) -> Confusions:
+        """The most confused classes of those with enough pictures to call them so."""
+        codes = self.dataset.codes
+        large = (np.bincount(codes) >= MIN_CLASS_PICTURES)[codes]
+        compared = large if len(set(codes[large])) > 1 else np.full(len(codes), True)
+        labels = [sample.label for sample in compress(self.dataset.samples, compared)]
+        return find_confusions(self.encoder.bundle.head, self.descriptors[compared], labels)
+
+    def gather(
+        self, label: str, pictures: int, explained: ExplainedPairs, rows: Codes, focus: Flags | None = None
+    ) -> Evidence:
+        """Gather the evidence of these rows of the explained pairs.
+
+        `pictures` is the size of the class in the part, `focus` its focus if that comes from another part.
+        """
+        codes = self.dataset.codes[explained.rows]
+        same = codes == np.roll(codes, len(codes) // 2)  # the other picture of a pair is as far on as there are pairs
+        small = explained.small[rows]
+        return Evidence(
+            label,
+            pictures,
+            tuple(self.dataset.samples[place] for place in explained.rows[rows]),
+            explained.factual[rows],
+            explained.counterfactual[rows],
+            (same & explained.similar)[rows],
+            small.mean(0).astype(np.uint8) if len(small) else np.full((_GROUND, _GROUND, 3), 128, np.uint8),
+            focus,
+        )
 
 
 def draw_distinct_pairs(codes: Codes, count: int, seed: int) -> tuple[Codes, Codes]:
@@ -79,7 +97,8 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
     explained: list[Explanation] = []
     places: list[Codes] = []
     small: list[list[Pixels]] = []
-    explainer = PairExplainer(context.encoder, context.encoder.bundle.head)
+    head = context.encoder.bundle.head
+    explainer = PairExplainer(context.encoder, head)
     for batch in batched(np.stack([first, second], axis=1), _BATCH):
         paths = ([context.dataset.samples[row].path for row in rows] for rows in zip(*batch, strict=True))
         pairs = context.encoder.decode_pairs(*paths)
@@ -89,7 +108,7 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
                 [*pairs.first, *pairs.second],
                 range(count),
                 range(count, 2 * count),
-                context.distances(*rows.T),
+                head.descriptor_distances(*context.descriptors[rows.T]),
                 ExplainOptions(context.method),
             )
             for row, one, other, explanation in zip(rows, pairs.first, pairs.second, explanations, strict=True):
@@ -99,40 +118,13 @@ def explain_all(context: AuditContext, first: Codes, second: Codes, stage: WorkS
                     small.append([_small(one), _small(other)])
         stage.advance(len(batch))
     sides = [each.query for each in explained] + [each.hit for each in explained]
-    nothing = np.zeros((0, 1, 1), np.float32)
+    maps = np.array([(side.factual, side.counterfactual) for side in sides] or np.zeros((0, 2, 1, 1)), np.float32)
     return ExplainedPairs(
         np.array(places, np.int64).reshape(-1, 2).T.ravel(),
-        np.array([side.factual for side in sides]) if sides else nothing,
-        np.array([side.counterfactual for side in sides]) if sides else nothing,
+        maps[:, 0],
+        maps[:, 1],
         np.array([each.verdict == "similar" for each in explained] * 2, np.bool_),
         np.array(small, np.uint8).reshape(-1, 2, _GROUND, _GROUND, 3).swapaxes(0, 1).reshape(-1, _GROUND, _GROUND, 3),
-    )
-
-
-def gather(
-    context: AuditContext,
-    label: str,
-    pictures: int,
-    explained: ExplainedPairs,
-    rows: Codes,
-    focus: CellMask | None = None,
-) -> Evidence:
-    """Gather the evidence of these rows of the explained pairs.
-
-    `pictures` is the size of the class in the part, `focus` its focus if that comes from another part.
-    """
-    codes = context.dataset.codes[explained.rows]
-    same = codes == np.roll(codes, len(codes) // 2)  # the other picture of a pair is as far on as there are pairs
-    small = explained.small[rows]
-    return Evidence(
-        label,
-        pictures,
-        tuple(context.dataset.samples[place] for place in explained.rows[rows]),
-        explained.factual[rows],
-        explained.counterfactual[rows],
-        (same & explained.similar)[rows],
-        small.mean(0).astype(np.uint8) if len(small) else np.full((_GROUND, _GROUND, 3), 128, np.uint8),
-        focus,
     )
 
 
@@ -145,8 +137,9 @@ def explain_confusion(
     """
     random = np.random.default_rng(seed)
     first, second = (_some_of(context, label, random) for label in (confusion.first, confusion.second))
-    rows, columns = (grid.ravel() for grid in np.meshgrid(first, second, indexing="ij"))
-    distances = context.distances(rows, columns)
+    rows, columns = np.repeat(first, len(second)), np.tile(second, len(first))
+    own, others = context.descriptors[first], context.descriptors[second]
+    distances = context.encoder.bundle.head.descriptor_distances(own[:, None], others).ravel()
     wrong = np.flatnonzero(distances < THRESHOLD)
     drawn = random.choice(wrong, min(CONFUSED_EXPLAINED, len(wrong)), replace=False)
     nearest = _distinct(rows, columns, wrong[np.argsort(distances[wrong], kind="stable")])
@@ -155,7 +148,7 @@ def explain_confusion(
     stage.advance()
     count = len(explained.rows) // 2
     sides = [
-        gather(context, label, len(places), explained, np.arange(start, start + count))
+        context.gather(label, len(places), explained, np.arange(start, start + count))
         for label, places, start in ((confusion.first, first, 0), (confusion.second, second, count))
     ]
     if not all(side.explained_pictures for side in sides):
@@ -178,14 +171,9 @@ def _some_of(context: AuditContext, label: str, random: np.random.Generator) -> 
 
 
 def _distinct(rows: Codes, columns: Codes, ordered: Codes) -> Codes:
-    """Return the first of the ordered pairs that share no picture."""
-    taken: set[int] = set()
+    """Return the first of the ordered pairs of two classes that share no picture."""
     chosen: list[int] = []
-    for pair in ordered:
-        ends = {int(rows[pair]), int(columns[pair])}
-        if not ends & taken:
-            taken |= ends
-            chosen.append(int(pair))
-        if len(chosen) == _EXAMPLES:
-            break
+    while len(ordered) and len(chosen) < _EXAMPLES:
+        chosen.append(ordered[0])
+        ordered = ordered[(rows[ordered] != rows[ordered[0]]) & (columns[ordered] != columns[ordered[0]])]
     return np.array(chosen, np.int64)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,7 @@ import numpy as np
 from retrieval.common.settings import DEFAULT_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut, Sample
 from retrieval.datasets.pair_sampling import Flags
-from retrieval.evaluation.audit.attention import (
-    AttentionShares,
-    CellMask,
-    attention_shares,
-    focus_mask,
-    normalise_heatmaps,
-    uniform_shares,
-)
+from retrieval.evaluation.audit.attention import AttentionShares, attention_shares, focus_mask, normalise_heatmaps
 from retrieval.evaluation.verdicts import Confusion, Confusions, PairMetrics
 from retrieval.explain.focus_box import focus_box
 from retrieval.model.head import Array
@@ -58,7 +52,7 @@ class Evidence:
     counterfactual: Array
     true_similar: Flags
     mean_picture: Pixels
-    reference_focus: CellMask | None = None
+    reference_focus: Flags | None = None
 
     @cached_property
     def normalised(self) -> Array:
@@ -68,15 +62,20 @@ class Evidence:
     @cached_property
     def nonempty_samples(self) -> tuple[Sample, ...]:
         """The pictures of the heatmaps that are not empty, (K,)."""
-        return tuple(sample for sample, filled in zip(self.samples, self._nonempty, strict=True) if filled)
+        return tuple(compress(self.samples, self._nonempty))
 
     @cached_property
     def explained_pictures(self) -> int:
         """The number of different pictures among them."""
         return len({sample.path for sample in self.nonempty_samples})
 
+    @property
+    def has_enough_pictures(self) -> bool:
+        """Whether enough of its pictures were explained to judge the class."""
+        return self.explained_pictures >= MIN_CLASS_PICTURES
+
     @cached_property
-    def focus(self) -> CellMask:
+    def focus(self) -> Flags:
         """The places with most of the evidence that makes the pictures of the class similar, bool (h, w)."""
         if self.reference_focus is not None:
             return self.reference_focus
@@ -91,7 +90,7 @@ class Evidence:
     @cached_property
     def uniform(self) -> AttentionShares:
         """The attention shares of a uniform heatmap: shares of the area."""
-        return uniform_shares(self.focus)
+        return attention_shares(normalise_heatmaps(np.ones((1, *self.focus.shape), np.float32)), self.focus)
 
     @cached_property
     def crop_share(self) -> float | None:

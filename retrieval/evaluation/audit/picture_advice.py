@@ -106,3 +106,6 @@ def _look_alike_examples(groups: Sequence[LookAlikes], template: str) -> tuple[E
     """Return the first pictures of look-alikes, each with a note: `template` formatted with its sample and its part."""
     pictures = [pair for group in groups for pair in zip(group.samples, group.parts, strict=True)][:_LISTED]
     return tuple(Example(sample.path, sample.label, template.format(sample, part)) for sample, part in pictures)
+
+
+PICTURE_RULES = (suspect_label_advice, two_labels_advice, class_size_advice, leak_advice, repeat_advice)

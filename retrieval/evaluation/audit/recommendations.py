@@ -7,21 +7,13 @@ import numpy as np
 from retrieval.common.text import join_words, whole_percent
 from retrieval.evaluation.audit.attention_advice import background_advice, crop_advice, shortcut_advice
 from retrieval.evaluation.audit.findings import TEST, TRAIN, Advice, AdviceKind, Findings, PartFindings, Severity
-from retrieval.evaluation.audit.picture_advice import (
-    class_size_advice,
-    leak_advice,
-    repeat_advice,
-    suspect_label_advice,
-    two_labels_advice,
-)
+from retrieval.evaluation.audit.picture_advice import PICTURE_RULES
 
 GAP, WIDE_GAP = 0.1, 0.2  # of accuracy: twice, and four times, what a sound model of flowers loses on unseen pictures
 CONFUSED_SHARE = 0.25  # of the pairs of two classes: half as bad as a coin
 MISSED, ABOVE_OTHERS = 0.3, 1.5  # of the pairs of one class said different, and times what it is in all classes
 
-_ORDER = {severity: place for place, severity in enumerate(Severity)} | {
-    kind: place for place, kind in enumerate(AdviceKind)
-}
+_ORDER = [*Severity, *AdviceKind]
 
 
 def advise(findings: Findings) -> tuple[Advice, ...]:
@@ -33,14 +25,11 @@ def advise(findings: Findings) -> tuple[Advice, ...]:
         *background_advice(main, cheated),
         *_gap(findings),
         *([*_confused(main), *_missed(main)] if findings.knows_classes else [_untrained(main)]),
-        *suspect_label_advice(findings),
-        *two_labels_advice(findings),
-        *class_size_advice(findings),
-        *leak_advice(findings),
-        *repeat_advice(findings),
+        *(advice for rule in PICTURE_RULES for advice in rule(findings)),
         *([] if cheated else crop_advice(main)),
     ]
-    return tuple(sorted(found, key=lambda each: (_ORDER[each.severity], _ORDER[each.kind]))) or (_nothing(findings),)
+    found.sort(key=lambda each: (_ORDER.index(each.severity), _ORDER.index(each.kind)))
+    return tuple(found) or (_nothing(findings),)
 
 
 def _gap(findings: Findings) -> Iterator[Advice]:

@@ -8,7 +8,6 @@ pictures, that is the paper's evaluation of bias.
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +19,11 @@ from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
 from retrieval.datasets.pair_sampling import can_make_pairs, random_pairs, require_pairs
 from retrieval.evaluation.audit.doubtful_pictures import find_look_alikes, find_suspect_labels
-from retrieval.evaluation.audit.evidence import (
-    AuditContext,
-    ExplainedPairs,
-    draw_distinct_pairs,
-    explain_all,
-    explain_confusion,
-    gather,
-)
-from retrieval.evaluation.audit.findings import (
-    ALL,
-    MIN_CLASS_PICTURES,
-    TEST,
-    TRAIN,
-    Audit,
-    AuditOptions,
-    Findings,
-    PartFindings,
-)
+from retrieval.evaluation.audit.evidence import AuditContext, draw_distinct_pairs, explain_all, explain_confusion
+from retrieval.evaluation.audit.findings import ALL, TEST, TRAIN, Audit, AuditOptions, Findings, PartFindings
 from retrieval.evaluation.audit.recommendations import advise
 from retrieval.evaluation.measure import EvaluatedModel
-from retrieval.evaluation.verdicts import find_confusions, pair_metrics
+from retrieval.evaluation.verdicts import pair_metrics
 
 CONFUSED = 3  # pairs of classes whose evidence is shown
 
@@ -96,10 +79,7 @@ def _audit_parts(
     pairs = max(options.pairs // len(contexts), 2)
     parts: list[PartFindings] = []
     for name, context in contexts.items():
-        with progress.stage(f"Explaining ({name})", pairs) as stage:
-            drawn = draw_distinct_pairs(context.dataset.codes, pairs, options.seed)
-            explained = explain_all(context, *drawn, stage)
-        parts.append(_judge_part(context, name, explained, options.seed, parts[0] if parts else None))
+        parts.append(_judge_part(context, name, pairs, options.seed, parts[0] if parts else None, progress))
     last = parts.pop()
     with progress.stage("Explaining confusions", CONFUSED) as stage:
         confused = [explain_confusion(context, each, options.seed, stage) for each in last.confusions.across[:CONFUSED]]
@@ -107,29 +87,27 @@ def _audit_parts(
 
 
 def _judge_part(
-    context: AuditContext, name: str, explained: ExplainedPairs, seed: int, reference: PartFindings | None
+    context: AuditContext, name: str, pairs: int, seed: int, reference: PartFindings | None, progress: Progress
 ) -> PartFindings:
-    """Judge a part by explained pairs. Each class, and all together, have the focus that they have in `reference`."""
-    dataset, head, descriptors = context.dataset, context.encoder.bundle.head, context.descriptors
-    codes = dataset.codes
+    """Judge a part by at most so many pairs. Each class, and all together, have their focus in `reference`, if any."""
+    dataset, codes = context.dataset, context.dataset.codes
+    with progress.stage(f"Explaining ({name})", pairs) as stage:
+        explained = explain_all(context, *draw_distinct_pairs(codes, pairs, seed), stage)
     focus = {each.label: each.focus for each in (reference.overall, *reference.classes)} if reference else {}
-    overall = gather(context, "", len(codes), explained, np.arange(len(explained.rows)), focus.get(""))
+    overall = context.gather("", len(codes), explained, np.arange(len(explained.rows)), focus.get(""))
     if not overall.explained_pictures:
         raise GalleryError(f"{dataset.folder} has no two different pictures that can be explained: give others")
     sizes = np.bincount(codes)
     classes = (
-        gather(context, label, size, explained, np.flatnonzero(codes[explained.rows] == code), focus.get(label))
+        context.gather(label, size, explained, np.flatnonzero(codes[explained.rows] == code), focus.get(label))
         for code, (label, size) in enumerate(zip(dataset.classes, sizes.tolist(), strict=True))
     )
-    large = (sizes >= MIN_CLASS_PICTURES)[codes]  # of the classes with enough pictures to call them confused
-    compared = large if len(set(codes[large])) > 1 else np.full(len(codes), True)
-    labels = [sample.label for sample in compress(dataset.samples, compared)]
     return PartFindings(
         name=name,
         pictures=len(codes),
         explained_pairs=len(explained.rows) // 2,
-        verdicts=pair_metrics(head, descriptors, *random_pairs(codes, seed)),
+        verdicts=pair_metrics(context.encoder.bundle.head, context.descriptors, *random_pairs(codes, seed)),
         overall=overall,
         classes=tuple(each for each in classes if each.explained_pictures),
-        confusions=find_confusions(head, descriptors[compared], labels),
+        confusions=context.confusions,
     )

@@ -5,6 +5,7 @@ import numpy as np
 from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import Method
 from retrieval.model.head import Array
+from retrieval.model.preprocessing import Pixels
 
 _WIDTH = 0.3  # of the centre's Gaussian, its standard deviation as a share of the side
 
@@ -30,14 +31,12 @@ def edge_map(pairs: PairInputs) -> Array:
     if pairs.pixel_access is None:
         raise ValueError("an edge map looks at the pictures: give the pairs with their pixels")
     rows, columns = pairs.activations.shape[2:]
-    maps = np.stack(
-        [_edges(pixels.astype(np.float32).mean(axis=2), rows, columns) for pixels in pairs.pixel_access.pixels]
-    )
+    maps = np.stack([_edges(pixels, rows, columns) for pixels in pairs.pixel_access.pixels])
     return np.stack([maps, maps])
 
 
-def _edges(grey: Array, rows: int, columns: int) -> Array:
-    down, right = np.gradient(grey)
+def _edges(pixels: Pixels, rows: int, columns: int) -> Array:
+    down, right = np.gradient(pixels.mean(axis=2, dtype=np.float32))
     length = np.hypot(down, right).astype(np.float32)
     bands = [np.array_split(band, columns, axis=1) for band in np.array_split(length, rows, axis=0)]
     return np.array([[cell.mean() for cell in band] for band in bands], np.float32)

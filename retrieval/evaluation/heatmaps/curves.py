@@ -34,8 +34,7 @@ def faithfulness_curves(faithfulness: Faithfulness) -> bytes:
     shares = [100 * step / STEPS for step in range(STEPS + 1)]
     for axes, curve, title in sides:
         for number, (name, groups) in enumerate(faithfulness.methods.items()):
-            known = name in BASELINES
-            colour = _QUIET if known else _COLOURS[number % len(_COLOURS)]
+            colour = _QUIET if name in BASELINES else _COLOURS[number % len(_COLOURS)]
             style = {"Random": ":", "Centre": "--", "Edges": "-."}.get(name, "-")
             axes.plot(shares, getattr(groups["all"].factual, curve), color=colour, linestyle=style, label=name, lw=1.6)
         axes.set_title(title, loc="left", fontsize=11)

@@ -158,23 +158,21 @@ class _Tracer:
         changed += [hide(self.blurred, self.pixels, mask) for mask in masks]
         changed += [hide(self.pixels, self.blurred, region) for region in regions]
         log_odds = self._log_odds([*changed, self._mask_by_heatmap(heatmap)])
+        hidden, shown, without, visible = np.split(log_odds, [len(masks), 2 * len(masks), -1])
         whole, blank = self.ends
-        count = STEPS - 1
-        gained = log_odds[2 * count : -1] - whole
         return HeatmapTrace(
-            deletion=sigmoid(np.array([whole, *log_odds[:count], blank])),
-            insertion=sigmoid(np.array([blank, *log_odds[count : 2 * count], whole])),
-            visible_confidence=float(sigmoid(log_odds[-1:])[0]),
-            top_gain=float(gained[0]),
-            random=gained[1:],
+            deletion=sigmoid(np.array([whole, *hidden, blank])),
+            insertion=sigmoid(np.array([blank, *shown, whole])),
+            visible_confidence=float(sigmoid(visible)[0]),
+            top_gain=float(without[0] - whole),
+            random=without[1:] - whole,
         )
 
     def _mask_by_heatmap(self, heatmap: Array) -> Pixels:
         """Return the picture as sharp as the heatmap is strong."""
         most = float(heatmap.max())
         sharp = np.clip(upsample(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
-        seen: Pixels = np.rint(self.blurred + (self.pixels.astype(np.float32) - self.blurred) * sharp).astype(np.uint8)
-        return seen
+        return np.asarray(np.rint(self.blurred + (self.pixels.astype(np.float32) - self.blurred) * sharp), np.uint8)
 
     def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
         """Return the log-odds of the verdict, (M,)."""

@@ -52,7 +52,7 @@ class RandomisedModel:
         Batch normalisation needs at least two pictures. Raises ValueError if another part is next.
         """
         if part == HEAD:
-            weight, bias = (_shuffle(values, self._random) for values in (self.head.weight, self.head.bias))
+            weight, bias = (self._random.permuted(values) for values in (self.head.weight, self.head.bias))
             self.head = replace(self.head, weight=weight, bias=bias)
             return
         name, modules = self._left.pop()
@@ -60,7 +60,7 @@ class RandomisedModel:
             raise ValueError(f"it is the turn of {name}, not of {part}")
         with torch.no_grad():
             for parameter in (each for module in modules for each in module.parameters()):
-                parameter.copy_(torch.from_numpy(_shuffle(parameter.cpu().numpy(), self._random)))
+                parameter.copy_(torch.from_numpy(self._random.permuted(parameter.cpu().numpy())))
         self._norms += [each for module in modules for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
         self._measure_norms(pictures[:: -(-len(pictures) // _SETTLED_ON)])
 
@@ -107,7 +107,3 @@ def named_parts(trunk: nn.Module) -> list[tuple[str, list[nn.Module]]]:
         else:
             parts.append((names[id(module)], [module]))
     return parts
-
-
-def _shuffle(values: Array, random: np.random.Generator) -> Array:
-    return random.permutation(values.ravel()).reshape(values.shape)

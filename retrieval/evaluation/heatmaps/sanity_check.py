@@ -195,8 +195,7 @@ def is_informative(values: Array) -> bool:
 
 def brighten(pixels: Pixels) -> Pixels:
     """Return a picture 3 % brighter, which nobody notices."""
-    brighter: Pixels = np.rint(np.minimum(pixels * _BRIGHTER, 255)).astype(np.uint8)
-    return brighter
+    return np.asarray(np.rint(np.minimum(pixels * _BRIGHTER, 255)), np.uint8)
 
 
 def _agreement(maps: Array, others: Array) -> Agreement:

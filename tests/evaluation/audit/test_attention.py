@@ -11,7 +11,6 @@ from retrieval.evaluation.audit.attention import (
     evidence_spread,
     focus_mask,
     normalise_heatmaps,
-    uniform_shares,
 )
 from retrieval.model.head import Array
 
@@ -84,7 +83,7 @@ def test_looks_are_means_of_shares() -> None:
 def test_an_even_map_gives_the_shares_of_the_area() -> None:
     focus = np.zeros((7, 7), np.bool_)
     focus[:3] = True
-    even = uniform_shares(focus)
+    even = attention_shares(normalise_heatmaps(np.ones((1, 7, 7), np.float32)), focus)
     assert even.border == pytest.approx(24 / 49)
     assert list(even.corners.values()) == pytest.approx([1 / 9] * 4)
     assert even.spread == pytest.approx(0.5)

@@ -117,9 +117,9 @@ def test_both_pictures_are_explained_as_the_comparer_does(tiny_bundle: Bundle, s
     explained = explain_all(made, np.array([0, 4]), np.array([1, 9]))
     assert explained.rows.tolist() == [0, 4, 1, 9]
     one, other = (made.encoder.decode(made.dataset.samples[row].path) for row in (4, 9))
-    (expected,) = PairExplainer(made.encoder, made.encoder.bundle.head).explain_query(
-        one, [other], made.distances(np.array([4]), np.array([9]))
-    )
+    head = made.encoder.bundle.head
+    distances = head.descriptor_distances(made.descriptors[[4]], made.descriptors[[9]])
+    (expected,) = PairExplainer(made.encoder, head).explain_query(one, [other], distances)
     assert expected.method != MethodName.gradcam
     by_default = replace(made, method=expected.method)
     explained = explain_all(by_default, np.array([0, 4]), np.array([1, 9]))
