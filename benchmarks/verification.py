@@ -50,10 +50,10 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS) ->
         turns = {name: iter(sources) for name in ANSWERS}
 
         def run(name: str) -> Callable[[], float]:
-            return lambda: timed(lambda: engine.search(next(turns[name]), TOP + 1, options=ANSWERS[name]))
+            return lambda: timed(lambda: engine.query(next(turns[name]), TOP + 1, options=ANSWERS[name]))
 
         for how in ANSWERS.values():
-            engine.search(sources[0], TOP + 1, options=how)
+            engine.query(sources[0], TOP + 1, options=how)
         samples = in_turn({name: run(name) for name in ANSWERS}, len(sources))
         engine.close()
     middle = medians(samples)

@@ -1,23 +1,31 @@
 """The engine: a store, its model and a network together, for the command line and other programs."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.catalogue.catalogue import Catalogue
-from indexes.catalogue.records import Selection
 from indexes.vectors.storage import check_address, clear_old_storages, set_storage
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import DEFAULT_EXPLAIN, DEFAULT_MODEL, POOL, RECALL, ExplainOptions, IndexingBackend
+from retrieval.common.settings import (
+    DEFAULT_METHOD,
+    DEFAULT_MODEL,
+    POOL,
+    RECALL,
+    ExplainOptions,
+    IndexingBackend,
+    MethodName,
+)
 from retrieval.explain.explanation import Explanation
-from retrieval.explain.hit import Hit
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Encoder
@@ -26,6 +34,7 @@ from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
 from retrieval.store.duplicates.groups import Duplicates
 from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
+from retrieval.store.filters import make_selection
 from retrieval.store.indexing.pipeline import LocalPipeline, Pipeline
 from retrieval.store.indexing.progress import recorded_progress
 from retrieval.store.indexing.report import IndexReport
@@ -35,8 +44,11 @@ from retrieval.store.maintenance.calibration import Calibration, CalibrationResu
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from retrieval.store.opened_store import OpenedStore, check_model, is_initialized, open_encoder, stored_name
-from retrieval.store.query import Queries, QueryResult
+from retrieval.store.query import Queries
 from retrieval.store.status import StoreStatus, read_status
+
+if TYPE_CHECKING:
+    from retrieval.rendering.illustration import HitList
 
 INDEX_DEFERRED = "the index was not updated: the next query or `retrieve index` does that"
 NO_GALLERY = "the store has no gallery yet: give a folder of pictures"
@@ -128,35 +140,60 @@ class Engine:
         self.store.close()
 
     def query(
-        self, source: Source, top: int = 5, explain: bool = True, options: ExplainOptions = DEFAULT_EXPLAIN
-    ) -> list[Hit]:
-        """Return the `top` most similar pictures of the store, best first, each with its explanation."""
-        return self.search(source, top, explain=explain, options=options).hits
-
-    def search(
         self,
         source: Source,
         top: int = 5,
-        pool: int = POOL,
+        *,
         label: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
         min_similarity: float = 0.0,
+        pool: int = POOL,
         explain: bool = True,
-        options: ExplainOptions = DEFAULT_EXPLAIN,
-    ) -> QueryResult:
-        """Query with figures; `label` and `min_similarity` (0 to 1) keep only such hits.
+        method: MethodName | str = DEFAULT_METHOD,
+        size: int | None = None,
+        verify: bool = False,
+        correspond: bool = False,
+        options: ExplainOptions | None = None,
+    ) -> HitList:
+        """Return the `top` most similar pictures of the store, best first: a list of `Hit`.
 
-        Raises ValueError unless `top` is from 1 to `pool`.
+        `source` is a path, the bytes of a file, a PIL image, or an (H, W, 3) uint8 array. Only pictures of this
+        `label`, below this `folder`, taken from `since` to `until` (ISO 8601, which may be shortened: "2024-05") and at
+        least as similar as `min_similarity` (0 to 1) are hits. The head rescores the `pool` nearest of them.
+
+        With `explain`, each hit has heatmaps by this `method`, of pictures of this `size` (None: the model's own).
+        `verify` checks them by hiding what they mark, `correspond` finds the matching parts. `options` holds all four
+        of these, in their place. Raises ValueError unless `top` is from 1 to `pool`.
         """
+        from retrieval.rendering.illustration import HitList  # 10 ms that the command line and the server need not pay
+
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
-        (prepared,) = self.queries.prepare([source], pool, Selection(label))
+        how = options or ExplainOptions(MethodName(method), size, verify, correspond)
+        (prepared,) = self.queries.prepare([source], pool, make_selection(label, folder, since, until))
         if isinstance(prepared, PictureError):
             raise prepared
-        return self.queries.finish(prepared, top, min_similarity, explain, options)
+        found = self.queries.finish(prepared, top, min_similarity, explain, how)
+        return HitList(source, found.hits, found.pool, found.seconds)
 
-    def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
-        """Explain why two pictures are similar or different: `a` as the query, `b` as the hit."""
-        return PairExplainer(self.store.encoder, self.store.head).explain(a, b, options)
+    def explain(
+        self,
+        a: Source,
+        b: Source,
+        *,
+        method: MethodName | str = DEFAULT_METHOD,
+        size: int | None = None,
+        verify: bool = False,
+        correspond: bool = False,
+        options: ExplainOptions | None = None,
+    ) -> Explanation:
+        """Explain why two pictures are similar or different: `a` as the query, `b` as the hit; see `query`."""
+        from retrieval.rendering.illustration import illustrate_pair
+
+        how = options or ExplainOptions(MethodName(method), size, verify, correspond)
+        return illustrate_pair(a, b, PairExplainer(self.store.encoder, self.store.head).explain(a, b, how))
 
     def preprocess(self, source: Source) -> NDArray[np.float32]:
         """Return what the network sees of a picture: float32 (3, size, size)."""

@@ -20,7 +20,6 @@ from indexes.vectors import faiss_file
 from indexes.vectors.base import TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
 from retrieval.common.errors import GalleryError, ModelError
-from retrieval.common.settings import ExplainOptions
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
@@ -76,9 +75,9 @@ def test_a_failed_run_releases_the_network(
 def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
     for number in range(100):
         picture = blocks(number, width=80, height=70)
-        short = engine.search(picture, top=5, pool=60, explain=False).hits
+        short = engine.query(picture, top=5, pool=60, explain=False)
         assert len(short) == 5
-        assert engine.search(picture, top=15, pool=60, explain=False).hits[:5] == short
+        assert engine.query(picture, top=15, pool=60, explain=False)[:5] == short
 
 
 @pytest.mark.slow
@@ -91,7 +90,7 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     for number in range(100):
         picture = blocks(number, width=80, height=70)
         descriptor = engine.queries.describe([engine.queries.read(picture)])[0]
-        hits = engine.search(picture, top=60, pool=60, explain=False).hits
+        hits = engine.query(picture, top=60, pool=60, explain=False)
         rows = np.array([row_of[os.fsencode(hit.path)] for hit in hits])
 
         cosines = vectors @ descriptor / np.linalg.norm(vectors, axis=1) / np.linalg.norm(descriptor)
@@ -134,13 +133,13 @@ def test_a_picture_finds_itself_and_has_nothing_to_explain(engine: Engine) -> No
 
 def test_label_and_least_similarity_filter(engine: Engine) -> None:
     picture = blocks(9)
-    labelled = engine.search(picture, top=60, pool=60, label="class-2", explain=False).hits
+    labelled = engine.query(picture, top=60, pool=60, label="class-2", explain=False)
     assert len(labelled) == 60  # the pool is drawn among the label's own pictures
     assert {hit.label for hit in labelled} == {"class-2"}
-    everything = engine.search(picture, top=60, pool=60, explain=False).hits
+    everything = engine.query(picture, top=60, pool=60, explain=False)
     least = everything[10].similarity
-    assert engine.search(picture, top=60, pool=60, min_similarity=least, explain=False).hits == everything[:11]
-    assert engine.search(picture, label="no such label").hits == []
+    assert engine.query(picture, top=60, pool=60, min_similarity=least, explain=False) == everything[:11]
+    assert engine.query(picture, label="no such label") == []
 
 
 def test_preprocess_is_what_the_network_sees(engine: Engine) -> None:
@@ -304,7 +303,7 @@ def test_a_query_needs_no_room_for_the_index_file(
 
 
 def test_a_batch_of_queries_is_one_search(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    single = [engine.search(blocks(number), top=3, explain=False).hits for number in range(3)]
+    single = [engine.query(blocks(number), top=3, explain=False) for number in range(3)]
     sizes: list[int] = []
     search = FaissIndex.search
 
@@ -484,7 +483,7 @@ def test_a_calibrated_store_changes_numbers_and_not_the_order(
         assert one.query.magnitude == pytest.approx(other.query.magnitude / 10, rel=1e-3)
     assert [hit.similarity for hit in found] == [hit.explanation.similarity for hit in found if hit.explanation]
     assert found_pair.distance != pair.distance
-    larger = engine.explain(blocks(50), blocks(51), ExplainOptions(size=256))
+    larger = engine.explain(blocks(50), blocks(51), size=256)
     assert larger.distance == pytest.approx(found_pair.distance)
     delete_calibration(engine.catalogue)
     assert engine.query(blocks(50), top=12, explain=False) == [replace(hit, explanation=None) for hit in plain]
@@ -501,7 +500,7 @@ def test_a_calibration_of_another_head_is_not_used(small_gallery: Path, tmp_path
 
 def test_too_large_a_top_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="pool of 10"):
-        engine.search(blocks(1), top=11, pool=10)
+        engine.query(blocks(1), top=11, pool=10)
 
 
 def test_an_index_that_is_not_current_is_opened_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

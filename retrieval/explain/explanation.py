@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
+from retrieval.common.text import percent
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.gradcam import PairInputs, PixelAccess
+from retrieval.explain.illustrated import Illustrated
 from retrieval.explain.methods import METHODS
 from retrieval.explain.verification import Verification
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
+from retrieval.model.preprocessing import SeenPart
 
 Verdict = Literal["similar", "different"]
 
@@ -29,17 +32,22 @@ similarity says little about, the slope is lower and more pictures have less: on
 _IDENTICAL_TOLERANCE = 1e-4  # descriptors closer than this share of their length differ only by rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Heatmaps:
     """One picture's evidence. `factual` is for the verdict, `counterfactual` against it, float32 (h, w).
 
     Both are in [0, 1] on one scale: 1 is `magnitude`, the strongest evidence of any cell in either direction. It can be
-    compared across pictures and hits of one method; for most methods it is in log-odds of the distance.
+    compared across pictures and hits of one method; for most methods it is in log-odds of the distance. They cover the
+    part `seen` of the picture, which is None if only pixels were given.
     """
 
     factual: Array
     counterfactual: Array
     magnitude: float
+    seen: SeenPart | None = None
+
+    def __repr__(self) -> str:
+        return "<Heatmaps {} x {}, magnitude {:.3g}>".format(*self.factual.shape, self.magnitude)
 
     @property
     def total(self) -> float:
@@ -47,8 +55,8 @@ class Heatmaps:
         return self.magnitude * float(self.factual.sum() + self.counterfactual.sum())
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Illustrated):
     """Why a pair got its verdict, by one method. If the pictures are `identical` the heatmaps are empty.
 
     `correspondence` and `verification` are None if they were not requested, or there is nothing to check.
@@ -63,6 +71,12 @@ class Explanation:
     correspondence: Correspondence | None = None
     verification: Verification | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<Explanation: {percent(self.similarity)}, {self.verdict}, by {self.method},"
+            f" magnitudes {self.query.magnitude:.3g} and {self.hit.magnitude:.3g}>"
+        )
+
     @property
     def similarity(self) -> float:
         return 1 - self.distance
@@ -71,6 +85,11 @@ class Explanation:
     def has_little_evidence(self) -> bool:
         """Whether neither picture has more than almost no evidence, though they differ."""
         return not self.identical and self.is_nearly_empty(self.query) and self.is_nearly_empty(self.hit)
+
+    def with_sizes(self, query: tuple[int, int] | None, hit: tuple[int, int]) -> Self:
+        """Return the same explanation with the parts `seen` of upright pictures of these widths and heights."""
+        seen = query and SeenPart.of(query)
+        return replace(self, query=replace(self.query, seen=seen), hit=replace(self.hit, seen=SeenPart.of(hit)))
 
     def is_nearly_empty(self, heatmaps: Heatmaps) -> bool:
         """Return whether a picture has less than MIN_EVIDENCE; False if the method has other units."""

@@ -26,13 +26,15 @@ class PairExplainer:
 
     def explain(self, a: Source, b: Source, options: ExplainOptions = DEFAULT_EXPLAIN) -> Explanation:
         """Explain why two pictures are similar or different: `a` in the place of the query, `b` of the hit."""
-        pixels = [self.encoder.decode(a), self.encoder.decode(b)]
+        (first, first_info), (second, second_info) = self.encoder.read(a), self.encoder.read(b)
+        pixels = [first, second]
         descriptors = self.encoder.describe(pixels)
         distance = self.head.descriptor_distances(descriptors[:1], descriptors[1:])
         sized = self.encoder.at_size(options.size)
         if sized is not self.encoder:
             pixels = [sized.decode(a), sized.decode(b)]
-        return self.explain_query(pixels[0], pixels[1:], distance, options)[0]
+        (explanation,) = self.explain_query(pixels[0], pixels[1:], distance, options)
+        return explanation.with_sizes(first_info.size, second_info.size)
 
     def explain_query(
         self,

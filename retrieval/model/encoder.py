@@ -15,12 +15,14 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features, Network, open_network
-from retrieval.model.preprocessing import Pixels, Source, normalise, read_at_size
+from retrieval.model.preprocessing import PictureInfo, Pixels, Source, normalise, read_at_size
 from retrieval.sources.files import bytes_at
 from retrieval.sources.location import is_address
 
 _BATCH = 32
 _READERS = 2
+
+DecodedPicture = tuple[Pixels, PictureInfo]
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,22 @@ class Encoder:
             for encoder in self._by_size.values():
                 encoder.unload()
 
+    def read(self, source: Source) -> DecodedPicture:
+        """Return a picture at the network's size, uint8 (size, size, 3), and its metadata. Raises PictureError."""
+        return read_at_size(source, self.bundle.card.preprocessing.size)
+
     def decode(self, source: Source) -> Pixels:
         """Return a picture at the network's size, uint8 (size, size, 3). Raises PictureError."""
-        return read_at_size(source, self.bundle.card.preprocessing.size)[0]
+        return self.read(source)[0]
+
+    def read_all(self, sources: Sequence[Source]) -> list[DecodedPicture | PictureError]:
+        """Read pictures in parallel, fetching remote ones ahead; return a broken one's error in its place."""
+        fetched = zip(sources, parallel_map(_fetch_remote, sources), strict=True)
+        return list(parallel_map(self._read_fetched, fetched, _READERS, 2 * _READERS))
 
     def decode_all(self, sources: Sequence[Source]) -> list[Pixels | PictureError]:
-        """Decode pictures in parallel, fetching remote ones ahead; return a broken one's error in its place."""
-        fetched = zip(sources, parallel_map(_fetch_remote, sources), strict=True)
-        return list(parallel_map(self._decode_fetched, fetched, _READERS, 2 * _READERS))
+        """Decode pictures in parallel, as `read_all` does."""
+        return [each if isinstance(each, PictureError) else each[0] for each in self.read_all(sources)]
 
     def decode_pairs(self, first: Sequence[Source], second: Sequence[Source]) -> DecodedPairs:
         """Decode the pictures of pairs in parallel; a pair with a broken picture gives that one's error."""
@@ -90,12 +100,12 @@ class Encoder:
                 pairs.second.append(other)
         return pairs
 
-    def _decode_fetched(self, sources: tuple[Source, Source | PictureError]) -> Pixels | PictureError:
+    def _read_fetched(self, sources: tuple[Source, Source | PictureError]) -> DecodedPicture | PictureError:
         source, near = sources
         if isinstance(near, PictureError):
             return near
         try:
-            return self.decode(near)
+            return self.read(near)
         except PictureError as error:
             return error if near is source else error.with_name(str(source))
 

@@ -7,6 +7,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,21 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 _STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
 
 
+class SeenPart(NamedTuple):
+    """The part of a picture that the network sees and heatmaps cover, in pixels of the upright picture."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int]) -> Self:
+        """Return the part of an upright picture of this width and height; see `input_box`."""
+        left, top, right, bottom = input_box(*size)
+        return cls(left, top, right - left, bottom - top)
+
+
 @dataclass(frozen=True)
 class PictureInfo:
     """Metadata of a picture for the catalogue: upright width and height, and EXIF time and position (degrees)."""
@@ -41,6 +57,11 @@ class PictureInfo:
     taken_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The upright width and height."""
+        return self.width, self.height
 
 
 def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tuple[Image.Image, PictureInfo]:

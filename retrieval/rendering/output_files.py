@@ -29,14 +29,9 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
 
     Overlays of an earlier query that this one does not overwrite are deleted. Raises RetrievalError.
     """
-
-    def write(hit: HitView) -> PairFiles:
-        stem = f"hit-{hit.rank:02}"
-        return _write_hit(view, hit, folder, (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}")
-
     with ThreadPoolExecutor(2) as threads:
         sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
-        written = list(threads.map(write, view.hits))
+        written = list(threads.map(lambda hit: write_hit(view, hit, folder), view.hits))
     write_atomically(folder / CONTACT_SHEET, sheet.result())
     _delete_stale(folder, HIT_FILES, written)
     return {hit.rank: paths for hit, paths in zip(view.hits, written, strict=True)}
@@ -49,6 +44,12 @@ def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: P
     write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(view), "PNG"))
     _delete_stale(folder, PAIR_FILES, [written])
     return written
+
+
+def write_hit(view: ResultView, hit: HitView, folder: Path) -> PairFiles:
+    """Write the overlays of one hit, named by its rank. Raises RetrievalError."""
+    stem = f"hit-{hit.rank:02}"
+    return _write_hit(view, hit, folder, (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}")
 
 
 def _write_hit(view: ResultView, hit: HitView, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
@@ -71,7 +72,7 @@ def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | 
 
 def _delete_stale(folder: Path, names: re.Pattern[str], written: Iterable[PairFiles]) -> None:
     """Delete the overlays of an earlier run: files with names such as this one gives, which it has not written."""
-    current = {path for pair in written for path in (*(pair.query or ()), *(pair.hit or ()), pair.matches)}
+    current = {path for pair in written for path in pair.paths}
     for path in folder.iterdir():
         if path not in current and names.fullmatch(path.name):
             with explain_write_errors(path):

@@ -7,17 +7,15 @@ two maps also differ for people who see no red, no green or no blue.
 
 import io
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.errors import PictureError
+from retrieval.explain.illustrated import HeatmapKind
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, Source, input_box, read_image
-
-HeatmapKind = Literal["factual", "counterfactual"]
 
 _LONG_SIDE = 448  # the most pixels of a display picture's longer side
 _MIN_LONG_SIDE, _MIN_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible

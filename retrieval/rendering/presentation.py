@@ -12,9 +12,10 @@ from retrieval.common.settings import CONFIDENCE
 from retrieval.common.text import percent, safe_name
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.explain.hit import Hit
+from retrieval.explain.illustrated import HeatmapKind
 from retrieval.model.preprocessing import Source
 from retrieval.rendering.correspondence_regions import draw_matches
-from retrieval.rendering.overlay import HeatmapKind, display_picture, overlay
+from retrieval.rendering.overlay import display_picture, overlay
 
 HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
@@ -68,6 +69,11 @@ class PairFiles:
     hit: tuple[Path, Path] | None
     matches: Path | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [*(self.query or ()), *(self.hit or ()), *([self.matches] if self.matches else ())]
+
 
 @dataclass(frozen=True)
 class SideView:
@@ -106,14 +112,16 @@ def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence:
         pictures = list(threads.map(_read_display, [query, *(hit.path for hit in hits)]))
     views = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
     doubt = low_confidence_note([hit.similarity for hit in hits], confidence)
-    return ResultView(safe_name(name), pictures[0][0], views, _scale([hit.explanation for hit in hits]), doubt)
+    return ResultView(
+        safe_name(name), pictures[0][0], views, largest_magnitude([hit.explanation for hit in hits]), doubt
+    )
 
 
 def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> ResultView:
     """Build the view of two pictures without an index: `b` as the only hit of `a`."""
     (first, _), (second, note) = _read_display(a), _read_display(b)
     hit = HitView(1, safe_name(b_name), explanation.similarity, explanation.verdict, second, explanation, note=note)
-    return ResultView(safe_name(a_name), first, (hit,), _scale([explanation]))
+    return ResultView(safe_name(a_name), first, (hit,), largest_magnitude([explanation]))
 
 
 def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
@@ -188,5 +196,6 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
     )
 
 
-def _scale(explanations: Sequence[Explanation | None]) -> float:
+def largest_magnitude(explanations: Sequence[Explanation | None]) -> float:
+    """Return the scale of all these heatmaps."""
     return max((max(each.query.magnitude, each.hit.magnitude) for each in explanations if each), default=0.0)

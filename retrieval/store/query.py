@@ -36,7 +36,8 @@ class QueryResult:
 class PreparedQuery:
     """A query picture with its descriptor (C,), the ids of its candidates, and its share of the seconds so far.
 
-    `pixels` is None if the descriptor was known already; an explanation then reads the picture.
+    `pixels` is None if the descriptor was known already; an explanation then reads the picture. `size` is the upright
+    picture's width and height, None if the pixels came without.
     """
 
     source: Source
@@ -44,6 +45,7 @@ class PreparedQuery:
     descriptor: Array
     candidates: Ids
     seconds: dict[str, float]
+    size: tuple[int, int] | None = None
 
 
 class Queries:
@@ -60,18 +62,18 @@ class Queries:
         with stopwatch("load"):
             store.current_index(), store.bundle.head, store.encoder.network
         with stopwatch("embed"):
-            decoded = store.encoder.decode_all(sources)
-            pairs = zip(sources, decoded, strict=True)
-            readable = [(source, pixels) for source, pixels in pairs if not isinstance(pixels, PictureError)]
-            descriptors = self.describe([pixels for _, pixels in readable])
+            read = store.encoder.read_all(sources)
+            pairs = zip(sources, read, strict=True)
+            readable = [(source, *result) for source, result in pairs if not isinstance(result, PictureError)]
+            descriptors = self.describe([pixels for _, pixels, _ in readable])
         with stopwatch("search"):
             pools = self.candidates(descriptors, pool, selection)
         seconds = {stage: total / max(1, len(readable)) for stage, total in stopwatch.seconds.items()}
         prepared = iter(
-            PreparedQuery(source, pixels, descriptor, ids, seconds)
-            for (source, pixels), descriptor, ids in zip(readable, descriptors, pools, strict=True)
+            PreparedQuery(source, pixels, descriptor, ids, seconds, info.size)
+            for (source, pixels, info), descriptor, ids in zip(readable, descriptors, pools, strict=True)
         )
-        return [pixels if isinstance(pixels, PictureError) else next(prepared) for pixels in decoded]
+        return [result if isinstance(result, PictureError) else next(prepared) for result in read]
 
     def read(self, source: Source, size: int | None = None) -> Pixels:
         """Return a picture as the network sees it, uint8 (size, size, 3); None: at the model's own size."""
@@ -139,9 +141,10 @@ class Queries:
     def _explain_hits(self, prepared: PreparedQuery, hits: list[Hit], head: Head, options: ExplainOptions) -> list[Hit]:
         """Explain the hits; the network activates only them and the query, in one batch."""
         encoder = self._store.encoder.at_size(options.size)
-        query = prepared.pixels if encoder is self._store.encoder else None
+        query, size = prepared.pixels if encoder is self._store.encoder else None, prepared.size
         if query is None:
-            query = encoder.decode(prepared.source)
+            query, info = encoder.read(prepared.source)
+            size = info.size
         decoded = encoder.decode_all([hit.path for hit in hits])
         readable = [pixels for pixels in decoded if not isinstance(pixels, PictureError)]
         explanations: Iterator[Explanation] = iter(())
@@ -153,7 +156,7 @@ class Queries:
         return [
             replace(hit, note=f"cannot be explained: the file {result.reason}")
             if isinstance(result, PictureError)
-            else replace(hit, explanation=next(explanations))
+            else replace(hit, explanation=next(explanations).with_sizes(size, (hit.width, hit.height)))
             for hit, result in zip(hits, decoded, strict=True)
         ]
 

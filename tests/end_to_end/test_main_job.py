@@ -171,7 +171,7 @@ def test_every_picture_finds_itself(both: Both, tmp_path: Path) -> None:
         engine = Engine.open(place.store)
         for name in NAMES:
             source = f"{place.gallery}/{name}"
-            (first,) = engine.search(source, top=1, explain=False).hits
+            (first,) = engine.query(source, top=1, explain=False)
             assert (str(first.path), round(first.similarity, 4)) == (source, 1.0)
         engine.close()
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.errors import PictureError
+from retrieval.explain.illustrated import HeatmapKind
 from retrieval.rendering.overlay import (
-    HeatmapKind,
     colour_map,
     display_picture,
     overlay,

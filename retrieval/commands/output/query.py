@@ -167,7 +167,8 @@ def _explanation_json(explanation: Explanation, files: PairFiles | None) -> Json
 
 def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonObject:
     factual, counterfactual = files or (None, None)
-    return {"factual": factual, "counterfactual": counterfactual, "magnitude": heatmaps.magnitude}
+    seen = heatmaps.seen and heatmaps.seen._asdict()
+    return {"factual": factual, "counterfactual": counterfactual, "magnitude": heatmaps.magnitude, "seen": seen}
 
 
 def _verification_json(verification: Verification | None) -> JsonObject | None:

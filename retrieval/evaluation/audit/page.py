@@ -5,8 +5,9 @@ from PIL import Image
 from retrieval.common.text import count_noun
 from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.findings import Audit, Evidence, Example
+from retrieval.explain.illustrated import HeatmapKind
 from retrieval.rendering.html import render
-from retrieval.rendering.overlay import HeatmapKind, overlay, try_display
+from retrieval.rendering.overlay import overlay, try_display
 
 _TILE = 240  # pixels of a picture's long side
 _MAX_TILES = 8  # pictures shown with a recommendation, whose files are all listed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from retrieval.sources.location import PictureLocation
 
 
-@dataclass
+@dataclass(repr=False)
 class IndexReport:
     """The results of a run. `added` pictures are new, changed or restored; `reused` of them took a known descriptor.
 
@@ -26,6 +26,11 @@ class IndexReport:
     passed_over: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ("added", "reused", "embedded", "unchanged", "missing", "failed")
+        counts = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return f"IndexReport({counts}, seconds={self.seconds:.1f})"
 
     @property
     def failed(self) -> int:

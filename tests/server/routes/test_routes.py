@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from indexes.catalogue.scans import ScanRecords
-from retrieval.common.settings import ExplainOptions, MethodName
+from retrieval.common.settings import ExplainOptions
 from retrieval.engine import Engine
 from retrieval.server.config import ServerConfig
 from tests.support.generated import CLASSES, blocks
@@ -144,9 +144,7 @@ def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, i
     for method in ("gradcam", "local"):
         params = {"picture": a["id"], "hit": b["id"], "method": method}
         found = client.get("/api/explain", params=params).json()
-        expected = engine.explain(
-            indexed.picture, indexed.gallery / CLASSES[1] / "1.png", ExplainOptions(MethodName(method))
-        )
+        expected = engine.explain(indexed.picture, indexed.gallery / CLASSES[1] / "1.png", method=method)
         assert found["method"] == method
         assert np.shape(found["hit"]["factual"]) == (7, 7)
         assert found["distance"] == pytest.approx(expected.distance, abs=1e-6)
