@@ -36,7 +36,7 @@ def test_every_name_is_there_and_listed() -> None:
     assert set(retrieval.__all__) <= set(dir(retrieval))
     assert retrieval.__all__ == sorted(retrieval.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Motor'"):
-        _ = retrieval.Motor  # type: ignore[attr-defined]
+        _ = retrieval.Motor
 
 
 def test_importing_the_package_loads_nothing() -> None:
@@ -68,15 +68,17 @@ def test_filters_are_given_by_keyword(engine: Engine, filters: dict[str, str], n
 
 
 def test_options_are_given_by_keyword_or_as_one_value(engine: Engine) -> None:
-    keywords = engine.query(blocks(9), 1, method="gradcam", size=256, verify=True, correspond=True)[0].explanation
     options = ExplainOptions(retrieval.MethodName.gradcam, 256, verify=True, correspond=True)
-    for other in (engine.query(blocks(9), 1, options=options)[0].explanation, engine.explain(blocks(9), blocks(9))):
-        assert other is not None
-    assert keywords is not None
-    assert keywords.method == "gradcam"
-    assert keywords.query.factual.shape == (8, 8)
-    assert keywords.verification is not None
-    assert keywords.correspondence is not None
+    for why in (
+        engine.query(blocks(9), 1, method="gradcam", size=256, verify=True, correspond=True)[0].explanation,
+        engine.query(blocks(9), 1, options=options)[0].explanation,
+        engine.explain(blocks(9), blocks(8), method="gradcam", size=256, verify=True, correspond=True),
+        engine.explain(blocks(9), blocks(8), options=options),
+    ):
+        assert why is not None
+        assert (why.method, why.query.factual.shape) == ("gradcam", (8, 8))
+        assert why.verification is not None
+        assert why.correspondence is not None
     with pytest.raises(ValueError, match="'abacus' is not a valid MethodName"):
         engine.query(blocks(9), method="abacus")
     with pytest.raises(UserError, match="is not a date"):

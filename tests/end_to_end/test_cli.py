@@ -210,8 +210,9 @@ def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) ->
     assert (first["path"], first["label"]) == (str(indexed.picture), "apples")
     assert (first["width"], first["height"], first["verdict"], first["index_rank"]) == (160, 100, "similar", 1)
     assert first["explanation"]["identical"]
+    seen = {"left": 17, "top": 0, "width": 126, "height": 100}
     for side in ("query", "hit"):
-        assert first["explanation"][side] == {"factual": None, "counterfactual": None, "magnitude": 0.0}
+        assert first["explanation"][side] == {"factual": None, "counterfactual": None, "magnitude": 0.0, "seen": seen}
         for kind in ("factual", "counterfactual"):
             assert Path(second["explanation"][side][kind]).is_file()
     plain = query(indexed, indexed.picture, "--top", "3")

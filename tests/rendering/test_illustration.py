@@ -1,6 +1,7 @@
 """Results that draw, save and show themselves."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_one_hit_is_saved_beside_another(hits: HitList, tmp_path: Path) -> None:
 def test_a_pair_is_saved_with_its_matches(picture: Path, tmp_path: Path) -> None:
     why = illustrate_pair(picture, Image.open(picture), explanation())
     assert len(why.save(tmp_path)) == 4
-    matched = illustrate_pair(picture, picture, explanation(matches=correspondence()))
+    matched = illustrate_pair(picture, picture, replace(explanation(), correspondence=correspondence()))
     assert matched.save(tmp_path)[-1].name == "hit-01-correspondences.png"
 
 
