@@ -5,6 +5,13 @@ class UserError(Exception):
     """One sentence that says what went wrong and what to do about it, fit to print as it is."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """The error of a package that is not installed; the sentence says how to install it."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose}: install it with `pip install '.[{extra}]'` in the project's folder")
+
+
 class StoreError(UserError):
     """An error of a store that cannot be read or written; the sentence names the file and the remedy."""
 

@@ -8,6 +8,8 @@ All names are loaded on first use, so that importing this package costs nothing;
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from indexes.errors import MissingPackageError
+
 if TYPE_CHECKING:
     from indexes.errors import StoreError as StoreError
     from indexes.errors import UserError as UserError
@@ -80,7 +82,10 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'retrieval' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(f"{name} needs PyTorch", "train") from error
 
 
 def __dir__() -> list[str]:

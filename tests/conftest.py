@@ -71,7 +71,7 @@ def small_gallery(tmp_path: Path) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """EfficientNet-Lite0 with a head that keeps descriptors as they are and compares their directions."""
     from retrieval.model.backbones import build_backbone
-    from retrieval.model.siamese import save_bundle
+    from retrieval.model.bundle_export import save_bundle
 
     trunk = build_backbone("efficientnet_lite0")
     identity = np.eye(trunk.channels, dtype=np.float32)

@@ -445,7 +445,7 @@ def test_another_head_on_the_same_backbone_needs_no_new_embedding(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
     from retrieval.model.backbones import build_backbone
-    from retrieval.model.siamese import save_bundle
+    from retrieval.model.bundle_export import save_bundle
 
     Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
     head = replace(tiny_bundle.head, slope=20.0, intercept=-2.0)

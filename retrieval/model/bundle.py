@@ -1,4 +1,4 @@
-"""Model bundles on disk, `model.json` and `weights.safetensors`, read without torch."""
+"""Model bundles on disk: `model.json`, `weights.safetensors` and `network.onnx`, read without torch."""
 
 import hashlib
 import json
@@ -52,6 +52,11 @@ class Bundle:
     @property
     def weights_file(self) -> Path:
         return self.folder / "weights.safetensors"
+
+    @property
+    def network_file(self) -> Path:
+        """From pictures to activations and descriptors; its weights are those of the weights' file."""
+        return self.folder / "network.onnx"
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,14 +1,11 @@
 """Inference of activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
 
-import errno
-import os
+import platform
 import shutil
 import sys
-import tempfile
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,18 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrieval.common.errors import ModelError, RetrievalError, first_line
+from indexes.errors import MissingPackageError
+from retrieval.common.errors import ModelError, first_line
 from retrieval.common.parallel import batched
-from retrieval.common.progress import SILENT, Progress, WorkStage
-from retrieval.common.settings import Device, cache_folder
+from retrieval.common.progress import SILENT, Progress
+from retrieval.common.settings import Device, cache_folder, installed_version
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 _STREAM_BATCH = 4  # pictures per stream: few enough that their activations stay in the core's cache
 _CONVERTER = "openvino.tools.ovc"
-PREPARING = "Preparing the model (first use only)"
-_PREPARE_STEPS = 4  # load torch, build the network, convert it; whoever opens it compiles it, under its final path
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Features:
 
 
 class Network(Protocol):
-    """A prepared backbone for batches of pictures, each uint8 (size, size, 3). Any thread may use it."""
+    """A backbone for batches of pictures, each uint8 (size, size, 3). Any thread may use it."""
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         """Return descriptors (B, C), as fast as the device can: in bfloat16 if the CPU has it.
@@ -58,7 +54,7 @@ def open_network(
 ) -> Network:
     """Open the bundle's backbone on a device; `auto` takes a GPU if there is one, else the CPU, on at most `cores`.
 
-    The first use on a CPU converts the network into the cache folder; later uses import no torch. Raises ModelError.
+    Raises ModelError.
     """
     if device not in tuple(Device):
         raise ModelError(f"{device} is not a device: give one of {', '.join(Device)}")
@@ -81,13 +77,18 @@ def round_to_float16(descriptors: Array) -> Array:
 
 def _may_have_gpu() -> bool:
     """Check without importing torch: for NVIDIA's device file, or a Mac with Apple's chip."""
-    return Path("/dev/nvidiactl").exists() or (sys.platform == "darwin" and os.uname().machine == "arm64")
+    is_apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return is_apple or Path("/dev/nvidiactl").exists()
 
 
 def torch_device(requested: str) -> str:
-    """Return the device for torch; `auto` takes a GPU if there is one. Raises ModelError."""
-    import torch
-
+    """Return the device for torch; `auto` takes a GPU if there is one, and PyTorch. Raises ModelError."""
+    try:
+        import torch
+    except ImportError as error:
+        if requested in ("auto", "cpu"):
+            return "cpu"
+        raise MissingPackageError(f"--device {requested} needs PyTorch", "gpu") from error
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
         return next(name for name, is_available in available.items() if is_available)
@@ -124,8 +125,10 @@ class _OpenVinoNetwork:
 
     def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
-        self._progress = progress
-        self._limit = {} if cores is None else {"INFERENCE_NUM_THREADS": str(cores)}
+        self._file = _network_file(bundle, progress)
+        self._settings = _cache_settings(bundle)
+        if cores is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = str(cores)
         fast = self._compile({"PERFORMANCE_HINT": "THROUGHPUT"})
         count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._streams = ThreadPoolExecutor(count, thread_name_prefix="stream")
@@ -140,16 +143,16 @@ class _OpenVinoNetwork:
         return self._compile(options).create_infer_request()
 
     def _compile(self, options: dict[str, str]) -> Any:
-        for is_last in (False, True):
-            folder = _prepare(self._bundle, self._progress)
-            try:
-                settings = {"CACHE_DIR": str(folder)} | options | self._limit
-                return _core().compile_model(folder / "network.xml", "CPU", settings)
-            except RuntimeError as error:
-                if is_last:
-                    raise _preparation_error(self._bundle, error) from error
-                shutil.rmtree(folder, ignore_errors=True)  # rebuild a damaged cache, once
-        return None
+        size, settings = self._bundle.card.preprocessing.size, self._settings | options
+        try:
+            network = _core().compile_model(self._file, "CPU", settings)
+            if network.input(0).partial_shape[1] != size:  # reading it first would take as long as all of a cached one
+                graph = _core().read_model(self._file)
+                graph.reshape([-1, size, size, 3])
+                network = _core().compile_model(graph, "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"{self._file} cannot be run ({first_line(error)}): get the bundle again") from error
+        return network
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
         parts = self._streams.map(self._describe, batched(pixels, _STREAM_BATCH))
@@ -196,74 +199,48 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _prepare(bundle: Bundle, progress: Progress) -> Path:
-    """Return the folder of the converted network, which the first use builds beside it and then renames."""
-    from importlib.metadata import version
+def _cache_settings(bundle: Bundle) -> dict[str, str]:
+    """Return OpenVINO's settings for its cache of compiled networks; none if there can be no folder for it.
 
-    folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{version('openvino')}"
-    if folder.is_dir():
-        return folder
+    A network that is not cached is compiled in a quarter of a second, as is one whose cached form is damaged.
+    """
+    folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{installed_version('openvino')}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="preparing-", dir=folder.parent))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {"CACHE_DIR": str(folder)}
+
+
+def _network_file(bundle: Bundle, progress: Progress) -> Path:
+    """Return `network.onnx` of a bundle; one that was made without it gets it now, in the cache if it is read-only.
+
+    Raises ModelError.
+    """
+    copy = replace(bundle, folder=cache_folder() / bundle.fingerprint[:16])
+    for each in (bundle, copy):
+        if each.network_file.is_file():
+            return each.network_file
+    with progress.stage("Converting the model (once)", announce=True):
         try:
-            with progress.stage(PREPARING, _PREPARE_STEPS, announce=True) as stage:
-                _convert(bundle, work, stage)
-            os.rename(work, folder)
-        except (OSError, RetrievalError):
-            raise
-        except Exception as error:  # torch and OpenVINO raise many kinds for a network they cannot convert
-            raise _preparation_error(bundle, error) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    except OSError as error:
-        if folder.is_dir():  # another process has prepared it meanwhile
-            return folder
-        raise ModelError(
-            f"the prepared network cannot be written to {folder.parent} ({error.strerror}):"
-            " set RETRIEVE_CACHE to a folder with room"
-        ) from error
-    return folder
-
-
-def _preparation_error(bundle: Bundle, error: Exception) -> ModelError:
-    reason = first_line(error)
-    return ModelError(f"{bundle.folder} cannot be prepared for this machine ({reason}): get the bundle again")
-
-
-def _convert(bundle: Bundle, folder: Path, stage: WorkStage) -> None:
-    openvino = _import_openvino()
-    import torch
-    from openvino.preprocess import PrePostProcessor
-    from openvino.tools.ovc import convert_model
-
-    from retrieval.model.siamese import load_model
-
-    class WithDescriptor(torch.nn.Module):
-        def __init__(self, trunk: torch.nn.Module) -> None:
-            super().__init__()
-            self.trunk = trunk
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            activations = self.trunk(x)
-            return activations, activations.mean((2, 3))
-
-    stage.advance()
-    trunk = WithDescriptor(load_model(str(bundle.folder)).backbone).eval()
-    stage.advance()
-    pre = bundle.card.preprocessing
-    size = (3, pre.size, pre.size)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # deprecations inside the converter
-        graph = convert_model(trunk, example_input=torch.zeros(2, *size), input=[-1, *size])
-    processor = PrePostProcessor(graph)
-    picture = processor.input()
-    picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    picture.tensor().set_shape([-1, pre.size, pre.size, 3])
-    picture.preprocess().convert_element_type(openvino.Type.f32).mean(list(pre.mean)).scale(list(pre.std))
-    picture.model().set_layout(openvino.Layout("NCHW"))
-    try:
-        openvino.save_model(processor.build(), folder / "network.xml", compress_to_fp16=False)
-    except RuntimeError as error:  # all that OpenVINO says of a full disk is "iostream error"
-        raise OSError(errno.EIO, "the disk is full or failing") from error
-    stage.advance()
+            from retrieval.model.bundle_export import export_network
+            from retrieval.model.siamese import load_model
+        except ImportError as error:
+            raise MissingPackageError(
+                f"{bundle.folder} has no network.onnx yet, which PyTorch adds", "train"
+            ) from error
+        backbone = load_model(str(bundle.folder)).backbone
+        try:
+            export_network(backbone, bundle)
+            return bundle.network_file
+        except OSError:
+            try:
+                copy.folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(bundle.weights_file, copy.weights_file)
+                export_network(backbone, copy)
+            except OSError as error:
+                raise ModelError(
+                    f"{bundle.network_file} cannot be written, nor a copy of it in {copy.folder} ({error.strerror}):"
+                    " make room, or set RETRIEVE_CACHE to another folder"
+                ) from error
+            return copy.network_file

@@ -1,19 +1,15 @@
 """The paper's Siamese network in torch, and reading and writing it as a model bundle."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from indexes.atomic_files import write_file
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import DEFAULT_MODEL, Preprocessing
-from retrieval.model.backbones import Backbone, build_backbone
-from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, find_bundle, write_card
-from retrieval.model.head import TINY, Head
+from retrieval.model.backbones import build_backbone
+from retrieval.model.bundle import find_bundle
+from retrieval.model.head import TINY
 
 
 class SiameseNetwork(nn.Module):
@@ -78,37 +74,3 @@ def load_model(name: str = DEFAULT_MODEL) -> SiameseNetwork:
     if extra or any(not name.endswith("num_batches_tracked") for name in missing):
         raise ModelError(f"{file} does not fit what its model.json says: lacks {missing}, has {extra}")
     return model.eval()
-
-
-def save_bundle(
-    trunk: Backbone,
-    head: Head,
-    folder: Path,
-    name: str,
-    provenance: dict[str, Any],
-    metrics: dict[str, dict[str, float]],
-) -> Bundle:
-    """Write a bundle. Weights of two and more dimensions are stored as float16, which halves the file.
-
-    Vectors (the statistics of normalisation, biases) and the sigmoid neuron stay float32. Raises ModelError.
-    """
-    tensors = {
-        BACKBONE_PREFIX + name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
-        for name, tensor in trunk.module.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    tensors |= {
-        "dense.weight": torch.from_numpy(head.weight).half().contiguous(),
-        "dense.bias": torch.from_numpy(head.bias),
-        "output.weight": torch.tensor([[head.slope]]),
-        "output.bias": torch.tensor([head.intercept]),
-    }
-    shape = len(head.bias), head.normalize
-    card = ModelCard(name, trunk.name, trunk.preprocessing, *shape, provenance, metrics, head.shift)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / "weights.safetensors", save(tensors))
-        write_card(card, folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written ({error}): choose a place with room for the bundle") from error
-    return Bundle(folder.resolve(), card)

@@ -12,9 +12,9 @@ from retrieval.datasets.descriptors import DescribedGallery, describe_gallery
 from retrieval.evaluation.ranking import card_metrics, evaluate_head
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle
+from retrieval.model.bundle_export import save_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
-from retrieval.model.siamese import save_bundle
 from retrieval.training.head_fitting import LabelledDescriptors, fit_head
 
 

@@ -64,7 +64,7 @@ def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
     import torch
 
     from retrieval.model.backbones import build_backbone
-    from retrieval.model.siamese import save_bundle
+    from retrieval.model.bundle_export import save_bundle
 
     default = find_bundle("default")
     trunk = build_backbone(default.card.backbone, pretrained=False)
@@ -320,7 +320,7 @@ def test_a_full_disk_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_bundle_that_cannot_be_written(tmp_path: Path) -> None:
     from retrieval.model.backbones import build_backbone
-    from retrieval.model.siamese import save_bundle
+    from retrieval.model.bundle_export import save_bundle
 
     bundle = find_bundle("default")
     trunk = build_backbone(bundle.card.backbone, pretrained=False)

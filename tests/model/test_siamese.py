@@ -16,10 +16,11 @@ from retrieval.explain.cam_variants import grad_cam
 from retrieval.explain.gradcam import PairInputs
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.model.bundle_export import save_bundle
 from retrieval.model.head import Head
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import normalise, to_pixels
-from retrieval.model.siamese import SiameseNetwork, load_model, save_bundle
+from retrieval.model.siamese import SiameseNetwork, load_model
 from retrieval.training.losses import contrastive_loss
 from tests.support.against import explain_against
 from tests.support.generated import blocks
@@ -123,8 +124,9 @@ def test_a_bundle_is_on_the_disk_before_its_card_has_its_name(tmp_path: Path, mo
     weights, folder, card = (
         file.stat().st_ino for file in (bundle.weights_file, tmp_path, bundle.folder / "model.json")
     )
-    assert before_card == [weights, folder, card]
-    assert synced == [weights, folder, card, folder]
+    network = bundle.network_file.stat().st_ino
+    assert before_card == [weights, folder, network, folder, card]
+    assert synced == [weights, folder, network, folder, card, folder]
 
 
 def test_a_bundle_stores_the_backbones_matrices_as_float16(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ from retrieval.explain.gradcam import PairInputs
 from retrieval.explain.methods import METHODS, MethodInfo
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, find_bundle, write_card
+from retrieval.model.bundle_export import save_bundle
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
-from retrieval.model.siamese import save_bundle
 from tests.support.command import answer, retrieve, sentence
 from tests.support.generated import CLASSES, blocks
 
