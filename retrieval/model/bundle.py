@@ -58,6 +58,26 @@ class Bundle:
         """From pictures to activations and descriptors; its weights are those of the weights' file."""
         return self.folder / "network.onnx"
 
+    @property
+    def weights_header(self) -> bytes:
+        """The JSON of the weights' file that says where each tensor lies behind it. Raises ModelError."""
+        try:
+            with self.weights_file.open("rb") as file:
+                return file.read(int.from_bytes(file.read(8), "little"))
+        except (OSError, MemoryError) as error:
+            raise _unreadable_weights(self.weights_file, error) from error
+
+    @property
+    def has_network(self) -> bool:
+        """Whether there is a network file, made for weights that lie as these do and for pixels normalised as here."""
+        return self.network_file.is_file() and self.network_stamp.encode() in self.network_file.read_bytes()
+
+    @property
+    def network_stamp(self) -> str:
+        """SHA-256 (hex) that the network file holds."""
+        pre = self.card.preprocessing
+        return hashlib.sha256(self.weights_header + json.dumps([pre.mean, pre.std]).encode()).hexdigest()
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what determines the descriptors: the backbone's weights and the preprocessing.
@@ -154,4 +174,8 @@ def _open_weights(file: Path) -> Any:
     try:
         return safe_open(file, framework="numpy")
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read as weights ({error}): get the bundle again") from error
+        raise _unreadable_weights(file, error) from error
+
+
+def _unreadable_weights(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"{file} cannot be read as weights ({error}): get the bundle again")

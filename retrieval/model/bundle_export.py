@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -72,16 +73,21 @@ class _DescribingNetwork(nn.Module):
         return activations, activations.mean((2, 3))
 
 
-def export_network(backbone: nn.Module, bundle: Bundle) -> None:
-    """Write `network.onnx` beside the weights of a bundle, to which it refers. Raises OSError and ModelError."""
+def export_network(backbone: nn.Module, bundle: Bundle) -> Path:
+    """Write `network.onnx` beside the weights of a bundle, to which it refers, and return its path.
+
+    Raises OSError and ModelError.
+    """
     try:
-        graph = _trace(backbone, bundle.card.preprocessing)
+        model = _trace(backbone, bundle.card.preprocessing)
     except Exception as error:  # torch raises many kinds for a network that it cannot export
         raise ModelError(
             f"{bundle.card.backbone} cannot be exported ({first_line(error)}): give another one"
         ) from error
-    _refer_to_weights(graph.graph, bundle.weights_file)
-    write_file(bundle.network_file, graph.SerializeToString(deterministic=True))
+    _refer_to_weights(model.graph, bundle)
+    helper.set_model_props(model, {"made_for": bundle.network_stamp})
+    write_file(bundle.network_file, model.SerializeToString(deterministic=True))
+    return bundle.network_file
 
 
 def _trace(backbone: nn.Module, preprocessing: Preprocessing) -> onnx.ModelProto:
@@ -93,7 +99,7 @@ def _trace(backbone: nn.Module, preprocessing: Preprocessing) -> onnx.ModelProto
         torch.onnx.export(
             _DescribingNetwork(backbone, preprocessing).eval(),
             (torch.zeros(2, size, size, 3, dtype=torch.uint8, device=device),),
-            graph,
+            graph,  # type: ignore[arg-type]  # a buffer serves as well as a path
             dynamo=False,
             opset_version=_OPSET,
             do_constant_folding=False,  # it would join weights, which are to be found under their names
@@ -107,11 +113,10 @@ def _trace(backbone: nn.Module, preprocessing: Preprocessing) -> onnx.ModelProto
     return model
 
 
-def _refer_to_weights(graph: onnx.GraphProto, file: Path) -> None:
-    """Replace the tensors of a graph by references into a safetensors file, of which halves are cast to float32."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
+def _refer_to_weights(graph: onnx.GraphProto, bundle: Bundle) -> None:
+    """Replace the weights in a graph by references into the bundle's file, of which halves are cast to float32."""
+    header = json.loads(bundle.weights_header)
+    data = 8 + len(bundle.weights_header)
     tensors, casts = [], []
     for tensor in graph.initializer:
         entry = header.get(tensor.name)
@@ -126,7 +131,7 @@ def _refer_to_weights(graph: onnx.GraphProto, file: Path) -> None:
         reference = TensorProto(
             name=name, data_type=_TYPES[entry["dtype"]], dims=entry["shape"], data_location=TensorProto.EXTERNAL
         )
-        for key, value in {"location": file.name, "offset": 8 + length + start, "length": end - start}.items():
+        for key, value in {"location": bundle.weights_file.name, "offset": data + start, "length": end - start}.items():
             reference.external_data.add(key=key, value=str(value))
         tensors.append(reference)
     nodes = [*casts, *graph.node]

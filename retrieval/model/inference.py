@@ -1,5 +1,6 @@
 """Inference of activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
 
+import os
 import platform
 import shutil
 import sys
@@ -213,34 +214,29 @@ def _cache_settings(bundle: Bundle) -> dict[str, str]:
 
 
 def _network_file(bundle: Bundle, progress: Progress) -> Path:
-    """Return `network.onnx` of a bundle; one that was made without it gets it now, in the cache if it is read-only.
+    """Return `network.onnx` of a bundle; one of before it gets it now, or a copy in the cache if it is read-only.
 
-    Raises ModelError.
+    Raises ModelError, and MissingPackageError if that takes PyTorch, which is not installed.
     """
     copy = replace(bundle, folder=cache_folder() / bundle.fingerprint[:16])
     for each in (bundle, copy):
-        if each.network_file.is_file():
+        if each.has_network:
             return each.network_file
     with progress.stage("Converting the model (once)", announce=True):
         try:
             from retrieval.model.bundle_export import export_network
             from retrieval.model.siamese import load_model
         except ImportError as error:
-            raise MissingPackageError(
-                f"{bundle.folder} has no network.onnx yet, which PyTorch adds", "train"
-            ) from error
+            raise MissingPackageError(f"{bundle.network_file} is missing, which PyTorch makes", "train") from error
         backbone = load_model(str(bundle.folder)).backbone
         try:
-            export_network(backbone, bundle)
-            return bundle.network_file
-        except OSError:
-            try:
-                copy.folder.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(bundle.weights_file, copy.weights_file)
-                export_network(backbone, copy)
-            except OSError as error:
-                raise ModelError(
-                    f"{bundle.network_file} cannot be written, nor a copy of it in {copy.folder} ({error.strerror}):"
-                    " make room, or set RETRIEVE_CACHE to another folder"
-                ) from error
-            return copy.network_file
+            if os.access(bundle.folder, os.W_OK):
+                return export_network(backbone, bundle)
+            copy.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.weights_file, copy.weights_file)
+            return export_network(backbone, copy)
+        except OSError as error:
+            raise ModelError(
+                f"the network of {bundle.folder} cannot be written ({error.strerror}):"
+                " make room beside it, or set RETRIEVE_CACHE to a folder with room"
+            ) from error

@@ -289,30 +289,25 @@ def test_files_in_the_way_of_overlays_and_page(indexed: Indexed, tmp_path: Path)
     assert sentence(retrieve(*query, "--html", tmp_path)).endswith("is a folder: give --html a file")
 
 
-# The cache of prepared networks
+# The cache of compiled networks
 
 
-def test_a_cache_that_cannot_be_written(indexed: Indexed, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_no_obstacle(indexed: Indexed, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     query = ("query", indexed.picture, "--store", indexed.store, "--device", "cpu")
-    done = retrieve(*query, RETRIEVE_CACHE=str(tmp_path / "file" / "cache"))
-    assert "cannot be written to" in sentence(done)
-    assert sentence(done).endswith("set RETRIEVE_CACHE to a folder with room")
+    assert retrieve(*query, RETRIEVE_CACHE=str(tmp_path / "file" / "cache")).returncode == 0
     require_binding_permissions(tmp_path)
     (tmp_path / "cache").mkdir()
     with read_only(tmp_path / "cache"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETRIEVE_CACHE", str(tmp_path / "cache"))
-        said = sentence(run_unprivileged(_RUN, *query))
-    assert said.startswith(f"the prepared network cannot be written to {tmp_path / 'cache'} (Permission denied)")
+        assert run_unprivileged(_RUN, *query).returncode == 0
 
 
-def test_a_full_disk_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_for_the_cache_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = tmp_path / "disk"
     monkeypatch.setenv("RETRIEVE_CACHE", os.fspath(disk))
     with small_disk(disk, "1m"):
-        with pytest.raises(ModelError, match=r"cannot be written .* set RETRIEVE_CACHE to a folder with room"):
-            open_network(find_bundle("default"), "cpu")
-        assert not list(disk.iterdir())
+        assert open_network(find_bundle("default"), "cpu").describe([blocks(1, 224, 224)]).shape == (1, 1280)
 
 
 # Bundles

@@ -29,7 +29,7 @@ from retrieval.training.trainer import Epoch
 from tests.support.training import BRIEF, make_set, tiny_trunk
 
 HEAD = replace(BRIEF, frozen=1.0, epochs=2)
-WRITTEN = {"model.json", "weights.safetensors", "split.json", "metrics.jsonl", "curves.png"}
+WRITTEN = {"model.json", "weights.safetensors", "network.onnx", "split.json", "metrics.jsonl", "curves.png"}
 
 
 @pytest.fixture(autouse=True)
