@@ -19,7 +19,7 @@ from indexes.vectors.index_address import MilvusAddress
 T = TypeVar("T")
 
 TOKEN_VARIABLE = "RETRIEVE_MILVUS_TOKEN"
-MISSING = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
+MISSING = "an index on Milvus needs more packages: pip install '.[milvus]'"
 
 _PATIENCE = 30.0  # seconds since the first failure in which a call is retried
 _FIRST_PATIENCE = 3.0  # for an address that is new and may be wrong

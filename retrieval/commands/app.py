@@ -10,7 +10,7 @@ from typing import Any
 from typer import Exit, Typer
 from typer.core import TyperGroup
 
-from indexes.errors import UserError
+from indexes.errors import MissingPackageError, UserError
 from retrieval.commands.audit import audit, faithfulness, sanity
 from retrieval.commands.demo import demo
 from retrieval.commands.duplicates import duplicates
@@ -31,6 +31,8 @@ _AFTER_INTERRUPT = {  # what an interrupted command leaves
     "reproduce": "; what is finished is kept, and the same command goes on from there",
 }
 
+_TRAINING_PACKAGES = {"matplotlib", "onnx", "pytorch_metric_learning", "timm", "torch", "torchvision"}
+
 
 class _CommandGroup(TyperGroup):
     """The group of commands, which turns the project's errors into one sentence and an exit code."""
@@ -40,6 +42,11 @@ class _CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             print_message(str(error))
+            raise Exit(1) from error
+        except ModuleNotFoundError as error:
+            if error.name not in _TRAINING_PACKAGES:
+                raise
+            print_message(str(MissingPackageError(f"`retrieve {ctx.invoked_subcommand}` needs {error.name}", "train")))
             raise Exit(1) from error
         except BrokenPipeError:  # the reader of the output has closed it
             raise

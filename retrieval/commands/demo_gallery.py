@@ -60,7 +60,7 @@ def _photograph(name: str) -> Image.Image:
         return read_image((files(package) / file).read_bytes())[0]
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise GalleryError(
-            "the demo's photographs are not installed: run `pip install 'retrieve-explain[demo]'`"
+            "the demo's photographs are not installed: run `pip install '.[demo]'`"
         ) from error
 
 

@@ -170,7 +170,7 @@ def file_system(scheme: str) -> Any:
         ) from error
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
-        remedy = f"pip install 'retrieve-explain[{extra}]'" if extra else str(error).rstrip(".")
+        remedy = f"pip install '.[{extra}]'" if extra else str(error).rstrip(".")
         raise GalleryError(f"{scheme}:// needs a package that is not installed: {remedy}") from error
     system = kind(use_listings_cache=False, **_settings(scheme))
     if scheme == "s3":

@@ -22,11 +22,12 @@ from retrieval.evaluation.measure import EvaluatedModel, EvaluationOptions, eval
 from retrieval.evaluation.ranking import card_metrics
 from retrieval.model.backbones import Backbone, build_backbone
 from retrieval.model.bundle import Bundle, find_bundle
-from retrieval.model.bundle_export import save_bundle, to_input
+from retrieval.model.bundle_export import save_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.model.inference import torch_device
 from retrieval.model.preprocessing import Pixels
+from retrieval.model.siamese import to_input
 from retrieval.training.logs import plot_curves
 from retrieval.training.losses import build_loss
 from retrieval.training.prepared_data import PLAN, PreparedData, Recipe, prepare_data

@@ -183,7 +183,7 @@ def test_milvus_is_measured_beside_faiss() -> None:
 
 
 def test_ray_is_measured_beside_the_plain_pipeline() -> None:
-    pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     result = measured("ray_overhead", "measure(None, generated=3, rounds=1)")
     plain, *on_ray = (taken for (taken,) in result["seconds"].values())
     assert list(result["ratios"].values()) == [taken / plain for taken in on_ray]

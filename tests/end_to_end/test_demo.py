@@ -66,7 +66,7 @@ def test_without_the_photographs_the_demo_says_what_to_install(
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Without(package), *sys.meta_path])
-    with pytest.raises(GalleryError, match=r"pip install 'retrieve-explain\[demo\]'"):
+    with pytest.raises(GalleryError, match=r"pip install '\.\[demo\]'"):
         make_gallery(tmp_path)
 
 

@@ -23,7 +23,7 @@ from tests.support.loaded import loaded
 from tests.support.nodes import Nodes, processes, ray_folder, workers
 from tests.support.objects import Objects, Web
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
+pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
 
 _PICTURES, _BROKEN = 5_000, 50
 _COUNTS = ("added", "reused", "embedded", "unchanged", "missing", "failed")
@@ -263,6 +263,6 @@ def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:
     gallery = make_gallery(tmp_path / "gallery", 4, 1)
     index = ("index", gallery, "--store", tmp_path / "store")
     done = retrieve(*index, "--engine", "ray", PYTHONPATH=os.fspath(tmp_path / "empty"))
-    assert sentence(done) == "--engine ray needs Ray: install it with `pip install 'retrieve-explain[ray]'`"
+    assert sentence(done) == "--engine ray needs Ray: install it with `pip install '.[ray]'`"
     assert not (tmp_path / "store").exists()
     assert not {"ray", "pyarrow"} & loaded(*index, "--device", "cpu")

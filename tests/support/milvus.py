@@ -22,7 +22,7 @@ FINGERPRINT = "0123456789abcdef0123"
 def need_milvus() -> None:
     """Skip where the packages are missing."""
     for package in ("pymilvus", "milvus_lite"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'retrieve-explain[milvus]'")
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[milvus]'")
 
 
 class Process:

@@ -80,7 +80,7 @@ def _lacking() -> str | None:
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        return "no driver: pip install 'retrieve-explain[postgres]'"
+        return "no driver: pip install '.[postgres]'"
     if programs() is None:
         return "no PostgreSQL server here: install Debian's `postgresql`"
     if os.geteuid() == 0:

@@ -189,7 +189,7 @@ def _import_driver(url: DatabaseUrl) -> ModuleType:
         import psycopg
     except ImportError as error:
         raise StoreError(
-            f"{url} needs PostgreSQL's driver: install it with `pip install 'retrieve-explain[postgres]'`"
+            f"{url} needs PostgreSQL's driver: install it with `pip install '.[postgres]'`"
         ) from error
     return psycopg
 

@@ -204,7 +204,7 @@ def test_missing_packages_are_reported_with_what_to_install(
     with pytest.raises(StoreError) as raised:
         MilvusConnection(address_of(written), tmp_path).check()
     monkeypatch.undo()
-    install = "an index on Milvus needs more packages: pip install 'retrieve-explain[milvus]'"
+    install = "an index on Milvus needs more packages: pip install '.[milvus]'"
     assert str(raised.value) == f"{written}: {install}"
 
 

@@ -16,7 +16,7 @@ from retrieval.common.errors import ClusterError, ModelError, first_line
 try:
     import ray
 except ImportError as error:
-    raise ClusterError("--engine ray needs Ray: install it with `pip install 'retrieve-explain[ray]'`") from error
+    raise ClusterError("--engine ray needs Ray: install it with `pip install '.[ray]'`") from error
 
 ADDRESS = "RAY_ADDRESS"
 _CORES = 2  # of a worker on CPUs: more are served better by more workers

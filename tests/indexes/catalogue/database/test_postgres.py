@@ -172,7 +172,7 @@ def test_a_missing_driver_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert reason(tmp_path / "store", "postgresql://host/pictures") == (
         "postgresql://host/pictures needs PostgreSQL's driver: install it with"
-        " `pip install 'retrieve-explain[postgres]'`"
+        " `pip install '.[postgres]'`"
     )
 
 

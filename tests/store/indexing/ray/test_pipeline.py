@@ -35,7 +35,7 @@ from retrieval.store.indexing.ray.messages import (
 from retrieval.store.indexing.run import index_galleries
 from tests.support.galleries import tar_of
 
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'retrieve-explain[ray]'")
+ray = pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
 from retrieval.store.indexing.ray import cluster, pipeline, worker, worker_pool  # noqa: E402
 from retrieval.store.indexing.ray.cluster import WorkerPlan, cluster_connection, is_worker_loss, to_cluster_error  # noqa: E402
 from retrieval.store.indexing.ray.pipeline import RayPipeline  # noqa: E402
@@ -311,13 +311,13 @@ class HereAlone(Worker):
 
 def test_whatever_a_worker_lacks_is_a_refusal_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(found: PictureFile) -> None:
-        raise GalleryError("s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'")
+        raise GalleryError("s3:// needs a package that is not installed: pip install '.[s3]'")
 
     monkeypatch.setattr(worker, "open_and_hash", lacking)
     answer = HereAlone().process(Block([PictureFile(b"/a.jpg", 1, 1)]))
     name = socket.gethostname()
     assert answer.refusal == f"a worker on {name} cannot work: " + (
-        "s3:// needs a package that is not installed: pip install 'retrieve-explain[s3]'"
+        "s3:// needs a package that is not installed: pip install '.[s3]'"
     )
     monkeypatch.setattr(HereAlone, "_prepare", lambda *some: [])
     monkeypatch.setattr(HereAlone, "_embed", lambda *some: model_error())
