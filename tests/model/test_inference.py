@@ -102,7 +102,7 @@ def test_without_torch_only_a_bundle_of_before_fails(
     assert open_network(tiny_bundle).describe([blocks(1, 224, 224)]).shape == (1, 1280)
     with pytest.raises(UserError, match=r"--device cuda needs PyTorch: .*pip install '\.\[gpu\]'"):
         open_network(tiny_bundle, "cuda")
-    with pytest.raises(ImportError, match=r"load_model needs torch.*: .*pip install '\.\[train\]'"):
+    with pytest.raises(ImportError, match=r"load_model needs PyTorch: .*pip install '\.\[train\]'"):
         from retrieval import load_model  # noqa: F401
 
 
