@@ -8,12 +8,17 @@ BIN = $(VENV)/bin
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Both extras are installed each time: pip does nothing if everything is there already.
-install: $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-demo: install
+# What all commands but training need, and the packages that hold the demo's photographs, without what those need.
+demo: $(BIN)/python
+	$(PIP) -e .
+	$(PIP) --no-deps scikit-image scikit-learn
 	$(BIN)/retrieve demo --out demo
+
+# Everything; pip does nothing if it is there already.
+install: $(BIN)/python
+	$(PIP) -e '.[demo,dev]'
 
 # Two processes share the tests. A plain `pytest` is one process: faster for one file, and it supports --pdb.
 test: install

@@ -1,6 +1,6 @@
 """The demo's gallery: several views of the photographs that come with scikit-image and scikit-learn."""
 
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageOps
@@ -9,18 +9,18 @@ from retrieval.common.errors import GalleryError
 from retrieval.model.preprocessing import read_image
 
 _PHOTOGRAPHS = {
-    "astronaut": ("skimage.data", "astronaut.png"),
-    "cameraman": ("skimage.data", "camera.png"),
-    "cat": ("skimage.data", "chelsea.png"),
-    "coffee": ("skimage.data", "coffee.png"),
-    "coins": ("skimage.data", "coins.png"),
-    "flower": ("sklearn.datasets.images", "flower.jpg"),
-    "galaxies": ("skimage.data", "hubble_deep_field.jpg"),
-    "moon": ("skimage.data", "moon.png"),
-    "motorcycle": ("skimage.data", "motorcycle_left.png"),
-    "retina": ("skimage.data", "retina.jpg"),
-    "rocket": ("skimage.data", "rocket.jpg"),
-    "temple": ("sklearn.datasets.images", "china.jpg"),
+    "astronaut": ("skimage/data", "astronaut.png"),
+    "cameraman": ("skimage/data", "camera.png"),
+    "cat": ("skimage/data", "chelsea.png"),
+    "coffee": ("skimage/data", "coffee.png"),
+    "coins": ("skimage/data", "coins.png"),
+    "flower": ("sklearn/datasets/images", "flower.jpg"),
+    "galaxies": ("skimage/data", "hubble_deep_field.jpg"),
+    "moon": ("skimage/data", "moon.png"),
+    "motorcycle": ("skimage/data", "motorcycle_left.png"),
+    "retina": ("skimage/data", "retina.jpg"),
+    "rocket": ("skimage/data", "rocket.jpg"),
+    "temple": ("sklearn/datasets/images", "china.jpg"),
 }
 # Left, top, right and bottom as shares of the photograph, then brightness and contrast.
 _VIEWS = (
@@ -55,13 +55,13 @@ def make_gallery(folder: Path) -> tuple[Path, Path]:
 
 
 def _photograph(name: str) -> Image.Image:
-    package, file = _PHOTOGRAPHS[name]
+    folder, file = _PHOTOGRAPHS[name]
+    package, *inside = folder.split("/")
+    found = find_spec(package)  # which does not import it: its pictures need none of its own packages
     try:
-        return read_image((files(package) / file).read_bytes())[0]
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise GalleryError(
-            "the demo's photographs are not installed: run `pip install '.[demo]'`"
-        ) from error
+        return read_image(Path(*(found.submodule_search_locations if found else ()), *inside, file).read_bytes())[0]
+    except FileNotFoundError as error:
+        raise GalleryError("the demo's photographs are not installed: run `pip install '.[demo]'`") from error
 
 
 def _apply_view(photograph: Image.Image, view: tuple[float, float, float, float, float, float]) -> Image.Image:

@@ -18,9 +18,7 @@ def test_what_opens_an_address_is_not_installed(address: str, extra: str, monkey
 
     forget_servers()
     monkeypatch.setattr(fsspec, "get_filesystem_class", lacking)
-    with pytest.raises(
-        GalleryError, match=rf"needs a package that is not installed: pip install '\.\[{extra}\]'"
-    ):
+    with pytest.raises(GalleryError, match=rf"needs a package that is not installed: pip install '\.\[{extra}\]'"):
         resolve_gallery(address)
     monkeypatch.undo()
     forget_servers()

@@ -188,9 +188,7 @@ def _import_driver(url: DatabaseUrl) -> ModuleType:
     try:
         import psycopg
     except ImportError as error:
-        raise StoreError(
-            f"{url} needs PostgreSQL's driver: install it with `pip install '.[postgres]'`"
-        ) from error
+        raise StoreError(f"{url} needs PostgreSQL's driver: install it with `pip install '.[postgres]'`") from error
     return psycopg
 
 

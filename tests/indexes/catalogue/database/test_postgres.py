@@ -171,8 +171,7 @@ def test_a_full_disk_and_an_unknown_error_are_reported(catalogue: Catalogue) -> 
 def test_a_missing_driver_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert reason(tmp_path / "store", "postgresql://host/pictures") == (
-        "postgresql://host/pictures needs PostgreSQL's driver: install it with"
-        " `pip install '.[postgres]'`"
+        "postgresql://host/pictures needs PostgreSQL's driver: install it with `pip install '.[postgres]'`"
     )
 
 
