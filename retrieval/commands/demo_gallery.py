@@ -57,9 +57,9 @@ def make_gallery(folder: Path) -> tuple[Path, Path]:
 def _photograph(name: str) -> Image.Image:
     folder, file = _PHOTOGRAPHS[name]
     package, *inside = folder.split("/")
-    found = find_spec(package)  # which does not import it: its pictures need none of its own packages
+    spec = find_spec(package)  # this does not import it: to read its pictures, it needs none of its own packages
     try:
-        return read_image(Path(*(found.submodule_search_locations if found else ()), *inside, file).read_bytes())[0]
+        return read_image(Path(str(spec and spec.origin)).parent.joinpath(*inside, file).read_bytes())[0]
     except FileNotFoundError as error:
         raise GalleryError("the demo's photographs are not installed: run `pip install '.[demo]'`") from error
 

@@ -1,13 +1,13 @@
 """The demo: what a newcomer runs first."""
 
 import hashlib
-import importlib.abc
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from retrieval.commands import demo_gallery
 from retrieval.commands.demo_gallery import make_gallery
 from retrieval.common.errors import GalleryError
 from tests.support.command import answer, retrieve
@@ -48,24 +48,11 @@ def test_the_demo_finds_another_view_of_its_query(tmp_path: Path) -> None:
     assert b"(0 embedded" in again.stdout
 
 
-class _Without(importlib.abc.MetaPathFinder):
-    """Stands in the way of one package, as if it were not installed."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name.partition(".")[0] == self.name:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
 @pytest.mark.parametrize("package", ["skimage", "sklearn"])
 def test_without_the_photographs_the_demo_says_what_to_install(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [_Without(package), *sys.meta_path])
+    monkeypatch.setattr(demo_gallery, "find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(GalleryError, match=r"pip install '\.\[demo\]'"):
         make_gallery(tmp_path)
 
