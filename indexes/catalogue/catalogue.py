@@ -27,6 +27,8 @@ class Catalogue:
     def __init__(self, folder: Path, create: bool = False, address: str | None = None) -> None:
         self.folder = folder
         self._database = open_database(folder, create, address)
+        self.writable = self._database.writable
+        self.address = self._database.address
         self.settings = Settings(self._database)
         self.pictures = Pictures(self._database)
         self.descriptors = Descriptors(self._database)
@@ -42,16 +44,6 @@ class Catalogue:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-    @property
-    def writable(self) -> bool:
-        """Whether the store can be written."""
-        return self._database.writable
-
-    @property
-    def address(self) -> str | None:
-        """The address of the catalogue's server, without a password; None in the store's own folder."""
-        return self._database.address
 
     @property
     def generation(self) -> str:
@@ -74,9 +66,8 @@ class Catalogue:
                 for number, table in enumerate(tables):
                     condition = (table.path == path) | is_below(table.path, path)
                     counts[number] += connection.execute(delete(table).where(condition)).rowcount
-                connection.execute(
-                    delete(Archive).where(Archive.path.in_(parents(path)))
-                )  # read again by the next scan
+                # A tar above is read again by the next scan.
+                connection.execute(delete(Archive).where(Archive.path.in_(parents(path))))
             removed = RemovedCounts(*counts[:3])
             if removed:
                 update_generation(connection)

@@ -13,6 +13,7 @@ from indexes.catalogue.database.schema import Picture
 _CHUNK = 256  # descriptors read at once when an index is built of them all: what stays in a core's cache
 _MANY = 1024  # read at once of those given by their ids, such as a query's candidates
 _DRAWS = 4  # attempts at a sample until it is large enough
+_ID_RANGE = select(func.coalesce(func.min(Picture.id), 0), func.coalesce(func.max(Picture.id) + 1, 0))
 
 
 class Descriptors:
@@ -39,12 +40,11 @@ class Descriptors:
 
     def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
         """Draw up to `most` pictures at random: ids (N,) and descriptors (N, C), fewer if many are missing."""
-        ids = np.arange(*self._id_range())
-        if not len(ids) or most < 1:
-            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        [(first, end)] = self._database.rows(_ID_RANGE)
+        ids = np.arange(first, end)
         drawn = np.random.default_rng(seed).permutation(ids) if len(ids) > most else ids
         chunks: list[tuple[Ids, Vectors]] = []
-        for start in range(0, min(len(drawn), _DRAWS * most), most):  # more than once if many are gone or missing
+        for start in range(0, min(len(drawn), _DRAWS * most), most or 1):  # more than once if many are gone or missing
             if sum(len(chunk) for chunk, _ in chunks) >= most:
                 break
             chunks += self.of(np.sort(drawn[start : start + most]), fingerprint)
@@ -53,15 +53,9 @@ class Descriptors:
         sampled, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         return sampled[:most], vectors[:most]
 
-    def _id_range(self) -> tuple[int, int]:
-        [(least, greatest)] = self._database.rows(select(func.min(Picture.id), func.max(Picture.id)))
-        return (0, 0) if least is None else (least, greatest + 1)
-
 
 def decode_vectors(blobs: list[bytes]) -> Vectors:
-    """Return stored descriptors as float32 (N, C)."""
-    if not blobs:
-        return np.empty((0, 0), np.float32)
+    """Return stored descriptors, at least one, as float32 (N, C)."""
     return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)
 
 

@@ -5,10 +5,10 @@ import secrets
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select
 
+from indexes.arrays import Ids
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
 from indexes.catalogue.database.dialects import dialect_of
 from indexes.catalogue.database.schema import Change, Generation, Setting
-from indexes.catalogue.records import Changes
 from indexes.catalogue.settings import upsert_setting
 
 _NAME = "generation"
@@ -22,14 +22,17 @@ class Journal:
         self._database = database
 
     @retry_lost
-    def changes_since(self, generation: str) -> Changes | None:
-        """Return what has changed since a generation; None if it is unknown: forgotten, or of another store."""
+    def changes_since(self, generation: str) -> tuple[str, Ids] | None:
+        """Return the present generation and the ids (N,) of pictures that have changed since an earlier one.
+
+        None if that is unknown: forgotten, or of another store.
+        """
         with self._database.read() as connection:
             position = _position(connection, generation)
             if position is None:
                 return None
             touched = connection.scalars(select(Change.picture_id).where(Change.position > position).distinct())
-            return Changes(connection.scalar(_CURRENT) or "", np.sort(np.array(list(touched), np.int64)))
+            return connection.scalar(_CURRENT) or "", np.sort(np.array(list(touched), np.int64))
 
     @retry_lost
     def forget_changes(self, generation: str) -> None:

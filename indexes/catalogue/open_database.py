@@ -16,19 +16,16 @@ def is_store(folder: Path) -> bool:
 def open_database(folder: Path, create: bool = False, address: str | None = None) -> CatalogueDatabase:
     """Open the database of a store's catalogue; if `create`, make a store that keeps `address`. Raises StoreError."""
     stored = read_url(folder)
-    if address is None and stored is None:
-        return SqliteDatabase(folder, create)
-    from indexes.catalogue.database.postgres import PostgresDatabase
-
-    if address is None:
-        assert stored is not None
-        return PostgresDatabase(stored)
-    if stored is None and has_catalogue(folder):
+    if address is not None and stored is None and has_catalogue(folder):
         raise StoreError(
             f"{folder} has its catalogue in {CATALOGUE_FILE}: leave out --catalogue, or choose another store with"
             " --store"
         )
-    url = reconcile_url(folder, stored, address)
+    url = stored if address is None else reconcile_url(folder, stored, address)
+    if url is None:
+        return SqliteDatabase(folder, create)
+    from indexes.catalogue.database.postgres import PostgresDatabase
+
     database = PostgresDatabase(url)
     if create and stored is None:
         make_folder(folder)

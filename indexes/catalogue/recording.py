@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.dialects.sqlite import insert
 
 from indexes.catalogue.database.dialects import POSTGRES, chunked, dialect_of
 from indexes.catalogue.database.postgres_copy import COLUMNS, record_rows
@@ -37,11 +37,7 @@ def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     return columns | {"root_id": root_id, "label": label, "missing": False}
 
 
-def _upsert() -> Insert:
-    statement = insert(Picture).values({name: bindparam(name) for name in COLUMNS})
-    changed = {name: statement.excluded[name] for name in COLUMNS if name != "path"}
-    return statement.on_conflict_do_update(index_elements=["path"], set_=changed)
-
-
-_UPSERT = _upsert()
+_INSERT = insert(Picture).values({name: bindparam(name) for name in COLUMNS})
+_REPLACED = {name: _INSERT.excluded[name] for name in COLUMNS if name != "path"}
+_UPSERT = _INSERT.on_conflict_do_update(index_elements=["path"], set_=_REPLACED)
 _DELETE_DESCRIPTORS = delete(Descriptor).where(Descriptor.picture_id == bindparam("id"))

@@ -138,14 +138,6 @@ class RootCounts:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """The ids (N,) of pictures that an index of an earlier generation must take anew or drop to be of `generation`."""
-
-    generation: str
-    touched: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class RemovedCounts:
     """The numbers of what was removed from the catalogue."""
 

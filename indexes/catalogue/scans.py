@@ -73,11 +73,7 @@ class ScanRecords:
 
     @retry_lost
     def record(
-        self,
-        folder: bytes,
-        fingerprint: str,
-        pictures: Sequence[NewPicture],
-        failures: Sequence[FailedFile] = (),
+        self, folder: bytes, fingerprint: str, pictures: Sequence[NewPicture], failures: Sequence[FailedFile] = ()
     ) -> None:
         """Record a batch of a folder's scan, good and bad, in one transaction.
 
@@ -131,8 +127,7 @@ class ScanRecords:
     def finished_archives(self, folder: bytes) -> dict[bytes, str]:
         """Return the tars at or below a folder that were read to their ends, with their versions."""
         at_or_below = (Archive.path == folder) | is_below(Archive.path, folder)
-        rows = self._database.rows(select(Archive.path, Archive.version).where(at_or_below))
-        return {path: version for path, version in rows}  # noqa: C416
+        return dict(self._database.rows(select(Archive.path, Archive.version).where(at_or_below)))
 
     @retry_lost
     def record_archive(self, path: bytes, version: str) -> None:

@@ -36,15 +36,11 @@ def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> 
                 file = folder / f"{origin}-{_checksum(out.fileno())}{_SUFFIX}"
             move_into_place(part, file)
         _delete_others(folder, file)
-    except RuntimeError as error:  # as FAISS raises it, with the system's message in brackets at the end
-        reason = str(error).rpartition("(")[2].rstrip(") ")
-        raise StoreError(f"{folder / origin}{_SUFFIX} cannot be written ({reason}): {_REMEDY}") from error
-    except OSError as error:
-        raise StoreError(f"{folder / origin}{_SUFFIX} cannot be written ({error.strerror}): {_REMEDY}") from error
+    except (OSError, RuntimeError) as error:  # FAISS's ends with the system's message in brackets
+        reason = error.strerror if isinstance(error, OSError) else str(error).rpartition("(")[2].rstrip(") ")
+        name = f"{origin}{_SUFFIX}"
+        raise StoreError(f"{folder / name} cannot be written ({reason}): make room or allow writing there") from error
     return file
-
-
-_REMEDY = "make room or allow writing there"
 
 
 def load(folder: Path, fingerprint: str, generation: str, writable: bool = False) -> FaissIndex | None:

@@ -1,16 +1,13 @@
 """The vector index of FAISS: exact for small galleries, inverted lists of short codes for large ones."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors, unit
-from indexes.vectors.base import NO_ID
-from indexes.vectors.sizing import FIRST_PROBES, list_count, still_suits
+from indexes.vectors.base import NO_ID, Neighbours, no_neighbours
+from indexes.vectors.sizing import FIRST_PROBES, list_count
 
 EXACT = "IDMap,Flat"
 _ROUNDS = 8  # of k-means; more do not raise the recall
@@ -32,7 +29,7 @@ class FaissIndex:
         self._ivf: Any = None if ivf is None else faiss.downcast_index(ivf)
 
     @classmethod
-    def empty(cls, dimension: int, count: int = 0) -> FaissIndex:
+    def empty(cls, dimension: int, count: int = 0) -> Self:
         """Return an empty exact index of descriptors with so many channels, with room for `count`."""
         index: Any = faiss.index_factory(dimension, EXACT, faiss.METRIC_INNER_PRODUCT)
         flat: Any = faiss.downcast_index(index.index)
@@ -41,7 +38,7 @@ class FaissIndex:
         return cls(index)
 
     @classmethod
-    def train(cls, sample: Vectors, count: int) -> FaissIndex:
+    def train(cls, sample: Vectors, count: int) -> Self:
         """Return an empty approximate index for `count` descriptors, with lists learnt from a sample (N, C)."""
         channels = sample.shape[1]
         index = cls(faiss.index_factory(channels, _factory_string(channels, list_count(count)), faiss.METRIC_L2))
@@ -66,22 +63,16 @@ class FaissIndex:
 
     @property
     def lists(self) -> int:
-        """The number of lists; 0 for an exact index."""
         return 0 if self._ivf is None else int(self._ivf.nlist)
 
     @property
     def probes(self) -> int:
-        """The number of lists that a search looks into; 0 for an exact index."""
         return 0 if self._ivf is None else int(self._ivf.nprobe)
 
     @probes.setter
     def probes(self, lists: int) -> None:
         if self._ivf is not None:
             self._ivf.nprobe = min(max(lists, 1), self.lists)
-
-    def suits(self, count: int) -> bool:
-        """Return whether this kind and size of index still suits so many descriptors."""
-        return still_suits(count, self.lists)
 
     def close(self) -> None:
         """Do nothing: the memory is freed with the object."""
@@ -96,10 +87,10 @@ class FaissIndex:
         if len(ids):
             self.faiss.remove_ids(faiss.IDSelectorBatch(ids))
 
-    def search(self, queries: Vectors, k: int, among: Ids | None = None) -> tuple[NDArray[np.float32], Ids]:
+    def search(self, queries: Vectors, k: int, among: Ids | None = None) -> Neighbours:
         found = min(k, len(self) if among is None else len(among))
         if found == 0:
-            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+            return no_neighbours(len(queries))
         values, ids = self.faiss.search(unit(queries), found, params=self._search_params(among))
         is_filled = (ids != NO_ID).any(axis=0)  # fewer than k: `among` has unknown ids, or the lists have no more
         distances = 1 - values if self.is_exact else values / 2

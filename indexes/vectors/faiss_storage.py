@@ -7,7 +7,6 @@ from pathlib import Path
 from indexes.arrays import Vectors
 from indexes.vectors import faiss_file, sizing
 from indexes.vectors.faiss_index import FaissIndex
-from indexes.vectors.sizing import sample_size
 
 
 class FaissStorage:
@@ -34,7 +33,7 @@ class FaissStorage:
 
     def create(self, channels: int, count: int, sample: Callable[[int], Vectors]) -> FaissIndex:
         if count > sizing.MOST_EXACT:
-            return FaissIndex.train(sample(sample_size(count)), count)
+            return FaissIndex.train(sample(sizing.sample_size(count)), count)
         return FaissIndex.empty(channels, count)
 
     def save(self, index: FaissIndex, generation: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -53,15 +52,17 @@ NOT_FOUND, NOT_LOADED = 100, 101
 class _FileInUse(Exception):
     """The error of a file that is open in another process, which may soon close it."""
 
+    retriable = True  # as pymilvus marks its own errors
+
 
 class MilvusConnection:
     """A connection that a process shares for one Milvus; the last user who releases it ends it."""
 
     def __init__(self, address: MilvusAddress, folder: Path) -> None:
         self.address = address
-        self.key = _key(address, folder)
         self.users = 0
         self._file = None if address.file is None else Path(os.path.abspath(folder / address.file))
+        self.key = str(self._file or address.uri), os.environ.get(TOKEN_VARIABLE, "")
         self._client: Any = None
         self._lock = threading.RLock()
 
@@ -72,10 +73,10 @@ class MilvusConnection:
         StoreError.
         """
         self._check_packages()
-        seconds = _PATIENCE if patience is None else patience
 
         def deadline(error: Exception, since: float) -> float:
-            return since + seconds if not isinstance(error, StoreError) and _is_transient(error) else NEVER
+            is_worthwhile = not isinstance(error, StoreError) and _is_transient(error)
+            return since + (patience or _PATIENCE) if is_worthwhile else NEVER
 
         try:
             return retry(lambda again: work(self._get_client(), again), deadline, _FIRST_PAUSE, _LONGEST_PAUSE)
@@ -135,7 +136,7 @@ class MilvusConnection:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{file} cannot be made ({error.strerror}): {_OTHER_PLACE}") from error
+            raise StoreError(f"{file} cannot be made ({error.strerror}): give another --index") from error
 
         def open_client(again: bool) -> Any:
             _check_unlocked(file)
@@ -147,7 +148,10 @@ class MilvusConnection:
         try:
             return retry(open_client, deadline, _FIRST_PAUSE, _FIRST_PAUSE)
         except ConnectionConfigException as error:  # all that milvus-lite says, whatever it was
-            raise StoreError(f"{file} cannot be opened: {_DAMAGED}") from error
+            raise StoreError(
+                f"{file} cannot be opened: it cannot be written or is damaged; allow writing there, or delete it and"
+                " run `retrieve index` again"
+            ) from error
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -178,10 +182,6 @@ class MilvusConnection:
         return StoreError(f"{where} fails, as Milvus says: {message[:300]}")
 
 
-_OTHER_PLACE = "give another --index"
-_DAMAGED = "it cannot be written or is damaged; allow writing there, or delete it and run `retrieve index` again"
-
-
 class _SingleAttempt:
     """A client whose calls are one attempt each: `run` repeats what may be repeated."""
 
@@ -199,25 +199,25 @@ _REGISTRY_LOCK = threading.Lock()
 def shared_connection(address: MilvusAddress, folder: Path) -> MilvusConnection:
     """Return the process's connection to an address, for the caller to release; `folder` is the store's."""
     with _REGISTRY_LOCK:
-        connection = _REGISTRY.setdefault(_key(address, folder), MilvusConnection(address, folder))
+        connection = MilvusConnection(address, folder)
+        connection = _REGISTRY.setdefault(connection.key, connection)
         connection.users += 1
         return connection
 
 
 def _check_unlocked(file: Path) -> None:
     """Raise _FileInUse if another process has the file open, which milvus-lite reports like any other failure."""
-    import fcntl  # which milvus-lite needs itself
+    from filelock import FileLock, Timeout  # whose locks are of the same kind as milvus-lite's
 
-    with contextlib.suppress(OSError), open(file / "LOCK", "rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _FileInUse from error
-
-
-def _key(address: MilvusAddress, folder: Path) -> tuple[str, str]:
-    place = address.uri if address.file is None else os.path.abspath(folder / address.file)
-    return str(place), os.environ.get(TOKEN_VARIABLE, "")
+    lock = file / "LOCK"
+    try:
+        if lock.exists():  # else it would be made
+            with FileLock(lock, blocking=False):
+                pass
+    except Timeout as error:
+        raise _FileInUse from error
+    except OSError:  # which milvus-lite will report
+        return
 
 
 def error_code(error: BaseException) -> int | None:
@@ -242,8 +242,6 @@ def _grpc_codes(error: BaseException) -> set[str]:
 
 def _is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed later."""
-    if isinstance(error, _FileInUse):
-        return True
     names = _grpc_codes(error)
     if names & {"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED"}:
         return False

@@ -6,18 +6,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.arrays import Ids, Vectors, unit
 from indexes.errors import StoreError
-from indexes.vectors.base import NO_ID
+from indexes.vectors.base import NO_ID, Neighbours, no_neighbours
 from indexes.vectors.milvus_connection import LONG_TIMEOUT, NOT_FOUND, NOT_LOADED, MilvusConnection, error_code
-from indexes.vectors.sizing import FIRST_PROBES, still_suits
+from indexes.vectors.sizing import FIRST_PROBES
 
 LabelLookup = Callable[[Ids], dict[int, str]]
 """Returns the labels of pictures by their ids, without pictures that have none."""
-
-Neighbours = tuple[NDArray[np.float32], Ids]
 
 _MAX_BATCH_BYTES = 8 << 20  # bytes of vectors in a message; Milvus accepts 64 MB
 _IDS = 10_000  # in an expression
@@ -81,15 +78,14 @@ class MilvusIndex:
     def probes(self, lists: int) -> None:
         self._probes = min(max(lists, 1), self.lists)
 
-    def suits(self, count: int) -> bool:
-        return still_suits(count, self.lists)
-
     def close(self) -> None:
         self._server.release()
 
     def __len__(self) -> int:
         rows = self._run(
-            lambda client, again: client.query(self._name, output_fields=["count(*)"], consistency_level="Strong")
+            lambda client, again: client.query(
+                self.collection.name, output_fields=["count(*)"], consistency_level="Strong"
+            )
         )
         return int(rows[0]["count(*)"])
 
@@ -116,14 +112,13 @@ class MilvusIndex:
         """Search; with `among`, in every list, as its ids may be in any, and for a part of them at a time."""
         if among is None:
             return self._search_where(queries, k, "", self._probes)
-        parts = [
-            self._search_where(queries, k, _id_filter(among[part]), self.lists) for part in _slices(len(among), _IDS)
-        ]
-        return _merge_nearest(parts, k) if parts else _empty_result(len(queries))
+        conditions = (_id_filter(among[part]) for part in _slices(len(among), _IDS))
+        parts = [self._search_where(queries, k, condition, self.lists) for condition in conditions]
+        return _merge_nearest(parts, k) if parts else no_neighbours(len(queries))
 
     def search_label(self, queries: Vectors, k: int, label: str) -> Neighbours:
         if not label:  # which is stored for pictures without one
-            return _empty_result(len(queries))
+            return no_neighbours(len(queries))
         return self._search_where(queries, k, f"label == {quote(label)}", self.lists)
 
     def _search_where(self, queries: Vectors, k: int, condition: str, probes: int) -> Neighbours:
@@ -133,7 +128,7 @@ class MilvusIndex:
                     f"{self._server.address.text} holds descriptors of {self.collection.channels} channels, not of"
                     f" {queries.shape[1]}: run `retrieve index`"
                 )
-            return _empty_result(len(queries))
+            return no_neighbours(len(queries))
         k = min(k, _MOST_HITS)
         units = unit(queries)
         most = max(1, min(_ANSWERS // max(1, k), _MAX_BATCH_BYTES // (4 * units.shape[1])))
@@ -143,7 +138,7 @@ class MilvusIndex:
     def _search_batch(self, units: Vectors, k: int, condition: str, probes: int) -> list[list[tuple[float, int]]]:
         answer = self._run(
             lambda client, again: client.search(
-                self._name,
+                self.collection.name,
                 data=list(units),
                 anns_field="vector",
                 limit=k,
@@ -155,15 +150,11 @@ class MilvusIndex:
         )
         return [[(hit["distance"], hit["id"]) for hit in hits] for hits in answer]
 
-    @property
-    def _name(self) -> str:
-        return self.collection.name
-
     def _insert(self, client: Any, again: bool, rows: list[dict[str, Any]]) -> None:
-        (client.upsert if again else client.insert)(self._name, rows)
+        (client.upsert if again else client.insert)(self.collection.name, rows)
 
     def _delete(self, client: Any, again: bool, condition: str) -> None:
-        client.delete(self._name, filter=condition)
+        client.delete(self.collection.name, filter=condition)
 
     def _start_change(self) -> None:
         if self._before_change is not None:
@@ -178,7 +169,7 @@ class MilvusIndex:
                 return work(client, again)
             except Exception as error:
                 if error_code(error) == NOT_LOADED:
-                    client.load_collection(self._name, timeout=LONG_TIMEOUT)
+                    client.load_collection(self.collection.name, timeout=LONG_TIMEOUT)
                 elif error_code(error) != NOT_FOUND or not self._relocate():
                     raise
             return work(client, True)
@@ -210,10 +201,6 @@ def _id_filter(ids: Ids) -> str:
 
 def _slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
-
-
-def _empty_result(queries: int) -> Neighbours:
-    return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
 
 
 def _to_arrays(hits: Sequence[Sequence[tuple[float, int]]]) -> Neighbours:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,6 @@ from indexes.errors import StoreError
 from indexes.vectors import sizing
 from indexes.vectors.milvus_connection import LONG_TIMEOUT, NOT_FOUND, MilvusConnection, error_code
 from indexes.vectors.milvus_index import LabelLookup, MilvusCollection, MilvusIndex
-from indexes.vectors.sizing import list_count
 
 _STORE, _LISTS, _GENERATION, _TARGET, _MARKER = (
     f"retrieve.{name}" for name in ("store", "lists", "generation", "until", "sign")
@@ -21,23 +20,15 @@ _STORE, _LISTS, _GENERATION, _TARGET, _MARKER = (
 _FIELDS = {"id", "vector", "label"}
 _LONGEST_LABEL = 4096  # bytes: a folder's name has 255, of which each may have become a character of three
 
-IndexLock = Callable[[bool], AbstractContextManager[bool]]
-"""The lock that `Catalogue.index_lock` gives."""
-
 
 @dataclass(frozen=True)
 class _StoredCollection:
-    """A collection of the store: its generation, and the one that an interrupted update may have reached in part."""
+    """A collection of the store, with its properties."""
 
     collection: MilvusCollection
-    generation: str
-    target: str
-    marker: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the index was ever saved."""
-        return bool(self.generation)
+    generation: str  # empty until the index was saved
+    target: str  # the generation that an interrupted update may have reached in part
+    marker: str
 
 
 class MilvusStorage:
@@ -50,7 +41,12 @@ class MilvusStorage:
     updates_in_place = True
 
     def __init__(
-        self, server: MilvusConnection, index_lock: IndexLock, store: str, fingerprint: str, labels: LabelLookup
+        self,
+        server: MilvusConnection,
+        index_lock: Callable[[bool], AbstractContextManager[bool]],
+        store: str,
+        fingerprint: str,
+        labels: LabelLookup,
     ) -> None:
         self._server = server
         self._index_lock = index_lock
@@ -58,10 +54,6 @@ class MilvusStorage:
         self._labels = labels
         begin = f"{server.address.name}_{fingerprint[:16]}"
         self._names = (f"{begin}_a", f"{begin}_b")
-
-    def check(self) -> None:
-        """Raise StoreError if the server cannot be used, or has others' collections with these names."""
-        self._list_collections()
 
     def load(self, generation: str) -> MilvusIndex | None:
         for stored in self._list_collections():
@@ -74,11 +66,8 @@ class MilvusStorage:
         return None if collection is None else self._open_index(collection)
 
     def list_generations(self) -> list[tuple[str, str]]:
-        return [
-            (stored.generation, stored.target or stored.generation)
-            for stored in self._list_collections()
-            if stored.is_complete
-        ]
+        collections = [stored for stored in self._list_collections() if stored.generation]
+        return [(stored.generation, stored.target or stored.generation) for stored in collections]
 
     def open_for_update(self, generation: str, target: str) -> MilvusIndex | None:
         """Open the index, which is marked before its first change: if that is interrupted, it is of no generation."""
@@ -92,7 +81,7 @@ class MilvusStorage:
         """Create an empty index; the server learns its lists from a sample of its own."""
         complete = self._find_complete()
         free = next(name for name in self._names if complete is None or name != complete.name)
-        lists = list_count(count) if count > sizing.MOST_EXACT else 0
+        lists = sizing.list_count(count) if count > sizing.MOST_EXACT else 0
         collection = MilvusCollection(free, channels, lists)
 
         def make(client: Any, again: bool) -> None:
@@ -106,10 +95,10 @@ class MilvusStorage:
     def save(self, index: MilvusIndex, generation: str) -> None:
         """Store the index; its generation is written last, so that a crash before leaves the earlier one."""
         stored = self._run(lambda client: self._describe(client, index.collection.name))
-        if stored is None or not stored.is_complete:
+        if stored is None or not stored.generation:
             self._run(lambda client: client.flush(index.collection.name, timeout=LONG_TIMEOUT))
         self._set_properties(index.collection.name, {_GENERATION: generation, _TARGET: ""})
-        self._drop([name for name in self._names if name != index.collection.name])
+        self._drop(set(self._names) - {index.collection.name})
 
     def clear(self) -> None:
         self._drop(self._names)
@@ -151,7 +140,7 @@ class MilvusStorage:
 
     def _find_complete(self) -> MilvusCollection | None:
         """Return a collection that was saved, perhaps at an earlier generation."""
-        return next((stored.collection for stored in self._list_collections() if stored.is_complete), None)
+        return next((stored.collection for stored in self._list_collections() if stored.generation), None)
 
     def _list_collections(self) -> list[_StoredCollection]:
         collections = self._run(lambda client: [self._describe(client, name) for name in self._names])
@@ -161,13 +150,10 @@ class MilvusStorage:
         return self._server.run(lambda client, again: work(client))
 
     def _set_properties(self, name: str, properties: dict[str, str]) -> None:
-        def mark(client: Any) -> None:
-            self._describe(client, name)
-            client.alter_collection_properties(name, properties)
+        self._run(lambda client: self._describe(client, name))  # which checks whose it is
+        self._run(lambda client: client.alter_collection_properties(name, properties))
 
-        self._run(mark)
-
-    def _drop(self, names: tuple[str, ...] | list[str]) -> None:
+    def _drop(self, names: Iterable[str]) -> None:
         def drop(client: Any) -> None:
             for name in names:
                 if self._describe(client, name) is not None:
@@ -208,8 +194,8 @@ class MilvusStorage:
         marks = {_STORE: self._store, _LISTS: str(collection.lists)}
         client.create_collection(collection.name, schema=schema, consistency_level="Bounded", properties=marks)
         index = MilvusClient.prepare_index_params()
-        kind = ("IVF_FLAT", {"nlist": collection.lists}) if collection.lists else ("FLAT", {})
-        nested = {"params": kind[1]}  # where milvus-lite needs them; a server reads them there too
-        index.add_index("vector", index_type=kind[0], metric_type="COSINE", params=nested)
+        kind, params = ("IVF_FLAT", {"nlist": collection.lists}) if collection.lists else ("FLAT", {})
+        # nested as milvus-lite needs them; a server reads them there too
+        index.add_index("vector", index_type=kind, metric_type="COSINE", params={"params": params})
         index.add_index("label", index_type="INVERTED")
         client.create_index(collection.name, index, sync=False)  # it is empty yet: there is nothing to wait for

@@ -54,10 +54,8 @@ def set_storage(catalogue: Catalogue, fingerprint: str, text: str) -> None:
     if text == before:
         return
     catalogue.settings.set_defaults(**{_STORE: secrets.token_hex(8)})
-    storage = _storage_at(catalogue, fingerprint, text)
-    if isinstance(storage, MilvusStorage):
-        with closing(storage):
-            storage.check()
+    with closing(_storage_at(catalogue, fingerprint, text)) as storage:
+        storage.list_generations()  # raises an error if the address cannot be used, or has others' collections
     left = [each for each in (*_old_addresses(catalogue), before) if not _is_same_place(each, text, catalogue.folder)]
     catalogue.settings.set(**{_INDEX: text, _OLD: json.dumps(left)})
 

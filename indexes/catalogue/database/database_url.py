@@ -58,7 +58,8 @@ class DatabaseUrl:
     def matches(self, other: DatabaseUrl) -> bool:
         """Return whether this is another address, perhaps without its schema."""
         same_schema = self.named_schema is None or self.schema == other.schema
-        return same_schema and _without_port(self.base_url) == _without_port(other.base_url)
+        mine, others = (url.base_url.replace(":5432/", "/") for url in (self, other))  # the port if none is given
+        return same_schema and mine == others
 
 
 def parse_url(address: str, source: str = "the catalogue's address") -> DatabaseUrl:
@@ -151,7 +152,3 @@ def _read_config(file: Path) -> dict[str, object] | None:
         raise StoreError(f"{file} cannot be opened ({error.strerror}): choose another with --store") from error
     except ValueError as error:
         raise StoreError(f"{file} is damaged ({error}): restore it from a copy") from error
-
-
-def _without_port(address: str) -> str:
-    return address.replace(":5432/", "/")

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -21,9 +20,8 @@ from indexes.errors import ConnectionLostError, StoreError
 if TYPE_CHECKING:
     import psycopg
 
-_CONNECT_ARGS: dict[
-    str, Any
-] = {  # seconds, unless the address says otherwise: so that a server that does not answer is noticed
+# Seconds, unless the address says otherwise: so that a server that does not answer is noticed.
+_CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -50,14 +48,10 @@ _SESSION_SETUP = "SELECT set_config('search_path', %s, false)" + "".join(
 _CLOSED = "is closed to this user: have its tables granted to it, or give another address"
 _WRONG_TABLES = "has other tables, or lacks some of its own: give another schema (?schema=name), or restore it"
 _REMEDIES = {  # by SQLSTATE, or its class
-    "23": "was changed by another process: run the command again",
+    **dict.fromkeys(("23", "40"), "was changed by another process: run the command again"),
     "25006": "cannot be written: it is a read-only replica; give the address of its primary server",
-    "3F000": _WRONG_TABLES,
-    "40": "was changed by another process: run the command again",
+    **dict.fromkeys(("3F000", "42P01", "42P07", "42703"), _WRONG_TABLES),
     "42501": _CLOSED,
-    "42P01": _WRONG_TABLES,
-    "42P07": _WRONG_TABLES,
-    "42703": _WRONG_TABLES,
     "53100": "cannot be written: the server's disk is full; make room and run the command again",
     "53300": "has no connection free: try again when others have finished, or raise the server's max_connections",
     "54000": "cannot keep a path of more than 2,600 bytes: give its folders shorter names",
@@ -82,10 +76,13 @@ class PostgresDatabase(CatalogueDatabase):
     outdated_message = "is of an older version and cannot be written: open it once as a user that may write it"
 
     def __init__(self, url: DatabaseUrl) -> None:
-        psycopg = _import_driver(url)
+        try:
+            import psycopg
+        except ImportError as error:
+            raise StoreError(f"{url} needs PostgreSQL's driver: install it with `pip install '.[postgres]'`") from error
         self.address = str(url)
         self._url = url
-        self._search_path = _quote(url.schema)
+        self._search_path = '"' + url.schema.replace('"', '""') + '"'
         self._lost_since: float | None = -math.inf  # so that a server that was never reached is not waited for
         super().__init__(self.address, url.url.set(drivername="postgresql+psycopg"), psycopg.Error)
         self.writable = self._prepare_schema()
@@ -110,9 +107,8 @@ class PostgresDatabase(CatalogueDatabase):
         import psycopg
 
         _, known = self._engine.dialect.create_connect_args(self._url.url)
-        connection = psycopg.connect(
-            **{**_CONNECT_ARGS, **known}, autocommit=True
-        )  # transactions begin where `_begin` says
+        # Transactions begin where `_begin` says.
+        connection = psycopg.connect(**{**_CONNECT_ARGS, **known}, autocommit=True)
         connection.execute(_SESSION_SETUP.encode(), [self._search_path])
         return connection
 
@@ -184,14 +180,6 @@ _ACCESS = (
 )
 
 
-def _import_driver(url: DatabaseUrl) -> ModuleType:
-    try:
-        import psycopg
-    except ImportError as error:
-        raise StoreError(f"{url} needs PostgreSQL's driver: install it with `pip install '.[postgres]'`") from error
-    return psycopg
-
-
 def _remedy(cause: BaseException | None) -> tuple[str, bool]:
     """Return what is wrong and what to do about it, and whether the server was lost."""
     import psycopg
@@ -210,10 +198,6 @@ def _remedy(cause: BaseException | None) -> tuple[str, bool]:
         if key in _REMEDIES:
             return _REMEDIES[key], False
     return f"cannot be used, as PostgreSQL says: {message}", False
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _lock_key(schema: str) -> int:

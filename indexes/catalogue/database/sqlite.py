@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,10 +41,10 @@ class SqliteDatabase(CatalogueDatabase):
 
     def __init__(self, folder: Path, create: bool = False) -> None:
         self._file = folder / CATALOGUE_FILE
-        if not create and not has_catalogue(folder):
-            raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         if create:
             make_folder(folder)
+        elif not has_catalogue(folder):
+            raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         is_new = not os.path.exists(self._file)
         self.writable = os.access(folder, os.W_OK) and (is_new or os.access(self._file, os.W_OK))
         super().__init__(str(self._file), "sqlite://", sqlite3.Error)
@@ -62,19 +62,17 @@ class SqliteDatabase(CatalogueDatabase):
         from filelock import FileLock, Timeout
 
         file = self._file.parent / _LOCK
-        lock = FileLock(file, timeout=-1 if blocking else 0)
+        lock = FileLock(file, blocking=blocking)
         try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
+            with suppress(Timeout):
+                lock.acquire()
         except OSError as error:
             raise StoreError(
                 f"{file} cannot be written ({error.strerror}): allow writing there, as the index must be brought up"
                 " to date"
             ) from error
         try:
-            yield True
+            yield lock.is_locked
         finally:
             lock.release()
 

@@ -9,6 +9,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
 from indexes.vectors.base import IndexStorage, TunedIndex
 from indexes.vectors.faiss_index import FaissIndex
+from indexes.vectors.sizing import still_suits
 from indexes.vectors.storage import index_address, open_storage
 from retrieval.common.progress import SILENT, Progress
 from retrieval.store.maintenance.tuning import read_tuning
@@ -106,18 +107,19 @@ class _IndexSync:
             changes = journal.changes_since(earlier)
             if not count or changes is None or journal.changes_since(reached) is None:
                 continue
-            index = self.storage.open_for_update(earlier, changes.generation)
+            generation, touched = changes
+            index = self.storage.open_for_update(earlier, generation)
             if index is None:
                 continue
             with contextlib.ExitStack() as unless_current:
                 unless_current.callback(index.close)
-                if index.suits(count):
-                    index.remove(changes.touched)
-                    for ids, vectors in self.catalogue.descriptors.of(changes.touched, self.fingerprint):
+                if still_suits(count, index.lists):
+                    index.remove(touched)
+                    for ids, vectors in self.catalogue.descriptors.of(touched, self.fingerprint):
                         index.add(ids, vectors)
-                    if not self.storage.updates_in_place or self._is_complete(index, changes.generation):
+                    if not self.storage.updates_in_place or self._is_complete(index, generation):
                         unless_current.pop_all()
-                        return index, changes.generation
+                        return index, generation
         return None
 
     def _build(self) -> tuple[TunedIndex, str]:

@@ -33,8 +33,8 @@ def record(catalogue: Catalogue, *paths: bytes, root: bytes = b"/g") -> None:
 
 def touched(catalogue: Catalogue, generation: str) -> list[int] | None:
     changes = catalogue.journal.changes_since(generation)
-    assert changes is None or changes.generation == catalogue.generation
-    return None if changes is None else changes.touched.tolist()
+    assert changes is None or changes[0] == catalogue.generation
+    return None if changes is None else changes[1].tolist()
 
 
 def rows(catalogue: Catalogue, table: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 from indexes.arrays import Ids, Vectors, unit
 from indexes.vectors.base import NO_ID
 from indexes.vectors.faiss_index import EXACT, FaissIndex
-from indexes.vectors.sizing import MOST_EXACT, list_count, sample_size
+from indexes.vectors.sizing import MOST_EXACT, list_count, sample_size, still_suits
 from tests.support.index_contract import CHANNELS, IndexContract
 from tests.support.vectors import clustered
 
@@ -112,9 +112,10 @@ def test_short_rows_are_filled_up_with_no_id(approximate: FaissIndex) -> None:
 
 def test_an_index_suits_the_counts_that_it_was_built_for(approximate: FaissIndex) -> None:
     exact = FaissIndex.empty(CHANNELS)
-    assert [exact.suits(count) for count in (0, MOST_EXACT, MOST_EXACT + 1)] == [True, True, False]
+    assert [still_suits(count, exact.lists) for count in (0, MOST_EXACT, MOST_EXACT + 1)] == [True, True, False]
     large = FaissIndex.train(clustered(2000), 100_000)
-    assert [large.suits(count) for count in (MOST_EXACT // 2, 20_000, 399_000, 410_000)] == [False, True, True, False]
+    counts = (MOST_EXACT // 2, 20_000, 399_000, 410_000)
+    assert [still_suits(count, large.lists) for count in counts] == [False, True, True, False]
 
 
 def test_probes_stay_within_the_lists(approximate: FaissIndex) -> None:

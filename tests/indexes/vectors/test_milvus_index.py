@@ -151,7 +151,8 @@ def test_many_pictures_are_in_lists(server: Process, tmp_path: Path, monkeypatch
     index.add(ids, vectors)
     home.save(index, "g")
     assert (index.kind, index.is_exact, index.lists, index.probes) == ("Milvus IVF_FLAT 63", False, 63, 32)
-    assert [index.suits(count) for count in (200, 201, 1000, 4000, 4100)] == [False, True, True, True, False]
+    counts = (200, 201, 1000, 4000, 4100)
+    assert [sizing.still_suits(count, index.lists) for count in counts] == [False, True, True, True, False]
     queries = clustered(30, seed=5)
     true = np.argsort(-unit(queries) @ unit(vectors).T, axis=1)[:, :10]
 

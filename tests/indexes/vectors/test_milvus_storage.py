@@ -30,6 +30,7 @@ from tests.support.progress import RecordedProgress
 from tests.support.vectors import clustered
 
 need_milvus()
+from milvus_lite.db import MilvusLite  # noqa: E402
 from pymilvus import DataType, MilvusClient  # noqa: E402
 
 MODEL = "0123456789abcdef"
@@ -496,14 +497,14 @@ def test_a_failed_update_leaves_a_reader_the_index_as_it_is(
 def test_a_file_that_is_open_in_another_process_is_reported(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import fcntl
-
     set_storage(catalogue, MODEL, "milvus:./index.db")
-    (catalogue.folder / "index.db").mkdir(exist_ok=True)
+    file = catalogue.folder / "index.db"
     monkeypatch.setattr(milvus_connection, "_PATIENCE", 0.5)
-    with open(catalogue.folder / "index.db" / "LOCK", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with MilvusLite(os.fspath(file)):  # locks the file as in another process
+        lock = (file / "LOCK").stat()
         with pytest.raises(StoreError, match=r"milvus:\./index\.db is open in another process"):
             opened(catalogue)
+        assert (file / "LOCK").stat().st_ino == lock.st_ino
     opened(catalogue).close()
+    assert (file / "LOCK").stat().st_ino == lock.st_ino
     check(catalogue)

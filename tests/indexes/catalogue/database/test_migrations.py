@@ -206,4 +206,4 @@ def test_pictures_of_the_first_schema_are_counted_and_their_index_can_be_updated
     catalogue.scans.set_missing([7], True)
     changes = catalogue.journal.changes_since("3")
     assert changes is not None
-    assert changes.touched.tolist() == [7]
+    assert changes[1].tolist() == [7]
