@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick check bench install clean
+.PHONY: demo test quick check docs bench install clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ check: install
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+# The documentation as a site, build/site/index.html; a test builds it too.
+docs: install
+	$(BIN)/python -m mkdocs build --strict
 
 # All of them (the last two take hours), or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
 PARTS ?= startup query heatmaps verification serving clients duplicates indexing milvus ray_overhead memory catalogue training scale ten-million

@@ -79,6 +79,7 @@ class Explanation(Illustrated):
 
     @property
     def similarity(self) -> float:
+        """1 - distance."""
         return 1 - self.distance
 
     @property
