@@ -98,7 +98,7 @@ def test_each_side_says_which_part_of_its_picture_was_seen(engine: Engine) -> No
 
 
 def test_results_are_of_the_public_classes_and_short(engine: Engine) -> None:
-    hits = engine.query(blocks(9), 2)
+    hits: list[Hit] = engine.query(blocks(9), 2)
     assert isinstance(hits, list)
     assert all(isinstance(hit, Hit) for hit in hits)
     report = engine.index()
