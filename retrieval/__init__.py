@@ -54,6 +54,7 @@ __all__ = [
     "Verification",
     "load_model",
 ]
+__version__ = "0.2.0"
 
 _MODULES = {
     "Correspondence": "retrieval.explain.correspondence",

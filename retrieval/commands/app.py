@@ -5,12 +5,13 @@ import io
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
-from typer import Exit, Typer
-from typer.core import TyperGroup
+from typer import Context, Exit, Option, Typer
+from typer.core import TyperCommand, TyperGroup
 
 from indexes.errors import MissingPackageError, UserError
+from retrieval import __version__
 from retrieval.commands.audit import audit, faithfulness, sanity
 from retrieval.commands.demo import demo
 from retrieval.commands.duplicates import duplicates
@@ -18,7 +19,8 @@ from retrieval.commands.evaluate import evaluate
 from retrieval.commands.models import fit, models
 from retrieval.commands.query import explain, query
 from retrieval.commands.serve import serve
-from retrieval.commands.shared.console import print_message
+from retrieval.commands.shared.configuration import read_defaults
+from retrieval.commands.shared.console import print_message, stderr
 from retrieval.commands.store import calibrate, index, remove, status, tune
 from retrieval.commands.train import crop, reproduce, train
 from retrieval.common.text import ascii_fallback
@@ -30,12 +32,38 @@ _AFTER_INTERRUPT = {  # what an interrupted command leaves
     "train": "; whole epochs are kept, and the same command with --resume goes on from there",
     "reproduce": "; what is finished is kept, and the same command goes on from there",
 }
-
 _TRAINING_PACKAGES = {"matplotlib", "onnx", "pytorch_metric_learning", "timm", "torch", "torchvision"}
+_SET_ONCE = {
+    *("store", "model", "device", "method", "size", "preview", "top", "confidence", "index", "engine"),
+    *("host", "port", "token", "processes", "uploads", "max_upload", "queue"),
+}
+
+
+class _Command(TyperCommand):
+    """A command, whose options have their defaults from the configuration files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and "--help" not in args:  # help is there to mend a broken file
+            given = self.make_parser(ctx).parse_args(args=list(args))[0].get("store")
+            ctx.default_map = read_defaults(
+                ctx.parent.command.commands, ctx.info_name, ctx, given or os.environ.get("RETRIEVE_STORE")
+            )
+        return super().parse_args(ctx, args)
 
 
 class _CommandGroup(TyperGroup):
-    """The group of commands, which turns the project's errors into one sentence and an exit code."""
+    """The group of commands, which turns the project's errors into one sentence and an exit code.
+
+    Its options -v and -q can also follow the command. Options that one sets once have an environment variable.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in self.commands.values():
+            command.params += [each for each in self.params if each.name in ("verbose", "quiet")]
+            for option in command.params:
+                if option.name in _SET_ONCE:
+                    option.envvar = f"RETRIEVE_{option.name.upper()}"
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -62,7 +90,6 @@ class _CommandGroup(TyperGroup):
 app = Typer(
     cls=_CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Find the pictures in your folders that look like this one, and see why.",
@@ -72,7 +99,51 @@ for _command in (
     *(evaluate, sanity, audit, status, tune, calibrate, remove),
     *(models, fit, crop, train, reproduce, faithfulness, demo),
 ):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
+
+
+def _print_version(chosen: bool) -> None:
+    if chosen:
+        print(f"retrieve {__version__}")
+        raise Exit
+
+
+def _show_logs(context: Context, level: int) -> None:
+    if level:
+        from retrieval.commands.shared.logs import show_logs
+
+        context.call_on_close(show_logs(level))
+
+
+def _silence(context: Context, chosen: bool) -> None:
+    if chosen:
+        stderr.quiet = True
+        context.call_on_close(lambda: setattr(stderr, "quiet", False))
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[
+        int,
+        Option(
+            "--verbose",
+            "-v",
+            help="Log each step; -vv logs more.",
+            count=True,
+            show_default=False,
+            callback=_show_logs,
+            expose_value=False,
+        ),
+    ] = 0,
+    quiet: Annotated[
+        bool,
+        Option("--quiet", "-q", help="Show no progress and no notes.", callback=_silence, expose_value=False),
+    ] = False,
+) -> None:
+    """Declare the options of all commands."""
 
 
 def main() -> None:

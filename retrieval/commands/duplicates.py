@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import BadParameter, Option
 
 from retrieval.commands.shared import options
-from retrieval.commands.shared.arguments import check_outputs, store_folder
+from retrieval.commands.shared.arguments import check_outputs, path_ending, store_folder
 from retrieval.commands.shared.console import report
 
 
@@ -24,18 +24,21 @@ def duplicates(
     until: options.UntilOption = None,
     html: options.HtmlOption = None,
     store: options.StoreOption = None,
+    paths: options.PathsOption = False,
+    null: options.NullOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Find duplicates among the indexed pictures: equal files, and the same photograph saved again.
 
     Resized, recompressed and slightly cropped copies count as the same photograph. The one to keep comes first in its
-    group. Nothing is deleted.
+    group. Nothing is deleted. --paths prints the others, which are more than needed.
 
-    Example: `retrieve duplicates --html duplicates.html`
+    Examples: `retrieve duplicates --html duplicates.html`, `retrieve duplicates -0 | xargs -0 ls -l`
     """
     if identical and near is not None:
         raise BadParameter("--identical compares no pictures: leave out --near")
     check_outputs(None, html)
+    ending = path_ending(paths, null, as_json)
     from retrieval.commands.output.duplicates import duplicates_json, duplicates_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
@@ -54,4 +57,6 @@ def duplicates(
         lambda: duplicates_lines(result),
         html,
         lambda: duplicates_page(path, result),
+        (member.path for group in result.groups if group.spare for member in group.members[1:]),
+        ending,
     )

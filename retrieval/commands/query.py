@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 from rich.text import Text
 from typer import Argument, BadParameter, Exit, Option
 
+from retrieval.commands.output.preview import choose_protocol, show_picture
 from retrieval.commands.shared import options
-from retrieval.commands.shared.arguments import check_outputs, store_folder
+from retrieval.commands.shared.arguments import check_outputs, path_ending, store_folder
 from retrieval.commands.shared.console import print_message, print_saved, report, stderr, stdout
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import PictureError
@@ -22,7 +23,7 @@ from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.parallel import batched
 from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
 from retrieval.common.text import safe_name
-from retrieval.sources.location import is_address, parse_location
+from retrieval.sources.location import display_location, is_address, parse_location
 
 if TYPE_CHECKING:
     from retrieval.engine import Engine
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from retrieval.store.query import PreparedQuery, QueryResult
 
 _QUERY_BATCH = 128  # pictures of one search
+DIFFERENT = 3
+"""The exit code of `explain --exit-code` if the pictures are different: 1 and 2 are errors."""
 
 
 def query(
@@ -53,20 +56,27 @@ def query(
     verify: options.VerifyOption = False,
     correspond: options.CorrespondOption = False,
     pool: Annotated[int, Option(min=1, help="The number of candidates that the head rescores.")] = POOL,
+    preview: options.PreviewOption = options.Preview.none,
+    paths: options.PathsOption = False,
+    null: options.NullOption = False,
     store: options.StoreOption = None,
     model: options.ModelOption = None,
     device: options.DeviceOption = Device.auto,
-    as_json: options.JsonOption = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON Lines: one object for each picture.")] = False,
 ) -> None:
     """Find the indexed pictures that are most similar to a picture, and show why.
 
-    Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`
+    Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`,
+    `retrieve query photo.jpg -0 | xargs -0 cp -t similar`
     """
     if top > pool:
         raise BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
     if not explain and (out or html):
         raise BadParameter("--out and --html show explanations: leave out --no-explain")
     check_outputs(out, html)
+    ending = path_ending(paths, null, as_json)
+    shown = choose_protocol(preview if explain and not as_json and ending is None else options.Preview.none)
+    explain = explain and (ending is None or out is not None or html is not None)
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import Engine
     from retrieval.store.filters import make_selection
@@ -79,7 +89,7 @@ def query(
         load = time.perf_counter() - started
         if label is not None and label not in (labels := engine.catalogue.pictures.labels()):
             stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
-        answers = _Answers(engine, confidence, bool(html), as_json)
+        answers = _Answers(engine, confidence, bool(html), shown, as_json, ending)
         for number, (name, source, prepared) in enumerate(_batched_queries(engine, pictures, pool, selection), 1):
             if isinstance(prepared, PictureError):
                 print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
@@ -93,7 +103,7 @@ def query(
             from retrieval.rendering.html import render_hits_page
 
             write_atomically(html, render_hits_page(answers.views))
-            if not as_json:
+            if answers.is_table:
                 print_saved("page", html)
     if failed:
         raise Exit(1)
@@ -125,13 +135,23 @@ def _fetch_source(engine: Engine, name: str) -> Source:
 
 @dataclass
 class _Answers:
-    """Prints the answers of queries, and collects what a page shows of them if `has_page`."""
+    """Prints the answers of queries, and collects what a page shows of them if `has_page`.
+
+    `path_ending` is for paths only, as in `report`.
+    """
 
     engine: Engine
     confidence: float
     has_page: bool
+    preview: options.Preview
     as_json: bool
+    path_ending: bytes | None
     views: list[ResultView] = field(default_factory=list)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether people read the answers."""
+        return not self.as_json and self.path_ending is None
 
     def add(self, name: str, source: Source, result: QueryResult, folder: Path | None) -> None:
         """Write the overlays of a query into the folder, if one is given, then print its answer."""
@@ -139,7 +159,7 @@ class _Answers:
 
         files: dict[int, PairFiles] = {}
         title = "standard input" if name == "-" else name
-        if folder or self.has_page:
+        if folder or self.has_page or self.preview is not options.Preview.none:
             from retrieval.rendering.output_files import write_overlays
             from retrieval.rendering.presentation import build_result_view
 
@@ -153,8 +173,14 @@ class _Answers:
             self.as_json,
             lambda: query_json(name, self.engine, result, files, self.confidence),
             lambda: query_lines(title, result, self.confidence, stdout.width),
+            paths=(display_location(hit.path) for hit in result.hits),
+            path_ending=self.path_ending,
         )
-        if folder and not self.as_json:
+        if self.preview is not options.Preview.none:
+            from retrieval.rendering.contact_sheet import draw_contact_sheet
+
+            show_picture(draw_contact_sheet(view), self.preview)
+        if folder and self.is_table:
             print_saved("contact sheet", folder / CONTACT_SHEET)
 
 
@@ -166,15 +192,20 @@ def explain(
     size: options.SizeOption = None,
     verify: options.VerifyOption = False,
     correspond: options.CorrespondOption = False,
+    preview: options.PreviewOption = options.Preview.none,
+    exit_code: Annotated[
+        bool, Option("--exit-code", help="End with 0 if they are similar, with 3 if they are different.")
+    ] = False,
     model: options.NamedModelOption = DEFAULT_MODEL,
     device: options.DeviceOption = Device.auto,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show how similar two pictures are, and why. Needs no store.
 
-    Example: `retrieve explain cat.jpg lynx.jpg --out why`
+    Examples: `retrieve explain cat.jpg lynx.jpg --out why`, `retrieve explain a.jpg b.jpg --exit-code -q`
     """
     check_outputs(out)
+    shown = choose_protocol(options.Preview.none if as_json else preview)
     from retrieval.commands.output.query import pair_json, pair_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.explain.pair_explainer import PairExplainer
@@ -188,3 +219,10 @@ def explain(
     explanation = explainer.explain(a, b, ExplainOptions(method, size, verify, correspond))
     files = write_pair(a, b, explanation, out)
     report(as_json, lambda: pair_json(a, b, encoder.bundle, explanation, files), lambda: pair_lines(explanation, out))
+    if shown is not options.Preview.none:
+        from PIL import Image
+
+        with Image.open(out / CONTACT_SHEET) as sheet:
+            show_picture(sheet.convert("RGB"), shown)
+    if exit_code and explanation.verdict == "different":
+        raise Exit(DIFFERENT)

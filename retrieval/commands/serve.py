@@ -28,7 +28,7 @@ def serve(
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None,
-        Option(envvar="RETRIEVE_TOKEN", help="The token that each request needs. [default: a new one if needed]"),
+        Option(help="The token that each request needs. [default: a new one if needed]"),
     ] = None,
     allow_host: Annotated[
         list[str] | None, Option(help="Another name of the server in requests; repeat for more.")

@@ -9,7 +9,7 @@ from rich.text import Text
 from typer import Argument, BadParameter, Option
 
 from retrieval.commands.shared import options
-from retrieval.commands.shared.arguments import check_outputs, explain_option_errors, store_folder
+from retrieval.commands.shared.arguments import check_outputs, explain_option_errors, path_ending, store_folder
 from retrieval.commands.shared.console import report
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import RECALL, Device, IndexingBackend
@@ -43,7 +43,8 @@ def index(
         ),
     ] = None,
     engine: Annotated[
-        IndexingBackend, Option(help="Where pictures are read and embedded: here, or on a Ray cluster.")
+        IndexingBackend,
+        Option(help="Where pictures are read and embedded: here, or on a Ray cluster."),
     ] = IndexingBackend.local,
     workers: Annotated[
         int | None, Option(min=1, help="With --engine ray. [default: as many as the cluster has room for]")
@@ -91,21 +92,33 @@ def index(
 
 def status(
     failures: Annotated[bool, Option("--failures", help="List every file that failed.")] = False,
+    paths: Annotated[bool, Option("--paths", help="Print only the paths of the files that failed.")] = False,
+    null: options.NullOption = False,
     store: options.StoreOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show what the store holds: galleries, pictures, files that failed and why, and its model.
 
-    Example: `retrieve status --failures`
+    Examples: `retrieve status --failures`, `retrieve status --paths`
     """
+    ending = path_ending(paths, null, as_json)
     from indexes.catalogue.catalogue import Catalogue
     from retrieval.commands.output.store import status_json, status_lines
+    from retrieval.commands.shared.configuration import configuration_files
+    from retrieval.sources.location import parse_location
     from retrieval.store.status import read_status
 
-    with Catalogue(store_folder(store)) as catalogue:
+    folder = store_folder(store)
+    with Catalogue(folder) as catalogue:
         found, failed = read_status(catalogue), catalogue.scans.failures()
-    most = sys.maxsize if failures else 20
-    report(as_json, lambda: status_json(found, failed), lambda: status_lines(found, failed, most))
+    most, files = sys.maxsize if failures else 20, configuration_files(folder)
+    report(
+        as_json,
+        lambda: status_json(found, failed) | {"configuration": files},
+        lambda: status_lines(found, failed, most, files),
+        paths=(parse_location(path) for path, _ in failed),
+        path_ending=ending,
+    )
 
 
 def tune(

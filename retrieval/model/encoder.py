@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -19,6 +20,7 @@ from retrieval.model.preprocessing import PictureInfo, Pixels, Source, normalise
 from retrieval.sources.files import bytes_at
 from retrieval.sources.location import is_address
 
+_LOGGER = logging.getLogger(__name__)
 _BATCH = 32
 _READERS = 2
 
@@ -57,6 +59,7 @@ class Encoder:
         with self._lock:
             if self._network is None:
                 self._network = open_network(self.bundle, self.device, self._progress)
+                _LOGGER.info("network of %s opened, device %s", self.bundle.card.name, self.device)
             return self._network
 
     def load(self) -> None:

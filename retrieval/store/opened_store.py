@@ -1,5 +1,6 @@
 """A store opened together with its model: catalogue, encoder, current index and calibration."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
 from retrieval.store.maintenance.index_sync import open_index_state
 
+_LOGGER = logging.getLogger(__name__)
 _LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for that many times as long
 _RETRY_SECONDS = 1.0  # until an index that was not current is opened anew
 
@@ -29,6 +31,7 @@ class OpenedStore:
         self._index: TunedIndex | None = None
         self._index_generation: str | None = None  # the catalogue's generation of that index; None: not current
         self._recheck_at = 0.0
+        _LOGGER.info("store %s with the model %s", catalogue.folder, encoder.bundle.card.name)
 
     def current_index(self) -> TunedIndex:
         """Return the index of the catalogue as it is now; another process may have changed it since the last call.

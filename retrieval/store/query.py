@@ -1,5 +1,6 @@
 """Queries with pictures against a store, as a whole and step by step."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.rescoring import existing_files, rescore
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Queries:
             descriptors = self.describe([pixels for _, pixels, _ in readable])
         with stopwatch("search"):
             pools = self.candidates(descriptors, pool, selection)
+        _LOGGER.debug("candidates of %d pictures: %s", len(pools), [len(ids) for ids in pools])
         seconds = {stage: total / max(1, len(readable)) for stage, total in stopwatch.seconds.items()}
         prepared = iter(
             PreparedQuery(source, pixels, descriptor, ids, seconds, info.size)

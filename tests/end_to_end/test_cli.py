@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from tests.support.command import PROJECT, RETRIEVE, answer, environment, retrie
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.html_checker import Checker
 from tests.support.store import BROKEN_NAME, ODD_NAMES, Indexed
+from tests.support.terminal import on_a_terminal
 from tests.support.trained import trained_copy
 
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
@@ -569,7 +569,7 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     result = answer("status", "--store", indexed.store)
     keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
-    keys |= {"failures", "index_at"}
+    keys |= {"failures", "index_at", "configuration"}
     assert result.keys() == keys
     assert result["calibration"] is None
     assert result["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
@@ -647,24 +647,3 @@ def test_a_terminal_sees_progress(indexed: Indexed, tmp_path: Path) -> None:
     seen = on_a_terminal("index", indexed.gallery / "cats", "--store", tmp_path / "store", NO_COLOR="")
     assert b"Indexing" in seen
     assert f"{PICTURES_A_CLASS}/{PICTURES_A_CLASS}".encode() in seen
-
-
-def on_a_terminal(*arguments: str | Path, **extra: str) -> bytes:
-    """Return all that a command writes to a terminal; it must succeed."""
-    ours, theirs = pty.openpty()
-    command = [*RETRIEVE, *(str(argument) for argument in arguments)]
-    settings = environment(extra) | {"TERM": "xterm-256color"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=settings)
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(ours)
-    assert process.wait() == 0, written
-    return written

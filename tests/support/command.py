@@ -17,9 +17,9 @@ RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the tests' environment: a terminal wide enough for every table, and no store chosen by the user."""
+    """Return the tests' environment: a terminal wide enough for every table, and nothing chosen by the user."""
     kept = {name: value for name, value in os.environ.items() if name != "RETRIEVE_STORE"}
-    return kept | {"COLUMNS": "200", "NO_COLOR": "1", **(extra or {})}
+    return kept | {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_CONFIG": os.devnull, **(extra or {})}
 
 
 def retrieve(
@@ -32,7 +32,7 @@ def retrieve(
 
 def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     """Run a command in this process: for many calls that do not test the start of a process."""
-    extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None}
+    extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None, "RETRIEVE_CONFIG": os.devnull}
     done = CliRunner().invoke(cli.app, [os.fspath(each) for each in arguments], env=extra)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception

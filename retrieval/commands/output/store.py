@@ -1,6 +1,7 @@
 """A store in a terminal and as JSON: its status, and what indexing, tuning and calibration did."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -15,8 +16,10 @@ from retrieval.store.maintenance.tuning import Tuning
 from retrieval.store.status import StoreStatus
 
 
-def status_lines(status: StoreStatus, failures: Sequence[tuple[bytes, str]], most: int) -> RenderableType:
-    """Return what a store holds, with the first `most` of the files that failed."""
+def status_lines(
+    status: StoreStatus, failures: Sequence[tuple[bytes, str]], most: int, configuration: Iterable[Path]
+) -> RenderableType:
+    """Return what a store holds, with the first `most` of the files that failed, and the files of defaults."""
     fingerprint, progress = (status.fingerprint or "")[:16], status.progress
     galleries = (
         (Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
@@ -29,6 +32,7 @@ def status_lines(status: StoreStatus, failures: Sequence[tuple[bytes, str]], mos
         Text(safe_name(f"model {status.model} ({fingerprint})") if status.model else "nothing is indexed yet"),
         _index_line(status.tuning, status.index_address),
         _calibration_line(status),
+        *(Text(f"defaults of options: {safe_name(file)}") for file in configuration),
         figures_table("gallery", ("pictures", "missing"), galleries),
         *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
         Text(f"{len(failures)} failed"),

@@ -43,6 +43,13 @@ def check_outputs(out: Path | None, html: Path | None = None) -> None:
         raise RetrievalError(f"{html} is not named like a page: give --html a name that ends in .html")
 
 
+def path_ending(paths: bool, null: bool, as_json: bool) -> bytes | None:
+    """Return what follows each path if only paths are to be printed, else None. Raises BadParameter with --json."""
+    if (paths or null) and as_json:
+        raise BadParameter("--paths and --null print no JSON: leave out --json or them")
+    return b"\0" if null else b"\n" if paths else None
+
+
 def resolve_datasets(chosen: list[Path], model: EvaluatedModel, contents: str = "class folders") -> list[Path]:
     """Return the chosen data sets, or the one that the model was trained on. Raises BadParameter if there is none."""
     from retrieval.evaluation.measure import folders_to_measure

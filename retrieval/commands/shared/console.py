@@ -1,6 +1,8 @@
 """The consoles: answers go to standard output, all else to standard error."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -20,10 +22,20 @@ def report(
     lines: Callable[[], RenderableType],
     html: Path | None = None,
     page: Callable[[], str] | None = None,
+    paths: Iterable[str | os.PathLike[str]] = (),
+    path_ending: bytes | None = None,
 ) -> None:
-    """Write the page to the file `html`, if one is given; then print the answer, as JSON or as lines."""
+    """Write the page to the file `html`, if one is given; then print the answer, as JSON or as lines.
+
+    With `path_ending`, only the paths are printed instead, byte for byte, each with this after it.
+    """
     if html is not None and page is not None:
         write_atomically(html, page())
+    if path_ending is not None:
+        if sys.stdout:  # None if it was closed
+            sys.stdout.buffer.writelines(os.fsencode(path) + path_ending for path in paths)
+            sys.stdout.flush()
+        return
     if as_json:
         print_json(values())
         return
@@ -33,8 +45,10 @@ def report(
 
 
 def print_message(sentence: str, level: str = "error") -> None:
-    """Print one sentence on standard error, after its level."""
+    """Print one sentence on standard error, after its level. Only a note is silenced by -q."""
+    was_quiet, stderr.quiet = stderr.quiet, stderr.quiet and level == "note"
     stderr.print(Text.assemble((f"{level}: ", "bold red" if level == "error" else "yellow"), safe_name(sentence)))
+    stderr.quiet = was_quiet
 
 
 def print_json(value: object) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,22 +8,46 @@ from typer import Option
 
 from retrieval.common.settings import Device, MethodName, PresetName
 
+
+class Preview(StrEnum):
+    """Protocols by which terminals show pictures; `auto` takes the one that the terminal is known for."""
+
+    auto = "auto"
+    kitty = "kitty"
+    iterm = "iterm"
+    sixel = "sixel"
+    none = "none"
+
+
 StoreOption = Annotated[
     Path | None,
-    Option(envvar="RETRIEVE_STORE", help="The store's folder. [default: the nearest .retrieve from here upwards]"),
+    Option(help="The store's folder. [default: the nearest .retrieve from here upwards]"),
 ]
 MethodOption = Annotated[
     MethodName,
-    Option(help="How heatmaps are made. scorecam and sbsm take seconds a picture; xgradcam and hirescam are gradcam."),
+    Option(
+        help="How heatmaps are made. scorecam and sbsm take seconds a picture; xgradcam and hirescam are gradcam.",
+    ),
 ]
 SizeOption = Annotated[
-    int | None, Option(min=64, max=1024, help="The side of pictures for heatmaps: larger is finer and slower.")
+    int | None,
+    Option(
+        min=64,
+        max=1024,
+        help="The side of pictures for heatmaps: larger is finer and slower.",
+    ),
 ]
 VerifyOption = Annotated[bool, Option("--verify", help="Check each heatmap: hide what it marks, and compare again.")]
 CorrespondOption = Annotated[bool, Option("--correspond", help="Draw which parts of the two pictures match.")]
-ModelOption = Annotated[str | None, Option(help="A model's name or a bundle's folder. [default: the store's own]")]
+ModelOption = Annotated[
+    str | None,
+    Option(help="A model's name or a bundle's folder. [default: the store's own]"),
+]
 NamedModelOption = Annotated[str, Option(help="A model's name or a bundle's folder.")]
 DeviceOption = Annotated[Device, Option(help="Where the network runs.")]
+PreviewOption = Annotated[Preview, Option(help="Show the contact sheet in a terminal that can show pictures.")]
+PathsOption = Annotated[bool, Option("--paths", help="Print only paths, one a line.")]
+NullOption = Annotated[bool, Option("--null", "-0", help="Print only paths, each with a zero byte after it.")]
 BackboneOption = Annotated[
     str | None,
     Option(

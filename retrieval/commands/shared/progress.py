@@ -1,4 +1,4 @@
-"""Progress bars on standard error; none are shown if it is not a terminal."""
+"""Progress bars on standard error; none are shown if it is not a terminal, or with -q."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from retrieval.commands.shared.console import print_message, stderr
-from retrieval.common.progress import SILENT_STAGE, Progress, Total, WorkStage
+from retrieval.common.progress import Progress, Total, WorkStage
 
 
 class ConsoleProgress(Progress):
@@ -25,18 +25,19 @@ class ConsoleProgress(Progress):
 
     @contextmanager
     def stage(self, title: str, total: Total = None, announce: bool = False) -> Iterator[WorkStage]:
-        if announce and not self._console.is_terminal:
-            self._console.print(title)
-        if self._is_busy or not self._console.is_terminal:
-            yield SILENT_STAGE
-            return
-        self._is_busy = True
-        try:
-            with nullcontext(self._line) if self._line else _Bar(self._console) as bar:
-                bar.restart(title, total)
-                yield bar
-        finally:
-            self._is_busy = False
+        with super().stage(title) as silent:
+            if announce and not self._console.is_terminal:
+                self._console.print(title)
+            if self._is_busy or not _has_bars(self._console):
+                yield silent
+                return
+            self._is_busy = True
+            try:
+                with nullcontext(self._line) if self._line else _Bar(self._console) as bar:
+                    bar.restart(title, total)
+                    yield bar
+            finally:
+                self._is_busy = False
 
     @contextmanager
     def one_line(self) -> Iterator[None]:
@@ -48,6 +49,10 @@ class ConsoleProgress(Progress):
 
     def message(self, sentence: str) -> None:
         print_message(sentence, "note")
+
+
+def _has_bars(console: Console) -> bool:
+    return console.is_terminal and not console.quiet
 
 
 class _Bar(WorkStage):
@@ -62,7 +67,7 @@ class _Bar(WorkStage):
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not _has_bars(console),
         )
         self._task = self.bars.add_task("", start=False, total=None, visible=False, note="")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import BinaryFile, memory_bytes, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 
+_LOGGER = logging.getLogger(__name__)
 BATCH_SIZE = 32  # pictures in a transaction
 _AHEAD = 3 * BATCH_SIZE  # files read and decoded ahead of the network
 _TOGETHER = 4  # files that a reader takes at once
@@ -195,6 +198,7 @@ def _make_batches(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list
 
 def failure_of(file: Unreadable) -> FailedFile:
     """Return the catalogue's record of a file that cannot be used."""
+    _LOGGER.info("%s %s", os.fsdecode(file.path), file.reason)
     return FailedFile(file.path, file.reason, file.is_transient)
 
 
