@@ -43,7 +43,7 @@ class _Command(TyperCommand):
     """A command, whose options have their defaults from the configuration files."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing and "--help" not in args:  # help is there to mend a broken file
+        if ctx.parent and not ctx.resilient_parsing and "--help" not in args:  # help is there to mend a broken file
             given = self.make_parser(ctx).parse_args(args=list(args))[0].get("store")
             ctx.default_map = read_defaults(
                 ctx.parent.command.commands, ctx.info_name, ctx, given or os.environ.get("RETRIEVE_STORE")

@@ -53,7 +53,8 @@ def test_python_code_runs_unchanged(document: Path, demo: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("document", "command"), sorted(each for each in COMMANDS if each[1].startswith("retrieve ")))
 def test_a_documented_command_has_these_options(document: str, command: str) -> None:
     _, name, *arguments = shlex.split(command.partition(" | ")[0])
-    typer.main.get_command(cli.app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    with typer.main.get_command(cli.app).commands[name].make_context(name, arguments):  # type: ignore[attr-defined]
+        pass
 
 
 def runnable() -> Iterator[str]:
