@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = [ROOT / "cli.py", *sorted((ROOT / "retrieval").rglob("*.py")), *sorted((ROOT / "indexes").rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FOLDERS = sorted(folder for name in ("retrieval", "indexes") for folder in [ROOT / name, *(ROOT / name).rglob("*/")])
 MOST_ENTRIES = 13
+PROJECT_TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+INSTALLABLE = {"tensorboard", *(f"[{extra}]" for extra in PROJECT_TABLE["project"]["optional-dependencies"])}
 
 
 def types_of(tree: ast.Module) -> Iterator[str]:
@@ -92,3 +98,38 @@ def test_every_file_that_a_document_names_is_there(document: Path) -> None:
     assert [
         name for name in named if not name.startswith("demo/") and not any((root / name).exists() for root in roots)
     ] == []
+
+
+def installed(text: str) -> Iterator[str]:
+    """Yield what the installation lines of a text install: packages, and `[extra]` of this one."""
+    for line in re.findall(r"pip install ([^`\n{}]+?)(?:`|\s{2,}|\n|\\n)", text):
+        package, _, extras = line.strip("'\" ").rstrip("]").partition("[")
+        yield from (f"[{extra}]" for extra in extras.split(",") if package == "." and extra)
+        if package != ".":
+            yield package
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, *CODE], ids=str)
+def test_every_installation_line_works_in_a_checkout(file: Path) -> None:
+    assert set(installed(file.read_text("utf-8"))) <= INSTALLABLE
+
+
+def test_installation_lines_are_found() -> None:
+    text = "    pip install .    # core\n    pip install '.[s3,ray]'   # more\n`pip install retrieve-explain[s3]`"
+    assert list(installed(text)) == ["[s3]", "[ray]", "retrieve-explain"]
+
+
+def test_the_image_is_made_of_what_the_package_is() -> None:
+    given = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    project, tool = PROJECT_TABLE["project"], PROJECT_TABLE["tool"]["setuptools"]
+    packages = {name.removesuffix(".*") for name in tool["packages"]["find"]["include"]}
+    modules = {f"{name}.py" for name in tool.get("py-modules", [])}
+    assert given >= {"pyproject.toml", project["readme"], *project["license-files"], *packages, *modules}
+    assert all((ROOT / name).exists() for name in given)
+
+
+def test_the_release_has_one_version() -> None:
+    changelog, citation = ((ROOT / name).read_text("utf-8") for name in ("CHANGELOG.md", "CITATION.cff"))
+    version, date = re.findall(r"^## (\d\S*) - (\S+)$", changelog, re.MULTILINE)[0]
+    assert f"\nversion: {version}\ndate-released: {date}\n" in citation
+    assert f":{version}\n" in (ROOT / "docs" / "deploy" / "index-job.yaml").read_text("utf-8")

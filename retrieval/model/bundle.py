@@ -151,7 +151,7 @@ def _read_card(file: Path) -> ModelCard:
     try:
         values = json.loads(file.read_text("utf-8"))
         if values["format"] > FORMAT:
-            raise ModelError(f"{file} was written by a newer version: upgrade with `pip install -U`")
+            raise ModelError(f"{file} was written by a newer version: upgrade this program")
         pre = values["preprocessing"]
         return ModelCard(
             name=_check(values["name"], str),
