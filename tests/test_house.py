@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+import retrieval
+
 ROOT = Path(__file__).parent.parent
 CODE = [ROOT / "cli.py", *sorted((ROOT / "retrieval").rglob("*.py")), *sorted((ROOT / "indexes").rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -131,5 +133,6 @@ def test_the_image_is_made_of_what_the_package_is() -> None:
 def test_the_release_has_one_version() -> None:
     changelog, citation = ((ROOT / name).read_text("utf-8") for name in ("CHANGELOG.md", "CITATION.cff"))
     version, date = re.findall(r"^## (\d\S*) - (\S+)$", changelog, re.MULTILINE)[0]
+    assert retrieval.__version__ == version
     assert f"\nversion: {version}\ndate-released: {date}\n" in citation
     assert f":{version}\n" in (ROOT / "docs" / "deploy" / "index-job.yaml").read_text("utf-8")
