@@ -21,6 +21,7 @@ from retrieval.rendering.presentation import (
     NO_HITS,
     HitView,
     ResultView,
+    Sides,
     SideView,
     side_views,
 )
@@ -29,17 +30,21 @@ _INK, _GREY, _LINE, _PAPER, _PLACEHOLDER_COLOUR = "#1b1d21", "#656b75", "#d9dce1
 _MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP = 40, 224, 320, 12, 36
 _TOP, _ROW = 150, 94  # the top of the first row; a row's height besides its pictures
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
-_MAX_HITS = 20  # a sheet grows by a megapixel every few hits
+MAX_HITS = 20  # a sheet grows by a megapixel every few hits
 _SUPERSAMPLING = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
 _FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
 
 
-def draw_contact_sheet(view: ResultView) -> Image.Image:
-    """Draw a row for each hit: the query plain, factual and counterfactual, then the hit; a legend above. RGB."""
+def draw_contact_sheet(view: ResultView, pairs: Sequence[Sides] | None = None) -> Image.Image:
+    """Draw a row for each hit: the query plain, factual and counterfactual, then the hit; a legend above. RGB.
+
+    `pairs` are the views of its first MAX_HITS hits, if their overlays may be drawn already.
+    """
+    pairs = pairs or [side_views(view, hit) for hit in view.hits[:MAX_HITS]]
     lefts = [_MARGIN + i * (_CELL + _GAP) + (i > 2) * (_GROUP_GAP - _GAP) for i in range(6)]
     width = lefts[-1] + _CELL + _MARGIN
-    hits, more = view.hits[:_MAX_HITS], len(view.hits) - _MAX_HITS
-    rows = [_row_height(side_views(view, hit), _CELL) for hit in hits] or [_CELL]
+    hits, more = view.hits[:MAX_HITS], len(view.hits) - MAX_HITS
+    rows = [_row_height(sides, _CELL) for sides in pairs] or [_CELL]
     top = _TOP + (_DOUBT if view.doubt else 0)
     sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + 16)
     count = f"{count_noun(len(hits), 'hit')}, most similar first"
@@ -49,10 +54,10 @@ def draw_contact_sheet(view: ResultView) -> Image.Image:
         sheet.text((_MARGIN, _TOP - 6), view.doubt, 16, bold=True, max_width=width - 2 * _MARGIN)
     if not view.hits and view.picture:
         sheet.picture(view.picture, _MARGIN, top, _CELL)
-    for hit, height in zip(hits, rows, strict=False):
+    for hit, sides, height in zip(hits, pairs, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)
-        for side, columns in zip(side_views(view, hit), (lefts[:3], lefts[3:]), strict=True):
+        for side, columns in zip(sides, (lefts[:3], lefts[3:]), strict=True):
             _side_cells(sheet, side, columns, top + 52, _CELL, height)
         top += _ROW + height
     return sheet.image

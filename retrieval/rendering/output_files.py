@@ -4,19 +4,22 @@ import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.output_names import CONTACT_SHEET, HIT_FILES, MATCHES, PAIR_FILES
 from retrieval.explain.explanation import Explanation
-from retrieval.rendering.contact_sheet import draw_contact_sheet, draw_pair_sheet
+from retrieval.rendering.contact_sheet import MAX_HITS, draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
 from retrieval.rendering.overlay import encode_image
+from retrieval.rendering.png import encode_png
 from retrieval.rendering.presentation import (
     HEATMAP_KINDS,
     HitView,
     PairFiles,
     ResultView,
+    Sides,
     SideView,
     build_pair_view,
     draw_pair_matches,
@@ -29,10 +32,14 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
 
     Overlays of an earlier query that this one does not overwrite are deleted. Raises RetrievalError.
     """
-    with ThreadPoolExecutor(2) as threads:
-        sheet = threads.submit(lambda: encode_image(draw_contact_sheet(view), "PNG"))
-        written = list(threads.map(lambda hit: write_hit(view, hit, folder), view.hits))
-    write_atomically(folder / CONTACT_SHEET, sheet.result())
+    pairs = [side_views(view, hit) for hit in view.hits[:MAX_HITS]]
+    drawings = [(side, kind) for sides in pairs for side in sides for kind in HEATMAP_KINDS]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(lambda drawing: SideView.draw_overlay(*drawing), drawings))  # for the files and the sheet
+        writing = [threads.submit(write_hit, view, hit, folder, sides) for hit, sides in zip_longest(view.hits, pairs)]
+        sheet = encode_png(draw_contact_sheet(view, pairs))
+        written = [each.result() for each in writing]
+    write_atomically(folder / CONTACT_SHEET, sheet)
     _delete_stale(folder, HIT_FILES, written)
     return {hit.rank: paths for hit, paths in zip(view.hits, written, strict=True)}
 
@@ -40,23 +47,27 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
 def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: Path) -> PairFiles:
     """Write the overlays of two pictures and their `contact-sheet.png`; return the overlays. Raises RetrievalError."""
     view = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
-    written = _write_hit(view, view.hits[0], folder, ("a", "b"), folder / MATCHES)
-    write_atomically(folder / CONTACT_SHEET, encode_image(draw_pair_sheet(view), "PNG"))
+    hit = view.hits[0]
+    written = _write_hit(view, hit, side_views(view, hit), folder, ("a", "b"), folder / MATCHES)
+    write_atomically(folder / CONTACT_SHEET, encode_png(draw_pair_sheet(view)))
     _delete_stale(folder, PAIR_FILES, [written])
     return written
 
 
-def write_hit(view: ResultView, hit: HitView, folder: Path) -> PairFiles:
-    """Write the overlays of one hit, named by its rank. Raises RetrievalError."""
+def write_hit(view: ResultView, hit: HitView, folder: Path, sides: Sides | None = None) -> PairFiles:
+    """Write the overlays of one hit, named by its rank, from its views if there are any. Raises RetrievalError."""
     stem = f"hit-{hit.rank:02}"
-    return _write_hit(view, hit, folder, (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}")
+    stems, matches = (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}"
+    return _write_hit(view, hit, sides or side_views(view, hit), folder, stems, matches)
 
 
-def _write_hit(view: ResultView, hit: HitView, folder: Path, stems: tuple[str, str], matches: Path) -> PairFiles:
-    first, second = (_write_side(side, folder, stem) for side, stem in zip(side_views(view, hit), stems, strict=True))
+def _write_hit(
+    view: ResultView, hit: HitView, sides: Sides, folder: Path, stems: tuple[str, str], matches: Path
+) -> PairFiles:
+    first, second = (_write_side(side, folder, stem) for side, stem in zip(sides, stems, strict=True))
     drawn = draw_pair_matches(view, hit)
     if drawn:
-        write_atomically(matches, encode_image(side_by_side(*drawn), "PNG"))
+        write_atomically(matches, encode_png(side_by_side(*drawn)))
     return PairFiles(first, second, matches if drawn else None)
 
 

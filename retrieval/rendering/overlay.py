@@ -79,18 +79,19 @@ def overlay(image: Image.Image, heatmap: Array, kind: HeatmapKind, strength: flo
     oblong picture, which the network does not see, are darker still.
     """
     box = input_box(*image.size)
-    seen = image.crop(box)
+    ground = _subdued(image)
+    seen = ground.crop(box)
     heat = _upscale(np.clip(heatmap, 0, 1) * np.clip(strength, 0, 1), seen.size)
-    whole = _subdued(image).point(lambda value: _UNSEEN * value)
+    whole = ground.point(lambda value: _UNSEEN * value)
     whole.paste(_blend_heat(seen, heat, kind), box)
     return whole
 
 
-def _blend_heat(image: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Image.Image:
+def _blend_heat(ground: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Image.Image:
     colours = heat.copy()
     colours.putpalette(colour_map(kind).tobytes())
     opacity = heat.point(lambda level: 255 * _OPACITY * (level / 255) ** _OPACITY_EASE)
-    return Image.composite(colours.convert("RGB"), _subdued(image), opacity)
+    return Image.composite(colours.convert("RGB"), ground, opacity)
 
 
 def display_picture(source: Source, long_side: int = _LONG_SIDE) -> Image.Image:
@@ -121,7 +122,8 @@ def try_display(source: Source) -> Image.Image | None:
 def legend_bar(kind: HeatmapKind, width: int, height: int, least: float = 0.0) -> Image.Image:
     """Draw evidence from `least` (0: none) to the strongest over mid grey, as an overlay does: RGB."""
     ramp = np.repeat(np.linspace(least, 1, width, dtype=np.float32)[None], height, axis=0)
-    return _blend_heat(Image.new("RGB", (width, height), (150, 150, 150)), _upscale(ramp, (width, height)), kind)
+    ground = _subdued(Image.new("RGB", (width, height), (150, 150, 150)))
+    return _blend_heat(ground, _upscale(ramp, (width, height)), kind)
 
 
 def encode_image(image: Image.Image, format_: str, quality: int = 85) -> bytes:

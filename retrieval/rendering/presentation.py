@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -75,6 +75,10 @@ class PairFiles:
         return [*(self.query or ()), *(self.hit or ()), *([self.matches] if self.matches else ())]
 
 
+Sides = tuple["SideView", "SideView"]
+"""The query and one of its hits."""
+
+
 @dataclass(frozen=True)
 class SideView:
     """One picture of a pair; `strength`, 0 to 1, is its heatmaps' magnitude as a share of the query's scale."""
@@ -86,12 +90,15 @@ class SideView:
     strength: float
     verdict: Verdict
     placeholder: str  # the text shown in place of missing heatmaps
+    _overlays: dict[HeatmapKind, Image.Image] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw_overlay(self, kind: HeatmapKind) -> Image.Image | None:
-        """Return the picture with a heatmap drawn over it; None if either is missing."""
+        """Return the picture with a heatmap drawn over it, drawn once; None if either is missing."""
         if self.picture is None or self.heatmaps is None:
             return None
-        return overlay(self.picture, getattr(self.heatmaps, kind), kind, self.strength)
+        if kind not in self._overlays:
+            self._overlays[kind] = overlay(self.picture, getattr(self.heatmaps, kind), kind, self.strength)
+        return self._overlays[kind]
 
     def caption(self, kind: HeatmapKind) -> str:
         """Return what the heatmap speaks for or against, such as `for “similar”`."""
@@ -130,7 +137,7 @@ def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
     return [replace(view, scale=scale) for view in results]
 
 
-def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query", "hit")) -> tuple[SideView, SideView]:
+def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query", "hit")) -> Sides:
     """Return the query and one of its hits as sheets, pages and files show them."""
     why = hit.explanation
 
