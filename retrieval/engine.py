@@ -43,9 +43,10 @@ from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.maintenance.calibration import Calibration, CalibrationResult, calibrate
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
-from retrieval.store.opened_store import OpenedStore, check_model, is_initialized, open_encoder, stored_name
+from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries
 from retrieval.store.status import StoreStatus, read_status
+from retrieval.store.store_model import check_model, is_initialized, open_encoder, stored_name
 
 if TYPE_CHECKING:
     from retrieval.rendering.illustration import HitList

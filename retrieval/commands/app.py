@@ -1,6 +1,7 @@
 """The command line: the commands in the order of `--help`, and the messages of those that fail."""
 
 import codecs
+import gc
 import io
 import os
 import sys
@@ -148,6 +149,7 @@ def _options(
 
 def main() -> None:
     """Run `retrieve`."""
+    gc.set_threshold(50_000)  # imports make many objects that stay, and looking for garbage among them takes a tenth
     codecs.register_error("in_plain_letters", ascii_fallback)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it was closed

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,11 +27,12 @@ from retrieval.common.text import safe_name
 from retrieval.sources.location import display_location, is_address, parse_location
 
 if TYPE_CHECKING:
-    from retrieval.engine import Engine
+    from indexes.catalogue.catalogue import Catalogue
     from retrieval.model.preprocessing import Source
     from retrieval.rendering.presentation import PairFiles, ResultView
     from retrieval.store.filters import Selection
-    from retrieval.store.query import PreparedQuery, QueryResult
+    from retrieval.store.opened_store import OpenedStore
+    from retrieval.store.query import PreparedQuery, Queries, QueryResult
 
 _QUERY_BATCH = 128  # pictures of one search
 DIFFERENT = 3
@@ -77,25 +79,29 @@ def query(
     ending = path_ending(paths, null, as_json)
     shown = choose_protocol(preview if explain and not as_json and ending is None else options.Preview.none)
     explain = explain and (ending is None or out is not None or html is not None)
-    from retrieval.commands.shared.progress import ConsoleProgress
-    from retrieval.engine import Engine
+    if len(pictures) == 1:
+        _leave_cores_to_network()  # before NumPy is imported
     from retrieval.store.filters import make_selection
 
     selection, how = make_selection(label, folder, since, until), ExplainOptions(method, size, verify, correspond)
-    started = time.perf_counter()
     failed = False
-    with Engine.open(store_folder(store), model, device, ConsoleProgress()) as engine:
-        engine.load()
+    with closing(_open_store(store_folder(store), model, device, how if explain else None)) as opened:
+        from retrieval.store.query import Queries
+
+        started = time.perf_counter()
+        opened.encoder.load()
         load = time.perf_counter() - started
-        if label is not None and label not in (labels := engine.catalogue.pictures.labels()):
+        if label is not None and label not in (labels := opened.catalogue.pictures.labels()):
             stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
-        answers = _Answers(engine, confidence, bool(html), shown, as_json, ending)
-        for number, (name, source, prepared) in enumerate(_batched_queries(engine, pictures, pool, selection), 1):
+        queries = Queries(opened)
+        answers = _Answers(opened, confidence, bool(html), shown, as_json, ending)
+        all_prepared = _batched_queries(queries, opened.catalogue, pictures, pool, selection)
+        for number, (name, source, prepared) in enumerate(all_prepared, 1):
             if isinstance(prepared, PictureError):
                 print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
                 failed = True
                 continue
-            result = engine.queries.finish(prepared, top, min_similarity, explain, how)
+            result = queries.finish(prepared, top, min_similarity, explain, how)
             result.seconds["load"] += load
             load = 0.0  # reported with the first answer
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
@@ -109,23 +115,44 @@ def query(
         raise Exit(1)
 
 
+def _leave_cores_to_network() -> None:
+    """Let NumPy use a quarter of the cores: for one query, waking more threads takes longer than its small products."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 4)))
+
+
+def _open_store(folder: Path, model: str | None, device: str, how: ExplainOptions | None) -> OpenedStore:
+    """Open a store; its network is opened on a thread while the rest is imported, for heatmaps too if `how` says so."""
+    from indexes.catalogue.catalogue import Catalogue
+    from retrieval.commands.shared.progress import ConsoleProgress
+    from retrieval.store.store_model import open_encoder
+
+    with ExitStack() as on_error:
+        catalogue = on_error.enter_context(Catalogue(folder))
+        encoder = open_encoder(catalogue, model, device, ConsoleProgress())
+        encoder.load_ahead(how is not None, how.size if how else None)
+        from retrieval.store.opened_store import OpenedStore
+
+        on_error.pop_all()
+    return OpenedStore(catalogue, encoder)
+
+
 def _batched_queries(
-    engine: Engine, names: list[str], pool: int, selection: Selection
+    queries: Queries, catalogue: Catalogue, names: list[str], pool: int, selection: Selection
 ) -> Iterator[tuple[str, Source, PreparedQuery | PictureError]]:
     """Yield the pictures with their candidates, searched in batches, as one search is quicker than many."""
     for batch in batched(names, _QUERY_BATCH):
-        sources = [_fetch_source(engine, name) for name in batch]
-        yield from zip(batch, sources, engine.queries.prepare(sources, pool, selection), strict=True)
+        sources = [_fetch_source(catalogue, name) for name in batch]
+        yield from zip(batch, sources, queries.prepare(sources, pool, selection), strict=True)
 
 
-def _fetch_source(engine: Engine, name: str) -> Source:
+def _fetch_source(catalogue: Catalogue, name: str) -> Source:
     """Return what a picture is read from; a remote one, or a tar's member by its displayed name, is fetched once."""
     if name == "-":
         return sys.stdin.buffer.read() if sys.stdin else b""  # None if it was closed
     from retrieval.sources.files import bytes_at
     from retrieval.store.maintenance.removal import tar_members_named
 
-    members = tar_members_named(engine.catalogue, name)
+    members = tar_members_named(catalogue, name)
     location = next((os.fspath(parse_location(member)) for member in members), name)
     try:
         return bytes_at(location) if is_address(location) else location
@@ -140,7 +167,7 @@ class _Answers:
     `path_ending` is for paths only, as in `report`.
     """
 
-    engine: Engine
+    store: OpenedStore
     confidence: float
     has_page: bool
     preview: options.Preview
@@ -171,7 +198,7 @@ class _Answers:
         result.seconds["total"] = sum(result.seconds.values())
         report(
             self.as_json,
-            lambda: query_json(name, self.engine, result, files, self.confidence),
+            lambda: query_json(name, self.store, result, files, self.confidence),
             lambda: query_lines(title, result, self.confidence, stdout.width),
             paths=(display_location(hit.path) for hit in result.hits),
             path_ending=self.path_ending,

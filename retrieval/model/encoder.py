@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -65,6 +66,19 @@ class Encoder:
     def load(self) -> None:
         """Open the network now, not on first use."""
         _ = self.network
+
+    def load_ahead(self, explains: bool, size: int | None = None) -> None:
+        """Begin to open the network on a thread; if it `explains`, for heatmaps at this size too, with a blank picture.
+
+        The first picture takes longest. An error is raised by the first use.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="network")
+        thread.submit(self.load)
+        if explains:
+            sized = self.at_size(size)
+            side = sized.bundle.card.preprocessing.size
+            thread.submit(sized.activate, [np.zeros((side, side, 3), np.uint8)])
+        thread.shutdown(wait=False)
 
     def unload(self) -> None:
         """Release the networks of all sizes; each is opened again on its next use."""

@@ -25,6 +25,7 @@ from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 _STREAM_BATCH = 4  # pictures per stream: few enough that their activations stay in the core's cache
+_EXACT_BATCH = 1  # OpenVINO compiles kernels for each batch size, which takes as long as several pictures
 _CONVERTER = "openvino.tools.ovc"
 
 
@@ -121,30 +122,47 @@ class _TorchNetwork:
             return Features(activations.cpu().numpy(), activations.mean((2, 3)).cpu().numpy())
 
 
-class _OpenVinoNetwork:
-    """Descriptors are computed on several independent streams, as many as suit the cores; maps on all cores at once."""
+class _Streams:
+    """A compiled network with several independent streams, as many as suit the cores."""
 
+    def __init__(self, network: Any) -> None:
+        count: int = network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="stream")
+        self._idle_requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(count):
+            self._idle_requests.put(network.create_infer_request())
+
+    def infer(self, pixels: Sequence[Pixels], batch: int, *outputs: int) -> list[Array]:
+        """Return these outputs of the network for any number of pictures, in batches of this size."""
+        parts = self._threads.map(lambda each: self._infer(each, outputs), batched(pixels, batch))
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    def _infer(self, pixels: Sequence[Pixels], outputs: Sequence[int]) -> list[Array]:
+        request = self._idle_requests.get()
+        try:
+            result = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
+            return [np.array(result[each]) for each in outputs]  # what is not needed is not copied
+        finally:
+            self._idle_requests.put(request)
+
+
+class _OpenVinoNetwork:
     def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
         self._file = _network_file(bundle, progress)
         self._settings = _cache_settings(bundle)
         if cores is not None:
             self._settings["INFERENCE_NUM_THREADS"] = str(cores)
-        fast = self._compile({"PERFORMANCE_HINT": "THROUGHPUT"})
-        count: int = fast.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._streams = ThreadPoolExecutor(count, thread_name_prefix="stream")
-        self._idle_requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(count):
-            self._idle_requests.put(fast.create_infer_request())
-        self._exact_lock = Lock()  # the exact network has one request
+        self._fast = self._compile({})
+        self._exact_lock = Lock()
 
     @cached_property
-    def _exact(self) -> Any:
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        return self._compile(options).create_infer_request()
+    def _exact(self) -> _Streams:
+        return self._compile({"INFERENCE_PRECISION_HINT": "f32"})
 
-    def _compile(self, options: dict[str, str]) -> Any:
-        size, settings = self._bundle.card.preprocessing.size, self._settings | options
+    def _compile(self, options: dict[str, str]) -> _Streams:
+        size = self._bundle.card.preprocessing.size
+        settings = {"PERFORMANCE_HINT": "THROUGHPUT"} | self._settings | options
         try:
             network = _core().compile_model(self._file, "CPU", settings)
             if network.input(0).partial_shape[1] != size:  # reading it first would take as long as all of a cached one
@@ -153,24 +171,15 @@ class _OpenVinoNetwork:
                 network = _core().compile_model(graph, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{self._file} cannot be run ({first_line(error)}): get the bundle again") from error
-        return network
+        return _Streams(network)
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
-        parts = self._streams.map(self._describe, batched(pixels, _STREAM_BATCH))
-        return round_to_float16(np.concatenate(list(parts)))
-
-    def _describe(self, pixels: Sequence[Pixels]) -> Array:
-        request = self._idle_requests.get()
-        try:
-            result = request.infer({0: np.stack(pixels)}, share_inputs=True, share_outputs=True)
-            return np.array(result[1])  # the activations are not copied
-        finally:
-            self._idle_requests.put(request)
+        return round_to_float16(self._fast.infer(pixels, _STREAM_BATCH, 1)[0])
 
     def activate(self, pixels: Sequence[Pixels]) -> Features:
         with self._exact_lock:
-            result = self._exact.infer({0: np.stack(pixels)}, share_inputs=True)
-            return Features(np.array(result[0]), np.array(result[1]))
+            exact = self._exact
+        return Features(*exact.infer(pixels, _EXACT_BATCH, 0, 1))
 
 
 @cache

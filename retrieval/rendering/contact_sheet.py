@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -32,7 +31,11 @@ _TOP, _ROW = 150, 94  # the top of the first row; a row's height besides its pic
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
 MAX_HITS = 20  # a sheet grows by a megapixel every few hits
 _SUPERSAMPLING = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
-_FALLBACK_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf")
+_LOOK_UP_SIZE = 16
+_FONTS = (  # Pillow's own, which every machine has but which is only ASCII, then those of the machine
+    "",
+    *("DejaVuSans.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "arial.ttf"),
+)
 
 
 def draw_contact_sheet(view: ResultView, pairs: Sequence[Sides] | None = None) -> Image.Image:
@@ -220,22 +223,39 @@ def _wrap(text: str, size: int, max_width: int) -> Iterator[str]:
 
 def _typeset(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     r"""Return the text and a font that has its letters; letters that no font has become \uNNNN."""
-    font = min(_fonts(size), key=lambda font: len(_missing_glyphs(text, font)))
-    missing = _missing_glyphs(text, font)
+    name, missing = _choose_font(text)
+    font = _font(name, size)
+    assert font is not None, "Pillow was built without fonts"
     return "".join(f"\\u{ord(letter):04x}" if letter in missing else letter for letter in text), font
 
 
+def _choose_font(text: str) -> tuple[str, set[str]]:
+    """Return the first font that has all letters, else the one that lacks fewest, and these."""
+    choice, least = _FONTS[0], set(text)
+    for name in _FONTS:
+        missing = _missing_glyphs(text, name)
+        if len(missing) < len(least) or not missing:
+            choice, least = name, missing
+        if not missing:
+            break
+    return choice, least
+
+
 @cache
-def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
-    """Return Pillow's own font, which every machine has but which is only ASCII, then those of the machine."""
-    fonts = [ImageFont.load_default(size)]
-    for name in _FALLBACK_FONTS:
-        with contextlib.suppress(OSError):
-            fonts.append(ImageFont.truetype(name, size))
-    return tuple(font for font in fonts if isinstance(font, ImageFont.FreeTypeFont))
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont | None:
+    """Return a font of the machine, or Pillow's own if `name` is empty; None if there is no such font."""
+    try:
+        font = ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+    except OSError:
+        return None
+    return font if isinstance(font, ImageFont.FreeTypeFont) else None
 
 
-def _missing_glyphs(text: str, font: ImageFont.FreeTypeFont) -> set[str]:
+def _missing_glyphs(text: str, name: str) -> set[str]:
+    """Return the letters that a font lacks, which does not depend on the size."""
+    font = _font(name, _LOOK_UP_SIZE)
+    if font is None:
+        return set(text)
     empty = _glyph_bitmap("\uffff", font)
     return {letter for letter in set(text) if not letter.isspace() and _glyph_bitmap(letter, font) == empty}
 

@@ -26,7 +26,7 @@ def encode_png(image: Image.Image) -> bytes:
     bands = np.array_split(filtered, min(image.height, os.cpu_count() or 1))
     with ThreadPoolExecutor(len(bands)) as threads:
         parts = list(threads.map(_deflate, bands, [False] * (len(bands) - 1) + [True]))
-    data = b"".join([b"\x78\x01", *parts, struct.pack(">I", zlib.adler32(filtered))])
+    data = b"".join([b"\x78\x01", *parts, struct.pack(">I", zlib.adler32(filtered.data))])
     header = struct.pack(">IIBBBBB", *image.size, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)
@@ -35,7 +35,7 @@ def encode_png(image: Image.Image) -> bytes:
 def _deflate(band: NDArray[np.uint8], is_last: bool) -> bytes:
     """Return a part of a raw deflate stream (RFC 1951) that ends on a whole byte, so that the next can follow it."""
     packer = zlib.compressobj(_LEVEL, wbits=-zlib.MAX_WBITS)
-    return packer.compress(band) + packer.flush(zlib.Z_FINISH if is_last else zlib.Z_FULL_FLUSH)
+    return packer.compress(band.data) + packer.flush(zlib.Z_FINISH if is_last else zlib.Z_FULL_FLUSH)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

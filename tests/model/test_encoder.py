@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from retrieval.common.errors import ModelError
 from retrieval.model import encoder as encoder_module
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
@@ -75,3 +76,23 @@ def test_threads_open_one_network(tiny_bundle: Bundle, monkeypatch: pytest.Monke
     with ThreadPoolExecutor(8) as pool:
         networks = {id(network) for network in pool.map(lambda _: encoder.network, range(64))}
     assert len(networks) == len(sizes) == 1
+
+
+def test_a_network_loaded_ahead_is_opened_once_and_a_broken_one_fails_on_use(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = count_opened(monkeypatch)
+    encoder = Encoder(tiny_bundle, "cpu")
+    encoder.load_ahead(explains=True, size=320)
+    encoder.load()
+    encoder.at_size(320).load()
+    assert sizes == [224, 320]
+
+    def broken(*_: object) -> None:
+        raise ModelError("cannot be run")
+
+    monkeypatch.setattr(encoder_module, "open_network", broken)
+    encoder = Encoder(tiny_bundle, "cpu")
+    encoder.load_ahead(explains=False)
+    with pytest.raises(ModelError, match="cannot be run"):
+        encoder.load()

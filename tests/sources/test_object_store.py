@@ -347,10 +347,10 @@ def test_a_member_of_a_tar_is_queried_by_the_name_that_is_shown(
     address = objects.put("a.tar", tar_of(*SHARD))
     engine.index(address, tmp_path / "b.tar")
     for name, content in ((f"{address}/0001.png", png(2)), (f"{tmp_path}/b.tar/c/9.png", png(9))):
-        (hit,) = engine.query(_fetch_source(engine, name), top=1)
+        (hit,) = engine.query(_fetch_source(engine.catalogue, name), top=1)
         assert (hit.path.name, hit.similarity > 0.99) == (name.rpartition("/")[2], True)
-        assert _fetch_source(engine, name) == content
-    assert _fetch_source(engine, f"{address}/nothing.png") == f"{address}/nothing.png"
+        assert _fetch_source(engine.catalogue, name) == content
+    assert _fetch_source(engine.catalogue, f"{address}/nothing.png") == f"{address}/nothing.png"
 
 
 def test_a_member_of_a_tar_is_removed_by_the_name_that_is_shown(engine: Engine, objects: Objects) -> None:

@@ -23,9 +23,9 @@ from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describ
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
 if TYPE_CHECKING:  # `explain` needs no store
-    from retrieval.engine import Engine
     from retrieval.model.bundle import Bundle
     from retrieval.rendering.presentation import PairFiles
+    from retrieval.store.opened_store import OpenedStore
     from retrieval.store.query import QueryResult
 
 _BAR = 10  # characters of a full bar
@@ -116,7 +116,7 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
 
 
 def query_json(
-    name: str, engine: Engine, result: QueryResult, files: Mapping[int, PairFiles], confidence: float
+    name: str, store: OpenedStore, result: QueryResult, files: Mapping[int, PairFiles], confidence: float
 ) -> JsonObject:
     """Return a query's hits; `files` are the overlays that were written, by the hit's rank.
 
@@ -124,10 +124,10 @@ def query_json(
     """
     return {
         "query": name,
-        "store": engine.catalogue.folder,
-        "model": model_json(engine.bundle),
+        "store": store.catalogue.folder,
+        "model": model_json(store.bundle),
         "threshold": THRESHOLD,
-        "calibrated": engine.calibration is not None,
+        "calibrated": store.calibration is not None,
         "confidence": confidence,
         "confident": any(hit.similarity >= confidence for hit in result.hits),
         "pool": result.pool,
