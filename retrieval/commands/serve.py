@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import webbrowser
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +56,8 @@ def serve(
     """
     open_engine = partial(_open_engine, store_folder(store), model, device)
     if not token and (allow_host or not is_loopback(host)):
+        import secrets
+
         token = secrets.token_urlsafe(24)
     hosts, origins, max_bytes = tuple(allow_host or ()), tuple(allow_origin or ()), max_upload * 1_000_000
     config = ServerConfig(host, port, token or None, hosts, origins, max_bytes, queue, uploads, processes)
@@ -65,6 +65,8 @@ def serve(
     def ready(address: str) -> None:
         stdout.print(Text(f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."))
         if open_browser:
+            import webbrowser
+
             webbrowser.open(address)
 
     if processes > 1:

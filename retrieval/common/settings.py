@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import platformdirs
@@ -125,6 +124,8 @@ def max_pixels() -> int:
 
 def installed_version(package: str) -> str:
     """Return the installed version of a package; `unknown` if it runs from its source."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes 10 ms
+
     try:
         return version(package)
     except PackageNotFoundError:

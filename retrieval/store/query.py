@@ -71,7 +71,7 @@ class Queries:
             descriptors = self.describe([pixels for _, pixels, _ in readable])
         with stopwatch("search"):
             pools = self.candidates(descriptors, pool, selection)
-        _LOGGER.debug("candidates of %d pictures: %s", len(pools), [len(ids) for ids in pools])
+        _LOGGER.debug("candidates of each picture: %s", [len(ids) for ids in pools])
         seconds = {stage: total / max(1, len(readable)) for stage, total in stopwatch.seconds.items()}
         prepared = iter(
             PreparedQuery(source, pixels, descriptor, ids, seconds, info.size)

@@ -104,6 +104,15 @@ def test_verbose_logs_steps_beside_the_answer(arguments: tuple[str, ...], indexe
     assert b"Most similar to" in verbose.stdout
 
 
+def test_a_file_can_make_a_command_verbose(indexed: Indexed, tmp_path: Path) -> None:
+    query: Arguments = ("query", indexed.picture, "--no-explain", "--store", indexed.store)
+    for count, has_candidates in ((1, False), (2, True)):
+        file = os.fspath(write_config(tmp_path, f"verbose = {count}"))
+        said = retrieve(*query, RETRIEVE_CONFIG=file).stderr
+        assert b"with the model default" in said
+        assert (b"candidates" in said) == has_candidates
+
+
 def test_quiet_keeps_answers_and_errors_only(indexed: Indexed) -> None:
     query: Arguments = ("query", indexed.picture, "--no-explain", "--store", indexed.store, "--label", "nothing")
     assert b"no picture has the label nothing" in retrieve(*query).stderr
@@ -162,7 +171,8 @@ def test_status_names_the_files_that_are_read(indexed: Indexed, tmp_path: Path) 
         ("[querry]\ntop = 3", "{file} has a table [querry], but that is no command: `retrieve --help` lists them"),
         ("[query]\ntops = 3", "{file} sets tops in [query], but that is no option there: `retrieve query --help`"),
         ("[status]\ntop = 3", "{file} sets top in [status], but that is no option there"),
-        ("tops = 3", "{file} sets tops, but no command has that option"),
+        ("tops = 3", "{file} sets tops, but no command has that option: `retrieve COMMAND --help` lists the options"),
+        ("no-explain = true", "{file} sets no-explain, but no command has that option: write explain = false"),
         ("top = 'many'", "{file} has a value of top that does not fit: "),
         ("top = 0", "{file} has a value of top that does not fit: "),
         ("method = 'abacus'", "{file} has a value of method that does not fit: "),

@@ -66,18 +66,22 @@ def _read(file: Path, command: str, context: Any, options: Mapping[str, Mapping[
     for name, table in tables.items():
         if name not in options:
             raise SettingError(f"{file} has a table [{name}], but that is no command: `retrieve --help` lists them")
-        for option in table:
-            if option not in options[name]:
-                raise SettingError(
-                    f"{file} sets {option} in [{name}], but that is no option there:"
-                    f" `retrieve {name} --help` lists the options"
-                )
+        for option in table.keys() - options[name].keys():
+            raise SettingError(
+                f"{file} sets {option} in [{name}], but that is no option there: {_remedy(option, name)}"
+            )
     common = {name: value for name, value in values.items() if name not in tables}
     for option in common:
         if not any(option in each for each in options.values()):
-            raise SettingError(f"{file} sets {option}, but no command has that option: write it as in --{option}")
+            raise SettingError(f"{file} sets {option}, but no command has that option: {_remedy(option, 'COMMAND')}")
     chosen = {name: value for name, value in common.items() if name in options[command]} | tables.get(command, {})
     return dict(_check(file, options[command][name], name, value, context) for name, value in chosen.items())
+
+
+def _remedy(option: str, command: str) -> str:
+    if option.startswith("no-"):
+        return f"write {option[3:]} = false"
+    return f"`retrieve {command} --help` lists the options"
 
 
 def _check(file: Path, option: Any, name: str, value: Any, context: Any) -> tuple[str, Any]:
@@ -87,7 +91,8 @@ def _check(file: Path, option: Any, name: str, value: Any, context: Any) -> tupl
     if option.multiple and not isinstance(value, list):
         value = [value]
     try:
-        option.process_value(context, value)
+        if not option.callback:  # which acts on the value
+            option.process_value(context, value)
     except BadParameter as error:
         raise SettingError(f"{file} has a value of {name} that does not fit: {error.message}") from error
     return option.name, value
