@@ -105,7 +105,11 @@ def _trace(backbone: nn.Module, preprocessing: Preprocessing) -> onnx.ModelProto
             do_constant_folding=False,  # it would join weights, which are to be found under their names
             input_names=["pixels"],
             output_names=["activations", "descriptors"],
-            dynamic_axes={"pixels": {0: "batch", 1: "height", 2: "width"}, "activations": {0: "batch"}},
+            dynamic_axes={
+                "pixels": {0: "batch", 1: "height", 2: "width"},
+                "activations": {0: "batch", 2: "rows", 3: "columns"},
+                "descriptors": {0: "batch"},
+            },
         )
     model = onnx.load_from_string(graph.getvalue())
     for axis in (1, 2):  # a fixed size compiles to a faster network
