@@ -7,6 +7,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexes.retry import NEVER, retry
+
+_IS_WINDOWS = os.name == "nt"
+_OPEN_SECONDS = 2.0  # for which Windows is given time to close a file that is to be replaced
+
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
@@ -41,13 +46,18 @@ def move_into_place(part: Path, path: Path) -> None:
     """Rename a finished file to `path`, its content on the disk before and its name after. Raises OSError."""
     with open(part, "r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
-    os.replace(part, path)
+    retry(lambda is_repeat: os.replace(part, path), _replace_deadline, 0.01, 0.1)
     _sync_folder(path.parent)
+
+
+def _replace_deadline(error: Exception, since: float) -> float:
+    """Give readers time to close the file: Windows replaces none that is open."""
+    return since + _OPEN_SECONDS if _IS_WINDOWS and isinstance(error, PermissionError) else NEVER
 
 
 def _sync_folder(folder: Path) -> None:
     """Put a folder's names on the disk, as far as the system and the file system allow it."""
-    if os.name == "nt":  # which opens no folders
+    if _IS_WINDOWS:  # which opens no folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)

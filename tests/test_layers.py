@@ -23,7 +23,8 @@ WINGS = (  # those of one line stand side by side and do not know each other
     ("retrieval.common",),
     ("indexes.vectors",),
     ("indexes.catalogue",),
-    ("indexes.arrays", "indexes.atomic_files", "indexes.errors", "indexes.retry"),
+    ("indexes.arrays", "indexes.atomic_files", "indexes.errors"),
+    ("indexes.retry",),
 )
 FILES = [ROOT / "cli.py", *sorted((ROOT / "retrieval").rglob("*.py")), *sorted((ROOT / "indexes").rglob("*.py"))]
 

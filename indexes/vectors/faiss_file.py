@@ -4,9 +4,9 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import faiss
 
@@ -31,11 +31,11 @@ def save(index: FaissIndex, folder: Path, fingerprint: str, generation: str) -> 
     try:
         with temporary_file(folder, _UNFINISHED, _SUFFIX) as part:
             with open(part, "r+b") as out:
-                with _readable_name(os.fspath(part), out.fileno()) as name:
-                    faiss.write_index(index.faiss, name)
+                _write(index.faiss, os.fspath(part), out)
                 file = folder / f"{origin}-{_checksum(out.fileno())}{_SUFFIX}"
             move_into_place(part, file)
-        _delete_others(folder, file)
+        with suppress(PermissionError):  # Windows deletes no file that is mapped: one of the next runs does
+            _delete_others(folder, file)
     except (OSError, RuntimeError) as error:  # FAISS's ends with the system's message in brackets
         reason = error.strerror if isinstance(error, OSError) else str(error).rpartition("(")[2].rstrip(") ")
         name = f"{origin}{_SUFFIX}"
@@ -53,8 +53,7 @@ def load(folder: Path, fingerprint: str, generation: str, writable: bool = False
         try:
             with open(file, "rb") as opened:
                 if file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
-                    with _readable_name(os.fspath(file), opened.fileno()) as plain:
-                        index = FaissIndex(faiss.read_index(plain, 0 if writable else faiss.IO_FLAG_MMAP_IFC))
+                    index = FaissIndex(_read(os.fspath(file), opened, writable))
                     if index.is_supported:
                         return index
         except (OSError, RuntimeError):  # deleted meanwhile, or written by a FAISS that this one cannot read
@@ -93,14 +92,38 @@ def _checksum(descriptor: int) -> str:
     return f"{checksum:08x}"
 
 
-@contextmanager
-def _readable_name(name: str, descriptor: int) -> Iterator[str]:
-    """Yield a file's name, or another of the same open file if the name is not UTF-8, which FAISS needs."""
+def _write(index: Any, name: str, file: BinaryIO) -> None:
+    plain = _plain_name(name, file)
+    if plain is None:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        file.flush()
+    else:
+        faiss.write_index(index, plain)
+
+
+def _read(name: str, file: BinaryIO, writable: bool) -> Any:
+    """Map a file into memory, or read it whole if it is to be changed, or FAISS cannot map it."""
+    plain = _plain_name(name, file)
+    if plain is None:
+        return faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
+    with suppress(RuntimeError):  # FAISS of some releases maps no files on macOS
+        if not writable:
+            return faiss.read_index(plain, faiss.IO_FLAG_MMAP_IFC)
+    return faiss.read_index(plain)
+
+
+def _plain_name(name: str, file: BinaryIO) -> str | None:
+    """Return a name by which FAISS can open a file that is open; None if it has none.
+
+    FAISS needs UTF-8; on Windows it takes a name for one of the code page of the system.
+    """
+    if os.name == "nt":
+        return name if name.isascii() else None
     try:
         name.encode()
-        yield name
     except UnicodeEncodeError:
-        yield f"/dev/fd/{descriptor}"
+        return f"/dev/fd/{file.fileno()}"
+    return name
 
 
 def _delete_others(folder: Path, keep: Path | None) -> None:

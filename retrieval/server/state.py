@@ -62,7 +62,7 @@ class ServerState:
 
     def _resolve_folder(self, display_name: str) -> bytes:
         """Return the folder that has pictures, or contains one that has, by its display name."""
-        prefix = display_name.rstrip("/") + "/"
+        prefix = display_name.replace(os.sep, "/").rstrip("/") + "/"
         for folder in self.folders():
             name = safe_name(folder) + "/"
             if name.startswith(prefix):

@@ -14,7 +14,16 @@ from retrieval.common.errors import GalleryError, PictureError, unavailable_gall
 from retrieval.sources.entries import PictureFile, WalkEvent
 from retrieval.sources.files import is_picture_name
 from retrieval.sources.local import walk
-from retrieval.sources.location import LIST_PREFIX, TAR_PREFIX, canonical, gallery_name, is_address, is_list, is_tar
+from retrieval.sources.location import (
+    LIST_PREFIX,
+    TAR_PREFIX,
+    canonical,
+    catalogue_path,
+    gallery_name,
+    is_address,
+    is_list,
+    is_tar,
+)
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, stat_remote
 from retrieval.sources.picture_list import walk_list
 from retrieval.sources.remote import walk_remote
@@ -70,10 +79,10 @@ def _resolve_local(path: Path) -> bytes:
     named = os.path.join(os.path.realpath(path.parent), path.name)  # a link may lead to a file of another name
     named = named if is_tar(named) or is_list(named) else real
     if stat.S_ISREG(mode) and (is_tar(named) or is_list(named)):
-        return os.fsencode((TAR_PREFIX if is_tar(named) else LIST_PREFIX) + named)
+        return os.fsencode(TAR_PREFIX if is_tar(named) else LIST_PREFIX) + catalogue_path(Path(named))
     if not stat.S_ISDIR(mode):
         raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures, a .tar or a .txt list")
-    return os.fsencode(real)
+    return catalogue_path(Path(real))
 
 
 def walk_gallery(gallery: bytes, passed_over: Counter[str], skip_tar: SkipTar, cancelled: Event) -> Iterator[WalkEvent]:

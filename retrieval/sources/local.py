@@ -5,10 +5,13 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
+from indexes.catalogue.paths import folder_prefix
 from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.files import SUFFIXES
+
+_Found = tuple[bytes, os.DirEntry[bytes] | None]  # the path of a folder, or of a picture with its entry
 
 
 def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[PictureFile | Unreadable]:
@@ -19,34 +22,33 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Pic
     """
     entered: set[tuple[int, int]] = set()
     passed_over = Counter() if passed_over is None else passed_over
-    todo: list[bytes | os.DirEntry[bytes]] = [folder]  # no recursion: folders may lie deeper than Python's stack
+    todo: list[_Found] = [(folder, None)]  # no recursion: folders may lie deeper than Python's stack
     while todo:
-        entry = todo.pop()
-        if not isinstance(entry, bytes):
-            yield _stat_entry(entry)
+        path, entry = todo.pop()
+        if entry is not None:
+            yield _stat_entry(path, entry)
             continue
         try:
-            todo += reversed(_list_folder(entry, entered, passed_over))
+            todo += reversed(_list_folder(path, entered, passed_over))
         except OSError as error:
-            yield Unreadable.from_error(entry, read_error(error), is_folder=True)
+            yield Unreadable.from_error(path, read_error(error), is_folder=True)
 
 
-def _list_folder(
-    folder: bytes, entered: set[tuple[int, int]], passed_over: Counter[str]
-) -> list[bytes | os.DirEntry[bytes]]:
-    """Return the folders, as paths, and the pictures in a folder, in order; none if it was entered before."""
+def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Counter[str]) -> list[_Found]:
+    """Return the folders and the pictures in a folder, in order; none if it was entered before."""
     status = os.stat(folder)
     if (status.st_dev, status.st_ino) in entered:
         return []
     entered.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:
         by_key = {_sort_key(entry): entry for entry in entries if not entry.name.startswith(b".")}
-    listed: list[bytes | os.DirEntry[bytes]] = []
+    listed: list[_Found] = []
+    start = folder_prefix(folder)  # an entry's own path has back slashes on Windows
     for key, entry in sorted(by_key.items()):
         if key.endswith(b"/"):
-            listed.append(entry.path)
+            listed.append((start + entry.name, None))
         elif is_gallery_picture(key, passed_over):
-            listed.append(entry)
+            listed.append((start + entry.name, entry))
     return listed
 
 
@@ -68,13 +70,13 @@ def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
         return entry.name
 
 
-def _stat_entry(entry: os.DirEntry[bytes]) -> PictureFile | Unreadable:
+def _stat_entry(path: bytes, entry: os.DirEntry[bytes]) -> PictureFile | Unreadable:
     try:
         status = entry.stat()
     except FileNotFoundError:
-        return Unreadable(entry.path, "is a link to nothing")
+        return Unreadable(path, "is a link to nothing")
     except OSError as error:
-        return Unreadable.from_error(entry.path, read_error(error))
+        return Unreadable.from_error(path, read_error(error))
     if not stat.S_ISREG(status.st_mode):
-        return Unreadable(entry.path, "is not a regular file")
-    return PictureFile(entry.path, status.st_size, status.st_mtime_ns)
+        return Unreadable(path, "is not a regular file")
+    return PictureFile(path, status.st_size, status.st_mtime_ns)

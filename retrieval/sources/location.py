@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from retrieval.sources.url_safety import host_of, require_no_secrets
@@ -14,7 +14,9 @@ from retrieval.sources.url_safety import host_of, require_no_secrets
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(?=.)")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _MEMBER = re.compile(r"(.+?\.tar)/(.+)#(\d+)\+(\d+)(?:\+(\d+))?", re.IGNORECASE | re.DOTALL)
-_LIST_ENTRY = re.compile(r".+?\.txt/(?=/|tar:/|[a-zA-Z][a-zA-Z0-9+.-]+://)", re.DOTALL)
+_ROOT = "(?:[a-zA-Z]:)?/"  # how an absolute path begins, with the drive that Windows has
+_LOCAL_TAR = re.compile(f"tar:{_ROOT}")
+_LIST_ENTRY = re.compile(rf".+?\.txt/(?=(?:tar:)?{_ROOT}|[a-zA-Z][a-zA-Z0-9+.-]+://)", re.DOTALL)
 TAR_PREFIX, LIST_PREFIX = "tar:", "list:"
 """Precede the path of a local tar, and of a list, that is a gallery of its own: no folder's gallery contains it."""
 
@@ -93,6 +95,11 @@ class CatalogueLocation:
         return os.fsencode(f"{self.list_prefix}{prefix}{self.container}")
 
 
+def catalogue_path(path: PurePath) -> bytes:
+    """Return an absolute path as the catalogue keeps it: on Windows too with slashes, which Windows reads as well."""
+    return os.fsencode(path.as_posix())
+
+
 def parse_location(path: bytes) -> PictureLocation:
     """Return the local file or the address that a path of the catalogue leads to."""
     source = CatalogueLocation.parse(path).source
@@ -127,7 +134,7 @@ def enclosing_tars(name: str) -> Iterator[str]:
 
 def is_address(text: str) -> bool:
     """Return whether this names something that is no local file."""
-    return _ADDRESS.match(text) is not None or text.startswith(f"{TAR_PREFIX}/")
+    return _ADDRESS.match(text) is not None or _LOCAL_TAR.match(text) is not None
 
 
 def is_remote(text: str) -> bool:

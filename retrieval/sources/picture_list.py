@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from posixpath import normpath
 from urllib.parse import urljoin, urlsplit
 
@@ -96,7 +97,7 @@ def _resolve_line(name: str, text: str) -> str:
     if not is_address(name):
         if is_address(text):
             return canonical(text)
-        path = os.path.normpath(os.path.join(os.path.dirname(name), text))
+        path = Path(os.path.normpath(os.path.join(os.path.dirname(name), text))).as_posix()
         return TAR_PREFIX + path if is_tar(path) else path
     location = canonical(text if is_address(text) else _resolve_relative(name, text))
     _check_allowed(name, location)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from indexes.catalogue.records import Selection as Selection
 from retrieval.common.errors import GalleryError
-from retrieval.sources.location import canonical, is_address
+from retrieval.sources.location import canonical, catalogue_path, is_address
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after all that may follow a shortened time
@@ -32,7 +32,7 @@ def make_selection(
 
 def _folder_path(folder: str | os.PathLike[str]) -> bytes:
     text = os.fspath(folder)
-    return os.fsencode(canonical(text) if is_address(text) else Path(text).absolute())
+    return os.fsencode(canonical(text)) if is_address(text) else catalogue_path(Path(text).absolute())
 
 
 def _check_time(text: str) -> str:

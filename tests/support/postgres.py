@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -84,6 +83,8 @@ def _lacking() -> str | None:
     if programs() is None:
         return "no PostgreSQL server here: install Debian's `postgresql`"
     if os.geteuid() == 0:
+        import pwd  # which Windows lacks
+
         try:
             pwd.getpwnam(_OTHER_USER)
         except KeyError:

@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,7 +132,8 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:  # a process that waits for it finds what was written here, and writes nothing
-            lock.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows deletes no open file; there the lock does that itself
+                lock.unlink(missing_ok=True)
 
 
 def _reconcile(stored: DatabaseUrl, given: DatabaseUrl, otherwise: str) -> DatabaseUrl:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-TERMINAL_SIGNALS = (signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
-"""Ctrl-C and a closed terminal: a terminal sends them to all processes of a server."""
+TERMINAL_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""Ctrl-C, a closed terminal, and Ctrl-Break of Windows: a terminal sends them to all processes of a server."""
 
 STOP_SIGNALS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 

@@ -118,7 +118,8 @@ class Uploads:
             if total <= self._max_bytes or name == protected:
                 return
             total -= status.st_size
-            (self.folder / name).unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows deletes no file that is being read: the next upload does
+                (self.folder / name).unlink(missing_ok=True)
 
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the uploads; delete pictures that will never arrive whole."""

@@ -15,6 +15,7 @@ from retrieval.sources.gallery import gallery_from_address
 from retrieval.sources.location import (
     LIST_PREFIX,
     TAR_PREFIX,
+    catalogue_path,
     display_location,
     enclosing_tars,
     is_address,
@@ -60,7 +61,7 @@ def _possible_paths(path: str) -> Iterator[bytes]:
         return
     absolute = Path(os.path.abspath(path))
     for up in (*reversed(absolute.parents), absolute):
-        real = os.fsencode(Path(os.path.realpath(up)) / absolute.relative_to(up))
+        real = catalogue_path(Path(os.path.realpath(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))
 
 
@@ -73,7 +74,7 @@ def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
     """Yield the members of tars that are displayed under this name; their own paths also have offset and size."""
     name = name.removeprefix(TAR_PREFIX)
     kind = "" if is_address(name) else TAR_PREFIX
-    name = os.path.abspath(name) if kind else name
+    name = Path(os.path.abspath(name)).as_posix() if kind else name
     for tar in enclosing_tars(name):
         for prefix in (b"", *_list_prefixes(catalogue)):
             for known in list(catalogue.scans.known_files(prefix + os.fsencode(kind + tar))):
