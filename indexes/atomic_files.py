@@ -9,7 +9,9 @@ from pathlib import Path
 
 from indexes.retry import NEVER, retry
 
-_IS_WINDOWS = os.name == "nt"
+IS_WINDOWS = os.name == "nt"
+"""Whether files that are open can be neither replaced nor deleted."""
+
 _OPEN_SECONDS = 2.0  # for which Windows is given time to close a file that is to be replaced
 
 
@@ -52,12 +54,12 @@ def move_into_place(part: Path, path: Path) -> None:
 
 def _replace_deadline(error: Exception, since: float) -> float:
     """Give readers time to close the file: Windows replaces none that is open."""
-    return since + _OPEN_SECONDS if _IS_WINDOWS and isinstance(error, PermissionError) else NEVER
+    return since + _OPEN_SECONDS if IS_WINDOWS and isinstance(error, PermissionError) else NEVER
 
 
 def _sync_folder(folder: Path) -> None:
     """Put a folder's names on the disk, as far as the system and the file system allow it."""
-    if _IS_WINDOWS:  # which opens no folders
+    if IS_WINDOWS:  # which opens no folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)

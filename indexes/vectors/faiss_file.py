@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import faiss
 
-from indexes.atomic_files import move_into_place, temporary_file
+from indexes.atomic_files import IS_WINDOWS, move_into_place, temporary_file
 from indexes.errors import StoreError
 from indexes.vectors.faiss_index import FaissIndex
 
@@ -117,7 +117,7 @@ def _plain_name(name: str, file: BinaryIO) -> str | None:
 
     FAISS needs UTF-8; on Windows it takes a name for one of the code page of the system.
     """
-    if os.name == "nt":
+    if IS_WINDOWS:
         return name if name.isascii() else None
     try:
         name.encode()

@@ -97,8 +97,10 @@ def train_bundle(
         )
         training.run()
         bundle = _write(recipe, data, trunk, training, folder)
+    trained = TrainedBundle(bundle, training.history)
+    del data, training  # which map the pixels: Windows deletes no file that is mapped
     shutil.rmtree(work, ignore_errors=True)
-    return TrainedBundle(bundle, training.history)
+    return trained
 
 
 def _load_finished(recipe: Recipe, folder: Path, resume: bool) -> TrainedBundle:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from indexes import atomic_files
 from indexes.atomic_files import move_into_place, replace_file, temporary_file, write_file
 
 
@@ -108,3 +109,26 @@ def test_a_temporary_file_may_be_moved_to_a_name_that_depends_on_its_content(tmp
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "none" / "a", b"x")
+
+
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_windows_has_time_to_close_a_file_that_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_windows: bool
+) -> None:
+    replace, refused = os.replace, [1, 2]
+
+    def refuse_twice(source: Path, target: Path) -> None:
+        if refused:
+            refused.pop()
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, target)
+
+    write_file(tmp_path / "a", b"old")
+    monkeypatch.setattr(os, "replace", refuse_twice)
+    monkeypatch.setattr(atomic_files, "IS_WINDOWS", is_windows)
+    if is_windows:
+        write_file(tmp_path / "a", b"new")
+    else:
+        with pytest.raises(PermissionError):
+            write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == (b"new" if is_windows else b"old")

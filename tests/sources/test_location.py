@@ -1,7 +1,7 @@
 """Addresses and paths of the catalogue: recognised, made canonical, and parsed into tars and lists."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -11,6 +11,7 @@ from retrieval.sources.location import (
     CatalogueLocation,
     PictureAddress,
     canonical,
+    catalogue_path,
     display_location,
     folder_name,
     gallery_name,
@@ -21,12 +22,16 @@ from retrieval.sources.location import (
 from retrieval.sources.url_safety import is_private
 
 
-@pytest.mark.parametrize("text", ["s3://b/k.jpg", "HTTPS://host/x", "tar:/a/b.tar", "memory://a", "abfs://c/x"])
+@pytest.mark.parametrize(
+    "text", ["s3://b/k.jpg", "HTTPS://host/x", "tar:/a/b.tar", "tar:C:/b.tar", "memory://a", "abfs://c/x"]
+)
 def test_addresses(text: str) -> None:
     assert is_address(text)
 
 
-@pytest.mark.parametrize("text", ["/a/b.jpg", "a.jpg", "tar:b", "C:/x", "s3:/b/k", "://x", "a://", "", "/x/s3://y"])
+@pytest.mark.parametrize(
+    "text", ["/a/b.jpg", "a.jpg", "tar:b", "C:/x", "C:\\x", "s3:/b/k", "://x", "a://", "", "/x/s3://y"]
+)
 def test_paths(text: str) -> None:
     assert not is_address(text)
 
@@ -177,9 +182,21 @@ def test_the_name_of_the_folder(text: str, name: str) -> None:
         (b"s3://b/c.tar/d/x.jpg#512+10", b"s3://b/c.tar"),
         (b"tar:/a/\xff.tar/x.jpg#512+10", b"tar:/a/\xff.tar"),
         (b"list:/a/l.txt/tar:/b.tar/x.jpg#512+10", b"list:/a/l.txt/tar:/b.tar"),
+        (b"tar:C:/a.tar/x.jpg#512+10", b"tar:C:/a.tar"),
+        (b"list:C:/l.txt/tar:D:/b.tar/x.jpg#512+10", b"list:C:/l.txt/tar:D:/b.tar"),
         (b"s3://b/c.tar", None),
         (b"/a/b.tar/x.jpg#512+10", None),  # a folder of this name
     ],
 )
 def test_the_tar_that_contains_a_path(path: bytes, tar: bytes | None) -> None:
     assert CatalogueLocation.parse(path).tar_path == tar
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [("C:\\a\\\u00fc.jpg", "C:/a/\u00fc.jpg"), ("D:\\", "D:/"), ("\\\\server\\share\\a.jpg", "//server/share/a.jpg")],
+)
+def test_the_catalogue_keeps_paths_of_windows_with_slashes(path: str, kept: str) -> None:
+    assert catalogue_path(PureWindowsPath(path)) == kept.encode()
+    listed = CatalogueLocation.parse(b"list:C:/l.txt/" + kept.encode())
+    assert (listed.list_prefix, listed.source) == ("list:C:/l.txt/", kept)

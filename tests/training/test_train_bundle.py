@@ -118,6 +118,15 @@ def test_a_bundle_is_complete(tmp_path: Path) -> None:
     assert not np.allclose(tensors["backbone.0.0.weight"], before, atol=1e-3)  # the backbone was trained too
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a process has mapped")
+def test_the_pixels_are_no_longer_mapped_when_they_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows would leave them."""
+    mapped: list[str] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: mapped.append(Path("/proc/self/maps").read_text()))
+    train(unmeasured(make_set(tmp_path / "set")), tmp_path / "out")
+    assert ["pixels.npy" in each for each in mapped] == [False]
+
+
 def test_training_the_head_alone_does_not_change_the_backbone(tmp_path: Path) -> None:
     out = tmp_path / "model"
     train(unmeasured(make_set(tmp_path / "set")), out)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from indexes.atomic_files import IS_WINDOWS
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes.listening import address, listen
@@ -46,7 +47,7 @@ def serve_in_processes(
     They share the socket, uploads, metrics and the lock for indexing; each calls `open_engine`, which is pickled.
     `on_ready` gets the address to open once all processes answer, `on_death` a sentence if one of them dies.
     """
-    if os.name == "nt":
+    if IS_WINDOWS:
         raise RetrievalError("on Windows a server is one process: leave out --processes")
     from prometheus_client.multiprocess import mark_process_dead
 

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -220,3 +221,65 @@ def test_a_full_disk_is_reported_in_the_systems_words(
     with pytest.raises(StoreError, match=r"-7\.faiss cannot be written \(No space left on device\): make room"):
         save(index, tmp_path, PRINT, NOW)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_reads_and_writes_names_that_its_code_page_lacks(
+    index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAISS must not see such a name: it gets the file's bytes."""
+    names: list[object] = []
+    read: Any = faiss.read_index
+    write: Any = faiss.write_index
+
+    def read_index(source: object) -> Any:
+        names.append(source)
+        return read(source)
+
+    def write_index(written: faiss.Index, target: object) -> None:
+        names.append(target)
+        write(written, target)
+
+    monkeypatch.setattr(faiss, "read_index", read_index)
+    monkeypatch.setattr(faiss, "write_index", write_index)
+    monkeypatch.setattr(faiss_file, "IS_WINDOWS", True)
+    folder = tmp_path / "\u5199\u771f"
+    folder.mkdir()
+    save(index, folder, PRINT, NOW)
+    for writable in (False, True):
+        loaded = load(folder, PRINT, NOW, writable)
+        assert loaded is not None
+        assert len(loaded) == 20
+    assert len(names) == 3
+    assert not [name for name in names if isinstance(name, str)]
+
+
+def test_an_index_that_another_process_has_mapped_is_deleted_later_on_windows(
+    index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Access is denied")
+
+    save(index, tmp_path, PRINT, NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        save(index, tmp_path, PRINT, "8")
+    assert set(list_generations(tmp_path, PRINT)) == {NOW, "8"}
+    save(index, tmp_path, PRINT, "9")
+    assert list_generations(tmp_path, PRINT) == ["9"]
+
+
+def test_an_index_is_read_whole_if_faiss_cannot_map_it(
+    index: FaissIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = faiss.read_index
+
+    def unmapped(name: str, flags: int = 0) -> faiss.Index:
+        if flags:
+            raise RuntimeError("Error in mapped_io.cpp: not implemented")
+        return real(name)
+
+    save(index, tmp_path, PRINT, NOW)
+    monkeypatch.setattr(faiss, "read_index", unmapped)
+    loaded = load(tmp_path, PRINT, NOW)
+    assert loaded is not None
+    assert len(loaded) == 20
