@@ -99,7 +99,7 @@ def test_a_model_is_trained_without_posix_modules(without_posix: str, tmp_path: 
         (tmp_path / "set" / label).mkdir(parents=True)
         for nth in range(10):
             Image.fromarray(blocks(100 * number + nth)).save(tmp_path / "set" / label / f"{nth}.jpg")
-    options = ("--epochs", "1", "--device", "cpu")
+    options = ("--no-thaw", "--epochs", "1", "--device", "cpu")
     result = answer("train", "set", "--out", "model", *options, cwd=tmp_path, PYTHONPATH=without_posix)
     assert result["model"]
     assert (tmp_path / "model" / "network.onnx").exists()

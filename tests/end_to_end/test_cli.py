@@ -647,29 +647,3 @@ def test_a_terminal_sees_progress(indexed: Indexed, tmp_path: Path) -> None:
     seen = on_a_terminal("index", indexed.gallery / "cats", "--store", tmp_path / "store", NO_COLOR="")
     assert b"Indexing" in seen
     assert f"{PICTURES_A_CLASS}/{PICTURES_A_CLASS}".encode() in seen
-<<<<<<< HEAD
-=======
-
-
-def on_a_terminal(*arguments: str | Path, **extra: str) -> bytes:
-    """Return all that a command writes to a terminal; it must succeed."""
-    import pty  # which Windows lacks
-
-    ours, theirs = pty.openpty()
-    command = [*RETRIEVE, *(str(argument) for argument in arguments)]
-    settings = environment(extra) | {"TERM": "xterm-256color"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=settings)
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(ours)
-    assert process.wait() == 0, written
-    return written
->>>>>>> ef4ee23 (Install no module named cli, and test the main job with the wheel alone)

@@ -1,7 +1,6 @@
 """Run a command in a terminal."""
 
 import os
-import pty
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from tests.support.command import RETRIEVE, environment
 
 def on_a_terminal(*arguments: str | Path, **extra: str) -> bytes:
     """Return all that a command writes to a terminal; it must succeed."""
+    import pty  # which Windows lacks
+
     ours, theirs = pty.openpty()
     command = [*RETRIEVE, *(str(argument) for argument in arguments)]
     settings = environment({"TERM": "xterm-256color"} | extra)
