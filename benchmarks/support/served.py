@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -38,5 +37,9 @@ def server(store: Path, *options: str) -> Iterator[tuple[str, int]]:
         try:
             yield found[0], process.pid
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.terminate()  # a shell starts what runs in its background with SIGINT ignored
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise

@@ -33,6 +33,12 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server that will answer have the time that this takes on a busy machine."""
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 60.0)
+
+
+@pytest.fixture
 def gallery(objects: Objects) -> str:
     for number in range(_PICTURES):
         objects.put(f"g/{number:02}.png", png(number))
@@ -56,6 +62,7 @@ def of(fault: str, *endings: str) -> Fault:
     return lambda method, path: fault if path.partition("?")[0].endswith(endings) and method == "GET" else None
 
 
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("fault", ["500", "503", "429"])
 def test_requests_that_fail_are_repeated(engine: Engine, objects: Objects, gallery: str, fault: str) -> None:
     objects.fault = every(2, fault)
@@ -64,6 +71,7 @@ def test_requests_that_fail_are_repeated(engine: Engine, objects: Objects, galle
     assert len(rows(engine)) == _PICTURES
 
 
+@pytest.mark.usefixtures("patience")
 def test_requests_that_hang_are_repeated(
     engine: Engine, objects: Objects, gallery: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +148,7 @@ def test_a_folder_that_is_closed_keeps_its_pictures(engine: Engine, objects: Obj
     assert len(rows(engine)) == 2
 
 
+@pytest.mark.usefixtures("patience")
 def test_a_query_waits_for_a_server(engine: Engine, objects: Objects, gallery: str) -> None:
     engine.index(gallery)
     objects.fault = every(2, "500")
