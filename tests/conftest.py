@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
-from retrieval.model.bundle import Bundle
-from retrieval.model.head import Head
+from retrieval.model.bundle import Bundle, find_bundle, write_card
 from retrieval.rendering.presentation import ResultView, build_result_view
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.hits import a_hit, explanation, same
@@ -70,13 +72,17 @@ def small_gallery(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """EfficientNet-Lite0 with a head that keeps descriptors as they are and compares their directions."""
-    from retrieval.model.backbones import build_backbone
-    from retrieval.model.bundle_export import save_bundle
-
-    trunk = build_backbone("efficientnet_lite0")
-    identity = np.eye(trunk.channels, dtype=np.float32)
-    head = Head(identity, np.zeros(trunk.channels, np.float32), slope=10.0, intercept=-5.0, normalize=True)
-    return save_bundle(trunk, head, tmp_path_factory.mktemp("bundle") / "tiny", "tiny", {}, {})
+    shipped, folder = find_bundle("default"), tmp_path_factory.mktemp("bundle") / "tiny"
+    shutil.copytree(shipped.folder, folder)
+    tensors = load_file(shipped.weights_file)
+    for name, value in (("dense.weight", np.eye(len(shipped.head.bias))), ("dense.bias", 0)):
+        tensors[name][:] = value
+    tensors["output.weight"][:], tensors["output.bias"][:] = 10, -5
+    save_file(tensors, folder / "weights.safetensors")
+    write_card(replace(shipped.card, name="tiny", normalize=True, shift=None, provenance={}, metrics={}), folder)
+    bundle = find_bundle(str(folder))
+    assert bundle.has_network  # the weights lie where they did
+    return bundle
 
 
 @pytest.fixture
