@@ -22,7 +22,7 @@ from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import read_image
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer, retrieve_here, sentence
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.odd_files import GOOD, JPEG, truncated
 from tests.support.progress import RecordedProgress
@@ -309,7 +309,7 @@ def test_progress_is_reported(small_gallery: Path, tmp_path: Path, encoder: Enco
 def test_the_command(trained: Bundle, small_gallery: Path, tmp_path: Path) -> None:
     (small_gallery / "loose.png").write_bytes((small_gallery / CLASSES[0] / "0.png").read_bytes()[:-4] + b"oops")
     arguments = ("--model", trained.folder, "--similarity", "0", "--threshold", "0.6", "--margin", "0")
-    done = retrieve("crop", small_gallery, tmp_path / "out", *arguments, "--html", tmp_path / "page.html")
+    done = retrieve_here("crop", small_gallery, tmp_path / "out", *arguments, "--html", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr.decode()
     said = done.stdout.decode()
     assert "6 of 12 pictures cropped to a median of" in said
@@ -324,5 +324,5 @@ def test_the_command(trained: Bundle, small_gallery: Path, tmp_path: Path) -> No
     assert {*values["crops"][0]} == {"source", "written", "partner", "similarity", "width", "height", "box"}
     written = json.loads((tmp_path / "again" / "split.json").read_text("utf-8"))
     assert written["parts"] == json.loads((tmp_path / "out" / "split.json").read_text("utf-8"))["parts"]
-    refused = retrieve("crop", small_gallery, tmp_path / "out", *arguments)
+    refused = retrieve_here("crop", small_gallery, tmp_path / "out", *arguments)
     assert sentence(refused) == f"{tmp_path / 'out'} is there already: give a new or an empty folder"

@@ -91,7 +91,7 @@ def test_help_lists_the_commands() -> None:
     ids=" ".join,
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
-    done = retrieve(*arguments, cwd=tmp_path)
+    done = retrieve_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     assert b"Usage: " in done.stderr
@@ -184,7 +184,7 @@ def test_a_vanished_gallery_loses_nothing(indexed: Indexed, tmp_path: Path) -> N
     gallery.rename(tmp_path / "aside")
     for command in (["index", str(gallery)], ["index"]):
         assert "does not exist, so nothing was marked missing" in sentence(
-            retrieve(*command, "--store", tmp_path / "store")
+            retrieve_here(*command, "--store", tmp_path / "store")
         )
     assert answer("status", "--store", tmp_path / "store")["galleries"][0]["pictures"] == PICTURES_A_CLASS
     gallery.mkdir()
@@ -225,7 +225,7 @@ def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     folder, html = tmp_path / "new" / "out", tmp_path / "why.html"
     picture = tmp_path / "query.png"
     Image.fromarray(blocks(50, 640, 200)).save(picture)
-    done = retrieve("query", picture, "--top", "2", "--out", folder, "--html", html, "--store", indexed.store)
+    done = retrieve_here("query", picture, "--top", "2", "--out", folder, "--html", html, "--store", indexed.store)
     assert done.returncode == 0, done.stderr.decode()
     assert str(folder / "contact-sheet.png") in done.stdout.decode()
     assert str(html) in done.stdout.decode()
@@ -260,7 +260,7 @@ def test_several_pictures_one_of_them_broken(indexed: Indexed, tmp_path: Path) -
         indexed.odd(ODD_NAMES[0]),
     ]
     options = ("--top", "1", "--json", "--html", page, "--out", tmp_path / "out", "--store", indexed.store)
-    done = retrieve("query", *pictures, *options, stdin=(indexed.gallery / "cats" / "1.png").read_bytes())
+    done = retrieve_here("query", *pictures, *options, stdin=(indexed.gallery / "cats" / "1.png").read_bytes())
     assert done.returncode == 1
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [os.fsencode(each["query"]) for each in answers] == [bytes(indexed.picture), b"-", pictures[-1]]
@@ -277,7 +277,7 @@ def test_several_pictures_one_of_them_broken(indexed: Indexed, tmp_path: Path) -
     [(b"", "standard input is empty"), (b"words", "standard input is not a picture in a known format")],
 )
 def test_standard_input_that_is_not_a_picture(given: bytes, said: str, indexed: Indexed) -> None:
-    assert sentence(retrieve("query", "-", "--store", indexed.store, stdin=given)) == said
+    assert sentence(retrieve_here("query", "-", "--store", indexed.store, stdin=given)) == said
 
 
 def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
@@ -286,7 +286,7 @@ def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
     everything = query(indexed, indexed.picture, "--top", "15")["hits"]
     least = ("--min-similarity", str(everything[4]["similarity"]))
     assert query(indexed, indexed.picture, "--top", "15", *least)["hits"] == everything[:5]
-    done = retrieve("query", indexed.picture, "--label", "dogs", *least, "--store", indexed.store)
+    done = retrieve_here("query", indexed.picture, "--label", "dogs", *least, "--store", indexed.store)
     assert done.returncode == 0
     assert "nothing found" in done.stdout.decode()
     assert done.stderr.decode().startswith("no picture has the label dogs; there are: ")
@@ -296,7 +296,7 @@ def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp
     picture, page = tmp_path / "query.png", tmp_path / "page.html"
     Image.fromarray(blocks(50)).save(picture)
     options = ("--confidence", "1", "--store", indexed.store)
-    done = retrieve("query", picture, "--html", page, "--out", tmp_path / "out", *options)
+    done = retrieve_here("query", picture, "--html", page, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr.decode()
     (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
     assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 100.0 % wanted\.", said)
@@ -305,14 +305,14 @@ def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp
     assert (tmp_path / "out" / "contact-sheet.png").is_file()
     result = answer("query", picture, "--no-explain", *options)
     assert (result["confident"], result["confidence"], len(result["hits"])) == (False, 1.0, 5)
-    assert b"Nothing in this gallery" not in retrieve("query", indexed.picture, "--store", indexed.store).stdout
+    assert b"Nothing in this gallery" not in retrieve_here("query", indexed.picture, "--store", indexed.store).stdout
     assert not answer("query", picture, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
 
 
 def test_a_page_never_takes_a_pictures_place(indexed: Indexed, tmp_path: Path) -> None:
     picture = tmp_path / "mine.jpg"
     picture.write_bytes(b"dear")
-    done = retrieve("query", indexed.picture, "--html", picture, "--store", indexed.store)
+    done = retrieve_here("query", indexed.picture, "--html", picture, "--store", indexed.store)
     assert done.returncode == 1
     assert sentence(done).endswith("mine.jpg is not named like a page: give --html a name that ends in .html")
     assert picture.read_bytes() == b"dear"
@@ -321,7 +321,7 @@ def test_a_page_never_takes_a_pictures_place(indexed: Indexed, tmp_path: Path) -
 def test_files_that_are_no_pictures_are_counted(small_gallery: Path, tmp_path: Path) -> None:
     for name in ("one.CR2", "two.cr2", "three.mov"):
         (small_gallery / name).write_bytes(b"x")
-    done = retrieve("index", small_gallery, "--store", tmp_path / "store")
+    done = retrieve_here("index", small_gallery, "--store", tmp_path / "store")
     assert "passed over, by the endings of their names: 2 .cr2, 1 .mov" in done.stdout.decode()
 
 
@@ -329,7 +329,7 @@ def test_odd_names_break_no_answer(indexed: Indexed, tmp_path: Path) -> None:
     paths = [indexed.odd(name) for name in ODD_NAMES]
     page, folder = tmp_path / "page.html", tmp_path / "out"
     options = ("--top", "1", "--html", page, "--out", folder, "--store", indexed.store)
-    done = retrieve("query", *paths, *options, COLUMNS="400")
+    done = retrieve_here("query", *paths, *options, COLUMNS="400")
     assert done.returncode == 0, done.stderr.decode()
     lines = done.stdout.decode().splitlines()
     words = Checker(page.read_text("utf-8")).text
@@ -338,7 +338,7 @@ def test_odd_names_break_no_answer(indexed: Indexed, tmp_path: Path) -> None:
         assert len([line for line in lines if line.lstrip().startswith("1 ") and safe in line]) == 1
         assert words.count(safe.rpartition("/")[2]) >= 2
     assert len(list(folder.glob("*/contact-sheet.png"))) == len(ODD_NAMES)
-    done = retrieve("query", *paths, "--top", "1", "--no-explain", "--json", "--store", indexed.store)
+    done = retrieve_here("query", *paths, "--top", "1", "--no-explain", "--json", "--store", indexed.store)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [os.fsencode(each["query"]) for each in answers] == paths
     assert [os.fsencode(each["hits"][0]["path"]) for each in answers] == paths
@@ -356,7 +356,9 @@ def test_a_tiff_beyond_pillows_limit_is_read(indexed: Indexed, tmp_path: Path) -
 def test_the_store_is_found_upwards_or_by_the_environment(indexed: Indexed, tmp_path: Path) -> None:
     assert answer("status", cwd=indexed.gallery / "apples")["store"] == str(indexed.store)
     assert answer("status", cwd=tmp_path, RETRIEVE_STORE=str(indexed.store))["store"] == str(indexed.store)
-    assert "elsewhere is not a store" in sentence(retrieve("status", cwd=indexed.gallery, RETRIEVE_STORE="elsewhere"))
+    assert "elsewhere is not a store" in sentence(
+        retrieve_here("status", cwd=indexed.gallery, RETRIEVE_STORE="elsewhere")
+    )
     found = answer("query", "0.png", "--top", "1", "--no-explain", cwd=indexed.gallery / "apples")
     assert found["hits"][0]["path"] == str(indexed.picture)
 
@@ -364,7 +366,7 @@ def test_the_store_is_found_upwards_or_by_the_environment(indexed: Indexed, tmp_
 def test_a_store_is_made_in_the_working_folder(small_gallery: Path, tmp_path: Path) -> None:
     answer("index", "gallery", cwd=tmp_path)
     assert (tmp_path / ".retrieve" / "catalogue.sqlite").is_file()
-    done = retrieve("query", "apples/1.png", "--no-explain", "--top", "1", cwd=small_gallery)
+    done = retrieve_here("query", "apples/1.png", "--no-explain", "--top", "1", cwd=small_gallery)
     assert re.search(r"1 +apples/1\.png +apples", done.stdout.decode())
 
 
@@ -454,7 +456,7 @@ def test_explain(indexed: Indexed, tmp_path: Path) -> None:
             with Image.open(tmp_path / "explanation" / f"{letter}-{kind}.jpg") as overlay:
                 assert overlay.size == (224, 140)
     assert (tmp_path / "explanation" / "contact-sheet.png").is_file()
-    done = retrieve("explain", indexed.picture, indexed.picture, "--out", tmp_path / "same")
+    done = retrieve_here("explain", indexed.picture, indexed.picture, "--out", tmp_path / "same")
     first, second, third = done.stdout.decode().splitlines()
     assert re.fullmatch(r"similarity \d+\.\d %: similar", first)
     assert second == "identical: nothing to explain"
@@ -477,7 +479,7 @@ def test_evaluate(indexed: Indexed) -> None:
     assert (result["pairs"]["similar"], result["pairs"]["different"]) == (5, 5)
     assert result["pairs"]["reliability"][0].keys() == {"low", "high", "count", "mean", "share"}
     assert result["confusions"].keys() == {"across", "within"}
-    done = retrieve("evaluate", indexed.gallery)
+    done = retrieve_here("evaluate", indexed.gallery)
     assert done.returncode == 0
     assert f"{PICTURES} pictures, 5 classes" in done.stdout.decode()
     assert f"{PICTURES - 1} similar + {PICTURES - 1} different" in done.stdout.decode()
@@ -493,7 +495,9 @@ def test_evaluate_a_trained_model_on_unseen_pictures(indexed: Indexed, tmp_path:
     learnt = sorted(indexed.gallery.glob("*/0.png"))
     model = trained_copy(find_bundle("default"), tmp_path / "mine", indexed.gallery, learnt)
     page = tmp_path / "new" / "how.html"
-    done = retrieve("evaluate", "--model", "mine", "--against", "default", "--html", page, "--worst", "4", cwd=tmp_path)
+    done = retrieve_here(
+        "evaluate", "--model", "mine", "--against", "default", "--html", page, "--worst", "4", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert f"{PICTURES - 3} pictures, 5 classes" in done.stdout.decode()
     assert done.stdout.decode().splitlines()[-1] == f"page: {page}"
@@ -511,7 +515,7 @@ def test_evaluate_a_trained_model_on_unseen_pictures(indexed: Indexed, tmp_path:
 
 def test_evaluate_without_the_data_set_that_a_model_was_trained_on(indexed: Indexed, tmp_path: Path) -> None:
     model = trained_copy(find_bundle("default"), tmp_path / "mine", tmp_path / "gone", [indexed.picture])
-    said = sentence(retrieve("evaluate", "--model", model))
+    said = sentence(retrieve_here("evaluate", "--model", model))
     assert said == f"{tmp_path}/gone, which {model} was trained on, is not there: give a folder to measure on"
 
 
@@ -519,7 +523,7 @@ def test_many_files_left_out_of_an_evaluation_are_counted(indexed: Indexed, tmp_
     shutil.copytree(indexed.gallery, tmp_path / "gallery")
     for number in range(23):
         (tmp_path / "gallery" / "cats" / f"empty-{number}.jpg").touch()
-    lines = retrieve("evaluate", tmp_path / "gallery").stderr.decode().splitlines()
+    lines = retrieve_here("evaluate", tmp_path / "gallery").stderr.decode().splitlines()
     assert len(lines) == 21
     assert lines[-1] == "left out: 5 more files"
 
@@ -537,9 +541,9 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
     command = ("query", tmp_path / "gallery" / "boats" / "0.png", "--no-explain", "--top", "20", "--store", store)
     plain = answer(*command)
     assert not plain["calibrated"]
-    assert b"the model's own, not calibrated to this gallery" in retrieve("status", "--store", store).stdout
+    assert b"the model's own, not calibrated to this gallery" in retrieve_here("status", "--store", store).stdout
 
-    done = retrieve("calibrate", "--html", page, "--store", store)
+    done = retrieve_here("calibrate", "--html", page, "--store", store)
     assert done.returncode == 0, done.stderr.decode()
     assert "similarity is calibrated to 24 pictures in 3 classes; measured on pictures that" in done.stdout.decode()
     assert done.stdout.decode().splitlines()[-1] == f"page: {page}"
@@ -550,13 +554,15 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
     kept = answer("status", "--store", store)["calibration"]
     assert kept == result["calibration"] | {"in_use": True}
     errors = f"calibration error {kept['before']['error']:.3f} before and {kept['after']['error']:.3f} after"
-    assert f"similarity: calibrated to this gallery, {errors}" in retrieve("status", "--store", store).stdout.decode()
+    assert (
+        f"similarity: calibrated to this gallery, {errors}" in retrieve_here("status", "--store", store).stdout.decode()
+    )
 
     found = answer(*command)
     assert found["calibrated"]
     assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in plain["hits"]]
     assert [hit["similarity"] for hit in found["hits"]] != [hit["similarity"] for hit in plain["hits"]]
-    assert retrieve("calibrate", "--reset", "--store", store).stdout == b"similarity is the model's own again\n"
+    assert retrieve_here("calibrate", "--reset", "--store", store).stdout == b"similarity is the model's own again\n"
     assert answer("calibrate", "--reset", "--store", store) == {
         "store": str(store),
         "calibration": None,
@@ -581,7 +587,7 @@ def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
         "is not a picture in a known format",
     )
     assert empty == {"path": str(indexed.gallery / "odd" / "empty.jpg"), "reason": "is empty"}
-    done = retrieve("status", "--failures", "--store", indexed.store)
+    done = retrieve_here("status", "--failures", "--store", indexed.store)
     lines = [line.strip() for line in done.stdout.decode().splitlines()]
     assert f"{indexed.gallery}/odd/{SAFE_BROKEN_NAME} is not a picture in a known format" in lines
     assert "2 failed" in lines
@@ -591,11 +597,11 @@ def test_many_failures_are_counted(tmp_path: Path) -> None:
     (tmp_path / "gallery").mkdir()
     for number in range(25):
         (tmp_path / "gallery" / f"{number:02}.jpg").touch()
-    done = retrieve("index", tmp_path / "gallery", "--store", tmp_path / "store")
+    done = retrieve_here("index", tmp_path / "gallery", "--store", tmp_path / "store")
     assert done.returncode == 0
     assert "… and 5 more: `retrieve status --failures` lists them" in done.stdout.decode()
-    assert retrieve("status", "--store", tmp_path / "store").stdout.count(b".jpg is empty") == 20
-    assert retrieve("status", "--failures", "--store", tmp_path / "store").stdout.count(b".jpg is empty") == 25
+    assert retrieve_here("status", "--store", tmp_path / "store").stdout.count(b".jpg is empty") == 20
+    assert retrieve_here("status", "--failures", "--store", tmp_path / "store").stdout.count(b".jpg is empty") == 25
 
 
 def test_remove(indexed: Indexed, tmp_path: Path) -> None:
@@ -607,7 +613,7 @@ def test_remove(indexed: Indexed, tmp_path: Path) -> None:
     assert len(found) == PICTURES - 1 - PICTURES_A_CLASS
     assert "boats" not in {hit["label"] for hit in found}
     assert folder.is_dir()
-    said = retrieve("remove", "apples/1.png", "--store", store, cwd=indexed.gallery).stdout
+    said = retrieve_here("remove", "apples/1.png", "--store", store, cwd=indexed.gallery).stdout
     assert said == b"1 pictures removed from the store\n"
 
 
@@ -617,7 +623,7 @@ def test_models() -> None:
     keys = {"name", "backbone", "preprocessing", "units", "normalize", "provenance", "metrics", "fingerprint"}
     assert default.keys() >= keys
     assert re.fullmatch(r"[0-9a-f]{64}", default["fingerprint"])
-    done = retrieve("models")
+    done = retrieve_here("models")
     assert default["name"] in done.stdout.decode()
     assert default["backbone"] in done.stdout.decode()
 

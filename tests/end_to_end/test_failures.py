@@ -16,7 +16,7 @@ from indexes.catalogue.database.sqlite import CATALOGUE_FILE
 from retrieval.common.errors import ModelError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
-from tests.support.command import RETRIEVE, answer, environment, retrieve, sentence
+from tests.support.command import RETRIEVE, answer, environment, retrieve_here, sentence
 from tests.support.generated import blocks
 from tests.support.store import Indexed
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -72,7 +72,7 @@ def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
         next(trunk.module.parameters()).mul_(1.01)
     save_bundle(trunk, default.head, tmp_path / "other", "other", {}, {})
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
-        said = sentence(retrieve(*command, "--store", indexed.store, "--model", tmp_path / "other"))
+        said = sentence(retrieve_here(*command, "--store", indexed.store, "--model", tmp_path / "other"))
         assert said.startswith(f"{indexed.store} was indexed with another model (default) than ")
         assert said.endswith("give that model with --model, or index the gallery again into another --store")
 
@@ -80,14 +80,16 @@ def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
 def test_a_store_whose_model_is_gone(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
     change(store, "UPDATE settings SET value = '/gone/model' WHERE name = 'model'")
-    assert "/gone/model is neither a model's name" in sentence(retrieve("query", indexed.picture, "--store", store))
+    assert "/gone/model is neither a model's name" in sentence(
+        retrieve_here("query", indexed.picture, "--store", store)
+    )
 
 
 def test_a_store_of_a_newer_schema(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
     change(store, "INSERT INTO migrations VALUES ('9999-from-the-future')")
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)], ["status"], ["remove", "x"]):
-        assert sentence(retrieve(*command, "--store", store)) == (
+        assert sentence(retrieve_here(*command, "--store", store)) == (
             f"{store / CATALOGUE_FILE} was written by a newer version (its last change is 9999-from-the-future):"
             " upgrade this program"
         )
@@ -119,7 +121,7 @@ def test_a_damaged_catalogue(damage: Callable[[bytes], bytes], indexed: Indexed,
     file.write_bytes(damage(file.read_bytes()))
     damaged = file.read_bytes()
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
-        assert sentence(retrieve(*command, "--store", store)) == (
+        assert sentence(retrieve_here(*command, "--store", store)) == (
             f"{file} is damaged: restore it from a copy, or delete the store's folder and index again"
         )
     assert len(file.read_bytes()) == len(damaged)
@@ -133,7 +135,7 @@ def test_any_damaged_page_is_said_or_does_not_matter(indexed: Indexed, tmp_path:
     for page in {pages // 3, pages // 2, pages - 1}:
         store = indexed.copy(tmp_path / f"store-{page}")
         (store / CATALOGUE_FILE).write_bytes(overwritten(page * _PAGE)(whole))
-        done = retrieve("query", indexed.picture, "--top", "5", "--no-explain", "--json", "--store", store)
+        done = retrieve_here("query", indexed.picture, "--top", "5", "--no-explain", "--json", "--store", store)
         if done.returncode == 0:
             assert json.loads(done.stdout)["hits"] == expected
         else:
@@ -219,7 +221,7 @@ def test_a_gallery_that_is_removed_during_its_run(tmp_path: Path) -> None:
     answer("index", gallery / "class-0", "--store", store)
     run = started("index", gallery, "--store", store)
     while run.poll() is None:
-        done = retrieve("remove", gallery, "--store", store)
+        done = retrieve_here("remove", gallery, "--store", store)
         assert b"Traceback" not in done.stderr
         assert done.returncode == 0 or b"is not in the store" in done.stderr
     assert complaint(run) == b""
@@ -233,7 +235,7 @@ def test_a_gallery_that_is_removed_during_its_run(tmp_path: Path) -> None:
 
 def test_what_cannot_be_indexed_leaves_no_store(indexed: Indexed, tmp_path: Path) -> None:
     for command in (["index", str(indexed.gallery), "--model", "nope"], ["index"]):
-        sentence(retrieve(*command, cwd=tmp_path))
+        sentence(retrieve_here(*command, cwd=tmp_path))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -245,7 +247,7 @@ def test_a_full_disk_stops_indexing_and_room_lets_it_go_on(tmp_path: Path) -> No
     answer("index", gallery, "--store", calm)
     with small_disk(disk, "1m"):
         (disk / "filler").write_bytes(bytes(600_000))  # so that fewer pictures fill it
-        said = sentence(retrieve("index", gallery, "--store", disk))
+        said = sentence(retrieve_here("index", gallery, "--store", disk))
         assert "full" in said
         assert "make room" in said
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
@@ -259,7 +261,7 @@ def test_a_full_disk_stops_indexing_and_room_lets_it_go_on(tmp_path: Path) -> No
 def test_a_disk_too_full_for_any_store(indexed: Indexed, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "64k"):
-        said = sentence(retrieve("index", indexed.gallery, "--store", disk))
+        said = sentence(retrieve_here("index", indexed.gallery, "--store", disk))
         assert "full" in said
         (disk / "filler").unlink(missing_ok=True)
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
@@ -272,21 +274,21 @@ def test_a_disk_too_full_for_overlays_and_page(indexed: Indexed, tmp_path: Path)
     query = ("query", indexed.picture, "--top", "3", "--store", indexed.store)
     with small_disk(disk, "12k"):
         for option, name in (("--out", disk), ("--html", disk / "page.html")):
-            done = retrieve(*query, option, name)
+            done = retrieve_here(*query, option, name)
             done.stdout = b"" if option == "--html" else done.stdout  # the hits were shown before the page
             said = sentence(done)
             assert said.startswith(f"{disk}/")
             assert "cannot be written (No space left on device): choose a place" in said
             assert not list(disk.glob("*.part")) + list(disk.glob(".*.part"))
-        said = sentence(retrieve("explain", indexed.picture, indexed.gallery / "cats" / "1.png", "--out", disk))
+        said = sentence(retrieve_here("explain", indexed.picture, indexed.gallery / "cats" / "1.png", "--out", disk))
         assert "cannot be written (No space left on device)" in said
 
 
 def test_files_in_the_way_of_overlays_and_page(indexed: Indexed, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     query = ("query", indexed.picture, "--top", "2", "--json", "--store", indexed.store)
-    assert sentence(retrieve(*query, "--out", tmp_path / "file")).endswith("file is a file: give --out a folder")
-    assert sentence(retrieve(*query, "--html", tmp_path)).endswith("is a folder: give --html a file")
+    assert sentence(retrieve_here(*query, "--out", tmp_path / "file")).endswith("file is a file: give --out a folder")
+    assert sentence(retrieve_here(*query, "--html", tmp_path)).endswith("is a folder: give --html a file")
 
 
 # The cache of compiled networks
@@ -295,7 +297,7 @@ def test_files_in_the_way_of_overlays_and_page(indexed: Indexed, tmp_path: Path)
 def test_a_cache_that_cannot_be_written_is_no_obstacle(indexed: Indexed, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     query = ("query", indexed.picture, "--store", indexed.store, "--device", "cpu")
-    assert retrieve(*query, RETRIEVE_CACHE=str(tmp_path / "file" / "cache")).returncode == 0
+    assert retrieve_here(*query, RETRIEVE_CACHE=str(tmp_path / "file" / "cache")).returncode == 0
     require_binding_permissions(tmp_path)
     (tmp_path / "cache").mkdir()
     with read_only(tmp_path / "cache"), pytest.MonkeyPatch.context() as patch:

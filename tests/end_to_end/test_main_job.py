@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from retrieval.engine import Engine
-from tests.support.command import answer, retrieve
+from tests.support.command import answer, retrieve_here
 from tests.support.generated import blocks
 from tests.support.milvus import need_milvus, serving
 from tests.support.objects import Objects, bucket_of
@@ -250,7 +250,7 @@ def test_mistakes_have_the_same_messages(both: Both) -> None:
     for command in ("query", "remove"):
         said = []
         for place in both.each:
-            done = retrieve(command, f"{place.gallery}/nothing.jpg", "--store", place.store)
+            done = retrieve_here(command, f"{place.gallery}/nothing.jpg", "--store", place.store)
             assert done.returncode == 1
             said.append(done.stderr.decode().replace(place.gallery, "GALLERY"))
         assert said[0] == said[1]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.command import PROJECT, answer, environment, retrieve, sentence
+from tests.support.command import PROJECT, answer, environment, retrieve_here, sentence
 from tests.support.generated import blocks
 from tests.support.milvus import Process, need_milvus, serving
 
@@ -66,7 +66,7 @@ def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
     for store, address in ((on_server, server.address), (in_file, "milvus:./index.db")):
         assert answer("index", pictures, "--store", store, "--index", address)["added"] == 12
         assert not list(store.glob("*.faiss"))
-    assert f"index at {server.address}: exact" in retrieve("status", "--store", on_server).stdout.decode()
+    assert f"index at {server.address}: exact" in retrieve_here("status", "--store", on_server).stdout.decode()
     assert answer("status", "--store", in_file)["index_at"] == "milvus:./index.db"
     for chosen, count in (((), 12), (("--label", FOLDERS[1]), 4), (("--folder", pictures / "apples"), 4)):
         known = hits(on_faiss, picture, *chosen)
@@ -74,7 +74,7 @@ def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
         assert hits(on_server, picture, *chosen) == known
         if count == 4:
             assert hits(in_file, picture, *chosen) == known
-    refused = retrieve("index", pictures, "--store", tmp_path / "another", "--index", server.address)
+    refused = retrieve_here("index", pictures, "--store", tmp_path / "another", "--index", server.address)
     assert "of another store, which stays as it is: give --index another name" in sentence(refused)
     picture.rename(question)
     Image.fromarray(blocks(999)).save(pictures / "cats" / "0.png")
@@ -114,10 +114,10 @@ def test_a_server_that_is_away_is_one_sentence(gallery: Path, tmp_path: Path) ->
 
 def test_what_cannot_be_used_makes_no_store(gallery: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    wrong = retrieve("index", gallery, "--store", store, "--index", "milvus:nowhere")
+    wrong = retrieve_here("index", gallery, "--store", store, "--index", "milvus:nowhere")
     assert wrong.returncode == 2
     assert "is not the address of an index" in wrong.stderr.decode()
-    away = retrieve("index", gallery, "--store", store, "--index", "milvus://127.0.0.1:1/tests")
+    away = retrieve_here("index", gallery, "--store", store, "--index", "milvus://127.0.0.1:1/tests")
     assert sentence(away).startswith("milvus://127.0.0.1:1/tests cannot be reached")
     assert not store.exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retrieval.commands.demo_gallery import make_gallery
-from tests.support.command import retrieve
+from tests.support.command import retrieve_here
 from tests.support.served import served
 from tests.support.store import Indexed
 
@@ -45,7 +45,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Index the demo's gallery; return its store and its query picture."""
     folder = tmp_path_factory.mktemp("demo")
     gallery, query = make_gallery(folder)
-    done = retrieve("index", gallery, "--store", folder / ".retrieve")
+    done = retrieve_here("index", gallery, "--store", folder / ".retrieve")
     assert done.returncode == 0, done.stderr.decode()
     return folder / ".retrieve", query
 

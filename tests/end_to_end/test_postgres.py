@@ -11,7 +11,7 @@ from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
 from retrieval.store.indexing.pipeline import BATCH_SIZE
 from tests.support.begun import begun, committed
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer, retrieve_here, sentence
 from tests.support.galleries import _PICTURES, contents, make_gallery
 from tests.support.loaded import loaded
 from tests.support.postgres import Server
@@ -52,7 +52,7 @@ def test_the_commands_answer_as_on_sqlite(address: str, tmp_path: Path) -> None:
         assert there == here, command
     status = answer("status", "--store", store)
     assert (status["catalogue"], status["galleries"]) == (address, [])
-    assert f"catalogue {address}\n" in retrieve("status", "--store", store).stdout.decode()
+    assert f"catalogue {address}\n" in retrieve_here("status", "--store", store).stdout.decode()
     assert sorted(file.name for file in store.iterdir()) == [CONFIG_FILE]
 
 
@@ -63,15 +63,15 @@ def test_another_address_than_the_stores_is_refused(
     store, plain = tmp_path / "store", tmp_path / "plain"
     answer("index", gallery, "--store", store, "--catalogue", address)
     answer("index", gallery, "--store", store, "--catalogue", address)
-    done = retrieve("index", gallery, "--store", store, "--catalogue", address + "2")
+    done = retrieve_here("index", gallery, "--store", store, "--catalogue", address + "2")
     assert sentence(done) == (
         f"{store} has its catalogue at {address}, not there: leave that out, or choose another store with --store"
     )
     answer("index", gallery, "--store", plain)
-    done = retrieve("index", gallery, "--store", plain, "--catalogue", address)
+    done = retrieve_here("index", gallery, "--store", plain, "--catalogue", address)
     assert sentence(done).startswith(f"{plain} has its catalogue in catalogue.sqlite: leave out --catalogue")
     monkeypatch.delenv("PGPASSWORD")
-    assert sentence(retrieve("status", "--store", store)).startswith(f"{address} refuses the user or password: ")
+    assert sentence(retrieve_here("status", "--store", store)).startswith(f"{address} refuses the user or password: ")
 
 
 def test_a_new_store_takes_its_address_from_the_environment(

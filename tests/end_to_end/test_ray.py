@@ -17,7 +17,8 @@ from indexes.catalogue.catalogue import Catalogue
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
 from tests.support.begun import begun, committed
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer as answer_here
+from tests.support.command import retrieve, sentence
 from tests.support.galleries import failures, png, tar_of
 from tests.support.loaded import loaded
 from tests.support.nodes import Nodes, processes, ray_folder, workers
@@ -25,7 +26,7 @@ from tests.support.objects import Objects, Web
 
 pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
 
-_PICTURES, _BROKEN = 5_000, 50
+_PICTURES, _BROKEN = 2_000, 20
 _COUNTS = ("added", "reused", "embedded", "unchanged", "missing", "failed")
 
 
@@ -44,6 +45,11 @@ def nodes() -> Iterator[Nodes]:
 def at_nodes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     return nodes
+
+
+def answer(*arguments: str | Path) -> Any:
+    """Return the JSON of a command in a process of its own, as Ray can be left only by ending that."""
+    return answer_here(*arguments, run=retrieve)
 
 
 def make_gallery(folder: Path, pictures: int, broken: int, seed: int = 0) -> Path:
@@ -111,13 +117,13 @@ def test_a_node_that_is_killed_half_way_costs_nothing_but_time(at_nodes: Nodes, 
     assert (done.returncode, done.stderr) == (0, b"")
     report = json.loads(done.stdout)
     assert {name: report[name] for name in _COUNTS} == {name: expected[name] for name in _COUNTS}
-    assert (report["embedded"], report["reused"] > 1000) == (1, True)
+    assert (report["embedded"], report["reused"] > 400) == (1, True)
     assert_equal(store, calm)
     at_nodes.add()
 
 
 def test_workers_that_die_each_time_end_the_run(at_nodes: Nodes, tmp_path: Path) -> None:
-    gallery = make_gallery(tmp_path / "gallery", 600, 3)
+    gallery = make_gallery(tmp_path / "gallery", 300, 3)
     process = begun("index", gallery, "--store", tmp_path / "store", "--engine", "ray", "--workers", "1")
     while process.poll() is None:
         for pid in workers():
@@ -191,7 +197,7 @@ def test_ctrl_c_leaves_a_usable_store_and_no_processes(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a cluster that the run has started for itself."""
-    gallery, store = make_gallery(tmp_path / "gallery", 2_000, 2), tmp_path / "store"
+    gallery, store = make_gallery(tmp_path / "gallery", 1_000, 2), tmp_path / "store"
     with ray_folder():
         monkeypatch.setenv("RAY_ADDRESS", "local")
         process = begun("index", gallery, "--store", store, "--engine", "ray")

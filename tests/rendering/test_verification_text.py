@@ -21,7 +21,7 @@ from retrieval.rendering.html import render_hits_page
 from retrieval.rendering.output_files import write_overlays, write_pair
 from retrieval.rendering.presentation import PairFiles, ResultView, build_result_view
 from retrieval.rendering.verification_text import describe_support, verification_rows
-from tests.support.command import answer, retrieve
+from tests.support.command import answer, retrieve_here
 from tests.support.generated import blocks
 from tests.support.hits import a_hit, correspondence, explanation, verification
 from tests.support.store import Indexed
@@ -147,6 +147,6 @@ def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:
     assert {each["support"] for each in checked[1:]} <= set(Support)
     assert Path(found["hits"][1]["explanation"]["correspondence"]["picture"]).exists()
     pair = indexed.gallery / "boats" / "1.png"
-    done = retrieve("explain", indexed.picture, pair, "--out", tmp_path / "why", *options)
+    done = retrieve_here("explain", indexed.picture, pair, "--out", tmp_path / "why", *options)
     assert "most factual fifth" in done.stdout.decode()
-    assert retrieve("query", indexed.picture, "--method", "none").returncode == 2
+    assert retrieve_here("query", indexed.picture, "--method", "none").returncode == 2

@@ -1,19 +1,21 @@
-"""Run a command the way a person does: as a process of its own."""
+"""Run a command the way a person does: as a process of its own, or quicker in this one."""
 
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+import pytest
 
 import cli
 
 PROJECT = Path(__file__).parents[2]
 RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
+Runner = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -25,23 +27,34 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def retrieve(
     *arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """`retrieve` with these arguments; `extra` goes into its environment."""
+    """`retrieve` with these arguments, as a process of its own; `extra` goes into its environment."""
     command = [*map(os.fsencode, RETRIEVE), *map(os.fsencode, arguments)]
     return subprocess.run(command, input=stdin, cwd=cwd, env=environment(extra), capture_output=True, check=False)
 
 
-def retrieve_here(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in this process: for many calls that do not test the start of a process."""
-    extra = {"COLUMNS": "200", "NO_COLOR": "1", "RETRIEVE_STORE": None, "RETRIEVE_CONFIG": os.devnull}
-    done = CliRunner().invoke(cli.app, [os.fspath(each) for each in arguments], env=extra)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes)
+def retrieve_here(
+    *arguments: str | Path | bytes, stdin: bytes = b"", cwd: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the same in this process: for calls that do not test a process, its start and its end."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RETRIEVE_STORE", raising=False)
+        for name, value in environment(extra).items():
+            patch.setenv(name, value)
+        patch.chdir(cwd or ".")
+        patch.setattr(sys, "argv", ["retrieve", *map(os.fsdecode, arguments)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    code = int(ended.value.code or 0)
+    return subprocess.CompletedProcess(arguments, code, *(stream.detach().getvalue() for stream in (out, err)))
 
 
-def answer(*arguments: str | Path | bytes, stdin: bytes | None = None, cwd: Path | None = None, **extra: str) -> Any:
+def answer(*arguments: str | Path | bytes, run: Runner = retrieve_here, **how: Any) -> Any:
     """Return the JSON that a command prints; it must succeed."""
-    done = retrieve(*arguments, "--json", stdin=stdin, cwd=cwd, **extra)
+    done = run(*arguments, "--json", **how)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 

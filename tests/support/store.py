@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support.command import retrieve
+from tests.support.command import retrieve_here
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 
 ODD_NAMES = (b"caf\xe9 \xff.png", b"two\nlines.png", b"[red]<b>&.png", b"[/red].png")
@@ -58,6 +58,6 @@ def make_indexed(folder: Path) -> Indexed:
         Image.fromarray(blocks(1000 + number)).save(path)
     (gallery / "odd" / "empty.jpg").touch()
     Path(os.fsdecode(os.path.join(os.fsencode(gallery), b"odd", BROKEN_NAME))).write_text("no picture")
-    done = retrieve("index", gallery, "--store", folder / ".retrieve")
+    done = retrieve_here("index", gallery, "--store", folder / ".retrieve")
     assert done.returncode == 0, done.stderr.decode()
     return Indexed(folder, done.stdout.decode())

@@ -13,7 +13,7 @@ from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.head import Array
 from retrieval.training.head_fitting import LabelledDescriptors, fit_head
-from tests.support.command import answer, retrieve
+from tests.support.command import answer, retrieve_here
 from tests.support.generated import blocks
 
 CLASSES, EACH, CHANNELS = 12, 20, 24
@@ -124,7 +124,7 @@ def test_fit_writes_a_bundle_that_answers_queries(tmp_path: Path) -> None:
         Image.fromarray(blocks(number // 3, cells=2 + number % 3)).save(folder / f"{number}.png")
     sets, bundle = tmp_path / "sets", tmp_path / "mine"
     (fitted,) = answer("fit", sets, "--unlabelled", sets, "--test", sets, "--out", bundle)["models"]
-    assert "mine" in retrieve("models", bundle).stdout.decode()
+    assert "mine" in retrieve_here("models", bundle).stdout.decode()
     (card,) = [card for card in answer("models", bundle)["models"] if card["name"] == "mine"]
     assert card == fitted
     assert card["provenance"]["pictures"] == {"sets": 12}

@@ -22,7 +22,7 @@ from retrieval.evaluation.heatmaps.faithfulness import (
 )
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer, retrieve_here, sentence
 from tests.support.trained import trained_copy
 
 
@@ -115,11 +115,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert list(values["methods"]) == ["Grad-CAM", "Random", "Centre", "Edges"]
     assert values["grid_pointing_game"] == {}
     assert curves.read_bytes().startswith(b"\x89PNG")
-    done = retrieve(*arguments)
+    done = retrieve_here(*arguments)
     assert done.returncode == 0
     assert "Grad-CAM" in done.stdout.decode()
-    assert "too few classes" in sentence(retrieve(*arguments, "--grids", "2"))
-    assert retrieve("faithfulness", gallery, "--curves", "curves.jpg").returncode == 2
+    assert "too few classes" in sentence(retrieve_here(*arguments, "--grids", "2"))
+    assert retrieve_here("faithfulness", gallery, "--curves", "curves.jpg").returncode == 2
 
 
 def test_what_a_model_learnt_from_is_left_out(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -127,6 +127,6 @@ def test_what_a_model_learnt_from_is_left_out(tiny_bundle: Bundle, tmp_path: Pat
     gallery = make_gallery(tmp_path / "set")
     learnt = trained_copy(tiny_bundle, tmp_path / "trained", gallery, sorted(gallery.glob("*/0.png")))
     arguments: list[str | Path] = ["faithfulness", gallery, "--method", "gradcam", "--model", learnt, "--pairs"]
-    done = retrieve(*arguments, "20")
+    done = retrieve_here(*arguments, "20")
     assert done.returncode == 1
     assert "only 9 pictures have another" in done.stderr.decode()

@@ -36,7 +36,7 @@ from retrieval.model.bundle import Bundle, find_bundle, write_card
 from retrieval.model.bundle_export import save_bundle
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer, retrieve_here, sentence
 from tests.support.generated import CLASSES, blocks
 
 PARTS = ("head", "conv_head", *(f"blocks.{place}" for place in range(6, -1, -1)), "conv_stem")
@@ -308,7 +308,7 @@ def test_a_folder_without_two_pictures_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_a_table(small: Bundle, gallery: Path) -> None:
-    done = retrieve("sanity", gallery, "--model", small.folder, "--pairs", "1", "--method", "gradcam")
+    done = retrieve_here("sanity", gallery, "--model", small.folder, "--pairs", "1", "--method", "gradcam")
     said = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
     assert said.startswith(f"Grad-CAM of {small.folder}: 1 pair, 1 of one class")
@@ -330,7 +330,7 @@ def test_the_command_answers_machines_with_stable_keys(small: Bundle, gallery: P
 
 @pytest.mark.slow
 def test_what_cannot_be_checked_is_one_sentence(tmp_path: Path) -> None:
-    assert "gone is not a folder" in sentence(retrieve("sanity", "gone", cwd=tmp_path))
-    done = retrieve("sanity", cwd=tmp_path)
+    assert "gone is not a folder" in sentence(retrieve_here("sanity", "gone", cwd=tmp_path))
+    done = retrieve_here("sanity", cwd=tmp_path)
     assert done.returncode == 2
     assert b"DATASET: give a folder of pictures, as default keeps none of its own" in done.stderr

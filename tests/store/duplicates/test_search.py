@@ -21,7 +21,7 @@ from retrieval.store.duplicates.page import duplicates_page
 from retrieval.store.duplicates.search import DuplicateRules, find_duplicates
 from retrieval.store.filters import make_selection
 from retrieval.store.maintenance.index_sync import open_index
-from tests.support.command import answer, retrieve
+from tests.support.command import answer, retrieve_here
 from tests.support.html_checker import Checker
 from tests.support.photographs import cropped, halved, photograph
 
@@ -266,7 +266,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         halved(photograph(number, 600, 450)).save(folder / name / "half.jpg")
     odd = os.path.join(os.fsencode(folder), b"views", b"[red]<b>&\xff.jpg")
     shutil.copy(os.fsencode(folder / "rooms" / "large.jpg"), odd)
-    done = retrieve("index", folder, "--store", folder / ".retrieve")
+    done = retrieve_here("index", folder, "--store", folder / ".retrieve")
     assert done.returncode == 0, done.stderr.decode()
     return folder / ".retrieve"
 
@@ -274,7 +274,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    done = retrieve("duplicates", "--store", store, "--html", page, cwd=store.parent)
+    done = retrieve_here("duplicates", "--store", store, "--html", page, cwd=store.parent)
     said = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
     assert "\x1b" not in said
@@ -310,6 +310,6 @@ def test_a_label_and_only_equal_files(store: Path) -> None:
     "arguments", [["--near", "0.2"], ["--alike", "0.5"], ["--near", "0.9", "--identical"]], ids=" ".join
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], store: Path) -> None:
-    done = retrieve("duplicates", "--store", store, *arguments)
+    done = retrieve_here("duplicates", "--store", store, *arguments)
     assert done.returncode == 2
     assert b"Usage: " in done.stderr

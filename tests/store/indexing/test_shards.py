@@ -8,7 +8,7 @@ import pytest
 
 from retrieval.store.indexing.shards import WHOLE, Shard, parse_shard
 from tests.support.begun import begun
-from tests.support.command import answer, retrieve
+from tests.support.command import answer, retrieve_here
 from tests.support.galleries import contents, failures, make_gallery
 from tests.support.postgres import Server
 
@@ -38,7 +38,7 @@ def test_a_text_that_is_not_a_shard_is_refused(text: str) -> None:
 @pytest.mark.slow
 def test_wrong_usage() -> None:
     for options in (("--shards", "3/2"), ("--workers", "2")):
-        done = retrieve("index", "gallery", *options)
+        done = retrieve_here("index", "gallery", *options)
         assert (done.returncode, done.stdout) == (2, b""), options
 
 

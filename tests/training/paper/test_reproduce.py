@@ -33,7 +33,7 @@ from retrieval.training.paper.results_json import results_json
 from retrieval.training.paper.shown_pairs import draw_crop_pairs, pick_pairs
 from retrieval.training.presets import FAST, Preset
 from retrieval.training.train_bundle import train_bundle
-from tests.support.command import retrieve, sentence
+from tests.support.command import retrieve_here, sentence
 from tests.support.html_checker import Checker
 from tests.support.progress import RecordedProgress
 from tests.support.training import make_set
@@ -296,7 +296,7 @@ def test_crop_pairs_are_of_one_class_each_and_drawn_by_the_seed() -> None:
 
 @pytest.mark.slow
 def test_a_missing_data_set_is_named(data: Path, tmp_path: Path) -> None:
-    done = retrieve("reproduce", "skin", "--data", data, cwd=tmp_path)
+    done = retrieve_here("reproduce", "skin", "--data", data, cwd=tmp_path)
     assert sentence(done) == f"{data / 'skin_cancer'} is not a folder: give --data the folder that holds skin_cancer"
     assert not list(tmp_path.iterdir())
 
@@ -304,7 +304,7 @@ def test_a_missing_data_set_is_named(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_path: Path) -> None:
     make_set(tmp_path / "airbnb", classes=2, each=8)
-    done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", "--json", cwd=tmp_path)
+    done = retrieve_here("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     values = json.loads(done.stdout)
     assert values["command"] == "retrieve reproduce airbnb --data . --epochs 1 --out r --json"
@@ -312,7 +312,7 @@ def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_
     assert values["dataset"] == "../airbnb"
     assert values == json.loads((tmp_path / "r" / "airbnb.json").read_text("utf-8"))
     assert "the unseen part makes only" in done.stderr.decode()
-    done = retrieve("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", cwd=tmp_path)
+    done = retrieve_here("reproduce", "airbnb", "--data", ".", "--epochs", "1", "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     assert "models/airbnb-0 is trained already, and used again" in done.stderr.decode()
     shown = done.stdout.decode()
@@ -322,7 +322,7 @@ def test_the_command_writes_and_reports_page_and_json(flowers: StudyResult, tmp_
 @pytest.mark.slow
 def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
     for arguments in (["roses", "--data", "."], ["flowers"], ["table1", "--data", ".", "--seeds", "0"]):
-        done = retrieve("reproduce", *arguments, cwd=tmp_path)
+        done = retrieve_here("reproduce", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert b"Usage: " in done.stderr
 
