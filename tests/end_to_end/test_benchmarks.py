@@ -26,21 +26,19 @@ def measured(script: str, call: str) -> Any:
 
 
 def test_the_start_is_measured_beside_torch() -> None:
-    result = measured("startup", "measure(3)")
-    ours, torchs = result["seconds"].values()
-    assert len(ours) == len(torchs) == 3
-    assert result["ratio"] == median(ours) / median(torchs)
+    result = measured("startup", "measure(1)")
+    (ours,), (torchs,) = result["seconds"].values()
+    assert result["ratio"] == ours / torchs
     assert {"machine", "setup", "medians"} < result.keys()
 
 
 def test_an_epoch_is_measured_beside_the_papers(tmp_path: Path) -> None:
     script, written = str(PROJECT / "benchmarks" / "training.py"), str(tmp_path / "result.json")
-    command = [sys.executable, script, "--pictures", "6", "--rounds", "2", "--json", written]
+    command = [sys.executable, script, "--pictures", "6", "--rounds", "1", "--json", written]
     done = subprocess.run(command, capture_output=True, check=True, env=environment({"PYTHONPATH": str(PROJECT)}))
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
-    ours, papers = result["seconds"].values()
-    assert len(ours) == len(papers) == 2
-    assert result["ratio"] == median(papers) / median(ours)
+    (ours,), (papers,) = result["seconds"].values()
+    assert result["ratio"] == papers / ours
     assert result["setup"]["pictures"] == 6
     assert f"an epoch of the paper's takes {result['ratio']:.2f} times as long" in done.stdout.decode()
 
@@ -134,16 +132,16 @@ def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
 
 
 def test_verification_is_measured_beside_a_plain_answer() -> None:
-    result = measured("verification", "measure(None, count=8, rounds=2)")
-    assert [len(samples) for samples in result["seconds"].values()] == [2, 2, 2, 2]
+    result = measured("verification", "measure(None, count=8, rounds=1)")
+    assert [len(samples) for samples in result["seconds"].values()] == [1, 1, 1, 1]
     middle = result["medians"]
     assert result["added_by_verification"] == middle["explained and verified"] - middle["explained"]
 
 
 def test_duplicates_are_measured_by_kind() -> None:
-    result = measured("duplicates", "measure(None, count=30, copied=6, rounds=2, with_imagededup=False)")
+    result = measured("duplicates", "measure(None, count=30, copied=6, rounds=1, with_imagededup=False)")
     assert (result["setup"]["originals"], result["setup"]["copied"], result["setup"]["files"]) == (30, 6, 66)
-    assert {len(samples) for samples in result["seconds"].values()} == {2}
+    assert {len(samples) for samples in result["seconds"].values()} == {1}
     ours, descriptors = result["found"].values()
     assert ours["recall"].keys() == descriptors["recall"].keys()
     assert ours["recall"]["renamed"] == descriptors["recall"]["renamed"] == 1

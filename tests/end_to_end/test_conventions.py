@@ -96,11 +96,11 @@ def test_completion_is_installed_by_a_script(shell: str, words: str, tmp_path: P
 @pytest.mark.parametrize("arguments", [("-v", "query"), ("query", "-v"), ("query", "--verbose")], ids=" ".join)
 def test_verbose_logs_steps_beside_the_answer(arguments: tuple[str, ...], indexed: Indexed) -> None:
     rest: Arguments = (indexed.picture, "--no-explain", "--store", indexed.store)
-    plain, verbose = retrieve("query", *rest), retrieve(*arguments, *rest)
+    plain, verbose = retrieve_here("query", *rest), retrieve_here(*arguments, *rest)
     assert not plain.stderr
     assert re.search(rb"^ +\d+\.\d\d s .*\.retrieve", verbose.stderr, re.MULTILINE)
     assert b"candidates" not in verbose.stderr
-    assert b"candidates" in retrieve("-v", "query", "-v", *rest).stderr
+    assert b"candidates" in retrieve_here("-v", "query", "-v", *rest).stderr
     assert b"Most similar to" in verbose.stdout
 
 
@@ -160,7 +160,7 @@ def test_status_names_the_files_that_are_read(indexed: Indexed, tmp_path: Path) 
     assert answer("status", "--store", store)["configuration"] == []
     files = [os.fspath(write_config(tmp_path, "quiet = true")), os.fspath(write_config(store, "size = 128"))]
     assert answer("status", "--store", store, RETRIEVE_CONFIG=files[0])["configuration"] == files
-    shown = retrieve("status", "--store", store, RETRIEVE_CONFIG=files[0]).stdout.decode()
+    shown = retrieve_here("status", "--store", store, RETRIEVE_CONFIG=files[0]).stdout.decode()
     assert all(f"defaults of options: {file}\n" in shown for file in files)
 
 
@@ -187,7 +187,7 @@ def test_a_wrong_file_ends_with_one_sentence(text: str, said: str, indexed: Inde
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
-    done = retrieve("models", RETRIEVE_CONFIG=os.fspath(tmp_path / "gone.toml"))
+    done = retrieve_here("models", RETRIEVE_CONFIG=os.fspath(tmp_path / "gone.toml"))
     assert "gone.toml cannot be used: No such file" in sentence(done)
 
 
@@ -225,19 +225,19 @@ def test_an_option_of_several_commands_has_one_variable() -> None:
 
 def test_paths_of_hits_are_bytes(indexed: Indexed) -> None:
     pictures = [indexed.odd(name) for name in ODD_NAMES]
-    done = retrieve("query", *pictures, "-0", "--top", "1", "--store", indexed.store)
+    done = retrieve_here("query", *pictures, "-0", "--top", "1", "--store", indexed.store)
     assert done.stdout == b"".join(path + b"\0" for path in pictures)
     assert not done.stderr
-    lines = retrieve("query", indexed.picture, "--paths", "--top", "1", "--store", indexed.store)
+    lines = retrieve_here("query", indexed.picture, "--paths", "--top", "1", "--store", indexed.store)
     assert lines.stdout == os.fsencode(indexed.picture) + b"\n"
 
 
 def test_paths_of_a_tars_members_can_be_given_again(indexed: Indexed, tmp_path: Path) -> None:
     tar = Path(shutil.make_archive(os.fspath(tmp_path / "set"), "tar", indexed.gallery / CLASSES[0]))
     store = tmp_path / "store"
-    assert retrieve("index", tar, "--store", store).returncode == 0
-    found = retrieve("query", indexed.picture, "--paths", "--top", "1", "--store", store).stdout
-    again = retrieve("query", found.removesuffix(b"\n"), "--paths", "--top", "1", "--store", store)
+    assert retrieve_here("index", tar, "--store", store).returncode == 0
+    found = retrieve_here("query", indexed.picture, "--paths", "--top", "1", "--store", store).stdout
+    again = retrieve_here("query", found.removesuffix(b"\n"), "--paths", "--top", "1", "--store", store)
     assert again.stdout == found
 
 
@@ -247,13 +247,13 @@ def test_paths_of_duplicates_are_those_more_than_needed(tmp_path: Path, small_ga
     shutil.copy(original, copy)
     os.utime(copy, (4e9, 4e9))
     store = tmp_path / "store"
-    assert retrieve("index", small_gallery, "--store", store).returncode == 0
-    done = retrieve("duplicates", "--identical", "-0", "--store", store)
+    assert retrieve_here("index", small_gallery, "--store", store).returncode == 0
+    done = retrieve_here("duplicates", "--identical", "-0", "--store", store)
     assert done.stdout == os.fsencode(copy) + b"\0"
 
 
 def test_paths_of_failed_files(indexed: Indexed) -> None:
-    done = retrieve("status", "-0", "--store", indexed.store)
+    done = retrieve_here("status", "-0", "--store", indexed.store)
     assert set(done.stdout.split(b"\0")) == {indexed.odd(BROKEN_NAME), indexed.odd(b"empty.jpg"), b""}
 
 
@@ -267,10 +267,10 @@ def test_paths_are_not_json(command: tuple[str, ...]) -> None:
 
 def test_several_queries_give_json_lines(indexed: Indexed) -> None:
     pictures = [os.fsencode(indexed.picture), indexed.odd(ODD_NAMES[1])]
-    done = retrieve("query", *pictures, "--json", "--no-explain", "--store", indexed.store)
+    done = retrieve_here("query", *pictures, "--json", "--no-explain", "--store", indexed.store)
     lines: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
     assert [os.fsencode(line["query"]) for line in lines] == pictures
-    assert b"JSON Lines" in retrieve("query", "--help").stdout
+    assert b"JSON Lines" in retrieve_here("query", "--help").stdout
 
 
 def test_an_exit_code_tells_the_verdict(indexed: Indexed, tmp_path: Path) -> None:

@@ -6,9 +6,6 @@ import numpy as np
 from PIL import Image
 
 from retrieval.model.preprocessing import Pixels
-from retrieval.training.prepared_data import Recipe
-from retrieval.training.presets import FAST, adapt_preset
-from retrieval.training.train_bundle import train_bundle
 
 SIDE, PATCH = 224, 64
 PATCHES = {"amber": (255, 60, 0), "azure": (0, 60, 255), "plain": None}
@@ -29,6 +26,10 @@ def make_cheating_set(folder: Path, each: int = 40, patched: bool = True) -> Pat
 
 def train_head(dataset: Path, out: Path) -> Path:
     """Train a model on the data set, with its backbone frozen."""
+    from retrieval.training.prepared_data import Recipe
+    from retrieval.training.presets import FAST, adapt_preset
+    from retrieval.training.train_bundle import train_bundle
+
     preset = adapt_preset(FAST, epochs=10, thaw=False)
     return train_bundle(Recipe(dataset, preset), out, device="cpu").bundle.folder
 

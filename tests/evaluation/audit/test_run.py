@@ -27,7 +27,7 @@ from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from tests.support.cheating import make_cheating_set, train_head
-from tests.support.command import answer, retrieve, sentence
+from tests.support.command import answer, retrieve_here, sentence
 from tests.support.generated import CLASSES, PICTURES_A_CLASS
 from tests.support.loaded import loaded
 from tests.support.progress import RecordedStage
@@ -36,14 +36,6 @@ from tests.support.trained import trained_copy
 ENOUGH = AuditOptions(pairs=160)  # to say something of three classes
 FEW = AuditOptions(pairs=16, method=MethodName.gradcam)
 PLAIN = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=1.0, intercept=-1.0, normalize=False)
-
-
-@pytest.fixture(scope="module")
-def cheating(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Train a model on a data set with a patch in a corner of two classes."""
-    folder = tmp_path_factory.mktemp("cheating")
-    dataset = make_cheating_set(folder / "patched")
-    return dataset, train_head(dataset, folder / "model")
 
 
 def run(dataset: Path, model: Path | Bundle, terms: AuditOptions = FEW) -> Audit:
@@ -59,34 +51,30 @@ def kinds(found: Audit) -> list[AdviceKind]:
 
 
 @pytest.mark.slow
-def test_a_model_that_looks_at_a_patch_is_caught(cheating: tuple[Path, Path]) -> None:
-    found = run(*cheating, ENOUGH)
-    first = found.advice[0]
-    assert first.kind == AdviceKind.shortcut
-    assert "lower right corner" in first.finding
-    assert sorted(first.classes) == ["amber", "azure"]
-    assert kinds(found).count(AdviceKind.shortcut) == 1
-    assert all(example.label in first.classes for example in first.examples)
-    assert [part.name for part in found.findings.parts] == [TRAIN, TEST]
+@pytest.mark.torch
+def test_a_model_that_looks_at_a_patch_is_caught(tmp_path: Path) -> None:
+    dataset, page = make_cheating_set(tmp_path / "patched"), tmp_path / "audit.html"
+    model = train_head(dataset, tmp_path / "model")
+    values = answer("audit", "--model", model, "--pairs", str(ENOUGH.pairs), "--html", page, "--device", "cpu")
+    first, *others = values["recommendations"]
+    assert (first["kind"], first["figures"]["corner"]) == ("shortcut", "lower right")
+    assert "lower right corner" in first["finding"]
+    assert sorted(first["classes"]) == ["amber", "azure"]
+    assert "shortcut" not in [each["kind"] for each in others]
+    assert first["examples"]
+    assert all(example["label"] in first["classes"] for example in first["examples"])
+    assert list(values["parts"]) == [TRAIN, TEST]
+    assert values["model_has_learnt_from_this_data_set"] is True
+    assert values["dataset"] == str(dataset)
+    assert "lower right corner" in page.read_text("utf-8")
 
 
 @pytest.mark.slow
+@pytest.mark.torch
 def test_without_the_patch_no_corner_is_accused(tmp_path: Path) -> None:
     dataset = make_cheating_set(tmp_path / "plain", patched=False)
     found = run(dataset, train_head(dataset, tmp_path / "model"), ENOUGH)
     assert AdviceKind.shortcut not in kinds(found)
-
-
-@pytest.mark.slow
-def test_the_command_says_so_too(cheating: tuple[Path, Path], tmp_path: Path) -> None:
-    page = tmp_path / "audit.html"
-    values = answer("audit", "--model", cheating[1], "--pairs", "160", "--html", page, "--device", "cpu")
-    first = values["recommendations"][0]
-    assert (first["kind"], first["figures"]["corner"]) == ("shortcut", "lower right")
-    assert sorted(first["classes"]) == ["amber", "azure"]
-    assert values["model_has_learnt_from_this_data_set"] is True
-    assert values["dataset"] == str(cheating[0])
-    assert "lower right corner" in page.read_text("utf-8")
 
 
 # What it rests on
@@ -258,10 +246,10 @@ def test_parts_without_any_pair_are_refused(tiny_bundle: Bundle, small_gallery: 
 
 @pytest.mark.slow
 def test_the_command_refuses_what_it_cannot_use(tmp_path: Path, small_gallery: Path) -> None:
-    assert "is not a folder" in sentence(retrieve("audit", tmp_path / "gone"))
-    assert "neither a model's name" in sentence(retrieve("audit", small_gallery, "--model", tmp_path / "gone"))
+    assert "is not a folder" in sentence(retrieve_here("audit", tmp_path / "gone"))
+    assert "neither a model's name" in sentence(retrieve_here("audit", small_gallery, "--model", tmp_path / "gone"))
     assert "give --html a name that ends in .html" in sentence(
-        retrieve("audit", small_gallery, "--html", tmp_path / "x")
+        retrieve_here("audit", small_gallery, "--html", tmp_path / "x")
     )
 
 
