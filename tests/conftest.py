@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file, save_file
 
-from retrieval.model.bundle import Bundle, find_bundle, write_card
+from retrieval.model.bundle import Bundle
 from retrieval.rendering.presentation import ResultView, build_result_view
+from tests.support.bundles import Tensors, altered_bundle
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
 from tests.support.hits import a_hit, explanation, same
 from tests.support.objects import objects, s3, web
@@ -36,10 +35,14 @@ _MARKS = {  # by what the path of a test holds
     "ray": "ray",
     "training": "train",
 }
+_NO_TORCH = pytest.mark.skip(reason="needs torch: pip install '.[train]'")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests by the folder that they lie in, and those of both databases by the one that they use."""
+    """Mark the tests by the folder that they lie in, those of both databases by the one that they use, and skip some.
+
+    A module that imports torch needs it as a whole, other tests say so by their mark.
+    """
     for item in items:
         path = item.path.relative_to(item.config.rootpath).as_posix()
         for part, mark in _MARKS.items():
@@ -47,6 +50,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
         if "[postgresql" in item.name or "postgres" in getattr(item, "fixturenames", ()):
             item.add_marker("postgres")
+        if "training/" in path or "torch" in vars(getattr(item, "module", item)):
+            item.add_marker("torch")
+        elif item.get_closest_marker("torch") and find_spec("torch") is None:
+            item.add_marker(_NO_TORCH)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,17 +79,13 @@ def small_gallery(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """EfficientNet-Lite0 with a head that keeps descriptors as they are and compares their directions."""
-    shipped, folder = find_bundle("default"), tmp_path_factory.mktemp("bundle") / "tiny"
-    shutil.copytree(shipped.folder, folder)
-    tensors = load_file(shipped.weights_file)
-    for name, value in (("dense.weight", np.eye(len(shipped.head.bias))), ("dense.bias", 0)):
-        tensors[name][:] = value
-    tensors["output.weight"][:], tensors["output.bias"][:] = 10, -5
-    save_file(tensors, folder / "weights.safetensors")
-    write_card(replace(shipped.card, name="tiny", normalize=True, shift=None, provenance={}, metrics={}), folder)
-    bundle = find_bundle(str(folder))
-    assert bundle.has_network  # the weights lie where they did
-    return bundle
+
+    def alter(tensors: Tensors) -> None:
+        tensors["dense.weight"][:], tensors["dense.bias"][:] = np.eye(1280), 0
+        tensors["output.weight"][:], tensors["output.bias"][:] = 10, -5
+
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    return altered_bundle(folder, alter, normalize=True, shift=None, provenance={}, metrics={})
 
 
 @pytest.fixture

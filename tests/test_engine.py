@@ -30,6 +30,7 @@ from retrieval.store.maintenance.calibration import Calibration, delete_calibrat
 from retrieval.store.maintenance.index_sync import open_index, open_index_state
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.query import PreparedQuery
+from tests.support.bundles import altered_bundle
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
 from tests.support.progress import RecordedProgress
@@ -444,12 +445,8 @@ def test_store_of_another_model_is_refused(
 def test_another_head_on_the_same_backbone_needs_no_new_embedding(
     small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
-    from retrieval.model.backbones import build_backbone
-    from retrieval.model.bundle_export import save_bundle
-
     Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
-    head = replace(tiny_bundle.head, slope=20.0, intercept=-2.0)
-    save_bundle(build_backbone("efficientnet_lite0"), head, tmp_path / "other-head", "other-head", {}, {})
+    altered_bundle(tmp_path / "other-head", lambda tensors: tensors["output.bias"].fill(-2))
     engine = Engine.open(tmp_path / "store", str(tmp_path / "other-head"))
     assert engine.index(small_gallery).embedded == 0
     other = engine.query(blocks(50), top=3, explain=False)

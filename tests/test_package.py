@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Ite
 
 
 def test_every_name_is_there_and_listed() -> None:
-    assert {name for name in retrieval.__all__ if getattr(retrieval, name).__name__ != name} == set()
+    here = [name for name in retrieval.__all__ if name != "load_model" or find_spec("torch")]
+    assert {name for name in here if getattr(retrieval, name).__name__ != name} == set()
     assert set(retrieval.__all__) <= set(dir(retrieval))
     assert retrieval.__all__ == sorted(retrieval.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Motor'"):

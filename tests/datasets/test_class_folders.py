@@ -12,8 +12,8 @@ from retrieval.common.errors import GalleryError
 from retrieval.datasets.class_folders import find_samples, read_pixels
 from retrieval.model.preprocessing import read_at_size
 from retrieval.sources.local import walk
+from tests.support.generated import make_set, picture
 from tests.support.progress import RecordedProgress
-from tests.support.training import make_set, picture
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
 

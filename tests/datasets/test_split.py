@@ -14,7 +14,7 @@ from retrieval.datasets.class_folders import DataSet, Sample, find_samples
 from retrieval.datasets.near_duplicates import near_duplicates
 from retrieval.datasets.split import TEST, TRAIN, VALIDATION, Split, assign_parts, read_split, record_split
 from retrieval.model.preprocessing import Pixels, to_pixels
-from tests.support.training import make_set, picture
+from tests.support.generated import make_set, picture
 
 
 def dataset(*sizes: int, prefix: str = "") -> DataSet:

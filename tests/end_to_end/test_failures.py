@@ -16,6 +16,7 @@ from indexes.catalogue.database.sqlite import CATALOGUE_FILE
 from retrieval.common.errors import ModelError
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
+from tests.support.bundles import altered_bundle
 from tests.support.command import RETRIEVE, answer, environment, retrieve_here, sentence
 from tests.support.generated import blocks
 from tests.support.store import Indexed
@@ -61,16 +62,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 
 
 def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
-    import torch
-
-    from retrieval.model.backbones import build_backbone
-    from retrieval.model.bundle_export import save_bundle
-
-    default = find_bundle("default")
-    trunk = build_backbone(default.card.backbone, pretrained=False)
-    with torch.no_grad():
-        next(trunk.module.parameters()).mul_(1.01)
-    save_bundle(trunk, default.head, tmp_path / "other", "other", {}, {})
+    altered_bundle(tmp_path / "other", lambda tensors: tensors["backbone.blocks.0.0.bn1.bias"].fill(0))
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
         said = sentence(retrieve_here(*command, "--store", indexed.store, "--model", tmp_path / "other"))
         assert said.startswith(f"{indexed.store} was indexed with another model (default) than ")
@@ -315,6 +307,7 @@ def test_a_full_disk_for_the_cache_is_no_obstacle(tmp_path: Path, monkeypatch: p
 # Bundles
 
 
+@pytest.mark.torch
 def test_a_bundle_that_cannot_be_written(tmp_path: Path) -> None:
     from retrieval.model.backbones import build_backbone
     from retrieval.model.bundle_export import save_bundle

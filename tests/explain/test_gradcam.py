@@ -5,6 +5,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
 import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM

@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+
+pytest.importorskip("torch")
 import timm
 import torch
 from safetensors.torch import save_file

@@ -31,6 +31,7 @@ def without_network(bundle: Bundle, folder: Path) -> Bundle:
     return find_bundle(str(folder))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("error", [RuntimeError("no such\nlayer"), TypeError("no such")])
 def test_a_failing_export_is_one_sentence(
     error: Exception, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,6 +53,7 @@ def test_a_damaged_network_is_one_sentence(tiny_bundle: Bundle, tmp_path: Path) 
         open_network(bundle, "cpu")
 
 
+@pytest.mark.torch
 def test_a_bundle_of_before_is_converted_once(tiny_bundle: Bundle, tmp_path: Path) -> None:
     bundle, pixels = without_network(tiny_bundle, tmp_path / "bundle"), [blocks(1, 224, 224)]
     first, second = RecordedProgress(), RecordedProgress()
@@ -63,6 +65,7 @@ def test_a_bundle_of_before_is_converted_once(tiny_bundle: Bundle, tmp_path: Pat
     assert bundle.network_file.read_bytes() == tiny_bundle.network_file.read_bytes()
 
 
+@pytest.mark.torch
 def test_a_read_only_bundle_of_before_is_converted_into_the_cache(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +79,7 @@ def test_a_read_only_bundle_of_before_is_converted_into_the_cache(
     assert not second.stages
 
 
+@pytest.mark.torch
 def test_a_network_of_other_weights_is_made_anew(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Offsets into a file whose tensors lie elsewhere would give nonsense, and a constant another normalisation."""
     bundle, pixels = without_network(tiny_bundle, tmp_path / "bundle"), [blocks(1, 224, 224)]
@@ -106,6 +110,7 @@ def test_without_torch_only_a_bundle_of_before_fails(
         from retrieval import load_model  # noqa: F401
 
 
+@pytest.mark.torch
 def test_torch_and_openvino_give_the_same_features(tiny_bundle: Bundle) -> None:
     """The network for GPUs, here on torch's CPU, against OpenVINO in float32 and, for descriptors, at full speed."""
     pixels = [blocks(seed, 224, 224, cells=5) for seed in range(3)]
@@ -128,6 +133,7 @@ def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
     np.testing.assert_array_equal(together, np.concatenate([network.describe(pixels[i : i + 1]) for i in range(7)]))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("size", [225, 320])
 def test_pictures_of_another_size_need_no_other_network(tiny_bundle: Bundle, size: int) -> None:
     """Padding depends on the size: odd and even ones differ."""

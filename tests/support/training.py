@@ -1,10 +1,7 @@
-"""Small trunks, pictures and data sets, for the tests of training."""
-
-from pathlib import Path
+"""Small trunks and their pictures, for the tests of training."""
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from retrieval.common.settings import Preprocessing
@@ -12,6 +9,7 @@ from retrieval.model.backbones import Backbone
 from retrieval.model.preprocessing import Pixels
 from retrieval.training.presets import Preset
 from retrieval.training.trainer import Subset
+from tests.support.generated import picture
 
 SIDE = 32
 CHANNELS = 12
@@ -52,23 +50,6 @@ def tiny_trunk(side: int = SIDE) -> Backbone:
             nn.Sequential(nn.Conv2d(6, CHANNELS, 3, 2, 1), nn.BatchNorm2d(CHANNELS), nn.ReLU()),
         )
     return Backbone("tiny", module.eval(), Preprocessing(side, (127.0,) * 3, (64.0,) * 3), CHANNELS)
-
-
-def picture(seed: int, tint: int = 0, side: int = 96) -> Pixels:
-    """uint8 (side, side, 3): a smooth seeded pattern, with more of one colour for each tint from 0 to 5."""
-    cells = np.random.default_rng(seed).integers(40, 160, (9, 8, 3)).astype(np.float64)
-    cells[..., tint % 3] += 90 if tint < 3 else -40
-    image = Image.fromarray(cells.clip(0, 255).astype(np.uint8))
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-
-
-def make_set(folder: Path, classes: int = 4, each: int = 12, side: int = 64) -> Path:
-    """Class folders `c0`, `c1` and so on of generated PNGs, distinguished by their colours."""
-    for code in range(classes):
-        (folder / f"c{code}").mkdir(parents=True)
-        for number in range(each):
-            Image.fromarray(picture(1000 * code + number, code, side)).save(folder / f"c{code}" / f"{number:02}.png")
-    return folder
 
 
 def make_pixels(classes: int = 4, each: int = 6, side: int = SIDE) -> tuple[Pixels, Subset]:

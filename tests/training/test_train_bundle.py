@@ -26,7 +26,8 @@ from retrieval.training.prepared_data import PreparedData, Recipe
 from retrieval.training.presets import Preset
 from retrieval.training.train_bundle import TrainedBundle, train_bundle
 from retrieval.training.trainer import Epoch
-from tests.support.training import BRIEF, make_set, tiny_trunk
+from tests.support.generated import make_set
+from tests.support.training import BRIEF, tiny_trunk
 
 HEAD = replace(BRIEF, frozen=1.0, epochs=2)
 WRITTEN = {"model.json", "weights.safetensors", "network.onnx", "split.json", "metrics.jsonl", "curves.png"}

@@ -52,6 +52,7 @@ def test_too_few_classes_or_pictures_make_no_grid(few: DataSet) -> None:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     """Make the demo's gallery: several views of some real photographs."""
+    pytest.importorskip("skimage")
     return find_samples(make_gallery(tmp_path_factory.mktemp("grids"))[0])
 
 

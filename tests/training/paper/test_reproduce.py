@@ -34,9 +34,9 @@ from retrieval.training.paper.shown_pairs import draw_crop_pairs, pick_pairs
 from retrieval.training.presets import FAST, Preset
 from retrieval.training.train_bundle import train_bundle
 from tests.support.command import retrieve_here, sentence
+from tests.support.generated import make_set
 from tests.support.html_checker import Checker
 from tests.support.progress import RecordedProgress
-from tests.support.training import make_set
 
 HEAD_ONLY = replace(FAST, input_size=128, epochs=1, warm_up=3, frozen=1.0, augment=False, average=0.0, batch=20)
 COMMON_KEYS = {"case", "command", "dataset", "preset", "weights", "seeds", "pairs_wanted", "device", "versions"}
