@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+CORE = $(VENV)-core
 
-.PHONY: demo test quick check docs bench install clean
+.PHONY: demo test test-core test-all quick check docs bench install clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -21,13 +22,24 @@ install: $(BIN)/python
 	$(PIP) -e '.[demo,dev]'
 
 # Two processes share the tests. A plain `pytest` is one process: faster for one file, and it supports --pdb.
-test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+PYTEST = -m pytest --numprocesses 2 --dist worksteal
+QUICK = not (slow or process or ray or postgres or milvus or browser or train)
+
+test: test-core test-all
+
+# Without torch: the commands that work, or say what they need, and the quick tests of the wings that might use it.
+CORE_TESTS = $(addprefix tests/,end_to_end/test_core.py test_engine.py test_package.py commands evaluation explain model store)
+test-core:
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(CORE)/bin/python $(PYTEST) -m "core or $(QUICK)" $(CORE_TESTS)
+
+test-all: install
+	$(BIN)/python $(PYTEST)
 
 # What needs no server, browser, cluster, training or second process.
 quick: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
-		-m "not (slow or process or ray or postgres or milvus or browser or train)"
+	$(BIN)/python $(PYTEST) -m "$(QUICK)"
 
 check: install
 	$(BIN)/python -m ruff check .
@@ -55,4 +67,4 @@ bench: install
 
 # A store (.retrieve) is the user's own, so it stays.
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) $(CORE) demo build *.egg-info

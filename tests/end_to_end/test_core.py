@@ -16,6 +16,7 @@ from tests.support.served import served
 
 LACKING = not find_spec("torch")
 here = pytest.mark.skipif(not LACKING, reason="torch is installed, and other tests run these commands with it")
+pytestmark = pytest.mark.core
 PACKAGES = ("matplotlib", "onnx", "pytorch_metric_learning", "timm", "torch", "torchvision")
 
 
