@@ -150,7 +150,7 @@ def _options(
 
 def main() -> None:
     """Run `retrieve`."""
-    # Imports make many objects that stay: looking for garbage among them takes a fifth of a query's time, most at its end
+    # Imports make objects that stay: looking for garbage among them takes a fifth of a query's time, most at its end.
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)
     codecs.register_error("in_plain_letters", ascii_fallback)
