@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +40,12 @@ _MARKS = {  # by what the path of a test holds
 }
 _NO_TORCH = pytest.mark.skip(reason="needs torch: pip install '.[train]'")
 
+_NAMES = r"\\xff|\\udc|/proc/|small_disk"  # names that are not UTF-8, and what only Linux has
+_LACKING = {  # by system, what the source of a test has that cannot run there
+    "darwin": re.compile(_NAMES),
+    "win32": re.compile(f"{_NAMES}|/dev/|symlink_to|mkfifo|chmod|read_only|unprivileged|SIGKILL"),
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests by the folder that they lie in, those of both databases by the one that they use, and skip some.
@@ -54,6 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("torch")
         elif item.get_closest_marker("torch") and find_spec("torch") is None:
             item.add_marker(_NO_TORCH)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that makes links, permissions or names of files that this system lacks."""
+    lacking = _LACKING.get(sys.platform)
+    if lacking is not None and isinstance(item, pytest.Function) and lacking.search(inspect.getsource(item.function)):
+        pytest.skip(f"needs what {sys.platform} lacks")
 
 
 @pytest.fixture(scope="session", autouse=True)
