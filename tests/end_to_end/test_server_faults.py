@@ -16,7 +16,7 @@ from tests.support.galleries import png, rows, tar_of
 from tests.support.generated import blocks
 from tests.support.objects import Fault, Objects, Web, forget_servers
 
-_PICTURES = 70  # two batches, and some
+_PICTURES = 50  # a batch, and some
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(
     def dying(method: str, path: str) -> str | None:
         if method == "GET" and path.endswith(".png"):
             read.append(path)
-        return "500" if len(read) > 50 else None
+        return "500" if len(read) > 44 else None
 
     objects.fault = dying
     with pytest.raises(GalleryError, match=r"^s3://\S+ does not answer \(.*\): what was indexed is kept, and the same"):

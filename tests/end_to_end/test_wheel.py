@@ -40,7 +40,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     _run([sys.executable, "-m", "venv", "--without-pip", folder])
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
-    _run([*_pip(), "--python", scripts / "python", "install", "--no-deps", wheel])
+    # Where the tests' own folder has been installed from, pip takes that for this wheel.
+    _run([*_pip(), "--python", scripts / "python", "install", "--no-deps", "--ignore-installed", wheel])
     (site,) = {found.parent for found in folder.rglob("retrieval") if found.parent.name == "site-packages"}
     needed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "needed.pth").write_text("\n".join(needed), "utf-8")

@@ -257,7 +257,7 @@ def test_the_only_tar_of_a_shard_becomes_missing(engine: Engine, tmp_path: Path)
     names = [f"{number}.tar" for number in range(6)]
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(tar_with(("1.png", png(number))))
-    shards = [Shard(number, 60) for number in range(1, 61)]
+    shards = [Shard(number, 20) for number in range(1, 21)]
     gallery = list_of(tmp_path, *names)
     for shard in shards:
         engine.index(gallery, shard=shard)
@@ -265,7 +265,7 @@ def test_the_only_tar_of_a_shard_becomes_missing(engine: Engine, tmp_path: Path)
     list_of(tmp_path, *names[1:])
     reports = [engine.index(gallery, shard=shard) for shard in shards]
     assert sum(report.missing for report in reports) == 1
-    assert [report.kept_roots for report in reports] == [()] * 60
+    assert [report.kept_roots for report in reports] == [()] * 20
     assert len(rows(engine)) == 5
 
 
