@@ -121,7 +121,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["evaluate", "{gallery}/apples"], "holds no picture in a class folder"),
         (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs are not possible, as only"),
         (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
-        (["fit", "gone", "--out", "bundle"], "gone does not exist"),
+        pytest.param(["fit", "gone", "--out", "bundle"], "gone does not exist", marks=pytest.mark.torch),
         (["calibrate"], "is not a store"),
         (["duplicates"], "is not a store"),
         (["duplicates", "--store", "{store}", "--html", "."], ". is a folder: give --html a file"),

@@ -87,6 +87,8 @@ def test_store_survives_kills_at_random_moments(tmp_path: Path) -> None:
         else:  # killed before the first commit
             assert committed == 0, done.stderr.decode()
             assert done.stderr.decode().startswith("error: ")
+        if not committed:
+            whole *= 1.2  # the machine is busier than it was
     assert kills == _KILLS
     assert committed > 0
 

@@ -255,6 +255,7 @@ def test_a_web_server_that_fails_is_no_web_server_without_pictures(engine: Engin
 
 
 def test_a_web_server_that_is_not_there() -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     with pytest.raises(UnreachableError, match=r"cannot be read: http://127\.0\.0\.1:9 does not answer"):
         bytes_at("http://127.0.0.1:9/a.png")
 
