@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
+from retrieval.common.text import safe_name
+
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("retrieval")
@@ -49,7 +51,7 @@ class Progress:
 
     def message(self, sentence: str) -> None:
         """Print a sentence that stays."""
-        _LOGGER.info(sentence)
+        _LOGGER.info(safe_name(sentence))
 
 
 @contextmanager

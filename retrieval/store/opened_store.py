@@ -6,6 +6,7 @@ import time
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import TunedIndex
 from retrieval.common.progress import SILENT, Progress
+from retrieval.common.text import safe_name
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
@@ -26,7 +27,7 @@ class OpenedStore:
         self._index: TunedIndex | None = None
         self._index_generation: str | None = None  # the catalogue's generation of that index; None: not current
         self._recheck_at = 0.0
-        _LOGGER.info("store %s with the model %s", catalogue.folder, encoder.bundle.card.name)
+        _LOGGER.info("store %s with the model %s", safe_name(catalogue.folder), encoder.bundle.card.name)
 
     def current_index(self) -> TunedIndex:
         """Return the index of the catalogue as it is now; another process may have changed it since the last call.

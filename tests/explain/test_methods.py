@@ -243,7 +243,7 @@ def package_maps(method: Any, network: nn.Module, stage: nn.Module, x: Tensor, t
     return kept[0]
 
 
-# --- over hundreds of pairs of ordinary and odd pictures
+# --- over five hundred pairs of ordinary and odd pictures
 
 
 @cache
@@ -284,10 +284,10 @@ def check_explained(sides: tuple[PairInputs, PairInputs], distances: NDArray[np.
 @pytest.mark.parametrize("method", CLOSED_FORM)
 def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
     head, features = find_bundle("default").head, odd_features()
-    first, second = drawn_pairs(250, len(features.descriptors))
+    first, second = drawn_pairs(500, len(features.descriptors))
     u = head.embed(features.descriptors)
     distances = head.distance(head.separation(u[first], u[second]))
-    for start in range(0, 250, 50):
+    for start in range(0, 500, 50):
         one, other = first[start : start + 50], second[start : start + 50]
         a, g = features.activations, features.descriptors
         with np.errstate(invalid="raise", divide="raise"):
@@ -304,7 +304,7 @@ def test_no_slow_method_has_a_broken_map_either(method: MethodName) -> None:
     with torch.no_grad():
         activations = trunk(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).numpy()
     g = activations.mean((2, 3))
-    first, second = drawn_pairs(250, len(g))
+    first, second = drawn_pairs(500, len(g))
     eight_bits = [np.rint(255 * each).astype(np.uint8) for each in pixels]
     sides = [
         PairInputs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile, KnownContent, NewPicture
 from retrieval.common.errors import PictureError, read_error
 from retrieval.common.parallel import batched, parallel_map
+from retrieval.common.text import safe_name
 from retrieval.model.head import Array
 from retrieval.model.inference import Network
 from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
@@ -198,7 +198,7 @@ def _make_batches(files: Iterator[_Decoded | Unreadable]) -> Iterator[tuple[list
 
 def failure_of(file: Unreadable) -> FailedFile:
     """Return the catalogue's record of a file that cannot be used."""
-    _LOGGER.info("%s %s", os.fsdecode(file.path), file.reason)
+    _LOGGER.info("%s %s", safe_name(file.path), file.reason)
     return FailedFile(file.path, file.reason, file.is_transient)
 
 
