@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cli
+from retrieval.commands.shared.console import stderr, stdout
 
 PROJECT = Path(__file__).parents[2]
 RETRIEVE = [sys.executable, os.fspath(PROJECT / "cli.py")]
@@ -46,6 +47,8 @@ def retrieve_here(
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
+        for console in (stdout, stderr):  # a COLUMNS of the time of their import would hold for good
+            patch.setattr(console, "_width", None)
         with pytest.raises(SystemExit) as ended:
             cli.main()
     code = int(ended.value.code or 0)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.served import served
 from tests.support.store import Indexed
 
+LONGEST_QUERY = 60_000  # bytes: uvicorn closes the connection of a request whose first line is longer than 64 KB
 HEALTH = list(HealthCheck)  # the speed of generation is not tested
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
@@ -41,6 +43,7 @@ def test_no_request_breaks_the_server(address: str) -> None:
         @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
         @given(case=valid | invalid)
         def check(case: Case[Any]) -> None:
+            assume(len(urlencode(case.query or {}, doseq=True)) < LONGEST_QUERY)
             case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
 
         check()
