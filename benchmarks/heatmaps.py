@@ -1,7 +1,7 @@
 """How long the heatmaps of five hits take, beside the public grad-cam package on the same network (plain_maps.py).
 
 All in one process, warm, in turn; pictures are decoded before, and for the package also normalised. Ours is one pass of
-the query and its hits through the prepared network and the closed form: for each pair two pictures' maps for the
+the query and its hits through the compiled network and the closed form: for each pair two pictures' maps for the
 verdict and against it. The package's are the same twenty maps, of y = d and y = 1 - d, by twenty calls for one picture
 each, and by four calls for five; it also brings them to the size of the picture, which ours leaves to the overlay.
 

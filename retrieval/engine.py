@@ -46,7 +46,7 @@ from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning,
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries
 from retrieval.store.status import StoreStatus, read_status
-from retrieval.store.store_model import check_model, is_initialized, open_encoder, stored_name
+from retrieval.store.store_model import check_model, is_initialized, open_catalogue, open_encoder, stored_name
 
 if TYPE_CHECKING:
     from retrieval.rendering.illustration import HitList
@@ -73,11 +73,7 @@ class Engine:
         cls, store: str | os.PathLike[str], model: str | None = None, device: str = "auto", progress: Progress = SILENT
     ) -> Self:
         """Open an existing store, with its own model or another head on the same backbone."""
-        with ExitStack() as on_error:
-            catalogue = on_error.enter_context(Catalogue(Path(store)))
-            encoder = open_encoder(catalogue, model, device, progress)
-            on_error.pop_all()
-        return cls(catalogue, encoder)
+        return cls(*open_catalogue(Path(store), model, device, progress))
 
     @classmethod
     def create(

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,17 +122,13 @@ def _leave_cores_to_network() -> None:
 
 def _open_store(folder: Path, model: str | None, device: str, how: ExplainOptions | None) -> OpenedStore:
     """Open a store; its network is opened on a thread while the rest is imported, for heatmaps too if `how` says so."""
-    from indexes.catalogue.catalogue import Catalogue
     from retrieval.commands.shared.progress import ConsoleProgress
-    from retrieval.store.store_model import open_encoder
+    from retrieval.store.store_model import open_catalogue
 
-    with ExitStack() as on_error:
-        catalogue = on_error.enter_context(Catalogue(folder))
-        encoder = open_encoder(catalogue, model, device, ConsoleProgress())
-        encoder.load_ahead(how is not None, how.size if how else None)
-        from retrieval.store.opened_store import OpenedStore
+    catalogue, encoder = open_catalogue(folder, model, device, ConsoleProgress())
+    encoder.load_ahead(how is not None, how.size if how else None)
+    from retrieval.store.opened_store import OpenedStore
 
-        on_error.pop_all()
     return OpenedStore(catalogue, encoder)
 
 

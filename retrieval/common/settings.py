@@ -107,7 +107,7 @@ class Preprocessing:
 
 
 def cache_folder() -> Path:
-    """Return the folder for prepared networks: RETRIEVE_CACHE, else the user's cache folder."""
+    """Return the folder for compiled networks: RETRIEVE_CACHE, else the user's cache folder."""
     return Path(os.environ.get("RETRIEVE_CACHE") or platformdirs.user_cache_path("retrieve"))
 
 

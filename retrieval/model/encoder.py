@@ -56,7 +56,7 @@ class Encoder:
 
     @property
     def network(self) -> Network:
-        """The backbone, prepared on its first use on this machine. Raises ModelError."""
+        """The backbone, opened on its first use. Raises ModelError."""
         with self._lock:
             if self._network is None:
                 self._network = open_network(self.bundle, self.device, self._progress)

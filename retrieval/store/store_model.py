@@ -1,5 +1,6 @@
 """The model that a store belongs to, found without what searches the store."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from indexes.catalogue.catalogue import Catalogue
@@ -17,6 +18,15 @@ def is_initialized(store: Path, address: str | None) -> bool:
         return False
     with Catalogue(store, address=address) as catalogue:
         return catalogue.settings.get("model") is not None
+
+
+def open_catalogue(store: Path, model: str | None, device: str, progress: Progress) -> tuple[Catalogue, Encoder]:
+    """Open an existing store's catalogue, with the encoder of its own model, or of another one if that fits."""
+    with ExitStack() as on_error:
+        catalogue = on_error.enter_context(Catalogue(store))
+        encoder = open_encoder(catalogue, model, device, progress)
+        on_error.pop_all()
+    return catalogue, encoder
 
 
 def open_encoder(catalogue: Catalogue, model: str | None, device: str, progress: Progress) -> Encoder:

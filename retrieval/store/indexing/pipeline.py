@@ -88,7 +88,7 @@ class Pipeline(Protocol):
 
 
 class LocalPipeline:
-    """A pipeline on this machine, with a prepared network for pictures of (size, size), for any number of galleries."""
+    """A pipeline on this machine, with an opened network for pictures of (size, size), for any number of galleries."""
 
     def __init__(self, catalogue: Catalogue, network: Network, fingerprint: str, size: int) -> None:
         self._catalogue = catalogue

@@ -267,7 +267,7 @@ def test_the_command_prints_a_table_and_loads_no_torch(small_gallery: Path, tiny
     assert "3 classes" in done.output
     assert "upper" in done.output
     assert "1. " in done.output
-    assert not loaded(*arguments) & {"torch", "torchvision", "timm"}  # now that the network is prepared
+    assert not loaded(*arguments) & {"torch", "torchvision", "timm"}
 
 
 @pytest.mark.slow
