@@ -6,7 +6,7 @@ from typing import Self
 
 from sqlalchemy import delete
 
-from indexes.catalogue.database.schema import Archive, Failure, Picture, Root
+from indexes.catalogue.database.schema import ARCHIVES, FAILURES, PICTURES, ROOTS
 from indexes.catalogue.descriptors import Descriptors
 from indexes.catalogue.journal import Journal, update_generation
 from indexes.catalogue.open_database import open_database
@@ -59,15 +59,15 @@ class Catalogue:
 
     def remove(self, *paths: bytes) -> RemovedCounts:
         """Remove pictures and failed files, or folders and everything below them, in one transaction."""
-        tables: tuple[type[Picture | Failure | Root | Archive], ...] = (Picture, Failure, Root, Archive)
+        tables = (PICTURES, FAILURES, ROOTS, ARCHIVES)
         counts = [0] * len(tables)
         with self._database.write() as connection:
             for path in paths:
                 for number, table in enumerate(tables):
-                    condition = (table.path == path) | is_below(table.path, path)
+                    condition = (table.c.path == path) | is_below(table.c.path, path)
                     counts[number] += connection.execute(delete(table).where(condition)).rowcount
                 # A tar above is read again by the next scan.
-                connection.execute(delete(Archive).where(Archive.path.in_(parents(path))))
+                connection.execute(delete(ARCHIVES).where(ARCHIVES.c.path.in_(parents(path))))
             removed = RemovedCounts(*counts[:3])
             if removed:
                 update_generation(connection)

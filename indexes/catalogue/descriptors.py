@@ -8,12 +8,12 @@ from sqlalchemy import func, select
 
 from indexes.arrays import Ids, Vectors
 from indexes.catalogue.database.base import CatalogueDatabase
-from indexes.catalogue.database.schema import Picture
+from indexes.catalogue.database.schema import PICTURES
 
 _CHUNK = 256  # descriptors read at once when an index is built of them all: what stays in a core's cache
 _MANY = 1024  # read at once of those given by their ids, such as a query's candidates
 _DRAWS = 4  # attempts at a sample until it is large enough
-_ID_RANGE = select(func.coalesce(func.min(Picture.id), 0), func.coalesce(func.max(Picture.id) + 1, 0))
+_ID_RANGE = select(func.coalesce(func.min(PICTURES.c.id), 0), func.coalesce(func.max(PICTURES.c.id) + 1, 0))
 
 
 class Descriptors:

@@ -8,11 +8,11 @@ from sqlalchemy import Connection, delete, func, insert, select
 from indexes.arrays import Ids
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
 from indexes.catalogue.database.dialects import dialect_of
-from indexes.catalogue.database.schema import Change, Generation, Setting
+from indexes.catalogue.database.schema import CHANGES, GENERATIONS, SETTINGS
 from indexes.catalogue.settings import upsert_setting
 
 _NAME = "generation"
-_CURRENT = select(Setting.value).where(Setting.name == _NAME)
+_CURRENT = select(SETTINGS.c.value).where(SETTINGS.c.name == _NAME)
 
 
 class Journal:
@@ -31,16 +31,17 @@ class Journal:
             position = _position(connection, generation)
             if position is None:
                 return None
-            touched = connection.scalars(select(Change.picture_id).where(Change.position > position).distinct())
+            touched = connection.scalars(select(CHANGES.c.picture_id).where(CHANGES.c.position > position).distinct())
             return connection.scalar(_CURRENT) or "", np.sort(np.array(list(touched), np.int64))
 
     @retry_lost
     def forget_changes(self, generation: str) -> None:
         """Delete the changes up to a generation, and the generations before it, once an index of it is saved."""
-        position = select(Generation.position).where(Generation.name == generation).scalar_subquery()
+        name = GENERATIONS.c.name
+        position = select(GENERATIONS.c.position).where(name == generation).scalar_subquery()
         with self._database.write() as connection:
-            connection.execute(delete(Change).where(Change.position <= func.coalesce(position, 0)))
-            connection.execute(delete(Generation).where(Generation.position <= position, Generation.name != generation))
+            connection.execute(delete(CHANGES).where(CHANGES.c.position <= func.coalesce(position, 0)))
+            connection.execute(delete(GENERATIONS).where(GENERATIONS.c.position <= position, name != generation))
 
 
 def update_generation(connection: Connection) -> None:
@@ -52,10 +53,10 @@ def update_generation(connection: Connection) -> None:
     current, last = connection.scalar(_CURRENT), connection.scalar(dialect_of(connection).last_change)
     if _position(connection, current or "") != last:
         name = secrets.token_hex(8)
-        connection.execute(insert(Generation).values(name=name, position=last))
+        connection.execute(insert(GENERATIONS).values(name=name, position=last))
         upsert_setting(connection, _NAME, name)
 
 
 def _position(connection: Connection, generation: str) -> int | None:
     """Return the position of the last change in a generation; None if the generation is unknown."""
-    return connection.scalar(select(Generation.position).where(Generation.name == generation))
+    return connection.scalar(select(GENERATIONS.c.position).where(GENERATIONS.c.name == generation))

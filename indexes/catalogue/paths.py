@@ -1,7 +1,6 @@
 """Folders and the paths below them, as bytes."""
 
 from sqlalchemy import ColumnElement, and_
-from sqlalchemy.orm import InstrumentedAttribute
 
 
 def contains(folder: bytes, path: bytes) -> bool:
@@ -21,7 +20,7 @@ def path_range(folder: bytes) -> tuple[bytes, bytes]:
     return start, start[:-1] + b"0"
 
 
-def is_below(column: InstrumentedAttribute[bytes], folder: bytes) -> ColumnElement[bool]:
+def is_below(column: ColumnElement[bytes], folder: bytes) -> ColumnElement[bool]:
     """Return the condition that a path is below a folder."""
     start, end = path_range(folder)
     return and_(column > start, column < end)

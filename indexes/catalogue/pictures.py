@@ -9,14 +9,14 @@ from sqlalchemy import ColumnElement, false, func, select
 
 from indexes.arrays import Ids
 from indexes.catalogue.database.base import CatalogueDatabase
-from indexes.catalogue.database.schema import Picture, Root
+from indexes.catalogue.database.schema import PICTURES, ROOTS
 from indexes.catalogue.paths import is_below
 from indexes.catalogue.records import Candidate, PictureDetails, Selection, StoredFile
 
 _PAGE = 2000  # rows read at once
 
-_DETAILS = select(*(getattr(Picture, name) for name in PictureDetails._fields)).where(~Picture.missing)
-_FILES = select(*(getattr(Picture, name) for name in StoredFile._fields)).where(~Picture.missing).order_by(Picture.id)
+_DETAILS = select(*PICTURES.c[PictureDetails._fields]).where(~PICTURES.c.missing)
+_FILES = select(*PICTURES.c[StoredFile._fields]).where(~PICTURES.c.missing).order_by(PICTURES.c.id)
 
 
 class Pictures:
@@ -27,7 +27,7 @@ class Pictures:
 
     def count(self) -> int:
         """Count all pictures."""
-        return int(self._database.scalars(select(func.coalesce(func.sum(Root.pictures), 0)))[0])
+        return int(self._database.scalars(select(func.coalesce(func.sum(ROOTS.c.pictures), 0)))[0])
 
     def candidates(self, ids: Ids) -> list[Candidate]:
         """Return the pictures of these ids in their order."""
@@ -46,22 +46,22 @@ class Pictures:
 
     def files(self, ids: Ids) -> list[StoredFile]:
         """Return the files of the pictures of these ids, by id."""
-        return [StoredFile(*row) for row in self._database.rows_among(_FILES, Picture.id, ids.tolist())]
+        return [StoredFile(*row) for row in self._database.rows_among(_FILES, PICTURES.c.id, ids.tolist())]
 
     def select_ids(self, selection: Selection) -> Ids:
         """Return the ids of a selection's pictures."""
-        return np.array(self._database.scalars(select(Picture.id).where(*_conditions(selection))), np.int64)
+        return np.array(self._database.scalars(select(PICTURES.c.id).where(*_conditions(selection))), np.int64)
 
     def count_selected(self, selection: Selection) -> int:
         """Count a selection's pictures."""
         if selection.is_all:
             return self.count()
-        counted = select(func.count()).select_from(Picture).where(*_conditions(selection))
+        counted = select(func.count()).select_from(PICTURES).where(*_conditions(selection))
         return int(self._database.scalars(counted)[0])
 
     def page(self, selection: Selection, after: bytes, most: int) -> list[PictureDetails]:
         """Return the next pictures of a selection by the bytes of their paths, after a path; `b""` is the beginning."""
-        query = _DETAILS.where(Picture.path > after, *_conditions(selection)).order_by(Picture.path).limit(most)
+        query = _DETAILS.where(PICTURES.c.path > after, *_conditions(selection)).order_by(PICTURES.c.path).limit(most)
         return [PictureDetails(*row) for row in self._database.rows(query)]
 
     def get(self, id_: int) -> PictureDetails | None:
@@ -70,11 +70,11 @@ class Pictures:
 
     def get_many(self, ids: Sequence[int]) -> dict[int, PictureDetails]:
         """Return the pictures of these ids, by id."""
-        return {row.id: PictureDetails(*row) for row in self._database.rows_among(_DETAILS, Picture.id, ids)}
+        return {row.id: PictureDetails(*row) for row in self._database.rows_among(_DETAILS, PICTURES.c.id, ids)}
 
     def folders(self) -> list[bytes]:
         """Return every folder that directly holds pictures."""
-        paths = self._database.scalars(select(Picture.path).where(~Picture.missing))
+        paths = self._database.scalars(select(PICTURES.c.path).where(~PICTURES.c.missing))
         return sorted({path.rpartition(b"/")[0] or b"/" for path in paths})
 
     def labels(self) -> list[str]:
@@ -83,14 +83,14 @@ class Pictures:
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [~Picture.missing]
+    conditions: list[ColumnElement[bool]] = [~PICTURES.c.missing]
     if selection.label is not None:
         label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `folder_label` decodes a folder's name
-        conditions.append(Picture.label == label if "\0" not in label else false())  # PostgreSQL's text has no NUL
+        conditions.append(PICTURES.c.label == label if "\0" not in label else false())  # PostgreSQL's text has no NUL
     if selection.folder is not None:
-        conditions.append(is_below(Picture.path, selection.folder))
+        conditions.append(is_below(PICTURES.c.path, selection.folder))
     if selection.since is not None:
-        conditions.append(Picture.taken_at >= selection.since)
+        conditions.append(PICTURES.c.taken_at >= selection.since)
     if selection.until is not None:
-        conditions.append(Picture.taken_at < selection.until)
+        conditions.append(PICTURES.c.taken_at < selection.until)
     return conditions

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from indexes.catalogue.database.dialects import POSTGRES, chunked, dialect_of
 from indexes.catalogue.database.postgres_copy import COLUMNS, record_rows
-from indexes.catalogue.database.schema import Descriptor, Picture
+from indexes.catalogue.database.schema import DESCRIPTORS, PICTURES
 from indexes.catalogue.labels import folder_label
 from indexes.catalogue.records import NewPicture
 
@@ -25,10 +25,10 @@ def record_pictures(
         return
     for paths in chunked(list(rows)):
         connection.execute(_UPSERT, [rows[path] for path in paths])
-        ids = connection.execute(select(Picture.path, Picture.id).where(Picture.path.in_(paths))).all()
+        ids = connection.execute(select(PICTURES.c.path, PICTURES.c.id).where(PICTURES.c.path.in_(paths))).all()
         connection.execute(_DELETE_DESCRIPTORS, [{"id": id_} for _, id_ in ids])
         described = [{"picture_id": id_, "fingerprint": fingerprint, "vector": vectors[path]} for path, id_ in ids]
-        connection.execute(insert(Descriptor), described)
+        connection.execute(insert(DESCRIPTORS), described)
 
 
 def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     return columns | {"root_id": root_id, "label": label, "missing": False}
 
 
-_INSERT = insert(Picture).values({name: bindparam(name) for name in COLUMNS})
+_INSERT = insert(PICTURES).values({name: bindparam(name) for name in COLUMNS})
 _REPLACED = {name: _INSERT.excluded[name] for name in COLUMNS if name != "path"}
 _UPSERT = _INSERT.on_conflict_do_update(index_elements=["path"], set_=_REPLACED)
-_DELETE_DESCRIPTORS = delete(Descriptor).where(Descriptor.picture_id == bindparam("id"))
+_DELETE_DESCRIPTORS = delete(DESCRIPTORS).where(DESCRIPTORS.c.picture_id == bindparam("id"))

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
 from indexes.catalogue.database.dialects import chunked, dialect_of
-from indexes.catalogue.database.schema import Archive, Change, Failure, Picture, Root
+from indexes.catalogue.database.schema import ARCHIVES, CHANGES, FAILURES, PICTURES, ROOTS
 from indexes.catalogue.descriptors import decode_vectors
 from indexes.catalogue.journal import update_generation
 from indexes.catalogue.labels import folder_label
@@ -45,11 +45,11 @@ class ScanRecords:
 
     def roots(self) -> list[bytes]:
         """Return the galleries' folders, in order."""
-        return self._database.scalars(select(Root.path).order_by(Root.path))
+        return self._database.scalars(select(ROOTS.c.path).order_by(ROOTS.c.path))
 
     def root_counts(self) -> list[RootCounts]:
         """Return the galleries with the numbers of their pictures, in order."""
-        rows = self._database.rows(select(Root.path, Root.pictures, Root.missing).order_by(Root.path))
+        rows = self._database.rows(select(ROOTS.c.path, ROOTS.c.pictures, ROOTS.c.missing).order_by(ROOTS.c.path))
         return [RootCounts(*row) for row in rows]
 
     # --- pictures
@@ -88,7 +88,7 @@ class ScanRecords:
             for path, reason, is_transient in failures:
                 connection.execute(_UPSERT_FAILURE, {"path": path, "reason": reason and reason.replace("\0", " ")})
                 if not is_transient:
-                    connection.execute(update(Picture).where(Picture.path == path).values(missing=True))
+                    connection.execute(update(PICTURES).where(PICTURES.c.path == path).values(missing=True))
             update_generation(connection)
 
     @retry_lost
@@ -96,19 +96,19 @@ class ScanRecords:
         """Mark pictures as missing, or as present again."""
         with self._database.write() as connection:
             for part in chunked(ids):
-                connection.execute(update(Picture).where(Picture.id.in_(part)).values(missing=missing))
+                connection.execute(update(PICTURES).where(PICTURES.c.id.in_(part)).values(missing=missing))
             update_generation(connection)
 
     # --- failures
 
     def failures(self) -> list[tuple[bytes, str]]:
         """Return the files that could not be indexed, in order, each with the reason."""
-        rows = self._database.rows(select(Failure.path, Failure.reason).order_by(Failure.path))
+        rows = self._database.rows(select(FAILURES.c.path, FAILURES.c.reason).order_by(FAILURES.c.path))
         return [(path, reason) for path, reason in rows]
 
     def count_failures(self) -> int:
         """Count the files that could not be indexed."""
-        return int(self._database.scalars(select(func.count()).select_from(Failure))[0])
+        return int(self._database.scalars(select(func.count()).select_from(FAILURES))[0])
 
     @retry_lost
     def prune_failures(self, folder: bytes, keep: set[bytes], matches: Callable[[bytes], bool] | None = None) -> None:
@@ -117,8 +117,8 @@ class ScanRecords:
         Only paths that `matches` are deleted; by default those that a walk of the folder reaches.
         """
         with self._database.write() as connection:
-            at_or_below = (Failure.path == folder) | is_below(Failure.path, folder)
-            paths = [path for path in connection.scalars(select(Failure.path).where(at_or_below)) if path not in keep]
+            at_or_below = (FAILURES.c.path == folder) | is_below(FAILURES.c.path, folder)
+            paths = set(connection.scalars(select(FAILURES.c.path).where(at_or_below))) - keep
             matches = matches or (lambda path: path == folder or contains(folder, path))
             _delete_failures(connection, [path for path in paths if matches(path)])
 
@@ -126,8 +126,8 @@ class ScanRecords:
 
     def finished_archives(self, folder: bytes) -> dict[bytes, str]:
         """Return the tars at or below a folder that were read to their ends, with their versions."""
-        at_or_below = (Archive.path == folder) | is_below(Archive.path, folder)
-        return dict(self._database.rows(select(Archive.path, Archive.version).where(at_or_below)))
+        at_or_below = (ARCHIVES.c.path == folder) | is_below(ARCHIVES.c.path, folder)
+        return dict(self._database.rows(select(ARCHIVES.c.path, ARCHIVES.c.version).where(at_or_below)))
 
     @retry_lost
     def record_archive(self, path: bytes, version: str) -> None:
@@ -139,28 +139,28 @@ class ScanRecords:
     def forget_archive(self, path: bytes) -> None:
         """Record that a tar was not read to its end, before pictures of a new version of it are recorded."""
         with self._database.write(exclusive=False) as connection:
-            connection.execute(delete(Archive).where(Archive.path == path))
+            connection.execute(delete(ARCHIVES).where(ARCHIVES.c.path == path))
 
 
 def _ensure_root(connection: Connection, folder: bytes) -> tuple[int, bytes]:
-    roots = {path: id_ for id_, path in connection.execute(select(Root.id, Root.path))}
+    roots = {path: id_ for id_, path in connection.execute(select(ROOTS.c.id, ROOTS.c.path))}
     for path, id_ in roots.items():
         if folder == path or contains(path, folder):
             return id_, path
-    root_id: int = connection.execute(insert(Root).values(path=folder).returning(Root.id)).scalar_one()
+    root_id: int = connection.execute(insert(ROOTS).values(path=folder).returning(ROOTS.c.id)).scalar_one()
     for path, id_ in roots.items():
         if contains(folder, path):
             is_direct = dialect_of(connection).is_direct_child.bindparams(start=len(folder_prefix(path)) + 1)
-            relabelled = (Picture.root_id == id_) & Picture.label.is_(None) & is_direct
-            changed = select(Picture.id).where(relabelled)
-            connection.execute(insert(Change).from_select(["picture_id"], changed))  # an index may keep labels
-            connection.execute(update(Picture).where(relabelled).values(label=folder_label(path + b"/", folder)))
-            connection.execute(update(Picture).where(Picture.root_id == id_).values(root_id=root_id))
-            connection.execute(delete(Root).where(Root.id == id_))
+            relabelled = (PICTURES.c.root_id == id_) & PICTURES.c.label.is_(None) & is_direct
+            changed = select(PICTURES.c.id).where(relabelled)
+            connection.execute(insert(CHANGES).from_select(["picture_id"], changed))  # an index may keep labels
+            connection.execute(update(PICTURES).where(relabelled).values(label=folder_label(path + b"/", folder)))
+            connection.execute(update(PICTURES).where(PICTURES.c.root_id == id_).values(root_id=root_id))
+            connection.execute(delete(ROOTS).where(ROOTS.c.id == id_))
             update_generation(connection)
     return root_id, folder
 
 
 def _delete_failures(connection: Connection, paths: Sequence[bytes]) -> None:
     for part in chunked(paths):
-        connection.execute(delete(Failure).where(Failure.path.in_(part)))
+        connection.execute(delete(FAILURES).where(FAILURES.c.path.in_(part)))

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, select, text
 
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
-from indexes.catalogue.database.schema import Setting
+from indexes.catalogue.database.schema import SETTINGS
 
 _UPSERT = text(
     "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -32,7 +32,8 @@ class Settings:
     def set_defaults(self, **values: str) -> None:
         """Store the values whose names have none yet. Of several processes that try at once, one sets them all."""
         with self._database.write() as connection:
-            present = set(connection.scalars(select(Setting.name).where(Setting.name.in_(values), Setting.value != "")))
+            given = SETTINGS.c.name.in_(values), SETTINGS.c.value != ""
+            present = set(connection.scalars(select(SETTINGS.c.name).where(*given)))
             for name in values.keys() - present:
                 upsert_setting(connection, name, values[name])
 

@@ -88,9 +88,6 @@ def query(
     with closing(_open_store(store_folder(store), model, device, how if explain else None)) as opened:
         from retrieval.store.query import Queries
 
-        started = time.perf_counter()
-        opened.encoder.load()
-        load = time.perf_counter() - started
         if label is not None and label not in (labels := opened.catalogue.pictures.labels()):
             stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
         queries = Queries(opened)
@@ -102,8 +99,6 @@ def query(
                 failed = True
                 continue
             result = queries.finish(prepared, top, min_similarity, explain, how)
-            result.seconds["load"] += load
-            load = 0.0  # reported with the first answer
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
         if html and answers.views:
             from retrieval.rendering.html import render_hits_page

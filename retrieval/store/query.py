@@ -63,9 +63,12 @@ class Queries:
         """Find the candidates of several pictures in one search of the index; a broken picture gives its error."""
         stopwatch, store = _Stopwatch(), self._store
         with stopwatch("load"):
-            store.current_index(), store.bundle.head, store.encoder.network
+            store.current_index(), store.bundle.head
         with stopwatch("embed"):
             read = store.encoder.read_all(sources)
+        with stopwatch("load"):  # now, as a thread may be opening the network
+            store.encoder.load()
+        with stopwatch("embed"):
             pairs = zip(sources, read, strict=True)
             readable = [(source, *result) for source, result in pairs if not isinstance(result, PictureError)]
             descriptors = self.describe([pixels for _, pixels, _ in readable])

@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Executable, RootTransaction, Select, create_engine, event
+from sqlalchemy import URL, ColumnElement, Connection, Executable, RootTransaction, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import QueuePool
 
 from indexes.catalogue.database.dialects import Dialect, chunked
@@ -107,7 +106,7 @@ class CatalogueDatabase(ABC):
             return list(connection.execute(statement))
 
     @retry_lost
-    def rows_among(self, query: Select[Any], column: InstrumentedAttribute[T], values: Sequence[T]) -> list[Any]:
+    def rows_among(self, query: Select[Any], column: ColumnElement[T], values: Sequence[T]) -> list[Any]:
         """Return the rows of a query in which a column has one of any number of values."""
         with self.read() as connection:
             return [row for part in chunked(values) for row in connection.execute(query.where(column.in_(part)))]

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from indexes.catalogue.database import postgres_migrations, sqlite_migrations
 from indexes.catalogue.database.dialects import POSTGRES, dialect_of
-from indexes.catalogue.database.schema import Base, Migration
+from indexes.catalogue.database.schema import APPLIED
 from indexes.errors import StoreError
 
 Statements = tuple[str, ...]
@@ -22,7 +22,7 @@ def pending_migrations(connection: Connection) -> dict[str, Statements]:
     """Return, by name, the migrations that the database lacks. Raises StoreError if it has unknown ones."""
     applied = set[str]()
     if inspect(connection).has_table("migrations"):
-        applied = set(connection.scalars(select(Migration.name)))
+        applied = set(connection.scalars(select(APPLIED.c.name)))
     unknown = sorted(applied - {name for name, _, _ in MIGRATIONS})
     if unknown:
         raise StoreError(f"was written by a newer version (its last change is {unknown[-1]}): upgrade this program")
@@ -38,7 +38,7 @@ def migrate(engine: Engine) -> None:
         with engine.connect().execution_options(writes=True) as connection, connection.begin():  # one process at a time
             if name not in pending_migrations(connection):
                 continue
-            Base.metadata.create_all(connection, tables=[Base.metadata.tables["migrations"]])
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS migrations (name VARCHAR PRIMARY KEY)")
             for statement in statements:
                 connection.exec_driver_sql(statement)
-            connection.execute(insert(Migration).values(name=name))
+            connection.execute(insert(APPLIED).values(name=name))

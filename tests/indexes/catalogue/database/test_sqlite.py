@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
-from indexes.catalogue.database.schema import Setting
+from indexes.catalogue.database.schema import SETTINGS
 from indexes.catalogue.database.sqlite import CATALOGUE_FILE, SqliteDatabase
 from indexes.errors import StoreError
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -31,14 +31,14 @@ def _made(folder: Path) -> Path:
     """Make a store's file with one setting, checkpointed and closed."""
     database = SqliteDatabase(folder, create=True)
     with database.write() as connection:
-        connection.execute(insert(Setting).values(name="name", value="kept"))
+        connection.execute(insert(SETTINGS).values(name="name", value="kept"))
     database.close()
     return folder / CATALOGUE_FILE
 
 
 def _setting(database: SqliteDatabase) -> str | None:
     with database.read() as connection:
-        return connection.scalar(select(Setting.value).where(Setting.name == "name"))
+        return connection.scalar(select(SETTINGS.c.value).where(SETTINGS.c.name == "name"))
 
 
 def _reason(folder: Path, create: bool = False) -> str:
@@ -135,7 +135,7 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
 
     def write_half() -> None:
         with database.write() as connection:
-            connection.execute(insert(Setting).values(name="name", value="half"))
+            connection.execute(insert(SETTINGS).values(name="name", value="half"))
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -147,10 +147,10 @@ def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
     _made(tmp_path)
     reader, writer = SqliteDatabase(tmp_path), SqliteDatabase(tmp_path)
     with reader.read() as view:
-        before = view.scalar(select(Setting.value))
+        before = view.scalar(select(SETTINGS.c.value))
         with writer.write() as connection:
-            connection.execute(Setting.__table__.update().values(value="new"))  # type: ignore[attr-defined]
-        assert (before, view.scalar(select(Setting.value))) == ("kept", "kept")
+            connection.execute(update(SETTINGS).values(value="new"))
+        assert (before, view.scalar(select(SETTINGS.c.value))) == ("kept", "kept")
     assert _setting(reader) == "new"
 
 
@@ -162,9 +162,9 @@ def test_concurrent_writers_wait_for_each_other(tmp_path: Path) -> None:
         try:
             for _ in range(50):
                 with database.write() as connection:
-                    row = connection.scalar(select(Setting.value).where(Setting.name == "count"))
+                    row = connection.scalar(select(SETTINGS.c.value).where(SETTINGS.c.name == "count"))
                     value = str(int(row or 0) + 1)
-                    statement = insert(Setting).prefix_with("OR REPLACE").values(name="count", value=value)
+                    statement = insert(SETTINGS).prefix_with("OR REPLACE").values(name="count", value=value)
                     connection.execute(statement)
         except Exception as error:
             problems.append(error)
@@ -176,7 +176,7 @@ def test_concurrent_writers_wait_for_each_other(tmp_path: Path) -> None:
         thread.join()
     assert problems == []
     with SqliteDatabase(tmp_path).read() as connection:
-        assert connection.scalar(select(Setting.value).where(Setting.name == "count")) == "100"
+        assert connection.scalar(select(SETTINGS.c.value).where(SETTINGS.c.name == "count")) == "100"
 
 
 def test_a_read_only_store_is_read_and_not_written(tmp_path: Path) -> None:
