@@ -151,7 +151,7 @@ def _options(
 def main() -> None:
     """Run `retrieve`."""
     # Imports make objects that stay: looking for garbage among them takes a fifth of a query's time, most at its end.
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     atexit.register(gc.freeze)
     codecs.register_error("in_plain_letters", ascii_fallback)
     for stream in (sys.stdout, sys.stderr):

@@ -3,6 +3,8 @@
 Classes are given as codes (N,), numbers from 0. All draws are determined by a seed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

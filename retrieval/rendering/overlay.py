@@ -119,6 +119,7 @@ def try_display(source: Source) -> Image.Image | None:
         return None
 
 
+@cache
 def legend_bar(kind: HeatmapKind, width: int, height: int, least: float = 0.0) -> Image.Image:
     """Draw evidence from `least` (0: none) to the strongest over mid grey, as an overlay does: RGB."""
     ramp = np.repeat(np.linspace(least, 1, width, dtype=np.float32)[None], height, axis=0)

@@ -11,7 +11,6 @@ from indexes.errors import StoreError
 from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
-from retrieval.sources.gallery import gallery_from_address
 from retrieval.sources.location import (
     LIST_PREFIX,
     TAR_PREFIX,
@@ -56,6 +55,8 @@ def _remove(catalogue: Catalogue, path: str) -> RemovedCounts:
 def _possible_paths(path: str) -> Iterator[bytes]:
     """Yield the paths under which the catalogue may have what a path leads to."""
     if is_address(path):
+        from retrieval.sources.gallery import gallery_from_address  # a query needs none of it
+
         yield gallery_from_address(path)
         yield os.fsencode(path)
         return
