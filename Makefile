@@ -4,22 +4,28 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CORE = $(VENV)-core
 
+# Hundreds of processes would compile the code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-core test-all quick check docs bench install clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without compiling all of it: what is imported is compiled then.
+PIP = -m pip install --quiet --disable-pip-version-check --no-compile
 
 # What all commands but training need, and the packages that hold the demo's photographs, without what those need.
 demo: $(BIN)/python
-	$(PIP) -e .
-	$(PIP) --no-deps scikit-image scikit-learn
+	$(BIN)/python $(PIP) -e .
+	$(BIN)/python $(PIP) --no-deps scikit-image scikit-learn
 	$(BIN)/retrieve demo --out demo
 
-# Everything; pip does nothing if it is there already.
-install: $(BIN)/python
-	$(PIP) -e '.[demo,dev]'
+# Everything, anew only if the list of packages has changed.
+install: $(VENV)/installed
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python $(PIP) -e '.[demo,dev]'
+	touch $@
 
 # Two processes share the tests. A plain `pytest` is one process: faster for one file, and it supports --pdb.
 PYTEST = -m pytest --numprocesses 2 --dist worksteal
@@ -29,10 +35,14 @@ test: test-core test-all
 
 # Without torch: the commands that work, or say what they need, and the quick tests of the wings that might use it.
 CORE_TESTS = $(addprefix tests/,end_to_end/test_core.py test_engine.py test_package.py commands evaluation explain model store)
-test-core:
-	$(PYTHON) -m venv $(CORE)
-	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+test-core: $(CORE)/installed
 	$(CORE)/bin/python $(PYTEST) -m "core or $(QUICK)" $(CORE_TESTS)
+
+# Begun after the other environment: with `make --jobs`, both would write the project's metadata at once.
+$(CORE)/installed: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/python $(PIP) -e '.[test]'
+	touch $@
 
 test-all: install
 	$(BIN)/python $(PYTEST)
@@ -54,7 +64,7 @@ docs: install
 PARTS ?= startup query heatmaps verification serving clients duplicates indexing milvus ray_overhead memory catalogue training scale ten-million
 DATA ?=
 bench: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python $(PIP) -e '.[bench]'
 	mkdir -p bench
 	set -e; for part in $(PARTS); do \
 		case $$part in \
