@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from retrieval.datasets.class_folders import find_samples
 from retrieval.datasets.split import Split
 from tests.support.command import RETRIEVE, environment
+from tests.support.forked import forked
 from tests.support.generated import make_set
 
 _KILLS = 3
@@ -25,7 +26,7 @@ _OPTIONS = {"thawed": ["--epochs", "3"], "head": ["--no-thaw", "--epochs", "8"]}
 
 @dataclass(frozen=True)
 class Calm:
-    """An undisturbed run: its command without --out, its bundle, and the seconds until its work started and ended."""
+    """An undisturbed run: its arguments without --out, its bundle, and the seconds until its work started and ended."""
 
     command: list[str]
     bundle: Path
@@ -35,12 +36,23 @@ class Calm:
     def start(self, out: Path, *options: str) -> subprocess.Popen[bytes]:
         """Start the same training into another folder, as the leader of its own process group, as a terminal does."""
         return subprocess.Popen(
-            [*self.command, "--out", os.fspath(out), *options],
+            [*RETRIEVE, *self.command, "--out", os.fspath(out), *options],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def resume(self, out: Path, seconds: float | None = None) -> bool:
+        """Go on in a forked process, and kill it after so many seconds; whether it had ended, which must be well."""
+        output = out.with_suffix(".txt")
+        process = forked(*self.command, "--out", out, "--resume", output=output)
+        process.join(seconds)
+        ended = process.exitcode is not None
+        process.kill()
+        process.join()
+        assert not ended or process.exitcode == 0, output.read_text("utf-8")
+        return ended
 
     def expect(self, out: Path) -> None:
         """Check that the bundle in this folder equals that of the undisturbed run."""
@@ -64,33 +76,22 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     torch.manual_seed(8)
     weights = folder / "weights.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
-    return [*RETRIEVE, "train", str(dataset), "--backbone", "test_resnet", "--weights", str(weights), "--seed", "3"]
+    return ["train", str(dataset), "--backbone", "test_resnet", "--weights", str(weights), "--seed", "3"]
 
 
 @pytest.fixture(scope="module", params=_OPTIONS)
 def calm(request: pytest.FixtureRequest, command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    out = tmp_path_factory.mktemp("calm") / "model"
-    run = Calm([*command, *_OPTIONS[request.param]], out, 0, 0)
+    folder = tmp_path_factory.mktemp("calm")
+    out, command = folder / "model", [*command, *_OPTIONS[request.param]]
+    forked("--version", output=folder / "version.txt").join()  # the first waits until torch is imported
     started = time.perf_counter()
-    process = run.start(out)
-    while process.poll() is None and not (out / "training").exists():
+    process = forked(*command, "--out", out, output=folder / "output.txt")
+    while process.is_alive() and not (out / "training").exists():
         time.sleep(0.01)
     started_after = time.perf_counter() - started
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return Calm(run.command, out, started_after, time.perf_counter() - started)
-
-
-def killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill a run after so many seconds. Returns False if it had ended by then, which must have been with success."""
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    assert process.returncode == 0, errors.decode()
-    return False
+    process.join()
+    assert process.exitcode == 0, (folder / "output.txt").read_text("utf-8")
+    return Calm(command, out, started_after, time.perf_counter() - started)
 
 
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(calm: Calm, tmp_path: Path) -> None:
@@ -98,15 +99,13 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(calm: Ca
     kills, number = 0, 0
     while kills < _KILLS:
         share, started = chance.uniform(calm.started_after / calm.seconds, 1), time.perf_counter()
-        if killed(calm.start(tmp_path / str(number), "--resume"), share * seconds):
+        if not calm.resume(tmp_path / str(number), share * seconds):
             kills += 1
         else:
             seconds = min(seconds, time.perf_counter() - started)  # the undisturbed run may have had to wait for others
             calm.expect(tmp_path / str(number))
             number += 1
-    process = calm.start(tmp_path / str(number), "--resume")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors.decode()
+    assert calm.resume(tmp_path / str(number))
     calm.expect(tmp_path / str(number))
 
 
