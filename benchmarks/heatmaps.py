@@ -80,7 +80,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
             "threads of torch": torch.get_num_threads(),
             "pictures of": folder.name if folder else "generated",
             "distances": [round(float(distance), 6) for distance in distances],
-            "heatmaps": 4 * TOP,
+            "heatmaps": 4 * len(distances),
             "warm_ups": warm_ups,
             "rounds": rounds,
             "order": "in turn",

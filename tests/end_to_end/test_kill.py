@@ -20,7 +20,7 @@ from tests.support.generated import blocks
 
 _KILLS = 10
 _PICTURES_A_ROUND = 36
-_ROUNDS = 12  # indexed before an interrupt: more than are committed until it arrives
+_ROUNDS = 8  # indexed before an interrupt: more than are committed until it arrives
 
 
 def _grow(gallery: Path, number: int) -> None:

@@ -12,7 +12,7 @@ PATCHES = {"amber": (255, 60, 0), "azure": (0, 60, 255), "plain": None}
 """The classes, and the colour of the patch that every picture of a class has in its lower right corner."""
 
 
-def make_cheating_set(folder: Path, each: int = 40, patched: bool = True) -> Path:
+def make_cheating_set(folder: Path, each: int = 24, patched: bool = True) -> Path:
     """Class folders of generated pictures, no two the same; their classes say nothing but for the patches."""
     for code, (label, colour) in enumerate(PATCHES.items()):
         (folder / label).mkdir(parents=True)

@@ -33,7 +33,7 @@ from tests.support.loaded import loaded
 from tests.support.progress import RecordedStage
 from tests.support.trained import trained_copy
 
-ENOUGH = AuditOptions(pairs=160)  # to say something of three classes
+ENOUGH = AuditOptions(pairs=96)  # to say something of three classes
 FEW = AuditOptions(pairs=16, method=MethodName.gradcam)
 PLAIN = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=1.0, intercept=-1.0, normalize=False)
 
