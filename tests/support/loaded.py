@@ -1,4 +1,4 @@
-"""The packages that a command loads."""
+"""The modules that a command loads."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ import cli
 try:
     cli.app(sys.argv[1:], standalone_mode=False)
 finally:
-    sys.stderr.write(" ".join({name.partition(".")[0] for name in sys.modules}))
+    sys.stderr.write(" ".join(sys.modules))
 """
 
 
 def loaded(*arguments: str | Path) -> set[str]:
-    """Return the packages in memory after a successful command."""
+    """Return the names of the modules in memory after a successful command."""
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER, *(str(argument) for argument in arguments)],
         env=environment({"PYTHONPATH": os.fspath(PROJECT)}),
