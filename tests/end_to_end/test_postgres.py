@@ -102,7 +102,7 @@ def test_a_query_on_sqlite_loads_no_driver(tmp_path: Path) -> None:
 
 def test_several_processes_at_once_lose_and_double_nothing(address: str, tmp_path: Path) -> None:
     """Three galleries, one of them by two processes, from two stores on one catalogue, which none has made before."""
-    galleries = [make_gallery(tmp_path / f"gallery-{number}", number, 3 * _PICTURES) for number in range(3)]
+    galleries = [make_gallery(tmp_path / f"gallery-{number}", number, 2 * _PICTURES) for number in range(3)]
     stores = [tmp_path / name for name in ("one", "two", "one", "one")]
     work = [
         begun("index", gallery, "--store", store, "--catalogue", address)
@@ -113,7 +113,7 @@ def test_several_processes_at_once_lose_and_double_nothing(address: str, tmp_pat
         assert process.returncode == 0, complaint.decode()
     answer("index", *galleries, "--store", tmp_path / "calm")
     calm = contents(tmp_path / "calm")
-    assert len(calm) == 3 * (3 * _PICTURES + 1)
+    assert len(calm) == 3 * (2 * _PICTURES + 1)
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == calm
     assert answer("index", "--store", tmp_path / "two")["unchanged"] == len(calm)
     for gallery in galleries:
@@ -143,7 +143,7 @@ def test_a_crash_of_the_server_during_indexing_loses_and_doubles_nothing(
 def test_a_server_that_stays_away_ends_indexing_and_the_same_command_goes_on(
     postgres: Server, address: str, tmp_path: Path
 ) -> None:
-    gallery, store = make_gallery(tmp_path / "gallery", 1, 40 * BATCH_SIZE), tmp_path / "store"
+    gallery, store = make_gallery(tmp_path / "gallery", 1, 12 * BATCH_SIZE), tmp_path / "store"
     index = ("index", gallery, "--store", store, "--catalogue", address)
     process = begun(*index, impatient=True)
     while process.poll() is None and committed(store) < BATCH_SIZE:
