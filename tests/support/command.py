@@ -1,5 +1,6 @@
 """Run a command the way a person does: as a process of its own, or quicker in this one."""
 
+import gc
 import io
 import json
 import os
@@ -45,6 +46,7 @@ def retrieve_here(
         patch.chdir(cwd or ".")
         patch.setattr(sys, "argv", ["retrieve", *map(os.fsdecode, arguments)])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        patch.setattr(gc, "set_threshold", lambda _: None)  # meant for a process that does nothing else
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
         for console in (stdout, stderr):  # a COLUMNS of the time of their import would hold for good

@@ -3,7 +3,8 @@
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ MODEL = "model-a"
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
-    return made(tmp_path / "store", address_of)
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Iterator[Catalogue]:
+    with closing(made(tmp_path / "store", address_of)) as catalogue:
+        yield catalogue
 
 
 def made(folder: Path, address_of: AddressOf) -> Catalogue:

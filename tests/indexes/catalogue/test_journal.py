@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,11 +20,12 @@ sqlite_only = pytest.mark.parametrize("address_of", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
+def catalogue(tmp_path: Path, address_of: AddressOf) -> Iterator[Catalogue]:
     """Two pictures, 1 and 2, in /g."""
-    made = Catalogue(tmp_path / "store", create=True, address=address_of(tmp_path / "store"))
-    record(made, b"/g/a/1.jpg", b"/g/b/2.jpg")
-    return made
+    store = tmp_path / "store"
+    with closing(Catalogue(store, create=True, address=address_of(store))) as catalogue:
+        record(catalogue, b"/g/a/1.jpg", b"/g/b/2.jpg")
+        yield catalogue
 
 
 def record(catalogue: Catalogue, *paths: bytes, root: bytes = b"/g") -> None:
