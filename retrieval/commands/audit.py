@@ -9,7 +9,7 @@ from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, resolve_datasets
 from retrieval.commands.shared.console import print_saved, report, stderr
 from retrieval.common.atomic_files import write_atomically
-from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, METHOD_ALIASES, Device, MethodName
+from retrieval.common.settings import DEFAULT_MODEL, METHOD_ALIASES, QUICK_METHOD, Device, MethodName
 from retrieval.common.text import safe_name
 
 
@@ -18,7 +18,7 @@ def sanity(
         Path | None, Argument(help="A folder of pictures. [default: what the model was trained on]")
     ] = None,
     model: options.NamedModelOption = DEFAULT_MODEL,
-    method: options.MethodOption = DEFAULT_METHOD,
+    method: options.MethodOption = QUICK_METHOD,
     pairs: Annotated[int, Option(min=1, max=200, help="The number of pairs of pictures to explain.")] = 24,
     seed: options.SeedOption = 0,
     device: options.DeviceOption = Device.auto,
@@ -50,7 +50,7 @@ def audit(
         Path | None, Argument(help="A folder of class folders. [default: what the model was trained on]")
     ] = None,
     model: options.NamedModelOption = DEFAULT_MODEL,
-    method: options.MethodOption = DEFAULT_METHOD,
+    method: options.MethodOption = QUICK_METHOD,
     pairs: Annotated[int, Option(min=4, help="The most pairs to explain.")] = 600,
     seed: options.SeedOption = 0,
     html: options.HtmlOption = None,

@@ -45,8 +45,9 @@ class IndexingBackend(StrEnum):
 
 
 class MethodName(StrEnum):
-    """Methods that make heatmaps; `retrieval/explain/methods.py` implements them."""
+    """Methods that make heatmaps; `retrieval/explain/methods/registry.py` implements them."""
 
+    occlusion = "occlusion"
     ensemble = "ensemble"
     gradcam = "gradcam"
     gradcam_plus_plus = "gradcam++"
@@ -68,7 +69,10 @@ SLOW_METHODS = frozenset((MethodName.scorecam, MethodName.sbsm))
 """Methods that run the network up to a thousand times a picture."""
 
 DEFAULT_METHOD = MethodName.ensemble
-"""The best method by the measurements in docs/EXPLANATIONS.md."""
+"""The method of queries."""
+
+QUICK_METHOD = MethodName.ensemble
+"""The best of the closed forms: for audits of many pairs, and for the first glance."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, re
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, CropRules, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes, class_members
 from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
-from retrieval.explain.cam_variants import grad_cam
+from retrieval.explain.methods.cam_variants import grad_cam
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Pixels

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.explain.gradcam import PairInputs
+from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.model.head import TINY, Array
 
 _MAX_MATCHES = 5  # nobody can follow more than a handful of coloured regions

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from retrieval.common.settings import DEFAULT_METHOD, THRESHOLD, MethodName
 from retrieval.common.text import percent
 from retrieval.explain.correspondence import Correspondence
-from retrieval.explain.gradcam import PairInputs, PixelAccess
 from retrieval.explain.illustrated import Illustrated
-from retrieval.explain.methods import METHODS
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
+from retrieval.explain.methods.registry import METHODS
 from retrieval.explain.verification import Verification
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
@@ -59,7 +59,8 @@ class Heatmaps:
 class Explanation(Illustrated):
     """Why a pair got its verdict, by one method. If the pictures are `identical` the heatmaps are empty.
 
-    `correspondence` and `verification` are None if they were not requested, or there is nothing to check.
+    `gradcam` explains the pair by Grad-CAM, as in the paper; it is None if that is the method. `correspondence` and
+    `verification` are None if they were not requested, or there is nothing to check.
     """
 
     query: Heatmaps
@@ -68,6 +69,7 @@ class Explanation(Illustrated):
     verdict: Verdict
     identical: bool
     method: MethodName = DEFAULT_METHOD
+    gradcam: Self | None = None
     correspondence: Correspondence | None = None
     verification: Verification | None = None
 
@@ -83,14 +85,20 @@ class Explanation(Illustrated):
         return 1 - self.distance
 
     @property
+    def as_wholes(self) -> bool:
+        """Whether no region of either picture matters beyond chance: they match, or differ, as wholes."""
+        return not self.identical and self.query.magnitude == 0 and self.hit.magnitude == 0
+
+    @property
     def has_little_evidence(self) -> bool:
         """Whether neither picture has more than almost no evidence, though they differ."""
         return not self.identical and self.is_nearly_empty(self.query) and self.is_nearly_empty(self.hit)
 
     def with_sizes(self, query: tuple[int, int] | None, hit: tuple[int, int]) -> Self:
         """Return the same explanation with the parts `seen` of upright pictures of these widths and heights."""
-        seen = query and SeenPart.of(query)
-        return replace(self, query=replace(self.query, seen=seen), hit=replace(self.hit, seen=SeenPart.of(hit)))
+        parts = query and SeenPart.of(query), SeenPart.of(hit)
+        own, other = (replace(side, seen=seen) for side, seen in zip((self.query, self.hit), parts, strict=True))
+        return replace(self, query=own, hit=other, gradcam=self.gradcam and self.gradcam.with_sizes(query, hit))
 
     def is_nearly_empty(self, heatmaps: Heatmaps) -> bool:
         """Return whether a picture has less than MIN_EVIDENCE; False if the method has other units."""
@@ -125,6 +133,16 @@ def explain_pairs(
 
     The `distances` (N,) decide the verdicts; they come from the descriptors that the store keeps.
     """
+    by_gradcam = _explain_by(MethodName.gradcam, inputs, distances)
+    if method is MethodName.gradcam:
+        return by_gradcam
+    explained = _explain_by(method, inputs, distances)
+    return [replace(each, gradcam=gradcam) for each, gradcam in zip(explained, by_gradcam, strict=True)]
+
+
+def _explain_by(
+    method: MethodName, inputs: tuple[PairInputs, PairInputs], distances: NDArray[np.float64]
+) -> list[Explanation]:
     own, others = inputs[0].own, inputs[0].other
     identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL_TOLERANCE * np.linalg.norm(own, axis=1)
     maps = [METHODS[method].run(side) for side in inputs]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retrieval.common.settings import DEFAULT_EXPLAIN, ExplainOptions
 from retrieval.explain.correspondence import correspond
 from retrieval.explain.explanation import Explanation, explain_pairs, pair_inputs
-from retrieval.explain.gradcam import PairInputs, PixelAccess
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
 from retrieval.explain.verification import verify
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head

@@ -7,12 +7,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.explain.occlusion import PixelMask, blur, hide, top_mask
+from retrieval.explain.hiding import HIDDEN_SHARE, PixelMask, blur, hide, top_mask
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
-
-HIDDEN_SHARE = 0.2
-"""The share of a picture's area that is hidden."""
 
 RANDOM_REGIONS = 8
 """The number of random regions of the same area and shape that each region is compared with."""

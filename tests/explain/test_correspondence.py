@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.explain.correspondence import correspond, find_matches
-from retrieval.explain.gradcam import PairInputs
+from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.model.head import Array, Head
 
 SHAPE = (3, 4)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
-from retrieval.explain.cam_variants import grad_cam
-from retrieval.explain.gradcam import PairInputs
+from retrieval.explain.methods.cam_variants import grad_cam
+from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.model.backbones import Backbone
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.bundle_export import save_bundle

@@ -8,7 +8,7 @@ from retrieval.commands.output.formats import JsonObject, figures_table, pick
 from retrieval.common.text import count_noun, safe_name
 from retrieval.evaluation.heatmaps.randomised_model import HEAD
 from retrieval.evaluation.heatmaps.sanity_check import VERDICT_TEXTS, Dependence, SanityReport
-from retrieval.explain.methods import METHODS
+from retrieval.explain.methods.registry import METHODS
 
 _STYLES = {Dependence.learnt: "green", Dependence.none: "red"}
 

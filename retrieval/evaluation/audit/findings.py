@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.common.settings import DEFAULT_METHOD, MethodName
+from retrieval.common.settings import QUICK_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut, Sample
 from retrieval.datasets.pair_sampling import Flags
 from retrieval.evaluation.audit.attention import AttentionShares, attention_shares, focus_mask, normalise_heatmaps
@@ -32,7 +32,7 @@ class AuditOptions:
 
     pairs: int = PAIRS
     seed: int = 0
-    method: MethodName = DEFAULT_METHOD
+    method: MethodName = QUICK_METHOD
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from retrieval.explain.gradcam import PairInputs
-from retrieval.explain.methods import Method
+from retrieval.explain.methods.gradcam import PairInputs
+from retrieval.explain.methods.registry import Method
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 

@@ -21,9 +21,9 @@ from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
-from retrieval.explain.gradcam import PairInputs
-from retrieval.explain.methods import METHODS, Method
-from retrieval.explain.occlusion import blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.methods.gradcam import PairInputs
+from retrieval.explain.methods.registry import METHODS, Method
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import HIDDEN_SHARE, RANDOM_REGIONS, random_regions
 from retrieval.model.encoder import Encoder

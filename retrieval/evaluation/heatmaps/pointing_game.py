@@ -18,8 +18,8 @@ from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet
-from retrieval.explain.methods import METHODS
-from retrieval.explain.occlusion import upsample
+from retrieval.explain.hiding import upsample
+from retrieval.explain.methods.registry import METHODS
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array

@@ -16,12 +16,12 @@ import numpy as np
 
 from retrieval.common.metrics import mean_ranks
 from retrieval.common.progress import SILENT, Progress
-from retrieval.common.settings import DEFAULT_METHOD, MethodName
+from retrieval.common.settings import QUICK_METHOD, MethodName
 from retrieval.datasets.class_folders import LeftOut
 from retrieval.evaluation.heatmaps.randomised_model import RandomisedModel
 from retrieval.evaluation.heatmaps.sanity_pairs import read_random_pairs
 from retrieval.explain.explanation import Heatmaps, Verdict, explain_pairs, pair_inputs
-from retrieval.explain.gradcam import PixelAccess
+from retrieval.explain.methods.gradcam import PixelAccess
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.model.inference import Features
@@ -66,7 +66,7 @@ class SanityOptions:
     """What is checked: the number of `pairs`, the heatmap method, and the random seed."""
 
     pairs: int = 24
-    method: MethodName = DEFAULT_METHOD
+    method: MethodName = QUICK_METHOD
     seed: int = 0
 
 

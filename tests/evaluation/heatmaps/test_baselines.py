@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation.heatmaps.baselines import BASELINES, centre_map, edge_map, random_map
-from retrieval.explain.gradcam import PairInputs, PixelAccess
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
 from retrieval.model.head import Head
 
 HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0, 0.0, normalize=False)

@@ -31,8 +31,8 @@ from retrieval.evaluation.heatmaps.sanity_check import (
     spearman,
 )
 from retrieval.evaluation.heatmaps.sanity_pairs import read_random_pairs
-from retrieval.explain.gradcam import PairInputs
-from retrieval.explain.methods import METHODS, MethodInfo
+from retrieval.explain.methods.gradcam import PairInputs
+from retrieval.explain.methods.registry import METHODS, MethodInfo
 from retrieval.model.backbones import build_backbone
 from retrieval.model.bundle import Bundle, find_bundle, write_card
 from retrieval.model.bundle_export import save_bundle

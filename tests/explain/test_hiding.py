@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.explain.occlusion import blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import blur, hide, rank_pixels, top_mask, upsample
 from tests.support.generated import blocks
 
 HEAT = np.array([[1, 0], [0, 0]], np.float32)

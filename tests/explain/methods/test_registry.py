@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from retrieval.common.settings import SLOW_METHODS, MethodName
 from retrieval.explain.explanation import explain_pairs
-from retrieval.explain.gradcam import PairInputs, PixelAccess
-from retrieval.explain.methods import METHODS
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
+from retrieval.explain.methods.registry import METHODS
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head

@@ -8,7 +8,13 @@ the gradients weighted by the activations; channels that are 0 everywhere add no
 
 import numpy as np
 
-from retrieval.explain.gradcam import PairInputs, channel_gradients, gradients_to_embedding, split_signs, weighted_sum
+from retrieval.explain.methods.gradcam import (
+    PairInputs,
+    channel_gradients,
+    gradients_to_embedding,
+    split_signs,
+    weighted_sum,
+)
 from retrieval.model.head import Array, Head
 
 _EPSILON = 1e-6  # added by the public packages, so that a channel without a gradient does not divide by 0

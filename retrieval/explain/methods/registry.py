@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.common.settings import MethodName
-from retrieval.explain.cam_variants import (
+from retrieval.explain.methods.cam_variants import (
     ablation_cam,
     eigen_cam,
     grad_cam,
@@ -15,8 +15,9 @@ from retrieval.explain.cam_variants import (
     layer_cam,
     local_cam,
 )
-from retrieval.explain.gradcam import PairInputs
-from retrieval.explain.perturbation import sbsm, score_cam
+from retrieval.explain.methods.gradcam import PairInputs
+from retrieval.explain.methods.occlusion import occlusion
+from retrieval.explain.methods.perturbation import sbsm, score_cam
 from retrieval.model.head import TINY, Array
 
 Method = Callable[[PairInputs], Array]
@@ -50,6 +51,7 @@ class MethodInfo:
 
 
 METHODS: dict[MethodName, MethodInfo] = {
+    MethodName.occlusion: MethodInfo("Occlusion", occlusion, is_additive=True),
     MethodName.ensemble: MethodInfo("Ensemble", ensemble, is_additive=True),
     MethodName.gradcam: MethodInfo("Grad-CAM", grad_cam, is_additive=True),
     MethodName.gradcam_plus_plus: MethodInfo("Grad-CAM++", grad_cam_plus_plus),

@@ -1,4 +1,4 @@
-"""Hiding parts of a picture: they are blurred, which adds nothing that was not there."""
+"""Hiding parts of a picture, in several ways."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from retrieval.model.preprocessing import Pixels
 
 PixelMask = NDArray[np.bool_]
 
+HIDDEN_SHARE = 0.2
+"""The share of a picture's area that is hidden."""
+
 _RADIUS = 0.054  # the blur's standard deviation as a share of the side: 12 pixels of 224
 _TIE_WEIGHT = 1e-3  # of the opposite heatmap, which only orders equal pixels
 
@@ -17,6 +20,16 @@ def blur(pixels: Pixels) -> Pixels:
     """Return a picture without detail, uint8 (size, size, 3)."""
     radius = _RADIUS * pixels.shape[0]
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def cover_with_mean(pixels: Pixels) -> Pixels:
+    """Return a picture of one colour, the mean of this one."""
+    return np.broadcast_to(pixels.mean((0, 1)).round().astype(np.uint8), pixels.shape)
+
+
+def cover_with_noise(pixels: Pixels) -> Pixels:
+    """Return random pixels, the same for all pictures of a size."""
+    return np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
 
 
 def hide(pixels: Pixels, blurred: Pixels, mask: PixelMask) -> Pixels:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor
 
-from retrieval.explain.cam_variants import grad_cam
-from retrieval.explain.gradcam import PairInputs
+from retrieval.explain.methods.cam_variants import grad_cam
+from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 from tests.support.against import explain_against

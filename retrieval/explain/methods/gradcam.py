@@ -54,6 +54,13 @@ class PairInputs:
         return firsts, which
 
 
+def require_pixels(pairs: PairInputs) -> PixelAccess:
+    """Return the access to pixels. Raises ValueError if the pairs were given without."""
+    if pairs.pixel_access is None:
+        raise ValueError("this method runs the network: give the pairs with their pixels")
+    return pairs.pixel_access
+
+
 def channel_gradients(pairs: PairInputs) -> Array:
     """Return alpha float32 (N, C), the log-odds' gradient by each activation: the same in all Z cells of a channel.
 

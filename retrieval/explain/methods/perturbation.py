@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 
 from retrieval.common.parallel import batched
-from retrieval.explain.gradcam import PairInputs, PixelAccess, split_signs, weighted_sum
-from retrieval.explain.occlusion import blur
+from retrieval.explain.hiding import blur
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_pixels, split_signs, weighted_sum
 from retrieval.model.head import Array
 
 _BATCH = 64
@@ -22,7 +22,7 @@ def score_cam(pairs: PairInputs) -> Array:
     The picture is multiplied by the channel's activations, enlarged and stretched from 0 to 1; the weights are the
     softmax of the log-odds, for the distance or against it. One forward pass per channel.
     """
-    access = _require_pixels(pairs)
+    access = require_pixels(pairs)
     maps = [_score_maps(pairs, access, row) for row in range(len(pairs.own))]
     return np.maximum(np.stack(maps, axis=1), 0)
 
@@ -33,14 +33,8 @@ def sbsm(pairs: PairInputs) -> Array:
     A cell's value is the mean over the windows that cover it. Windows are blurred, not blackened, so that they add no
     edges of their own. 81 forward passes per pair; float32 (2, N, 32, 32).
     """
-    access = _require_pixels(pairs)
+    access = require_pixels(pairs)
     return split_signs(np.stack([_window_map(pairs, access, row) for row in range(len(pairs.own))]))
-
-
-def _require_pixels(pairs: PairInputs) -> PixelAccess:
-    if pairs.pixel_access is None:
-        raise ValueError("this method runs the network: give the pairs with their pixels")
-    return pairs.pixel_access
 
 
 def _score_maps(pairs: PairInputs, access: PixelAccess, row: int) -> Array:

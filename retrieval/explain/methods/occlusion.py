@@ -1,0 +1,135 @@
+"""Occlusion: regions are really hidden, the network says what that changes, and a map is fitted to its answers.
+
+In a first round random regions are hidden, each in one of three ways, and a Gaussian process over the picture's cells
+is fitted to the changes of the log-odds. In a second round candidates compete: the highest and the lowest fifths of
+maps drawn from that process. All are hidden in the first way, the best also in the second, the best of these also in
+the third. The map is fitted to all answers and raised over the best candidate to what was measured of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.explain.hiding import HIDDEN_SHARE, PixelMask, blur, cover_with_mean, cover_with_noise, hide, top_mask
+from retrieval.explain.methods.gaussian_process import CELLS, Maps, Process, draw_prior
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_pixels, split_signs
+from retrieval.model.head import TINY, Array, Head
+from retrieval.model.preprocessing import Pixels
+
+_FIRST_REGIONS = 48  # of the first round: a third of them is hidden in each way
+_MAPS = 12  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
+_FEWEST_MAPS = 3  # drawn for each pair of a picture with several, which share their candidates
+_KEPT = (6, 3, 1)  # candidates of either kind that are left after each hiding
+_HIDINGS = (blur, cover_with_noise, cover_with_mean)
+_CHANCE = (
+    2.0  # standard errors: candidates for the highest that surpass those for the lowest by less may do so by chance
+)
+
+Values = NDArray[np.float64]
+
+
+def occlusion(pairs: PairInputs) -> Array:
+    """Find the regions whose hiding lowers the log-odds most, and those whose hiding lowers them least or raises them.
+
+    A cell's value is its part in what hiding a region takes from the log-odds beyond what hiding as much elsewhere
+    does. The hidden versions of a picture are described once for all its pairs: about a hundred forward passes a
+    picture. A picture in which no region matters beyond chance has an empty map. float32 (2, N, 28, 28).
+    """
+    access, (firsts, which) = require_pixels(pairs), pairs.distinct
+    maps = np.empty((len(pairs.own), CELLS, CELLS), np.float32)
+    for picture, row in enumerate(firsts.tolist()):
+        rows = np.flatnonzero(which == picture)
+        others = pairs.head.embed(pairs.other[rows])
+        maps[rows] = _find_out(_Witness(pairs.head, access, access.pixels[row], others))
+    return split_signs(maps)
+
+
+@dataclass(frozen=True)
+class _Witness:
+    """Says what hiding regions of one picture takes from its log-odds against R others, by their embeddings (R, E)."""
+
+    head: Head
+    access: PixelAccess
+    picture: Pixels
+    others: Array
+
+    def ask(self, regions: Sequence[PixelMask], covered: Pixels) -> Values:
+        """Return minus the log-odds (R, M) with each region replaced by the covered picture, but for a constant."""
+        u = self.head.embed(self.access.describe([hide(self.picture, covered, region) for region in regions]))
+        return np.asarray(-self.head.slope * self.head.separation(self.others[:, None], u[None]))
+
+
+def _find_out(witness: _Witness) -> Maps:
+    """Run both rounds on one picture; return a map (R, CELLS, CELLS) for each pair."""
+    size, ways = len(witness.picture), len(_HIDINGS)
+    covered = [hiding(witness.picture) for hiding in _HIDINGS]
+    first = _first_regions(size)
+    answers = np.stack([witness.ask(first[way::ways], covered[way]) for way in range(ways)])  # (ways, R, M / ways)
+    mean, deviation = answers.mean(2, keepdims=True), np.maximum(answers.std(2, keepdims=True), TINY)
+    regions = [_to_cells(first[way::ways]) for way in range(ways)]
+    values = list((answers - mean) / deviation)
+
+    drawn = _draw_maps(Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)))
+    candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
+    scores, alive = np.zeros((len(witness.others), len(candidates))), np.arange(len(candidates))
+    for way, kept in enumerate(_KEPT):
+        asked = [candidates[each] for each in alive]
+        values.append((witness.ask(asked, covered[way]) - mean[way]) / deviation[way])
+        regions.append(_to_cells(asked))
+        scores[:, alive] += values[-1]
+        if way == 0:
+            matters = _surpass_chance(scores)
+        ranked = alive[np.argsort(scores[:, alive], axis=1)]
+        alive = np.unique(np.concatenate([ranked[:, :kept], ranked[:, -kept:]], axis=1))
+
+    maps = Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)).mean()
+    for pair, order in enumerate(ranked):
+        for best, sign in ((order[-1], 1), (order[0], -1)):
+            _raise(maps[pair], _to_cells([candidates[best]])[0], scores[pair, best] / ways, sign)
+    return np.asarray(maps * deviation.mean(0)[..., None] * matters[:, None, None])
+
+
+def _draw_maps(process: Process) -> Maps:
+    """Return the expected maps of R pairs and others that may be true, halfway to the expected, (R * maps, h, w)."""
+    expected = process.mean()
+    count = max(_FEWEST_MAPS, _MAPS // len(expected))
+    drawn = process.draw(count - 1, np.random.default_rng(0))
+    return np.concatenate([expected[None], (expected + drawn) / 2]).swapaxes(0, 1).reshape(-1, CELLS, CELLS)
+
+
+def _surpass_chance(scores: Values) -> NDArray[np.bool_]:
+    """Return for each pair (R,) whether its own candidates for the highest region surpass those for the lowest."""
+    pairs = np.arange(len(scores))
+    high, low = np.moveaxis(scores.reshape(len(pairs), len(pairs), -1, 2)[pairs, pairs], 2, 0)
+    error = np.sqrt((high.var(1, ddof=1) + low.var(1, ddof=1)) / high.shape[1])
+    return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
+
+
+def _raise(map_: Maps, region: Maps, measured: float, sign: int) -> None:
+    """Raise a map over a region, or lower it if `sign` is -1, until it says what was measured there."""
+    missing = sign * (measured - float((map_ * region).sum()))
+    map_ += sign * max(missing, 0.0) * region / region.sum()
+
+
+@lru_cache(4)
+def _first_regions(size: int) -> list[PixelMask]:
+    """Return the random regions of the first round, masks (size, size)."""
+    return [_extreme_fifths(each, size)[0] for each in draw_prior(_FIRST_REGIONS, np.random.default_rng(0))]
+
+
+def _extreme_fifths(map_: Maps, size: int) -> list[PixelMask]:
+    """Return the masks (size, size) of a map's highest fifth and of its lowest."""
+    high, low = split_signs(map_)
+    return [top_mask(high, low, size, HIDDEN_SHARE), top_mask(low, high, size, HIDDEN_SHARE)]
+
+
+def _to_cells(masks: Sequence[PixelMask]) -> Maps:
+    """Return the share of each cell that masks (M, size, size) cover, (M, CELLS, CELLS)."""
+    side = (CELLS, CELLS)
+    return (
+        np.array([Image.fromarray(np.uint8(255) * mask).resize(side, Image.Resampling.BOX) for mask in masks]) / 255.0
+    )
