@@ -36,7 +36,7 @@ PACKAGE: dict[MethodName, Any] = {
     MethodName.hirescam: HiResCAM,
     MethodName.layercam: LayerCAM,
 }
-CLOSED_FORM = [name for name in METHODS if name not in SLOW_METHODS]
+CLOSED_FORM = [name for name in METHODS if name not in {*SLOW_METHODS, MethodName.occlusion}]
 NONE = [0.0, 0.0]
 
 

@@ -1,0 +1,114 @@
+"""Occlusion against networks of which it is known what they look at."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from retrieval.explain.hiding import HIDDEN_SHARE, top_mask
+from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
+from retrieval.explain.methods.occlusion import occlusion
+from retrieval.model.head import Array, Head
+from retrieval.model.preprocessing import Pixels
+from tests.support.generated import blocks
+
+SIZE = 56
+HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=2.0, intercept=0.0, normalize=False)
+PLACE = np.s_[:24, 30:54]  # at the top right
+OTHER_PLACE = np.s_[34:54, 4:24]  # at the bottom left
+PICTURE = blocks(5, SIZE, SIZE, cells=14)
+
+
+def detail(pixels: Pixels, place: tuple[slice, slice]) -> float:
+    """Return the contrast of a place, which all hidings but noise lower."""
+    return float(pixels[place].astype(np.float32).std()) / 64
+
+
+def looks_at(*places: tuple[slice, slice]) -> Callable[[Sequence[Pixels]], Array]:
+    """Return a network with a channel for each place, of which it sees the contrast."""
+
+    def describe(pictures: Sequence[Pixels]) -> Array:
+        return np.array([[detail(each, place) for place in places] for each in pictures], np.float32)
+
+    return describe
+
+
+def explain(describe: Callable[[Sequence[Pixels]], Array], *others: Sequence[float]) -> Array:
+    access = PixelAccess([PICTURE] * len(others), (0.0, 0.0, 0.0), describe)
+    own = np.repeat(describe([PICTURE]), len(others), 0)
+    activations = np.repeat(own[:, :, None, None], 7, 2).repeat(7, 3)
+    return occlusion(PairInputs(HEAD, activations, own, np.array(others, np.float32), access, (0,) * len(others)))
+
+
+def share_within(map_: Array, place: tuple[slice, slice]) -> float:
+    return float(map_[tuple(slice(each.start and each.start // 2, each.stop // 2) for each in place)].sum() / map_.sum())
+
+
+def test_what_raises_the_distance_lies_where_the_network_looks() -> None:
+    raises, _ = explain(looks_at(PLACE, OTHER_PLACE), (-1, float(detail(PICTURE, OTHER_PLACE))))
+    assert raises.shape == (1, 28, 28)
+    assert share_within(raises[0], PLACE) > 0.6  # which is a fifth of the picture
+
+
+def test_what_lowers_the_distance_lies_where_hiding_raises_it() -> None:
+    own = detail(PICTURE, PLACE)
+    _, lowers = explain(looks_at(PLACE, OTHER_PLACE), (own + 1, detail(PICTURE, OTHER_PLACE) - 3))
+    assert share_within(lowers[0], PLACE) > share_within(lowers[0], OTHER_PLACE)
+
+
+def test_both_rounds_hide_what_a_claim_is_about() -> None:
+    seen: list[float] = []
+
+    def describe(pictures: Sequence[Pixels]) -> Array:
+        seen.extend(float((each != PICTURE).any(2).mean()) for each in pictures)
+        return looks_at(PLACE, OTHER_PLACE)(pictures)
+
+    explain(describe, (0, 0))
+    assert max(seen) <= HIDDEN_SHARE + 1e-3
+    assert 70 < len(seen) < 110
+
+
+def test_pairs_of_one_picture_share_what_is_hidden() -> None:
+    counted: list[int] = []
+
+    def describe(pictures: Sequence[Pixels]) -> Array:
+        counted.append(len(pictures))
+        return looks_at(PLACE, OTHER_PLACE)(pictures)
+
+    explain(describe, (0, 0))
+    alone = sum(counted)
+    counted.clear()
+    explain(describe, (0, 0), (1, 3), (2, 0), (0, 2), (5, 5))
+    assert sum(counted) < 2 * alone
+
+
+def test_a_picture_in_which_no_region_matters_has_an_empty_map() -> None:
+    def constant(pictures: Sequence[Pixels]) -> Array:
+        return np.ones((len(pictures), 2), np.float32)
+
+    assert not explain(constant, (0, 3)).any()
+
+
+def test_chance_alone_seldom_draws_a_map() -> None:
+    """A network whose answers do not depend on where something is hidden."""
+
+    def arbitrary(pictures: Sequence[Pixels]) -> Array:
+        return np.array([np.random.default_rng(int(each.sum())).random(2) for each in pictures], np.float32)
+
+    drawn = [explain(arbitrary, (0, other)).any() for other in np.linspace(0, 3, 12)]
+    assert np.mean(drawn) <= 0.25
+
+
+def test_a_maps_sum_over_a_region_is_about_what_hiding_it_takes() -> None:
+    """In log-odds, beyond what hiding as much elsewhere takes, on average over the ways of hiding."""
+    describe = looks_at(PLACE, OTHER_PLACE)
+    raises, lowers = explain(describe, (-1, float(detail(PICTURE, OTHER_PLACE))))
+    region = top_mask(raises[0], lowers[0], SIZE, HIDDEN_SHARE)
+    foretold = float((raises - lowers)[0].repeat(2, 0).repeat(2, 1)[region].sum()) / 4
+    taken = 2.0 * detail(PICTURE, PLACE)  # of which blurring the whole place would leave a little
+    assert 0.3 * taken < foretold < 1.3 * taken
+
+
+def test_it_needs_pixels() -> None:
+    with pytest.raises(ValueError, match="pixels"):
+        occlusion(PairInputs(HEAD, np.ones((1, 2, 7, 7), np.float32), np.ones((1, 2)), np.ones((1, 2))))
