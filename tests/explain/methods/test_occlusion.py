@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from retrieval.explain.hiding import HIDDEN_SHARE, top_mask
+from retrieval.explain.hiding import HIDDEN_SHARE, blur, cover_with_mean, hide, top_mask
 from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
 from retrieval.explain.methods.occlusion import occlusion
 from retrieval.model.head import Array, Head
@@ -14,21 +14,21 @@ from tests.support.generated import blocks
 
 SIZE = 56
 HEAD = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), slope=2.0, intercept=0.0, normalize=False)
-PLACE = np.s_[:24, 30:54]  # at the top right
+PLACE = np.s_[:24, 30:54]  # at the top right, a fifth of the picture
 OTHER_PLACE = np.s_[34:54, 4:24]  # at the bottom left
 PICTURE = blocks(5, SIZE, SIZE, cells=14)
 
 
-def detail(pixels: Pixels, place: tuple[slice, slice]) -> float:
-    """Return the contrast of a place, which all hidings but noise lower."""
-    return float(pixels[place].astype(np.float32).std()) / 64
+def intact(pixels: Pixels, place: tuple[slice, slice]) -> float:
+    """Return 3 for a place that is as it was, less for one that was changed."""
+    return 3 - float(np.abs(pixels[place].astype(np.float32) - PICTURE[place]).mean()) / 32
 
 
 def looks_at(*places: tuple[slice, slice]) -> Callable[[Sequence[Pixels]], Array]:
-    """Return a network with a channel for each place, of which it sees the contrast."""
+    """Return a network with a channel for each place, which says how far it is as it was."""
 
     def describe(pictures: Sequence[Pixels]) -> Array:
-        return np.array([[detail(each, place) for place in places] for each in pictures], np.float32)
+        return np.array([[intact(each, place) for place in places] for each in pictures], np.float32)
 
     return describe
 
@@ -41,19 +41,20 @@ def explain(describe: Callable[[Sequence[Pixels]], Array], *others: Sequence[flo
 
 
 def share_within(map_: Array, place: tuple[slice, slice]) -> float:
-    return float(map_[tuple(slice(each.start and each.start // 2, each.stop // 2) for each in place)].sum() / map_.sum())
+    cells = tuple(slice((each.start or 0) // 2, each.stop // 2) for each in place)
+    return float(map_[cells].sum() / map_.sum())
 
 
 def test_what_raises_the_distance_lies_where_the_network_looks() -> None:
-    raises, _ = explain(looks_at(PLACE, OTHER_PLACE), (-1, float(detail(PICTURE, OTHER_PLACE))))
+    raises, _ = explain(looks_at(PLACE, OTHER_PLACE), (-1, 3))
     assert raises.shape == (1, 28, 28)
-    assert share_within(raises[0], PLACE) > 0.6  # which is a fifth of the picture
+    assert share_within(raises[0], PLACE) > 0.6
 
 
 def test_what_lowers_the_distance_lies_where_hiding_raises_it() -> None:
-    own = detail(PICTURE, PLACE)
-    _, lowers = explain(looks_at(PLACE, OTHER_PLACE), (own + 1, detail(PICTURE, OTHER_PLACE) - 3))
-    assert share_within(lowers[0], PLACE) > share_within(lowers[0], OTHER_PLACE)
+    raises, lowers = explain(looks_at(PLACE, OTHER_PLACE), (5, -3))
+    assert share_within(raises[0], OTHER_PLACE) > 2 * share_within(raises[0], PLACE)
+    assert share_within(lowers[0], PLACE) > 2 * share_within(lowers[0], OTHER_PLACE)
 
 
 def test_both_rounds_hide_what_a_claim_is_about() -> None:
@@ -100,13 +101,13 @@ def test_chance_alone_seldom_draws_a_map() -> None:
 
 
 def test_a_maps_sum_over_a_region_is_about_what_hiding_it_takes() -> None:
-    """In log-odds, beyond what hiding as much elsewhere takes, on average over the ways of hiding."""
+    """In log-odds, beyond what hiding as much elsewhere takes."""
     describe = looks_at(PLACE, OTHER_PLACE)
-    raises, lowers = explain(describe, (-1, float(detail(PICTURE, OTHER_PLACE))))
+    raises, lowers = explain(describe, (-1, 3))
     region = top_mask(raises[0], lowers[0], SIZE, HIDDEN_SHARE)
     foretold = float((raises - lowers)[0].repeat(2, 0).repeat(2, 1)[region].sum()) / 4
-    taken = 2.0 * detail(PICTURE, PLACE)  # of which blurring the whole place would leave a little
-    assert 0.3 * taken < foretold < 1.3 * taken
+    taken = [2 * (3 - describe([hide(PICTURE, way(PICTURE), region)])[0, 0]) for way in (blur, cover_with_mean)]
+    assert 0.4 * min(taken) < foretold < max(taken)
 
 
 def test_it_needs_pixels() -> None:
