@@ -1,18 +1,28 @@
 """Hiding parts of a picture, in several ways."""
 
+from collections.abc import Callable, Sequence
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from retrieval.model.head import Array
+from retrieval.model.head import TINY, Array
 from retrieval.model.preprocessing import Pixels
 
 PixelMask = NDArray[np.bool_]
+
+Hider = Callable[[PixelMask], Pixels]
+"""Returns one picture with a region of it hidden, given as a mask (size, size)."""
 
 HIDDEN_SHARE = 0.2
 """The share of a picture's area that is hidden."""
 
 _RADIUS = 0.054  # the blur's standard deviation as a share of the side: 12 pixels of 224
+_FILL_CELLS = 28  # on each side of the grid that a region is filled on
+_FILL_RADIUS = 2.0  # the standard deviation of the weights of the colours around, in cells
+_FILL_FAR = 1e-6  # the weight of all that is visible beside these, which decides where nothing is near
+_MID_GREY = 127.5
 _TIE_WEIGHT = 1e-3  # of the opposite heatmap, which only orders equal pixels
 
 
@@ -36,6 +46,43 @@ def hide(pixels: Pixels, blurred: Pixels, mask: PixelMask) -> Pixels:
     """Return the picture where the mask (size, size) is False, and its blurred version where it is True."""
     channels_mask = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # twice as fast as broadcasting
     return np.where(channels_mask, blurred, pixels)
+
+
+def hide_by_blur(pixels: Pixels) -> Hider:
+    """Return what blurs regions of a picture."""
+    blurred = blur(pixels)
+    return lambda mask: hide(pixels, blurred, mask)
+
+
+def fill_from_around(pixels: Pixels) -> Hider:
+    """Return what fills regions of a picture smoothly with the colours around them, and with none from inside.
+
+    A normalised convolution (Knutsson and Westin, 1993): the mean of the cells of a grid that lie outside the region,
+    weighted by a Gaussian of their distance. If all is hidden, the picture is grey.
+    """
+    size, kernel = len(pixels), _fill_kernel()
+    cells = np.asarray(_shrink(Image.fromarray(pixels)), np.float32)
+    colours = np.concatenate([cells, np.ones_like(cells[..., :1])], axis=2).swapaxes(1, 2)  # (row, colour or 1, column)
+
+    def fill(mask: PixelMask) -> Pixels:
+        outside = colours * (np.asarray(_shrink(Image.fromarray(mask.astype(np.float32)))) == 0)[:, None]
+        near = ((kernel @ outside.reshape(_FILL_CELLS, -1)).reshape(-1, _FILL_CELLS) @ kernel).reshape(outside.shape)
+        near += _FILL_FAR * outside.mean((0, 2), keepdims=True)
+        filled = np.rint((near[:, :3] + TINY * _MID_GREY) / (near[:, 3:] + TINY)).astype(np.uint8)
+        small = Image.fromarray(np.ascontiguousarray(filled.swapaxes(1, 2)))
+        return hide(pixels, np.asarray(small.resize((size, size), Image.Resampling.BILINEAR)), mask)
+
+    return fill
+
+
+HIDINGS: dict[str, Callable[[Pixels], Hider]] = {"blurred": hide_by_blur, "filled": fill_from_around}
+"""The ways to hide that explanations are checked by; no heatmap method uses the second one."""
+
+
+def cover_cells(masks: Sequence[PixelMask], shape: tuple[int, int]) -> Array:
+    """Return the share of each cell of a grid (h, w) that masks (M, size, size) cover, float32 (M, h, w)."""
+    to, by = shape[::-1], Image.Resampling.BOX
+    return np.stack([np.asarray(Image.fromarray(mask.astype(np.float32)).resize(to, by)) for mask in masks])
 
 
 def rank_pixels(heatmap: Array, against: Array, size: int) -> NDArray[np.int64]:
@@ -64,6 +111,18 @@ def upsample(heatmap: Array, size: int) -> Array:
 
 def _resize(heatmap: Array, size: int, by: Image.Resampling) -> Array:
     return np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize((size, size), by))
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """Average over the cells of the grid that regions are filled on; the same pixels count in any two of a size."""
+    return image.resize((_FILL_CELLS, _FILL_CELLS), Image.Resampling.BOX)
+
+
+@cache
+def _fill_kernel() -> Array:
+    """Return the weights of cells along one side, by their distance."""
+    places = np.arange(_FILL_CELLS)
+    return np.exp(-((places[:, None] - places) ** 2) / (2 * _FILL_RADIUS**2)).astype(np.float32)
 
 
 def _sort_key(heatmap: Array, against: Array, size: int) -> Array:

@@ -67,11 +67,13 @@ class PairExplainer:
             for row, correspondence in zip(unlike, correspond(*sides, unlike), strict=True):
                 explained[row] = replace(explained[row], correspondence=correspondence)
         if options.verify:
-            pairs = [(pixels[first[row]], pixels[second[row]]) for row in unlike]
-            sides_of = [(explained[row].query, explained[row].hit) for row in unlike]
+            drawn = [row for row in unlike if not explained[row].as_wholes]
+            pairs = [(first[row], second[row]) for row in drawn]
+            sides_of = [(explained[row].query, explained[row].hit) for row in drawn]
             maps = np.array([[(side.factual, side.counterfactual) for side in both] for both in sides_of])
-            different = [explained[row].verdict == "different" for row in unlike]
-            for row, check in zip(unlike, verify(self.head, encoder.describe, pairs, maps, different), strict=True):
+            different = [explained[row].verdict == "different" for row in drawn]
+            checks = verify(self.head, encoder.describe, pixels, pairs, maps, different)
+            for row, check in zip(drawn, checks, strict=True):
                 explained[row] = replace(explained[row], verification=check)
         return explained
 

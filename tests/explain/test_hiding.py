@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.explain.hiding import blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import HIDINGS, blur, cover_cells, fill_from_around, hide, rank_pixels, top_mask, upsample
 from tests.support.generated import blocks
 
 HEAT = np.array([[1, 0], [0, 0]], np.float32)
@@ -26,6 +26,46 @@ def test_only_what_the_mask_names_is_hidden() -> None:
     changed = hide(pixels, plain, mask)
     assert not changed[:2].any()
     np.testing.assert_array_equal(changed[2:], pixels[2:])
+
+
+@pytest.mark.parametrize("way", HIDINGS)
+def test_each_way_hides_a_region_and_nothing_else(way: str) -> None:
+    pixels, mask = blocks(1, 64, 64, cells=16), np.zeros((64, 64), np.bool_)
+    mask[10:40, 20:50] = True
+    changed = HIDINGS[way](pixels)(mask)
+    assert changed.dtype == np.uint8
+    np.testing.assert_array_equal(changed[~mask], pixels[~mask])
+    assert changed[mask].std() < pixels[mask].std() / 2
+
+
+@pytest.mark.parametrize("size", [40, 56, 224, 301])
+def test_a_filled_region_is_like_its_surroundings_and_shows_nothing_of_what_was_inside(size: int) -> None:
+    mask = np.zeros((size, size), np.bool_)
+    mask[size // 5 : size // 2, size // 7 : size // 2] = True
+    left, other = np.full((size, size, 3), (20, 60, 100), np.uint8), blocks(1, size, size)
+    left[:, size * 9 // 16 :] = 255
+    for inside in (0, 255, other):
+        pixels = left.copy()
+        pixels[mask] = inside if isinstance(inside, int) else inside[mask]
+        filled = fill_from_around(pixels)(mask)
+        np.testing.assert_array_equal(filled, fill_from_around(left)(mask))
+    assert np.abs(filled[size // 3, size // 6].astype(int) - (20, 60, 100)).max() <= 1
+    assert filled[size // 3, size // 2 - 1].min() > filled[size // 3, size // 6].min()
+
+
+def test_where_all_is_hidden_it_is_grey_and_where_little_is_seen_it_is_of_that_colour() -> None:
+    pixels, mask = blocks(1, 224, 224), np.ones((224, 224), np.bool_)
+    pixels[:8, :8] = (200, 0, 100)
+    fill = fill_from_around(pixels)
+    assert {*fill(mask).ravel().tolist()} <= {127, 128}
+    mask[:8, :8] = False
+    assert np.abs(fill(mask)[200, 200].astype(int) - (200, 0, 100)).max() <= 1
+
+
+def test_the_covered_share_of_cells() -> None:
+    mask = np.zeros((8, 8), np.bool_)
+    mask[:4, :6] = True
+    assert cover_cells([mask, ~mask], (2, 2)).tolist() == [[[1, 0.5], [0, 0]], [[0, 0.5], [1, 1]]]
 
 
 def test_the_order_begins_where_the_heatmap_is_strongest_and_ends_where_the_other_is() -> None:

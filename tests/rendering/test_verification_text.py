@@ -43,13 +43,22 @@ def both(picture: Path, checked: Explanation) -> ResultView:
     [(True, True, Support.faithful), (True, False, Support.weak), (False, False, Support.not_supported)],
 )
 def test_the_verdict_on_heatmaps_is_a_sentence(factual: bool, counterfactual: bool, support: Support) -> None:
-    assert describe_support(verification(factual, counterfactual)).startswith(f"Heatmaps {support}: ")
+    sentence = describe_support(verification(factual, counterfactual, 0.615))
+    assert sentence.startswith(f"Heatmaps {support}: ")
+    assert sentence.endswith(" Fidelity: 61.5 %.")
 
 
 def test_each_region_has_a_row() -> None:
     found = verification_rows(verification(counterfactual=False), ("A", "B"))
-    assert found[0] == ("A, most factual fifth", "30.0 %", "60.0 %", "yes")
-    assert found[3] == ("B, most counterfactual fifth", "90.0 %", "60.0 %", "no")
+    assert len(found) == 8
+    assert found[0] == ("A, factual fifth blurred", "30.0 %", "60.0 %", "yes")
+    assert found[7] == ("B, counterfactual fifth filled", "90.0 %", "60.0 %", "no")
+
+
+def test_a_picture_without_a_heatmap_has_no_row() -> None:
+    whole = verification()
+    half = replace(whole, hidings={way: replace(check, query=None) for way, check in whole.hidings.items()})
+    assert {row[0][0] for row in verification_rows(half, ("A", "B"))} == {"B"}
 
 
 @pytest.mark.slow
@@ -89,11 +98,11 @@ def test_the_table_has_a_column_only_if_something_was_checked(picture: Path, che
 
 
 def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
-    console = Console(width=120, record=True)
+    console = Console(width=80, record=True)
     console.print(pair_lines(checked, Path("why")))
     printed = console.export_text()
     assert "correspondences: why/correspondences.png" in printed
-    assert "A, most factual fifth" in printed
+    assert "A, counterfactual fifth blurred   90.0 %            60.0 %      yes" in printed
 
 
 def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
@@ -101,8 +110,11 @@ def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> Non
     found = json.loads(to_json(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
     assert found["method"] == "ensemble"
     assert found["verification"]["support"] == "faithful"
-    assert found["verification"]["hit"]["counterfactual"]["as_claimed"] is True
-    assert len(found["verification"]["query"]["factual"]["random"]) == 8
+    assert found["verification"]["fidelity"] == 0.7
+    for way in ("blurred", "filled"):
+        assert found["verification"][way]["support"] == "faithful"
+        assert found["verification"][way]["hit"]["counterfactual"]["as_claimed"] is True
+        assert len(found["verification"][way]["query"]["factual"]["random"]) == 8
     assert found["correspondence"]["picture"] == "c.png"
     assert found["correspondence"]["matches"][1] == {"number": 2, "share": 0.1, "query": [[1, 1]], "hit": [[0, 1]]}
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)
@@ -148,5 +160,5 @@ def test_the_commands(indexed: Indexed, tmp_path: Path) -> None:
     assert Path(found["hits"][1]["explanation"]["correspondence"]["picture"]).exists()
     pair = indexed.gallery / "boats" / "1.png"
     done = retrieve_here("explain", indexed.picture, pair, "--out", tmp_path / "why", *options)
-    assert "most factual fifth" in done.stdout.decode()
+    assert "A, factual fifth blurred" in done.stdout.decode()
     assert retrieve_here("query", indexed.picture, "--method", "none").returncode == 2

@@ -6,8 +6,9 @@ import numpy as np
 
 from retrieval.explain.correspondence import Correspondence, Match
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
+from retrieval.explain.hiding import HIDINGS
 from retrieval.explain.hit import Hit
-from retrieval.explain.verification import RANDOM_REGIONS, HiddenRegion, PictureCheck, Verification
+from retrieval.explain.verification import RANDOM_REGIONS, HiddenRegion, PairCheck, PictureCheck, Verification
 
 
 def heatmaps(row: int, column: int, magnitude: float) -> Heatmaps:
@@ -34,13 +35,14 @@ def a_hit(rank: int, path: Path, why: Explanation | None, note: str | None = Non
     return Hit(rank, rank, path, "rooms", 1 - distance, distance, verdict, rank + 3, 0.2, 300, 200, why, note)
 
 
-def verification(factual: bool = True, counterfactual: bool = True) -> Verification:
-    """Both pictures' factual and counterfactual claims hold, or not; blurring takes 80 % to 30 %, at random to 60 %."""
+def verification(factual: bool = True, counterfactual: bool = True, fidelity: float = 0.7) -> Verification:
+    """Both pictures' factual and counterfactual claims hold, or not; hiding takes 80 % to 30 %, at random to 60 %."""
     kinds = ((0.3, factual), (0.9, counterfactual))
     hidden = [
         HiddenRegion(then, (0.6,) * RANDOM_REGIONS, margin=1.0 if holds else -1.0, error=0.5) for then, holds in kinds
     ]
-    return Verification(0.8, PictureCheck(*hidden), PictureCheck(*hidden))
+    check = PairCheck(PictureCheck(*hidden), PictureCheck(*hidden))
+    return Verification(0.8, fidelity, dict.fromkeys(HIDINGS, check))
 
 
 def correspondence(matches: int = 2) -> Correspondence:

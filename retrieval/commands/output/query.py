@@ -18,7 +18,7 @@ from retrieval.common.text import percent, safe_name
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
-from retrieval.explain.verification import Verification
+from retrieval.explain.verification import PictureCheck, Verification
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
@@ -172,14 +172,20 @@ def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonO
 
 
 def _verification_json(verification: Verification | None) -> JsonObject | None:
-    """Return similarities once a fifth of a picture was blurred, beside those for random regions of the same shape."""
+    """Return, by way of hiding, similarities once a fifth was hidden, beside those for random regions of the shape."""
     if verification is None:
         return None
-    checks = {
-        name: {kind: vars(hidden) | {"as_claimed": hidden.as_claimed} for kind, hidden in vars(check).items()}
-        for name, check in (("query", verification.query), ("hit", verification.hit))
+    ways = {
+        way: pick(check, "support") | {side: _picture_check_json(picture) for side, picture in vars(check).items()}
+        for way, check in verification.hidings.items()
     }
-    return pick(verification, "support", "similarity") | checks
+    return pick(verification, "support", "similarity", "fidelity") | ways
+
+
+def _picture_check_json(check: PictureCheck | None) -> JsonObject | None:
+    if check is None:
+        return None
+    return {kind: vars(hidden) | pick(hidden, "as_claimed") for kind, hidden in vars(check).items()}
 
 
 def _correspondence_json(correspondence: Correspondence | None, files: PairFiles | None) -> JsonObject | None:

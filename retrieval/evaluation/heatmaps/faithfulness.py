@@ -21,11 +21,11 @@ from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
-from retrieval.explain.hiding import blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import HIDDEN_SHARE, blur, hide, rank_pixels, top_mask, upsample
 from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.explain.methods.registry import METHODS, Method
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.explain.verification import HIDDEN_SHARE, RANDOM_REGIONS, random_regions
+from retrieval.explain.verification import RANDOM_REGIONS, random_regions
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels

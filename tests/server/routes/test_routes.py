@@ -81,7 +81,7 @@ def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
             np.testing.assert_allclose(explained[side]["counterfactual"], maps.counterfactual, atol=2e-3)
         if not hit.explanation.identical:
             assert np.shape(explained["matches"]["table"]) == (49, 49)
-            assert len(explained["verification"]["rows"]) == 4
+            assert len(explained["verification"]["rows"]) == 8
     assert found["seconds"].keys() == {"hits", "total"}
 
 
