@@ -93,6 +93,7 @@ def faithfulness(
     ] = None,
     pairs: Annotated[int, Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
     grids: Annotated[int, Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
+    hits: Annotated[int, Option(min=0, help="The number of queries whose five hits are checked as by --verify.")] = 0,
     size: Annotated[int | None, Option(min=64, max=1024, help="The side of a grid. [default: the model's]")] = None,
     curves: Annotated[Path | None, Option(help="A PNG file for deletion and insertion curves.")] = None,
     model: options.NamedModelOption = DEFAULT_MODEL,
@@ -102,11 +103,12 @@ def faithfulness(
 ) -> None:
     """Measure how faithful heatmaps are: hide what they mark, or show only that, and compare the pictures again.
 
-    Each method is compared with a random heatmap, the middle of the picture, and the picture's edges. In the grid
-    pointing game, four pictures in one are compared with a picture of the class of one of them: the evidence should lie
-    on that one. Pictures that a trained model learnt from are left out.
+    Each method is compared with a random heatmap, the middle of the picture, and the picture's edges; places are
+    blurred, and then filled with the colours around them. In the grid pointing game, four pictures in one are compared
+    with a picture of the class of one of them: the evidence should lie on that one. With --hits, the heatmaps of random
+    queries' hits are checked. Pictures that a trained model learnt from are left out.
 
-    Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --curves curves.png`
+    Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --hits 40 --curves curves.png`
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise BadParameter(f"--curves: {safe_name(curves)} does not end in .png")
@@ -115,6 +117,7 @@ def faithfulness(
     from retrieval.datasets.class_folders import find_samples
     from retrieval.evaluation.heatmaps.curves import faithfulness_curves
     from retrieval.evaluation.heatmaps.faithfulness import measure_faithfulness
+    from retrieval.evaluation.heatmaps.hit_checks import check_hits
     from retrieval.evaluation.heatmaps.pointing_game import draw_grids, play_pointing_game
     from retrieval.evaluation.measure import exclude_learnt, find_model
 
@@ -129,13 +132,14 @@ def faithfulness(
     drawn = draw_grids(samples, grids, seed) if grids else []
     result = measure_faithfulness(samples, encoder, chosen, pairs, seed, progress)
     shares = play_pointing_game(drawn, encoder, chosen, size, seed, progress) if grids else {}
+    checked = check_hits(samples, encoder, chosen, hits, seed, progress) if hits else None
     if curves is not None:
         write_atomically(curves, faithfulness_curves(result))
     setup = {"dataset": dataset, "model": model, "seed": seed, "grids": grids, "size": size}
     report(
         as_json,
-        lambda: faithfulness_json(result, shares, setup),
-        lambda: faithfulness_lines(str(dataset), result, shares),
+        lambda: faithfulness_json(result, shares, checked, setup),
+        lambda: faithfulness_lines(str(dataset), result, shares, checked),
     )
     if curves is not None and not as_json:
         print_saved("curves", curves)

@@ -60,7 +60,7 @@ class PairExplainer:
         The distances (N,) are known from stored descriptors. The pictures have the size of `options`.
         """
         encoder = self.encoder.at_size(options.size)
-        sides = pair_inputs(self.head, encoder.activate(pixels), first, second, _pixel_access(encoder, pixels))
+        sides = replace(self, encoder=encoder).both_sides(pixels, first, second)
         explained = explain_pairs(sides, distances, options.method)
         unlike = [row for row, each in enumerate(explained) if not each.identical]
         if options.correspond:
@@ -76,6 +76,13 @@ class PairExplainer:
             for row, check in zip(drawn, checks, strict=True):
                 explained[row] = replace(explained[row], verification=check)
         return explained
+
+    def both_sides(
+        self, pixels: Sequence[Pixels], first: Sequence[int], second: Sequence[int]
+    ) -> tuple[PairInputs, PairInputs]:
+        """Return both directions of N pairs, given by rows of `pixels`, for methods."""
+        access = _pixel_access(self.encoder, pixels)
+        return pair_inputs(self.head, self.encoder.activate(pixels), first, second, access)
 
     def inputs(self, pixels: Sequence[Pixels], others: Array) -> PairInputs:
         """Return N pictures against the descriptors (N, C) of as many others, for methods in one direction."""

@@ -111,10 +111,11 @@ def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> Non
     assert found["method"] == "ensemble"
     assert found["verification"]["support"] == "faithful"
     assert found["verification"]["fidelity"] == 0.7
-    for way in ("blurred", "filled"):
-        assert found["verification"][way]["support"] == "faithful"
-        assert found["verification"][way]["hit"]["counterfactual"]["as_claimed"] is True
-        assert len(found["verification"][way]["query"]["factual"]["random"]) == 8
+    assert found["verification"]["hidings"].keys() == {"blurred", "filled"}
+    for check in found["verification"]["hidings"].values():
+        assert check["support"] == "faithful"
+        assert check["hit"]["counterfactual"]["as_claimed"] is True
+        assert len(check["query"]["factual"]["random"]) == 8
     assert found["correspondence"]["picture"] == "c.png"
     assert found["correspondence"]["matches"][1] == {"number": 2, "share": 0.1, "query": [[1, 1]], "hit": [[0, 1]]}
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)

@@ -179,7 +179,7 @@ def _verification_json(verification: Verification | None) -> JsonObject | None:
         way: pick(check, "support") | {side: _picture_check_json(picture) for side, picture in vars(check).items()}
         for way, check in verification.hidings.items()
     }
-    return pick(verification, "support", "similarity", "fidelity") | ways
+    return pick(verification, "support", "similarity", "fidelity") | {"hidings": ways}
 
 
 def _picture_check_json(check: PictureCheck | None) -> JsonObject | None:

@@ -1,9 +1,11 @@
 """The deletion and insertion curves as a picture."""
 
 import io
+from itertools import product
 
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.evaluation.heatmaps.faithfulness import STEPS, Faithfulness
+from retrieval.explain.hiding import HIDINGS
 
 _COLOURS = (
     "#e08a1e",
@@ -24,20 +26,20 @@ def faithfulness_curves(faithfulness: Faithfulness) -> bytes:
     """Draw the mean confidence while more and more of each factual heatmap is hidden, and shown, as a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained", facecolor="#fbfbfa")
-    sides = zip(
-        figure.subplots(1, 2, sharey=True),
-        ("deletion_curve", "insertion_curve"),
-        ("most factual places blurred first (lower is better)", "most factual places shown first (higher is better)"),
-        strict=True,
+    figure = Figure(figsize=(11, 4.6 * len(HIDINGS)), dpi=110, layout="constrained", facecolor="#fbfbfa")
+    sides = (
+        ("deletion_curve", "{} first (lower is better)"),
+        ("insertion_curve", "shown first, the rest {} (higher is)"),
     )
+    panels = zip(figure.subplots(len(HIDINGS), 2, sharey=True).flat, product(HIDINGS, sides), strict=True)
     shares = [100 * step / STEPS for step in range(STEPS + 1)]
-    for axes, curve, title in sides:
+    for axes, (way, (curve, title)) in panels:
         for number, (name, groups) in enumerate(faithfulness.methods.items()):
             colour = _QUIET if name in BASELINES else _COLOURS[number % len(_COLOURS)]
             style = {"Random": ":", "Centre": "--", "Edges": "-."}.get(name, "-")
-            axes.plot(shares, getattr(groups["all"].factual, curve), color=colour, linestyle=style, label=name, lw=1.6)
-        axes.set_title(title, loc="left", fontsize=11)
+            values = getattr(groups["all"].hidings[way], curve)
+            axes.plot(shares, values, color=colour, linestyle=style, label=name, lw=1.6)
+        axes.set_title(f"most factual places {title.format(way)}", loc="left", fontsize=11)
         axes.set_xlabel("% of the picture")
         axes.grid(color="#dfe1e5", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

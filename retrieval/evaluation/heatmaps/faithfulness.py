@@ -1,9 +1,10 @@
 """The faithfulness of a method's heatmaps, over the pairs of a data set.
 
 The first picture of each pair is changed in the order of its heatmap, and the confidence in the pair's verdict is
-recorded: the similarity if that is `similar`, else the distance. Hiding means blurring. A heatmap is faithful if
-hiding its most factual places first lowers the confidence quickly (deletion), if showing them first restores it
-quickly (insertion; both after Petsiuk et al., 2018, RISE), and if hiding the most counterfactual fifth raises it.
+recorded: the similarity if that is `similar`, else the distance. Each figure is measured by every way of hiding. A
+heatmap is faithful if hiding its most factual places first lowers the confidence quickly (deletion), if showing them
+first restores it quickly (insertion; both after Petsiuk et al., 2018, RISE), if hiding the most counterfactual fifth
+raises it, and if it foretells the effect of hiding random regions (fidelity).
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.pair_sampling import random_pairs
 from retrieval.evaluation.heatmaps.baselines import BASELINES
 from retrieval.explain.explanation import verdict_of
-from retrieval.explain.hiding import HIDDEN_SHARE, blur, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import HIDDEN_SHARE, HIDINGS, Hider, PixelMask, rank_pixels, top_mask, upsample
 from retrieval.explain.methods.gradcam import PairInputs
 from retrieval.explain.methods.registry import METHODS, Method
 from retrieval.explain.pair_explainer import PairExplainer
-from retrieval.explain.verification import RANDOM_REGIONS, random_regions
+from retrieval.explain.verification import RANDOM_REGIONS, hide_unseen, measure_fidelity, random_regions
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
@@ -40,11 +41,11 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeatmapTrace:
-    """The effect of one heatmap on one pair's confidence.
+    """The effect of one pair's heatmaps on its confidence, by one way of hiding.
 
-    `deletion` and `insertion` are the confidences (STEPS + 1,) while more and more is hidden, or shown;
-    `visible_confidence` that of the picture seen through the heatmap; `top_gain` is the change in log-odds of the
-    verdict from hiding the first fifth, `random` (8,) that from hiding random regions of the same shape.
+    `deletion` and `insertion` are the confidences (STEPS + 1,) while more and more of the factual heatmap is hidden, or
+    shown; `visible_confidence` that of the picture seen through it; `top_gain` is the change in log-odds of the verdict
+    from hiding the most counterfactual fifth, `random` (8,) that from hiding random regions of the same shape.
     """
 
     deletion: Curve
@@ -55,13 +56,21 @@ class HeatmapTrace:
 
 
 @dataclass(frozen=True)
-class HeatmapMetrics:
-    """The figures of one kind of heatmap, each with a 95 % interval of its mean over the pairs.
+class PairTrace:
+    """The effect of one pair's heatmaps by each way of hiding, and their fidelity."""
 
-    `deletion` and `insertion` are areas under the curves: for factual maps, low deletion and high insertion are good.
-    `drop` is the share of the confidence lost if only the heatmap's places are shown, `increase` the share of pairs in
-    which it grows (Chattopadhay et al., 2018). `raised` is the share of pairs in which hiding the first fifth raises
-    the confidence, `raised_by_random` that for random regions of the same shape.
+    fidelity: float
+    hidings: dict[str, HeatmapTrace]
+
+
+@dataclass(frozen=True)
+class HeatmapMetrics:
+    """The figures by one way of hiding, each with a 95 % interval of its mean over the pairs.
+
+    `deletion` and `insertion` are areas under the curves of the factual maps: low deletion and high insertion are good.
+    `drop` is the share of the confidence lost if only their places are shown, `increase` the share of pairs in which it
+    grows (Chattopadhay et al., 2018). `raised` is the share of pairs in which hiding the most counterfactual fifth
+    raises the confidence, `raised_by_random` that for random regions of the same shape.
     """
 
     deletion: Interval
@@ -76,10 +85,10 @@ class HeatmapMetrics:
 
 @dataclass(frozen=True)
 class MethodMetrics:
-    """A method's factual and counterfactual heatmaps over some pairs."""
+    """A method's figures over some pairs, by each way of hiding; its fidelity, which is over all ways."""
 
-    factual: HeatmapMetrics
-    counterfactual: HeatmapMetrics
+    fidelity: Interval
+    hidings: dict[str, HeatmapMetrics]
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def measure_faithfulness(
     first, second, _ = random_pairs(dataset.codes, seed, pairs // 2)
     samples, explainer = dataset.samples, PairExplainer(encoder, encoder.bundle.head)
     makers: dict[str, Method] = {METHODS[name].title: METHODS[name].run for name in methods} | BASELINES
-    traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]] = {title: [] for title in makers}
+    traced: dict[str, list[PairTrace]] = {title: [] for title in makers}
     verdicts: list[str] = []
     left_out: list[str] = []
     with progress.stage("Hiding and showing", len(first)) as stage:
@@ -122,7 +131,7 @@ def measure_faithfulness(
                 verdicts += [tracer.verdict for tracer in tracers]
                 for title, make in makers.items():
                     maps = make(inputs)
-                    traced[title] += [tracer.both(maps[:, row]) for row, tracer in enumerate(tracers)]
+                    traced[title] += [tracer.trace(maps[:, row]) for row, tracer in enumerate(tracers)]
             stage.advance(len(batch))
     if not verdicts:
         raise GalleryError(f"{dataset.folder} holds no pair of pictures that can be read: give class folders")
@@ -136,43 +145,47 @@ class _Tracer:
         assert pairs.pixel_access is not None
         self.head: Head = pairs.head
         self.pixels = pairs.pixel_access.pixels[place]
-        self.blurred = blur(self.pixels)
+        self.size = len(self.pixels)
         self.verdict = verdict_of(distance)
         self.seed = place
         self._describe = pairs.pixel_access.describe
         self._other = pairs.head.embed(pairs.other[place])
-        self.ends = self._log_odds([self.pixels, self.blurred])
+        self._hiders = {way: hiding(self.pixels) for way, hiding in HIDINGS.items()}
+        unseen = hide_unseen(list(self._hiders.values()), self.size)
+        whole, *hidden = self._log_odds([self.pixels, *unseen])
+        self._whole, self._gains = whole, np.array(hidden) - whole
 
-    def both(self, maps: Array) -> tuple[HeatmapTrace, HeatmapTrace]:
-        """Return the factual and the counterfactual heatmap of maps that raise and lower the distance, (2, h, w)."""
+    def trace(self, maps: Array) -> PairTrace:
+        """Trace maps that raise and lower the distance, (2, h, w)."""
         factual, counterfactual = maps if self.verdict == "different" else maps[::-1]
-        return self._trace(factual, counterfactual), self._trace(counterfactual, factual)
-
-    def _trace(self, heatmap: Array, against: Array) -> HeatmapTrace:
-        size = self.pixels.shape[0]
-        order = rank_pixels(heatmap, against, size)
-        masks = [order < round(step / STEPS * size * size) for step in range(1, STEPS)]
-        fifth = top_mask(heatmap, against, size, HIDDEN_SHARE)
+        fidelity = measure_fidelity(factual - counterfactual, self.size, self._gains)
+        order = rank_pixels(factual, counterfactual, self.size)
+        masks = [order < round(step / STEPS * self.size**2) for step in range(1, STEPS)]
+        fifth = top_mask(counterfactual, factual, self.size, HIDDEN_SHARE)
         regions = [fifth, *random_regions(fifth, RANDOM_REGIONS, self.seed)]
-        changed = [hide(self.pixels, self.blurred, mask) for mask in masks]
-        changed += [hide(self.blurred, self.pixels, mask) for mask in masks]
-        changed += [hide(self.pixels, self.blurred, region) for region in regions]
-        log_odds = self._log_odds([*changed, self._mask_by_heatmap(heatmap)])
-        hidden, shown, without, visible = np.split(log_odds, [len(masks), 2 * len(masks), -1])
-        whole, blank = self.ends
+        traces = {way: self._trace(hider, factual, masks, regions) for way, hider in self._hiders.items()}
+        return PairTrace(fidelity, traces)
+
+    def _trace(
+        self, hider: Hider, factual: Array, masks: Sequence[PixelMask], regions: Sequence[PixelMask]
+    ) -> HeatmapTrace:
+        blank = hider(np.ones((self.size, self.size), np.bool_))
+        changed = [hider(mask) for mask in (*masks, *(~mask for mask in masks), *regions)]
+        log_odds = self._log_odds([*changed, blank, self._mask_by_heatmap(factual, blank)])
+        hidden, shown, without, (nothing, visible) = np.split(log_odds, [len(masks), 2 * len(masks), -2])
         return HeatmapTrace(
-            deletion=sigmoid(np.array([whole, *hidden, blank])),
-            insertion=sigmoid(np.array([blank, *shown, whole])),
-            visible_confidence=float(sigmoid(visible)[0]),
-            top_gain=float(without[0] - whole),
-            random=without[1:] - whole,
+            deletion=sigmoid(np.array([self._whole, *hidden, nothing])),
+            insertion=sigmoid(np.array([nothing, *shown, self._whole])),
+            visible_confidence=float(sigmoid(np.array(visible))),
+            top_gain=float(without[0] - self._whole),
+            random=without[1:] - self._whole,
         )
 
-    def _mask_by_heatmap(self, heatmap: Array) -> Pixels:
-        """Return the picture as sharp as the heatmap is strong."""
+    def _mask_by_heatmap(self, heatmap: Array, blank: Pixels) -> Pixels:
+        """Return the picture as visible as the heatmap is strong."""
         most = float(heatmap.max())
-        sharp = np.clip(upsample(heatmap / most if most > 0 else heatmap, self.pixels.shape[0]), 0, 1)[..., None]
-        return np.asarray(np.rint(self.blurred + (self.pixels.astype(np.float32) - self.blurred) * sharp), np.uint8)
+        share = np.clip(upsample(heatmap / most if most > 0 else heatmap, self.size), 0, 1)[..., None]
+        return np.asarray(np.rint(blank + (self.pixels.astype(np.float32) - blank) * share), np.uint8)
 
     def _log_odds(self, pictures: Sequence[Pixels]) -> Curve:
         """Return the log-odds of the verdict, (M,)."""
@@ -181,20 +194,22 @@ class _Tracer:
         return sign * (self.head.slope * separations + self.head.intercept)
 
 
-def _summarise(
-    traced: dict[str, list[tuple[HeatmapTrace, HeatmapTrace]]], verdicts: list[str], left_out: list[str], seed: int
-) -> Faithfulness:
+def _summarise(traced: dict[str, list[PairTrace]], verdicts: list[str], left_out: list[str], seed: int) -> Faithfulness:
     said = np.array(verdicts)
     groups = {"all": np.full(len(said), True), "similar": said == "similar", "different": said == "different"}
     places = {name: np.flatnonzero(own) for name, own in groups.items() if own.any()}
     methods = {
-        title: {
-            group: MethodMetrics(*(_heatmap_metrics([found[place][kind] for place in own], seed) for kind in (0, 1)))
-            for group, own in places.items()
-        }
+        title: {group: _method_metrics([found[place] for place in own], seed) for group, own in places.items()}
         for title, found in traced.items()
     }
     return Faithfulness({name: len(own) for name, own in places.items()}, methods, tuple(left_out))
+
+
+def _method_metrics(traced: Sequence[PairTrace], seed: int) -> MethodMetrics:
+    fidelity = bootstrap(np.array([each.fidelity for each in traced]), seed)
+    return MethodMetrics(
+        fidelity, {way: _heatmap_metrics([each.hidings[way] for each in traced], seed) for way in HIDINGS}
+    )
 
 
 def _heatmap_metrics(traced: Sequence[HeatmapTrace], seed: int) -> HeatmapMetrics:

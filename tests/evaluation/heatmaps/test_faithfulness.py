@@ -20,6 +20,7 @@ from retrieval.evaluation.heatmaps.faithfulness import (
     _heatmap_metrics,
     measure_faithfulness,
 )
+from retrieval.explain.hiding import HIDINGS
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
 from tests.support.command import answer, retrieve_here, sentence
@@ -61,18 +62,18 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values() -> None:
 def found(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Faithfulness:
     gallery = make_gallery(tmp_path_factory.mktemp("faithful"))
     methods = [MethodName.gradcam, MethodName.sbsm]
-    return measure_faithfulness(find_samples(gallery), Encoder(tiny_bundle, "cpu"), methods, 4)
+    return measure_faithfulness(find_samples(gallery), Encoder(tiny_bundle, "cpu"), methods, 2)
 
 
-def make_gallery(folder: Path) -> Path:
+def make_gallery(folder: Path, classes: int = 3, pictures: int = 4) -> Path:
     """Make pictures with one detailed part that shows their class, on a plain background."""
     from PIL import Image
 
     from tests.support.generated import blocks
 
-    for number in range(3):
+    for number in range(classes):
         (folder / str(number)).mkdir()
-        for place in range(4):
+        for place in range(pictures):
             pixels = np.full((224, 224, 3), 120, np.uint8)
             left = 16 * place
             pixels[20:116, left : left + 96] = blocks(number, 96, 96, cells=8)
@@ -83,22 +84,31 @@ def make_gallery(folder: Path) -> Path:
 @pytest.mark.slow
 def test_every_method_and_baseline_has_figures_of_every_group(found: Faithfulness) -> None:
     assert list(found.methods) == ["Grad-CAM", "SBSM", "Random", "Centre", "Edges"]
-    assert found.pairs["all"] == 4
-    assert sum(count for group, count in found.pairs.items() if group != "all") == 4
+    assert found.pairs["all"] == 2
+    assert sum(count for group, count in found.pairs.items() if group != "all") == 2
     for groups in found.methods.values():
         assert groups.keys() == found.pairs.keys()
+        assert groups["all"].hidings.keys() == HIDINGS.keys()
 
 
-def test_hiding_what_matters_costs_more_than_hiding_at_random(found: Faithfulness) -> None:
-    sliding, random = (found.methods[name]["all"].factual for name in ("SBSM", "Random"))
+@pytest.mark.parametrize("way", HIDINGS)
+def test_hiding_what_matters_costs_more_than_hiding_at_random(found: Faithfulness, way: str) -> None:
+    sliding, random = (found.methods[name]["all"].hidings[way] for name in ("SBSM", "Random"))
     assert sliding.deletion.mean < random.deletion.mean
     assert sliding.insertion.mean > random.insertion.mean
 
 
+def test_what_was_found_by_hiding_foretells_more_than_chance(found: Faithfulness) -> None:
+    assert found.methods["SBSM"]["all"].fidelity.mean > 0.2 > found.methods["Random"]["all"].fidelity.mean
+
+
 def test_json(found: Faithfulness) -> None:
-    values = json.loads(to_json(faithfulness_json(found, {"Grad-CAM": Interval(0.7, 0.6, 0.8)}, {"seed": 0})))
-    assert values["methods"]["SBSM"]["all"]["factual"]["deletion"].keys() == {"mean", "low", "high"}
+    grids = {"Grad-CAM": Interval(0.7, 0.6, 0.8)}
+    values = json.loads(to_json(faithfulness_json(found, grids, None, {"seed": 0})))
+    figures = values["methods"]["SBSM"]["all"]
+    assert figures["hidings"]["filled"]["deletion"].keys() == figures["fidelity"].keys() == {"mean", "low", "high"}
     assert values["grid_pointing_game"]["Grad-CAM"]["mean"] == 0.7
+    assert values["hits"] is None
 
 
 def test_curves_are_a_picture(found: Faithfulness) -> None:
@@ -114,11 +124,13 @@ def test_more_pairs_than_pictures_are_refused(tiny_bundle: Bundle, tmp_path: Pat
 @pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    gallery, curves = make_gallery(tmp_path), tmp_path / "curves.png"
+    gallery, curves = make_gallery(tmp_path, 2, 2), tmp_path / "curves.png"
     arguments: list[str | Path] = ["faithfulness", gallery, "--pairs", "2", "--method", "gradcam", "--curves", curves]
-    values = answer(*arguments)
+    values = answer(*arguments, "--hits", "1")
     assert list(values["methods"]) == ["Grad-CAM", "Random", "Centre", "Edges"]
     assert values["grid_pointing_game"] == {}
+    assert (values["hits"]["queries"], values["hits"]["hits"]) == (1, 3)
+    assert list(values["hits"]["methods"]) == ["Grad-CAM", "Random"]
     assert curves.read_bytes().startswith(b"\x89PNG")
     done = retrieve_here(*arguments)
     assert done.returncode == 0
