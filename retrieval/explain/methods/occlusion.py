@@ -123,7 +123,7 @@ def _first_regions(size: int) -> list[PixelMask]:
 
 def _extreme_fifths(map_: Maps, size: int) -> list[PixelMask]:
     """Return the masks (size, size) of a map's highest fifth and of its lowest."""
-    high, low = split_signs(map_)
+    high, low = split_signs(np.asarray(map_, np.float32))
     return [top_mask(high, low, size, HIDDEN_SHARE), top_mask(low, high, size, HIDDEN_SHARE)]
 
 
