@@ -77,9 +77,9 @@ def _find_out(witness: _Witness) -> Maps:
     candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
     scores, alive = np.zeros((len(witness.others), len(candidates))), np.arange(len(candidates))
     for way, kept in enumerate(_KEPT):
-        asked = [candidates[each] for each in alive]
-        values.append((witness.ask(asked, covered[way]) - mean[way]) / deviation[way])
-        regions.append(_to_cells(asked))
+        tried = [candidates[each] for each in alive]
+        values.append((witness.ask(tried, covered[way]) - mean[way]) / deviation[way])
+        regions.append(_to_cells(tried))
         scores[:, alive] += values[-1]
         if way == 0:
             matters = _surpass_chance(scores)

@@ -112,4 +112,4 @@ def test_a_maps_sum_over_a_region_is_about_what_hiding_it_takes() -> None:
 
 def test_it_needs_pixels() -> None:
     with pytest.raises(ValueError, match="pixels"):
-        occlusion(PairInputs(HEAD, np.ones((1, 2, 7, 7), np.float32), np.ones((1, 2)), np.ones((1, 2))))
+        occlusion(PairInputs(HEAD, np.ones((1, 2, 7, 7), np.float32), *np.ones((2, 1, 2), np.float32)))
