@@ -121,6 +121,25 @@ def test_explanation_of_a_hit_is_that_of_the_pair(engine: Engine) -> None:
     assert max(hit.explanation.query.factual.max(), hit.explanation.query.counterfactual.max()) == 1
 
 
+@pytest.mark.parametrize("method", ["ensemble", pytest.param("occlusion", marks=pytest.mark.slow)])
+def test_every_hit_has_grad_cam_s_maps_beside_the_method_s(method: str, engine: Engine) -> None:
+    picture = blocks(5, width=80, height=70)
+    shown, alone = (engine.query(picture, top=3, method=name) for name in (method, "gradcam"))
+    whys = [(hit.explanation, other.explanation) for hit, other in zip(shown, alone, strict=True)]
+    pairs = [engine.explain(picture, shown[1].path, method=name) for name in (method, "gradcam")]
+    for why, expected in [*whys, (pairs[0], pairs[1])]:
+        assert why is not None
+        assert why.gradcam is not None
+        assert expected is not None
+        assert expected.gradcam is None
+        for own, other in ((why.gradcam.query, expected.query), (why.gradcam.hit, expected.hit)):
+            np.testing.assert_allclose(own.factual, other.factual, atol=1e-5)
+            np.testing.assert_allclose(own.counterfactual, other.counterfactual, atol=1e-5)
+            assert own.magnitude == pytest.approx(other.magnitude)
+            assert own.seen == other.seen
+        assert why.gradcam.overlay("query") == expected.overlay("query")
+
+
 def test_a_picture_finds_itself_and_has_nothing_to_explain(engine: Engine) -> None:
     path = sorted(Path(engine.catalogue.folder).parent.glob("gallery/*/*.png"))[17]
     hit = engine.query(path, top=1)[0]

@@ -2,10 +2,11 @@
 
 import re
 
-HIT_FILES = re.compile(r"hit-\d{2,}-((query|hit)-(factual|counterfactual)\.jpg|correspondences\.png)")
-PAIR_FILES = re.compile(r"[ab]-(factual|counterfactual)\.jpg|correspondences\.png")
+HIT_FILES = re.compile(r"hit-\d{2,}-((query|hit)-(gradcam-)?(factual|counterfactual)\.jpg|correspondences\.png)")
+PAIR_FILES = re.compile(r"[ab]-(gradcam-)?(factual|counterfactual)\.jpg|correspondences\.png")
 CONTACT_SHEET = "contact-sheet.png"
 MATCHES = "correspondences.png"
+GRADCAM_PART = "gradcam-"  # of the names of Grad-CAM's overlays beside another method's
 CURVES = "curves.png"
 
 

@@ -86,12 +86,7 @@ class Explanation(Illustrated):
 
     @property
     def as_wholes(self) -> bool:
-        """Whether no region of either picture matters beyond chance: they match, or differ, as wholes."""
-        return not self.identical and self.query.magnitude == 0 and self.hit.magnitude == 0
-
-    @property
-    def has_little_evidence(self) -> bool:
-        """Whether neither picture has more than almost no evidence, though they differ."""
+        """Whether no region of either picture matters by itself, though they differ: they match, or not, as wholes."""
         return not self.identical and self.is_nearly_empty(self.query) and self.is_nearly_empty(self.hit)
 
     def with_sizes(self, query: tuple[int, int] | None, hit: tuple[int, int]) -> Self:
@@ -101,8 +96,8 @@ class Explanation(Illustrated):
         return replace(self, query=own, hit=other, gradcam=self.gradcam and self.gradcam.with_sizes(query, hit))
 
     def is_nearly_empty(self, heatmaps: Heatmaps) -> bool:
-        """Return whether a picture has less than MIN_EVIDENCE; False if the method has other units."""
-        return METHODS[self.method].is_additive and heatmaps.total < MIN_EVIDENCE
+        """Return whether a picture has no evidence, or less than MIN_EVIDENCE if the method is in log-odds."""
+        return heatmaps.magnitude == 0 or (METHODS[self.method].is_additive and heatmaps.total < MIN_EVIDENCE)
 
 
 def verdict_of(distance: float) -> Verdict:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import count_noun, percent
 from retrieval.explain.explanation import Verdict
+from retrieval.explain.verification import Support, Verification
 from retrieval.rendering.overlay import fit_size, legend_bar
 from retrieval.rendering.presentation import (
     HEATMAP_KINDS,
@@ -24,11 +25,18 @@ from retrieval.rendering.presentation import (
     SideView,
     side_views,
 )
+from retrieval.rendering.verification_text import describe_support
 
 _INK, _GREY, _LINE, _PAPER, _PLACEHOLDER_COLOUR = "#1b1d21", "#656b75", "#d9dce1", "#fbfbfa", "#eeeff1"
 _MARGIN, _CELL, _PAIR_CELL, _GAP, _GROUP_GAP = 40, 224, 320, 12, 36
 _TOP, _ROW = 150, 94  # the top of the first row; a row's height besides its pictures
 _DOUBT = 34  # the height of the line that says that no hit is confidently similar
+_CHECK = 34  # the height of the band that says what the check of a pair's heatmaps found
+_BANDS = {  # its fill and its ink
+    Support.faithful: ("#e3f1e8", "#1b1d21"),
+    Support.weak: ("#fbe7c2", "#1b1d21"),
+    Support.not_supported: ("#b3261e", "#ffffff"),
+}
 MAX_HITS = 20  # a sheet grows by a megapixel every few hits
 _SUPERSAMPLING = 4  # Pillow draws shapes with hard edges: draw larger, then reduce
 _LOOK_UP_SIZE = 16
@@ -48,8 +56,9 @@ def draw_contact_sheet(view: ResultView, pairs: Sequence[Sides] | None = None) -
     width = lefts[-1] + _CELL + _MARGIN
     hits, more = view.hits[:MAX_HITS], len(view.hits) - MAX_HITS
     rows = [_row_height(sides, _CELL) for sides in pairs] or [_CELL]
+    bands = sum(_CHECK for hit in hits if _verification(hit))
     top = _TOP + (_DOUBT if view.doubt else 0)
-    sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + 16)
+    sheet = _Sheet(width, top + sum(_ROW + height for height in rows) + bands + 16)
     count = f"{count_noun(len(hits), 'hit')}, most similar first"
     count += f", and {more} more" if more > 0 else ""
     _header(sheet, f"Query: {view.name}", f"{count} · one scale of evidence for all" if view.hits else NO_HITS)
@@ -60,6 +69,7 @@ def draw_contact_sheet(view: ResultView, pairs: Sequence[Sides] | None = None) -
     for hit, sides, height in zip(hits, pairs, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)
+        top += sheet.check_band(top + 46, hit)
         for side, columns in zip(sides, (lefts[:3], lefts[3:]), strict=True):
             _side_cells(sheet, side, columns, top + 52, _CELL, height)
         top += _ROW + height
@@ -72,16 +82,21 @@ def draw_pair_sheet(view: ResultView) -> Image.Image:
     sides = side_views(view, hit, ("A", "B"))
     lefts = [_MARGIN + i * (_PAIR_CELL + _GAP) for i in range(3)]
     rows = [_row_height((side,), _PAIR_CELL) for side in sides]
-    sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, _TOP + 64 + sum(_ROW - 16 + height for height in rows) + 16)
+    top = _TOP + 64 + (_CHECK if _verification(hit) else 0)
+    sheet = _Sheet(lefts[-1] + _PAIR_CELL + _MARGIN, top + sum(_ROW - 16 + height for height in rows) + 16)
     _header(sheet, "How similar, and why", f"A: {_name_of(view.name)} · B: {_name_of(hit.name)}")
     sheet.line(_TOP)
     sheet.similarity_bar(_MARGIN, _TOP + 20, hit)
-    top = _TOP + 64
+    sheet.check_band(_TOP + 56, hit)
     for side, height in zip(sides, rows, strict=True):
         sheet.text((_MARGIN, top), f"{side.title}  {_name_of(side.name)}", 16, bold=True, max_width=3 * _PAIR_CELL)
         _side_cells(sheet, side, lefts, top + 28, _PAIR_CELL, height)
         top += _ROW - 16 + height
     return sheet.image
+
+
+def _verification(hit: HitView) -> Verification | None:
+    return hit.explanation.verification if hit.explanation else None
 
 
 def _name_of(name: str) -> str:
@@ -154,6 +169,17 @@ class _Sheet:
 
     def line(self, top: int) -> None:
         self._draw.line((_MARGIN, top, self.image.width - _MARGIN, top), _LINE)
+
+    def check_band(self, top: int, hit: HitView) -> int:
+        """Draw what the check of a hit's heatmaps found, if there was one; return the height that it takes."""
+        verification = _verification(hit)
+        if verification is None:
+            return 0
+        fill, ink = _BANDS[verification.support]
+        self.rounded_box((_MARGIN, top, self.image.width - _MARGIN, top + 26), 6, fill)
+        room = self.image.width - 2 * _MARGIN - 24
+        self.text((_MARGIN + 12, top + 5), describe_support(verification), 15, ink, bold=True, max_width=room)
+        return _CHECK
 
     def placeholder(self, box: tuple[int, int, int, int], words: str) -> None:
         """Draw a grey field in place of a picture, with the reason in its middle."""

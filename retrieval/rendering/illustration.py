@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from PIL import Image
 
-from retrieval.common.output_names import CONTACT_SHEET
+from retrieval.common.output_names import CONTACT_SHEET, GRADCAM_PART
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.explain.illustrated import HeatmapKind, Side
@@ -16,7 +17,7 @@ from retrieval.model.preprocessing import Source
 from retrieval.rendering.html import render
 from retrieval.rendering.output_files import write_hit, write_overlays
 from retrieval.rendering.overlay import display_picture, overlay
-from retrieval.rendering.presentation import ResultView, build_pair_view, build_result_view, largest_magnitude
+from retrieval.rendering.presentation import ResultView, build_pair_view, build_result_view, magnitude_scales
 
 
 class HitList(list[Hit]):
@@ -30,8 +31,8 @@ class HitList(list[Hit]):
         self.pool = pool
         self.seconds = seconds
         self._view = partial(build_result_view, source, _name_of(source), hits)
-        scale = largest_magnitude([hit.explanation for hit in hits])
-        super().__init__(_illustrate_hit(source, hit, scale) for hit in hits)
+        scales = magnitude_scales([hit.explanation for hit in hits])
+        super().__init__(_illustrate_hit(source, hit, scales) for hit in hits)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the contact sheet and the overlays of all hits, as `retrieve query --out` does; return their files.
@@ -48,12 +49,22 @@ class HitList(list[Hit]):
 
 @dataclass(frozen=True)
 class _PairIllustrator:
-    """Draws one pair. Its pictures are read again for each drawing: nobody can say how long a result is kept."""
+    """Draws one pair. Its pictures are read again for each drawing: nobody can say how long a result is kept.
+
+    The scales are those of the heatmaps and of Grad-CAM's beside them.
+    """
 
     sources: tuple[Source, Source]
     explanation: Explanation | None
-    scale: float
-    build_view: Callable[[], ResultView]
+    scales: tuple[float, float]
+    build_view: Callable[[Explanation | None], ResultView]
+    method_part: str = ""
+
+    @property
+    def by_gradcam(self) -> Self:
+        """What draws Grad-CAM's heatmaps of the pair."""
+        beside = self.explanation and self.explanation.gradcam
+        return replace(self, explanation=beside, scales=(self.scales[1], 0.0), method_part=GRADCAM_PART)
 
     def overlay(self, side: Side, kind: HeatmapKind) -> Image.Image:
         if self.explanation is None:
@@ -61,32 +72,46 @@ class _PairIllustrator:
         heatmaps, source = (
             (self.explanation.query, self.sources[0]) if side == "query" else (self.explanation.hit, self.sources[1])
         )
-        strength = heatmaps.magnitude / self.scale if self.scale else 0.0
+        strength = heatmaps.magnitude / self.scales[0] if self.scales[0] else 0.0
         return overlay(display_picture(source), getattr(heatmaps, kind), kind, strength)
 
     def save(self, folder: Path) -> list[Path]:
         view = self._view()
-        return write_hit(view, view.hits[0], folder).paths
+        return write_hit(view, view.hits[0], folder, method_part=self.method_part).paths
 
     def html(self) -> str:
         return _notebook_html(self._view())
 
     def _view(self) -> ResultView:
-        return replace(self.build_view(), scale=self.scale, doubt=None)
+        scale, gradcam_scale = self.scales
+        return replace(self.build_view(self.explanation), scale=scale, gradcam_scale=gradcam_scale, doubt=None)
 
 
 def illustrate_pair(a: Source, b: Source, explanation: Explanation) -> Explanation:
     """Return the explanation of two pictures as one that draws, saves and shows itself."""
-    build_view = partial(build_pair_view, a, _name_of(a), b, _name_of(b, "hit"), explanation)
-    scale = largest_magnitude([explanation])
-    return replace(explanation, illustrator=_PairIllustrator((a, b), explanation, scale, build_view))
+    build_view = partial(_view_pair, a, b)
+    illustrator = _PairIllustrator((a, b), explanation, magnitude_scales([explanation]), build_view)
+    return _illustrated(explanation, illustrator)
 
 
-def _illustrate_hit(source: Source, hit: Hit, scale: float) -> Hit:
-    build_view = partial(build_result_view, source, _name_of(source), [hit])
-    illustrator = _PairIllustrator((source, hit.path), hit.explanation, scale, build_view)
-    explanation = hit.explanation and replace(hit.explanation, illustrator=illustrator)
+def _illustrate_hit(source: Source, hit: Hit, scales: tuple[float, float]) -> Hit:
+    illustrator = _PairIllustrator((source, hit.path), hit.explanation, scales, partial(_view_hit, source, hit))
+    explanation = hit.explanation and _illustrated(hit.explanation, illustrator)
     return replace(hit, explanation=explanation, illustrator=illustrator)
+
+
+def _illustrated(explanation: Explanation, illustrator: _PairIllustrator) -> Explanation:
+    gradcam = explanation.gradcam and replace(explanation.gradcam, illustrator=illustrator.by_gradcam)
+    return replace(explanation, illustrator=illustrator, gradcam=gradcam)
+
+
+def _view_pair(a: Source, b: Source, explanation: Explanation | None) -> ResultView:
+    assert explanation is not None
+    return build_pair_view(a, _name_of(a), b, _name_of(b, "hit"), explanation)
+
+
+def _view_hit(source: Source, hit: Hit, explanation: Explanation | None) -> ResultView:
+    return build_result_view(source, _name_of(source), [replace(hit, explanation=explanation)])
 
 
 def _name_of(source: Source, otherwise: str = "query") -> str:

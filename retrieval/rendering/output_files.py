@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
 from retrieval.common.atomic_files import explain_write_errors, write_atomically
-from retrieval.common.output_names import CONTACT_SHEET, HIT_FILES, MATCHES, PAIR_FILES
+from retrieval.common.output_names import CONTACT_SHEET, GRADCAM_PART, HIT_FILES, MATCHES, PAIR_FILES
 from retrieval.explain.explanation import Explanation
 from retrieval.rendering.contact_sheet import MAX_HITS, draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
@@ -23,6 +24,7 @@ from retrieval.rendering.presentation import (
     SideView,
     build_pair_view,
     draw_pair_matches,
+    gradcam_views,
     side_views,
 )
 
@@ -48,31 +50,44 @@ def write_pair(a: str | Path, b: str | Path, explanation: Explanation, folder: P
     """Write the overlays of two pictures and their `contact-sheet.png`; return the overlays. Raises RetrievalError."""
     view = build_pair_view(a, os.fspath(a), b, os.fspath(b), explanation)
     hit = view.hits[0]
-    written = _write_hit(view, hit, side_views(view, hit), folder, ("a", "b"), folder / MATCHES)
+    written = _write_hit(view, hit, side_views(view, hit), folder, ("a-", "b-"), folder / MATCHES)
     write_atomically(folder / CONTACT_SHEET, encode_png(draw_pair_sheet(view)))
     _delete_stale(folder, PAIR_FILES, [written])
     return written
 
 
-def write_hit(view: ResultView, hit: HitView, folder: Path, sides: Sides | None = None) -> PairFiles:
-    """Write the overlays of one hit, named by its rank, from its views if there are any. Raises RetrievalError."""
+def write_hit(
+    view: ResultView, hit: HitView, folder: Path, sides: Sides | None = None, method_part: str = ""
+) -> PairFiles:
+    """Write the overlays of one hit, named by its rank, from its views if there are any. Raises RetrievalError.
+
+    `method_part` is in the names if the view is of the heatmaps beside those that are shown: GRADCAM_PART.
+    """
     stem = f"hit-{hit.rank:02}"
-    stems, matches = (f"{stem}-query", f"{stem}-hit"), folder / f"{stem}-{MATCHES}"
+    stems, matches = (f"{stem}-query-{method_part}", f"{stem}-hit-{method_part}"), folder / f"{stem}-{MATCHES}"
     return _write_hit(view, hit, sides or side_views(view, hit), folder, stems, matches)
 
 
 def _write_hit(
     view: ResultView, hit: HitView, sides: Sides, folder: Path, stems: tuple[str, str], matches: Path
 ) -> PairFiles:
-    first, second = (_write_side(side, folder, stem) for side, stem in zip(sides, stems, strict=True))
+    written, beside = _write_sides(sides, folder, stems), gradcam_views(view, hit)
+    if beside:
+        stems = stems[0] + GRADCAM_PART, stems[1] + GRADCAM_PART
+        written = replace(written, gradcam=_write_sides(beside, folder, stems))
     drawn = draw_pair_matches(view, hit)
     if drawn:
         write_atomically(matches, encode_png(side_by_side(*drawn)))
-    return PairFiles(first, second, matches if drawn else None)
+    return replace(written, matches=matches if drawn else None)
+
+
+def _write_sides(sides: Sides, folder: Path, stems: tuple[str, str]) -> PairFiles:
+    first, second = (_write_side(side, folder, stem) for side, stem in zip(sides, stems, strict=True))
+    return PairFiles(first, second)
 
 
 def _write_side(side: SideView, folder: Path, stem: str) -> tuple[Path, Path] | None:
-    paths = folder / f"{stem}-factual.jpg", folder / f"{stem}-counterfactual.jpg"
+    paths = folder / f"{stem}factual.jpg", folder / f"{stem}counterfactual.jpg"
     for kind, path in zip(HEATMAP_KINDS, paths, strict=True):
         image = side.draw_overlay(kind)
         if image is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from PIL import Image
 
@@ -19,7 +20,8 @@ from retrieval.rendering.overlay import display_picture, overlay
 
 HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
-ALMOST_NONE = "almost no evidence: all of it would move the similarity by less than half a percentage point"
+AS_WHOLES: dict[Verdict, str] = {"similar": "match as wholes", "different": "differ as wholes"}
+NO_REGION = "no region of this picture matters by itself"
 NO_HITS = "No hits: nothing in the index answers this query."
 KIND_MEANINGS: dict[HeatmapKind, str] = {
     "factual": "speaks for the verdict",
@@ -48,7 +50,8 @@ class HitView:
 class ResultView:
     """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps.
 
-    `doubt` is a sentence if no hit is confidently similar, else None.
+    `doubt` is a sentence if no hit is confidently similar, else None. `gradcam_scale` is the scale of
+    Grad-CAM's heatmaps beside those of another method.
     """
 
     name: str
@@ -56,23 +59,27 @@ class ResultView:
     hits: tuple[HitView, ...]
     scale: float
     doubt: str | None = None
+    gradcam_scale: float = 0.0
 
 
 @dataclass(frozen=True)
 class PairFiles:
     """The overlays of a pair, (factual, counterfactual) for each picture; None if there was nothing to draw.
 
-    `matches` is the picture of correspondences, if these were computed.
+    `matches` is the picture of correspondences, if these were computed; `gradcam` has Grad-CAM's overlays, if another
+    method is shown.
     """
 
     query: tuple[Path, Path] | None
     hit: tuple[Path, Path] | None
     matches: Path | None = None
+    gradcam: Self | None = None
 
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        return [*(self.query or ()), *(self.hit or ()), *([self.matches] if self.matches else ())]
+        beside = self.gradcam.paths if self.gradcam else []
+        return [*(self.query or ()), *(self.hit or ()), *beside, *([self.matches] if self.matches else ())]
 
 
 Sides = tuple["SideView", "SideView"]
@@ -119,16 +126,16 @@ def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence:
         pictures = list(threads.map(_read_display, [query, *(hit.path for hit in hits)]))
     views = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
     doubt = low_confidence_note([hit.similarity for hit in hits], confidence)
-    return ResultView(
-        safe_name(name), pictures[0][0], views, largest_magnitude([hit.explanation for hit in hits]), doubt
-    )
+    scales = magnitude_scales([hit.explanation for hit in hits])
+    return ResultView(safe_name(name), pictures[0][0], views, scales[0], doubt, scales[1])
 
 
 def build_pair_view(a: Source, a_name: str, b: Source, b_name: str, explanation: Explanation) -> ResultView:
     """Build the view of two pictures without an index: `b` as the only hit of `a`."""
     (first, _), (second, note) = _read_display(a), _read_display(b)
     hit = HitView(1, safe_name(b_name), explanation.similarity, explanation.verdict, second, explanation, note=note)
-    return ResultView(safe_name(a_name), first, (hit,), largest_magnitude([explanation]))
+    scale, gradcam_scale = magnitude_scales([explanation])
+    return ResultView(safe_name(a_name), first, (hit,), scale, gradcam_scale=gradcam_scale)
 
 
 def share_scale(results: Sequence[ResultView]) -> list[ResultView]:
@@ -143,15 +150,31 @@ def side_views(view: ResultView, hit: HitView, titles: tuple[str, str] = ("query
 
     def side(title: str, name: str, picture: Image.Image | None, heatmaps: Heatmaps | None) -> SideView:
         strength = heatmaps.magnitude / view.scale if heatmaps and view.scale > 0 else 0.0
-        placeholder = hit.note or "no explanation"
-        if why and heatmaps and (why.identical or why.is_nearly_empty(heatmaps)):
-            heatmaps, placeholder = None, IDENTICAL if why.identical else ALMOST_NONE
-        return SideView(title, name, picture, heatmaps, strength, hit.verdict, placeholder)
+        missing = missing_evidence(why, heatmaps) if why and heatmaps else None
+        placeholder = missing or hit.note or "no explanation"
+        return SideView(title, name, picture, None if missing else heatmaps, strength, hit.verdict, placeholder)
 
     return (
         side(titles[0], view.name, view.picture, why.query if why else None),
         side(titles[1], hit.name, hit.picture, why.hit if why else None),
     )
+
+
+def gradcam_views(view: ResultView, hit: HitView) -> Sides | None:
+    """Return the query and a hit with Grad-CAM's heatmaps; None unless there are some beside another method's."""
+    beside = hit.explanation and hit.explanation.gradcam
+    if beside is None:
+        return None
+    return side_views(replace(view, scale=view.gradcam_scale), replace(hit, explanation=beside))
+
+
+def missing_evidence(why: Explanation, heatmaps: Heatmaps) -> str | None:
+    """Return why one picture's heatmaps are not drawn: nothing in it matters by itself. None if they are drawn."""
+    if why.identical:
+        return IDENTICAL
+    if why.as_wholes:
+        return f"the pictures {AS_WHOLES[why.verdict]}: no region matters by itself"
+    return NO_REGION if why.is_nearly_empty(heatmaps) else None
 
 
 def heatmap_shape(results: Sequence[ResultView]) -> tuple[int, ...] | None:
@@ -203,6 +226,11 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
     )
 
 
-def largest_magnitude(explanations: Sequence[Explanation | None]) -> float:
-    """Return the scale of all these heatmaps."""
-    return max((max(each.query.magnitude, each.hit.magnitude) for each in explanations if each), default=0.0)
+def magnitude_scales(explanations: Sequence[Explanation | None]) -> tuple[float, float]:
+    """Return the scale of all these heatmaps, their largest magnitude, and that of Grad-CAM's beside them."""
+    shown = [each for each in explanations if each]
+    beside = [each.gradcam for each in shown if each.gradcam]
+    scale, gradcam_scale = (
+        max((max(each.query.magnitude, each.hit.magnitude) for each in group), default=0.0) for group in (shown, beside)
+    )
+    return scale, gradcam_scale

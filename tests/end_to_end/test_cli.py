@@ -212,13 +212,35 @@ def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) ->
     assert first["explanation"]["identical"]
     seen = {"left": 17, "top": 0, "width": 126, "height": 100}
     for side in ("query", "hit"):
-        assert first["explanation"][side] == {"factual": None, "counterfactual": None, "magnitude": 0.0, "seen": seen}
+        empty = first["explanation"][side]
+        assert empty.pop("values").keys() == {"factual", "counterfactual"}
+        assert empty == {"factual": None, "counterfactual": None, "magnitude": 0.0, "seen": seen}
         for kind in ("factual", "counterfactual"):
             assert Path(second["explanation"][side][kind]).is_file()
+            assert Path(second["explanation"]["gradcam"][side][kind]).is_file()
     plain = query(indexed, indexed.picture, "--top", "3")
     assert plain["seconds"].keys() == STAGES
     assert [hit["path"] for hit in plain["hits"]] == [hit["path"] for hit in found["hits"]]
     assert [hit["explanation"] for hit in plain["hits"]] == [None] * 3
+
+
+@pytest.mark.parametrize("method", ["ensemble", pytest.param("occlusion", marks=pytest.mark.slow)])
+def test_json_has_grad_cam_beside_every_method(method: str, indexed: Indexed) -> None:
+    options = ("--top", "3", "--store", indexed.store, "--method")
+    shown, alone = (
+        [hit["explanation"] for hit in answer("query", indexed.picture, *options, name)["hits"]]
+        for name in (method, "gradcam")
+    )
+    for own, expected in zip(shown, alone, strict=True):
+        assert (own["method"], expected["method"], expected["gradcam"]) == (method, "gradcam", None)
+        assert own["gradcam"].keys() == {"as_wholes", "query", "hit", "verification"}
+        for side in ("query", "hit"):
+            assert own["gradcam"][side] == expected[side]
+    assert max(map(max, shown[1]["gradcam"]["hit"]["values"]["factual"])) > 0
+    assert shown[1]["query"]["values"] != alone[1]["query"]["values"]
+    pair = ("explain", indexed.picture, indexed.gallery / "boats" / "1.png", "--method")
+    own, expected = (answer(*pair, name, cwd=indexed.folder)["explanation"] for name in (method, "gradcam"))
+    assert own["gradcam"]["hit"]["values"] == expected["hit"]["values"]
 
 
 def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
@@ -230,7 +252,8 @@ def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     assert str(folder / "contact-sheet.png") in done.stdout.decode()
     assert str(html) in done.stdout.decode()
     names = {f"hit-{rank}-{side}" for rank in ("01", "02") for side in ("query", "hit")}
-    names = {f"{name}-{kind}.jpg" for name in names for kind in ("factual", "counterfactual")}
+    kinds = [f"{part}{kind}" for part in ("", "gradcam-") for kind in ("factual", "counterfactual")]
+    names = {f"{name}-{kind}.jpg" for name in names for kind in kinds}
     assert {path.name for path in folder.iterdir()} == names | {"contact-sheet.png"}
     with Image.open(folder / "hit-01-query-factual.jpg") as overlay:
         assert overlay.size == (448, 140)

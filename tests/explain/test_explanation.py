@@ -83,18 +83,19 @@ def with_totals(query: float, hit: float, method: MethodName = MethodName.gradca
     return Explanation(one, other, distance=0.2, verdict="similar", identical=False, method=method)
 
 
-def test_evidence_below_the_minimum_is_almost_none() -> None:
+def test_pictures_with_evidence_below_the_minimum_match_as_wholes() -> None:
     explanation = with_totals(0.0199, 0.0201)
     assert [explanation.query.total, explanation.hit.total] == pytest.approx([0.0199, 0.0201])
     assert [explanation.is_nearly_empty(side) for side in (explanation.query, explanation.hit)] == [True, False]
-    assert not explanation.has_little_evidence
-    assert with_totals(0.0199, 0.0199).has_little_evidence
-    assert not replace(with_totals(0, 0), identical=True).has_little_evidence
+    assert not explanation.as_wholes
+    assert with_totals(0.0199, 0.0199).as_wholes
+    assert not replace(with_totals(0, 0), identical=True).as_wholes
 
 
-def test_methods_of_other_units_are_not_said_to_have_almost_none() -> None:
+def test_methods_of_other_units_have_no_minimum_of_evidence() -> None:
     for method in (MethodName.eigencam, MethodName.gradcam_plus_plus, MethodName.local, MethodName.scorecam):
-        assert not with_totals(0.001, 0.001, method).has_little_evidence
+        assert not with_totals(0.001, 0.001, method).as_wholes
+        assert with_totals(0, 0, method).as_wholes
 
 
 def test_the_minimum_evidence_moves_a_similarity_by_less_than_half_a_point() -> None:

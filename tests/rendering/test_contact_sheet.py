@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.rendering.contact_sheet import _Sheet, draw_contact_sheet
-from retrieval.rendering.presentation import ALMOST_NONE, ResultView, build_result_view
-from tests.support.hits import a_hit, explanation
+from retrieval.rendering.contact_sheet import _Sheet, draw_contact_sheet, draw_pair_sheet
+from retrieval.rendering.presentation import ResultView, build_pair_view, build_result_view
+from retrieval.rendering.verification_text import describe_support
+from tests.support.hits import a_hit, explanation, verification, without_regions
 
 
 def test_the_contact_sheet_has_a_row_a_hit(shown: ResultView) -> None:
@@ -43,27 +44,9 @@ def test_a_sheet_of_odd_names_and_shapes_can_be_drawn(tmp_path: Path) -> None:
     assert sheet.width == draw_contact_sheet(build_result_view(strip, "q", [])).width
 
 
-def test_a_sheet_has_at_most_twenty_hits_and_counts_the_rest(
-    shown: ResultView, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    text = _Sheet.text
-
-    def record_text(sheet: _Sheet, at: tuple[int, int], words: str, *arguments: Any, **options: Any) -> int:
-        written.append(words)
-        return text(sheet, at, words, *arguments, **options)
-
-    monkeypatch.setattr(_Sheet, "text", record_text)
-    hits = tuple(replace(shown.hits[0], rank=rank) for rank in range(1, 31))
-    twenty = draw_contact_sheet(replace(shown, hits=hits[:20]))
-    assert not any("more" in words for words in written)
-    assert draw_contact_sheet(replace(shown, hits=hits)).size == twenty.size
-    assert any("20 hits, most similar first, and 10 more" in words for words in written)
-
-
-def test_a_sheet_names_doubt_and_missing_evidence(
-    shown: ResultView, picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is written on sheets from now on, placeholders too."""
     written: list[str] = []
     text, placeholder = _Sheet.text, _Sheet.placeholder
 
@@ -77,11 +60,37 @@ def test_a_sheet_names_doubt_and_missing_evidence(
 
     monkeypatch.setattr(_Sheet, "text", record_text)
     monkeypatch.setattr(_Sheet, "placeholder", record_placeholder)
-    hits = [a_hit(1, picture, explanation(0.001))]
+    return written
+
+
+def test_a_sheet_has_at_most_twenty_hits_and_counts_the_rest(shown: ResultView, written: list[str]) -> None:
+    hits = tuple(replace(shown.hits[0], rank=rank) for rank in range(1, 31))
+    twenty = draw_contact_sheet(replace(shown, hits=hits[:20]))
+    assert not any("more" in words for words in written)
+    assert draw_contact_sheet(replace(shown, hits=hits)).size == twenty.size
+    assert any("20 hits, most similar first, and 10 more" in words for words in written)
+
+
+def test_a_sheet_names_doubt_and_missing_evidence(picture: Path, written: list[str]) -> None:
+    hits = [a_hit(1, picture, without_regions())]
     sure, unsure = (draw_contact_sheet(build_result_view(picture, "q", hits, confidence)) for confidence in (0.8, 0.9))
     assert sum("confidently similar" in words for words in written) == 1
     assert unsure.height > sure.height
-    assert written.count(ALMOST_NONE) == 4
+    assert sum("the pictures match as wholes" in words for words in written) == 4
+
+
+def test_a_sheet_says_what_a_check_found(picture: Path, written: list[str]) -> None:
+    checks = [verification(holds, holds) for holds in (True, False)]
+    whys = [explanation(), *(replace(explanation(), verification=check) for check in checks)]
+    sheets = [draw_contact_sheet(build_result_view(picture, "q", [a_hit(1, picture, why)])) for why in whys]
+    assert [words for words in written if words.startswith("Heatmaps ")] == list(map(describe_support, checks))
+    assert sheets[0].height < sheets[1].height == sheets[2].height
+    band = sheets[2].crop((0, 190, sheets[2].width, 240))  # between the hit's name and its pictures
+    assert (179, 38, 30) in {colour for _, colour in band.getcolors(10**6) or []}
+    written.clear()
+    pairs = [draw_pair_sheet(build_pair_view(picture, "a", picture, "b", why)) for why in whys]
+    assert describe_support(checks[1]) in written
+    assert pairs[0].height < pairs[2].height
 
 
 def test_a_long_text_is_cut_in_its_middle_with_few_measures(monkeypatch: pytest.MonkeyPatch) -> None:

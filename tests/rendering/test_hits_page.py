@@ -6,8 +6,8 @@ from pathlib import Path
 
 from retrieval.rendering.contact_sheet import draw_contact_sheet
 from retrieval.rendering.html import render_hits_page
-from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL, NO_HITS, ResultView, build_result_view
-from tests.support.hits import a_hit, explanation
+from retrieval.rendering.presentation import IDENTICAL, NO_HITS, NO_REGION, ResultView, build_result_view
+from tests.support.hits import a_hit, explanation, without_regions
 from tests.support.html_checker import Checker
 
 
@@ -68,11 +68,19 @@ def test_hits_without_an_explanation_are_listed(picture: Path, tmp_path: Path) -
     assert "cannot be shown: it does not exist" in words
 
 
+def test_pictures_without_regions_that_matter_are_described_in_words(picture: Path) -> None:
+    whys = [without_regions(verdict="different"), without_regions(hit=False)]
+    shown = build_result_view(picture, "q", [a_hit(rank, picture, why) for rank, why in enumerate(whys, 1)])
+    words = Checker(render_hits_page([shown])).text
+    assert words.count("the pictures differ as wholes") == 2
+    assert words.count(NO_REGION) == 1
+
+
 def test_doubt_is_a_sentence(picture: Path) -> None:
     unsure = build_result_view(picture, "q", [a_hit(1, picture, explanation(0.001))], 0.9)
     words = Checker(render_hits_page([unsure])).text
     assert "Nothing in this gallery is confidently similar: the best hit has 80.0 %" in words
-    assert words.count(ALMOST_NONE) == 2
+    assert words.count("the pictures match as wholes") == 2
     assert "for “similar”" not in words
     assert (
         "confidently"

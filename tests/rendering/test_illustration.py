@@ -11,7 +11,8 @@ from PIL import Image
 from retrieval.common.errors import PictureError
 from retrieval.rendering.illustration import HitList, illustrate_pair
 from retrieval.rendering.overlay import display_picture, overlay
-from tests.support.hits import a_hit, correspondence, explanation, same
+from retrieval.rendering.presentation import HEATMAP_KINDS
+from tests.support.hits import a_hit, beside, correspondence, explanation, same, verification, without_regions
 from tests.support.html_checker import Checker
 
 
@@ -51,6 +52,36 @@ def test_a_pair_is_saved_with_its_matches(picture: Path, tmp_path: Path) -> None
     assert len(why.save(tmp_path)) == 4
     matched = illustrate_pair(picture, picture, replace(explanation(), correspondence=correspondence()))
     assert matched.save(tmp_path)[-1].name == "hit-01-correspondences.png"
+
+
+def test_grad_cam_is_drawn_saved_and_shown_beside_another_method(picture: Path, tmp_path: Path) -> None:
+    (strong, faint) = HitList(picture, [a_hit(1, picture, beside()), a_hit(2, picture, beside(0.1))], 1, {})
+    pair = illustrate_pair(picture, picture, beside())
+    grey, names = display_picture(picture), [f"{side}-{kind}" for side in ("query", "hit") for kind in HEATMAP_KINDS]
+    for why, share in ((strong.explanation, 1.0), (faint.explanation, 0.1), (pair, 1.0)):
+        assert why is not None
+        assert why.gradcam is not None
+        heatmaps = why.gradcam.hit
+        assert why.gradcam.overlay("hit") == overlay(grey, heatmaps.factual, "factual", share / 2)
+        assert (why.gradcam._repr_html_() or "").count("<img") == 6
+        assert why.gradcam._repr_html_() != why._repr_html_()
+    assert faint.explanation is not None
+    assert faint.explanation.gradcam is not None
+    written = [path.name for path in faint.save(tmp_path / "all")]
+    assert written[:4] == [f"hit-02-{name}.jpg" for name in names]
+    gradcam = faint.explanation.gradcam.save(tmp_path / "gradcam")
+    assert written[4:] == [path.name for path in gradcam]
+    assert written[4:] == [f"hit-02-{name.replace('-', '-gradcam-')}.jpg" for name in names]
+    for path in gradcam:
+        assert path.read_bytes() == (tmp_path / "all" / path.name).read_bytes()
+
+
+def test_a_notebook_marks_what_a_check_found(picture: Path) -> None:
+    checked = replace(explanation(), verification=verification(False, False))
+    html = HitList(picture, [a_hit(1, picture, checked), a_hit(2, picture, without_regions())], 1, {})._repr_html_()
+    words = Checker(html).text
+    assert words.count("heatmaps not supported") == 1
+    assert words.count("the pictures match as wholes") == 2
 
 
 def test_results_are_shown_with_pictures_inline(hits: HitList, picture: Path) -> None:

@@ -9,10 +9,11 @@ from PIL import Image
 
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import RetrievalError
+from retrieval.common.output_names import is_output
 from retrieval.rendering.contact_sheet import draw_pair_sheet
 from retrieval.rendering.output_files import write_overlays, write_pair
 from retrieval.rendering.presentation import HEATMAP_KINDS, ResultView, build_pair_view, build_result_view
-from tests.support.hits import a_hit, explanation, same
+from tests.support.hits import a_hit, beside, explanation, same
 
 
 def test_faint_evidence_is_drawn_faint(shown: ResultView, tmp_path: Path) -> None:
@@ -53,6 +54,27 @@ def test_overlays_have_plain_names_and_their_picture_s_proportions(shown: Result
     assert (written[1].query, written[1].hit) == (None, None)
     with Image.open(folder / names[0]) as image:
         assert image.size == (300, 200)
+
+
+def test_grad_cam_s_overlays_lie_beside_and_stale_ones_are_deleted(picture: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    written = write_overlays(build_result_view(picture, "q", [a_hit(1, picture, beside())]), folder)[1]
+    names = [(side, kind) for side in ("query", "hit") for kind in HEATMAP_KINDS]
+    both = [f"hit-01-{side}-{part}{kind}.jpg" for part in ("", "gradcam-") for side, kind in names]
+    assert [path.name for path in written.paths] == both
+    assert {path.name for path in folder.iterdir()} == {*both, "contact-sheet.png"}
+    assert all(map(is_output, both))
+    assert written.gradcam is not None
+    assert written.gradcam.query is not None
+    with Image.open(written.gradcam.query[0]) as image:
+        colour = np.asarray(image.convert("HSV").resize((7, 7), Image.Resampling.BOX))[..., 1]
+    assert divmod(int(colour.argmax()), 7) == (1, 4)
+    write_overlays(build_result_view(picture, "q", [a_hit(1, picture, explanation())]), folder)
+    assert {path.name for path in folder.iterdir()} == {*both[:4], "contact-sheet.png"}
+    pair = write_pair(picture, picture, beside(), folder).paths
+    assert [path.name for path in pair[4:]] == [f"{side}-gradcam-{kind}.jpg" for side in "ab" for kind in HEATMAP_KINDS]
+    write_pair(picture, picture, same(), folder)
+    assert not any(path.exists() for path in pair)
 
 
 def test_hits_that_cannot_be_drawn_have_no_overlays(picture: Path, tmp_path: Path) -> None:

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.explain.explanation import Explanation
 from retrieval.rendering.presentation import (
-    ALMOST_NONE,
     HEATMAP_KINDS,
     IDENTICAL,
+    NO_REGION,
     ResultView,
     build_pair_view,
     build_result_view,
     side_views,
 )
-from tests.support.hits import a_hit, explanation, same
+from tests.support.hits import a_hit, explanation, same, without_regions
 
 
 def test_the_scale_is_the_largest_magnitude_of_all_hits(shown: ResultView) -> None:
@@ -49,16 +50,29 @@ def test_no_evidence_at_all_has_no_strength(picture: Path) -> None:
     assert build_result_view(picture, "q", []).scale == 0.0
 
 
-def test_almost_no_evidence_has_a_placeholder_and_no_overlay(picture: Path) -> None:
-    shown = build_result_view(
-        picture, "q", [a_hit(1, picture, explanation(0.013)), a_hit(2, picture, explanation(0.02))]
-    )
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        (explanation(0.013), "the pictures match as wholes: no region matters by itself"),  # almost no evidence
+        (without_regions(), "the pictures match as wholes: no region matters by itself"),
+        (without_regions(verdict="different"), "the pictures differ as wholes: no region matters by itself"),
+    ],
+)
+def test_pictures_without_regions_that_matter_have_words_and_no_overlay(
+    why: Explanation, words: str, picture: Path
+) -> None:
+    shown = build_result_view(picture, "q", [a_hit(1, picture, why), a_hit(2, picture, explanation())])
     for side in side_views(shown, shown.hits[0]):
-        assert (side.placeholder, side.heatmaps) == (ALMOST_NONE, None)
+        assert (side.placeholder, side.heatmaps) == (words, None)
         assert [side.draw_overlay(kind) for kind in HEATMAP_KINDS] == [None, None]
-    query, hit = side_views(shown, shown.hits[1])  # 0.03 in all, and half of that
+
+
+@pytest.mark.parametrize("why", [explanation(0.02), without_regions(query=False)])  # 0.03 in all, and half of that
+def test_one_picture_may_have_no_region_that_matters(why: Explanation, picture: Path) -> None:
+    shown = build_result_view(picture, "q", [a_hit(1, picture, why)])
+    query, hit = side_views(shown, shown.hits[0])
     assert query.draw_overlay("factual") is not None
-    assert (hit.placeholder, hit.heatmaps) == (ALMOST_NONE, None)
+    assert (hit.placeholder, hit.heatmaps) == (NO_REGION, None)
 
 
 def test_a_view_without_a_confidently_similar_hit_says_so(picture: Path) -> None:

@@ -1,6 +1,7 @@
 """Verifications and correspondences in files, pages, tables and JSON."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from retrieval.rendering.presentation import PairFiles, ResultView, build_result
 from retrieval.rendering.verification_text import describe_support, verification_rows
 from tests.support.command import answer, retrieve_here
 from tests.support.generated import blocks
-from tests.support.hits import a_hit, correspondence, explanation, verification
+from tests.support.hits import a_hit, beside, correspondence, explanation, verification, without_regions
 from tests.support.store import Indexed
 
 
@@ -81,20 +82,24 @@ def test_matches_are_written_beside_the_overlays_and_stale_ones_deleted(
 
 def test_the_page_shows_checks_and_matches_of_hits_that_have_them(both: ResultView) -> None:
     html = render_hits_page([both])
-    assert html.count('<details class="checked">') == html.count('class="matches"') == 1
-    assert "Heatmaps faithful" in html
+    assert html.count('<details class="checked faithful">') == html.count('class="matches"') == 1
+    assert html.index("Heatmaps faithful") < html.index('<div class="pair">')  # above what it is about
     assert "<td>30.0 %</td><td>60.0 %</td><td>yes</td>" in html
     assert "<script" not in html
 
 
 def test_the_table_has_a_column_only_if_something_was_checked(picture: Path, checked: Explanation) -> None:
     def printed(*hits: Explanation) -> str:
-        console = Console(width=160, record=True)
+        console = Console(width=250, record=True)
         console.print(hits_table("query", [a_hit(rank, picture, hit) for rank, hit in enumerate(hits, 1)]))
         return console.export_text()
 
     assert "faithful" in printed(checked, explanation())
     assert "heatmaps" not in printed(explanation())
+    assert "heatmaps" in (words := printed(without_regions(), without_regions(verdict="different"), explanation()))
+    assert re.search(r"match as wholes *\n.*differ as wholes *\n", words)
+    one = replace(without_regions(hit=False), verification=verification(False, False))
+    assert "not supported, query as a whole" in printed(one)
 
 
 def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
@@ -119,6 +124,25 @@ def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> Non
     assert found["correspondence"]["picture"] == "c.png"
     assert found["correspondence"]["matches"][1] == {"number": 2, "share": 0.1, "query": [[1, 1]], "hit": [[0, 1]]}
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)
+    assert found["gradcam"] is None
+    assert not found["as_wholes"]
+
+
+def test_json_has_the_maps_of_both_methods(tiny_bundle: Bundle) -> None:
+    why, name = beside(), Path("g.jpg")
+    assert why.gradcam is not None
+    why = replace(why, gradcam=replace(why.gradcam, verification=verification(False, False)))
+    files = PairFiles(None, None, gradcam=PairFiles((name, name), None))
+    found = json.loads(to_json(pair_json(Path("a"), Path("b"), tiny_bundle, why, files)))["explanation"]
+    for maps, own in ((found, why), (found["gradcam"], why.gradcam)):
+        for side in ("query", "hit"):
+            heatmaps = getattr(own, side)
+            assert maps[side]["magnitude"] == heatmaps.magnitude
+            for kind in ("factual", "counterfactual"):
+                np.testing.assert_allclose(maps[side]["values"][kind], getattr(heatmaps, kind), atol=5e-5)
+    assert (found["query"]["factual"], found["gradcam"]["query"]["factual"]) == (None, "g.jpg")
+    assert found["gradcam"]["verification"]["support"] == "not supported"
+    assert found["verification"] is None
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Hits with explanations made by hand, for the tests of what people see."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from retrieval.common.settings import MethodName
 from retrieval.explain.correspondence import Correspondence, Match
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.explain.hiding import HIDINGS
@@ -22,6 +24,19 @@ def heatmaps(row: int, column: int, magnitude: float) -> Heatmaps:
 def explanation(magnitude: float = 1.0, verdict: Verdict = "similar") -> Explanation:
     distance = 0.2 if verdict == "similar" else 0.8
     return Explanation(heatmaps(1, 1, magnitude), heatmaps(5, 4, magnitude / 2), distance, verdict, identical=False)
+
+
+def beside(magnitude: float = 1.0) -> Explanation:
+    """Return an explanation with Grad-CAM's beside it, whose evidence is elsewhere and twice as strong."""
+    why, maps = explanation(magnitude), (heatmaps(1, 4, 2 * magnitude), heatmaps(4, 2, magnitude))
+    gradcam = Explanation(*maps, why.distance, why.verdict, identical=False, method=MethodName.gradcam)
+    return replace(why, gradcam=gradcam)
+
+
+def without_regions(query: bool = True, hit: bool = True, verdict: Verdict = "similar") -> Explanation:
+    """Return an explanation in which no region of the query, of the hit, or of both matters."""
+    why, empty = explanation(verdict=verdict), same().query
+    return replace(why, query=empty if query else why.query, hit=empty if hit else why.hit)
 
 
 def same() -> Explanation:

@@ -18,7 +18,7 @@ from retrieval.common.text import percent, safe_name
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
-from retrieval.explain.verification import PictureCheck, Verification
+from retrieval.explain.verification import PictureCheck, Support, Verification
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # `explain` needs no store
 _BAR = 10  # characters of a full bar
 _WIDE = 100  # columns from which a table has room for bars beside the paths
 _SECONDS = ("load", "embed", "search", "rescore", "explain", "render", "total")
+_DIGITS = 4  # of the values of heatmaps
+_SUPPORT_STYLES = {Support.faithful: "green", Support.weak: "yellow", Support.not_supported: "bold red"}
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -49,24 +51,24 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
-    checked = [hit.explanation.verification if hit.explanation else None for hit in hits]
+    heatmaps = [_heatmaps_text(hit.explanation) for hit in hits]
     table = simple_table(
         Column("#", justify="right"),
         *(Column(name, overflow="fold") for name in ("picture", "label")),
         *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
         Column("index rank", justify="right", no_wrap=bars),
-        *([Column("heatmaps", no_wrap=True)] if any(checked) else []),
+        *([Column("heatmaps")] if any(heatmaps) else []),
     )
-    for hit, verification in zip(hits, checked, strict=True):
-        style, note = _style(hit), _hit_note(hit)
+    for hit, found in zip(hits, heatmaps, strict=True):
+        style = _style(hit)
         table.add_row(
             str(hit.rank),
-            Text.assemble(safe_name(relative_to_cwd(hit.path)), (f" ({note})" if note else "", "dim")),
+            Text.assemble(safe_name(relative_to_cwd(hit.path)), (f" ({hit.note})" if hit.note else "", "dim")),
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
-            *([str(verification.support) if verification else ""] if any(checked) else []),
+            *([found] if any(heatmaps) else []),
         )
     return Group(title, table)
 
@@ -75,8 +77,18 @@ def _style(compared: Hit | Explanation) -> str:
     return "green" if compared.verdict == "similar" else "yellow"
 
 
-def _hit_note(hit: Hit) -> str | None:
-    return hit.note or ("almost no evidence" if hit.explanation and hit.explanation.has_little_evidence else None)
+def _heatmaps_text(why: Explanation | None) -> Text:
+    """Return what the check found of a pair's heatmaps, and which pictures have no region that matters."""
+    from retrieval.rendering.presentation import AS_WHOLES
+
+    if why is None or why.identical:
+        return Text()
+    if why.as_wholes:
+        return Text(AS_WHOLES[why.verdict])
+    wholes = [f"{name} as a whole" for name in ("query", "hit") if why.is_nearly_empty(getattr(why, name))]
+    support = why.verification and why.verification.support
+    style = _SUPPORT_STYLES[support] if support else ""
+    return Text(", ".join([*([str(support)] if support else []), *wholes]), style)
 
 
 def relative_to_cwd(path: PictureLocation) -> PictureLocation:
@@ -102,17 +114,25 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
         f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, _style(explanation))
     )
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
-    if explanation.identical:
-        lines.insert(1, Text("identical: nothing to explain"))
-    elif explanation.has_little_evidence:
-        lines.insert(1, Text("almost no evidence in either picture", style="yellow"))
+    lines[1:1] = _missing_lines(explanation)
     if explanation.correspondence:
         matches = safe_name(folder / MATCHES) if explanation.correspondence.matches else "none stands out"
         lines.append(Text(f"correspondences: {matches}"))
-    if explanation.verification is None:
+    verification = explanation.verification
+    if verification is None:
         return Group(*lines)
-    table = simple_table(*VERIFICATION_HEADINGS, rows=verification_rows(explanation.verification, ("A", "B")))
-    return Group(*lines, Text(describe_support(explanation.verification)), table)
+    found = Text(describe_support(verification), _SUPPORT_STYLES[verification.support])
+    return Group(*lines, found, simple_table(*VERIFICATION_HEADINGS, rows=verification_rows(verification, ("A", "B"))))
+
+
+def _missing_lines(explanation: Explanation) -> list[Text]:
+    """Return why a pair has no heatmaps, or one of its pictures."""
+    from retrieval.rendering.presentation import missing_evidence
+
+    first, second = (missing_evidence(explanation, side) for side in (explanation.query, explanation.hit))
+    if first and second:
+        return [Text(first)]
+    return [Text(f"{name}: {reason}") for name, reason in (("A", first), ("B", second)) if reason]
 
 
 def query_json(
@@ -157,18 +177,30 @@ def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explana
 def _explanation_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
     return {
         **pick(explanation, "method", "identical"),
-        "almost_none": explanation.has_little_evidence,
+        **_maps_json(explanation, files),
+        "correspondence": _correspondence_json(explanation.correspondence, files),
+        "gradcam": explanation.gradcam and _maps_json(explanation.gradcam, files and files.gradcam),
+    }
+
+
+def _maps_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
+    return {
+        "as_wholes": explanation.as_wholes,
         "query": _heatmaps_json(explanation.query, files.query if files else None),
         "hit": _heatmaps_json(explanation.hit, files.hit if files else None),
         "verification": _verification_json(explanation.verification),
-        "correspondence": _correspondence_json(explanation.correspondence, files),
     }
 
 
 def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonObject:
-    factual, counterfactual = files or (None, None)
-    seen = heatmaps.seen and heatmaps.seen._asdict()
-    return {"factual": factual, "counterfactual": counterfactual, "magnitude": heatmaps.magnitude, "seen": seen}
+    """Return one picture's maps: the `files` of their overlays, and their `values`, rows from top to bottom."""
+    kinds = ("factual", "counterfactual")
+    return {
+        **dict(zip(kinds, files or (None, None), strict=True)),
+        "magnitude": heatmaps.magnitude,
+        "seen": heatmaps.seen and heatmaps.seen._asdict(),
+        "values": {kind: getattr(heatmaps, kind).astype("float64").round(_DIGITS) for kind in kinds},
+    }
 
 
 def _verification_json(verification: Verification | None) -> JsonObject | None:

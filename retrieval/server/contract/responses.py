@@ -18,7 +18,7 @@ from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
 from retrieval.model.preprocessing import input_box
-from retrieval.rendering.presentation import ALMOST_NONE, IDENTICAL
+from retrieval.rendering.presentation import missing_evidence
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import parse_location
 
@@ -292,12 +292,11 @@ def explanation_out(rank: int, explanation: Explanation | PictureError) -> Expla
 
 
 def _maps(explanation: Explanation, heatmaps: Heatmaps) -> HeatmapsOut:
-    almost_none = ALMOST_NONE if explanation.is_nearly_empty(heatmaps) else None
     return HeatmapsOut(
         factual=_round(heatmaps.factual),
         counterfactual=_round(heatmaps.counterfactual),
         magnitude=heatmaps.magnitude,
-        missing=IDENTICAL if explanation.identical else almost_none,
+        missing=missing_evidence(explanation, heatmaps),
     )
 
 

@@ -10,14 +10,14 @@ from rich.console import Console, Group, RenderableType
 
 from retrieval.commands.output.evaluation import evaluation_table
 from retrieval.commands.output.formats import failures_lines
-from retrieval.commands.output.query import hits_table, pair_lines
+from retrieval.commands.output.query import pair_lines
 from retrieval.commands.output.store import calibration_lines
 from retrieval.commands.output.training import models_lines
 from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
 from tests.support.calibrations import a_calibration
-from tests.support.hits import a_hit, explanation, same
+from tests.support.hits import explanation, same, without_regions
 
 EVIL = "\x1b]0;evil\x07"
 
@@ -49,13 +49,13 @@ def test_reasons_of_failures_are_safe() -> None:
     assert printed(Group(*failures_lines([(Path("name"), f"is {EVIL}")]))) == "  name is \\x1b]0;evil\\x07\n"
 
 
-def test_almost_no_evidence_is_said() -> None:
-    hits = [a_hit(1, Path("a.png"), explanation(0.001)), a_hit(2, Path("b.png"), explanation())]
-    shown = printed(hits_table("q", hits))
-    assert "a.png (almost no evidence)" in shown
-    assert shown.count("almost") == 1
-    assert "almost no evidence in either picture" in printed(pair_lines(explanation(0.001), Path("x")))
-    assert "almost" not in printed(pair_lines(explanation(), Path("x"))) + printed(pair_lines(same(), Path("x")))
+def test_a_pair_without_regions_that_matter_says_so() -> None:
+    lines = printed(pair_lines(without_regions(), Path("x"))).splitlines()
+    assert lines[1:2] == ["the pictures match as wholes: no region matters by itself"]
+    lines = printed(pair_lines(without_regions(query=False), Path("x"))).splitlines()
+    assert lines[1:2] == ["B: no region of this picture matters by itself"]
+    for why in (explanation(), same()):
+        assert "region" not in printed(pair_lines(why, Path("x")))
 
 
 def test_a_calibration_that_gained_nothing_says_so() -> None:
