@@ -28,6 +28,8 @@ from retrieval.rendering.presentation import (
     side_views,
 )
 
+_WRITERS = 8  # threads: they draw and encode for less time than they wait for the disk
+
 
 def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
     """Write each hit's overlays and `contact-sheet.png`; return the overlays' files by the hit's rank.
@@ -36,7 +38,7 @@ def write_overlays(view: ResultView, folder: Path) -> dict[int, PairFiles]:
     """
     pairs = [side_views(view, hit) for hit in view.hits[:MAX_HITS]]
     drawings = [(side, kind) for sides in pairs for side in sides for kind in HEATMAP_KINDS]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(_WRITERS) as threads:
         list(threads.map(lambda drawing: SideView.draw_overlay(*drawing), drawings))  # for the files and the sheet
         writing = [threads.submit(write_hit, view, hit, folder, sides) for hit, sides in zip_longest(view.hits, pairs)]
         sheet = encode_png(draw_contact_sheet(view, pairs))
