@@ -69,7 +69,7 @@ def draw_contact_sheet(view: ResultView, pairs: Sequence[Sides] | None = None) -
     for hit, sides, height in zip(hits, pairs, rows, strict=False):
         sheet.line(top)
         _hit_line(sheet, hit, top + 18, lefts)
-        top += sheet.check_band(top + 46, hit)
+        top += sheet.check_band(top + 48, hit)
         for side, columns in zip(sides, (lefts[:3], lefts[3:]), strict=True):
             _side_cells(sheet, side, columns, top + 52, _CELL, height)
         top += _ROW + height
