@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.common.settings import DEFAULT_EXPLAIN, ExplainOptions
-from retrieval.explain.correspondence import correspond
+from retrieval.explain.correspondence import check_matches, correspond
 from retrieval.explain.explanation import Explanation, explain_pairs, pair_inputs
 from retrieval.explain.methods.gradcam import PairInputs, PixelAccess
 from retrieval.explain.verification import verify
@@ -64,7 +64,9 @@ class PairExplainer:
         explained = explain_pairs(sides, distances, options.method)
         unlike = [row for row, each in enumerate(explained) if not each.identical]
         if options.correspond:
-            for row, correspondence in zip(unlike, correspond(*sides, unlike), strict=True):
+            pairs = [(first[row], second[row]) for row in unlike]
+            found = check_matches(self.head, encoder.describe, pixels, pairs, correspond(*sides, unlike))
+            for row, correspondence in zip(unlike, found, strict=True):
                 explained[row] = replace(explained[row], correspondence=correspondence)
         if options.verify:
             drawn = [row for row in unlike if not explained[row].as_wholes]

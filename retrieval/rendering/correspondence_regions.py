@@ -19,11 +19,11 @@ _DISC = 11  # radius of the disc behind a number
 
 
 def draw_matches(image: Image.Image, correspondence: Correspondence, second: bool) -> Image.Image:
-    """Draw the matching regions of the first picture of a pair, or of the `second`, on it; returns RGB."""
+    """Draw the regions whose matches hold on the first picture of a pair, or on the `second`; returns RGB."""
     shape = correspondence.other_shape if second else correspondence.shape
     size = image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING
     drawn = image.convert("RGB").resize(size).convert("RGBA")
-    regions = [match.second if second else match.first for match in correspondence.matches]
+    regions = [match.second if second else match.first for match in correspondence.matches if match.holds]
     for number, (cells, colour) in reversed(list(enumerate(zip(regions, _MATCH_COLOURS, strict=False), 1))):
         layer = Image.new("RGBA", size)
         boxes = {cell: _box(cell, shape, image.size) for cell in sorted(cells)}

@@ -184,9 +184,9 @@ def heatmap_shape(results: Sequence[ResultView]) -> tuple[int, ...] | None:
 
 
 def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Image.Image] | None:
-    """Draw the correspondences on the query and a hit; None if they were not computed, or nothing corresponds."""
+    """Draw the correspondences on the query and a hit; None if they were not computed, or none holds."""
     found = hit.explanation.correspondence if hit.explanation else None
-    if found is None or not found.matches or view.picture is None or hit.picture is None:
+    if found is None or not found.held or view.picture is None or hit.picture is None:
         return None
     return draw_matches(view.picture, found, second=False), draw_matches(hit.picture, found, second=True)
 

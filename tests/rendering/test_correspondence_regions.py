@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.explain.correspondence import Correspondence, Match
+from retrieval.explain.correspondence import Correspondence, Match, MatchCheck
 from retrieval.rendering.correspondence_regions import draw_matches, side_by_side
 
-CORRESPONDENCE = Correspondence(
-    np.zeros((49, 49), np.float32), (7, 7), (7, 7), (Match(frozenset({(0, 0)}), frozenset({(6, 6), (6, 5)}), 0.4),)
-)
+HOLDS = Match(frozenset({(0, 0)}), frozenset({(6, 6), (6, 5)}), 0.4, {"blurred": MatchCheck(3.0, 1.0)})
+FAILS = Match(frozenset({(4, 4)}), frozenset({(2, 2)}), 0.4, {"blurred": MatchCheck(1.0, 1.0)})
+CORRESPONDENCE = Correspondence(np.zeros((49, 49), np.float32), (7, 7), (7, 7), (HOLDS, FAILS))
 
 
 def changed(image: Image.Image, drawn: Image.Image) -> tuple[int, int, int, int]:
@@ -19,7 +19,7 @@ def changed(image: Image.Image, drawn: Image.Image) -> tuple[int, int, int, int]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def test_a_region_lies_over_its_cells() -> None:
+def test_a_region_that_holds_lies_over_its_cells() -> None:
     image = Image.new("RGB", (210, 210), (90, 90, 90))
     first, second = draw_matches(image, CORRESPONDENCE, second=False), draw_matches(image, CORRESPONDENCE, second=True)
     assert changed(image, first) == pytest.approx((0, 0, 30, 30), abs=2)  # the line is smooth

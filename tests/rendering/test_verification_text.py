@@ -95,7 +95,8 @@ def test_the_table_has_a_column_only_if_something_was_checked(picture: Path, che
         return console.export_text()
 
     assert "faithful" in printed(checked, explanation())
-    assert "heatmaps" not in printed(explanation())
+    assert re.search(r" 2 of 3 hold *\n", printed(checked, explanation()))
+    assert not {"heatmaps", "matches"} & set(printed(explanation()).split())
     assert "heatmaps" in (words := printed(without_regions(), without_regions(verdict="different"), explanation()))
     assert re.search(r"match as wholes *\n.*differ as wholes *\n", words)
     one = replace(without_regions(hit=False), verification=verification(False, False))
@@ -106,7 +107,7 @@ def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
     console = Console(width=80, record=True)
     console.print(pair_lines(checked, Path("why")))
     printed = console.export_text()
-    assert "correspondences: why/correspondences.png" in printed
+    assert "correspondences: 2 of 3 hold: why/correspondences.png" in printed
     assert "A, counterfactual fifth blurred   90.0 %            60.0 %      yes" in printed
 
 
@@ -122,7 +123,11 @@ def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> Non
         assert check["hit"]["counterfactual"]["as_claimed"] is True
         assert len(check["query"]["factual"]["random"]) == 8
     assert found["correspondence"]["picture"] == "c.png"
-    assert found["correspondence"]["matches"][1] == {"number": 2, "share": 0.1, "query": [[1, 1]], "hit": [[0, 1]]}
+    first, second, third = found["correspondence"]["matches"]
+    check = {"margin": 2.0, "deviation": 0.5}
+    assert second["checks"] == {"blurred": check}
+    assert (second["number"], second["share"], second["query"], second["hit"]) == (2, 0.1, [[1, 1]], [[0, 1]])
+    assert (first["holds"], third["holds"]) == (True, False)
     assert np.array(found["correspondence"]["table"]).shape == (49, 49)
     assert found["gradcam"] is None
     assert not found["as_wholes"]

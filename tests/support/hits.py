@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.common.settings import MethodName
-from retrieval.explain.correspondence import Correspondence, Match
+from retrieval.explain.correspondence import Correspondence, Match, MatchCheck
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.explain.hiding import HIDINGS
 from retrieval.explain.hit import Hit
@@ -60,7 +60,10 @@ def verification(factual: bool = True, counterfactual: bool = True, fidelity: fl
     return Verification(0.8, fidelity, dict.fromkeys(HIDINGS, check))
 
 
-def correspondence(matches: int = 2) -> Correspondence:
-    """So many matches of one place each, along the diagonal of the first picture and the first row of the second."""
-    found = [Match(frozenset({(i, i)}), frozenset({(0, i)}), 0.1) for i in range(matches)]
+def correspondence(holding: int = 2) -> Correspondence:
+    """So many matches of one place each that hold, and one that does not, along the diagonal and the first row."""
+    found = [
+        Match(frozenset({(i, i)}), frozenset({(0, i)}), 0.1, {"blurred": MatchCheck(2.0 if i < holding else 1.0, 0.5)})
+        for i in range(holding + 1)
+    ]
     return Correspondence(np.eye(49, dtype=np.float32), (7, 7), (7, 7), tuple(found))

@@ -51,15 +51,16 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
-    heatmaps = [_heatmaps_text(hit.explanation) for hit in hits]
+    heatmaps, matches = ([text(hit.explanation) for hit in hits] for text in (_heatmaps_text, _held_text))
     table = simple_table(
         Column("#", justify="right"),
         *(Column(name, overflow="fold") for name in ("picture", "label")),
         *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
         Column("index rank", justify="right", no_wrap=bars),
         *([Column("heatmaps")] if any(heatmaps) else []),
+        *([Column("matches", no_wrap=True)] if any(matches) else []),
     )
-    for hit, found in zip(hits, heatmaps, strict=True):
+    for hit, found, held in zip(hits, heatmaps, matches, strict=True):
         style = _style(hit)
         table.add_row(
             str(hit.rank),
@@ -69,6 +70,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text(hit.verdict, style),
             str(hit.index_rank),
             *([found] if any(heatmaps) else []),
+            *([held] if any(matches) else []),
         )
     return Group(title, table)
 
@@ -116,8 +118,8 @@ def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     lines[1:1] = _missing_lines(explanation)
     if explanation.correspondence:
-        matches = safe_name(folder / MATCHES) if explanation.correspondence.matches else "none stands out"
-        lines.append(Text(f"correspondences: {matches}"))
+        matches = f": {safe_name(folder / MATCHES)}" if explanation.correspondence.held else ""
+        lines.append(Text(f"correspondences: {_held_text(explanation)}{matches}"))
     verification = explanation.verification
     if verification is None:
         return Group(*lines)
@@ -174,6 +176,14 @@ def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explana
     }
 
 
+def _held_text(why: Explanation | None) -> str:
+    """Return how many of a pair's matches hold."""
+    found = why and why.correspondence
+    if not found:
+        return ""
+    return f"{found.held} of {len(found.matches)} hold" if found.matches else "none stands out"
+
+
 def _explanation_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
     return {
         **pick(explanation, "method", "identical"),
@@ -228,7 +238,9 @@ def _correspondence_json(correspondence: Correspondence | None, files: PairFiles
     if correspondence is None:
         return None
     matches = [
-        {"number": number, "share": match.share, "query": sorted(match.first), "hit": sorted(match.second)}
+        {"number": number, "query": sorted(match.first), "hit": sorted(match.second)}
+        | pick(match, "share", "holds")
+        | {"checks": {way: vars(check) for way, check in match.checks.items()}}
         for number, match in enumerate(correspondence.matches, 1)
     ]
     return {

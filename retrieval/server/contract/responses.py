@@ -115,9 +115,10 @@ class HeatmapsOut(BaseModel):
 
 
 class RegionPair(BaseModel):
-    """Cells [row, column] of both pictures that match, with their share of the similarity."""
+    """Cells [row, column] of both pictures that match, with their share of the similarity; `holds`: hiding shows it."""
 
     share: float
+    holds: bool
     query: list[Cell]
     hit: list[Cell]
 
@@ -308,7 +309,7 @@ def _matches(correspondence: Correspondence) -> Matches:
         hit_grid=list(correspondence.other_shape),
         table=_round(beyond / largest if largest > 0 else beyond, 2),
         regions=[
-            RegionPair(share=match.share, query=_cells(match.first), hit=_cells(match.second))
+            RegionPair(share=match.share, holds=match.holds, query=_cells(match.first), hit=_cells(match.second))
             for match in correspondence.matches
         ],
     )
