@@ -2,8 +2,9 @@
 
 The server is a process of its own with a folder indexed, the browser another; both share the cores. Pictures of the
 folder are dropped one after the other, each a file that the server has not seen before (one byte is added, behind its
-end). "hits" is when the cards of all hits have been painted, "pictures" when each picture in view is there too, "all
-heatmaps" when the last hit has its heatmaps. The API is timed beside it without a browser.
+end). "hits" is when the cards of all hits have been painted, "pictures" when each picture in view is there too, "first
+glance" when the last hit has heatmaps, "all heatmaps" when the last ones have settled. The API is timed beside it,
+without a browser.
 """
 
 import argparse
@@ -45,11 +46,14 @@ _DROP = """async (bytes) => {
   const shown = () => [...main.querySelectorAll("article .frame img")].filter(inView);
   const images = until(() => shown().every((image) => image.complete));
   images.then(() => { seen = since(); });
+  await until(() => ["glance", "true"].includes(main.dataset.explained));
+  await painted();
+  const glance = since();
   await until(() => main.dataset.explained === "true");
   await painted();
   const heatmaps = since();
   await images;
-  return { hits, pictures: seen, "all heatmaps": heatmaps };
+  return { hits, pictures: seen, "first glance": glance, "all heatmaps": heatmaps };
 }"""
 
 
@@ -109,7 +113,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def _by_api(address: str, contents: list[bytes]) -> tuple[dict[str, list[float]], list[Any]]:
-    samples: dict[str, list[float]] = {"hits": [], "all heatmaps": []}
+    samples: dict[str, list[float]] = {"hits": [], "first glance": [], "all heatmaps": []}
     answers = []
     line = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=60)
     for content in contents:
@@ -118,6 +122,9 @@ def _by_api(address: str, contents: list[bytes]) -> tuple[dict[str, list[float]]
         response = line.getresponse()
         first = response.readline()
         samples["hits"].append(time.perf_counter() - started)
+        for _ in range(len(json.loads(first)["hits"])):
+            response.readline()
+        samples["first glance"].append(time.perf_counter() - started)
         response.read()
         samples["all heatmaps"].append(time.perf_counter() - started)
         answers.append(json.loads(first))

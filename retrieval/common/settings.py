@@ -74,6 +74,9 @@ DEFAULT_METHOD = MethodName.ensemble
 QUICK_METHOD = MethodName.ensemble
 """The best of the closed forms: for audits of many pairs, and for the first glance."""
 
+GLANCE_FIRST = frozenset((MethodName.occlusion,))
+"""Methods that take tenths of a second a picture: a server shows QUICK_METHOD's heatmaps until theirs are ready."""
+
 
 @dataclass(frozen=True)
 class ExplainOptions:

@@ -1,6 +1,7 @@
 """The page in a browser: Debian's chromium, driven by Playwright."""
 
 import base64
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 
 from retrieval.commands.demo_gallery import make_gallery
 from tests.support.command import retrieve_here
-from tests.support.served import served
+from tests.support.served import lines_of, served
 from tests.support.store import Indexed
 
 pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt install chromium")
@@ -33,6 +34,9 @@ _PASTE = _DROP.replace(
   }""",
     """document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));""",
 )
+GLANCED = "main:is([data-explained=glance], [data-explained=true])"
+SETTLED = "main[data-explained=true]"
+WHOLES = "The pictures match as wholes: no region of either matters by itself."
 _ALPHA = """(canvas) => {
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   const alphas = data.filter((_, place) => place % 4 === 3);
@@ -91,12 +95,12 @@ def give(page: Page, script: str, picture: Path) -> None:
     page.evaluate(script, [base64.b64encode(picture.read_bytes()).decode(), picture.name])
 
 
-def search(page: Page, address: str, picture: Path) -> None:
-    """Open the page, drop a picture, and wait for all heatmaps."""
+def search(page: Page, address: str, picture: Path, wait_for: str = GLANCED) -> None:
+    """Open the page, drop a picture, and wait for heatmaps of all hits."""
     page.goto(address)
     expect(page.locator(".grid img").first).to_be_visible()
     give(page, _DROP, picture)
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(wait_for)
 
 
 def names(page: Page) -> list[str]:
@@ -141,11 +145,11 @@ def test_a_dropped_picture_has_hits_and_four_heatmaps(page: Page, address: str, 
 def test_a_picture_may_be_pasted_or_chosen(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     page.goto(address)
     give(page, _PASTE, demo[1])
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     pasted = names(page)
     page.goto(address)
     page.set_input_files("#file", demo[1])
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     assert names(page) == pasted
 
 
@@ -165,6 +169,7 @@ def test_pointing_at_a_place_highlights_what_corresponds(page: Page, address: st
     search(page, address, demo[1])
     card = page.locator("article").nth(1)
     seen = card.locator(".seen")
+    expect(seen.first).to_have_attribute("role", "slider")  # once it is settled
     seen.first.hover(position={"x": 60, "y": 60})
     for place in range(2):
         expect(card.locator(".frame").nth(place)).to_have_class("frame heated pointed")
@@ -187,12 +192,12 @@ def test_filters_are_in_the_address_and_back_undoes_them(page: Page, address: st
     before, url = names(page), page.url
     labels = page.get_by_label("Label").locator("option").all_inner_texts()
     page.get_by_label("Label").select_option(labels[-1])
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     assert f"label={labels[-1]}" in page.url.replace("+", " ")
     assert set(page.locator(".facts span b").all_inner_texts()) == {labels[-1]}
     page.go_back()
     expect(page).to_have_url(url)
-    assert names(page) == before
+    expect(page.locator("article h3 a")).to_have_text(before)
     page.get_by_label("Least similarity").fill("99")
     page.get_by_label("Least similarity").dispatch_event("change")
     expect(page.locator("article")).not_to_have_count(len(before))
@@ -208,7 +213,7 @@ def test_a_shared_link_shows_the_same(page: Page, browser: Browser, address: str
     page.locator("input[value=counterfactual]").check(force=True)
     for other in open_page(browser):
         other.goto(page.url)
-        other.wait_for_selector("main[data-explained=true]")
+        other.wait_for_selector(GLANCED)
         assert names(other) == names(page)
         assert other.locator("input[value=counterfactual]").is_checked()
 
@@ -218,14 +223,14 @@ def test_any_picture_can_be_the_query_and_back_leads_back(page: Page, address: s
     first = page.locator(".grid a").first
     name = first.inner_text()
     first.click()
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     expect(page.locator("h2 b")).to_have_text(name)
     query = page.url.partition("picture=")[2]
     assert f"picture={query}" not in page.locator(".actions a:first-child").evaluate_all(
         "(all) => all.map((a) => a.search.slice(1))"
     )
     page.get_by_role("link", name="Search from this").first.click()
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     page.go_back()
     expect(page.locator("h2 b")).to_have_text(name)
     page.go_back()
@@ -235,23 +240,73 @@ def test_any_picture_can_be_the_query_and_back_leads_back(page: Page, address: s
 def test_one_hit_is_shown_by_every_method_and_checked(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     search(page, address, demo[1])
     page.locator("article").nth(5).get_by_role("link", name="All methods").click()
-    page.wait_for_selector("main[data-explained=true]")
-    assert page.locator(".method[data-method]").count() == 10
+    page.wait_for_selector(SETTLED)
+    assert page.locator(".method[data-method]").count() == 11
     for method in ("ensemble", "gradcam"):
         assert page.locator(f".method[data-method={method}] canvas.heat").count() == 4
-    expect(page.locator(".checked summary")).to_contain_text("Heatmaps ")
+    expect(page.locator(".method h3").nth(1)).to_contain_text("the paper’s Grad-CAM")
+    expect(page.locator(".checked .support")).to_contain_text("Heatmaps ")
     page.locator(".checked summary").click()
-    assert page.locator(".checked tbody tr").count() == 4
+    assert page.locator(".checked tbody tr").count() >= 4
     expect(page.get_by_role("button", name="Make it")).to_have_count(2)
 
 
 def test_heatmaps_are_checked_on_request(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     search(page, address, demo[1])
+    page.goto(page.url + "&top=2")
+    page.wait_for_selector(GLANCED)
     assert page.locator(".checked summary").count() == 0
     page.get_by_label("Check the heatmaps").check()
-    page.wait_for_selector("main[data-explained=true]")
+    page.locator(".checked summary").nth(1).wait_for()
     assert "verify=1" in page.url
-    assert page.locator(".checked summary").count() > 3
+
+
+def test_heatmaps_appear_at_first_glance_and_then_settle(page: Page, address: str, demo: tuple[Path, Path]) -> None:
+    def look() -> tuple[set[str], set[int], list[int]]:
+        """Return the words beside the hits, the sides of the canvases in view, and where each card ends."""
+        near = page.locator("article").filter(has=page.locator("figure[data-kind=factual]"))
+        sides = near.locator(".heat").evaluate_all("(all) => all.map((heat) => heat.width)")
+        ends = page.locator("article").evaluate_all("(all) => all.map((each) => each.offsetTop + each.offsetHeight)")
+        return set(near.locator(".glance").all_inner_texts()), set(sides), ends
+
+    few = "method=occlusion&top=4&"
+    page.route("**/api/query?*", lambda route: route.continue_(url=route.request.url.replace("top=12&", few)))
+    search(page, address, demo[1], "main[data-explained=glance]")
+    words, sides, ends = look()
+    assert (words, sides) == ({"first glance"}, {7 * 8})
+    page.wait_for_selector(SETTLED)
+    assert look() == ({""}, {28 * 8}, ends)
+    expect(page.locator("#announcer")).to_have_text("All heatmaps are ready.")
+
+
+def test_heatmaps_that_do_not_hold_are_marked_at_first_sight(page: Page, address: str, demo: tuple[Path, Path]) -> None:
+    def change(route: Route) -> None:
+        answer = route.fetch(url=route.request.url + "&method=local")
+        lines = lines_of(answer.text())
+        first, second, third, fourth = (
+            each for each in lines if each.get("rank", 0) in range(2, 6) and not each["glance"]
+        )
+        for line, support in ((first, "not supported"), (second, "weak")):
+            line["verification"] = {"support": support, "told": f"Heatmaps {support}.", "headings": ["a"], "rows": []}
+        third["wholes"] = third["query"]["missing"] = third["hit"]["missing"] = WHOLES
+        fourth["glance"] = "first glance only: the server is busy"
+        route.fulfill(response=answer, body="".join(json.dumps(line) + "\n" for line in lines))
+
+    page.route("**/api/query?*", change)
+    search(page, address, demo[1], SETTLED)
+    cards = [page.locator(f"article[data-rank='{rank}']") for rank in range(2, 6)]
+    expect(cards[0].get_by_text("Heatmaps not supported.")).to_be_visible()
+    expect(cards[0].locator(".frame").first).to_have_css("outline-style", "dashed")
+    expect(cards[1].get_by_text("Heatmaps weak.")).to_be_visible()
+    expect(cards[1].locator(".frame").first).to_have_css("outline-style", "none")
+    cards[2].scroll_into_view_if_needed()
+    expect(cards[2].get_by_text(WHOLES)).to_have_count(1)
+    expect(cards[2].locator("figure[data-kind=picture]")).to_have_count(2)
+    expect(cards[3].locator(".glance")).to_have_text("first glance only: the server is busy")
+    expect(page.locator("#announcer")).to_have_text("1 hit has a first glance only: the server is busy.")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert serious(page) == []
 
 
 def test_a_result_can_be_saved(page: Page, address: str, demo: tuple[Path, Path]) -> None:
@@ -279,7 +334,7 @@ def test_names_are_only_ever_text(browser: Browser, indexed: Indexed) -> None:
             page.goto(address + "?label=odd")
             expect(page.locator(".grid .name").filter(has_text="[red]<b>&.png")).to_be_visible()
             page.locator(".grid a").filter(has_text="[red]<b>&.png").click()
-            page.wait_for_selector("main[data-explained=true]")
+            page.wait_for_selector(GLANCED)
             expect(page.locator("h2 b")).to_have_text("[red]<b>&.png")
 
 
@@ -289,9 +344,15 @@ def test_every_view_is_accessible_and_fits(browser: Browser, address: str, demo:
         search(page, address, demo[1])
         results = page.url
         hit = page.locator("article h3 a").nth(4).get_attribute("href")
-        for view in (results, results + "&verify=1", address + str(hit), address + "?show=duplicates", address):
+        for view, ready in (
+            (results, GLANCED),
+            (results + "&verify=1&top=2", ".checked summary"),
+            (address + str(hit), SETTLED),
+            (address + "?show=duplicates", ".groups"),
+            (address, ".grid img"),
+        ):
             page.goto(view)
-            page.wait_for_selector("main[data-explained=true]" if "upload" in view else ".groups, .grid img")
+            page.wait_for_selector(ready)
             page.locator("details").evaluate_all("(all) => all.forEach((each) => { each.open = true; })")
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
@@ -302,7 +363,7 @@ def test_every_view_is_accessible_and_fits(browser: Browser, address: str, demo:
 def test_everything_can_be_reached_by_keyboard(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     search(page, address, demo[1])
     page.reload()
-    page.wait_for_selector("main[data-explained=true]")
+    page.wait_for_selector(GLANCED)
     reached = set()
     for _ in range(40):
         page.keyboard.press("Tab")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
 from retrieval.explain.verification import Verification
 from retrieval.model.preprocessing import input_box
-from retrieval.rendering.presentation import missing_evidence
+from retrieval.rendering.presentation import AS_WHOLES, missing_evidence
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import parse_location
 
@@ -141,7 +141,15 @@ class VerificationOut(BaseModel):
     rows: Sequence[Sequence[str]]
 
 
-class ExplanationOut(BaseModel):
+class PairHeatmaps(BaseModel):
+    """The heatmaps of both pictures, and their check if one was made."""
+
+    query: HeatmapsOut
+    hit: HeatmapsOut
+    verification: VerificationOut | None
+
+
+class ExplanationOut(PairHeatmaps):
     """Why a hit got its verdict."""
 
     type: Literal["explanation"] = "explanation"
@@ -150,10 +158,12 @@ class ExplanationOut(BaseModel):
     distance: float
     verdict: Literal["similar", "different"]
     identical: bool
-    query: HeatmapsOut
-    hit: HeatmapsOut
+    glance: str | None = Field(
+        description="Set if these heatmaps are the first glance, by a quick method: says whether others follow."
+    )
+    wholes: str | None = Field(description="A sentence if no region of either picture matters by itself.")
+    gradcam: PairHeatmaps | None = Field(description="The paper's Grad-CAM of the pair; null if that is the method.")
     matches: Matches | None
-    verification: VerificationOut | None
 
 
 class Unexplained(BaseModel):
@@ -275,8 +285,10 @@ def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hi
     )
 
 
-def explanation_out(rank: int, explanation: Explanation | PictureError) -> ExplanationOut | Unexplained:
-    """Return a hit's explanation, or why there is none."""
+def explanation_out(
+    rank: int, explanation: Explanation | PictureError, glance: str | None = None
+) -> ExplanationOut | Unexplained:
+    """Return a hit's explanation, or why there is none; `glance` is set if it is only the first glance."""
     if isinstance(explanation, PictureError):
         return Unexplained(rank=rank, error=safe_name(f"cannot be explained: the file {explanation.reason}"))
     return ExplanationOut(
@@ -285,11 +297,26 @@ def explanation_out(rank: int, explanation: Explanation | PictureError) -> Expla
         distance=explanation.distance,
         verdict=explanation.verdict,
         identical=explanation.identical,
-        query=_maps(explanation, explanation.query),
-        hit=_maps(explanation, explanation.hit),
+        glance=glance,
+        wholes=_wholes(explanation),
+        gradcam=PairHeatmaps(**_pair(explanation.gradcam)) if explanation.gradcam else None,
         matches=_matches(explanation.correspondence) if explanation.correspondence else None,
-        verification=_verification_out(explanation.verification) if explanation.verification else None,
+        **_pair(explanation),
     )
+
+
+def _wholes(explanation: Explanation) -> str | None:
+    if not explanation.as_wholes:
+        return None
+    return f"The pictures {AS_WHOLES[explanation.verdict]}: no region of either matters by itself."
+
+
+def _pair(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "query": _maps(explanation, explanation.query),
+        "hit": _maps(explanation, explanation.hit),
+        "verification": _verification_out(explanation.verification) if explanation.verification else None,
+    }
 
 
 def _maps(explanation: Explanation, heatmaps: Heatmaps) -> HeatmapsOut:

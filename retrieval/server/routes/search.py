@@ -12,14 +12,13 @@ from pydantic import BaseModel
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
-from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.rendering.html import render_hits_page
 from retrieval.rendering.presentation import build_result_view, low_confidence_note
 from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
 from retrieval.server.errors import RequestRefused
-from retrieval.server.services.queries import QueryAnswer, QueryJob, QuerySubject
+from retrieval.server.services.queries import ExplainedHit, QueryAnswer, QueryJob, QuerySubject
 from retrieval.server.state import ServerState, State, query_slot
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(query_slot)])
@@ -50,15 +49,15 @@ async def query_by_upload(request: Request, params: Annotated[QueryParams, Query
     """Find the pictures most similar to one that is sent, and why."""
     started = time.perf_counter()
     subject = await _receive_picture(request, state)
-    return await _respond(state, subject, _upload_out(subject), params, started)
+    return await _respond(request, state, subject, _upload_out(subject), params, started)
 
 
 @router.get("/query", response_model=out.QueryOut, responses=_STREAM)
-async def query(params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
+async def query(request: Request, params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
     """Find the pictures most similar to an upload, or to an indexed picture, which is itself no hit, and why."""
     started = time.perf_counter()
     subject, query_out = await _load_subject(state, params.picture, params.upload)
-    return await _respond(state, subject, query_out, params, started)
+    return await _respond(request, state, subject, query_out, params, started)
 
 
 @router.get("/explain")
@@ -66,8 +65,8 @@ async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ou
     """Explain an indexed picture as a hit of another one, or of an upload."""
     subject, _ = await _load_subject(state, params.picture, params.upload)
     hit = await state.service.compare(subject, params.hit)
-    explanation = await anext(state.service.explain(subject, [hit], params.options))
-    return out.explanation_out(hit.rank, explanation)
+    explained = await anext(state.service.explain(subject, [hit], params.options))
+    return out.explanation_out(hit.rank, explained.result)
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}})
@@ -75,12 +74,12 @@ async def export(params: Annotated[StoredQueryParams, Query()], state: State) ->
     """Save a query's result as a self-contained page."""
     subject, query_out = await _load_subject(state, params.picture, params.upload)
     answer = await _run_query(state, subject, params)
-    hits = answer.hits
+    hits = {hit.rank: hit for hit in answer.hits}
     if params.explain:
-        explanations = [each async for each in state.service.explain(answer.subject, hits, params.options)]
-        hits = [_with_explanation(hit, explanation) for hit, explanation in zip(hits, explanations, strict=True)]
+        async for explained in state.service.explain_soon(answer.subject, answer.hits, params.options):
+            hits[explained.hit.rank] = _with_explanation(explained)
     name = query_out.name if isinstance(query_out, out.PictureOut) else "the picture that was sent"
-    view = await state.service.run_in_thread(build_result_view, subject.file, name, hits, params.confidence)
+    view = await state.service.run_in_thread(build_result_view, subject.file, name, [*hits.values()], params.confidence)
     html = await state.service.run_in_thread(render_hits_page, [view])
     return Response(html, media_type="text/html", headers={"content-disposition": 'attachment; filename="hits.html"'})
 
@@ -131,7 +130,12 @@ async def _run_query(state: ServerState, subject: QuerySubject, params: QueryPar
 
 
 async def _respond(
-    state: ServerState, subject: QuerySubject, query_out: out.QueryPicture, params: QueryParams, started: float
+    request: Request,
+    state: ServerState,
+    subject: QuerySubject,
+    query_out: out.QueryPicture,
+    params: QueryParams,
+    started: float,
 ) -> out.QueryOut | StreamingResponse:
     answer = await _run_query(state, subject, params)
     hits = await state.service.run_in_thread(_hits_out, state, answer, query_out, params)
@@ -149,22 +153,25 @@ async def _respond(
 
     if params.stream:
         return StreamingResponse(lines(), media_type=NDJSON)
-    ready = [explanation async for explanation in explanations]
-    return out.QueryOut(**dict(hits), explanations=ready, seconds=seconds())
+    settled = dict[int, out.ExplanationOut | out.Unexplained]()
+    async for explanation in explanations:
+        settled[explanation.rank] = explanation
+        if await request.is_disconnected():
+            break
+    return out.QueryOut(**dict(hits), explanations=[*settled.values()], seconds=seconds())
 
 
 async def _explain_hits(
     state: ServerState, answer: QueryAnswer, params: QueryParams
 ) -> AsyncIterator[out.ExplanationOut | out.Unexplained]:
-    """Yield each hit's explanation as it is ready, unless the query wants none."""
+    """Yield each hit's explanations as they are ready, unless the query wants none."""
     if not params.explain:
         return
-    remaining = iter(answer.hits)
     try:
-        async for explanation in state.service.explain(answer.subject, answer.hits, params.options):
-            yield out.explanation_out(next(remaining).rank, explanation)
+        async for each in state.service.explain_soon(answer.subject, answer.hits, params.options):
+            yield out.explanation_out(each.hit.rank, each.result, each.glance)
     except PictureError as error:  # the query's own file is gone or broken since it was indexed
-        for hit in remaining:
+        for hit in answer.hits:
             yield out.Unexplained(rank=hit.rank, error=f"cannot be explained: the query {error.reason}")
 
 
@@ -186,7 +193,7 @@ def _hits_out(state: ServerState, answer: QueryAnswer, query_out: out.QueryPictu
     )
 
 
-def _with_explanation(hit: Hit, explanation: Explanation | PictureError) -> Hit:
-    if isinstance(explanation, PictureError):
-        return replace(hit, note=f"cannot be explained: the file {explanation.reason}")
-    return replace(hit, explanation=explanation)
+def _with_explanation(explained: ExplainedHit) -> Hit:
+    if isinstance(explained.result, PictureError):
+        return replace(explained.hit, note=f"cannot be explained: the file {explained.result.reason}")
+    return replace(explained.hit, explanation=explained.result, note=explained.glance or explained.hit.note)

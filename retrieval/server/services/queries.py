@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexes.catalogue.records import PictureDetails, Selection
 from retrieval.common.errors import PictureError
 from retrieval.common.grouping import collapse_groups
-from retrieval.common.settings import POOL, SLOW_METHODS, ExplainOptions
+from retrieval.common.settings import GLANCE_FIRST, POOL, QUICK_METHOD, SLOW_METHODS, ExplainOptions
 from retrieval.engine import Engine
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
@@ -37,6 +37,8 @@ DECODERS = 2
 MAX_SLOW, SLOW_SECONDS = 2, 10  # slow jobs in work, and the seconds after which a refused one may be repeated
 _MAX_REMEMBERED = 256  # uploads whose pixels (150 kB) and descriptor are kept
 COLLAPSE_FACTOR = 3  # near-duplicates are looked for among so many times the hits at once
+FIRST_GLANCE = "first glance"
+ONLY_GLANCE = "first glance only: the server is busy"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class QueryAnswer:
     near_duplicates: dict[int, list[Hit]]
     details: dict[int, PictureDetails]
     pool: int
+
+
+@dataclass(frozen=True)
+class ExplainedHit:
+    """A hit's explanation, or why there is none; `glance` says so if it is only the first glance."""
+
+    hit: Hit
+    result: Explanation | PictureError
+    glance: str | None = None
 
 
 class QueryService:
@@ -160,13 +171,42 @@ class QueryService:
             raise _not_indexed(picture_id)
         return hit
 
+    async def explain_soon(
+        self, subject: QuerySubject, hits: Sequence[Hit], options: ExplainOptions
+    ) -> AsyncIterator[ExplainedHit]:
+        """Yield the hits' explanations in order; first a glance at each, quick and unchecked, if `options` take longer.
+
+        If too many slow jobs wait already, the glances that are not settled yet are yielded again as the only ones.
+        Raises PictureError for the query.
+        """
+        if not _take_long(options):
+            async for explained in self.explain(subject, hits, options):
+                yield explained
+            return
+        subject = replace(subject, pixels=await self._query_pixels(subject, options))
+        glances = []
+        method = QUICK_METHOD if options.method in GLANCE_FIRST else options.method
+        quick = replace(options, method=method, verify=False, correspond=False)
+        async for explained in self.explain(subject, hits, quick):
+            if isinstance(explained.result, PictureError):
+                yield explained
+            else:
+                glances.append(explained)
+                yield replace(explained, glance=FIRST_GLANCE)
+        settled = 0
+        try:
+            async for explained in self.explain(subject, [glance.hit for glance in glances], options):
+                yield explained
+                settled += 1
+        except RequestRefused:
+            for glance in glances[settled:]:
+                yield replace(glance, glance=ONLY_GLANCE)
+
     async def explain(
         self, subject: QuerySubject, hits: Sequence[Hit], options: ExplainOptions
-    ) -> AsyncIterator[Explanation | PictureError]:
+    ) -> AsyncIterator[ExplainedHit]:
         """Yield the hits' explanations, or why there is none, in order. Raises PictureError for the query."""
-        query = subject.pixels
-        if query is None or options.size not in (None, self.engine.bundle.card.preprocessing.size):
-            query = await self.run_in_thread(self.engine.queries.read, subject.file, options.size)
+        query = await self._query_pixels(subject, options)
         for start in range(0, len(hits), CHUNK):
             chunk = hits[start : start + CHUNK]
             results = await asyncio.gather(*(self._try_read(hit.path, options) for hit in chunk))
@@ -176,10 +216,14 @@ class QueryService:
             if readable:
                 distances, pixels = zip(*readable, strict=True)
                 job = partial(self.engine.queries.explain_pixels, query, pixels, np.array(distances), options)
-                is_slow = options.method in SLOW_METHODS or options.size is not None
-                explanations = iter(await (self.call_slowly(job) if is_slow else self.call(job)))
-            for result in results:
-                yield result if isinstance(result, PictureError) else next(explanations)
+                explanations = iter(await (self.call_slowly(job) if _take_long(options) else self.call(job)))
+            for hit, result in zip(chunk, results, strict=True):
+                yield ExplainedHit(hit, result if isinstance(result, PictureError) else next(explanations))
+
+    async def _query_pixels(self, subject: QuerySubject, options: ExplainOptions) -> Pixels:
+        if subject.pixels is not None and options.size in (None, self.engine.bundle.card.preprocessing.size):
+            return subject.pixels
+        return await self.run_in_thread(self.engine.queries.read, subject.file, options.size)
 
     async def _try_read(self, file: PictureLocation, options: ExplainOptions) -> Pixels | PictureError:
         try:
@@ -269,6 +313,12 @@ class QueryService:
         ids = np.array([picture_id])
         ranking = rescore(engine.catalogue, engine.store.head, engine.bundle.fingerprint, _descriptor(subject), ids)
         return next(ranking.hits(engine.catalogue), None)
+
+
+def _take_long(options: ExplainOptions) -> bool:
+    """Return whether explanations hide parts of pictures or need another network, and so are slow jobs."""
+    is_slow = options.method in SLOW_METHODS | GLANCE_FIRST or options.size is not None
+    return is_slow or options.verify or options.correspond
 
 
 def _descriptor(subject: QuerySubject) -> Array:

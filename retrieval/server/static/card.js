@@ -6,60 +6,82 @@ import { addressOf, onlyFilters, state } from "./state.js";
 
 /** A hit beside the query. */
 export class Card {
-  constructor(query, hit, result, { side = 448 } = {}) {
+  constructor(query, hit, result, { side = 448, isChecked = false } = {}) {
     this.hit = hit;
     this.result = result;
     const name = hit.picture.name;
     this.panes = [new Pane("query", query, { side, name: query.name ?? "" }), new Pane("hit", hit.picture, { side, name })];
-    this.checked = make("div", { class: "checked" });
+    this.wholes = make("p", { class: "wholes", hidden: true });
+    this.checked = make("div", { class: "checked" }, isChecked && awaitedCheck());
+    this.glance = make("span", { class: "glance" });
     this.isConnected = false;
     this.isNear = false;
+    this.isSettled = false;
     const page = state();
     const id = `hit-${hit.rank}`;
     this.element = make("article", { "aria-labelledby": id, "data-rank": hit.rank },
       make("h3", { id }, make("span", { class: "rank" }, String(hit.rank)), " ",
         make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, name)),
       facts(hit),
+      this.checked,
       make("div", { class: "pair" }, this.panes.map((pane) => pane.figure)),
       hit.note && make("p", { class: "note" }, hit.note),
-      this.checked,
+      this.wholes,
       make("p", { class: "actions" },
         make("a", { href: addressOf({ picture: String(hit.picture.id) }, onlyFilters(page)), "data-link": true }, "Search from this"),
-        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, "All methods")),
+        make("a", { href: addressOf({ hit: String(hit.picture.id) }), "data-link": true }, "All methods"),
+        this.glance),
       copies(hit));
   }
 
   draw(view) {
     const explanation = this.result.explanations.get(this.hit.rank);
-    const kind = view === "picture" ? null : view;
+    const kind = view === "picture" || explanation?.wholes ? null : view;
+    this.glance.textContent = (!explanation?.identical && explanation?.glance) || "";
+    if (explanation && !this.isSettled) this.showCheck(explanation);
     if (explanation?.type === "unexplained") {
       this.panes.forEach((pane) => pane.show(kind, null, { missing: explanation.error }, 0));
       return;
     }
     ["query", "hit"].forEach((side, index) => {
-      this.panes[index].show(kind, explanation, explanation?.[side], this.result.scale);
+      this.panes[index].show(kind, explanation, explanation?.[side], this.result.scales[explanation?.method]);
     });
+    this.wholes.textContent = explanation?.wholes ?? "";
+    this.wholes.hidden = !explanation?.wholes;
     if (explanation?.matches && !this.isConnected) {
       connect(...this.panes, explanation.matches);
       this.isConnected = true;
     }
-    if (explanation?.verification) this.checked.replaceChildren(verification(explanation.verification));
+  }
+
+  showCheck({ glance, verification: check }) {
+    if (glance) {
+      const awaited = this.checked.querySelector(".awaited");
+      if (awaited) awaited.textContent = `Not checked: ${glance}.`;
+      return;
+    }
+    this.isSettled = true;
+    this.checked.replaceChildren(...(check ? verification(check) : []));
+    if (check) this.element.dataset.support = check.support;
   }
 }
 
-/** The effect on the similarity of hiding a fifth of a picture. */
+/** What takes the place of a check until it is made. */
+export const awaitedCheck = () => make("p", { class: "support awaited" }, "Being checked…");
+
+/** Whether the heatmaps hold, in a sentence, and its figures behind it. */
 export function verification(check) {
   const [first, ...others] = check.headings;
-  return make("details", {},
-    make("summary", {}, make("b", { class: `support ${check.support.replace(" ", "_")}` }, check.told)),
+  return [make("p", { class: `support ${check.support.replace(" ", "_")}` }, check.told), make("details", {},
+    make("summary", {}, "Figures of the check"),
     make("p", { class: "note" },
-      "A fifth of a picture is blurred: the part that the heatmap marks most or, for comparison, random regions of the same",
-      " area and shape. Blurring evidence for the verdict should cost more similarity to it than blurring them; blurring",
-      " evidence against it should cost less."),
+      "A fifth of a picture is hidden: the part that the heatmap marks most or, for comparison, random regions of the same",
+      " area and shape. Hiding evidence for the verdict should cost more similarity to it than hiding them; hiding evidence",
+      " against it should cost less."),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Figures of the check" }, make("table", {},
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, first), others.map((each) => make("th", { scope: "col" }, each)))),
       make("tbody", {}, check.rows.map(([name, ...cells]) =>
-        make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, cell))))))));
+        make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, cell))))))))];
 }
 
 export function facts(hit) {

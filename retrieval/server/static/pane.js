@@ -12,6 +12,8 @@ const nearView = new IntersectionObserver((seen) => seen.forEach(({ isIntersecti
   target.src = target.dataset.src;
 }), { rootMargin: "300px" });
 
+const FADE_MILLISECONDS = 400; // as in app.css
+
 const imageUrl = (image, side) => `${image}&side=${side}`;
 
 /** `title` is its name in the pair, `picture` an answer of the API. */
@@ -39,11 +41,22 @@ export class Pane {
     this.figure = make("figure", { class: "pane" }, this.frame, this.caption);
   }
 
+  /** Let the heatmap fade that is drawn, over one that is drawn next. */
+  fade() {
+    const old = this.heat;
+    this.heat = make("canvas", { class: "heat", "aria-hidden": "true" });
+    old.before(this.heat);
+    old.className = "fading";
+    setTimeout(() => old.remove(), FADE_MILLISECONDS);
+  }
+
   /** Show the picture as it is (null), or with its factual or counterfactual heatmap. */
   show(kind, explanation, maps, scale) {
     const isDrawn = kind && maps && !maps.missing;
     this.frame.classList.toggle("heated", Boolean(isDrawn));
     this.figure.dataset.kind = isDrawn ? kind : "picture";
+    if (isDrawn && this.method && this.method !== explanation.method) this.fade();
+    this.method = isDrawn ? explanation.method : null;
     if (isDrawn) {
       drawHeat(this.heat, maps[kind], kind, scale > 0 ? maps.magnitude / scale : 0);
       const meaning = `${kind === "factual" ? "for" : "against"} “${explanation.verdict}”`;

@@ -17,7 +17,7 @@ class Result {
   constructor() {
     this.found = null;
     this.explanations = new Map();
-    this.scale = 0;
+    this.scales = {}; // of each method, as only its own heatmaps can be compared
     this.listeners = new Set();
     this.isDone = false;
     this.problem = null;
@@ -31,11 +31,16 @@ class Result {
     for (const [key, result] of cache) if (result === this) cache.delete(key);
   }
 
+  /** How far it is: "glance" once every hit has a heatmap that may still be replaced, "true" at the end. */
+  get progress() {
+    return this.isDone ? "true" : this.explanations.size === this.found.hits.length ? "glance" : "false";
+  }
+
   take(part) {
     if (part.type === "hits") this.found = part;
     if (part.type === "explanation" || part.type === "unexplained") this.explanations.set(part.rank, part);
     if (part.type === "explanation") {
-      this.scale = Math.max(this.scale, part.query.magnitude, part.hit.magnitude);
+      this.scales[part.method] = Math.max(this.scales[part.method] ?? 0, part.query.magnitude, part.hit.magnitude);
     }
     if (part.type === "end") this.isDone = true;
     this.listeners.forEach((listener) => listener(part));
@@ -97,7 +102,7 @@ export function showResult(main, result) {
   const hits = found.hits.filter((hit) => hit.similarity >= least);
   const query = found.query;
   const name = query.name ?? "the picture that you sent";
-  const cards = new Map(hits.map((hit) => [hit.rank, new Card(query, hit, result)]));
+  const cards = new Map(hits.map((hit) => [hit.rank, new Card(query, hit, result, { isChecked: page.verify })]));
   const { bar, views } = toolbar(page);
   main.replaceChildren(
     make("div", { class: "summary" },
@@ -113,10 +118,10 @@ export function showResult(main, result) {
       ? make("a", { class: "more", href: addressOf({ top: String(Number(page.top) * 2) }), "data-link": true }, "More hits")
       : "",
   );
-  // A card is drawn when its explanation has arrived, and again if a later one is stronger, as all share one scale; all
-  // in one go before the browser paints, and those not in view when they come into view.
+  // A card is drawn when its explanation has arrived, and again if a later one of its method is stronger, as these share
+  // one scale; all in one go before the browser paints, and those not in view when they come into view.
   const waiting = new Set(cards.values());
-  let scale = result.scale;
+  const scales = { ...result.scales };
   let isPlanned = false;
   const draw = () => {
     isPlanned = false;
@@ -138,19 +143,19 @@ export function showResult(main, result) {
   });
   const update = (part) => {
     if (part.rank && cards.has(part.rank)) waiting.add(cards.get(part.rank));
-    if (result.scale > scale) cards.forEach((card) => waiting.add(card));
-    scale = result.scale;
+    if (part.method && result.scales[part.method] > (scales[part.method] ?? 0)) {
+      scales[part.method] = result.scales[part.method];
+      cards.forEach((card) => waiting.add(card));
+    }
     plan();
+    requestAnimationFrame(() => { main.dataset.explained = result.progress; });
     if (part.type === "problem") {
       main.prepend(make("p", { class: "problem", role: "alert" }, `${part.error} `,
         make("a", { href: addressOf({}), "data-link": true }, "Try again")));
     }
-    if (part.type === "end") {
-      requestAnimationFrame(() => { main.dataset.explained = "true"; });
-      announce("All heatmaps are ready.");
-    }
+    if (part.type === "end") announce(closing(result));
   };
-  main.dataset.explained = String(result.isDone);
+  main.dataset.explained = result.progress;
   result.listeners.add(update);
   announce(`${plural(hits.length, "hit", "hits")}. ${found.doubt ?? ""}`);
   return () => {
@@ -161,6 +166,12 @@ export function showResult(main, result) {
 
 const emptyMessage = (found, least) =>
   found.hits.length ? `No hit has a similarity of ${percent(least)} or more.` : "No picture in this selection is a hit.";
+
+/** What is announced at the end. */
+function closing(result) {
+  const glances = [...result.explanations.values()].filter((each) => each.glance);
+  return glances.length ? `${plural(glances.length, "hit has", "hits have")} a ${glances[0].glance}.` : "All heatmaps are ready.";
+}
 
 /** How to read heatmaps, and their limits. */
 function readingGuide() {
@@ -175,7 +186,8 @@ function readingGuide() {
     legend("counterfactual", "speaks against the verdict: it would have to weigh more for the verdict to turn"),
     make("p", {}, "“Similar” means a similarity above 50 %. All hits share one scale, so faint evidence looks faint.",
       " Point at a place in one picture: what corresponds to it in the other stays bright."),
-    make("p", {}, "The limits: a heatmap has a few places (mostly 7 × 7), enlarged, so its edges are not the edges of things,",
+    make("p", {}, "The first glance is a quick estimate. It is replaced by what was found out by hiding parts of both pictures."),
+    make("p", {}, "The limits: a heatmap has few places (28 × 28, or 7 × 7 at first glance), enlarged, so its edges are not the edges of things,",
       " and the dark edges of an oblong picture were not seen by the model. Heatmaps say what the model’s verdict rests on;",
       " they prove nothing about the pictures, and the model may be right for the wrong reasons. Check them where it matters."));
 }

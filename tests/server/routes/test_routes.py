@@ -1,12 +1,15 @@
 """Answers of the API: the engine's own hits, and one sentence for every error."""
 
+import asyncio
 import io
 import os
 import shutil
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from indexes.catalogue.scans import ScanRecords
-from retrieval.common.settings import ExplainOptions
+from retrieval.common.settings import ExplainOptions, MethodName
 from retrieval.engine import Engine
+from retrieval.explain.explanation import Explanation
 from retrieval.server.config import ServerConfig
+from retrieval.server.services import queries
+from retrieval.server.services.queries import FIRST_GLANCE
+from retrieval.store.query import Queries
 from tests.support.generated import CLASSES, blocks
 from tests.support.html_checker import Checker
 from tests.support.served import client_of, lines_of
@@ -105,7 +112,7 @@ def test_an_indexed_picture_is_no_hit_of_itself(client: TestClient, engine: Engi
 
 
 def test_a_stream_has_the_hits_first_then_each_explanation_then_the_end(client: TestClient, indexed: Indexed) -> None:
-    path = "/api/query?top=6&stream=true"
+    path = "/api/query?top=6&method=local&stream=true"
     answer = client.post(path, content=indexed.picture.read_bytes())
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     lines = lines_of(answer.text)
@@ -114,6 +121,77 @@ def test_a_stream_has_the_hits_first_then_each_explanation_then_the_end(client: 
     whole = client.post(path.replace("stream=true", ""), content=indexed.picture.read_bytes()).json()
     assert whole["explanations"] == lines[1:-1]
     assert whole["hits"] == lines[0]["hits"]
+
+
+def test_a_stream_has_a_first_glance_at_each_hit_before_what_is_found_out(client: TestClient, indexed: Indexed) -> None:
+    path = "/api/query?top=2&method=occlusion&correspond=true&stream=true"
+    hits, *explanations, end = lines_of(client.post(path, content=indexed.picture.read_bytes()).text)
+    quick, found_out = ("ensemble", FIRST_GLANCE), ("occlusion", None)
+    assert [(each["rank"], each["method"], each["glance"]) for each in explanations] == [
+        (rank, *how) for how in (quick, found_out) for rank in (1, 2)
+    ]
+    assert (hits["type"], end["type"]) == ("hits", "end")
+    second = explanations[-1]
+    assert np.shape(second["query"]["factual"]) == np.shape(second["hit"]["counterfactual"]) == (28, 28)
+    params = {"upload": hits["query"]["upload"], "hit": hits["hits"][1]["picture"]["id"], "method": "gradcam"}
+    by_gradcam = client.get("/api/explain", params=params).json()
+    assert by_gradcam["gradcam"] is None
+    for side in ("query", "hit"):
+        assert second["gradcam"][side]["magnitude"] == pytest.approx(by_gradcam[side]["magnitude"], rel=1e-3)
+        np.testing.assert_allclose(second["gradcam"][side]["factual"], by_gradcam[side]["factual"], atol=5e-3)
+    whole = client.post(path.replace("stream=true", ""), content=indexed.picture.read_bytes()).json()
+    assert whole["explanations"] == explanations[2:]
+
+
+def test_the_first_glance_remains_if_the_server_is_busy(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MAX_SLOW", 0)
+    with client_of(indexed.store) as client:
+        answer = client.post("/api/query?top=2&method=occlusion", content=indexed.picture.read_bytes())
+    assert answer.status_code == 200
+    assert [(each["rank"], each["method"], each["glance"]) for each in answer.json()["explanations"]] == [
+        (rank, "ensemble", "first glance only: the server is busy") for rank in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_nothing_is_found_out_for_a_client_that_has_gone(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """It goes while the first chunk of hits is being found out."""
+
+    def explain(self: Any, query: Any, others: Any, distances: Any, options: ExplainOptions) -> list[Explanation]:
+        made.append((options.method, len(others)))
+        if options.method == "occlusion":
+            gone.set()
+            options = replace(options, method=MethodName.local)
+        return real(self, query, others, distances, options)
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop(0)
+        while not gone.is_set():
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    made: list[tuple[str, int]] = []
+    gone, real = threading.Event(), Queries.explain_pixels
+    messages = [{"type": "http.request", "body": indexed.picture.read_bytes(), "more_body": False}]
+    monkeypatch.setattr(Queries, "explain_pixels", explain)
+    with client_of(indexed.store) as client:
+        assert client.portal is not None
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/query",
+            "query_string": f"top=6&method=occlusion&stream={stream}".encode(),
+            "headers": [(b"host", b"127.0.0.1:8000")],
+        }
+        client.portal.call(client.app, scope, receive, send)
+        assert client.get("/metrics").text.count("retrieve_requests_in_work 0.0") == 1
+    assert made == [("ensemble", 4), ("ensemble", 2), ("occlusion", 4)]
 
 
 def test_filters_select_the_hits(client: TestClient, indexed: Indexed) -> None:
