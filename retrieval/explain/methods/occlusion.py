@@ -3,7 +3,7 @@
 In a first round random regions are hidden, each in one of three ways, and a Gaussian process over the picture's cells
 is fitted to the changes of the log-odds. In a second round candidates compete: the highest and the lowest fifths of
 maps drawn from that process. All are hidden in the first way, the best also in the second, the best of these also in
-the third. The map is fitted to all answers and raised over the best candidate to what was measured of it.
+the third. The map is fitted to all answers; its highest fifth is the best candidate for that, as is its lowest.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,12 @@ from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_p
 from retrieval.model.head import TINY, Array, Head
 from retrieval.model.preprocessing import Pixels
 
-_FIRST_REGIONS = 48  # of the first round: a third of them is hidden in each way
-_MAPS = 12  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
-_FEWEST_MAPS = 3  # drawn for each pair of a picture with several, which share their candidates
+_FIRST_REGIONS = 36  # of the first round: a third of them is hidden in each way
+_MAPS = 20  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
+_FEWEST_MAPS = 6  # drawn for each pair of a picture with several, which share their candidates
 _KEPT = (6, 3, 1)  # candidates of either kind that are left after each hiding
-_HIDINGS = (blur, cover_with_noise, cover_with_mean)
-_CHANCE = (
-    2.0  # standard errors: candidates for the highest that surpass those for the lowest by less may do so by chance
-)
+_HIDINGS = (blur, cover_with_mean, cover_with_noise)
+_CHANCE = 1.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
 Values = NDArray[np.float64]
 
@@ -75,22 +73,23 @@ def _find_out(witness: _Witness) -> Maps:
 
     drawn = _draw_maps(Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)))
     candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
+    cells = _to_cells(candidates)
     scores, alive = np.zeros((len(witness.others), len(candidates))), np.arange(len(candidates))
     for way, kept in enumerate(_KEPT):
-        tried = [candidates[each] for each in alive]
-        values.append((witness.ask(tried, covered[way]) - mean[way]) / deviation[way])
-        regions.append(_to_cells(tried))
-        scores[:, alive] += values[-1]
+        changes = witness.ask([candidates[each] for each in alive], covered[way])
+        values.append((changes - mean[way]) / deviation[way])
+        regions.append(cells[alive])
+        scores[:, alive] += values[-1] / ways
         if way == 0:
             matters = _surpass_chance(scores)
         ranked = alive[np.argsort(scores[:, alive], axis=1)]
         alive = np.unique(np.concatenate([ranked[:, :kept], ranked[:, -kept:]], axis=1))
 
-    maps = Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)).mean()
-    for pair, order in enumerate(ranked):
-        for best, sign in ((order[-1], 1), (order[0], -1)):
-            _raise(maps[pair], _to_cells([candidates[best]])[0], scores[pair, best] / ways, sign)
-    return np.asarray(maps * deviation.mean(0)[..., None] * matters[:, None, None])
+    fitted = Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)).mean()
+    pairs, lowest, highest = np.arange(len(fitted)), ranked[:, 0], ranked[:, -1]
+    measured = scores[pairs, highest] - scores[pairs, lowest]
+    maps = [_settle(*each) for each in zip(fitted, cells[highest], cells[lowest], measured, strict=True)]
+    return np.asarray(np.stack(maps) * deviation.mean(0)[..., None] * matters[:, None, None])
 
 
 def _draw_maps(process: Process) -> Maps:
@@ -109,10 +108,13 @@ def _surpass_chance(scores: Values) -> NDArray[np.bool_]:
     return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
 
 
-def _raise(map_: Maps, region: Maps, measured: float, sign: int) -> None:
-    """Raise a map over a region, or lower it if `sign` is -1, until it says what was measured there."""
-    missing = sign * (measured - float((map_ * region).sum()))
-    map_ += sign * max(missing, 0.0) * region / region.sum()
+def _settle(fitted: Maps, high: Maps, low: Maps, measured: float) -> Maps:
+    """Return a fitted map with the best regions (CELLS, CELLS) as its highest and lowest fifths.
+
+    It is scaled to what was measured: how much more is lost if the one is hidden than if the other is.
+    """
+    settled = fitted / max(float(np.abs(fitted).max()), TINY) + high - low
+    return np.asarray(settled * (measured / float((settled * (high - low)).sum())))
 
 
 @lru_cache(4)
