@@ -23,7 +23,7 @@ from retrieval.model.preprocessing import Pixels
 _FIRST_REGIONS = 36  # of the first round: a third of them is hidden in each way
 _MAPS = 20  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
 _FEWEST_MAPS = 6  # drawn for each pair of a picture with several, which share their candidates
-_KEPT = (6, 3, 1)  # candidates of either kind that are left after each hiding
+_BEST = (6, 3)  # candidates of either kind that are also hidden in the second way, and in the third
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
 _CHANCE = 1.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
@@ -75,18 +75,20 @@ def _find_out(witness: _Witness) -> Maps:
     candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
     cells = _to_cells(candidates)
     scores, alive = np.zeros((len(witness.others), len(candidates))), np.arange(len(candidates))
-    for way, kept in enumerate(_KEPT):
+    for way, best in enumerate((len(candidates), *_BEST)):
+        ranked = alive[np.argsort(scores[:, alive], axis=1)]
+        alive = np.unique(np.concatenate([ranked[:, :best], ranked[:, -best:]], axis=1))
         changes = witness.ask([candidates[each] for each in alive], covered[way])
         values.append((changes - mean[way]) / deviation[way])
         regions.append(cells[alive])
         scores[:, alive] += values[-1] / ways
         if way == 0:
             matters = _surpass_chance(scores)
-        ranked = alive[np.argsort(scores[:, alive], axis=1)]
-        alive = np.unique(np.concatenate([ranked[:, :kept], ranked[:, -kept:]], axis=1))
 
     fitted = Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)).mean()
-    pairs, lowest, highest = np.arange(len(fitted)), ranked[:, 0], ranked[:, -1]
+    likely = scores[:, alive] + np.einsum("rij,mij->rm", fitted, cells[alive])  # one tempers the other's chance
+    highest, lowest = alive[likely.argmax(1)], alive[likely.argmin(1)]
+    pairs = np.arange(len(fitted))
     measured = scores[pairs, highest] - scores[pairs, lowest]
     maps = [_settle(*each) for each in zip(fitted, cells[highest], cells[lowest], measured, strict=True)]
     return np.asarray(np.stack(maps) * deviation.mean(0)[..., None] * matters[:, None, None])
@@ -114,7 +116,8 @@ def _settle(fitted: Maps, high: Maps, low: Maps, measured: float) -> Maps:
     It is scaled to what was measured: how much more is lost if the one is hidden than if the other is.
     """
     settled = fitted / max(float(np.abs(fitted).max()), TINY) + high - low
-    return np.asarray(settled * (measured / float((settled * (high - low)).sum())))
+    contrast = float((settled * (high - low)).sum())  # 0 if no candidate is better than another
+    return np.asarray(settled * (max(measured, 0.0) / max(contrast, TINY)))
 
 
 @lru_cache(4)
