@@ -55,6 +55,8 @@ def _whole_table(faithfulness: Faithfulness, grids: Mapping[str, Interval]) -> T
 
 def _intervals_table(heading: str, columns: Iterable[str], rows: Mapping[str, list[Interval]]) -> Table:
     table = figures_table(heading, columns)
+    for column in table.columns:
+        column.min_width = max(map(len, str(column.header).split()))  # no word is cut in 80 columns
     for title, intervals in rows.items():
         table.add_row(title, *map(format_interval, intervals), style="dim" if title in BASELINES else "")
     return table

@@ -28,8 +28,8 @@ def faithfulness_curves(faithfulness: Faithfulness) -> bytes:
 
     figure = Figure(figsize=(11, 4.6 * len(HIDINGS)), dpi=110, layout="constrained", facecolor="#fbfbfa")
     sides = (
-        ("deletion_curve", "{} first (lower is better)"),
-        ("insertion_curve", "shown first, the rest {} (higher is)"),
+        ("deletion_curve", "{} first (low is good)"),
+        ("insertion_curve", "shown first, the rest {} (high is good)"),
     )
     panels = zip(figure.subplots(len(HIDINGS), 2, sharey=True).flat, product(HIDINGS, sides), strict=True)
     shares = [100 * step / STEPS for step in range(STEPS + 1)]
