@@ -114,4 +114,4 @@ def test_a_result_is_drawn_over_what_was_given(engine: Engine, tmp_path: Path) -
     assert hits[1].overlay("query").size == (224, 112)
     assert hits[1].overlay("hit").size == (224, 149)
     assert engine.explain(hits[0].path, blocks(9)).overlay("query", "counterfactual").size == (224, 149)
-    assert len(hits.save(tmp_path)) == 9
+    assert len(hits.save(tmp_path)) == 17

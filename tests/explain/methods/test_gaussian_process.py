@@ -47,16 +47,16 @@ def test_without_noise_and_with_all_unions_of_four_quarters_it_finds_banzhaf_val
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shapiq = pytest.importorskip("shapiq")
-    monkeypatch.setattr(gaussian_process, "_NOISE", 1e-9)
+    monkeypatch.setattr(gaussian_process, "_NOISE", 1e-6)
     quarters = np.zeros((4, CELLS, CELLS))
     for number, quarter in enumerate(quarters):
         row, column = divmod(number, 2)
         quarter[14 * row : 14 * row + 14, 14 * column : 14 * column + 14] = 1
     unions = np.array([[member >> player & 1 for player in range(4)] for member in range(16)], bool)
     worth = np.random.default_rng(3).standard_normal(16)  # not additive
-    fitted = Process.fit(np.einsum("mp,pij->mij", unions, quarters), (worth - worth.mean())[None]).mean()[0]
+    fitted = Process.fit(np.einsum("mp,pij->mij", unions - 0.5, quarters), (worth - worth.mean())[None]).mean()[0]
     sums = np.einsum("pij,ij->p", quarters, fitted)
     lookup = {tuple(union): value for union, value in zip(unions.tolist(), worth, strict=True)}
     computer = shapiq.ExactComputer(lambda masks: np.array([lookup[tuple(mask)] for mask in masks.tolist()]), 4)
     banzhaf = computer("BV", order=1)
-    np.testing.assert_allclose(sums, [banzhaf[(player,)] for player in range(4)], atol=1e-4)
+    np.testing.assert_allclose(sums, [banzhaf[(player,)] for player in range(4)], atol=1e-3)
