@@ -30,7 +30,7 @@ def test_sbsm_is_that_of_the_package() -> None:
 
     def describe(pictures: Sequence[Pixels]) -> Array:
         hidden.extend(pictures)
-        return contrasts(np.rint(pictures).astype(np.uint8))
+        return contrasts(list(np.rint(pictures).astype(np.uint8)))
 
     own = contrasts([picture])
     other = own + np.float32(1)  # so that less contrast is always further away
@@ -41,6 +41,6 @@ def test_sbsm_is_that_of_the_package() -> None:
     masks = np.ones((81, SIZE, SIZE))
     for mask, (row, column) in zip(masks, product(STARTS, STARTS), strict=True):
         mask[row : row + 8, column : column + 8] = 0
-    windows = contrasts(np.rint(hidden[1:]).astype(np.uint8))
+    windows = contrasts(list(np.rint(hidden[1:]).astype(np.uint8)))
     theirs = scoring.SimilarityScoring().generate(own[0], other, windows, masks)[0]
     np.testing.assert_allclose(lowers[0] / lowers.max(), theirs, atol=1e-4)
