@@ -80,7 +80,7 @@ def open_page(browser: Browser, **options: Any) -> Iterator[Page]:
 
         page.on("console", record)
         page.on("pageerror", lambda error: messages.append(str(error)))
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         yield page
         assert messages == []
 

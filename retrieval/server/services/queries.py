@@ -101,6 +101,7 @@ class QueryService:
         self._slow_queue: JobQueue[Callable[[], object], object] = JobQueue(_run_calls, 1)
         self._slow_worker = BatchWorker(self._slow_queue)
         self._slow_limit = ConcurrencyLimit(MAX_SLOW, SLOW_SECONDS)
+        self.settling_limit = ConcurrencyLimit(MAX_SLOW)  # of queries: their hits keep no single one from its turn
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._uploads: OrderedDict[PictureLocation, QuerySubject] = OrderedDict()
 
@@ -119,9 +120,9 @@ class QueryService:
         """Call a function on the engine's thread, in turn with batches of queries."""
         return cast(T, await asyncio.wrap_future(self._worker.submit(self._call_queue, function)))
 
-    async def call_slowly(self, function: Callable[[], T]) -> T:
+    async def call_slowly(self, function: Callable[[], T], limit: ConcurrencyLimit | None = None) -> T:
         """Call a function on the thread for slow jobs. Raises RequestRefused if too many wait there already."""
-        with self._slow_limit.slot():
+        with (limit or self._slow_limit).slot():
             return cast(T, await asyncio.wrap_future(self._slow_worker.submit(self._slow_queue, function)))
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: object) -> T:
@@ -195,7 +196,8 @@ class QueryService:
                 yield replace(explained, glance=FIRST_GLANCE)
         settled = 0
         try:
-            async for explained in self.explain(subject, [glance.hit for glance in glances], options):
+            hits = [glance.hit for glance in glances]
+            async for explained in self.explain(subject, hits, options, self.settling_limit):
                 yield explained
                 settled += 1
         except RequestRefused:
@@ -203,7 +205,11 @@ class QueryService:
                 yield replace(glance, glance=ONLY_GLANCE)
 
     async def explain(
-        self, subject: QuerySubject, hits: Sequence[Hit], options: ExplainOptions
+        self,
+        subject: QuerySubject,
+        hits: Sequence[Hit],
+        options: ExplainOptions,
+        limit: ConcurrencyLimit | None = None,
     ) -> AsyncIterator[ExplainedHit]:
         """Yield the hits' explanations, or why there is none, in order. Raises PictureError for the query."""
         query = await self._query_pixels(subject, options)
@@ -216,7 +222,7 @@ class QueryService:
             if readable:
                 distances, pixels = zip(*readable, strict=True)
                 job = partial(self.engine.queries.explain_pixels, query, pixels, np.array(distances), options)
-                explanations = iter(await (self.call_slowly(job) if _take_long(options) else self.call(job)))
+                explanations = iter(await (self.call_slowly(job, limit) if _take_long(options) else self.call(job)))
             for hit, result in zip(chunk, results, strict=True):
                 yield ExplainedHit(hit, result if isinstance(result, PictureError) else next(explanations))
 

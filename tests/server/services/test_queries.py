@@ -111,7 +111,8 @@ async def explain_soon(service: QueryService, most: int = 100, blocked_at: int =
     async for each in service.explain_soon(answer.subject, answer.hits, SLOW):
         steps.append(step(each))
         if len(steps) == blocked_at:
-            waiting = [asyncio.create_task(service.call_slowly(lambda: go.wait(10))) for _ in range(MAX_SLOW)]
+            jobs = (service.call_slowly(lambda: go.wait(10), service.settling_limit) for _ in range(MAX_SLOW))
+            waiting = [asyncio.create_task(job) for job in jobs]
             await asyncio.sleep(0)
         if len(steps) == most:
             break
