@@ -311,6 +311,8 @@ def test_heatmaps_that_do_not_hold_are_marked_at_first_sight(page: Page, address
 
 def test_a_result_can_be_saved(page: Page, address: str, demo: tuple[Path, Path]) -> None:
     search(page, address, demo[1])
+    page.goto(page.url + "&top=2")
+    page.wait_for_selector(GLANCED)
     with page.expect_download() as download:
         page.get_by_role("link", name="Save as a page").click()
     text = Path(download.value.path()).read_text("utf-8")
