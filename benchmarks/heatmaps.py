@@ -5,6 +5,8 @@ the query and its hits through the compiled network and the closed form: for eac
 verdict and against it. The package's are the same twenty maps, of y = d and y = 1 - d, by twenty calls for one picture
 each, and by four calls for five; it also brings them to the size of the picture, which ours leaves to the overlay.
 
+Beside them, five hits found out by hiding (`occlusion`), with the forward passes that this takes.
+
 That both give the same maps is measured as well: the greatest difference of any place of a map, before resizing, cut at
 0, over its greatest value.
 
@@ -12,9 +14,10 @@ The seconds are this machine's of the day; the ratio is what compares.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -37,6 +40,7 @@ PICTURES = 100
 ROUNDS = 10
 TOP = 5
 OURS = "retrieve"
+FOUND_OUT = "retrieve, occlusion"
 SINGLY = "grad-cam, 20 calls"
 TOGETHER = "grad-cam, 4 calls"
 
@@ -61,13 +65,18 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
     siamese, x = load_model("default"), _inputs(comparer, chosen)
     explainer = PairExplainer(comparer, comparer.bundle.head)
 
-    def ours() -> list[Explanation]:
-        return explainer.explain_query(chosen[0], chosen[1:], distances, ExplainOptions(MethodName.gradcam))
+    def ours(method: MethodName = MethodName.gradcam) -> list[Explanation]:
+        return explainer.explain_query(chosen[0], chosen[1:], distances, ExplainOptions(method))
 
     def package(batch: int) -> Callable[[], Array]:
         return lambda: package_maps(siamese, x[:1], x[1:], batch)
 
-    runs: dict[str, Callable[[], object]] = {OURS: ours, SINGLY: package(1), TOGETHER: package(TOP)}
+    runs: dict[str, Callable[[], object]] = {
+        OURS: ours,
+        FOUND_OUT: lambda: ours(MethodName.occlusion),
+        SINGLY: package(1),
+        TOGETHER: package(TOP),
+    }
     difference = largest_difference(ours(), package_maps(siamese, x[:1], x[1:], 1, RawGradCAM))
     timers = {name: lambda run=run: timed(run) for name, run in runs.items()}
     in_turn(timers, warm_ups)
@@ -88,6 +97,7 @@ def measure(folder: Path | None, count: int = PICTURES, rounds: int = ROUNDS, wa
         "seconds": samples,
         "medians": middle,
         "ratios": {name: middle[name] / middle[OURS] for name in (SINGLY, TOGETHER)},
+        "passes": _passes(lambda: ours(MethodName.occlusion)),
         "largest_difference": difference,
     }
 
@@ -96,7 +106,8 @@ def report(result: dict[str, Any]) -> str:
     """Return the result as text."""
     ratios = [f"{name} takes {ratio:.1f} times as long" for name, ratio in result["ratios"].items()]
     difference = f"largest difference of two maps: {result['largest_difference']:.1e}"
-    return "\n".join([*facts(result), *sample_lines(result["seconds"], "ms", 1000), *ratios, difference])
+    passes = f"{FOUND_OUT} described {result['passes']} pictures"
+    return "\n".join([*facts(result), *sample_lines(result["seconds"], "ms", 1000), *ratios, passes, difference])
 
 
 def largest_difference(explanations: list[Explanation], maps: Array) -> float:
@@ -108,6 +119,21 @@ def largest_difference(explanations: list[Explanation], maps: Array) -> float:
             ours = kinds if found.verdict == "different" else kinds[::-1]
             differences += [np.abs(_scaled(ours[kind]) - _scaled(maps[kind, side, number])).max() for kind in (0, 1)]
     return float(max(differences))
+
+
+def _passes(explain: Callable[[], object]) -> int:
+    """Return how many changed pictures are described, beside those whose activations are computed."""
+    passes, describe = 0, Encoder.describe
+
+    def counted(encoder: Encoder, pixels: Iterable[Pixels]) -> Array:
+        nonlocal passes
+        pictures = list(pixels)
+        passes += len(pictures)
+        return describe(encoder, pictures)
+
+    with patch.object(Encoder, "describe", counted):
+        explain()
+    return passes
 
 
 def _hits(comparer: Encoder, pixels: list[Pixels]) -> tuple[list[Pixels], NDArray[np.float64]]:

@@ -85,9 +85,11 @@ def test_a_query_is_measured_beside_a_plain_script() -> None:
 
 def test_heatmaps_are_measured_beside_the_package_and_equal_to_its_own() -> None:
     result = measured("heatmaps", "measure(None, count=3, rounds=1, warm_ups=0)")
-    (ours,), *packages = result["seconds"].values()
+    (ours,), (found_out,), *packages = result["seconds"].values()
     assert list(result["ratios"].values()) == [taken / ours for (taken,) in packages]
     assert len(packages) == 2
+    assert found_out > ours
+    assert 250 < result["passes"] < 350  # of three pictures
     assert result["setup"]["heatmaps"] == 8  # the first picture and two hits
     assert result["largest_difference"] < 1e-4
 

@@ -26,7 +26,8 @@ StoreOption = Annotated[
 MethodOption = Annotated[
     MethodName,
     Option(
-        help="How heatmaps are made. scorecam and sbsm take seconds a picture; xgradcam and hirescam are gradcam.",
+        help="How heatmaps are made. occlusion hides regions to find out what matters, which takes a second or two;"
+        " scorecam and sbsm take seconds a picture; xgradcam and hirescam are gradcam.",
     ),
 ]
 SizeOption = Annotated[
