@@ -23,7 +23,7 @@ from support.machine import facts, machine, versions, write
 from support.served import index, server
 
 CLIENTS, SECONDS = 64, 60
-ASKED = 40  # different pictures
+ASKED = 10  # different pictures: a single client waits for all heatmaps of each
 BESIDE = 3000  # pictures indexed meanwhile
 TOLERANCE = 0.003  # of heatmaps' values, which have three digits
 
