@@ -6,13 +6,16 @@ maps drawn from that process. All are hidden in the first way, the best also in 
 the third. The map is fitted to all answers; its highest fifth is the best candidate for that, as is its lowest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from retrieval.explain.hiding import HIDDEN_SHARE, PixelMask, blur, cover_with_mean, cover_with_noise, hide, top_mask
 from retrieval.explain.methods.gaussian_process import CELLS, Maps, Process, draw_prior
@@ -24,6 +27,7 @@ _FIRST_REGIONS = 36  # of the first round: a third of them is hidden in each way
 _MAPS = 20  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
 _FEWEST_MAPS = 6  # drawn for each pair of a picture with several, which share their candidates
 _BEST = (6, 3)  # candidates of either kind that are also hidden in the second way, and in the third
+_PICTURES_AT_ONCE = 2  # so that the network works for one while the other's answers are weighed
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
 _CHANCE = 1.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
@@ -39,10 +43,15 @@ def occlusion(pairs: PairInputs) -> Array:
     """
     access, (firsts, which) = require_pixels(pairs), pairs.distinct
     maps = np.empty((len(pairs.own), CELLS, CELLS), np.float32)
-    for picture, row in enumerate(firsts.tolist()):
-        rows = np.flatnonzero(which == picture)
-        others = pairs.head.embed(pairs.other[rows])
-        maps[rows] = _find_out(_Witness(pairs.head, access, access.pixels[row], others))
+
+    def find_out(number: int) -> None:
+        picture, rows = access.pixels[firsts[number]], np.flatnonzero(which == number)
+        covered = [hiding(picture) for hiding in _HIDINGS]
+        maps[rows] = _find_out(_Witness(pairs.head, access, picture, covered, pairs.head.embed(pairs.other[rows])))
+
+    # Threads of the matrix products would wait for the next one by spinning, and keep the network from the cores.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_PICTURES_AT_ONCE) as threads:
+        list(threads.map(find_out, range(len(firsts))))
     return split_signs(maps)
 
 
@@ -53,45 +62,45 @@ class _Witness:
     head: Head
     access: PixelAccess
     picture: Pixels
+    covered: Sequence[Pixels]  # the picture hidden in each way
     others: Array
 
-    def ask(self, regions: Sequence[PixelMask], covered: Pixels) -> Values:
-        """Return minus the log-odds (R, M) with each region replaced by the covered picture, but for a constant."""
-        u = self.head.embed(self.access.describe([hide(self.picture, covered, region) for region in regions]))
+    def ask(self, regions: Iterable[PixelMask], ways: Iterable[int]) -> Values:
+        """Return minus the log-odds (R, M) with each region hidden in one of the ways, but for a constant."""
+        hidden = [hide(self.picture, self.covered[way], region) for region, way in zip(regions, ways, strict=False)]
+        u = self.head.embed(self.access.describe(hidden))
         return np.asarray(-self.head.slope * self.head.separation(self.others[:, None], u[None]))
 
 
 def _find_out(witness: _Witness) -> Maps:
     """Run both rounds on one picture; return a map (R, CELLS, CELLS) for each pair."""
-    size, ways = len(witness.picture), len(_HIDINGS)
-    covered = [hiding(witness.picture) for hiding in _HIDINGS]
+    size, pairs, ways = len(witness.picture), np.arange(len(witness.others)), len(_HIDINGS)
     first = _first_regions(size)
-    answers = np.stack([witness.ask(first[way::ways], covered[way]) for way in range(ways)])  # (ways, R, M / ways)
-    mean, deviation = answers.mean(2, keepdims=True), np.maximum(answers.std(2, keepdims=True), TINY)
-    regions = [_to_cells(first[way::ways]) for way in range(ways)]
-    values = list((answers - mean) / deviation)
+    answers = witness.ask(first, cycle(range(ways))).reshape(len(pairs), -1, ways)
+    mean, deviation = answers.mean(1), np.maximum(answers.std(1), TINY)  # (R, ways)
+    values = ((answers - mean[:, None]) / deviation[:, None]).reshape(len(pairs), -1)
+    regions = _to_cells(first)
 
-    drawn = _draw_maps(Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)))
+    drawn = _draw_maps(Process.fit(regions, values))
     candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
     cells = _to_cells(candidates)
-    scores, alive = np.zeros((len(witness.others), len(candidates))), np.arange(len(candidates))
+    scores, alive = np.zeros((len(pairs), len(candidates))), np.arange(len(candidates))
     for way, best in enumerate((len(candidates), *_BEST)):
         ranked = alive[np.argsort(scores[:, alive], axis=1)]
         alive = np.unique(np.concatenate([ranked[:, :best], ranked[:, -best:]], axis=1))
-        changes = witness.ask([candidates[each] for each in alive], covered[way])
-        values.append((changes - mean[way]) / deviation[way])
-        regions.append(cells[alive])
-        scores[:, alive] += values[-1] / ways
+        answers = witness.ask([candidates[each] for each in alive], repeat(way))
+        changes = (answers - mean[:, way, None]) / deviation[:, way, None]
+        values, regions = np.concatenate([values, changes], axis=1), np.concatenate([regions, cells[alive]])
+        scores[:, alive] += changes / ways
         if way == 0:
             matters = _surpass_chance(scores)
 
-    fitted = Process.fit(np.concatenate(regions), np.concatenate(values, axis=1)).mean()
+    fitted = Process.fit(regions, values).mean()
     likely = scores[:, alive] + np.einsum("rij,mij->rm", fitted, cells[alive])  # one tempers the other's chance
     highest, lowest = alive[likely.argmax(1)], alive[likely.argmin(1)]
-    pairs = np.arange(len(fitted))
     measured = scores[pairs, highest] - scores[pairs, lowest]
     maps = [_settle(*each) for each in zip(fitted, cells[highest], cells[lowest], measured, strict=True)]
-    return np.asarray(np.stack(maps) * deviation.mean(0)[..., None] * matters[:, None, None])
+    return np.asarray(np.stack(maps) * (deviation.mean(1) * matters)[:, None, None])
 
 
 def _draw_maps(process: Process) -> Maps:
