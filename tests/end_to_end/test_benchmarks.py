@@ -75,7 +75,7 @@ def test_peak_memory_is_measured_of_pictures_that_are_all_embedded(tmp_path: Pat
 def test_a_query_is_measured_beside_a_plain_script() -> None:
     result = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
     explained, bare, torchs, plain = (taken for (taken,) in result["seconds"].values())
-    assert list(result["setup"]["overlays"].values()) == [20, 20]
+    assert list(result["setup"]["overlays"].values()) == [40, 20]  # ours has Grad-CAM's too
     assert result["ratio_to_plain"] == explained / plain
     assert result["ratio_to_import"] == bare / torchs
     assert len(result["import_seconds"]) == 10
@@ -157,9 +157,9 @@ def test_duplicates_are_measured_by_kind() -> None:
 
 def test_the_page_is_measured_from_the_drop_on() -> None:
     result = measured("serving", "measure(None, count=14, runs=2, warm_ups=1)")
-    names = {"API: hits", "API: all heatmaps"}
+    names = {"API: hits", "API: first glance", "API: all heatmaps"}
     if shutil.which("chromium"):
-        names |= {"page: hits", "page: pictures", "page: all heatmaps"}
+        names |= {"page: hits", "page: pictures", "page: first glance", "page: all heatmaps"}
     assert result["seconds"].keys() == result["percentiles"].keys() == names
     for name, taken in result["seconds"].items():
         assert len(taken) == 2

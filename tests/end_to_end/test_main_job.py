@@ -152,7 +152,7 @@ def test_hits_and_their_heatmaps(both: Both, query_picture: Path, tmp_path: Path
     result, pictures = seen[0]
     assert len(result["hits"]) == 8
     assert (result["hits"][0]["path"], result["hits"][0]["label"]) == ("GALLERY/boats/2.jpg", "boats")
-    assert len(pictures) == 4 * 8
+    assert len(pictures) == 8 * 8
 
 
 @pytest.mark.parametrize(

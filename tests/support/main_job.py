@@ -33,7 +33,7 @@ def do_main_job(retrieve: Sequence[str], folder: Path, **extra: str) -> None:
     query = ("query", "question.jpg", "--top", "3", "--out", "results", "--html", "results.html")
     first = answer(*query)["hits"][0]
     assert (Path(first["path"]), first["label"]) == (folder.resolve() / "gallery" / "boats" / "2.jpg", "boats")
-    assert len(list((folder / "results").glob("hit-*.jpg"))) == 3 * 4
+    assert len(list((folder / "results").glob("hit-*.jpg"))) == 3 * 8
     assert (folder / "results" / "contact-sheet.png").stat().st_size > 10_000
     assert (folder / "results.html").read_text("utf-8").count("<figure") >= 3
     assert answer("query", "question.jpg", "--folder", "gallery/apples", "--no-explain")["hits"][0]["label"] == "apples"
