@@ -42,10 +42,10 @@ def cover_with_noise(pixels: Pixels) -> Pixels:
     return np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
 
 
-def hide(pixels: Pixels, blurred: Pixels, mask: PixelMask) -> Pixels:
-    """Return the picture where the mask (size, size) is False, and its blurred version where it is True."""
+def hide(pixels: Pixels, covered: Pixels, mask: PixelMask) -> Pixels:
+    """Return the picture where the mask (size, size) is False, and its covered version where it is True."""
     channels_mask = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # twice as fast as broadcasting
-    return np.where(channels_mask, blurred, pixels)
+    return np.where(channels_mask, covered, pixels)
 
 
 def hide_by_blur(pixels: Pixels) -> Hider:

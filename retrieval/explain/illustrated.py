@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Side = Literal["query", "hit"]
 HeatmapKind = Literal["factual", "counterfactual"]
+HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 
 
 class Illustrator(Protocol):

@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import count_noun, percent
 from retrieval.explain.explanation import Verdict
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.verification import Support, Verification
 from retrieval.rendering.overlay import fit_size, legend_bar
 from retrieval.rendering.presentation import (
-    HEATMAP_KINDS,
     KIND_MEANINGS,
     NO_HITS,
     HitView,

@@ -12,10 +12,10 @@ from PIL import Image
 
 from retrieval.common.settings import CONFIDENCE, THRESHOLD
 from retrieval.common.text import format_bytes, percent, safe_name
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.verification import RANDOM_REGIONS
 from retrieval.rendering.overlay import encode_image, legend_bar, try_display
 from retrieval.rendering.presentation import (
-    HEATMAP_KINDS,
     KIND_MEANINGS,
     NO_HITS,
     ResultView,

@@ -11,12 +11,12 @@ from pathlib import Path
 from retrieval.common.atomic_files import explain_write_errors, write_atomically
 from retrieval.common.output_names import CONTACT_SHEET, GRADCAM_PART, HIT_FILES, MATCHES, PAIR_FILES
 from retrieval.explain.explanation import Explanation
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.rendering.contact_sheet import MAX_HITS, draw_contact_sheet, draw_pair_sheet
 from retrieval.rendering.correspondence_regions import side_by_side
 from retrieval.rendering.overlay import encode_image
 from retrieval.rendering.png import encode_png
 from retrieval.rendering.presentation import (
-    HEATMAP_KINDS,
     HitView,
     PairFiles,
     ResultView,

@@ -18,7 +18,6 @@ from retrieval.model.preprocessing import Source
 from retrieval.rendering.correspondence_regions import draw_matches
 from retrieval.rendering.overlay import display_picture, overlay
 
-HEATMAP_KINDS: tuple[HeatmapKind, HeatmapKind] = ("factual", "counterfactual")
 IDENTICAL = "identical: nothing to explain"
 AS_WHOLES: dict[Verdict, str] = {"similar": "match as wholes", "different": "differ as wholes"}
 NO_REGION = "no region of this picture matters by itself"

@@ -1,6 +1,7 @@
 """A verification in words and figures, for terminals and pages."""
 
 from retrieval.common.text import percent
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.verification import HiddenRegion, Support, Verification
 
 _SUPPORT_MEANINGS: dict[Support, str] = {
@@ -22,7 +23,7 @@ def verification_rows(verification: Verification, titles: tuple[str, str]) -> li
     regions: list[tuple[str, HiddenRegion]] = [
         (f"{title}, {kind} fifth {way}", getattr(picture, kind))
         for way, check in verification.hidings.items()
-        for kind in ("factual", "counterfactual")
+        for kind in HEATMAP_KINDS
         for title, picture in zip(titles, (check.query, check.hit), strict=True)
         if picture is not None
     ]

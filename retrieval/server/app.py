@@ -13,8 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from retrieval.engine import Engine
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.rendering.overlay import colour_map
-from retrieval.rendering.presentation import HEATMAP_KINDS
 from retrieval.server.config import ServerConfig
 from retrieval.server.errors import PROBLEM_RESPONSES, explain_errors
 from retrieval.server.middleware.metrics import Metrics, MetricsMiddleware

@@ -8,10 +8,11 @@ import pytest
 from retrieval.datasets.class_folders import find_samples
 from retrieval.evaluation.mistakes import explain_mistakes
 from retrieval.evaluation.verdicts import Mistake
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder
-from retrieval.rendering.presentation import HEATMAP_KINDS, side_views
+from retrieval.rendering.presentation import side_views
 
 
 def test_mistakes_are_explained_on_one_scale(tiny_bundle: Bundle, small_gallery: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from retrieval.common.errors import PictureError
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.rendering.illustration import HitList, illustrate_pair
 from retrieval.rendering.overlay import display_picture, overlay
-from retrieval.rendering.presentation import HEATMAP_KINDS
 from tests.support.hits import a_hit, beside, correspondence, explanation, same, verification, without_regions
 from tests.support.html_checker import Checker
 

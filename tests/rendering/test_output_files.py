@@ -10,9 +10,10 @@ from PIL import Image
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import RetrievalError
 from retrieval.common.output_names import is_output
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.rendering.contact_sheet import draw_pair_sheet
 from retrieval.rendering.output_files import write_overlays, write_pair
-from retrieval.rendering.presentation import HEATMAP_KINDS, ResultView, build_pair_view, build_result_view
+from retrieval.rendering.presentation import ResultView, build_pair_view, build_result_view
 from tests.support.hits import a_hit, beside, explanation, same
 
 

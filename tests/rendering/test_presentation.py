@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.explain.explanation import Explanation
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.rendering.presentation import (
-    HEATMAP_KINDS,
     IDENTICAL,
     NO_REGION,
     ResultView,

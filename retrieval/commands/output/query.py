@@ -18,6 +18,7 @@ from retrieval.common.text import percent, safe_name
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
+from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.verification import PictureCheck, Support, Verification
 from retrieval.rendering.verification_text import VERIFICATION_HEADINGS, describe_support, verification_rows
 from retrieval.sources.location import PictureAddress, PictureLocation, display_location
@@ -204,12 +205,11 @@ def _maps_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:
 
 def _heatmaps_json(heatmaps: Heatmaps, files: tuple[Path, Path] | None) -> JsonObject:
     """Return one picture's maps: the `files` of their overlays, and their `values`, rows from top to bottom."""
-    kinds = ("factual", "counterfactual")
     return {
-        **dict(zip(kinds, files or (None, None), strict=True)),
+        **dict(zip(HEATMAP_KINDS, files or (None, None), strict=True)),
         "magnitude": heatmaps.magnitude,
         "seen": heatmaps.seen and heatmaps.seen._asdict(),
-        "values": {kind: getattr(heatmaps, kind).astype("float64").round(_DIGITS) for kind in kinds},
+        "values": {kind: getattr(heatmaps, kind).astype("float64").round(_DIGITS) for kind in HEATMAP_KINDS},
     }
 
 

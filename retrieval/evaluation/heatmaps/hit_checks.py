@@ -14,10 +14,12 @@ from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.pair_sampling import Flags
 from retrieval.evaluation.heatmaps.baselines import random_map
 from retrieval.explain.hiding import HIDINGS
+from retrieval.explain.illustrated import HEATMAP_KINDS, HeatmapKind
 from retrieval.explain.methods.registry import METHODS, Method
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.explain.verification import Support, Verification, verify
 from retrieval.model.encoder import Encoder
+from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels
 
 HITS = 5
@@ -25,8 +27,6 @@ HITS = 5
 
 BOTH = "both"
 """The name of the result of all ways of hiding."""
-
-_KINDS = ("factual", "counterfactual")
 
 _Checks = list[Verification | None]  # None: both pictures' heatmaps are empty
 
@@ -41,7 +41,7 @@ class HitSupport:
     """
 
     support: dict[str, dict[Support, Interval]]
-    claims: dict[str, dict[str, Interval]]
+    claims: dict[str, dict[HeatmapKind, Interval]]
     fidelity: Interval
     as_wholes: Interval
 
@@ -78,18 +78,21 @@ def check_hits(
             distances[row] = np.inf
             hits = np.argsort(distances, kind="stable")[: min(HITS, len(distances) - 1)]
             pixels = [encoder.decode(read.samples[each].path) for each in (row, *hits.tolist())]
+            pairs = [(0, hit) for hit in range(1, len(pixels))]
+            sides = explainer.both_sides(pixels, *map(list, zip(*pairs, strict=True)))
             for title, make in makers.items():
-                found[title].append(_check_query(explainer, pixels, distances[hits] >= THRESHOLD, make))
+                maps = np.stack([make(side) for side in sides])
+                found[title].append(_check_query(explainer, pixels, pairs, maps, distances[hits] >= THRESHOLD))
                 stage.advance(1)
     hit_count = sum(map(len, next(iter(found.values()))))
     return CheckedHits(len(chosen), hit_count, {title: _summarise(each, seed) for title, each in found.items()})
 
 
-def _check_query(explainer: PairExplainer, pixels: Sequence[Pixels], different: Flags, make: Method) -> _Checks:
-    """Check a method on a query, the first of the pictures, and its hits, the others."""
-    pairs = [(0, hit) for hit in range(1, len(pixels))]
-    sides = explainer.both_sides(pixels, *map(list, zip(*pairs, strict=True)))
-    maps = np.stack([make(side) for side in sides]).transpose(2, 0, 1, 3, 4)  # (N, 2 pictures, what raises and lowers)
+def _check_query(
+    explainer: PairExplainer, pixels: Sequence[Pixels], pairs: Sequence[tuple[int, int]], maps: Array, different: Flags
+) -> _Checks:
+    """Check maps (2 pictures, what raises and lowers the distance, N, h, w) of N pairs, given by rows of `pixels`."""
+    maps = maps.transpose(2, 0, 1, 3, 4)
     maps[~different] = maps[~different][:, :, ::-1]
     drawn = [number for number, own in enumerate(maps) if own.any()]
     chosen = [pairs[number] for number in drawn]
@@ -103,7 +106,7 @@ def _summarise(checked: Sequence[_Checks], seed: int) -> HitSupport:
         return bootstrap(np.array([np.mean([value(each) if each else 0 for each in hits]) for hits in checked]), seed)
 
     support = {way: {kind: mean(partial(_has_support, way, kind)) for kind in Support} for way in (*HIDINGS, BOTH)}
-    claims = {way: {kind: mean(partial(_share_held, way, kind)) for kind in _KINDS} for way in HIDINGS}
+    claims = {way: {kind: mean(partial(_share_held, way, kind)) for kind in HEATMAP_KINDS} for way in HIDINGS}
     as_wholes = bootstrap(np.array([hits.count(None) / len(hits) for hits in checked]), seed)
     return HitSupport(support, claims, mean(lambda each: each.fidelity), as_wholes)
 

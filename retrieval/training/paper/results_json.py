@@ -8,7 +8,8 @@ from retrieval.common.settings import installed_version
 from retrieval.datasets.class_folders import Sample
 from retrieval.datasets.crop_files import Crop
 from retrieval.evaluation.ranking import Evaluation
-from retrieval.rendering.presentation import HEATMAP_KINDS, SideView, side_views
+from retrieval.explain.illustrated import HEATMAP_KINDS
+from retrieval.rendering.presentation import SideView, side_views
 from retrieval.training.paper.results import (
     PAPER_CROP_PAIR,
     PAPER_CROPPED,
