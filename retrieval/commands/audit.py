@@ -92,7 +92,8 @@ def faithfulness(
         ),
     ] = None,
     pairs: Annotated[int, Option(min=2, help="The number of pairs, half of one class and half of two.")] = 200,
-    grids: Annotated[int, Option(min=0, help="The number of grids of four pictures for the pointing game.")] = 0,
+    grids: Annotated[int, Option(min=0, help="The number of grids of pictures for the pointing game.")] = 0,
+    objects: Annotated[int, Option(min=2, max=4, help="The number of pictures in a grid.")] = 4,
     hits: Annotated[int, Option(min=0, help="The number of queries whose five hits are checked as by --verify.")] = 0,
     size: Annotated[int | None, Option(min=64, max=1024, help="The side of a grid. [default: the model's]")] = None,
     curves: Annotated[Path | None, Option(help="A PNG file for deletion and insertion curves.")] = None,
@@ -104,9 +105,9 @@ def faithfulness(
     """Measure how faithful heatmaps are: hide what they mark, or show only that, and compare the pictures again.
 
     Each method is compared with a random heatmap, the middle of the picture, and the picture's edges; places are
-    blurred, and then filled with the colours around them. In the grid pointing game, four pictures in one are compared
-    with a picture of the class of one of them: the evidence should lie on that one. With --hits, the heatmaps of random
-    queries' hits are checked. Pictures that a trained model learnt from are left out.
+    blurred, and then filled with the colours around them. In the grid pointing game, up to four pictures in one are
+    compared with a picture of the class of one of them: the evidence should lie on that one. With --hits, the heatmaps
+    of random queries' hits are checked. Pictures that a trained model learnt from are left out.
 
     Example: `retrieve faithfulness sets/flowers --pairs 400 --grids 200 --hits 40 --curves curves.png`
     """
@@ -129,13 +130,13 @@ def faithfulness(
     encoder.load()
     encoder.at_size(size).load()
     samples = exclude_learnt(find_samples(dataset, progress), evaluated.learnt)
-    drawn = draw_grids(samples, grids, seed) if grids else []
+    drawn = draw_grids(samples, grids, seed, objects) if grids else []
     result = measure_faithfulness(samples, encoder, chosen, pairs, seed, progress)
     shares = play_pointing_game(drawn, encoder, chosen, size, seed, progress) if grids else {}
     checked = check_hits(samples, encoder, chosen, hits, seed, progress) if hits else None
     if curves is not None:
         write_atomically(curves, faithfulness_curves(result))
-    setup = {"dataset": dataset, "model": model, "seed": seed, "grids": grids, "size": size}
+    setup = {"dataset": dataset, "model": model, "seed": seed, "grids": grids, "objects": objects, "size": size}
     report(
         as_json,
         lambda: faithfulness_json(result, shares, checked, setup),

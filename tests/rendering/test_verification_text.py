@@ -100,7 +100,20 @@ def test_the_table_has_a_column_only_if_something_was_checked(picture: Path, che
     assert "heatmaps" in (words := printed(without_regions(), without_regions(verdict="different"), explanation()))
     assert re.search(r"match as wholes *\n.*differ as wholes *\n", words)
     one = replace(without_regions(hit=False), verification=verification(False, False))
-    assert "not supported, query as a whole" in printed(one)
+    assert re.search(r" not supported, *\n +query as a whole *\n", printed(one))
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 120])
+def test_no_word_of_a_check_is_cut_in_a_narrow_terminal(width: int) -> None:
+    failed = replace(without_regions(hit=False), verification=verification(False, False))
+    none = replace(without_regions(verdict="different"), correspondence=replace(correspondence(0), matches=()))
+    whys = [replace(explanation(), verification=verification(), correspondence=correspondence()), failed, none]
+    console, path = Console(width=width, record=True), Path("gallery/motorcycles/a-long-name-of-a-photograph.jpg")
+    hits = [a_hit(rank, path, why) for rank, why in enumerate(whys, 1)]
+    console.print(hits_table("query", hits, bars=width >= 100))
+    words = console.export_text().split()
+    assert {"faithful", "supported,", "query", "whole", "different", "differ", "wholes", "hold", "stands"} < set(words)
+    assert not any("…" in word for word in words if word != "ind…")
 
 
 def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,16 +52,17 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
-    heatmaps, matches = ([text(hit.explanation) for hit in hits] for text in (_heatmaps_text, _held_text))
+    checks = {"heatmaps": _heatmaps_text, "matches": _held_text}
+    words = {name: [text(hit.explanation) for hit in hits] for name, text in checks.items()}
+    words = {name: found for name, found in words.items() if any(found)}
     table = simple_table(
         Column("#", justify="right"),
         *(Column(name, overflow="fold") for name in ("picture", "label")),
         *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
         Column("index rank", justify="right", no_wrap=bars),
-        *([Column("heatmaps")] if any(heatmaps) else []),
-        *([Column("matches", no_wrap=True)] if any(matches) else []),
+        *(_words_column(name, found, bars) for name, found in words.items()),
     )
-    for hit, found, held in zip(hits, heatmaps, matches, strict=True):
+    for place, hit in enumerate(hits):
         style = _style(hit)
         table.add_row(
             str(hit.rank),
@@ -70,10 +71,15 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             str(hit.index_rank),
-            *([found] if any(heatmaps) else []),
-            *([held] if any(matches) else []),
+            *(found[place] for found in words.values()),
         )
     return Group(title, table)
+
+
+def _words_column(name: str, texts: Iterable[Text], wide: bool) -> Column:
+    """Return a column in which no word is cut: each has room, and paths are folded for it."""
+    longest = max(len(word) for text in (name, *texts) for word in str(text).split())
+    return Column(name, no_wrap=wide, width=None if wide else longest)
 
 
 def _style(compared: Hit | Explanation) -> str:
@@ -91,7 +97,7 @@ def _heatmaps_text(why: Explanation | None) -> Text:
     wholes = [f"{name} as a whole" for name in ("query", "hit") if why.is_nearly_empty(getattr(why, name))]
     support = why.verification and why.verification.support
     style = _SUPPORT_STYLES[support] if support else ""
-    return Text(", ".join([*([str(support)] if support else []), *wholes]), style)
+    return Text(",\n".join([*([str(support)] if support else []), *wholes]), style)
 
 
 def relative_to_cwd(path: PictureLocation) -> PictureLocation:
@@ -177,12 +183,12 @@ def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explana
     }
 
 
-def _held_text(why: Explanation | None) -> str:
+def _held_text(why: Explanation | None) -> Text:
     """Return how many of a pair's matches hold."""
     found = why and why.correspondence
     if not found:
-        return ""
-    return f"{found.held} of {len(found.matches)} hold" if found.matches else "none stands out"
+        return Text()
+    return Text(f"{found.held} of {len(found.matches)} hold" if found.matches else "none stands out")
 
 
 def _explanation_json(explanation: Explanation, files: PairFiles | None) -> JsonObject:

@@ -37,10 +37,25 @@ def test_a_grid_shows_four_classes_and_the_hit_is_another_picture_of_one() -> No
     assert grids == draw_grids(data(6, 3), 50, seed=1)
     assert {grid.quarter for grid in grids} == {0, 1, 2, 3}
     for grid in grids:
-        assert len({path.parent for path in grid.pictures}) == 4
+        assert len({path.parent for path in grid.pictures if path}) == 4
         shown = grid.pictures[grid.quarter]
+        assert shown
         assert shown.parent == grid.hit.parent
         assert shown != grid.hit
+
+
+@pytest.mark.parametrize("objects", [2, 3])
+def test_a_grid_of_fewer_pictures_is_one_of_four_with_empty_quarters(objects: int) -> None:
+    grids, whole = (draw_grids(data(6, 3), 60, 1, count) for count in (objects, 4))
+    left: set[tuple[int, ...]] = set()
+    for grid, four in zip(grids, whole, strict=True):
+        assert (grid.hit, grid.quarter) == (four.hit, four.quarter)
+        filled = [place for place, path in enumerate(grid.pictures) if path]
+        assert len(filled) == objects
+        assert grid.quarter in filled
+        assert all(grid.pictures[place] == four.pictures[place] for place in filled)
+        left.add((grid.quarter, *filled))
+    assert len(left) == 4 * 3  # every quarter with every choice of the others
 
 
 @pytest.mark.parametrize("few", [data(3), data(5, pictures=1)])
@@ -64,6 +79,15 @@ def test_the_default_model_points_at_what_is_alike(photographs: DataSet, size: i
     assert shares["Ensemble"].mean > 0.6
     assert shares["Ensemble"].low <= shares["Ensemble"].mean <= shares["Ensemble"].high
     assert shares["Eigen-CAM"].mean < 0.5  # which says what is there, whatever the hit
+
+
+@pytest.mark.parametrize(("objects", "part"), [(2, 0.5), (3, 1 / 3)])
+def test_what_hiding_finds_is_the_picture_that_the_hit_shows(photographs: DataSet, objects: int, part: float) -> None:
+    grids = draw_grids(photographs, 6, 0, objects)
+    shares = play_pointing_game(grids, Encoder(find_bundle("default"), "cpu"), [MethodName.occlusion])
+    assert shares["Occlusion"].mean > part + 0.1
+    assert shares["Random"].mean == pytest.approx(0.25, abs=0.05)
+    assert shares["Edges"].mean == pytest.approx(part, abs=0.2)  # which finds what is not empty
 
 
 def test_a_grid_that_cannot_be_read_is_left_out(tiny_bundle: Bundle) -> None:
