@@ -241,6 +241,8 @@ class Engine:
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
             self.tune(progress=progress)
+        elif not tuning.suits(self.bundle.head):  # or of an earlier version, which did not measure the rescoring
+            self.tune(progress=progress, probes=tuning.probes)
         return report if left is None else replace(report, notes=(left,))
 
     @contextmanager
@@ -262,10 +264,13 @@ class Engine:
             finally:
                 self.store.encoder.unload()  # the index needs its memory
 
-    def tune(self, recall: float = RECALL, progress: Progress = SILENT) -> list[Tuning]:
-        """Set how far searches look for this recall@10, as measured on the gallery: each step, the last one set."""
+    def tune(self, recall: float = RECALL, progress: Progress = SILENT, *, probes: int = 0) -> list[Tuning]:
+        """Set how far queries look for this recall@10, as measured on the gallery: each step, the last one set.
+
+        The first step searches at least `probes` lists of the index.
+        """
         index = self.store.current_index()
-        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, progress)
+        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, progress, probes)
         save_tuning(self.catalogue, steps[-1])
         return steps
 

@@ -11,6 +11,7 @@ from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
 from retrieval.store.maintenance.index_sync import open_index_state
+from retrieval.store.maintenance.tuning import read_tuning
 
 _LOGGER = logging.getLogger(__name__)
 _LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for that many times as long
@@ -60,6 +61,14 @@ class OpenedStore:
         previous, self._index, self._index_generation = self._index, index, generation
         if previous is not None:
             previous.close()
+
+    @property
+    def rescoring_step(self) -> int | None:
+        """How many of a query's candidates hold its ten best hits, as measured for this index and head; None: all."""
+        tuning = read_tuning(self.catalogue)
+        if tuning and self._index and tuning.kind == self._index.kind and tuning.suits(self.bundle.head):
+            return tuning.step
+        return None
 
     @property
     def calibration(self) -> Calibration | None:

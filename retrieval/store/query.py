@@ -21,7 +21,7 @@ from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
 from retrieval.store.opened_store import OpenedStore
-from retrieval.store.rescoring import existing_files, rescore
+from retrieval.store.rescoring import existing_files, rescored_hits
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -108,13 +108,14 @@ class Queries:
         return next((vectors[0] for _, vectors in rows), None)
 
     def ranked_hits(self, prepared: PreparedQuery, head: Head | None = None) -> tuple[int, Iterator[Hit]]:
-        """Rescore the candidates by the store's head, if no other is given.
+        """Return how many candidates there are, and those whose files exist as hits, best first.
 
-        Return how many there are, and those whose files exist as hits, best first, which are read as they are taken.
+        They are rescored, by the store's head if no other is given, and read as they are taken.
         """
-        catalogue, fingerprint = self._store.catalogue, self._store.bundle.fingerprint
-        ranking = rescore(catalogue, head or self._store.head, fingerprint, prepared.descriptor, prepared.candidates)
-        return len(ranking), existing_files(ranking.hits(catalogue))
+        store, ids = self._store, prepared.candidates
+        fingerprint, step = store.bundle.fingerprint, store.rescoring_step
+        hits = rescored_hits(store.catalogue, head or store.head, fingerprint, prepared.descriptor, ids, step)
+        return len(ids), existing_files(hits)
 
     def finish(
         self,

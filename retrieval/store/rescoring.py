@@ -1,7 +1,9 @@
 """Rescoring: the head's ranking of the candidates that the index found, by their stored descriptors."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,14 +19,21 @@ from retrieval.sources.location import PictureAddress, parse_location
 
 FILE_ABSENT = "the file is absent now: is its disk mounted?"
 
+BEST = 10
+"""The best hits of a query that tuning measures; a gradual rescoring takes so many of each step."""
+
+_Scores = tuple[Ids, Array, NDArray[np.float64]]
+"""Candidates' ids, distances by the descriptors, and separations by the head, (N,) each."""
+
 _PAGE_SIZE = 16  # hits read at once from the catalogue: few more than most queries need
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A query's candidates, nearest by the head first.
+    """A query's rescored candidates, nearest by the head first.
 
-    All arrays are (N,): the ids, the head's distances d, and the ranks and distances by the descriptors alone.
+    All arrays are (N,): the ids, the head's distances d, and the ranks (among these candidates) and distances by the
+    descriptors alone.
     """
 
     ids: Ids
@@ -34,6 +43,10 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, rows: slice | NDArray[np.bool_]) -> Ranking:
+        """Return some rows as a ranking."""
+        return Ranking(self.ids[rows], self.distances[rows], self.index_ranks[rows], self.index_distances[rows])
 
     def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
         """Yield the hits, read from the catalogue as they are taken; ids that it no longer has are skipped."""
@@ -68,18 +81,51 @@ def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Arra
 
     The index's ranks and distances are computed from the stored descriptors, which its codes only approximate.
     """
+    return _rank(head, _scorer(catalogue, head, fingerprint, descriptor)(ids))
+
+
+def rescored_hits(
+    catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids, step: int | None
+) -> Iterator[Hit]:
+    """Yield a query's hits, best first; its candidates `ids` (N,), nearest by the index first, are rescored gradually.
+
+    The first ten hits are the best of `step` candidates, the next ten the best that are left of twice as many, and so
+    on; without a step all are rescored at once. So the first hits never depend on how many are taken; one that lies
+    deeper among the candidates than its step comes late.
+    """
+    score, step = _scorer(catalogue, head, fingerprint, descriptor), step or max(1, len(ids))
+    scores: list[_Scores] = []
+    taken: Ids = ids[:0]
+    for start in range(0, len(ids), step):
+        scores += score(ids[start : start + step])
+        ranking = _rank(head, scores)
+        left = ranking.part(~np.isin(ranking.ids, taken))
+        if start + step < len(ids):
+            left = left.part(slice(BEST))
+        yield from left.hits(catalogue)
+        taken = np.append(taken, left.ids)
+
+
+def _scorer(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array) -> Callable[[Ids], list[_Scores]]:
     embedded, direction = head.embed(descriptor[None]), unit(descriptor[None])[0]
-    parts = [
-        (stored, 1 - unit(vectors) @ direction, head.separation(embedded, head.embed(vectors)))
-        for stored, vectors in catalogue.descriptors.of(ids, fingerprint)
-    ]
-    if not parts:
+
+    def score(ids: Ids) -> list[_Scores]:
+        return [
+            (stored, 1 - unit(vectors) @ direction, head.separation(embedded, head.embed(vectors)))
+            for stored, vectors in catalogue.descriptors.of(ids, fingerprint)
+        ]
+
+    return score
+
+
+def _rank(head: Head, scores: list[_Scores]) -> Ranking:
+    if not scores:
         none = np.empty(0)
         return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
-    stored_ids, index_distances, separations = (np.concatenate(part) for part in zip(*parts, strict=True))
-    index_ranks = np.argsort(np.lexsort((stored_ids, index_distances))) + 1  # ties by id, whatever index found them
-    order = np.lexsort((stored_ids, separations))  # not by d, which saturates
-    return Ranking(stored_ids[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
+    ids, index_distances, separations = (np.concatenate(part) for part in zip(*scores, strict=True))
+    index_ranks = np.argsort(np.lexsort((ids, index_distances))) + 1  # ties by id, whatever index found them
+    order = np.lexsort((ids, separations))  # not by d, which saturates
+    return Ranking(ids[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
 
 
 def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:

@@ -93,8 +93,11 @@ def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:
     """Return what a tuning measured at each step, and what it set."""
     if steps[-1].recall is None:
         return Text(f"the index of {steps[-1].pictures:,} pictures is exact: there is nothing to tune")
-    rows = ((f"{each.probes:,} of {each.lists:,}", f"{each.recall:.3f}", f"{each.milliseconds:.2f}") for each in steps)
-    table = simple_table("lists looked into", "recall@10", "ms a search", rows=rows)
+    rows = (
+        (f"{each.probes:,} of {each.lists:,}", f"{each.recall:.3f}", f"{each.milliseconds:.2f}", str(each.step))
+        for each in steps
+    )
+    table = simple_table("lists looked into", "recall@10", "ms a search", "rescored for ten hits", rows=rows)
     reached = (steps[-1].recall or 0) >= target
     outcome = "set to the last one" if reached else f"no setting reaches {target:g}: set to the last one, the best"
     return Group(table, Text(outcome, style="" if reached else "yellow"))

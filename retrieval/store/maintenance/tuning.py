@@ -1,11 +1,12 @@
-"""Tuning of an approximate index: how many lists it must search for a given recall, measured on its own gallery."""
+"""Tuning of a large store on its own gallery: what the index must search and the head rescore for a given recall."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import faiss
 import numpy as np
@@ -16,13 +17,14 @@ from indexes.vectors.base import NO_ID, TunedIndex
 from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
-from retrieval.store.rescoring import rescore
+from retrieval.store.rescoring import BEST, rescore
 
-_TOP = 10
 _QUERIES = 100
 _MIN_PROBES = 16  # fewer save nothing, and a hundred queries cannot distinguish .98 from .99
+_STRICTER = 10  # rescoring may lose a tenth of the hits that the index may lose
+_MIN_STEP = 64  # the gallery's own pictures need 30 to 80, pictures of other kinds more: then 99 % of the ten best
 
-_SETTING = "tuning"
+_SETTING, _RESCORING = "tuning", "rescoring"
 
 
 def tune(
@@ -32,10 +34,11 @@ def tune(
     fingerprint: str,
     recall: float = RECALL,
     progress: Progress = SILENT,
+    probes: int = 0,
 ) -> list[Tuning]:
     """Double the lists that are searched until the recall is reached; returns the measurement of each step.
 
-    The index keeps the last step's setting. Raises StoreError.
+    The first step searches at least `probes`; the index keeps the last step's setting. Raises StoreError.
     """
     pictures = len(index)
     if index.is_exact:
@@ -44,35 +47,45 @@ def tune(
     with progress.stage("Measuring the index", pictures) as stage:
         best = _best_hits(catalogue, head, fingerprint, own, queries, stage)
     steps: list[Tuning] = []
-    for probes in _probe_steps(index.lists):
-        index.probes = probes
-        steps.append(_measure(index, pictures, own, queries, best))
+    for lists in _probe_steps(index.lists, max(probes, _MIN_PROBES)):
+        index.probes = lists
+        steps.append(replace(_measure(index, pictures, own, queries, best, recall), head=head.digest))
         if (steps[-1].recall or 0) >= recall:
             break
     return steps
 
 
-def _probe_steps(lists: int) -> Iterator[int]:
-    probes = _MIN_PROBES
+def _probe_steps(lists: int, probes: int) -> Iterator[int]:
     while probes < lists:
         yield probes
         probes *= 2
     yield lists
 
 
-def _measure(index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]]) -> Tuning:
+def _measure(
+    index: TunedIndex, pictures: int, own: Ids, queries: Vectors, best: list[set[int]], recall: float
+) -> Tuning:
     """Search for each query with the index as it is set; `own` are the queries' ids, `best` their exact hits."""
     seconds: list[float] = []
     shares: list[float] = []
+    places: list[int] = []
     for id_, query, expected in zip(own, queries, best, strict=True):
         started = time.perf_counter()
         pool = index.search(query[None], POOL + 1)[1][0]
         seconds.append(time.perf_counter() - started)
-        candidates = set(pool[pool != id_][:POOL].tolist())
-        shares.append(len(expected & candidates) / max(1, len(expected)))
+        found = [place for place, each in enumerate(pool[pool != id_][:POOL].tolist()) if each in expected]
+        shares.append(len(found) / max(1, len(expected)))
+        places += found
     milliseconds = float(np.median(seconds)) * 1000
-    recall = float(np.mean(shares))
-    return Tuning(index.kind, pictures, index.lists, index.probes, recall, len(own), milliseconds)
+    step = _step(sorted(places), 1 - (1 - recall) / _STRICTER)
+    return Tuning(index.kind, pictures, index.lists, index.probes, float(np.mean(shares)), len(own), milliseconds, step)
+
+
+def _step(places: list[int], share: float) -> int:
+    """Return how many candidates reach this share of the best hits' places among them, from 0, in order."""
+    if not places:
+        return POOL
+    return max(_MIN_STEP, places[min(math.ceil(share * len(places)), len(places)) - 1] + 1)
 
 
 def _best_hits(
@@ -82,7 +95,7 @@ def _best_hits(
     best: list[set[int]] = []
     for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, stage), strict=True):
         others = pool[(pool != id_) & (pool != NO_ID)][:POOL]
-        best.append(set(rescore(catalogue, head, fingerprint, query, others).ids[:_TOP].tolist()))
+        best.append(set(rescore(catalogue, head, fingerprint, query, others).ids[:BEST].tolist()))
     return best
 
 
@@ -104,7 +117,8 @@ class Tuning:
 
     `recall` is the share of the ten best hits of an exact search (after rescoring) that are among the index's
     candidates, over `queries` pictures of the gallery, each a query for the others. `milliseconds` is the median of
-    one search. An exact index has no `recall` to measure.
+    one search. `step` candidates, the nearest by the index, hold practically all of the ten best that it finds, for the
+    `head` of this digest. An exact index has no `recall` to measure.
     """
 
     kind: str
@@ -114,14 +128,22 @@ class Tuning:
     recall: float | None = None
     queries: int = 0
     milliseconds: float | None = None
+    step: int | None = None
+    head: str | None = None
+
+    def suits(self, head: Head) -> bool:
+        """Return whether this was measured with a head, or would be the same with any."""
+        return self.recall is None or self.head == head.digest
 
 
 def read_tuning(catalogue: Catalogue) -> Tuning | None:
     """Return the last measurement of the store's index. Raises StoreError."""
     text = catalogue.settings.get(_SETTING)
-    return Tuning(**json.loads(text)) if text else None
+    return Tuning(**json.loads(text), **json.loads(catalogue.settings.get(_RESCORING) or "{}")) if text else None
 
 
 def save_tuning(catalogue: Catalogue, tuning: Tuning) -> None:
     """Save a measurement in the store, whose searches use its parameter from then on. Raises StoreError."""
-    catalogue.settings.set(**{_SETTING: json.dumps(asdict(tuning))})
+    search = asdict(tuning)
+    rescoring = {name: search.pop(name) for name in ("step", "head")}  # earlier versions refuse them in the former
+    catalogue.settings.set(**{_SETTING: json.dumps(search), _RESCORING: json.dumps(rescoring)})

@@ -166,22 +166,27 @@ def test_tuning_stops_where_the_recall_is_reached(
 def test_recall_equals_a_count_by_hand(catalogue: Catalogue, head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.store.maintenance.tuning.POOL", 40)
     monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_PROBES", 4)
+    monkeypatch.setattr("retrieval.store.maintenance.tuning._MIN_STEP", 1)
     record(catalogue, 0, clustered(1000))
     index = open_index(catalogue, MODEL)
     tuning = tune(catalogue, index, head, MODEL, 0.0)[0]
     own, queries = catalogue.descriptors.sample(MODEL, 100)
     ids, vectors = (np.concatenate(parts) for parts in zip(*catalogue.descriptors.all(MODEL), strict=True))
     units, u = unit(vectors), head.embed(vectors)
-    shares = []
+    shares, places = [], []
     for id_, query in zip(own, queries, strict=True):
         near = np.argsort(-units @ unit(query[None])[0], kind="stable")
         pool = [place for place in near if ids[place] != id_][:40]
         best = sorted(pool, key=lambda place: float(np.linalg.norm(u[place] - head.embed(query))))[:10]
         found = [found for found in index.search(query[None], 41)[1][0].tolist() if found != id_][:40]
         shares.append(len({int(ids[place]) for place in best} & set(found)) / 10)
+        places += [found.index(int(ids[place])) for place in best if ids[place] in found]
     assert tuning.probes == index.probes == 4
     assert tuning.recall == pytest.approx(np.mean(shares), abs=1e-9)
     assert 0 < np.mean(shares) < 1
+    assert tuning.step is not None
+    assert np.mean(np.array(places) < tuning.step) >= 0.9 > np.mean(np.array(places) < tuning.step - 1)
+    assert tuning.step < tune(catalogue, index, head, MODEL, 1.0)[0].step == max(places) + 1
 
 
 def test_an_exact_index_has_nothing_to_tune(catalogue: Catalogue, head: Head) -> None:
@@ -194,7 +199,7 @@ def test_a_tuning_is_saved_and_used(catalogue: Catalogue) -> None:
     assert read_tuning(catalogue) is None
     record(catalogue, 0, clustered(1000))
     kind = open_index(catalogue, MODEL, must_save=True).kind
-    tuning = Tuning(kind, 1000, 63, 7, 0.987, 100, 0.25)
+    tuning = Tuning(kind, 1000, 63, 7, 0.987, 100, 0.25, 80, "digest")
     save_tuning(catalogue, tuning)
     assert read_tuning(catalogue) == tuning
     assert open_index(catalogue, MODEL).probes == 7
