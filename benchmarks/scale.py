@@ -3,9 +3,9 @@
 The descriptors are made with the statistics of real ones (descriptors.py says how). A million are recorded in a real
 catalogue, from which the index is made and tuned as `retrieve index` does it; the queries are others, made likewise.
 A process of its own on one thread then asks: the index, then the head, which rescores the pool from the catalogue:
-the usual 500 candidates, and fewer, as of `--pool 64`. What it finds is held against exact search: the pool of 500 by
-brute force, rescored by the same head. Beside it,
-in the same run, on the same vectors and one thread: FAISS's IndexFlatL2, and hnswlib.
+the usual 500 candidates, and fewer, as of `--pool 64`; gradually, as the store is tuned, and in turn all at once. What
+it finds is held against exact search: the pool of 500 by brute force, rescored by the same head. Beside it, in the same
+run, on the same vectors and one thread: FAISS's IndexFlatL2, and hnswlib.
 
 Of ten million (`--large`) the FAISS part alone is measured; the catalogue would take 50 GB of disk. Its recall is given
 twice: of the ten that FAISS puts first, and of its pool, from which the head takes them.
@@ -121,12 +121,15 @@ def _ours(maker: Maker, count: int, queries: Vectors, pools: Ids, folder: Path) 
     return {
         "kind": answer["kind"],
         "probes": answer["probes"],
+        "step": answer["step"],
         "threads": answer["threads"],
         "once": seconds,
         "tuning": [vars(step) for step in steps],
         "pools": {
             figures["pool"]: {
-                "recall after rescoring": shared(best, figures["best"]),
+                "recall after rescoring": shared(best, figures["best"]["gradually"]),
+                "recall after rescoring all": shared(best, figures["best"]["all"]),
+                "recall of rescoring gradually": shared(figures["best"]["all"], figures["best"]["gradually"]),
                 "recall of the pool": shared(true, figures["pools"]),
                 "recall without rescoring": shared(true, [pool[:TOP] for pool in figures["pools"]]),
                 "seconds": figures["seconds"],
@@ -278,7 +281,8 @@ def report(result: dict[str, Any]) -> str:
         return "\n".join([*lines, *_large_lines(result["large"])])
     ours = result["ours"]
     lines += [
-        f"ours: {ours['kind']}, looks into {ours['probes']} lists, {ours['threads']} thread",
+        f"ours: {ours['kind']}, looks into {ours['probes']} lists, {ours['threads']} thread, ten hits of"
+        f" {ours['step'] or 'all'} candidates",
         *(f"{name}: {seconds:.0f} s once" for name, seconds in ours["once"].items()),
         f"bytes a picture: {ours['bytes a picture']:.0f} held, {ours['file']:.0f} in the file",
     ]
