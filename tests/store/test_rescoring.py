@@ -44,12 +44,14 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 @pytest.fixture
 def query() -> Array:
-    return clustered(1, seed=7)[0]
+    (query,) = clustered(1, seed=7)
+    return np.asarray(query)
 
 
 def nearest(catalogue: Catalogue, query: Array) -> Ids:
     ((ids, vectors),) = catalogue.descriptors.all(MODEL)
-    return ids[np.argsort(-unit(vectors) @ unit(query[None])[0])]
+    order = np.argsort(-unit(vectors) @ unit(query[None])[0])
+    return ids[order]
 
 
 def test_each_ten_hits_are_the_best_of_as_many_steps(catalogue: Catalogue, query: Array) -> None:
