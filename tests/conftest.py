@@ -18,6 +18,7 @@ from retrieval.model.bundle import Bundle
 from retrieval.rendering.presentation import ResultView, build_result_view
 from tests.support.bundles import Tensors, altered_bundle
 from tests.support.generated import CLASSES, PICTURES_A_CLASS, blocks
+from tests.support.hiding import hide_few_regions
 from tests.support.hits import a_hit, explanation, same
 from tests.support.objects import objects, s3, web
 from tests.support.postgres import address_of, postgres
@@ -77,6 +78,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compile networks once for all tests, and never in the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETRIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_regions() -> Iterator[None]:
+    """Hide a fifth as many regions for a heatmap: most tests need some heatmap, not a good one."""
+    with hide_few_regions():
         yield
 
 

@@ -68,7 +68,7 @@ METHOD_ALIASES = frozenset((MethodName.xgradcam, MethodName.hirescam))
 SLOW_METHODS = frozenset((MethodName.scorecam, MethodName.sbsm))
 """Methods that run the network up to a thousand times a picture."""
 
-DEFAULT_METHOD = MethodName.ensemble
+DEFAULT_METHOD = MethodName.occlusion
 """The method of queries."""
 
 QUICK_METHOD = MethodName.ensemble

@@ -140,19 +140,24 @@ def _explain_by(
 ) -> list[Explanation]:
     own, others = inputs[0].own, inputs[0].other
     identical = np.linalg.norm(own - others, axis=1) <= _IDENTICAL_TOLERANCE * np.linalg.norm(own, axis=1)
-    maps = [METHODS[method].run(side) for side in inputs]
+    unlike = np.flatnonzero(~identical)
+    # Both directions at once: a method that runs the network has more work to share among the cores.
+    found = METHODS[method].run(inputs[0].take(unlike).join(inputs[1].take(unlike))) if len(unlike) else own[:0]
+    shape = found.shape[2:] or inputs[0].activations.shape[2:]
+    maps = np.zeros((2, 2, len(identical), *shape), np.float32)
+    maps[:, :, unlike] = found.reshape(2, 2, len(unlike), *shape)
     explanations = []
     for row, (distance, same) in enumerate(zip(distances, identical, strict=True)):
         verdict = verdict_of(distance)
-        query, hit = (_heatmaps(of_side[:, row], verdict, same) for of_side in maps)
+        query, hit = (_heatmaps(maps[:, side, row], verdict) for side in (0, 1))
         explanations.append(Explanation(query, hit, float(distance), verdict, bool(same), method))
     return explanations
 
 
-def _heatmaps(maps: Array, verdict: Verdict, identical: bool) -> Heatmaps:
+def _heatmaps(maps: Array, verdict: Verdict) -> Heatmaps:
     """Scale maps of what raises the distance and what lowers it, (2, h, w)."""
     factual, counterfactual = maps if verdict == "different" else maps[::-1]
-    magnitude = 0.0 if identical else float(maps.max())
+    magnitude = float(maps.max())
     if magnitude == 0:
         return Heatmaps(np.zeros_like(factual), np.zeros_like(factual), 0.0)
     return Heatmaps(factual / magnitude, counterfactual / magnitude, magnitude)

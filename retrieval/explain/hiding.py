@@ -1,12 +1,14 @@
 """Hiding parts of a picture, in several ways."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from retrieval.explain.methods.gaussian_process import draw_prior
 from retrieval.model.head import TINY, Array
 from retrieval.model.preprocessing import Pixels
 
@@ -45,7 +47,7 @@ def cover_with_noise(pixels: Pixels) -> Pixels:
 def hide(pixels: Pixels, covered: Pixels, mask: PixelMask) -> Pixels:
     """Return the picture where the mask (size, size) is False, and its covered version where it is True."""
     channels_mask = np.repeat(mask, 3, axis=1).reshape(pixels.shape)  # twice as fast as broadcasting
-    return np.where(channels_mask, covered, pixels)
+    return np.asarray(pixels ^ ((pixels ^ covered) * channels_mask))  # as np.where, three times as fast
 
 
 def hide_by_blur(pixels: Pixels) -> Hider:
@@ -79,6 +81,20 @@ HIDINGS: dict[str, Callable[[Pixels], Hider]] = {"blurred": hide_by_blur, "fille
 """The ways to hide that explanations are checked by; no heatmap method uses the second one."""
 
 
+@lru_cache(8)
+def draw_regions(count: int, size: int, seed: int) -> list[PixelMask]:
+    """Return smooth random regions of a fifth of a picture, masks (size, size)."""
+    return [extreme_fifths(each, size)[0] for each in draw_prior(count, np.random.default_rng(seed))]
+
+
+def extreme_fifths(map_: NDArray[Any], size: int) -> list[PixelMask]:
+    """Return the regions (size, size) where a map (h, w), linearly interpolated, is highest, and where it is lowest."""
+    values = _resize(map_, size, Image.Resampling.BILINEAR)
+    count = round(HIDDEN_SHARE * values.size)
+    least, most = (np.partition(values, place, axis=None)[place] for place in (-count, count))
+    return [values >= least, values < most]
+
+
 def cover_cells(masks: Sequence[PixelMask], shape: tuple[int, int]) -> Array:
     """Return the share of each cell of a grid (h, w) that masks (M, size, size) cover, float32 (M, h, w)."""
     to, by = shape[::-1], Image.Resampling.BOX
@@ -109,7 +125,7 @@ def upsample(heatmap: Array, size: int) -> Array:
     return np.maximum(_resize(heatmap, size, Image.Resampling.BICUBIC), 0)
 
 
-def _resize(heatmap: Array, size: int, by: Image.Resampling) -> Array:
+def _resize(heatmap: NDArray[Any], size: int, by: Image.Resampling) -> Array:
     return np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize((size, size), by))
 
 

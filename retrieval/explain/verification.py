@@ -8,8 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.explain.hiding import HIDDEN_SHARE, HIDINGS, Hider, PixelMask, cover_cells, top_mask
-from retrieval.explain.methods.gaussian_process import draw_prior
+from retrieval.explain.hiding import HIDDEN_SHARE, HIDINGS, Hider, PixelMask, cover_cells, draw_regions, top_mask
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
@@ -175,11 +174,9 @@ def hide_unseen(hiders: Sequence[Hider], size: int) -> Iterator[Pixels]:
         yield from map(hider, regions[number * count : (number + 1) * count])
 
 
-@lru_cache(1)
 def unseen_regions(size: int) -> list[PixelMask]:
-    """Return smooth random regions of a fifth of a picture, masks (size, size)."""
-    drawn = draw_prior(UNSEEN_REGIONS, np.random.default_rng(_UNSEEN_SEED)).astype(np.float32)
-    return [top_mask(each, np.zeros_like(each), size, HIDDEN_SHARE) for each in drawn]
+    """Return the random regions, masks (size, size), that fidelity is measured by."""
+    return draw_regions(UNSEEN_REGIONS, size, _UNSEEN_SEED)
 
 
 def measure_fidelity(evidence: Array, size: int, gains: NDArray[np.float64]) -> float:

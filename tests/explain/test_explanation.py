@@ -1,5 +1,6 @@
 """Explanations: which map is for the verdict, one scale for both, and no evidence for identical pictures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 
 from retrieval.common.metrics import sigmoid
 from retrieval.common.settings import MethodName
-from retrieval.explain.explanation import MIN_EVIDENCE, Explanation, Heatmaps, verdict_of
+from retrieval.explain.explanation import MIN_EVIDENCE, Explanation, Heatmaps, explain_pairs, pair_inputs, verdict_of
+from retrieval.explain.methods.gradcam import PixelAccess
 from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
+from retrieval.model.preprocessing import Pixels
 from tests.support.against import explain_against
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
@@ -118,6 +121,25 @@ def test_identical_pictures_have_no_evidence(head: Head, normalize: bool) -> Non
     assert explanation.identical
     assert is_empty(explanation)
     assert explanation.query.factual.shape == (3, 3)
+
+
+def test_no_network_runs_for_identical_pictures() -> None:
+    described = []
+
+    def describe(pictures: Sequence[Pixels]) -> Array:
+        described.append(len(pictures))
+        return np.array([(each.mean(), each[0, 0, 0]) for each in pictures], np.float32)
+
+    pixels = [np.full((8, 8, 3), shade, np.uint8) for shade in (3, 3, 9)]
+    activations = np.array([[[[3]], [[1]]], [[[3]], [[1]]], [[[9]], [[2]]]], np.float32)
+    access = PixelAccess(pixels, (0, 0, 0), describe)
+    for others, runs in (([1], False), ([1, 2], True)):
+        sides = pair_inputs(DIFFERENT, features(activations), [0] * len(others), others, access)
+        same, *different = explain_pairs(sides, np.full(len(others), 0.2), MethodName.occlusion)
+        assert same.identical
+        assert is_empty(same)
+        assert [each.identical for each in different] == [False] * len(different)
+        assert bool(described) == runs
 
 
 @pytest.mark.parametrize("normalize", [True, False])

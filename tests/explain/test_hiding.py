@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from retrieval.explain.hiding import HIDINGS, blur, cover_cells, fill_from_around, hide, rank_pixels, top_mask, upsample
+from retrieval.explain.hiding import (
+    HIDINGS,
+    blur,
+    cover_cells,
+    draw_regions,
+    extreme_fifths,
+    fill_from_around,
+    hide,
+    rank_pixels,
+    top_mask,
+    upsample,
+)
 from tests.support.generated import blocks
 
 HEAT = np.array([[1, 0], [0, 0]], np.float32)
@@ -93,6 +104,23 @@ def test_the_strongest_part_comes_first_in_the_order() -> None:
 def test_an_empty_heatmap_still_names_as_much() -> None:
     nothing = np.zeros((7, 7), np.float32)
     assert top_mask(nothing, nothing, 20, 0.2).sum() == 80
+
+
+def test_the_extreme_fifths_of_a_map() -> None:
+    slope = np.arange(100, dtype=np.float64).reshape(10, 10)
+    high, low = extreme_fifths(slope, 100)
+    assert high.shape == (100, 100)
+    assert (high.sum(), low.sum()) == (2000, 2000)
+    assert high[82:].all()
+    assert low[:18].all()
+
+
+def test_drawn_regions_are_fifths_and_the_same_again() -> None:
+    regions = draw_regions(6, 56, 3)
+    assert [int(each.sum()) for each in regions] == [round(0.2 * 56 * 56)] * 6
+    draw_regions.cache_clear()
+    np.testing.assert_array_equal(draw_regions(6, 56, 3), regions)
+    assert (np.stack(regions) != np.stack(draw_regions(6, 56, 4))).any((1, 2)).all()
 
 
 def test_a_cell_covers_its_share_of_the_picture() -> None:

@@ -130,5 +130,5 @@ def test_no_hits_are_an_answer(picture: Path) -> None:
 
 def test_a_result_is_one_short_line(hits: HitList, picture: Path) -> None:
     assert repr(hits[1]) == f"<Hit 2: '{picture}', 80.0 %, similar>"
-    assert repr(hits[1].explanation) == "<Explanation: 80.0 %, similar, by ensemble, magnitudes 1 and 0.5>"
+    assert repr(hits[1].explanation) == "<Explanation: 80.0 %, similar, by occlusion, magnitudes 1 and 0.5>"
     assert repr(explanation().query) == "<Heatmaps 7 x 7, magnitude 1>"

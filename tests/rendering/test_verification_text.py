@@ -127,7 +127,7 @@ def test_a_pair_is_printed_with_its_regions(checked: Explanation) -> None:
 def test_json_has_every_figure(checked: Explanation, tiny_bundle: Bundle) -> None:
     files = PairFiles(None, None, Path("c.png"))
     found = json.loads(to_json(pair_json(Path("a"), Path("b"), tiny_bundle, checked, files)))["explanation"]
-    assert found["method"] == "ensemble"
+    assert found["method"] == "occlusion"
     assert found["verification"]["support"] == "faithful"
     assert found["verification"]["fidelity"] == 0.7
     assert found["verification"]["hidings"].keys() == {"blurred", "filled"}
@@ -169,7 +169,10 @@ def test_a_pair_explainer_checks_and_matches_on_request(tiny_bundle: Bundle) -> 
     pictures = [encoder.decode(blocks(seed, 224, 224, cells=6)) for seed in (1, 1, 2)]
     explainer = PairExplainer(encoder, encoder.bundle.head)
     same, other = explainer.explain_query(
-        pictures[0], pictures[1:], np.array([0.1, 0.6]), ExplainOptions(verify=True, correspond=True)
+        pictures[0],
+        pictures[1:],
+        np.array([0.1, 0.6]),
+        ExplainOptions(MethodName.ensemble, verify=True, correspond=True),
     )
     assert same.identical
     assert same.verification is None
@@ -186,7 +189,7 @@ def test_a_pair_explainer_checks_and_matches_on_request(tiny_bundle: Bundle) -> 
 def test_a_larger_picture_has_finer_maps(tiny_bundle: Bundle) -> None:
     encoder = Encoder(tiny_bundle, "cpu")
     found = PairExplainer(encoder, encoder.bundle.head).explain(
-        blocks(1, 300, 300), blocks(2, 300, 300), ExplainOptions(size=320)
+        blocks(1, 300, 300), blocks(2, 300, 300), ExplainOptions(MethodName.ensemble, size=320)
     )
     assert found.query.factual.shape == (10, 10)
     assert encoder.at_size(320) is encoder.at_size(320)

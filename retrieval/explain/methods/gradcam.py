@@ -7,8 +7,8 @@ fade where the sigmoid saturates. Replacing y by 1 - y changes the sign.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,31 @@ class PairInputs:
         ids = range(len(self.own)) if self.picture_ids is None else self.picture_ids
         _, firsts, which = np.unique(ids, return_index=True, return_inverse=True)
         return firsts, which
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return some of the pairs, by their rows."""
+        access, ids = self.pixel_access, self.picture_ids
+        return replace(
+            self,
+            activations=self.activations[rows],
+            own=self.own[rows],
+            other=self.other[rows],
+            pixel_access=access and replace(access, pixels=[access.pixels[row] for row in rows]),
+            picture_ids=ids and tuple(ids[row] for row in rows),
+        )
+
+    def join(self, more: Self) -> Self:
+        """Return these pairs and more of the same head, pixels and picture ids, in one."""
+        access, added = self.pixel_access, more.pixel_access
+        ids, more_ids = self.picture_ids, more.picture_ids
+        return replace(
+            self,
+            activations=np.concatenate([self.activations, more.activations]),
+            own=np.concatenate([self.own, more.own]),
+            other=np.concatenate([self.other, more.other]),
+            pixel_access=access and added and replace(access, pixels=[*access.pixels, *added.pixels]),
+            picture_ids=ids and more_ids and (*ids, *more_ids),
+        )
 
 
 def require_pixels(pairs: PairInputs) -> PixelAccess:

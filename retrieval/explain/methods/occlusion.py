@@ -1,35 +1,46 @@
 """Occlusion: regions are really hidden, the network says what that changes, and a map is fitted to its answers.
 
 In a first round random regions are hidden, each in one of three ways, and a Gaussian process over the picture's cells
-is fitted to the changes of the log-odds. In a second round candidates compete: the highest and the lowest fifths of
-maps drawn from that process. All are hidden in the first way, the best also in the second, the best of these also in
-the third. The map is fitted to all answers; its highest fifth is the best candidate for that, as is its lowest.
+is fitted to the changes of the log-odds. In each further round candidates are hidden in the first way: the highest and
+the lowest fifths of maps drawn from the process as it is then. The best candidates of all rounds are hidden also in
+the second way, the best of these also in the third. The map is fitted to all answers; its highest fifth is the best
+candidate for that, as is its lowest.
 """
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import cycle, repeat
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from retrieval.explain.hiding import HIDDEN_SHARE, PixelMask, blur, cover_with_mean, cover_with_noise, hide, top_mask
-from retrieval.explain.methods.gaussian_process import CELLS, Maps, Process, draw_prior
+from retrieval.explain.hiding import (
+    PixelMask,
+    blur,
+    cover_cells,
+    cover_with_mean,
+    cover_with_noise,
+    draw_regions,
+    extreme_fifths,
+    hide,
+)
+from retrieval.explain.methods.gaussian_process import CELLS, Maps, Process
 from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_pixels, split_signs
 from retrieval.model.head import TINY, Array, Head
 from retrieval.model.preprocessing import Pixels
 
-_FIRST_REGIONS = 36  # of the first round: a third of them is hidden in each way
-_MAPS = 20  # drawn for a picture with one pair; each gives a candidate for the highest region and one for the lowest
-_FEWEST_MAPS = 6  # drawn for each pair of a picture with several, which share their candidates
+_FIRST_REGIONS = 48  # of the first round: a third of them is hidden in each way
+_MAPS = (7, 7, 6)  # of each further round; each gives a candidate for the highest region and one for the lowest
+_MAPS_IF_SHARED = 2  # of each pair, if a picture has several pairs, which share their candidates
 _BEST = (6, 3)  # candidates of either kind that are also hidden in the second way, and in the third
 _PICTURES_AT_ONCE = 2  # so that the network works for one while the other's answers are weighed
+_SEED = 0
+_SHAPE = (CELLS, CELLS)
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
-_CHANCE = 1.0  # standard errors by which candidates for the highest region must surpass those for the lowest
+_CHANCE = 2.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
 Values = NDArray[np.float64]
 
@@ -72,49 +83,80 @@ class _Witness:
         return np.asarray(-self.head.slope * self.head.separation(self.others[:, None], u[None]))
 
 
+@dataclass
+class _Search:
+    """The regions hidden so far, and a process fitted to their changes: of each way to hide, mean 0 and variance 1.
+
+    The mean and the deviation (R, ways) of the answers are those of the first round.
+    """
+
+    witness: _Witness
+    mean: Values
+    deviation: Values
+    process: Process
+
+    @classmethod
+    def begin(cls, witness: _Witness) -> Self:
+        """Run the first round."""
+        ways = len(_HIDINGS)
+        regions = draw_regions(_FIRST_REGIONS, len(witness.picture), _SEED)
+        answers = witness.ask(regions, cycle(range(ways))).reshape(len(witness.others), -1, ways)
+        mean, deviation = answers.mean(1), np.maximum(answers.std(1), TINY)
+        changes = (answers - mean[:, None]) / deviation[:, None]
+        process = Process.fit(cover_cells(regions, _SHAPE), changes.reshape(len(changes), -1))
+        return cls(witness, mean, deviation, process)
+
+    def hide(self, regions: Sequence[PixelMask], way: int) -> Values:
+        """Return the changes (R, M) by hiding regions in one way, having fitted the process to them too."""
+        changes = (self.witness.ask(regions, repeat(way)) - self.mean[:, way, None]) / self.deviation[:, way, None]
+        cells, values = self.process.regions, self.process.values
+        self.process = Process.fit(
+            np.concatenate([cells, cover_cells(regions, _SHAPE)]), np.concatenate([values, changes], axis=1)
+        )
+        return np.asarray(changes)
+
+    def foretell(self, cells: Maps) -> Values:
+        """Return what is expected of regions (R, M), given by their share of each cell."""
+        return np.einsum("rij,mij->rm", self.process.mean(), cells)
+
+    def draw_candidates(self, count: int, random: np.random.Generator) -> list[PixelMask]:
+        """Return for each pair the highest and the lowest fifths of its expected map and others that may be true."""
+        expected = self.process.mean()
+        drawn = self.process.draw(count - 1, random)
+        maps = np.concatenate([expected[None], (expected + drawn) / 2]).swapaxes(0, 1).reshape(-1, *_SHAPE)
+        return [region for each in maps for region in extreme_fifths(each, len(self.witness.picture))]
+
+
 def _find_out(witness: _Witness) -> Maps:
-    """Run both rounds on one picture; return a map (R, CELLS, CELLS) for each pair."""
-    size, pairs, ways = len(witness.picture), np.arange(len(witness.others)), len(_HIDINGS)
-    first = _first_regions(size)
-    answers = witness.ask(first, cycle(range(ways))).reshape(len(pairs), -1, ways)
-    mean, deviation = answers.mean(1), np.maximum(answers.std(1), TINY)  # (R, ways)
-    values = ((answers - mean[:, None]) / deviation[:, None]).reshape(len(pairs), -1)
-    regions = _to_cells(first)
+    """Return a map (R, CELLS, CELLS) of one picture for each pair."""
+    pairs, ways, random = np.arange(len(witness.others)), len(_HIDINGS), np.random.default_rng(_SEED + 1)
+    search = _Search.begin(witness)
+    candidates: list[PixelMask] = []
+    found, own = [], []
+    for maps in _MAPS:
+        regions = search.draw_candidates(maps if len(pairs) == 1 else _MAPS_IF_SHARED, random)
+        changes = search.hide(regions, 0)
+        candidates += regions
+        found.append(changes / ways)
+        own.append(changes.reshape(len(pairs), len(pairs), -1, 2)[pairs, pairs])
 
-    drawn = _draw_maps(Process.fit(regions, values))
-    candidates = [region for each in drawn for region in _extreme_fifths(each, size)]
-    cells = _to_cells(candidates)
-    scores, alive = np.zeros((len(pairs), len(candidates))), np.arange(len(candidates))
-    for way, best in enumerate((len(candidates), *_BEST)):
-        ranked = alive[np.argsort(scores[:, alive], axis=1)]
+    scores, cells, alive = np.concatenate(found, axis=1), cover_cells(candidates, _SHAPE), np.arange(len(candidates))
+    for way, best in enumerate(_BEST, 1):
+        ranked = alive[np.argsort((scores + search.foretell(cells))[:, alive], axis=1)]
         alive = np.unique(np.concatenate([ranked[:, :best], ranked[:, -best:]], axis=1))
-        answers = witness.ask([candidates[each] for each in alive], repeat(way))
-        changes = (answers - mean[:, way, None]) / deviation[:, way, None]
-        values, regions = np.concatenate([values, changes], axis=1), np.concatenate([regions, cells[alive]])
-        scores[:, alive] += changes / ways
-        if way == 0:
-            matters = _surpass_chance(scores)
+        scores[:, alive] += search.hide([candidates[each] for each in alive], way) / ways
 
-    fitted = Process.fit(regions, values).mean()
-    likely = scores[:, alive] + np.einsum("rij,mij->rm", fitted, cells[alive])  # one tempers the other's chance
+    likely = (scores + search.foretell(cells))[:, alive]  # what was measured and what was foretold temper each other
     highest, lowest = alive[likely.argmax(1)], alive[likely.argmin(1)]
     measured = scores[pairs, highest] - scores[pairs, lowest]
-    maps = [_settle(*each) for each in zip(fitted, cells[highest], cells[lowest], measured, strict=True)]
-    return np.asarray(np.stack(maps) * (deviation.mean(1) * matters)[:, None, None])
+    maps = [_settle(*each) for each in zip(search.process.mean(), cells[highest], cells[lowest], measured, strict=True)]
+    matters = _surpass_chance(np.concatenate(own, axis=1))
+    return np.asarray(np.stack(maps) * (search.deviation.mean(1) * matters)[:, None, None])
 
 
-def _draw_maps(process: Process) -> Maps:
-    """Return the expected maps of R pairs and others that may be true, halfway to the expected, (R * maps, h, w)."""
-    expected = process.mean()
-    count = max(_FEWEST_MAPS, _MAPS // len(expected))
-    drawn = process.draw(count - 1, np.random.default_rng(0))
-    return np.concatenate([expected[None], (expected + drawn) / 2]).swapaxes(0, 1).reshape(-1, CELLS, CELLS)
-
-
-def _surpass_chance(scores: Values) -> NDArray[np.bool_]:
-    """Return for each pair (R,) whether its own candidates for the highest region surpass those for the lowest."""
-    pairs = np.arange(len(scores))
-    high, low = np.moveaxis(scores.reshape(len(pairs), len(pairs), -1, 2)[pairs, pairs], 2, 0)
+def _surpass_chance(changes: Values) -> NDArray[np.bool_]:
+    """Return whether hiding a pair's candidates for the highest region changes more than for the lowest, (R, M, 2)."""
+    high, low = np.moveaxis(changes, 2, 0)
     error = np.sqrt((high.var(1, ddof=1) + low.var(1, ddof=1)) / high.shape[1])
     return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
 
@@ -127,23 +169,3 @@ def _settle(fitted: Maps, high: Maps, low: Maps, measured: float) -> Maps:
     settled = fitted / max(float(np.abs(fitted).max()), TINY) + high - low
     contrast = float((settled * (high - low)).sum())  # 0 if no candidate is better than another
     return np.asarray(settled * (max(measured, 0.0) / max(contrast, TINY)))
-
-
-@lru_cache(4)
-def _first_regions(size: int) -> list[PixelMask]:
-    """Return the random regions of the first round, masks (size, size)."""
-    return [_extreme_fifths(each, size)[0] for each in draw_prior(_FIRST_REGIONS, np.random.default_rng(0))]
-
-
-def _extreme_fifths(map_: Maps, size: int) -> list[PixelMask]:
-    """Return the masks (size, size) of a map's highest fifth and of its lowest."""
-    high, low = split_signs(np.asarray(map_, np.float32))
-    return [top_mask(high, low, size, HIDDEN_SHARE), top_mask(low, high, size, HIDDEN_SHARE)]
-
-
-def _to_cells(masks: Sequence[PixelMask]) -> Maps:
-    """Return the share of each cell that masks (M, size, size) cover, (M, CELLS, CELLS)."""
-    side = (CELLS, CELLS)
-    return (
-        np.array([Image.fromarray(np.uint8(255) * mask).resize(side, Image.Resampling.BOX) for mask in masks]) / 255.0
-    )

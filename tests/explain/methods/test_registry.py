@@ -150,7 +150,7 @@ def small_pair() -> tuple[Tiny, Tensor, PairInputs]:
 
     def describe(changed: Any) -> Any:
         with torch.no_grad():
-            return trunk(torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2)).mean((2, 3)).numpy()
+            return trunk(torch.from_numpy(np.stack(changed)).float().permute(0, 3, 1, 2)).mean((2, 3)).numpy()
 
     access = PixelAccess(list(x.permute(0, 2, 3, 1).numpy()), (0.0, 0.0, 0.0), describe)
     return trunk, x, PairInputs(HEAD, activations, activations.mean((2, 3)), np.array([[0.1, 0.9]], np.float32), access)
@@ -296,7 +296,7 @@ def test_no_pair_of_odd_pictures_has_a_broken_map(method: MethodName) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [MethodName.scorecam, MethodName.sbsm])
+@pytest.mark.parametrize("method", [MethodName.occlusion, MethodName.scorecam, MethodName.sbsm])
 def test_no_slow_method_has_a_broken_map_either(method: MethodName) -> None:
     trunk, _, small = small_pair()
     assert small.pixel_access is not None
