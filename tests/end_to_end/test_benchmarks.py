@@ -75,7 +75,8 @@ def test_peak_memory_is_measured_of_pictures_that_are_all_embedded(tmp_path: Pat
 def test_a_query_is_measured_beside_a_plain_script() -> None:
     result = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
     explained, bare, torchs, plain = (taken for (taken,) in result["seconds"].values())
-    assert list(result["setup"]["overlays"].values()) == [40, 20]  # ours has Grad-CAM's too
+    ours, theirs = result["setup"]["overlays"].values()
+    assert (20 < ours <= 40, theirs) == (True, 20)  # ours has Grad-CAM's too, and no map of a picture without regions
     assert result["ratio_to_plain"] == explained / plain
     assert result["ratio_to_import"] == bare / torchs
     assert len(result["import_seconds"]) == 10

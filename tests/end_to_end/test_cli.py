@@ -247,7 +247,8 @@ def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     folder, html = tmp_path / "new" / "out", tmp_path / "why.html"
     picture = tmp_path / "query.png"
     Image.fromarray(blocks(50, 640, 200)).save(picture)
-    done = retrieve_here("query", picture, "--top", "2", "--out", folder, "--html", html, "--store", indexed.store)
+    options = ("--top", "2", "--method", "ensemble", "--store", indexed.store)
+    done = retrieve_here("query", picture, "--out", folder, "--html", html, *options)
     assert done.returncode == 0, done.stderr.decode()
     assert str(folder / "contact-sheet.png") in done.stdout.decode()
     assert str(html) in done.stdout.decode()

@@ -169,7 +169,7 @@ def test_pointing_at_a_place_highlights_what_corresponds(page: Page, address: st
     search(page, address, demo[1])
     card = page.locator("article").nth(1)
     seen = card.locator(".seen")
-    expect(seen.first).to_have_attribute("role", "slider")  # once it is settled
+    expect(seen.first).to_have_attribute("role", "slider", timeout=30_000)  # once it is settled
     seen.first.hover(position={"x": 60, "y": 60})
     for place in range(2):
         expect(card.locator(".frame").nth(place)).to_have_class("frame heated pointed")

@@ -31,13 +31,13 @@ class Process:
     A region's value is the sum of its cells' plus noise. The values have mean 0 and variance 1, more or less.
     """
 
-    regions: Maps  # (M, CELLS, CELLS)
+    regions: NDArray[np.floating]  # (M, CELLS, CELLS)
     values: NDArray[np.float64]
     weights: NDArray[np.float64]  # (M, M): from what a map says wrongly of each region to its correction
     spread: float  # the mean variance of the regions' sums under the kernel
 
     @classmethod
-    def fit(cls, regions: Maps, values: NDArray[np.float64]) -> Self:
+    def fit(cls, regions: NDArray[np.floating], values: NDArray[np.float64]) -> Self:
         covariance = np.einsum("mij,nij->mn", regions, _smooth(regions), optimize=True)
         spread = float(np.trace(covariance)) / len(regions)
         return cls(regions, values, np.linalg.inv(covariance / spread + _NOISE * np.eye(len(regions))), spread)
@@ -65,5 +65,5 @@ def _kernel() -> Maps:
     return np.exp(-((places[:, None] - places) ** 2) / (2 * _LENGTH**2))
 
 
-def _smooth(maps: Maps) -> Maps:
+def _smooth(maps: NDArray[np.floating]) -> Maps:
     return np.asarray(_kernel() @ maps @ _kernel())

@@ -115,9 +115,9 @@ class _Search:
         )
         return np.asarray(changes)
 
-    def foretell(self, cells: Maps) -> Values:
+    def foretell(self, cells: Array) -> Values:
         """Return what is expected of regions (R, M), given by their share of each cell."""
-        return np.einsum("rij,mij->rm", self.process.mean(), cells)
+        return np.asarray(np.einsum("rij,mij->rm", self.process.mean(), cells))
 
     def draw_candidates(self, count: int, random: np.random.Generator) -> list[PixelMask]:
         """Return for each pair the highest and the lowest fifths of its expected map and others that may be true."""
@@ -133,8 +133,8 @@ def _find_out(witness: _Witness) -> Maps:
     search = _Search.begin(witness)
     candidates: list[PixelMask] = []
     found, own = [], []
-    for maps in _MAPS:
-        regions = search.draw_candidates(maps if len(pairs) == 1 else _MAPS_IF_SHARED, random)
+    for count in _MAPS:
+        regions = search.draw_candidates(count if len(pairs) == 1 else _MAPS_IF_SHARED, random)
         changes = search.hide(regions, 0)
         candidates += regions
         found.append(changes / ways)
@@ -161,7 +161,7 @@ def _surpass_chance(changes: Values) -> NDArray[np.bool_]:
     return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
 
 
-def _settle(fitted: Maps, high: Maps, low: Maps, measured: float) -> Maps:
+def _settle(fitted: Maps, high: Array, low: Array, measured: float) -> Maps:
     """Return a fitted map with the best regions (CELLS, CELLS) as its highest and lowest fifths.
 
     It is scaled to what was measured: how much more is lost if the one is hidden than if the other is.
