@@ -16,6 +16,7 @@ from retrieval.common.settings import MethodName
 from retrieval.datasets.class_folders import DataSet, Sample, find_samples
 from retrieval.datasets.descriptors import describe_samples
 from retrieval.datasets.near_duplicates import small_grey
+from retrieval.evaluation.audit.attention import Corner
 from retrieval.evaluation.audit.doubtful_pictures import find_look_alikes, find_suspect_labels
 from retrieval.evaluation.audit.evidence import AuditContext, draw_distinct_pairs, explain_all, explain_confusion
 from retrieval.evaluation.audit.findings import TEST, TRAIN, AdviceKind, Audit, AuditOptions
@@ -67,6 +68,13 @@ def test_a_model_that_looks_at_a_patch_is_caught(tmp_path: Path) -> None:
     assert values["model_has_learnt_from_this_data_set"] is True
     assert values["dataset"] == str(dataset)
     assert "lower right corner" in page.read_text("utf-8")
+
+    context = judge(find_model(str(model), "cpu").encoder.bundle, dataset, MethodName.occlusion)
+    amber = np.flatnonzero(context.dataset.codes == context.dataset.classes.index("amber"))
+    explained = explain_all(context, amber[:8], amber[8:16])
+    held = context.gather("amber", len(amber), explained, np.arange(16)).attention.corners
+    assert max(held, key=lambda corner: held[corner]) == "lower right"  # by hiding, too
+    assert held[Corner.lower_right] > 1.4 / 9
 
 
 @pytest.mark.slow
