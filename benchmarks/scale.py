@@ -42,6 +42,7 @@ from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.store.maintenance.index_sync import open_index
 from retrieval.store.maintenance.tuning import save_tuning, tune
 from retrieval.store.rescoring import rescore
+from retrieval.store.similarity import StoreSimilarity
 
 COUNT = 1_000_000
 QUERIES = 200
@@ -164,7 +165,9 @@ def _record(catalogue: Catalogue, fingerprint: str, maker: Maker, count: int) ->
 
 def _best(catalogue: Catalogue, bundle: Bundle, query: Vectors, pool: Ids) -> list[int]:
     """Return the ten best of an exact pool after rescoring."""
-    best: list[int] = rescore(catalogue, bundle.head, bundle.fingerprint, query, pool).ids[:TOP].tolist()
+    best: list[int] = (
+        rescore(catalogue, StoreSimilarity.of(bundle.head), bundle.fingerprint, query, pool).ids[:TOP].tolist()
+    )
     return best
 
 

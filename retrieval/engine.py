@@ -41,6 +41,7 @@ from retrieval.store.indexing.report import IndexReport
 from retrieval.store.indexing.run import index_galleries, outermost
 from retrieval.store.indexing.shards import WHOLE, Shard
 from retrieval.store.maintenance.calibration import Calibration, CalibrationResult, calibrate
+from retrieval.store.maintenance.gallery_statistics import expect_statistics
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from retrieval.store.opened_store import OpenedStore
@@ -235,6 +236,7 @@ class Engine:
         ):
             report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
         if not shard.is_all:
+            expect_statistics(self.catalogue)
             return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
         index = self.store.update_index(progress)
         left = clear_old_storages(self.catalogue, fingerprint)
@@ -270,7 +272,8 @@ class Engine:
         The first step searches at least `probes` lists of the index.
         """
         index = self.store.current_index()
-        steps = tune(self.catalogue, index, self.bundle.head, self.bundle.fingerprint, recall, progress, probes)
+        head = self.bundle.head.centred(self.store.head.centre)
+        steps = tune(self.catalogue, index, head, self.bundle.fingerprint, recall, progress, probes)
         save_tuning(self.catalogue, steps[-1])
         return steps
 

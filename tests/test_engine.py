@@ -30,6 +30,7 @@ from retrieval.store.maintenance.calibration import Calibration, delete_calibrat
 from retrieval.store.maintenance.index_sync import open_index, open_index_state
 from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.query import PreparedQuery
+from retrieval.store.similarity import set_plain
 from tests.support.bundles import altered_bundle
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
@@ -83,7 +84,8 @@ def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
 
 @pytest.mark.slow
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
-    catalogue, bundle = engine.catalogue, engine.bundle
+    catalogue, bundle, head = engine.catalogue, engine.bundle, engine.store.head
+    assert head.centre is not None
     ((ids, vectors),) = catalogue.descriptors.all(bundle.fingerprint)
     pictures = catalogue.pictures.candidates(ids)
     row_of = {picture.path: row for row, picture in enumerate(pictures)}
@@ -100,11 +102,11 @@ def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
         assert [hits[rank].index_rank for rank in by_index] == list(range(1, 61))
         assert np.all(np.diff(cosines[rows[by_index]]) <= 1e-6)
 
-        u, others = bundle.head.embed(descriptor[None])[0], bundle.head.embed(vectors[rows])
+        u, others = (each.astype(np.float64) for each in (head.embed(descriptor[None])[0], head.embed(vectors[rows])))
         separations = np.sqrt(((u.astype(np.float64) - others) ** 2).sum(axis=1))
         assert np.all(np.diff(separations) >= -1e-6)
         assert [hit.rank for hit in hits] == list(range(1, 61))
-        np.testing.assert_allclose([hit.distance for hit in hits], 1 / (1 + np.exp(5 - 9 * separations)), atol=1e-6)
+        np.testing.assert_allclose([hit.distance for hit in hits], head.distance(separations), atol=1e-5)
         changed += by_index != list(range(60))
     assert changed > 90  # else nothing was shown about rescoring
 
@@ -484,6 +486,7 @@ def test_a_calibrated_store_changes_numbers_and_not_the_order(
 ) -> None:
     engine = Engine.create(tmp_path / "store", str(tiny_bundle.folder))
     engine.index(small_gallery)
+    set_plain(engine.catalogue, plain=True)
     plain, pair = engine.query(blocks(50), top=12), engine.explain(blocks(50), blocks(51))
     save_calibration(engine.catalogue, calibrated(tiny_bundle.head.digest))  # as another process may
     assert engine.calibration is not None

@@ -22,6 +22,7 @@ from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.store.maintenance.index_sync import open_index
 from retrieval.store.maintenance.tuning import read_tuning
 from retrieval.store.rescoring import rescored_hits
+from retrieval.store.similarity import StoreSimilarity
 
 TOP = 10
 
@@ -53,7 +54,14 @@ def _query_pool(
         pools.append(ids.tolist())
         for how in sorted(steps, reverse=number % 2 == 1):
             started = time.perf_counter()
-            hits = rescored_hits(catalogue, bundle.head, bundle.fingerprint, query, ids[ids != NO_ID], steps[how])
+            hits = rescored_hits(
+                catalogue,
+                StoreSimilarity.of(bundle.head),
+                bundle.fingerprint,
+                query,
+                ids[ids != NO_ID],
+                steps[how],
+            )
             best[how].append([int(hit.path.stem) for hit in islice(hits, TOP)])
             seconds[f"rescore {how}"].append(time.perf_counter() - started)
     for how in steps:

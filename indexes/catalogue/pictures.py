@@ -44,6 +44,12 @@ class Pictures:
             last = rows[-1][0]
         return np.concatenate(ids), np.concatenate(hashes)
 
+    def smallest_hashes(self, most: int) -> Ids:
+        """Return the pictures (N,) whose contents have the smallest hashes, one of each content, by hash."""
+        first = select(func.min(PICTURES.c.id)).where(~PICTURES.c.missing)
+        ordered = first.group_by(PICTURES.c.hash).order_by(PICTURES.c.hash).limit(most)
+        return np.array(self._database.scalars(ordered), np.int64)
+
     def files(self, ids: Ids) -> list[StoredFile]:
         """Return the files of the pictures of these ids, by id."""
         return [StoredFile(*row) for row in self._database.rows_among(_FILES, PICTURES.c.id, ids.tolist())]

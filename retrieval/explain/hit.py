@@ -12,6 +12,10 @@ from retrieval.sources.location import PictureLocation
 class Hit(Illustrated):
     """A result of a query. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
 
+    `probability` is that of a hit to show the same kind as the query, and `familiarity` the share of the gallery's
+    pictures whose nearest is as far as this hit, or farther; both are None if the store has no statistics of its
+    gallery. `plain_similarity` and `plain_distance` are those of the model's own head.
+
     `explanation` is None if none was requested, or, with a `note`, if the file could not be read again.
     """
 
@@ -26,6 +30,10 @@ class Hit(Illustrated):
     index_distance: float
     width: int
     height: int
+    plain_similarity: float
+    plain_distance: float
+    probability: float | None = None
+    familiarity: float | None = None
     explanation: Explanation | None = None
     note: str | None = None
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from indexes.atomic_files import write_file
 from retrieval.common.errors import ModelError
 from retrieval.common.settings import Preprocessing
+from retrieval.model.gallery_neuron import GalleryNeuron
 from retrieval.model.head import Head
 
 FORMAT = 1
@@ -25,7 +26,8 @@ BACKBONE_PREFIX = "backbone."
 class ModelCard:
     """The content of `model.json`: the architecture, the input, and for people how the model was made and measured.
 
-    `provenance` is data, seed and command, `metrics` each figure by data set and name.
+    `provenance` is data, seed and command, `metrics` each figure by data set and name. A model without a
+    `gallery_neuron` shows its own similarity in every gallery.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ModelCard:
     provenance: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     shift: float | None = None
+    gallery_neuron: GalleryNeuron | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ def _read_card(file: Path) -> ModelCard:
             units=_check(values["units"], int),
             normalize=_check(values["normalize"], bool),
             shift=None if values["shift"] is None else float(values["shift"]),
+            gallery_neuron=GalleryNeuron.from_json(neuron) if (neuron := values.get("gallery_neuron")) else None,
             provenance=_check(values["provenance"], dict),
             metrics={
                 name: {figure: float(_check(value, int | float)) for figure, value in _check(figures, dict).items()}

@@ -28,6 +28,16 @@ def shifted_root(g: _FloatArray, shift: float | None) -> _FloatArray:
     return root
 
 
+def _to_unit_length(x: Array) -> Array:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY))
+
+
+def _unit_length_gradient(x: Array, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY)
+    v = x / length
+    return np.asarray((gradient - v * np.sum(v * gradient, axis=-1, keepdims=True)) / length)
+
+
 @dataclass(frozen=True)
 class Head:
     """e = relu(W f(g) + c);  u = e / ||e|| where `normalize`, else e;  d = sigmoid(w ||u1 - u2|| + b).
@@ -35,6 +45,10 @@ class Head:
     `weight` W float32 (E, C), `bias` c float32 (E,), `slope` w and `intercept` b of the sigmoid neuron.
     f(g) = sqrt(g + `shift`), element by element; if `shift` is None, f(g) = g as in the paper. The root lessens the
     weight of the few channels that are strong in a picture.
+
+    A `centre` m, float32 (E,), such as a share of a gallery's mean u, is taken away from u, and the rest is scaled to
+    length 1: v = (u - m) / ||u - m|| is then compared in place of u. What all pictures of the gallery have in common
+    no longer makes them alike.
     """
 
     weight: Array
@@ -43,14 +57,19 @@ class Head:
     intercept: float
     normalize: bool
     shift: float | None = None
+    centre: Array | None = None
 
     def calibrated(self, slope: float, intercept: float) -> Head:
         """Return this head with another sigmoid neuron."""
         return replace(self, slope=slope, intercept=intercept)
 
+    def centred(self, centre: Array | None) -> Head:
+        """Return this head with a centre (E,), or without one."""
+        return replace(self, centre=centre)
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over all that determines the distance: two heads with one digest are equal."""
+        """SHA-256 (hex) over all that determines the distance but the centre: the head's own parts."""
         settings = json.dumps([self.slope, self.intercept, self.normalize, self.shift, self.weight.shape])
         digest = hashlib.sha256(settings.encode())
         for part in (self.weight, self.bias):
@@ -74,10 +93,19 @@ class Head:
         return self.apply_normalize(self.raw_embedding(descriptors))
 
     def apply_normalize(self, e: Array) -> Array:
-        """Return u, float32 (..., E), of embeddings e (..., E)."""
-        if not self.normalize:
-            return e
-        return np.asarray(e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), TINY))
+        """Return u, or v if there is a centre, float32 (..., E), of embeddings e (..., E)."""
+        u = _to_unit_length(e) if self.normalize else e
+        return u if self.centre is None else _to_unit_length(u - self.centre)
+
+    def normalize_gradient(self, e: Array, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the gradient (..., E) by e of what has this gradient by what `apply_normalize` returns.
+
+        Of v = x / ||x|| it is (r - v (v . r)) / ||x||.
+        """
+        u = _to_unit_length(e) if self.normalize else e
+        if self.centre is not None:
+            gradient = _unit_length_gradient(u - self.centre, gradient)
+        return _unit_length_gradient(e, gradient) if self.normalize else gradient
 
     def root_derivative(self, descriptors: Array) -> Array:
         """Return f'(g), float32 (..., C): 1 if there is no root, 0 where g + shift is not positive."""

@@ -2,16 +2,20 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
 from retrieval.common.progress import SILENT, Progress
 from retrieval.common.text import safe_name
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration
+from retrieval.store.maintenance.gallery_statistics import has_statistics, learn_statistics
 from retrieval.store.maintenance.index_sync import open_index_state
 from retrieval.store.maintenance.tuning import read_tuning
+from retrieval.store.similarity import StoreSimilarity, normalised_similarity
 
 _LOGGER = logging.getLogger(__name__)
 _LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for that many times as long
@@ -40,6 +44,7 @@ class OpenedStore:
         if self._index is None or (is_stale and time.monotonic() >= self._recheck_at):
             started = time.monotonic()
             self._replace_index(*open_index_state(self.catalogue, self.bundle.fingerprint))
+            self._refresh_statistics()
             seconds = time.monotonic() - started
             self._recheck_at = started + seconds * (_REUSE_FACTOR if seconds > _LONG else 1)
             if self._index_generation is None:
@@ -51,11 +56,18 @@ class OpenedStore:
         """Bring the index up to date with the catalogue and save it; return it. Raises StoreError if that fails."""
         index, generation = open_index_state(self.catalogue, self.bundle.fingerprint, must_save=True, progress=progress)
         self._replace_index(index, generation)
+        learn_statistics(self.catalogue, index, self.bundle)
         return index
 
     def release_index(self) -> None:
         """Close the index; it is opened again on its next use."""
         self._replace_index(None, None)
+
+    def _refresh_statistics(self) -> None:
+        """Let the gallery's statistics follow the index, in a store that has them or whose shards left them to this."""
+        if self._index and self._index_generation and self.catalogue.writable and has_statistics(self.catalogue):
+            with suppress(StoreError):  # another process may be writing; a later query or indexing does it
+                learn_statistics(self.catalogue, self._index, self.bundle)
 
     def _replace_index(self, index: TunedIndex | None, generation: str | None) -> None:
         previous, self._index, self._index_generation = self._index, index, generation
@@ -77,10 +89,21 @@ class OpenedStore:
         return calibration if calibration and calibration.digest == self.bundle.head.digest else None
 
     @property
+    def similarity(self) -> StoreSimilarity:
+        """How pairs are judged now: by the gallery's statistics and the calibration; another process may change it."""
+        calibration, normalised = self.calibration, normalised_similarity(self.catalogue, self.bundle)
+        if calibration is None:
+            return normalised
+        if not calibration.normalised:  # it was fitted to the model's own similarity
+            normalised = StoreSimilarity.of(self.bundle.head)
+        elif normalised.statistics is None:
+            return normalised
+        return normalised.calibrated(calibration.slope, calibration.intercept, calibration.hit)
+
+    @property
     def head(self) -> Head:
-        """The model's head as the store is calibrated now; another process may change that at any time."""
-        head, calibration = self.bundle.head, self.calibration
-        return head.calibrated(calibration.slope, calibration.intercept) if calibration else head
+        """The head that judges pairs now."""
+        return self.similarity.head
 
     def close(self) -> None:
         """Close the store's files and its index."""

@@ -22,6 +22,7 @@ from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.rescoring import existing_files, rescored_hits
+from retrieval.store.similarity import StoreSimilarity
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -107,14 +108,17 @@ class Queries:
         rows = self._store.catalogue.descriptors.of(np.array([picture]), self._store.bundle.fingerprint)
         return next((vectors[0] for _, vectors in rows), None)
 
-    def ranked_hits(self, prepared: PreparedQuery, head: Head | None = None) -> tuple[int, Iterator[Hit]]:
+    def ranked_hits(
+        self, prepared: PreparedQuery, similarity: StoreSimilarity | None = None
+    ) -> tuple[int, Iterator[Hit]]:
         """Return how many candidates there are, and those whose files exist as hits, best first.
 
-        They are rescored, by the store's head if no other is given, and read as they are taken.
+        They are rescored, by the store's similarity if no other is given, and read as they are taken.
         """
         store, ids = self._store, prepared.candidates
         fingerprint, step = store.bundle.fingerprint, store.rescoring_step
-        hits = rescored_hits(store.catalogue, head or store.head, fingerprint, prepared.descriptor, ids, step)
+        similarity = similarity or store.similarity
+        hits = rescored_hits(store.catalogue, similarity, fingerprint, prepared.descriptor, ids, step)
         return len(ids), existing_files(hits)
 
     def finish(
@@ -127,13 +131,13 @@ class Queries:
     ) -> QueryResult:
         """Rescore a query's candidates and explain the `top` of them."""
         stopwatch = _Stopwatch(prepared.seconds)
-        head = self._store.head  # one head: the store may be calibrated meanwhile
+        similarity = self._store.similarity  # one for all: the store may be calibrated meanwhile
         with stopwatch("rescore"):
-            pool, ranked = self.ranked_hits(prepared, head)
+            pool, ranked = self.ranked_hits(prepared, similarity)
             hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
         if explain:
             with stopwatch("explain"):
-                hits = self._explain_hits(prepared, hits, head, options)
+                hits = self._explain_hits(prepared, hits, similarity.head, options)
         return QueryResult(hits, pool, stopwatch.seconds)
 
     def explain_pixels(

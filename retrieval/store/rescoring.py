@@ -14,16 +14,17 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Candidate
 from retrieval.explain.explanation import verdict_of
 from retrieval.explain.hit import Hit
-from retrieval.model.head import Array, Head
+from retrieval.model.head import Array
 from retrieval.sources.location import PictureAddress, parse_location
+from retrieval.store.similarity import StoreSimilarity
 
 FILE_ABSENT = "the file is absent now: is its disk mounted?"
 
 BEST = 10
 """The best hits of a query that tuning measures; a gradual rescoring takes so many of each step."""
 
-_Scores = tuple[Ids, Array, NDArray[np.float64]]
-"""Candidates' ids, distances by the descriptors, and separations by the head, (N,) each."""
+_Scores = tuple[Ids, Array, NDArray[np.float64], NDArray[np.float64]]
+"""Candidates' ids, distances by the descriptors, and separations by the head and the model's own head, (N,) each."""
 
 _PAGE_SIZE = 16  # hits read at once from the catalogue: few more than most queries need
 
@@ -32,21 +33,30 @@ _PAGE_SIZE = 16  # hits read at once from the catalogue: few more than most quer
 class Ranking:
     """A query's rescored candidates, nearest by the head first.
 
-    All arrays are (N,): the ids, the head's distances d, and the ranks (among these candidates) and distances by the
-    descriptors alone.
+    All arrays are (N,): the ids, the separations D by the head and by the model's own, and the ranks (among these
+    candidates) and distances by the descriptors alone.
     """
 
+    similarity: StoreSimilarity
     ids: Ids
-    distances: NDArray[np.float64]
+    separations: NDArray[np.float64]
+    plain_separations: NDArray[np.float64]
     index_ranks: Ids
     index_distances: Array
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, rows: slice | NDArray[np.bool_]) -> Ranking:
-        """Return some rows as a ranking."""
-        return Ranking(self.ids[rows], self.distances[rows], self.index_ranks[rows], self.index_distances[rows])
+    def part(self, rows: slice | NDArray[np.bool_] | Ids) -> Ranking:
+        """Return some rows as a ranking, or all in another order."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            separations=self.separations[rows],
+            plain_separations=self.plain_separations[rows],
+            index_ranks=self.index_ranks[rows],
+            index_distances=self.index_distances[rows],
+        )
 
     def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
         """Yield the hits, read from the catalogue as they are taken; ids that it no longer has are skipped."""
@@ -60,7 +70,11 @@ class Ranking:
                     rank += 1
 
     def _hit(self, rank: int, row: int, picture: Candidate) -> Hit:
-        distance = float(self.distances[row])
+        separation, plain_separation = self.separations[row], self.plain_separations[row]
+        distance, plain_distance = (
+            float(head.distance(each))
+            for head, each in ((self.similarity.head, separation), (self.similarity.plain, plain_separation))
+        )
         return Hit(
             rank=rank,
             id=picture.id,
@@ -69,6 +83,10 @@ class Ranking:
             similarity=1 - distance,
             distance=distance,
             verdict=verdict_of(distance),
+            probability=self.similarity.hit_probability(separation),
+            familiarity=self.similarity.familiarity(plain_separation),
+            plain_similarity=1 - plain_distance,
+            plain_distance=plain_distance,
             index_rank=int(self.index_ranks[row]),
             index_distance=float(self.index_distances[row]),
             width=picture.width,
@@ -76,16 +94,23 @@ class Ranking:
         )
 
 
-def rescore(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids) -> Ranking:
+def rescore(
+    catalogue: Catalogue, similarity: StoreSimilarity, fingerprint: str, descriptor: Array, ids: Ids
+) -> Ranking:
     """Rank the candidates `ids` (N,) of a query's descriptor (C,) by the head.
 
     The index's ranks and distances are computed from the stored descriptors, which its codes only approximate.
     """
-    return _rank(head, _scorer(catalogue, head, fingerprint, descriptor)(ids))
+    return _rank(similarity, _scorer(catalogue, similarity, fingerprint, descriptor)(ids))
 
 
 def rescored_hits(
-    catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array, ids: Ids, step: int | None
+    catalogue: Catalogue,
+    similarity: StoreSimilarity,
+    fingerprint: str,
+    descriptor: Array,
+    ids: Ids,
+    step: int | None,
 ) -> Iterator[Hit]:
     """Yield a query's hits, best first; its candidates `ids` (N,), nearest by the index first, are rescored gradually.
 
@@ -93,12 +118,12 @@ def rescored_hits(
     on; without a step all are rescored at once. So the first hits never depend on how many are taken; one that lies
     deeper among the candidates than its step comes late.
     """
-    score, step = _scorer(catalogue, head, fingerprint, descriptor), step or max(1, len(ids))
+    score, step = _scorer(catalogue, similarity, fingerprint, descriptor), step or max(1, len(ids))
     scores: list[_Scores] = []
     taken: Ids = ids[:0]
     for start in range(0, len(ids), step):
         scores += score(ids[start : start + step])
-        ranking = _rank(head, scores)
+        ranking = _rank(similarity, scores)
         left = ranking.part(~np.isin(ranking.ids, taken))
         if start + step < len(ids):
             left = left.part(slice(BEST))
@@ -106,26 +131,28 @@ def rescored_hits(
         taken = np.append(taken, left.ids)
 
 
-def _scorer(catalogue: Catalogue, head: Head, fingerprint: str, descriptor: Array) -> Callable[[Ids], list[_Scores]]:
-    embedded, direction = head.embed(descriptor[None]), unit(descriptor[None])[0]
+def _scorer(
+    catalogue: Catalogue, similarity: StoreSimilarity, fingerprint: str, descriptor: Array
+) -> Callable[[Ids], list[_Scores]]:
+    direction, measure = unit(descriptor[None])[0], similarity.measure_from(descriptor)
 
     def score(ids: Ids) -> list[_Scores]:
         return [
-            (stored, 1 - unit(vectors) @ direction, head.separation(embedded, head.embed(vectors)))
+            (stored, 1 - unit(vectors) @ direction, *measure(vectors))
             for stored, vectors in catalogue.descriptors.of(ids, fingerprint)
         ]
 
     return score
 
 
-def _rank(head: Head, scores: list[_Scores]) -> Ranking:
+def _rank(similarity: StoreSimilarity, scores: list[_Scores]) -> Ranking:
     if not scores:
         none = np.empty(0)
-        return Ranking(none.astype(np.int64), none, none.astype(np.int64), none.astype(np.float32))
-    ids, index_distances, separations = (np.concatenate(part) for part in zip(*scores, strict=True))
+        return Ranking(similarity, none.astype(np.int64), none, none, none.astype(np.int64), none.astype(np.float32))
+    ids, index_distances, separations, plain = (np.concatenate(part) for part in zip(*scores, strict=True))
     index_ranks = np.argsort(np.lexsort((ids, index_distances))) + 1  # ties by id, whatever index found them
-    order = np.lexsort((ids, separations))  # not by d, which saturates
-    return Ranking(ids[order], head.distance(separations[order]), index_ranks[order], index_distances[order])
+    unranked = Ranking(similarity, ids, separations, plain, index_ranks, index_distances)
+    return unranked.part(np.lexsort((ids, separations)))  # not by d, which saturates
 
 
 def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:

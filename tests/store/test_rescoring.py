@@ -17,6 +17,7 @@ from retrieval.model.head import Array, Head
 from retrieval.store.maintenance import tuning
 from retrieval.store.maintenance.tuning import read_tuning
 from retrieval.store.rescoring import rescore, rescored_hits
+from retrieval.store.similarity import StoreSimilarity
 from tests.support.vectors import clustered
 
 MODEL = "0123456789abcdef"
@@ -55,10 +56,10 @@ def nearest(catalogue: Catalogue, query: Array) -> Ids:
 
 
 def test_each_ten_hits_are_the_best_of_as_many_steps(catalogue: Catalogue, query: Array) -> None:
-    head, ids = random_head(64), nearest(catalogue, query)
-    hits = list(rescored_hits(catalogue, head, MODEL, query, ids, STEP))
-    exact = rescore(catalogue, head, MODEL, query, ids)
-    distances = dict(zip(exact.ids.tolist(), exact.distances.tolist(), strict=True))
+    similarity, ids = StoreSimilarity.of(random_head(64)), nearest(catalogue, query)
+    hits = list(rescored_hits(catalogue, similarity, MODEL, query, ids, STEP))
+    exact = rescore(catalogue, similarity, MODEL, query, ids)
+    distances = dict(zip(exact.ids.tolist(), similarity.head.distance(exact.separations).tolist(), strict=True))
     left, expected = list[int](), list[int]()
     for start in range(0, COUNT, STEP):
         left = sorted({*left, *ids[start : start + STEP].tolist()}, key=lambda id_: distances[id_])
@@ -66,10 +67,10 @@ def test_each_ten_hits_are_the_best_of_as_many_steps(catalogue: Catalogue, query
         expected, left = expected + left[:taken], left[taken:]
     assert [hit.id for hit in hits] == expected != exact.ids.tolist()
     assert [hit.distance for hit in hits] == pytest.approx([distances[hit.id] for hit in hits])
-    whole = [hit.id for hit in rescored_hits(catalogue, head, MODEL, query, ids, None)]
+    whole = [hit.id for hit in rescored_hits(catalogue, similarity, MODEL, query, ids, None)]
     assert whole == exact.ids.tolist()
-    assert [hit.id for hit in rescored_hits(catalogue, head, MODEL, query, ids, COUNT)] == whole
-    assert list(rescored_hits(catalogue, head, MODEL, query, ids[:0], None)) == []
+    assert [hit.id for hit in rescored_hits(catalogue, similarity, MODEL, query, ids, COUNT)] == whole
+    assert list(rescored_hits(catalogue, similarity, MODEL, query, ids[:0], None)) == []
 
 
 def test_only_the_candidates_that_are_needed_are_read(
@@ -84,7 +85,7 @@ def test_only_the_candidates_that_are_needed_are_read(
 
     ids = nearest(catalogue, query)
     monkeypatch.setattr(Descriptors, "of", counted)
-    hits = rescored_hits(catalogue, random_head(64), MODEL, query, ids, STEP)
+    hits = rescored_hits(catalogue, StoreSimilarity.of(random_head(64)), MODEL, query, ids, STEP)
     assert len(list(islice(hits, 10))) == 10
     assert read == [20]
     assert len(list(islice(hits, 1))) == 1
@@ -94,10 +95,10 @@ def test_only_the_candidates_that_are_needed_are_read(
 
 
 def test_pictures_that_are_gone_are_skipped(catalogue: Catalogue, query: Array) -> None:
-    head, ids = random_head(64), nearest(catalogue, query)
-    gone = [hit.path for hit in rescored_hits(catalogue, head, MODEL, query, ids, STEP)][:15]
+    similarity, ids = StoreSimilarity.of(random_head(64)), nearest(catalogue, query)
+    gone = [hit.path for hit in rescored_hits(catalogue, similarity, MODEL, query, ids, STEP)][:15]
     catalogue.remove(*(str(path).encode() for path in gone))
-    paths = [hit.path for hit in rescored_hits(catalogue, head, MODEL, query, ids, STEP)]
+    paths = [hit.path for hit in rescored_hits(catalogue, similarity, MODEL, query, ids, STEP)]
     assert len(set(paths)) == len(paths) == COUNT - 15
     assert not set(paths) & set(gone)
 

@@ -47,7 +47,23 @@ def same() -> Explanation:
 def a_hit(rank: int, path: Path, why: Explanation | None, note: str | None = None) -> Hit:
     distance = why.distance if why else 0.3
     verdict = why.verdict if why else "similar"
-    return Hit(rank, rank, path, "rooms", 1 - distance, distance, verdict, rank + 3, 0.2, 300, 200, why, note)
+    return Hit(
+        rank,
+        rank,
+        path,
+        "rooms",
+        1 - distance,
+        distance,
+        verdict,
+        rank + 3,
+        0.2,
+        300,
+        200,
+        1 - distance,
+        distance,
+        explanation=why,
+        note=note,
+    )
 
 
 def verification(factual: bool = True, counterfactual: bool = True, fidelity: float = 0.7) -> Verification:

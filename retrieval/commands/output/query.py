@@ -166,9 +166,10 @@ def query_json(
 
 
 def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
-    names = ("rank", "label", "similarity", "distance", "verdict", "index_rank", "index_distance", "width", "height")
+    names = ("rank", "label", "similarity", "distance", "verdict", "probability", "familiarity")
+    more = ("plain_similarity", "plain_distance", "index_rank", "index_distance", "width", "height", "path", "note")
     explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
-    return pick(hit, *names, "path", "note") | {"explanation": explanation}
+    return pick(hit, *names, *more) | {"explanation": explanation}
 
 
 def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> JsonObject:

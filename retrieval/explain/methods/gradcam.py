@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.model.head import TINY, Array, Head
+from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels
 
 
@@ -89,7 +89,7 @@ def require_pixels(pairs: PairInputs) -> PixelAccess:
 def channel_gradients(pairs: PairInputs) -> Array:
     """Return alpha float32 (N, C), the log-odds' gradient by each activation: the same in all Z cells of a channel.
 
-    r = (u1 - u2) / D, 0 if D = 0;  with normalisation (r - u1 (u1 . r)) / ||e1||
+    r = (u1 - u2) / D, 0 if D = 0, as a gradient by e1 (Head.normalize_gradient)
     alpha = w / Z * f'(g1) * W^T ([e1 > 0] * r)
     """
     cells = math.prod(pairs.activations.shape[2:])
@@ -103,9 +103,7 @@ def gradients_to_embedding(head: Head, cells: int, own: Array, u2: Array) -> Arr
     difference = (u1 - u2).astype(np.float64)
     separation = np.linalg.norm(difference, axis=1, keepdims=True)
     r: NDArray[np.float64] = np.divide(difference, separation, out=np.zeros_like(difference), where=separation > 0)
-    if head.normalize:
-        length = np.maximum(np.linalg.norm(e1, axis=1, keepdims=True), TINY)
-        r = (r - u1 * np.sum(u1 * r, axis=1, keepdims=True)) / length
+    r = head.normalize_gradient(e1, r)
     alpha = (head.slope / cells) * (((e1 > 0) * r).astype(np.float32) @ head.weight) * head.root_derivative(own)
     return np.asarray(alpha, np.float32)
 

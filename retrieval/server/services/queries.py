@@ -317,7 +317,9 @@ class QueryService:
         engine = self.engine
         (subject,) = self._describe([subject])
         ids = np.array([picture_id])
-        ranking = rescore(engine.catalogue, engine.store.head, engine.bundle.fingerprint, _descriptor(subject), ids)
+        ranking = rescore(
+            engine.catalogue, engine.store.similarity, engine.bundle.fingerprint, _descriptor(subject), ids
+        )
         return next(ranking.hits(engine.catalogue), None)
 
 

@@ -20,6 +20,7 @@ from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.model.head import Head
+from retrieval.store.similarity import normalised_similarity
 
 # Samples of flowers, rooms and skin lesions, judged on the whole sets: 20 pictures lowered the calibration error in all
 # but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 were hardly better.
@@ -56,7 +57,8 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
     Raises GalleryError, and changes nothing, if there are too few labels or similarity does not depend on them;
     StoreError if the store cannot be written.
     """
-    head = bundle.head
+    similarity = normalised_similarity(catalogue, bundle)
+    head = similarity.head
     labelled = _draw_sample(catalogue, head, bundle.fingerprint, seed)
     held_out = _choose_held_out(catalogue, labelled.codes)
     random = np.random.default_rng(seed)
@@ -71,7 +73,8 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
     before = head.distance(unseen_separations)
     calibration = Calibration(
         model=bundle.card.name,
-        digest=head.digest,
+        digest=bundle.head.digest,
+        normalised=similarity.statistics is not None,
         slope=slope,
         intercept=intercept,
         pictures=len(labelled.codes),
@@ -186,7 +189,8 @@ class Calibration:
 
     `model` is the head's name. The neuron was fitted to `pairs` pairs of `pictures` pictures in `classes` classes, half
     of the pairs of one class. `before` and `after` are measured on pairs that the judging neuron was not fitted to;
-    `unseen` says in what respect. `roc_auc` is the same for both.
+    `unseen` says in what respect. `roc_auc` is the same for both. D is
+    `normalised` by the gallery's statistics, or the model's own. `hit` is the neuron for hits, if one was fitted.
     """
 
     model: str
@@ -201,6 +205,8 @@ class Calibration:
     roc_auc: float
     before: PairScores
     after: PairScores
+    normalised: bool = False
+    hit: tuple[float, float] | None = None
 
 
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
@@ -210,7 +216,8 @@ def read_calibration(catalogue: Catalogue) -> Calibration | None:
         return None
     values = json.loads(text)
     scores = {name: PairScores(**values[name]) for name in ("before", "after")}
-    return Calibration(**values | scores | {"unseen": HeldOut(values["unseen"])})
+    hit = values.get("hit")
+    return Calibration(**values | scores | {"unseen": HeldOut(values["unseen"]), "hit": hit and (hit[0], hit[1])})
 
 
 def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:

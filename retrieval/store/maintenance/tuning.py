@@ -18,6 +18,7 @@ from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
 from retrieval.store.rescoring import BEST, rescore
+from retrieval.store.similarity import StoreSimilarity
 
 _QUERIES = 100
 _MIN_PROBES = 16  # fewer save nothing, and a hundred queries cannot distinguish .98 from .99
@@ -92,10 +93,10 @@ def _best_hits(
     catalogue: Catalogue, head: Head, fingerprint: str, own: Ids, queries: Vectors, stage: WorkStage
 ) -> list[set[int]]:
     """Return, for each query, the ids of the ten best hits of an exact search after rescoring, without itself."""
-    best: list[set[int]] = []
+    best, similarity = list[set[int]](), StoreSimilarity.of(head)
     for id_, query, pool in zip(own, queries, _exact_pools(catalogue, fingerprint, queries, stage), strict=True):
         others = pool[(pool != id_) & (pool != NO_ID)][:POOL]
-        best.append(set(rescore(catalogue, head, fingerprint, query, others).ids[:BEST].tolist()))
+        best.append(set(rescore(catalogue, similarity, fingerprint, query, others).ids[:BEST].tolist()))
     return best
 
 

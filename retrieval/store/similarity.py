@@ -1,0 +1,86 @@
+"""The similarity that a store shows: by the gallery's statistics and its calibration, or the model's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.catalogue.catalogue import Catalogue
+from retrieval.model.bundle import Bundle
+from retrieval.model.gallery_neuron import GalleryNeuron
+from retrieval.model.head import Array, Head
+from retrieval.store.maintenance.gallery_statistics import GalleryStatistics, read_statistics
+
+_PLAIN = "plain_similarity"
+
+Separations = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StoreSimilarity:
+    """How a store's pairs are judged: the `head` gives their similarity and order, `plain` is the model's own.
+
+    Without `statistics` both are the same but for a calibration, and there is no probability and no familiarity.
+    """
+
+    head: Head
+    plain: Head
+    statistics: GalleryStatistics | None = None
+    neuron: GalleryNeuron | None = None
+
+    @classmethod
+    def of(cls, head: Head) -> Self:
+        """Return the similarity of a head alone."""
+        return cls(head, head)
+
+    def measure_from(self, descriptor: Array) -> Callable[[Array], tuple[Separations, Separations]]:
+        """Return what measures separations (N,) of descriptors (N, C) from this one (C,), by `head` and by `plain`."""
+        heads = (self.head,) if self.head.centre is None else (self.head, self.plain)
+        raw = self.plain.raw_embedding(descriptor[None])
+        own = [head.apply_normalize(raw) for head in heads]
+
+        def measure(vectors: Array) -> tuple[Separations, Separations]:
+            e = self.plain.raw_embedding(vectors)
+            found = [head.separation(u, head.apply_normalize(e)) for head, u in zip(heads, own, strict=True)]
+            return found[0], found[-1]
+
+        return measure
+
+    def hit_probability(self, separation: float) -> float | None:
+        """Return the probability that a hit at this separation by the head shows the same kind as the query."""
+        if self.statistics is None or self.neuron is None:
+            return None
+        return float(self.neuron.hit_probability(self.statistics.nearness(np.array(separation))))
+
+    def familiarity(self, plain_separation: float) -> float | None:
+        """Return the share of the gallery's pictures whose nearest is as far as this, or farther."""
+        return None if self.statistics is None else self.statistics.familiarity(plain_separation)
+
+    def calibrated(self, slope: float, intercept: float, hit: tuple[float, float] | None) -> Self:
+        """Return the same with neurons that were fitted to the gallery's labels; without one for hits, that stays."""
+        neuron = replace(self.neuron, hit=hit) if self.neuron and hit else self.neuron
+        return replace(self, head=self.head.calibrated(slope, intercept), neuron=neuron)
+
+
+def normalised_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
+    """Return a store's similarity without a calibration: the model's own if it has no statistics or shows that.
+
+    Raises StoreError.
+    """
+    head, neuron = bundle.head, bundle.card.gallery_neuron
+    statistics = None if is_plain(catalogue) else read_statistics(catalogue, head)
+    if statistics is None or neuron is None:
+        return StoreSimilarity.of(head)
+    return StoreSimilarity(statistics.adapt(head, neuron), head, statistics, neuron)
+
+
+def is_plain(catalogue: Catalogue) -> bool:
+    """Return whether the store shows the model's own similarity by choice. Raises StoreError."""
+    return bool(catalogue.settings.get(_PLAIN))
+
+
+def set_plain(catalogue: Catalogue, plain: bool) -> None:
+    """Choose whether the store shows the model's own similarity from now on. Raises StoreError."""
+    catalogue.settings.set(**{_PLAIN: "1" if plain else ""})
