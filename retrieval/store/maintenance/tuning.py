@@ -22,7 +22,7 @@ from retrieval.store.similarity import StoreSimilarity
 
 _QUERIES = 100
 _MIN_PROBES = 16  # fewer save nothing, and a hundred queries cannot distinguish .98 from .99
-_STRICTER = 10  # rescoring may lose a tenth of the hits that the index may lose
+_STRICTER = 5  # rescoring may lose a fifth of the hits that the index may lose
 _MIN_STEP = 64  # the gallery's own pictures need 30 to 80, pictures of other kinds more: then 99 % of the ten best
 
 _SETTING, _RESCORING = "tuning", "rescoring"

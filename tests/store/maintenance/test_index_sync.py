@@ -185,7 +185,7 @@ def test_recall_equals_a_count_by_hand(catalogue: Catalogue, head: Head, monkeyp
     assert tuning.recall == pytest.approx(np.mean(shares), abs=1e-9)
     assert 0 < np.mean(shares) < 1
     assert tuning.step is not None
-    assert np.mean(np.array(places) < tuning.step) >= 0.9 > np.mean(np.array(places) < tuning.step - 1)
+    assert np.mean(np.array(places) < tuning.step) >= 0.8 > np.mean(np.array(places) < tuning.step - 1)
     whole = tune(catalogue, index, head, MODEL, 1.0)[0].step
     assert whole == max(places) + 1 > tuning.step
 
