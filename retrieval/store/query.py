@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A query's hits, the number of candidates that were rescored, and the seconds of each stage."""
+    """A query's hits, the number of candidates that they were taken from, and the seconds of each stage."""
 
     hits: list[Hit]
     pool: int
