@@ -3,8 +3,8 @@
 In a first round random regions are hidden, each in one of three ways, and a Gaussian process over the picture's cells
 is fitted to the changes of the log-odds. In each further round candidates are hidden in the first way: the highest and
 the lowest fifths of maps drawn from the process as it is then. The best candidates of all rounds are hidden also in
-the second way, the best of these also in the third. The map is fitted to all answers; its highest fifth is the best
-candidate for that, as is its lowest.
+the second way, the best of these also in the third. The best candidates by all answers become the map's highest and
+lowest fifths, within which Integrated Grad-CAM says where.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,9 @@ from itertools import cycle, repeat
 from typing import Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from retrieval.explain.hiding import (
@@ -27,6 +29,7 @@ from retrieval.explain.hiding import (
     extreme_fifths,
     hide,
 )
+from retrieval.explain.methods.cam_variants import integrated_cam
 from retrieval.explain.methods.gaussian_process import CELLS, Maps, Process
 from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_pixels, split_signs
 from retrieval.model.head import TINY, Array, Head
@@ -40,6 +43,8 @@ _PICTURES_AT_ONCE = 2  # so that the network works for one while the other's ans
 _SEED = 0
 _SHAPE = (CELLS, CELLS)
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
+_FLOOR = 0.02  # the least evidence within the best regions, beside the most there
+_REST = 0.1  # the most evidence elsewhere, beside that
 _CHANCE = 2.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
 Values = NDArray[np.float64]
@@ -54,11 +59,13 @@ def occlusion(pairs: PairInputs) -> Array:
     """
     access, (firsts, which) = require_pixels(pairs), pairs.distinct
     maps = np.empty((len(pairs.own), CELLS, CELLS), np.float32)
+    closed_form = _enlarge(integrated_cam(pairs))
 
     def find_out(number: int) -> None:
         picture, rows = access.pixels[firsts[number]], np.flatnonzero(which == number)
         covered = [hiding(picture) for hiding in _HIDINGS]
-        maps[rows] = _find_out(_Witness(pairs.head, access, picture, covered, pairs.head.embed(pairs.other[rows])))
+        witness = _Witness(pairs.head, access, picture, covered, pairs.head.embed(pairs.other[rows]))
+        maps[rows] = _find_out(witness, closed_form[:, rows])
 
     # Threads of the matrix products would wait for the next one by spinning, and keep the network from the cores.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(_PICTURES_AT_ONCE) as threads:
@@ -127,8 +134,16 @@ class _Search:
         return [region for each in maps for region in extreme_fifths(each, len(self.witness.picture))]
 
 
-def _find_out(witness: _Witness) -> Maps:
-    """Return a map (R, CELLS, CELLS) of one picture for each pair."""
+def _enlarge(maps: Array) -> Array:
+    """Interpolate maps (2, N, h, w) to (2, N, CELLS, CELLS)."""
+    large = np.empty((*maps.shape[:2], CELLS, CELLS), np.float32)
+    for place in np.ndindex(*maps.shape[:2]):
+        large[place] = Image.fromarray(maps[place]).resize(_SHAPE, Image.Resampling.BILINEAR)
+    return large
+
+
+def _find_out(witness: _Witness, closed_form: Array) -> Maps:
+    """Return a map (R, CELLS, CELLS) of one picture for each pair, by the maps (2, R, CELLS, CELLS) in closed form."""
     pairs, ways, random = np.arange(len(witness.others)), len(_HIDINGS), np.random.default_rng(_SEED + 1)
     search = _Search.begin(witness)
     candidates: list[PixelMask] = []
@@ -148,8 +163,10 @@ def _find_out(witness: _Witness) -> Maps:
 
     likely = (scores + search.foretell(cells))[:, alive]  # what was measured and what was foretold temper each other
     highest, lowest = alive[likely.argmax(1)], alive[likely.argmin(1)]
-    measured = scores[pairs, highest] - scores[pairs, lowest]
-    maps = [_settle(*each) for each in zip(search.process.mean(), cells[highest], cells[lowest], measured, strict=True)]
+    measured = np.stack([scores[pairs, highest], -scores[pairs, lowest]], axis=1)
+    chosen = np.stack([cells[highest], cells[lowest]], axis=1)
+    fitted, closed_form = search.process.mean(), closed_form.swapaxes(0, 1)
+    maps = [_settle(fitted[pair], chosen[pair], closed_form[pair], measured[pair]) for pair in pairs]
     matters = _surpass_chance(np.concatenate(own, axis=1))
     return np.asarray(np.stack(maps) * (search.deviation.mean(1) * matters)[:, None, None])
 
@@ -161,11 +178,24 @@ def _surpass_chance(changes: Values) -> NDArray[np.bool_]:
     return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
 
 
-def _settle(fitted: Maps, high: Array, low: Array, measured: float) -> Maps:
-    """Return a fitted map with the best regions (CELLS, CELLS) as its highest and lowest fifths.
+def _settle(fitted: Maps, regions: Array, closed_form: Array, measured: Values) -> Array:
+    """Return a map (CELLS, CELLS) with the best regions (2, CELLS, CELLS) as its highest and its lowest fifths.
 
-    It is scaled to what was measured: how much more is lost if the one is hidden than if the other is.
+    Within them, the maps in closed form (2, CELLS, CELLS) say where, and the sum is what was `measured` (2,) of hiding
+    them; beyond them, the fitted map orders what is left.
     """
-    settled = fitted / max(float(np.abs(fitted).max()), TINY) + high - low
-    contrast = float((settled * (high - low)).sum())  # 0 if no candidate is better than another
-    return np.asarray(settled * (max(measured, 0.0) / max(contrast, TINY)))
+    padded = np.pad(regions, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    inner = sliding_window_view(padded, (3, 3), (1, 2)).min((3, 4))  # else strong cells spread beyond the edge
+    parts = (
+        _FLOOR * regions
+        + _scale(inner * closed_form)
+        + _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
+    )
+    sums = np.maximum((parts * regions).sum((1, 2)), TINY)
+    high, low = parts * (np.maximum(measured, TINY) / sums)[:, None, None]
+    return np.asarray(high - low)
+
+
+def _scale(maps: Array) -> Array:
+    """Scale maps (..., h, w), at least 0, to a maximum of 1 each."""
+    return np.asarray(maps / np.maximum(maps.max((-2, -1), keepdims=True), TINY))
