@@ -61,7 +61,7 @@ docs: install
 	$(BIN)/python -m mkdocs build --strict
 
 # All of them (the last two take hours), or PARTS="query heatmaps"; on the pictures of DATA=folder, or on generated ones.
-PARTS ?= startup query heatmaps verification serving clients duplicates indexing milvus ray_overhead memory catalogue training scale ten-million
+PARTS ?= startup query heatmaps verification similarity serving clients duplicates indexing milvus ray_overhead memory catalogue training scale ten-million
 DATA ?=
 bench: install
 	$(BIN)/python $(PIP) -e '.[bench]'

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -116,6 +117,18 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def generated_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes of twelve pictures."""
+    folder = tmp_path_factory.mktemp("classes")
+    for seed in range(48):
+        tint = np.array([(90, 0, 0), (0, 90, 0), (0, 0, 90), (60, 60, 0)][seed % 4])
+        picture = np.clip(blocks(seed, 64, 64) * 0.6 + tint, 0, 255).astype(np.uint8)
+        (folder / str(seed % 4)).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(folder / str(seed % 4) / f"{seed}.png")
+    return folder
+
+
 def test_search_among_many_is_measured_against_exact_search(generated: Path) -> None:
     result = measured("scale", f"measure([it.Path({str(generated)!r})], 600, 3, large=False, with_hnswlib=False)")
     assert result["setup"]["real descriptors"] == 320
@@ -143,6 +156,22 @@ def test_verification_is_measured_beside_a_plain_answer() -> None:
     assert [len(samples) for samples in result["seconds"].values()] == [1, 1, 1, 1]
     middle = result["medians"]
     assert result["added_by_verification"] == middle["explained and verified"] - middle["explained"]
+
+
+def test_similarity_is_measured_before_and_after_the_statistics_of_the_gallery(generated_classes: Path) -> None:
+    folder = f"it.Path({str(generated_classes)!r})"
+    result = measured("similarity", f"measure([{folder}], [{folder}], questions=12)")
+    (found,) = result["galleries"].values()
+    assert (found["pictures"], found["classes"], found["questions"]) == (36, 4, 12)
+    before, after, calibrated = found["figures"].values()
+    assert result["means"] == found["figures"]
+    assert before["pair_error"] > after["pair_error"] > calibrated["pair_error"]
+    assert before["hit_error"] != after["hit_error"]
+    assert sum(each["count"] for each in found["reliability"]["after"]["hits"]) == 12 * 5
+    for side in result["foreign"]:
+        assert side["questions"] == {"own": 12, generated_classes.name: 12}
+        for shares in side["foreign"].values():
+            assert shares["own"]["0.02"] <= shares["own"]["0.3"]
 
 
 def test_duplicates_are_measured_by_kind() -> None:
