@@ -46,6 +46,7 @@ from retrieval.store.maintenance.removal import remove_paths
 from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning, tune
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries
+from retrieval.store.similarity import set_plain
 from retrieval.store.status import StoreStatus, read_status
 from retrieval.store.store_model import check_model, is_initialized, open_catalogue, open_encoder, stored_name
 
@@ -204,6 +205,7 @@ class Engine:
         shard: Shard = WHOLE,
         backend: IndexingBackend = IndexingBackend.local,
         workers: int | None = None,
+        plain_similarity: bool | None = None,
     ) -> IndexReport:
         """Bring the store up to date with these galleries, or all known ones if none is given.
 
@@ -213,6 +215,9 @@ class Engine:
 
         On Ray, files are read and embedded by the `workers` of a cluster (None: as many as it has room for). A shard of
         the galleries' files leaves the index as it is, for a run without one or a query to update.
+
+        With `plain_similarity` the store shows the model's own similarity from now on, as the paper does; False undoes
+        that.
         """
         absent: list[PictureLocation] = []
         if galleries:
@@ -221,6 +226,8 @@ class Engine:
             folders, absent = _reachable_roots(self.catalogue.scans.roots())
         if not folders:
             raise GalleryError(NO_GALLERY)
+        if plain_similarity is not None:
+            set_plain(self.catalogue, plain_similarity)
         with progress.one_line():
             report = self._index(folders, progress, shard, backend, workers)
         return replace(report, kept_roots=(*absent, *report.kept_roots))
@@ -282,8 +289,8 @@ class Engine:
         return calibrate(self.catalogue, self.bundle, seed)
 
     def status(self) -> StoreStatus:
-        """Return what the store holds; `is_calibrated` is about the head of this engine's model."""
-        return read_status(self.catalogue, self.bundle.head.digest)
+        """Return what the store holds; its similarity is by this engine's model."""
+        return read_status(self.catalogue, self.bundle)
 
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Remove pictures or whole folders from the store; the files stay. Return the number of pictures removed."""

@@ -22,7 +22,7 @@ from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.parallel import batched
-from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
+from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
 from retrieval.common.text import safe_name
 from retrieval.sources.location import display_location, is_address, parse_location
 
@@ -49,7 +49,15 @@ def query(
     since: options.SinceOption = None,
     until: options.UntilOption = None,
     min_similarity: Annotated[float, Option(min=0, max=1, help="Only hits at least this similar.")] = 0.0,
-    confidence: Annotated[float, Option(min=0, max=1, help="Warn if no hit is at least this similar.")] = CONFIDENCE,
+    confidence: Annotated[
+        float | None,
+        Option(
+            min=0,
+            max=1,
+            help="Warn if no hit shows the same kind with at least this probability; in a store without statistics, if"
+            " none is at least this similar. [default: warn only if nothing looks like the picture]",
+        ),
+    ] = None,
     explain: Annotated[bool, Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     out: Annotated[Path | None, Option(help="A folder for overlays and a contact sheet.")] = None,
     html: options.HtmlOption = None,
@@ -68,8 +76,8 @@ def query(
 ) -> None:
     """Find the indexed pictures that are most similar to a picture, and show why.
 
-    Examples: `retrieve query photo.jpg --top 5 --html why.html`, `curl -s URL | retrieve query -`,
-    `retrieve query photo.jpg -0 | xargs -0 cp -t similar`
+    Examples: `retrieve query photo.jpg --top 5 --html why.html`, `retrieve query photo.jpg --confidence 0.8`,
+    `curl -s URL | retrieve query -`, `retrieve query photo.jpg -0 | xargs -0 cp -t similar`
     """
     if top > pool:
         raise BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
@@ -159,7 +167,7 @@ class _Answers:
     """
 
     store: OpenedStore
-    confidence: float
+    confidence: float | None
     has_page: bool
     preview: options.Preview
     as_json: bool
@@ -190,7 +198,7 @@ class _Answers:
         report(
             self.as_json,
             lambda: query_json(name, self.store, result, files, self.confidence),
-            lambda: query_lines(title, result, self.confidence, stdout.width),
+            lambda: query_lines(title, self.store, result, self.confidence, stdout.width),
             paths=(display_location(hit.path) for hit in result.hits),
             path_ending=self.path_ending,
         )

@@ -52,6 +52,15 @@ def index(
     shards: Annotated[
         str | None, Option(metavar="I/N", help="Index only the I-th of N parts; N such runs together do all.")
     ] = None,
+    plain_similarity: Annotated[
+        bool | None,
+        Option(
+            "--plain-similarity/--gallery-similarity",
+            help="From now on show the model's own similarity, as in the paper, or judge pairs by what is usual in the"
+            " gallery. [default: the latter, if the model can]",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index folders of pictures, or bring the store up to date with them.
@@ -59,7 +68,7 @@ def index(
     Unchanged files are skipped, renamed and copied ones are not embedded again, and deleted ones leave the results.
     The name of its parent folder becomes a picture's label.
 
-    Example: `retrieve index ~/Pictures /mnt/archive`
+    Examples: `retrieve index ~/Pictures /mnt/archive`, `retrieve index --plain-similarity`
     """
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
@@ -86,7 +95,14 @@ def index(
     address = catalogue or (None if is_store(folder) else os.environ.get(URL_VARIABLE))
     progress = ConsoleProgress()
     with Engine.create(folder, model, device, progress, address, engine is IndexingBackend.local, index) as opened:
-        result = opened.index(*(galleries or ()), progress=progress, shard=shard, backend=engine, workers=workers)
+        result = opened.index(
+            *(galleries or ()),
+            progress=progress,
+            shard=shard,
+            backend=engine,
+            workers=workers,
+            plain_similarity=plain_similarity,
+        )
     report(as_json, lambda: index_json(result), lambda: index_lines(result))
 
 

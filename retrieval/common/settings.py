@@ -12,8 +12,8 @@ from retrieval.common.errors import SettingError
 THRESHOLD = 0.5
 """A pair is `similar` if its distance is below this (section 4 of the paper)."""
 
-CONFIDENCE = 1 - THRESHOLD
-"""The default similarity from which a hit counts as confidently similar."""
+FAMILIAR = 0.1
+"""A query is foreign to a gallery if fewer of its own pictures than this share have their nearest as far away."""
 
 POOL = 500
 """Candidates that the head rescores; fixed, so that the top 5 are always the first 5 of the top 15."""

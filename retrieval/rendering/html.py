@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from retrieval.common.settings import CONFIDENCE, THRESHOLD
+from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import format_bytes, percent, safe_name
 from retrieval.explain.illustrated import HEATMAP_KINDS
 from retrieval.explain.verification import RANDOM_REGIONS
@@ -60,7 +60,6 @@ def _environment() -> Environment:
         "plain": safe_name,
     }
     environment.globals |= {
-        "CONFIDENCE": CONFIDENCE,
         "HEATMAP_KINDS": HEATMAP_KINDS,
         "KIND_MEANINGS": KIND_MEANINGS,
         "NO_HITS": NO_HITS,

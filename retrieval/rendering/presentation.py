@@ -9,8 +9,8 @@ from typing import Self
 from PIL import Image
 
 from retrieval.common.errors import PictureError
-from retrieval.common.settings import CONFIDENCE
-from retrieval.common.text import percent, safe_name
+from retrieval.common.text import safe_name
+from retrieval.explain.confidence import judge_hits
 from retrieval.explain.explanation import Explanation, Heatmaps, Verdict
 from retrieval.explain.hit import Hit
 from retrieval.explain.illustrated import HeatmapKind
@@ -41,6 +41,8 @@ class HitView:
     explanation: Explanation | None
     folder: str = ""
     label: str | None = None
+    probability: float | None = None
+    plain_similarity: float | None = None
     index_rank: int | None = None
     note: str | None = None
 
@@ -49,7 +51,7 @@ class HitView:
 class ResultView:
     """A query with its hits, in display pictures. `scale` is the largest magnitude of all its heatmaps.
 
-    `doubt` is a sentence if no hit is confidently similar, else None. `gradcam_scale` is the scale of
+    `doubt` is a sentence if the hits do not answer the query, else None. `gradcam_scale` is the scale of
     Grad-CAM's heatmaps beside those of another method.
     """
 
@@ -116,15 +118,15 @@ class SideView:
         return next((word for limit, word in _STRENGTHS if peak < limit), "strong")
 
 
-def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence: float = CONFIDENCE) -> ResultView:
+def build_result_view(query: Source, name: str, hits: Sequence[Hit], confidence: float | None = None) -> ResultView:
     """Read the display pictures of a query and its hits. Hits that cannot be read have a note.
 
-    `doubt` is set if no hit has a similarity of at least `confidence` (0 to 1).
+    `doubt` is set if the query is foreign to the gallery, or no hit reaches `confidence` (0 to 1).
     """
     with ThreadPoolExecutor(2) as threads:
         pictures = list(threads.map(_read_display, [query, *(hit.path for hit in hits)]))
     views = tuple(_hit_view(hit, *read) for hit, read in zip(hits, pictures[1:], strict=True))
-    doubt = low_confidence_note([hit.similarity for hit in hits], confidence)
+    doubt = judge_hits(hits, confidence).doubt
     scales = magnitude_scales([hit.explanation for hit in hits])
     return ResultView(safe_name(name), pictures[0][0], views, scales[0], doubt, scales[1])
 
@@ -190,17 +192,6 @@ def draw_pair_matches(view: ResultView, hit: HitView) -> tuple[Image.Image, Imag
     return draw_matches(view.picture, found, second=False), draw_matches(hit.picture, found, second=True)
 
 
-def low_confidence_note(similarities: Sequence[float], confidence: float) -> str | None:
-    """Return the sentence that no hit is as similar as `confidence`; None if one is, or if there are no hits."""
-    best = max(similarities, default=confidence)
-    if best >= confidence:
-        return None
-    return (
-        f"Nothing in this gallery is confidently similar: the best hit has {percent(best)}, less than the"
-        f" {percent(confidence)} wanted."
-    )
-
-
 def _read_display(source: Source) -> tuple[Image.Image | None, str | None]:
     """Return the display picture, or None and the reason."""
     try:
@@ -218,6 +209,8 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
         label=safe_name(hit.label) if hit.label else None,
         similarity=hit.similarity,
         verdict=hit.verdict,
+        probability=hit.probability,
+        plain_similarity=None if hit.probability is None else hit.plain_similarity,
         index_rank=hit.index_rank,
         picture=picture,
         explanation=hit.explanation,

@@ -11,11 +11,11 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.common.text import safe_name
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
-from retrieval.store.maintenance.calibration import Calibration, read_calibration
+from retrieval.store.maintenance.calibration import Calibration, read_calibration, shown_similarity
 from retrieval.store.maintenance.gallery_statistics import has_statistics, learn_statistics
 from retrieval.store.maintenance.index_sync import open_index_state
 from retrieval.store.maintenance.tuning import read_tuning
-from retrieval.store.similarity import StoreSimilarity, normalised_similarity
+from retrieval.store.similarity import StoreSimilarity
 
 _LOGGER = logging.getLogger(__name__)
 _LONG, _REUSE_FACTOR = 0.5, 10  # an index that took more seconds to open is kept for that many times as long
@@ -91,14 +91,7 @@ class OpenedStore:
     @property
     def similarity(self) -> StoreSimilarity:
         """How pairs are judged now: by the gallery's statistics and the calibration; another process may change it."""
-        calibration, normalised = self.calibration, normalised_similarity(self.catalogue, self.bundle)
-        if calibration is None:
-            return normalised
-        if not calibration.normalised:  # it was fitted to the model's own similarity
-            normalised = StoreSimilarity.of(self.bundle.head)
-        elif normalised.statistics is None:
-            return normalised
-        return normalised.calibrated(calibration.slope, calibration.intercept, calibration.hit)
+        return shown_similarity(self.catalogue, self.bundle)
 
     @property
     def head(self) -> Head:

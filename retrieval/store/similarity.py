@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from enum import StrEnum
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +12,62 @@ from indexes.catalogue.catalogue import Catalogue
 from retrieval.model.bundle import Bundle
 from retrieval.model.gallery_neuron import GalleryNeuron
 from retrieval.model.head import Array, Head
-from retrieval.store.maintenance.gallery_statistics import GalleryStatistics, read_statistics
+from retrieval.store.maintenance.gallery_statistics import (
+    MIN_PICTURES,
+    GalleryStatistics,
+    is_too_small,
+    read_statistics,
+)
 
 _PLAIN = "plain_similarity"
 
 Separations = NDArray[np.float64]
 
 
+class PlainReason(StrEnum):
+    """Why a store shows the model's own similarity; the value ends that sentence."""
+
+    chosen = "as `retrieve index --plain-similarity` chose"
+    model = "as this model does not judge by the gallery"
+    small = f"as the gallery has fewer than {MIN_PICTURES} pictures"
+    unlearned = "until the next `retrieve index` learns what is usual in this gallery"
+    calibration = "as calibrated, until the next `retrieve calibrate`"
+
+
 @dataclass(frozen=True)
 class StoreSimilarity:
     """How a store's pairs are judged: the `head` gives their similarity and order, `plain` is the model's own.
 
-    Without `statistics` both are the same but for a calibration, and there is no probability and no familiarity.
+    Without `statistics`, for some `reason`, both are the same but for a calibration, and there is no probability and no
+    familiarity.
     """
 
     head: Head
     plain: Head
     statistics: GalleryStatistics | None = None
     neuron: GalleryNeuron | None = None
+    reason: PlainReason | None = None
+    is_calibrated: bool = False
 
     @classmethod
-    def of(cls, head: Head) -> Self:
+    def of(cls, head: Head, reason: PlainReason | None = None) -> Self:
         """Return the similarity of a head alone."""
-        return cls(head, head)
+        return cls(head, head, reason=reason)
+
+    @property
+    def by(self) -> Literal["gallery", "model"]:
+        """What judges pairs: the gallery's statistics, or the model alone."""
+        return "model" if self.statistics is None else "gallery"
+
+    @property
+    def description(self) -> str:
+        """What judges pairs, and why the model alone does if so: the end of a sentence about the similarity."""
+        return "by what is usual in this gallery" if self.reason is None else f"the model's own, {self.reason}"
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the gallery could judge, but for a step that somebody must take."""
+        return self.reason in (PlainReason.unlearned, PlainReason.calibration)
 
     def measure_from(self, descriptor: Array) -> Callable[[Array], tuple[Separations, Separations]]:
         """Return what measures separations (N,) of descriptors (N, C) from this one (C,), by `head` and by `plain`."""
@@ -61,7 +95,7 @@ class StoreSimilarity:
     def calibrated(self, slope: float, intercept: float, hit: tuple[float, float] | None) -> Self:
         """Return the same with neurons that were fitted to the gallery's labels; without one for hits, that stays."""
         neuron = replace(self.neuron, hit=hit) if self.neuron and hit else self.neuron
-        return replace(self, head=self.head.calibrated(slope, intercept), neuron=neuron)
+        return replace(self, head=self.head.calibrated(slope, intercept), neuron=neuron, is_calibrated=True)
 
 
 def normalised_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
@@ -70,9 +104,11 @@ def normalised_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilari
     Raises StoreError.
     """
     head, neuron = bundle.head, bundle.card.gallery_neuron
-    statistics = None if is_plain(catalogue) else read_statistics(catalogue, head)
-    if statistics is None or neuron is None:
-        return StoreSimilarity.of(head)
+    if neuron is None or is_plain(catalogue):
+        return StoreSimilarity.of(head, PlainReason.chosen if neuron else PlainReason.model)
+    statistics = read_statistics(catalogue, head)
+    if statistics is None:
+        return StoreSimilarity.of(head, PlainReason.small if is_too_small(catalogue) else PlainReason.unlearned)
     return StoreSimilarity(statistics.adapt(head, neuron), head, statistics, neuron)
 
 

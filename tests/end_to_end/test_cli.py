@@ -36,7 +36,7 @@ PAIR_KEYS = {
 STAGES = {"load", "embed", "search", "rescore", "explain", "render", "total"}
 HIT_KEYS = {
     *("rank", "path", "label", "similarity", "distance", "verdict", "index_rank", "index_distance"),
-    *("width", "height", "note", "explanation"),
+    *("width", "height", "note", "explanation", "probability", "familiarity", "plain_similarity", "plain_distance"),
 }
 
 
@@ -196,10 +196,14 @@ def test_a_vanished_gallery_loses_nothing(indexed: Indexed, tmp_path: Path) -> N
 
 
 def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) -> None:
-    found = answer("query", indexed.picture, "--top", "3", "--out", tmp_path / "out", "--store", indexed.store)
-    keys = {"query", "store", "model", "threshold", "calibrated", "confidence", "confident", "pool", "hits", "seconds"}
-    assert found.keys() == keys
-    assert (found["calibrated"], found["confidence"], found["confident"]) == (False, 0.5, True)
+    options = ("--top", "3", "--method", "ensemble", "--out", tmp_path / "out", "--store", indexed.store)
+    found = answer("query", indexed.picture, *options)
+    judged = {"similarity_by", "calibrated", "confidence", "confident", "familiarity", "foreign", "doubt"}
+    assert found.keys() == {"query", "store", "model", "threshold", "pool", "hits", "seconds"} | judged
+    assert [found[name] for name in ("similarity_by", "calibrated", "confidence", "confident", "foreign", "doubt")] == [
+        *("gallery", False, None, True, False, None)
+    ]
+    assert found["familiarity"] == max(hit["familiarity"] for hit in found["hits"])
     assert found["seconds"].keys() == STAGES
     assert found["model"].keys() == {"name", "fingerprint"}
     assert (found["query"], found["store"]) == (str(indexed.picture), str(indexed.store))
@@ -269,7 +273,7 @@ def test_overlays_sheet_and_page(indexed: Indexed, tmp_path: Path) -> None:
     assert "query.png" in checked.text
 
     longer = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    answer("query", picture, "--top", "1", "--out", folder, "--store", indexed.store)
+    answer("query", picture, "--out", folder, *options, "--top", "1")
     assert {path.name for path in folder.iterdir()} == {name for name in longer if not name.startswith("hit-02")}
 
 
@@ -323,7 +327,7 @@ def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp
     done = retrieve_here("query", picture, "--html", page, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr.decode()
     (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
-    assert re.fullmatch(r".* is confidently similar: the best hit has \d+\.\d %, less than the 100.0 % wanted\.", said)
+    assert re.fullmatch(r".* looks like this picture: its nearest is farther away than that of \d+ % of .*", said)
     assert "1   " in done.stdout.decode()  # the hits are still shown
     assert said in Checker(page.read_text("utf-8")).text
     assert (tmp_path / "out" / "contact-sheet.png").is_file()
@@ -565,7 +569,8 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
     command = ("query", tmp_path / "gallery" / "boats" / "0.png", "--no-explain", "--top", "20", "--store", store)
     plain = answer(*command)
     assert not plain["calibrated"]
-    assert b"the model's own, not calibrated to this gallery" in retrieve_here("status", "--store", store).stdout
+    judge = "similarity: by what is usual in this gallery"
+    assert f"{judge}; not calibrated to class folders" in retrieve_here("status", "--store", store).stdout.decode()
 
     done = retrieve_here("calibrate", "--html", page, "--store", store)
     assert done.returncode == 0, done.stderr.decode()
@@ -579,7 +584,7 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
     assert kept == result["calibration"] | {"in_use": True}
     errors = f"calibration error {kept['before']['error']:.3f} before and {kept['after']['error']:.3f} after"
     assert (
-        f"similarity: calibrated to this gallery, {errors}" in retrieve_here("status", "--store", store).stdout.decode()
+        f"{judge}; calibrated to class folders, {errors}" in retrieve_here("status", "--store", store).stdout.decode()
     )
 
     found = answer(*command)
@@ -599,7 +604,7 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     result = answer("status", "--store", indexed.store)
     keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
-    keys |= {"failures", "index_at", "configuration"}
+    keys |= {"failures", "index_at", "configuration", "similarity"}
     assert result.keys() == keys
     assert result["calibration"] is None
     assert result["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]

@@ -7,6 +7,7 @@ import pytest
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile, RootCounts
 from indexes.catalogue.scans import ScanRecords
+from retrieval.model.bundle import find_bundle
 from retrieval.store.maintenance.calibration import save_calibration
 from retrieval.store.status import read_status
 from tests.support.calibrations import a_calibration
@@ -29,13 +30,19 @@ def test_failed_files_are_counted(tmp_path: Path) -> None:
     assert (status.failed, status.galleries) == (1, [RootCounts(b"/g", 0, 0)])
 
 
-@pytest.mark.parametrize(("digest", "is_calibrated"), [("of this head", True), ("of another", False), (None, False)])
-def test_a_calibration_is_of_one_head(tmp_path: Path, digest: str | None, is_calibrated: bool) -> None:
+def test_a_calibration_is_of_one_head(tmp_path: Path) -> None:
+    bundle = find_bundle("default")
     with Catalogue(tmp_path / "store", create=True) as catalogue:
-        save_calibration(catalogue, a_calibration("of this head"))
-        status = read_status(catalogue, digest)  # by default the store's own model decides
+        for digest, is_calibrated in ((bundle.head.digest, True), ("of another", False)):
+            save_calibration(catalogue, a_calibration(digest))
+            assert read_status(catalogue, bundle).is_calibrated is is_calibrated
+        save_calibration(catalogue, a_calibration(bundle.head.digest))
+        catalogue.settings.set(model="default")
+        assert read_status(catalogue).is_calibrated  # by default the store's own model decides
+        catalogue.settings.set(model=str(tmp_path / "gone"))
+        status = read_status(catalogue)
+    assert (status.similarity, status.is_calibrated) == (None, False)
     assert status.calibration is not None
-    assert status.is_calibrated is is_calibrated
 
 
 def test_a_poll_of_the_server_loads_no_failures(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from retrieval.commands.output.formats import JsonObject, pick, simple_table
 from retrieval.common.output_names import CONTACT_SHEET, MATCHES
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent, safe_name
+from retrieval.explain.confidence import judge_hits
 from retrieval.explain.correspondence import Correspondence
 from retrieval.explain.explanation import Explanation, Heatmaps
 from retrieval.explain.hit import Hit
@@ -37,21 +38,28 @@ _SUPPORT_STYLES = {Support.faithful: "green", Support.weak: "yellow", Support.no
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def query_lines(title: str, result: QueryResult, confidence: float, width: int) -> RenderableType:
-    """Return a query's hits, a note if none is confidently similar, and how long each stage took."""
-    from retrieval.rendering.presentation import low_confidence_note
-
-    note = low_confidence_note([hit.similarity for hit in result.hits], confidence)
+def query_lines(
+    title: str, store: OpenedStore, result: QueryResult, confidence: float | None, width: int
+) -> RenderableType:
+    """Return a query's hits, notes if they do not answer it or could be judged better, and how long each stage took."""
+    similarity = store.similarity
+    notes = [judge_hits(result.hits, confidence).doubt]
+    if similarity.is_outdated:
+        notes.append(f"The similarity is {similarity.description}.")
     stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
     table = hits_table(safe_name(title), result.hits, width >= _WIDE)
-    return Group(table, *([Text(note, style="yellow")] if note else []), Text(stages, style="dim"))
+    return Group(table, *(Text(note, style="yellow") for note in notes if note), Text(stages, style="dim"))
 
 
 def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
-    """Return a query's hits: rank, picture, label, similarity (with `bars`), verdict, rank before rescoring."""
+    """Return a query's hits: rank, picture, label, similarity (with `bars`), verdict, rank before rescoring.
+
+    Between them is the probability that a hit is of the same kind, if the store has statistics of its gallery.
+    """
     title = Text.assemble("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
+    has_kinds = any(hit.probability is not None for hit in hits)
     checks = {"heatmaps": _heatmaps_text, "matches": _held_text}
     words = {name: [text(hit.explanation) for hit in hits] for name, text in checks.items()}
     words = {name: found for name, found in words.items() if any(found)}
@@ -59,7 +67,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
         Column("#", justify="right"),
         *(Column(name, overflow="fold") for name in ("picture", "label")),
         *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
-        Column("index rank", justify="right", no_wrap=bars),
+        *(Column(name, justify="right", no_wrap=bars) for name in (*["same kind"] * has_kinds, "index rank")),
         *(_words_column(name, found, bars) for name, found in words.items()),
     )
     for place, hit in enumerate(hits):
@@ -70,6 +78,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
+            *([percent(hit.probability or 0.0)] if has_kinds else []),
             str(hit.index_rank),
             *(found[place] for found in words.values()),
         )
@@ -145,20 +154,18 @@ def _missing_lines(explanation: Explanation) -> list[Text]:
 
 
 def query_json(
-    name: str, store: OpenedStore, result: QueryResult, files: Mapping[int, PairFiles], confidence: float
+    name: str, store: OpenedStore, result: QueryResult, files: Mapping[int, PairFiles], confidence: float | None
 ) -> JsonObject:
-    """Return a query's hits; `files` are the overlays that were written, by the hit's rank.
-
-    The answer is `confident` if a hit's similarity is at least `confidence`.
-    """
+    """Return a query's hits; `files` are the overlays that were written, by the hit's rank."""
+    similarity = store.similarity
     return {
         "query": name,
         "store": store.catalogue.folder,
         "model": model_json(store.bundle),
         "threshold": THRESHOLD,
-        "calibrated": store.calibration is not None,
-        "confidence": confidence,
-        "confident": any(hit.similarity >= confidence for hit in result.hits),
+        "similarity_by": similarity.by,
+        "calibrated": similarity.is_calibrated,
+        **vars(judge_hits(result.hits, confidence)),
         "pool": result.pool,
         "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
         "seconds": {stage: result.seconds.get(stage, 0.0) for stage in _SECONDS},

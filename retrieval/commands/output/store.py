@@ -31,7 +31,7 @@ def status_lines(
         *([Text(f"catalogue {safe_name(status.address)}")] if status.address else []),
         Text(safe_name(f"model {status.model} ({fingerprint})") if status.model else "nothing is indexed yet"),
         _index_line(status.tuning, status.index_address),
-        _calibration_line(status),
+        *([_similarity_line(status)] if status.model else []),
         *(Text(f"defaults of options: {safe_name(file)}") for file in configuration),
         figures_table("gallery", ("pictures", "missing"), galleries),
         *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
@@ -54,19 +54,20 @@ def _index_line(tuning: Tuning | None, address: str) -> Text:
     )
 
 
-def _calibration_line(status: StoreStatus) -> Text:
-    """Return whether similarity is calibrated to the gallery, and what that gained."""
+def _similarity_line(status: StoreStatus) -> Text:
+    """Return what judges pairs, whether that is calibrated to class folders, and what the calibration gained."""
     calibration = status.calibration
+    line = f"similarity: {status.similarity.description if status.similarity else 'unknown without the model'}; "
     if calibration is None:
-        return Text("similarity: the model's own, not calibrated to this gallery")
+        return Text(f"{line}not calibrated to class folders")
     if not status.is_calibrated:
         return Text(
-            "similarity: the model's own; the calibration kept is of a head that the model does not have now: run"
+            f"{line}the calibration kept is of another one, or of a head that the model does not have now: run"
             " `retrieve calibrate` again",
             style="yellow",
         )
     before, after = calibration.before.error, calibration.after.error
-    return Text(f"similarity: calibrated to this gallery, calibration error {before:.3f} before and {after:.3f} after")
+    return Text(f"{line}calibrated to class folders, calibration error {before:.3f} before and {after:.3f} after")
 
 
 def calibration_lines(calibration: Calibration) -> RenderableType:
@@ -145,6 +146,7 @@ def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> J
         "indexing": pick(status.progress, "done", "total") if status.progress else None,
         "index": status.tuning,
         "index_at": status.index_address,
+        "similarity": status.similarity and pick(status.similarity, "by", "reason"),
         "calibration": vars(calibration) | {"in_use": status.is_calibrated} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}

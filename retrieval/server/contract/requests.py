@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.common.settings import CONFIDENCE, DEFAULT_METHOD, SLOW_METHODS, ExplainOptions, MethodName
+from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, ExplainOptions, MethodName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an indexed picture.")]
 UploadName = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="The name that /api/uploads gave.")]
@@ -80,7 +80,12 @@ class QueryParams(Filters, ExplainFields):
 
     top: int = Field(12, ge=1, le=100, description="How many hits.")
     min_similarity: float = Field(0, ge=0, le=1, description="Only hits at least this similar.")
-    confidence: float = Field(CONFIDENCE, ge=0, le=1, description="Give a `doubt` if no hit is at least this similar.")
+    confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Give a `doubt` if no hit has this probability, or this similarity if `similarity_by` is model.",
+    )
     collapse: bool = Field(False, description="Put near-duplicates of a hit under it.")
     explain: bool = Field(True, description="Explain the hits.")
     stream: bool = Field(False, description="Send lines of JSON as they are ready: hits, each explanation, end.")

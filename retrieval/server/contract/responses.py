@@ -83,6 +83,12 @@ class HitOut(BaseModel):
     similarity: float
     distance: float
     verdict: Literal["similar", "different"]
+    probability: float | None = Field(description="That it shows the same kind; null if `similarity_by` is model.")
+    familiarity: float | None = Field(
+        description="The share of the gallery's pictures whose nearest is as far as this hit, or farther."
+    )
+    plain_similarity: float = Field(description="The model's own, whatever the gallery.")
+    plain_distance: float
     index_rank: int
     index_distance: float
     note: str | None
@@ -97,10 +103,15 @@ class Hits(BaseModel):
     type: Literal["hits"] = "hits"
     query: QueryPicture
     threshold: float
+    similarity_by: Literal["gallery", "model"] = Field(
+        description="What judges pairs: what is usual in the gallery, or the model alone."
+    )
     calibrated: bool
-    confidence: float
-    confident: bool
-    doubt: str | None = Field(description="A sentence if no hit is confidently similar.")
+    confidence: float | None = Field(description="As it was set by the request.")
+    confident: bool = Field(description="Not foreign, and one hit reaches `confidence`.")
+    familiarity: float | None = Field(description="The best of the hits'.")
+    foreign: bool | None = Field(description="Whether nothing in the gallery looks like the query.")
+    doubt: str | None = Field(description="A sentence if the hits are not confident.")
     pool: int
     hits: list[HitOut]
 
@@ -235,6 +246,7 @@ class Status(BaseModel):
 
     model: str
     fingerprint: str
+    similarity: str = Field(description="What judges pairs, in words.")
     calibrated: bool
     pictures: int
     galleries: list[Gallery]

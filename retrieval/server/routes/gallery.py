@@ -38,6 +38,7 @@ def status(state: State) -> out.Status:
     return out.Status(
         model=engine.bundle.card.name,
         fingerprint=engine.bundle.fingerprint,
+        similarity=found.similarity.description if found.similarity else "",
         calibrated=found.is_calibrated,
         pictures=found.pictures,
         galleries=[out.Gallery(**vars(count), folder=safe_name(count.root)) for count in found.galleries],

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from retrieval.common.errors import PictureError
 from retrieval.common.settings import THRESHOLD
+from retrieval.explain.confidence import judge_hits
 from retrieval.explain.hit import Hit
 from retrieval.rendering.html import render_hits_page
-from retrieval.rendering.presentation import build_result_view, low_confidence_note
+from retrieval.rendering.presentation import build_result_view
 from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
 from retrieval.server.errors import RequestRefused
@@ -180,14 +181,13 @@ def _line(part: BaseModel) -> str:
 
 
 def _hits_out(state: ServerState, answer: QueryAnswer, query_out: out.QueryPicture, params: QueryParams) -> out.Hits:
-    similarities = [hit.similarity for hit in answer.hits]
+    similarity = state.service.engine.store.similarity
     return out.Hits(
         query=query_out,
         threshold=THRESHOLD,
-        calibrated=state.service.engine.calibration is not None,
-        confidence=params.confidence,
-        confident=any(similarity >= params.confidence for similarity in similarities),
-        doubt=low_confidence_note(similarities, params.confidence),
+        similarity_by=similarity.by,
+        calibrated=similarity.is_calibrated,
+        **vars(judge_hits(answer.hits, params.confidence)),
         pool=answer.pool,
         hits=[out.hit_out(hit, answer.details, answer.near_duplicates[hit.id]) for hit in answer.hits],
     )

@@ -91,6 +91,7 @@ export function facts(hit) {
     make("span", { class: "bar", "aria-hidden": "true" }, bar),
     make("b", { class: "percent" }, percent(hit.similarity)),
     make("b", { class: `verdict ${hit.verdict}` }, hit.verdict),
+    hit.probability !== null && make("span", {}, "same kind ", make("b", {}, percent(hit.probability))),
     hit.picture.label && make("span", {}, "label ", make("b", {}, hit.picture.label)),
     make("span", {}, `rank ${hit.index_rank} in the index, before rescoring`),
     make("span", { class: "folder" }, hit.picture.folder));

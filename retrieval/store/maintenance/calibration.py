@@ -14,13 +14,13 @@ import numpy as np
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
-from retrieval.common.errors import GalleryError, ModelError
+from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Bin, Floats, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
-from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
-from retrieval.store.similarity import normalised_similarity
+from retrieval.store.similarity import PlainReason, StoreSimilarity, normalised_similarity
 
 # Samples of flowers, rooms and skin lesions, judged on the whole sets: 20 pictures lowered the calibration error in all
 # but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 were hardly better.
@@ -220,12 +220,16 @@ def read_calibration(catalogue: Catalogue) -> Calibration | None:
     return Calibration(**values | scores | {"unseen": HeldOut(values["unseen"]), "hit": hit and (hit[0], hit[1])})
 
 
-def is_in_use(calibration: Calibration, catalogue: Catalogue) -> bool:
-    """Return whether a calibration is for the head that the store's own model has now. Raises StoreError."""
-    try:
-        return find_bundle(catalogue.settings.get("model") or calibration.model).head.digest == calibration.digest
-    except ModelError:  # the model is gone
-        return False
+def shown_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
+    """Return how a store judges pairs: by the gallery's statistics and the calibration. Raises StoreError."""
+    normalised, calibration = normalised_similarity(catalogue, bundle), read_calibration(catalogue)
+    if calibration is None or calibration.digest != bundle.head.digest:
+        return normalised
+    if not calibration.normalised:  # it was fitted to the model's own similarity
+        normalised = StoreSimilarity.of(bundle.head, normalised.reason or PlainReason.calibration)
+    elif normalised.statistics is None:
+        return normalised
+    return normalised.calibrated(calibration.slope, calibration.intercept, calibration.hit)
 
 
 def save_calibration(catalogue: Catalogue, calibration: Calibration) -> None:

@@ -149,6 +149,11 @@ def read_statistics(catalogue: Catalogue, head: Head) -> GalleryStatistics | Non
     return statistics if statistics and statistics.digest == head.digest else None
 
 
+def is_too_small(catalogue: Catalogue) -> bool:
+    """Return whether the gallery had too few pictures when its statistics were last to be learned."""
+    return catalogue.settings.get(_SETTING) == ""
+
+
 def _to_text(statistics: GalleryStatistics) -> str:
     centre = base64.b64encode(statistics.centre.astype("<f4").tobytes()).decode()
     return json.dumps(asdict(statistics) | {"centre": centre})

@@ -88,7 +88,8 @@ def test_an_upload_has_the_hits_and_heatmaps_of_the_engine(
             np.testing.assert_allclose(explained[side]["counterfactual"], maps.counterfactual, atol=2e-3)
         if not hit.explanation.identical:
             assert np.shape(explained["matches"]["table"]) == (49, 49)
-            assert len(explained["verification"]["rows"]) == 8
+            drawn = [side for side in ("query", "hit") if explained[side]["missing"] is None]
+            assert len(explained["verification"]["rows"]) == 4 * len(drawn) > 0
     assert found["seconds"].keys() == {"hits", "total"}
 
 
@@ -208,12 +209,21 @@ def test_filters_select_the_hits(client: TestClient, indexed: Indexed) -> None:
     assert all(hit["similarity"] >= 0.9 for hit in similar["hits"])
 
 
-def test_a_doubt_is_given_without_a_confident_hit(client: TestClient) -> None:
-    strange = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)).save(strange, "PNG")
-    found = client.post("/api/query?explain=false&confidence=1", content=strange.getvalue()).json()
-    assert found["confident"] is False
-    assert found["doubt"].startswith("Nothing in this gallery is confidently similar")
+def test_foreign_questions_and_hits_that_are_not_probable_are_named(
+    client: TestClient, indexed: Indexed, tmp_path: Path
+) -> None:
+    found = client.post("/api/query?explain=false", content=indexed.picture.read_bytes()).json()
+    assert (found["similarity_by"], found["foreign"], found["confident"]) == ("gallery", False, True)
+    assert all(0 < hit["probability"] < 1 for hit in found["hits"])
+    found = client.post("/api/query?explain=false&confidence=1", content=indexed.picture.read_bytes()).json()
+    assert (found["confident"], found["foreign"]) == (False, False)
+    assert found["doubt"].startswith("Nothing in this gallery is confidently of the same kind")
+    assert client.get("/api/status").json()["similarity"] == "by what is usual in this gallery"
+    grey = tmp_path / "grey.png"
+    Image.new("RGB", (200, 200), (120, 120, 120)).save(grey)
+    found = client.post("/api/query?explain=false", content=grey.read_bytes()).json()
+    assert (found["foreign"], found["confident"], found["familiarity"] < 0.1) == (True, False, True)
+    assert found["doubt"].startswith("Nothing in this gallery looks like this picture")
 
 
 def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, indexed: Indexed) -> None:
