@@ -20,6 +20,7 @@ import numpy as np
 from support.galleries import gallery
 from support.labelled import described, divided, drawn, indexed
 from support.machine import facts, machine, versions, write
+from support.reliability import draw
 
 from retrieval.common.metrics import Bin, calibration_error, reliability
 from retrieval.datasets.class_folders import Sample
@@ -50,10 +51,13 @@ def main() -> None:
     parser.add_argument("--against", nargs="+", type=Path, default=[], help="others, for foreign questions")
     parser.add_argument("--pictures", type=int, default=PICTURES, help=f"of each at most [default: {PICTURES}]")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help=f"kept out of each [default: {QUESTIONS}]")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the reliability of pairs and hits there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, for machines")
     chosen = parser.parse_args()
     result = measure(chosen.folders, chosen.against, chosen.pictures, chosen.questions)
     print(report(result))
+    if chosen.draw:
+        draw(result["galleries"], chosen.draw)
     write(result, chosen.json)
 
 
