@@ -43,7 +43,7 @@ _PICTURES_AT_ONCE = 2  # so that the network works for one while the other's ans
 _SEED = 0
 _SHAPE = (CELLS, CELLS)
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
-_FLOOR = 0.02  # the least evidence within the best regions, beside the most there
+_FLOOR = 0.003  # the least evidence within the best regions, beside the most there
 _REST = 0.1  # the most evidence elsewhere, beside that
 _CHANCE = 2.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
