@@ -285,8 +285,8 @@ class Engine:
         return steps
 
     def calibrate(self, seed: int = 0) -> CalibrationResult:
-        """Fit similarity to the gallery's class folders and save that in the store."""
-        return calibrate(self.catalogue, self.bundle, seed)
+        """Fit similarity, and the probability of a hit, to the gallery's class folders and save that in the store."""
+        return calibrate(self.catalogue, self.bundle, seed, self.store.update_index())
 
     def status(self) -> StoreStatus:
         """Return what the store holds; its similarity is by this engine's model."""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval.common.metrics import sigmoid
 from retrieval.model.head import Array, Head
 
 
@@ -41,7 +37,3 @@ class GalleryNeuron:
         """Return the head for a gallery with this `centre` (E,) and this spread of cosines."""
         (w0, w1), (b0, b1) = self.slope, self.intercept
         return head.centred(centre).calibrated(w0 + w1 / spread, b0 + b1 / spread)
-
-    def hit_probability(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability (0 to 1) that hits show the same kind."""
-        return sigmoid(self.hit[0] * z + self.hit[1])

@@ -12,6 +12,7 @@ from retrieval.common.text import safe_name
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Head
 from retrieval.store.maintenance.calibration import Calibration, read_calibration, shown_similarity
+from retrieval.store.maintenance.coverage import CoverageRule, require_rule
 from retrieval.store.maintenance.gallery_statistics import has_statistics, learn_statistics
 from retrieval.store.maintenance.index_sync import open_index_state
 from retrieval.store.maintenance.tuning import read_tuning
@@ -84,9 +85,13 @@ class OpenedStore:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The store's calibration; None if it has none, or one for another head than this one."""
-        calibration = read_calibration(self.catalogue)
-        return calibration if calibration and calibration.digest == self.bundle.head.digest else None
+        """The store's calibration; None if it has none, or one that is not in use with this head."""
+        found = read_calibration(self.catalogue)
+        return found if found and is_in_use(found, self.catalogue, self.bundle.head.digest) else None
+
+    def coverage_rule(self, coverage: float) -> CoverageRule:
+        """Return which hits are needed for this coverage (0 to 1). Raises GalleryError if the labels do not say."""
+        return require_rule(self.catalogue, coverage, self.calibration is not None)
 
     @property
     def similarity(self) -> StoreSimilarity:

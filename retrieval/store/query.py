@@ -20,6 +20,7 @@ from retrieval.explain.hit import Hit
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
+from retrieval.store.maintenance.coverage import CoverageRule
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.rescoring import existing_files, rescored_hits
 from retrieval.store.similarity import StoreSimilarity
@@ -29,11 +30,15 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A query's hits, the number of candidates that they were taken from, and the seconds of each stage."""
+    """A query's hits, the number of candidates that they were taken from, and the seconds of each stage.
+
+    `coverage` says how many hits were needed, if that was the question.
+    """
 
     hits: list[Hit]
     pool: int
     seconds: dict[str, float]
+    coverage: CoverageRule | None = None
 
 
 @dataclass(frozen=True)
@@ -128,17 +133,19 @@ class Queries:
         min_similarity: float = 0.0,
         explain: bool = True,
         options: ExplainOptions = DEFAULT_EXPLAIN,
+        coverage: CoverageRule | None = None,
     ) -> QueryResult:
-        """Rescore a query's candidates and explain the `top` of them."""
+        """Rescore a query's candidates and explain the `top` of them, or as many as `coverage` needs."""
         stopwatch = _Stopwatch(prepared.seconds)
         similarity = self._store.similarity  # one for all: the store may be calibrated meanwhile
         with stopwatch("rescore"):
             pool, ranked = self.ranked_hits(prepared, similarity)
-            hits = list(islice(takewhile(lambda hit: hit.similarity >= min_similarity, ranked), top))
+            shown = coverage.needed(ranked) if coverage else islice(ranked, top)
+            hits = list(takewhile(lambda hit: hit.similarity >= min_similarity, shown))
         if explain:
             with stopwatch("explain"):
                 hits = self._explain_hits(prepared, hits, similarity.head, options)
-        return QueryResult(hits, pool, stopwatch.seconds)
+        return QueryResult(hits, pool, stopwatch.seconds, coverage)
 
     def explain_pixels(
         self,

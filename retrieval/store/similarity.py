@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.catalogue.catalogue import Catalogue
+from retrieval.common.metrics import sigmoid
 from retrieval.model.bundle import Bundle
-from retrieval.model.gallery_neuron import GalleryNeuron
 from retrieval.model.head import Array, Head
 from retrieval.store.maintenance.gallery_statistics import (
     MIN_PICTURES,
@@ -38,14 +38,15 @@ class PlainReason(StrEnum):
 class StoreSimilarity:
     """How a store's pairs are judged: the `head` gives their similarity and order, `plain` is the model's own.
 
-    Without `statistics`, for some `reason`, both are the same but for a calibration, and there is no probability and no
-    familiarity.
+    Without `statistics`, for some `reason`, both are the same but for a calibration, and there is no familiarity. A hit
+    shows the same kind with the probability sigmoid(slope z + intercept) of its nearness z; `hit` (slope, intercept) is
+    None if there are no statistics and no calibration.
     """
 
     head: Head
     plain: Head
     statistics: GalleryStatistics | None = None
-    neuron: GalleryNeuron | None = None
+    hit: tuple[float, float] | None = None
     reason: PlainReason | None = None
     is_calibrated: bool = False
 
@@ -82,11 +83,18 @@ class StoreSimilarity:
 
         return measure
 
+    def nearness(self, separations: Separations) -> Separations:
+        """Return z (...): `GalleryStatistics.nearness`, or else -D; -inf for infinite separations."""
+        return -separations if self.statistics is None else self.statistics.nearness(separations)
+
+    def hit_probabilities(self, separations: Separations) -> Separations | None:
+        """Return the probabilities (...) that hits at these separations by the head show the same kind as the query."""
+        return kind_probability(self.hit, self.nearness(separations)) if self.hit else None
+
     def hit_probability(self, separation: float) -> float | None:
-        """Return the probability that a hit at this separation by the head shows the same kind as the query."""
-        if self.statistics is None or self.neuron is None:
-            return None
-        return float(self.neuron.hit_probability(self.statistics.nearness(np.array(separation))))
+        """Return the same of one hit."""
+        found = self.hit_probabilities(np.array(separation))
+        return None if found is None else float(found)
 
     def familiarity(self, plain_separation: float) -> float | None:
         """Return the share of the gallery's pictures whose nearest is as far as this, or farther."""
@@ -94,8 +102,14 @@ class StoreSimilarity:
 
     def calibrated(self, slope: float, intercept: float, hit: tuple[float, float] | None) -> Self:
         """Return the same with neurons that were fitted to the gallery's labels; without one for hits, that stays."""
-        neuron = replace(self.neuron, hit=hit) if self.neuron and hit else self.neuron
-        return replace(self, head=self.head.calibrated(slope, intercept), neuron=neuron, is_calibrated=True)
+        return replace(self, head=self.head.calibrated(slope, intercept), hit=hit or self.hit, is_calibrated=True)
+
+
+def kind_probability(neuron: tuple[float, float], nearness: Separations) -> Separations:
+    """Return sigmoid(slope z + intercept) of hits' nearness z (...): 0 if it is -inf."""
+    slope, intercept = neuron
+    there = np.isfinite(nearness)
+    return np.where(there, sigmoid(slope * np.where(there, nearness, 0) + intercept), 0.0)
 
 
 def normalised_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
@@ -109,7 +123,7 @@ def normalised_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilari
     statistics = read_statistics(catalogue, head)
     if statistics is None:
         return StoreSimilarity.of(head, PlainReason.small if is_too_small(catalogue) else PlainReason.unlearned)
-    return StoreSimilarity(statistics.adapt(head, neuron), head, statistics, neuron)
+    return StoreSimilarity(statistics.adapt(head, neuron), head, statistics, neuron.hit)
 
 
 def is_plain(catalogue: Catalogue) -> bool:

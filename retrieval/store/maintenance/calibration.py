@@ -1,46 +1,56 @@
-"""Calibration of a store's similarity to its own gallery: the sigmoid neuron is refitted to pairs of its class folders.
+"""Calibration of a store to its own labels: one neuron is refitted to pairs of its class folders, one to their hits.
 
-Only slope and intercept change, so the order of hits stays. The figures are cross-fitted: the gallery is split into
-halves, and the pairs of each are judged by a neuron fitted to the pairs of the other.
+Only slopes and intercepts change, so the order of hits stays. The figures are cross-fitted: the gallery is split into
+halves, and the pairs and hits of each are judged by neurons fitted to those of the other.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
+from indexes.vectors.base import TunedIndex
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Bin, Floats, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
+from retrieval.store.maintenance.coverage import coverage_setting
+from retrieval.store.maintenance.hit_calibration import HitScores, calibrate_hits
+from retrieval.store.maintenance.labelled_pictures import draw_labelled, find_hits
 from retrieval.store.similarity import PlainReason, StoreSimilarity, normalised_similarity
 
 # Samples of flowers, rooms and skin lesions, judged on the whole sets: 20 pictures lowered the calibration error in all
 # but at most one of 70 fits (median .03 to .06, from .11 to .28), 100 always, and 300 were hardly better.
 MIN_PICTURES = 20
-MAX_PICTURES = 5000
 _MIN_PER_CLASS = 4  # so that a half has two
 _MANY_CLASSES = 10  # of two pictures: from here on halves are of classes, five each
 _SPLITS = 5  # into halves
 _PAIRS = 1000  # at least, of each kind, of a half
+_NEARLY_ALL = 0.9  # of a gallery's pictures: if fewer have a label, hits among these say little of those among all
 
 _SETTING = "calibration"
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration that was saved in the store, and the reliability of unseen pairs' similarities before and after."""
+    """A calibration that was saved in the store, and the reliability before and after.
+
+    That of the similarities of unseen pairs, and of the probabilities of the first five hits of unseen pictures.
+    """
 
     calibration: Calibration
     before: list[Bin]
     after: list[Bin]
+    hits_before: list[Bin]
+    hits_after: list[Bin]
 
 
 @dataclass(frozen=True)
@@ -51,15 +61,18 @@ class _Labelled:
     codes: Codes
 
 
-def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> CalibrationResult:
-    """Fit the neuron to the gallery's labels and save it in the store. `seed` determines every random choice.
+def calibrate(
+    catalogue: Catalogue, bundle: Bundle, seed: int = 0, index: TunedIndex | None = None
+) -> CalibrationResult:
+    """Fit the neurons to the gallery's labels and save them in the store. `seed` determines every random choice.
 
-    Raises GalleryError, and changes nothing, if there are too few labels or similarity does not depend on them;
-    StoreError if the store cannot be written.
+    The hits of a gallery of more than 30,000 pictures are found by the `index`, or else by comparing all. Raises
+    GalleryError, and changes nothing, if there are too few labels or similarity does not depend on them; StoreError if
+    the store cannot be written.
     """
     similarity = normalised_similarity(catalogue, bundle)
-    head = similarity.head
-    labelled = _draw_sample(catalogue, head, bundle.fingerprint, seed)
+    head, sample = similarity.head, draw_labelled(catalogue, bundle.fingerprint, seed)
+    labelled = _Labelled(head.embed(sample.descriptors) if len(sample.codes) else sample.descriptors, sample.codes)
     held_out = _choose_held_out(catalogue, labelled.codes)
     random = np.random.default_rng(seed)
     separations, different = _draw_pairs(head, labelled, np.arange(len(labelled.codes)), random)
@@ -71,6 +84,9 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
         )
     unseen_different, unseen_separations, after = _cross_fit(head, labelled, held_out, random)
     before = head.distance(unseen_separations)
+    hits = find_hits(catalogue, head, bundle.fingerprint, sample, index)
+    judged = calibrate_hits(similarity, hits, _split(hits.codes, held_out, random))
+    coverage = judged.coverage if sample.share >= _NEARLY_ALL else None
     calibration = Calibration(
         model=bundle.card.name,
         digest=bundle.head.digest,
@@ -85,21 +101,13 @@ def calibrate(catalogue: Catalogue, bundle: Bundle, seed: int = 0) -> Calibratio
         roc_auc=roc_auc(unseen_separations, unseen_different),
         before=_score_pairs(before, unseen_different),
         after=_score_pairs(after, unseen_different),
+        hit=judged.neuron,
+        hits=judged.scores if coverage else replace(judged.scores, needed=None),
     )
-    save_calibration(catalogue, calibration)
-    bins = (reliability(1 - distances, ~unseen_different) for distances in (before, after))
+    catalogue.settings.set(**_calibration_setting(calibration), **coverage_setting(coverage))
+    bins = [reliability(1 - distances, ~unseen_different) for distances in (before, after)]
+    bins += [reliability(each, judged.right) for each in (judged.before, judged.after)]
     return CalibrationResult(calibration, *bins)
-
-
-def _draw_sample(catalogue: Catalogue, head: Head, fingerprint: str, seed: int) -> _Labelled:
-    """Return the gallery's labelled pictures, or those of a sample if it has more than 5,000 pictures."""
-    ids, vectors = catalogue.descriptors.sample(fingerprint, MAX_PICTURES, seed)
-    label_of = {picture.id: picture.label for picture in catalogue.pictures.candidates(ids)}
-    labels = [label_of.get(id_) for id_ in ids.tolist()]
-    is_labelled = np.array([label is not None for label in labels], np.bool_)
-    classes = np.array([label for label in labels if label is not None])
-    codes = np.unique(classes, return_inverse=True)[1].astype(np.int64)
-    return _Labelled(head.embed(vectors[is_labelled]) if is_labelled.any() else vectors, codes)
 
 
 def _choose_held_out(catalogue: Catalogue, codes: Codes) -> HeldOut:
@@ -142,17 +150,22 @@ def _cross_fit(
 
     Returns, of pairs (P,), whether they are different, their separations D, and distances d by the other half's neuron.
     """
-    codes, verdicts = labelled.codes, list[tuple[Flags, Floats, Floats]]()
-    for _ in range(_SPLITS):
-        by_class = held_out is HeldOut.classes
-        half = half_of_classes(codes, random)[codes] if by_class else _half_of_each_class(codes, random)
-        parts = [np.flatnonzero(half), np.flatnonzero(~half)]
+    verdicts = list[tuple[Flags, Floats, Floats]]()
+    for parts in _split(labelled.codes, held_out, random):
         pairs = [_draw_pairs(head, labelled, part, random) for part in parts]
         fitted = [fit_logistic(*each, len(part)) for each, part in zip(pairs, parts, strict=True)]
         for (separations, different), (slope, intercept) in zip(pairs, reversed(fitted), strict=True):
             verdicts.append((different, separations, sigmoid(slope * separations + intercept)))
     different, separations, distances = (np.concatenate(part) for part in zip(*verdicts, strict=True))
     return different, separations, distances
+
+
+def _split(codes: Codes, held_out: HeldOut, random: np.random.Generator) -> Iterator[tuple[Codes, Codes]]:
+    """Yield the rows of both halves of several splits."""
+    for _ in range(_SPLITS):
+        by_class = held_out is HeldOut.classes
+        half = half_of_classes(codes, random)[codes] if by_class else _half_of_each_class(codes, random)
+        yield np.flatnonzero(half), np.flatnonzero(~half)
 
 
 def _half_of_each_class(codes: Codes, random: np.random.Generator) -> Flags:
@@ -190,7 +203,8 @@ class Calibration:
     `model` is the head's name. The neuron was fitted to `pairs` pairs of `pictures` pictures in `classes` classes, half
     of the pairs of one class. `before` and `after` are measured on pairs that the judging neuron was not fitted to;
     `unseen` says in what respect. `roc_auc` is the same for both. D is
-    `normalised` by the gallery's statistics, or the model's own. `hit` is the neuron for hits, if one was fitted.
+    `normalised` by the gallery's statistics, or the model's own. `hit` is the neuron for hits, of the first five of
+    each picture among all others: sigmoid(slope z + intercept). Earlier versions did not fit it.
     """
 
     model: str
@@ -207,6 +221,7 @@ class Calibration:
     after: PairScores
     normalised: bool = False
     hit: tuple[float, float] | None = None
+    hits: HitScores | None = None
 
 
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
@@ -215,9 +230,10 @@ def read_calibration(catalogue: Catalogue) -> Calibration | None:
     if not text:
         return None
     values = json.loads(text)
-    scores = {name: PairScores(**values[name]) for name in ("before", "after")}
-    hit = values.get("hit")
-    return Calibration(**values | scores | {"unseen": HeldOut(values["unseen"]), "hit": hit and (hit[0], hit[1])})
+    hit, hits = values.get("hit"), values.get("hits")
+    values |= {name: PairScores(**values[name]) for name in ("before", "after")}
+    values |= {"hit": hit and (hit[0], hit[1]), "hits": hits and HitScores(**hits)}
+    return Calibration(**values | {"unseen": HeldOut(values["unseen"])})
 
 
 def shown_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
@@ -234,12 +250,16 @@ def shown_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:
 
 def save_calibration(catalogue: Catalogue, calibration: Calibration) -> None:
     """Save a calibration in the store; its hits have its similarities from then on. Raises StoreError."""
-    catalogue.settings.set(**{_SETTING: json.dumps(asdict(calibration))})
+    catalogue.settings.set(**_calibration_setting(calibration))
+
+
+def _calibration_setting(calibration: Calibration) -> dict[str, str]:
+    return {_SETTING: json.dumps(asdict(calibration))}
 
 
 def delete_calibration(catalogue: Catalogue) -> bool:
-    """Restore the head's own similarities; returns whether there was a calibration. Raises StoreError."""
+    """Take a calibration back; returns whether there was one. Raises StoreError."""
     exists = bool(catalogue.settings.get(_SETTING))
     if exists:
-        catalogue.settings.set(**{_SETTING: ""})
+        catalogue.settings.set(**{_SETTING: ""}, **coverage_setting(None))
     return exists

@@ -12,6 +12,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.head import Head
 from retrieval.store.maintenance import calibration as module
+from retrieval.store.maintenance import labelled_pictures
 from retrieval.store.maintenance.calibration import Calibration, HeldOut, calibrate, read_calibration
 from tests.support.labelled import CHANNELS, a_bundle, a_catalogue, classes
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
@@ -84,7 +85,7 @@ def test_a_half_is_judged_by_the_neuron_of_the_other(unseen: HeldOut, monkeypatc
 
 
 def test_of_a_large_gallery_a_sample_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PICTURES", 100)
+    monkeypatch.setattr(labelled_pictures, "MAX_PICTURES", 100)
     found = calibrate(a_catalogue(tmp_path, classes(4, 60)), a_bundle()).calibration
     assert found.pictures == 100
 
