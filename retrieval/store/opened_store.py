@@ -85,13 +85,13 @@ class OpenedStore:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The store's calibration; None if it has none, or one that is not in use with this head."""
-        found = read_calibration(self.catalogue)
-        return found if found and is_in_use(found, self.catalogue, self.bundle.head.digest) else None
+        """The store's calibration; None if it has none, or one for another head than this one."""
+        calibration = read_calibration(self.catalogue)
+        return calibration if calibration and calibration.digest == self.bundle.head.digest else None
 
     def coverage_rule(self, coverage: float) -> CoverageRule:
         """Return which hits are needed for this coverage (0 to 1). Raises GalleryError if the labels do not say."""
-        return require_rule(self.catalogue, coverage, self.calibration is not None)
+        return require_rule(self.catalogue, coverage, self.similarity.is_calibrated)
 
     @property
     def similarity(self) -> StoreSimilarity:

@@ -12,6 +12,7 @@ from retrieval.common.text import safe_name
 from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.report import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
+from retrieval.store.maintenance.coverage import COVERAGE
 from retrieval.store.maintenance.tuning import Tuning
 from retrieval.store.status import StoreStatus
 
@@ -67,17 +68,21 @@ def _similarity_line(status: StoreStatus) -> Text:
             style="yellow",
         )
     before, after = calibration.before.error, calibration.after.error
-    return Text(f"{line}calibrated to class folders, calibration error {before:.3f} before and {after:.3f} after")
+    outdated = "" if calibration.hits else "; hits are not calibrated yet: run `retrieve calibrate` again"
+    return Text(
+        f"{line}calibrated to class folders, calibration error {before:.3f} before and {after:.3f} after{outdated}"
+    )
 
 
 def calibration_lines(calibration: Calibration) -> RenderableType:
     """Return what a calibration was fitted to, and what it gained."""
-    before, after = calibration.before, calibration.after
-    rows = (
-        ("calibration error", before.error, after.error),
+    before, after, hits = calibration.before, calibration.after, calibration.hits
+    rows = [
+        ("calibration error of pairs", before.error, after.error),
+        *([("calibration error of the first five hits", hits.before, hits.after)] if hits else []),
         ("accuracy of verdicts", before.accuracy, after.accuracy),
         ("ROC AUC", calibration.roc_auc, calibration.roc_auc),
-    )
+    ]
     table = figures_table("", ("before", "after"), ((name, f"{old:.4f}", f"{new:.4f}") for name, old, new in rows))
     fitted = Text(
         f"similarity is calibrated to {calibration.pictures:,} pictures in {calibration.classes:,} classes; measured on"
@@ -87,7 +92,10 @@ def calibration_lines(calibration: Calibration) -> RenderableType:
         advice = Text("the order of hits stays; `retrieve calibrate --reset` takes it back")
     else:
         advice = Text("it gained nothing: `retrieve calibrate --reset` takes it back", style="yellow")
-    return Group(fitted, table, advice)
+    coverage = "how many hits are needed (`--coverage`) the labels do not tell"
+    if hits and hits.needed:
+        coverage = f"`retrieve query --coverage {COVERAGE:g}` shows {hits.needed:.1f} hits on average"
+    return Group(fitted, table, Text(coverage), advice)
 
 
 def tuning_lines(steps: Sequence[Tuning], target: float) -> RenderableType:

@@ -41,16 +41,11 @@ _SETTING = "calibration"
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration that was saved in the store, and the reliability before and after.
-
-    That of the similarities of unseen pairs, and of the probabilities of the first five hits of unseen pictures.
-    """
+    """A calibration that was saved in the store, and the reliability of unseen pairs' similarities before and after."""
 
     calibration: Calibration
     before: list[Bin]
     after: list[Bin]
-    hits_before: list[Bin]
-    hits_after: list[Bin]
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,7 @@ def calibrate(
         hits=judged.scores if coverage else replace(judged.scores, needed=None),
     )
     catalogue.settings.set(**_calibration_setting(calibration), **coverage_setting(coverage))
-    bins = [reliability(1 - distances, ~unseen_different) for distances in (before, after)]
-    bins += [reliability(each, judged.right) for each in (judged.before, judged.after)]
+    bins = (reliability(1 - distances, ~unseen_different) for distances in (before, after))
     return CalibrationResult(calibration, *bins)
 
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Floats
 from retrieval.datasets.pair_sampling import Flags
-from retrieval.explain.hit import Hit
 from retrieval.store.maintenance.labelled_pictures import MOST_HITS
+
+if TYPE_CHECKING:
+    from retrieval.explain.hit import Hit
 
 COVERAGE = 0.9
 """What a calibration reports."""

@@ -30,17 +30,11 @@ class HitScores:
 
 @dataclass(frozen=True)
 class HitCalibration:
-    """The `neuron` for hits, how it judges unseen ones, and what tells how many hits are needed.
-
-    `before` and `after` are the probabilities of unseen pictures' first hits (H,), and `right` (H,) says which are.
-    """
+    """The `neuron` for hits, how it judges unseen ones, and what tells how many hits are needed."""
 
     neuron: tuple[float, float]
     scores: HitScores
     coverage: CoverageSample | None
-    before: Floats
-    after: Floats
-    right: Flags
 
 
 def calibrate_hits(
@@ -57,13 +51,12 @@ def calibrate_hits(
             after = kind_probability(_fit(nearness[fitted], right[fitted]), nearness[unseen])
             there = found[unseen] & (np.arange(found.shape[1]) < _FIRST)
             judged.append((before[unseen][there], after[there], right[unseen][there]))
-    unseen_before, unseen_after, unseen_right = (np.concatenate(part) for part in zip(*judged, strict=True))
+    unseen_before, unseen_after, is_right = (np.concatenate(part) for part in zip(*judged, strict=True))
     neuron = _fit(nearness, right)
     asked = hits.findable
     coverage, needed = _cover(kind_probability(neuron, nearness[asked]), right[asked], found[asked])
-    error_before, error_after = (calibration_error(each, unseen_right) for each in (unseen_before, unseen_after))
-    scores = HitScores(len(right), error_before, error_after, needed)
-    return HitCalibration(neuron, scores, coverage, unseen_before, unseen_after, unseen_right)
+    error_before, error_after = (calibration_error(each, is_right) for each in (unseen_before, unseen_after))
+    return HitCalibration(neuron, HitScores(len(right), error_before, error_after, needed), coverage)
 
 
 def _fit(nearness: Floats, right: Flags) -> tuple[float, float]:

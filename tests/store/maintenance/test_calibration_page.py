@@ -11,7 +11,7 @@ from tests.support.calibrations import a_calibration
 from tests.support.html_checker import Checker
 
 EVIL = '"><img onerror=alert(1)>\udcff'
-RESULT = CalibrationResult(a_calibration(), [Bin(0.8, 0.9, 10, 0.85, 0.4), Bin(0, 0.1, 5, 0.05, 0.1)], [], [], [])
+RESULT = CalibrationResult(a_calibration(), [Bin(0.8, 0.9, 10, 0.85, 0.4), Bin(0, 0.1, 5, 0.05, 0.1)], [])
 
 
 def test_the_page_has_the_figures() -> None:
