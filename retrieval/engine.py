@@ -148,6 +148,7 @@ class Engine:
         since: str | None = None,
         until: str | None = None,
         min_similarity: float = 0.0,
+        coverage: float | None = None,
         pool: int = POOL,
         explain: bool = True,
         method: MethodName | str = DEFAULT_METHOD,
@@ -160,7 +161,9 @@ class Engine:
 
         `source` is a path, the bytes of a file, a PIL image, or an (H, W, 3) uint8 array. Only pictures of this
         `label`, below this `folder`, taken from `since` to `until` (ISO 8601, which may be shortened: "2024-05") and at
-        least as similar as `min_similarity` (0 to 1) are hits. The head rescores the `pool` nearest of them.
+        least as similar as `min_similarity` (0 to 1) are hits. The head rescores the `pool` nearest of them. With a
+        `coverage` (0 to 1), which is measured without these filters, there are as many hits as are needed so that one
+        shows the same kind with this probability; raises GalleryError if the store's labels do not tell.
 
         With `explain`, each hit has heatmaps by this `method`, of pictures of this `size` (None: the model's own).
         `verify` checks them by hiding what they mark, `correspond` finds the matching parts. `options` holds all four
@@ -174,7 +177,8 @@ class Engine:
         (prepared,) = self.queries.prepare([source], pool, make_selection(label, folder, since, until))
         if isinstance(prepared, PictureError):
             raise prepared
-        found = self.queries.finish(prepared, top, min_similarity, explain, how)
+        rule = None if coverage is None else self.store.coverage_rule(coverage)
+        found = self.queries.finish(prepared, top, min_similarity, explain, how, rule)
         return HitList(source, found.hits, found.pool, found.seconds)
 
     def explain(

@@ -58,6 +58,15 @@ def query(
             " none is at least this similar. [default: warn only if nothing looks like the picture]",
         ),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        Option(
+            min=0.01,
+            max=0.999,
+            help="Show, in place of --top, as many hits as are needed so that one shows the same kind with this"
+            " probability, by the labels of a store after `retrieve calibrate`.",
+        ),
+    ] = None,
     explain: Annotated[bool, Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     out: Annotated[Path | None, Option(help="A folder for overlays and a contact sheet.")] = None,
     html: options.HtmlOption = None,
@@ -77,7 +86,8 @@ def query(
     """Find the indexed pictures that are most similar to a picture, and show why.
 
     Examples: `retrieve query photo.jpg --top 5 --html why.html`, `retrieve query photo.jpg --confidence 0.8`,
-    `curl -s URL | retrieve query -`, `retrieve query photo.jpg -0 | xargs -0 cp -t similar`
+    `retrieve query photo.jpg --coverage 0.9`, `curl -s URL | retrieve query -`,
+    `retrieve query photo.jpg -0 | xargs -0 cp -t similar`
     """
     if top > pool:
         raise BadParameter(f"--top {top} is more than the pool of {pool}: raise --pool with it")
@@ -91,6 +101,11 @@ def query(
         _leave_cores_to_network()  # before NumPy is imported
     from retrieval.store.filters import make_selection
 
+    if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
+        raise BadParameter(
+            "--coverage is measured on the whole store: leave out --label, --folder, --since, --until, --min-similarity"
+            " and --pool"
+        )
     selection, how = make_selection(label, folder, since, until), ExplainOptions(method, size, verify, correspond)
     failed = False
     with closing(_open_store(store_folder(store), model, device, how if explain else None)) as opened:
@@ -98,7 +113,7 @@ def query(
 
         if label is not None and label not in (labels := opened.catalogue.pictures.labels()):
             stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
-        queries = Queries(opened)
+        queries, rule = Queries(opened), None if coverage is None else opened.coverage_rule(coverage)
         answers = _Answers(opened, confidence, bool(html), shown, as_json, ending)
         all_prepared = _batched_queries(queries, opened.catalogue, pictures, pool, selection)
         for number, (name, source, prepared) in enumerate(all_prepared, 1):
@@ -106,7 +121,7 @@ def query(
                 print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
                 failed = True
                 continue
-            result = queries.finish(prepared, top, min_similarity, explain, how)
+            result = queries.finish(prepared, top, min_similarity, explain, how, rule)
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
         if html and answers.views:
             from retrieval.rendering.html import render_hits_page

@@ -46,6 +46,7 @@ def query_lines(
     notes = [judge_hits(result.hits, confidence).doubt]
     if similarity.is_outdated:
         notes.append(f"The similarity is {similarity.description}.")
+    notes += [result.coverage.sentence] if result.coverage else []
     stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
     table = hits_table(safe_name(title), result.hits, width >= _WIDE)
     return Group(table, *(Text(note, style="yellow") for note in notes if note), Text(stages, style="dim"))
@@ -166,6 +167,7 @@ def query_json(
         "similarity_by": similarity.by,
         "calibrated": similarity.is_calibrated,
         **vars(judge_hits(result.hits, confidence)),
+        "coverage": result.coverage and pick(result.coverage, "coverage", "measured", "pictures"),
         "pool": result.pool,
         "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
         "seconds": {stage: result.seconds.get(stage, 0.0) for stage in _SECONDS},

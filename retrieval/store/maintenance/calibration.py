@@ -80,7 +80,7 @@ def calibrate(
     unseen_different, unseen_separations, after = _cross_fit(head, labelled, held_out, random)
     before = head.distance(unseen_separations)
     hits = find_hits(catalogue, head, bundle.fingerprint, sample, index)
-    judged = calibrate_hits(similarity, hits, _split(hits.codes, held_out, random))
+    judged = calibrate_hits(similarity, hits, _split(hits.codes, HeldOut.pictures, random))
     coverage = judged.coverage if sample.share >= _NEARLY_ALL else None
     calibration = Calibration(
         model=bundle.card.name,

@@ -19,6 +19,7 @@ import numpy as np
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Floats
+from retrieval.common.text import percent
 from retrieval.datasets.pair_sampling import Flags
 from retrieval.store.maintenance.labelled_pictures import MOST_HITS
 
@@ -43,6 +44,14 @@ class CoverageRule:
     threshold: float
     measured: float
     pictures: int
+
+    @property
+    def sentence(self) -> str:
+        """What the number of hits means."""
+        return (
+            f"If the gallery has this kind, one of so many hits shows it with {percent(self.coverage)}: that held for"
+            f" {percent(self.measured)} of {self.pictures:,} labelled pictures."
+        )
 
     def needed(self, hits: Iterable[Hit]) -> Iterator[Hit]:
         """Yield the first hits, as many as are needed; at most 100."""

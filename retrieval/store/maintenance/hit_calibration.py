@@ -16,7 +16,7 @@ _FIRST = 5  # hits of a picture that are fitted to, and measured
 
 @dataclass(frozen=True)
 class HitScores:
-    """The calibration error (0 to 1) of unseen pictures' first five hits, before and after.
+    """The calibration error (0 to 1) of unseen pictures' first five hits, before and after: of known classes.
 
     `pictures` were queries for all others. `needed` hits on average hold one of the class for 90 % of them; None if
     the pictures do not tell.

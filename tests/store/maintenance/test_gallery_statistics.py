@@ -16,6 +16,7 @@ from retrieval.model.head import Array
 from retrieval.store.maintenance import gallery_statistics as module
 from retrieval.store.maintenance.gallery_statistics import GalleryStatistics, learn_statistics, read_statistics
 from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.similarity import kind_probability
 from tests.support.labelled import CHANNELS, MODEL, a_bundle, a_catalogue, classes
 
 NEURON = GalleryNeuron(centre=0.5, slope=(10.0, 1.0), intercept=(-12.0, -2.0), hit=(2.0, 1.0))
@@ -80,7 +81,7 @@ def test_what_the_neurons_make_of_them(gallery: tuple[Catalogue, Vectors], bundl
     mean, deviation = found.nearest
     z = found.nearness(np.array([mean, mean - deviation, mean + 2 * deviation]))
     np.testing.assert_allclose(z, [0, 1, -2], atol=1e-9)
-    np.testing.assert_allclose(NEURON.hit_probability(z), 1 / (1 + np.exp(-(2 * z + 1))))
+    np.testing.assert_allclose(kind_probability(NEURON.hit, z), 1 / (1 + np.exp(-(2 * z + 1))))
     shares = [found.familiarity(separation) for separation in (0.0, *found.plain_nearest[::50], 3.0)]
     assert shares == pytest.approx([1, 1, 0.5, 0, 0], abs=0.05)  # two may be each other's nearest
 
