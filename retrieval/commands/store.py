@@ -161,16 +161,16 @@ def tune(
 
 
 def calibrate(
-    reset: Annotated[bool, Option("--reset", help="Undo it: return to the model's own similarities.")] = False,
+    reset: Annotated[bool, Option("--reset", help="Undo it: return to what needs no labels.")] = False,
     seed: options.SeedOption = 0,
     html: options.HtmlOption = None,
     store: options.StoreOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Make similarity a probability for your own pictures: fit it to the store's class folders.
+    """Make similarity, and the probability of hits, right for your own pictures: fit both to the store's class folders.
 
-    The order of hits stays; similarities and verdicts change. The gain is measured on pictures that the fit has not
-    seen; `retrieve status` shows it.
+    The order of hits stays; these numbers and verdicts change. The gain is measured on pictures that the fit has not
+    seen; `retrieve status` shows it. `retrieve query --coverage` then shows as many hits as are needed.
 
     Example: `retrieve calibrate --html calibration.html`
     """
@@ -203,7 +203,7 @@ def _reset_calibration(store: Path, as_json: bool) -> None:
 
     with Catalogue(store) as catalogue:
         was_reset = delete_calibration(catalogue)
-    sentence = "similarity is the model's own again" if was_reset else "similarity was not calibrated"
+    sentence = "similarity is no longer calibrated" if was_reset else "similarity was not calibrated"
     report(as_json, lambda: {"store": store, "calibration": None, "reset": was_reset}, lambda: Text(sentence))
 
 

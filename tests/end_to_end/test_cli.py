@@ -198,7 +198,7 @@ def test_a_vanished_gallery_loses_nothing(indexed: Indexed, tmp_path: Path) -> N
 def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) -> None:
     options = ("--top", "3", "--method", "ensemble", "--out", tmp_path / "out", "--store", indexed.store)
     found = answer("query", indexed.picture, *options)
-    judged = {"similarity_by", "calibrated", "confidence", "confident", "familiarity", "foreign", "doubt"}
+    judged = {"coverage", "similarity_by", "calibrated", "confidence", "confident", "familiarity", "foreign", "doubt"}
     assert found.keys() == {"query", "store", "model", "threshold", "pool", "hits", "seconds"} | judged
     assert [found[name] for name in ("similarity_by", "calibrated", "confidence", "confident", "foreign", "doubt")] == [
         *("gallery", False, None, True, False, None)
@@ -591,7 +591,15 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
     assert found["calibrated"]
     assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in plain["hits"]]
     assert [hit["similarity"] for hit in found["hits"]] != [hit["similarity"] for hit in plain["hits"]]
-    assert retrieve_here("calibrate", "--reset", "--store", store).stdout == b"similarity is the model's own again\n"
+    enough = answer(*command, "--coverage", "0.5")
+    assert 1 <= len(enough["hits"]) < 20
+    assert enough["hits"] == found["hits"][: len(enough["hits"])]
+    assert (enough["coverage"]["coverage"], enough["coverage"]["pictures"]) == (0.5, 24)
+    refused = retrieve_here(*command, "--coverage", "0.9")
+    assert refused.returncode == 1
+    assert "do not carry a coverage of 0.9: ask for at most 0.6" in " ".join(refused.stderr.decode().split())
+    assert retrieve_here(*command, "--coverage", "0.5", "--label", "boats").returncode == 2
+    assert retrieve_here("calibrate", "--reset", "--store", store).stdout == b"similarity is no longer calibrated\n"
     assert answer("calibrate", "--reset", "--store", store) == {
         "store": str(store),
         "calibration": None,

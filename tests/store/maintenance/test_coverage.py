@@ -100,7 +100,7 @@ def test_a_store_says_why_it_does_not_know(tmp_path: Path) -> None:
     sample = CoverageSample.of(*drawn(199, 0))
     catalogue.settings.set(**coverage_setting(sample))
     assert require_rule(catalogue, 0.9, is_calibrated=True) == sample.rule(0.9)
-    with pytest.raises(GalleryError, match="do not carry a coverage of 0.99: ask for at most 0.95"):
+    with pytest.raises(GalleryError, match=r"do not carry a coverage of 0\.99: ask for at most 0\.95"):
         require_rule(catalogue, 0.99, is_calibrated=True)
     with pytest.raises(GalleryError, match="does not know how many hits are needed"):
         require_rule(catalogue, 0.9, is_calibrated=False)
