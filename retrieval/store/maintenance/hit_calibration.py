@@ -53,8 +53,8 @@ def calibrate_hits(
             judged.append((before[unseen][there], after[there], right[unseen][there]))
     unseen_before, unseen_after, is_right = (np.concatenate(part) for part in zip(*judged, strict=True))
     neuron = _fit(nearness, right)
-    asked = hits.findable
-    coverage, needed = _cover(kind_probability(neuron, nearness[asked]), right[asked], found[asked])
+    known = hits.findable
+    coverage, needed = _cover(kind_probability(neuron, nearness[known]), right[known], found[known])
     error_before, error_after = (calibration_error(each, is_right) for each in (unseen_before, unseen_after))
     return HitCalibration(neuron, HitScores(len(right), error_before, error_after, needed), coverage)
 
