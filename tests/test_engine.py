@@ -476,6 +476,19 @@ def test_another_head_on_the_same_backbone_needs_no_new_embedding(
     assert [hit.distance for hit in other] != [hit.distance for hit in plain]
 
 
+def test_a_store_shows_the_models_own_similarity_if_that_is_chosen(small_gallery: Path, tmp_path: Path) -> None:
+    engine = Engine.create(tmp_path / "store")
+    engine.index(small_gallery, plain_similarity=True)
+    for hit in engine.query(blocks(50), explain=False):
+        assert (hit.similarity, hit.probability) == (hit.plain_similarity, None)
+    engine.index()  # which leaves it so
+    assert engine.query(blocks(50), explain=False)[0].probability is None
+    engine.index(plain_similarity=False)
+    for hit in engine.query(blocks(50), explain=False):
+        assert hit.similarity != hit.plain_similarity
+        assert hit.probability is not None
+
+
 def calibrated(digest: str) -> Calibration:
     return replace(a_calibration(digest), slope=1.0, intercept=-0.5)
 

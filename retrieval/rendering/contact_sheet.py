@@ -203,13 +203,15 @@ class _Sheet:
         self.image.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
 
     def similarity_bar(self, left: int, top: int, hit: HitView) -> None:
-        """Draw a bar with the threshold marked, the percentage, the verdict, and the rank before rescoring."""
+        """Draw a bar with the threshold marked, the percentage, the verdict, the probability, and the index rank."""
         self.rounded_box((left, top + 5, left + 160, top + 15), 5, _LINE)
         self.rounded_box((left, top + 5, left + max(10, round(160 * hit.similarity)), top + 15), 5, _INK)
         mark = left + round(160 * (1 - THRESHOLD))
         self._draw.line((mark, top + 1, mark, top + 19), _GREY)
         end = left + 172 + self.text((left + 172, top), percent(hit.similarity), 18, bold=True)
         end += 10 + self._pill(end + 10, top, hit.verdict)
+        if hit.probability is not None:
+            end += 12 + self.text((end + 12, top + 3), f"same kind {percent(hit.probability)}", 14)
         if hit.index_rank is not None:
             self.text((end + 12, top + 3), f"rank {hit.index_rank} in the index, before rescoring", 14, _GREY)
 

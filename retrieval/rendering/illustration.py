@@ -10,6 +10,7 @@ from typing import Self
 from PIL import Image
 
 from retrieval.common.output_names import CONTACT_SHEET, GRADCAM_PART
+from retrieval.explain.confidence import judge_hits
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
 from retrieval.explain.illustrated import HeatmapKind, Side
@@ -33,6 +34,11 @@ class HitList(list[Hit]):
         self._view = partial(build_result_view, source, _name_of(source), hits)
         scales = magnitude_scales([hit.explanation for hit in hits])
         super().__init__(_illustrate_hit(source, hit, scales) for hit in hits)
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence if nothing in the gallery looks like the query."""
+        return judge_hits(self).doubt
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the contact sheet and the overlays of all hits, as `retrieve query --out` does; return their files.

@@ -62,6 +62,11 @@ class ResultView:
     doubt: str | None = None
     gradcam_scale: float = 0.0
 
+    @property
+    def has_kinds(self) -> bool:
+        """Whether hits have probabilities of showing the same kind."""
+        return any(hit.probability is not None for hit in self.hits)
+
 
 @dataclass(frozen=True)
 class PairFiles:

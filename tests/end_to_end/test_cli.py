@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +337,21 @@ def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp
     assert (result["confident"], result["confidence"], len(result["hits"])) == (False, 1.0, 5)
     assert b"Nothing in this gallery" not in retrieve_here("query", indexed.picture, "--store", indexed.store).stdout
     assert not answer("query", picture, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
+
+
+def test_a_store_of_before_and_one_by_choice_show_the_models_own_similarity(indexed: Indexed, tmp_path: Path) -> None:
+    store = indexed.copy(tmp_path / "store")
+    with closing(sqlite3.connect(store / "catalogue.sqlite")) as database, database:
+        database.execute("DELETE FROM settings WHERE name = 'gallery_statistics'")
+    command = ("query", indexed.picture, "--no-explain", "--store", store)
+    done = retrieve_here(*command).stdout.decode()
+    assert "The similarity is the model's own, until the next `retrieve index` learns" in " ".join(done.split())
+    assert "same kind" not in done
+    assert retrieve_here("index", "--plain-similarity", "--store", store).returncode == 0
+    found = answer(*command)
+    assert (found["similarity_by"], found["foreign"], found["confident"]) == ("model", None, True)
+    assert all(hit["similarity"] == hit["plain_similarity"] for hit in found["hits"])
+    assert answer("status", "--store", store)["similarity"] == {"by": "model", "reason": "chosen"}
 
 
 def test_a_page_never_takes_a_pictures_place(indexed: Indexed, tmp_path: Path) -> None:

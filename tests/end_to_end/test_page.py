@@ -244,6 +244,8 @@ def test_one_hit_is_shown_by_every_method_and_checked(page: Page, address: str, 
     assert page.locator(".method[data-method]").count() == 11
     for method in ("ensemble", "gradcam"):
         assert page.locator(f".method[data-method={method}] canvas.heat").count() == 4
+    expect(page.locator(".facts")).to_contain_text("same kind")
+    expect(page.locator("main")).to_contain_text("% by the model alone")
     expect(page.locator(".method h3").nth(1)).to_contain_text("the paper’s Grad-CAM")
     expect(page.locator(".checked .support")).to_contain_text("Heatmaps ")
     page.locator(".checked summary").click()

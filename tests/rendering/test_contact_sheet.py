@@ -79,6 +79,14 @@ def test_a_sheet_names_doubt_and_missing_evidence(picture: Path, written: list[s
     assert sum("the pictures match as wholes" in words for words in written) == 4
 
 
+def test_a_sheet_has_the_probability_of_the_same_kind(picture: Path, written: list[str]) -> None:
+    hit = a_hit(1, picture, explanation())
+    draw_contact_sheet(build_result_view(picture, "q", [hit]))
+    assert not any("same kind" in words for words in written)
+    draw_contact_sheet(build_result_view(picture, "q", [replace(hit, probability=0.25, familiarity=0.5)]))
+    assert "same kind 25.0 %" in written
+
+
 def test_a_sheet_says_what_a_check_found(picture: Path, written: list[str]) -> None:
     checks = [verification(holds, holds) for holds in (True, False)]
     whys = [explanation(), *(replace(explanation(), verification=check) for check in checks)]

@@ -88,6 +88,17 @@ def test_doubt_is_a_sentence(picture: Path) -> None:
     )
 
 
+def test_a_hit_has_the_probability_of_its_kind_and_the_models_own_number(picture: Path) -> None:
+    hit = replace(a_hit(1, picture, explanation()), probability=0.25, familiarity=0.5, plain_similarity=0.7)
+    words = Checker(render_hits_page([build_result_view(picture, "q", [hit])])).text
+    assert "same kind 25.0 %" in words
+    assert "70.0 % by the model alone" in words
+    assert "the probability that this hit shows the same kind" in words
+    without = Checker(render_hits_page([build_result_view(picture, "q", [a_hit(1, picture, explanation())])])).text
+    assert "same kind" not in without
+    assert "by the model alone" not in without
+
+
 def test_a_query_without_hits_says_so(picture: Path) -> None:
     shown = build_result_view(picture, "q", [])
     assert NO_HITS in Checker(render_hits_page([shown])).text

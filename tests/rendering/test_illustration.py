@@ -84,6 +84,15 @@ def test_a_notebook_marks_what_a_check_found(picture: Path) -> None:
     assert words.count("the pictures match as wholes") == 2
 
 
+def test_a_notebook_shows_the_probability_of_the_same_kind(picture: Path) -> None:
+    hit = replace(a_hit(1, picture, explanation()), probability=0.25, familiarity=0.05)
+    hits = HitList(picture, [hit], 1, {})
+    words = Checker(hits._repr_html_()).text
+    assert "same kind 25.0 %" in words
+    assert "Nothing in this gallery looks like this picture" in words
+    assert (hits.doubt or "").startswith("Nothing in this gallery looks like this picture")
+
+
 def test_results_are_shown_with_pictures_inline(hits: HitList, picture: Path) -> None:
     for result, pictures in ((hits, 1 + 1 + 5 + 5), (hits[2], 6), (illustrate_pair(picture, picture, same()), 2)):
         html = result._repr_html_()

@@ -111,6 +111,10 @@ def test_no_word_of_a_check_is_cut_in_a_narrow_terminal(width: int) -> None:
     console, path = Console(width=width, record=True), Path("gallery/motorcycles/a-long-name-of-a-photograph.jpg")
     hits = [a_hit(rank, path, why) for rank, why in enumerate(whys, 1)]
     console.print(hits_table("query", hits, bars=width >= 100))
+    likely = [replace(hit, probability=1.0) for hit in hits]
+    console.print(hits_table("query", likely, bars=width >= 100))
+    assert (shown := console.export_text(clear=False)).count("100.0 %") == 3
+    assert " same " in shown
     words = console.export_text().split()
     assert {"faithful", "supported,", "query", "whole", "different", "differ", "wholes", "hold", "stands"} < set(words)
     assert not any("…" in word for word in words if word != "ind…")

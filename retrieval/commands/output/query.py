@@ -64,11 +64,13 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
     checks = {"heatmaps": _heatmaps_text, "matches": _held_text}
     words = {name: [text(hit.explanation) for hit in hits] for name, text in checks.items()}
     words = {name: found for name, found in words.items() if any(found)}
+    has_ranks = bars or not (has_kinds and words)  # there is no room for all
+    numbers = [("same kind", len("100.0 %"))] * has_kinds + [("index rank", len("rank"))] * has_ranks
     table = simple_table(
         Column("#", justify="right"),
         *(Column(name, overflow="fold") for name in ("picture", "label")),
         *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
-        *(Column(name, justify="right", no_wrap=bars) for name in (*["same kind"] * has_kinds, "index rank")),
+        *(Column(name, justify="right", no_wrap=bars, min_width=least) for name, least in numbers),
         *(_words_column(name, found, bars) for name, found in words.items()),
     )
     for place, hit in enumerate(hits):
@@ -80,7 +82,7 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             *([percent(hit.probability or 0.0)] if has_kinds else []),
-            str(hit.index_rank),
+            *([str(hit.index_rank)] if has_ranks else []),
             *(found[place] for found in words.values()),
         )
     return Group(title, table)

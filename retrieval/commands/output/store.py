@@ -145,7 +145,8 @@ def index_json(report: IndexReport) -> JsonObject:
 
 def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> JsonObject:
     """Return what a store holds, and the files that failed."""
-    calibration = status.calibration
+    calibration, similarity = status.calibration, status.similarity
+    reason = similarity and similarity.reason
     return {
         "store": status.folder,
         "catalogue": status.address,
@@ -154,7 +155,7 @@ def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> J
         "indexing": pick(status.progress, "done", "total") if status.progress else None,
         "index": status.tuning,
         "index_at": status.index_address,
-        "similarity": status.similarity and pick(status.similarity, "by", "reason"),
+        "similarity": similarity and {"by": similarity.by, "reason": reason and reason.name},
         "calibration": vars(calibration) | {"in_use": status.is_calibrated} if calibration else None,
         "galleries": [
             {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}

@@ -2,7 +2,7 @@
 
 import { get, withParameters } from "./api.js";
 import { awaitedCheck, facts, verification } from "./card.js";
-import { announce, make } from "./dom.js";
+import { announce, make, percent } from "./dom.js";
 import { connect, Pane } from "./pane.js";
 import { addressOf, onlyFilters } from "./state.js";
 
@@ -30,6 +30,7 @@ export function showDetail(main, page, result, status) {
     make("p", { class: "back" }, make("a", { href: addressOf({ hit: "" }), "data-link": true }, "← All hits")),
     make("h2", {}, make("span", { class: "rank" }, String(hit.rank)), " ", hit.picture.name),
     facts(hit),
+    hit.probability === null ? "" : make("p", { class: "quiet" }, `${percent(hit.plain_similarity)} by the model alone, whatever the gallery`),
     checked,
     make("div", { class: "pair large" }, plain.map((pane) => pane.figure)),
     make("p", { class: "note" }, "Point at a place in one picture: what corresponds to it in the other stays bright."),

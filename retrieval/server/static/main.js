@@ -216,7 +216,7 @@ function showStore() {
     }
   });
   document.getElementById("store").replaceChildren(
-    `${plural(status.pictures, "picture", "pictures")} in ${plural(status.galleries.length, "gallery", "galleries")}, model ${status.model}`,
+    `${plural(status.pictures, "picture", "pictures")} in ${plural(status.galleries.length, "gallery", "galleries")}, model ${status.model}, similarity ${status.similarity}`,
     status.calibrated ? ", calibrated" : "",
     status.failed ? `, ${plural(status.failed, "file", "files")} could not be read (see retrieve status)` : "", " ", refresh);
 }

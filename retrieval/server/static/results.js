@@ -112,7 +112,7 @@ export function showResult(main, result) {
         found.calibrated ? ", similarity calibrated to this gallery" : ""),
       found.doubt && make("p", { class: "doubt" }, found.doubt),
       !hits.length && make("p", { class: "empty" }, emptyMessage(found, least)),
-      bar, readingGuide()),
+      bar, readingGuide(found.similarity_by === "gallery")),
     make("div", { class: "cards" }, [...cards.values()].map((card) => card.element)),
     hits.length && found.hits.length === Number(page.top) && 2 * Number(page.top) <= (page.verify ? MAX_CHECKED : MAX_HITS)
       ? make("a", { class: "more", href: addressOf({ top: String(Number(page.top) * 2) }), "data-link": true }, "More hits")
@@ -174,7 +174,7 @@ function closing(result) {
 }
 
 /** How to read heatmaps, and their limits. */
-function readingGuide() {
+function readingGuide(byGallery) {
   const legend = (kind, meaning) => {
     const bar = make("canvas", { class: "legend", role: "img", "aria-label": "from grey to bright: faint to strong" });
     drawLegend(bar, kind);
@@ -184,6 +184,8 @@ function readingGuide() {
     make("summary", {}, "How to read this"),
     legend("factual", "speaks for the verdict"),
     legend("counterfactual", "speaks against the verdict: it would have to weigh more for the verdict to turn"),
+    byGallery && make("p", {}, "Similarity is measured by what is usual among the gallery’s pictures. “Same kind” is the probability that a hit",
+      " shows the same kind of thing as the query: of ten hits with 80 %, about eight do."),
     make("p", {}, "“Similar” means a similarity above 50 %. All hits share one scale, so faint evidence looks faint.",
       " Point at a place in one picture: what corresponds to it in the other stays bright."),
     make("p", {}, "The first glance is a quick estimate. It is replaced by what was found out by hiding parts of both pictures."),
