@@ -24,12 +24,14 @@ def shifted_root(g: _FloatArray, shift: float | None) -> _FloatArray:
     """Return f(g) = sqrt(g + shift), element by element, 0 where that is negative; without a shift, g itself."""
     if shift is None:
         return g
-    root: _FloatArray = np.sqrt(np.maximum(g + shift, 0))  # type: ignore[assignment]
+    root: _FloatArray = g + shift  # type: ignore[assignment]
+    np.maximum(root, 0, out=root)
+    np.sqrt(root, out=root)
     return root
 
 
 def _to_unit_length(x: Array) -> Array:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY))
+    return np.asarray(x / np.maximum(np.sqrt(np.einsum("...e,...e->...", x, x))[..., None], TINY))
 
 
 def _unit_length_gradient(x: Array, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,11 +80,14 @@ class Head:
 
     def raw_embedding(self, descriptors: Array) -> Array:
         """Return the embeddings e, float32 (..., E), of descriptors (..., C)."""
-        return np.maximum(self.project(descriptors), 0)
+        e = self.project(descriptors)
+        return np.maximum(e, 0, out=e)
 
     def project(self, descriptors: Array) -> Array:
         """Return the dense layer's output before the ReLU, W f(g) + c, float32 (..., E)."""
-        return np.asarray(self.apply_root(descriptors) @ self.weight.T + self.bias)
+        projected = np.asarray(self.apply_root(descriptors) @ self.weight.T)
+        projected += self.bias
+        return projected
 
     def apply_root(self, descriptors: Array) -> Array:
         """Return f(g), float32 (..., C), the dense layer's input."""
@@ -118,6 +123,21 @@ class Head:
         """Return D = ||u1 - u2||, float64 (...,), at least 0; monotone in the distance but never saturated."""
         difference = u1 - u2
         return np.asarray(np.sqrt(np.einsum("...e,...e->...", difference, difference), dtype=np.float64))
+
+    def centred_separation(self, u1: Array, u2: Array, separation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ||v1 - v2||, float64 (...,), of embeddings without the centre and their separation D; see `embed`.
+
+        With n = ||u - m|| it is sqrt((D^2 - (n1 - n2)^2) / (n1 n2)), which needs no v.
+        """
+        n1, n2 = (self._length_from_centre(u) for u in (u1, u2))
+        squares = (separation**2 - (n1 - n2) ** 2) / np.maximum(n1 * n2, TINY)
+        return np.asarray(np.sqrt(np.maximum(squares, 0)))
+
+    def _length_from_centre(self, u: Array) -> NDArray[np.float64]:
+        """Return ||u - m||, float64 (...,)."""
+        assert self.centre is not None
+        squares = np.einsum("...e,...e->...", u, u) - 2 * (u @ self.centre) + self.centre @ self.centre
+        return np.asarray(np.sqrt(np.maximum(squares, 0), dtype=np.float64))
 
     def pair_separations(
         self, descriptors: Array, first: NDArray[np.int64], second: NDArray[np.int64]

@@ -72,14 +72,12 @@ class StoreSimilarity:
 
     def measure_from(self, descriptor: Array) -> Callable[[Array], tuple[Separations, Separations]]:
         """Return what measures separations (N,) of descriptors (N, C) from this one (C,), by `head` and by `plain`."""
-        heads = (self.head,) if self.head.centre is None else (self.head, self.plain)
-        raw = self.plain.raw_embedding(descriptor[None])
-        own = [head.apply_normalize(raw) for head in heads]
+        own = self.plain.embed(descriptor[None])
 
         def measure(vectors: Array) -> tuple[Separations, Separations]:
-            e = self.plain.raw_embedding(vectors)
-            found = [head.separation(u, head.apply_normalize(e)) for head, u in zip(heads, own, strict=True)]
-            return found[0], found[-1]
+            u = self.plain.embed(vectors)
+            plain = self.plain.separation(own, u)
+            return plain if self.head.centre is None else self.head.centred_separation(own, u, plain), plain
 
         return measure
 

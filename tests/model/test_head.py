@@ -60,6 +60,39 @@ def test_a_descriptor_that_activates_nothing_embeds_to_zero(normalize: bool) -> 
     assert head(normalize).embed(array(0, 0)).tolist() == [0, 0, 0]
 
 
+def test_a_centre_is_taken_away_and_the_rest_has_length_one() -> None:
+    # u = (1, 0, 0) and (1, 4, 9) / sqrt(98); u - m = (0.4, 0, -0.3) of the first, whose length is 0.5.
+    centred = head(normalize=True).centred(array(0.6, 0, 0.3))
+    length = math.sqrt(98)
+    rest = np.array([1 / length - 0.6, 4 / length, 9 / length - 0.3])
+    expected = [[0.8, 0, -0.6], rest / np.linalg.norm(rest)]
+    np.testing.assert_allclose(centred.embed(DESCRIPTORS), expected, rtol=1e-6)
+    np.testing.assert_array_equal(centred.centred(None).embed(DESCRIPTORS), head(normalize=True).embed(DESCRIPTORS))
+    assert centred.digest == head(normalize=True).digest != head().digest
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_centred_separations_follow_from_those_without_the_centre(normalize: bool) -> None:
+    descriptors = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    descriptors[0] = 0  # activates nothing
+    plain, centred = head(normalize), head(normalize).centred(array(0.2, 0.3, 0.5))
+    u, v = plain.embed(descriptors), centred.embed(descriptors)
+    found = centred.centred_separation(u[:, None], u, plain.separation(u[:, None], u))
+    np.testing.assert_allclose(found, centred.separation(v[:, None], v), atol=2e-6)
+    assert not found.diagonal().any()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("centre", [None, array(0.2, 0.3, 0.5)])
+def test_the_gradient_by_an_embedding_is_that_of_differences(normalize: bool, centre: Array | None) -> None:
+    model = head(normalize).centred(centre)
+    e, by = array(1, 4, 9), np.array([0.3, -0.2, 0.7])
+    step = np.float32(1e-2)
+    ends = [model.apply_normalize(e + sign * step * np.eye(3, dtype=np.float32)) for sign in (1, -1)]
+    expected = (ends[0] - ends[1]) @ by / (2 * step)
+    np.testing.assert_allclose(model.normalize_gradient(e, by), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_separation_is_the_euclidean_norm() -> None:
     separation = head().separation(array(0, 3, 0)[None], np.stack([array(4, 0, 0), array(0, 3, 0)]))
     assert separation.tolist() == [5, 0]

@@ -18,8 +18,12 @@ BACKBONES = {"efficientnet_lite0": ("bn2", 96), "resnet50": ("layer4", 64), "res
 
 PAIRS = 50
 UNITS = 64
-# By name: whether embeddings are brought to unit length, and the shift that is taken of descriptors.
-HEADS: dict[str, tuple[bool, float | None]] = {"paper": (False, None), "unit": (True, None), "shift": (True, 0.01)}
+# By name: whether embeddings are brought to unit length, the shift of descriptors, the share of the mean as centre.
+HEADS: dict[str, tuple[bool, float | None, float]] = {
+    "paper": (False, None, 0),
+    "unit": (True, None, 0),
+    "centred": (True, 0.01, 0.85),
+}
 
 BATCH = 10
 
@@ -38,6 +42,16 @@ class Pair(nn.Module):
         activations = self.siamese.backbone(x)
         u1, u2 = self.siamese.embed(activations.mean((2, 3))).chunk(2)
         return self.siamese.distance(u1, u2)
+
+
+class CentredNetwork(SiameseNetwork):
+    """The siamese network, with a `centre` (E,) taken away from its embeddings if it has one, as the head does."""
+
+    centre: Tensor | None = None
+
+    def apply_dense(self, x: Tensor) -> Tensor:
+        u = super().apply_dense(x)
+        return u if self.centre is None else nn.functional.normalize(u - self.centre, dim=1)
 
 
 @cache
@@ -74,17 +88,20 @@ def features(name: str) -> tuple[Array, Array]:
 def siamese(name: str, kind: str) -> tuple[SiameseNetwork, Head]:
     """Return a seeded head in torch and in NumPy, with a sigmoid that finds half of the pairs similar."""
     _, descriptors = features(name)
-    normalize, shift = HEADS[kind]
+    normalize, shift, share = HEADS[kind]
     torch.manual_seed(11)
-    network = SiameseNetwork(backbone(name), descriptors.shape[1], UNITS, normalize, shift).eval()
+    network = CentredNetwork(backbone(name), descriptors.shape[1], UNITS, normalize, shift).eval()
     with torch.no_grad():
         network.dense.bias.normal_(0, float(descriptors.std()) / 10)
+        if share:
+            network.centre = share * network.embed(torch.from_numpy(descriptors)).mean(0)
         u1, u2 = network.embed(torch.from_numpy(descriptors)).chunk(2)
         middle = float(torch.linalg.vector_norm(u1 - u2, dim=1).median())
         network.output.weight.fill_(3 / middle)
         network.output.bias.fill_(-3)
     weight, bias = (tensor.detach().numpy() for tensor in (network.dense.weight, network.dense.bias))
-    return network, Head(weight, bias, network.output.weight.item(), network.output.bias.item(), normalize, shift)
+    head = Head(weight, bias, network.output.weight.item(), network.output.bias.item(), normalize, shift)
+    return network, head.centred(None if network.centre is None else network.centre.numpy())
 
 
 def scaled(maps: Array) -> Array:

@@ -99,12 +99,14 @@ def _learn(
     if sum(map(len, parts)) < MIN_PICTURES:
         return None
     vectors = np.concatenate(parts)
-    centre = np.asarray(neuron.centre * plain.embed(vectors).mean(0), np.float32)
+    e = plain.raw_embedding(vectors)
+    u = plain.apply_normalize(e)
+    centre = np.asarray(neuron.centre * u.mean(0), np.float32)
     centred = plain.centred(centre)
-    v = centred.embed(vectors)
+    v = centred.apply_normalize(e)
     low, median = np.quantile((v @ v.T)[np.triu_indices(len(v), 1)], (0.16, 0.5))
     chunks = _near_pictures(catalogue, index, bundle.fingerprint, vectors[:_REFERENCES])
-    nearest, plain_nearest = _nearest_separations((centred, plain), vectors[:_REFERENCES], chunks)
+    nearest, plain_nearest = _nearest_separations(centred, u[:_REFERENCES], chunks)
     if len(nearest) < MIN_PICTURES:
         return None
     return GalleryStatistics(
@@ -127,18 +129,17 @@ def _near_pictures(
     return catalogue.descriptors.of(np.unique(found[found != NO_ID]), fingerprint)
 
 
-def _nearest_separations(
-    heads: tuple[Head, Head], references: Array, chunks: Iterable[tuple[Ids, Array]]
-) -> NDArray[np.float64]:
-    """Return the separations (2, N) of pictures from their nearest of other content, if there are any, by each head."""
-    own = [head.embed(references) for head in heads]
-    nearest = np.full((len(heads), len(references)), np.inf)
+def _nearest_separations(head: Head, references: Array, chunks: Iterable[tuple[Ids, Array]]) -> NDArray[np.float64]:
+    """Return the separations (2, N) of pictures from their nearest of other content, with the head's centre and without.
+
+    `references` (R, E) are their embeddings without the centre; those that have no nearest are left out.
+    """
+    plain, nearest = head.centred(None), np.full((2, len(references)), np.inf)
     for _, vectors in chunks:
-        e = heads[0].raw_embedding(vectors)
-        for row, (head, u) in enumerate(zip(heads, own, strict=True)):
-            cosines = u @ head.apply_normalize(e).T
-            separations = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))
-            nearest[row] = np.minimum(nearest[row], np.where(separations < _SAME, np.inf, separations).min(1))
+        u = plain.embed(vectors)
+        separations = np.sqrt(np.maximum(2 - 2 * (references @ u.T).astype(np.float64), 0))
+        both = np.stack([head.centred_separation(references[:, None], u, separations), separations])
+        nearest = np.minimum(nearest, np.where(separations < _SAME, np.inf, both).min(-1))
     return nearest[:, np.isfinite(nearest).all(0)]
 
 

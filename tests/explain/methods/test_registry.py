@@ -24,7 +24,7 @@ from retrieval.model.head import Array, Head
 from retrieval.model.inference import Features
 from retrieval.model.preprocessing import Pixels, read_at_size
 from tests.support.generated import blocks
-from tests.support.siamese_pairs import BACKBONES, Pair, backbone, features, pictures, scaled, siamese
+from tests.support.siamese_pairs import BACKBONES, HEADS, Pair, backbone, features, pictures, scaled, siamese
 
 A1 = np.array([[[[4, 2]], [[0, 0]]]], np.float32)  # (1, 2, 1, 2), g1 = (3, 0)
 G2 = np.array([[0, 4]], np.float32)
@@ -72,9 +72,10 @@ def test_by_hand(method: MethodName, raises: list[float], lowers: list[float]) -
     np.testing.assert_allclose(actual, [[[raises]], [[lowers]]], rtol=2e-4)
 
 
-def test_an_ablated_channel_counts_with_the_root_and_unit_length() -> None:
+@pytest.mark.parametrize("centre", [None, np.linspace(0, 0.4, 5, dtype=np.float32)])
+def test_an_ablated_channel_counts_with_the_root_unit_length_and_centre(centre: Array | None) -> None:
     weight = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    head = Head(weight, np.full(5, 0.1, np.float32), 3.0, 0.0, normalize=True, shift=0.5)
+    head = Head(weight, np.full(5, 0.1, np.float32), 3.0, 0.0, normalize=True, shift=0.5, centre=centre)
     activations = np.random.default_rng(1).random((1, 3, 2, 2), np.float32)
     own, other = activations.mean((2, 3)), np.random.default_rng(2).random((1, 3), np.float32)
 
@@ -85,6 +86,21 @@ def test_an_ablated_channel_counts_with_the_root_and_unit_length() -> None:
     expected = np.einsum("c,chw->hw", losses, activations[0])
     raises, lowers = by_hand(PairInputs(head, activations, own, other), MethodName.ablationcam)
     np.testing.assert_allclose(raises[0] - lowers[0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_integrated_gradients_are_those_of_autograd_on_the_path(kind: str) -> None:
+    network, head = siamese("resnet18", kind)
+    activations, g = features("resnet18")
+    own, other = torch.from_numpy(g[:5]), torch.from_numpy(g[5:10])
+    mean = torch.zeros_like(own)
+    for step in range(8):
+        on_path = ((step + 0.5) / 8 * own).requires_grad_()
+        separations = torch.linalg.vector_norm(network.embed(on_path) - network.embed(other), dim=1)
+        mean += torch.autograd.grad(head.slope * separations.sum(), on_path)[0] / 8
+    expected = np.einsum("nc,nchw->nhw", mean.numpy(), activations[:5]) / activations[0, 0].size
+    raises, lowers = by_hand(PairInputs(head, activations[:5], g[:5], g[5:10]), MethodName.integrated)
+    np.testing.assert_allclose(raises - lowers, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", CLOSED_FORM)
@@ -189,7 +205,7 @@ def test_methods_that_run_the_network_need_the_pixels() -> None:
 # --- against the public package on whole backbones
 
 
-@pytest.mark.parametrize("kind", ["paper", "unit"])
+@pytest.mark.parametrize("kind", ["paper", "unit", "centred"])
 @pytest.mark.parametrize("method", PACKAGE)
 def test_equals_the_public_package(method: MethodName, kind: str) -> None:
     network, head = siamese("resnet18", kind)
