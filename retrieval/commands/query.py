@@ -28,11 +28,13 @@ from retrieval.sources.location import display_location, is_address, parse_locat
 
 if TYPE_CHECKING:
     from indexes.catalogue.catalogue import Catalogue
+    from retrieval.model.encoder import Encoder
     from retrieval.model.preprocessing import Source
     from retrieval.rendering.presentation import PairFiles, ResultView
     from retrieval.store.filters import Selection
     from retrieval.store.opened_store import OpenedStore
     from retrieval.store.query import PreparedQuery, Queries, QueryResult
+    from retrieval.store.similarity import StoreSimilarity
 
 _QUERY_BATCH = 128  # pictures of one search
 DIFFERENT = 3
@@ -237,29 +239,38 @@ def explain(
     exit_code: Annotated[
         bool, Option("--exit-code", help="End with 0 if they are similar, with 3 if they are different.")
     ] = False,
-    model: options.NamedModelOption = DEFAULT_MODEL,
+    store: Annotated[Path | None, Option(help="A store: the pair is judged by what is usual in its gallery.")] = None,
+    model: Annotated[
+        str | None, Option(help="A model's name or a bundle's folder. [default: the store's own, or default]")
+    ] = None,
     device: options.DeviceOption = Device.auto,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Show how similar two pictures are, and why. Needs no store.
+    """Show how similar two pictures are, and why: by the model alone, or by what is usual in a store's gallery.
 
-    Examples: `retrieve explain cat.jpg lynx.jpg --out why`, `retrieve explain a.jpg b.jpg --exit-code -q`
+    Examples: `retrieve explain cat.jpg lynx.jpg --out why`, `retrieve explain a.jpg b.jpg --exit-code -q`,
+    `retrieve explain a.jpg b.jpg --store ~/Pictures/.retrieve`
     """
     check_outputs(out)
     shown = choose_protocol(options.Preview.none if as_json else preview)
     from retrieval.commands.output.query import pair_json, pair_lines
-    from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.explain.pair_explainer import PairExplainer
-    from retrieval.model.bundle import find_bundle
-    from retrieval.model.encoder import Encoder
     from retrieval.rendering.output_files import write_pair
 
-    encoder = Encoder(find_bundle(model), device, ConsoleProgress())
+    encoder, similarity = _open_judge(store, model, device)
     encoder.load()
-    explainer = PairExplainer(encoder, encoder.bundle.head)
-    explanation = explainer.explain(a, b, ExplainOptions(method, size, verify, correspond))
+    own, plain = similarity.head if similarity else encoder.bundle.head, encoder.bundle.head
+    explanation = PairExplainer(encoder, own).explain(a, b, ExplainOptions(method, size, verify, correspond))
+    plain_distance = None
+    if own is not plain:
+        first, second = encoder.describe([encoder.decode(a), encoder.decode(b)])
+        plain_distance = float(plain.descriptor_distances(first, second))
     files = write_pair(a, b, explanation, out)
-    report(as_json, lambda: pair_json(a, b, encoder.bundle, explanation, files), lambda: pair_lines(explanation, out))
+    report(
+        as_json,
+        lambda: pair_json(a, b, encoder.bundle, explanation, files, similarity, plain_distance),
+        lambda: pair_lines(explanation, out, similarity),
+    )
     if shown is not options.Preview.none:
         from PIL import Image
 
@@ -267,3 +278,20 @@ def explain(
             show_picture(sheet.convert("RGB"), shown)
     if exit_code and explanation.verdict == "different":
         raise Exit(DIFFERENT)
+
+
+def _open_judge(store: Path | None, model: str | None, device: str) -> tuple[Encoder, StoreSimilarity | None]:
+    """Return what describes a pair, and what judges it if not the model alone."""
+    from retrieval.commands.shared.progress import ConsoleProgress
+
+    if store is None:
+        from retrieval.model.bundle import find_bundle
+        from retrieval.model.encoder import Encoder
+
+        return Encoder(find_bundle(model or DEFAULT_MODEL), device, ConsoleProgress()), None
+    from retrieval.store.maintenance.calibration import shown_similarity
+    from retrieval.store.store_model import open_catalogue
+
+    catalogue, encoder = open_catalogue(store, model, device, ConsoleProgress())
+    with closing(catalogue):
+        return encoder, shown_similarity(catalogue, encoder.bundle)

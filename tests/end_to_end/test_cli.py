@@ -490,8 +490,10 @@ def test_only_indexing_says_that_an_interruption_keeps_work(command: str, monkey
 def test_explain(indexed: Indexed, tmp_path: Path) -> None:
     other = indexed.gallery / "boats" / "1.png"
     result = answer("explain", indexed.picture, other, cwd=tmp_path)
-    assert result.keys() == {"a", "b", "model", "threshold", "similarity", "distance", "verdict", "explanation"}
+    numbers = {"similarity", "distance", "verdict", "plain_similarity", "plain_distance"}
+    assert result.keys() == {"a", "b", "model", "threshold", "similarity_by", "explanation", *numbers}
     assert (result["a"], result["b"]) == (str(indexed.picture), str(other))
+    assert (result["similarity_by"], result["plain_distance"]) == ("model", result["distance"])
     assert result["similarity"] == pytest.approx(1 - result["distance"])
     assert result["verdict"] == ("similar" if result["distance"] < 0.5 else "different")
     assert not result["explanation"]["identical"]
@@ -503,9 +505,24 @@ def test_explain(indexed: Indexed, tmp_path: Path) -> None:
     assert (tmp_path / "explanation" / "contact-sheet.png").is_file()
     done = retrieve_here("explain", indexed.picture, indexed.picture, "--out", tmp_path / "same")
     first, second, third = done.stdout.decode().splitlines()
-    assert re.fullmatch(r"similarity \d+\.\d %: similar", first)
+    assert re.fullmatch(r"similarity \d+\.\d % \(the model's own\): similar", first)
     assert second == "identical: nothing to explain"
     assert third == f"contact sheet: {tmp_path / 'same' / 'contact-sheet.png'}"
+
+
+def test_explain_judges_a_pair_as_a_hit_of_the_store(indexed: Indexed, tmp_path: Path) -> None:
+    found = answer("query", indexed.picture, "--top", "12", "--no-explain", "--store", indexed.store)["hits"][-1]
+    pair = ("explain", indexed.picture, found["path"], "--method", "gradcam", "--out", tmp_path)
+    result = answer(*pair, "--store", indexed.store)
+    assert result["similarity_by"] == "gallery"
+    assert result["verdict"] == found["verdict"]
+    for name in ("similarity", "plain_similarity", "plain_distance"):
+        assert result[name] == pytest.approx(found[name], abs=1e-3)
+    alone = answer(*pair)
+    assert alone["similarity"] == pytest.approx(result["plain_similarity"], abs=1e-6) != result["similarity"]
+    assert "(by what is usual in this gallery): " in retrieve_here(*pair, "--store", indexed.store).stdout.decode()
+    said = sentence(retrieve_here(*pair, "--store", tmp_path / "none"))
+    assert "none" in said
 
 
 def test_evaluate(indexed: Indexed) -> None:

@@ -1,6 +1,7 @@
 """Stores of made-up descriptors in class folders, and a head that is wrong about them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
 from retrieval.common.settings import Preprocessing
 from retrieval.model.bundle import Bundle, ModelCard
+from retrieval.model.gallery_neuron import GalleryNeuron
 from retrieval.model.head import Head
 
 MODEL = "0123456789abcdef"
 CHANNELS = 8
+NEURON = GalleryNeuron(centre=0.5, slope=(10.0, 1.0), intercept=(-12.0, -2.0), hit=(2.0, 1.0))
 
 
 def classes(count: int, each: int, spread: float = 0.25, seed: int = 0) -> dict[str, Vectors]:
@@ -44,4 +47,12 @@ def a_bundle(slope: float = 40.0, intercept: float = -10.0) -> Bundle:
     bundle = Bundle(Path("nowhere"), card)
     head = Head(np.eye(CHANNELS, dtype=np.float32), np.zeros(CHANNELS, np.float32), slope, intercept, normalize=False)
     bundle.__dict__.update(head=head, fingerprint=MODEL)
+    return bundle
+
+
+def a_gallery_bundle() -> Bundle:
+    """Return a model that judges pairs by the gallery's statistics."""
+    made = a_bundle()
+    bundle = Bundle(made.folder, replace(made.card, normalize=True, gallery_neuron=NEURON))
+    bundle.__dict__.update(head=replace(made.head, normalize=True), fingerprint=MODEL)
     return bundle

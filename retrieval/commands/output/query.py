@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # `explain` needs no store
     from retrieval.rendering.presentation import PairFiles
     from retrieval.store.opened_store import OpenedStore
     from retrieval.store.query import QueryResult
+    from retrieval.store.similarity import StoreSimilarity
 
 _BAR = 10  # characters of a full bar
 _WIDE = 100  # columns from which a table has room for bars beside the paths
@@ -129,10 +130,11 @@ def text_bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
 
 
-def pair_lines(explanation: Explanation, folder: Path) -> RenderableType:
-    """Return the similarity of a pair, and where its pictures are."""
+def pair_lines(explanation: Explanation, folder: Path, similarity: StoreSimilarity | None = None) -> RenderableType:
+    """Return the similarity of a pair, by what it is judged, and where its pictures are."""
+    judged = similarity.description if similarity else "the model's own"
     answer = Text.assemble(
-        f"similarity {percent(explanation.similarity)}: ", (explanation.verdict, _style(explanation))
+        f"similarity {percent(explanation.similarity)} ({judged}): ", (explanation.verdict, _style(explanation))
     )
     lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     lines[1:1] = _missing_lines(explanation)
@@ -183,14 +185,26 @@ def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
     return pick(hit, *names, *more) | {"explanation": explanation}
 
 
-def pair_json(a: str | Path, b: str | Path, bundle: Bundle, explanation: Explanation, files: PairFiles) -> JsonObject:
-    """Return the explanation of a pair."""
+def pair_json(
+    a: str | Path,
+    b: str | Path,
+    bundle: Bundle,
+    explanation: Explanation,
+    files: PairFiles,
+    similarity: StoreSimilarity | None = None,
+    plain_distance: float | None = None,
+) -> JsonObject:
+    """Return the explanation of a pair; if a store judged it, `plain_distance` is the model's own."""
+    plain_distance = explanation.distance if plain_distance is None else plain_distance
     return {
         "a": a,
         "b": b,
         "model": model_json(bundle),
         "threshold": THRESHOLD,
+        "similarity_by": similarity.by if similarity else "model",
         **pick(explanation, "similarity", "distance", "verdict"),
+        "plain_similarity": 1 - plain_distance,
+        "plain_distance": plain_distance,
         "explanation": _explanation_json(explanation, files),
     }
 

@@ -130,7 +130,7 @@ def _near_pictures(
 
 
 def _nearest_separations(head: Head, references: Array, chunks: Iterable[tuple[Ids, Array]]) -> NDArray[np.float64]:
-    """Return the separations (2, N) of pictures from their nearest of other content, with the head's centre and without.
+    """Return the separations (2, N) of pictures from their nearest of other content, with the centre and without.
 
     `references` (R, E) are their embeddings without the centre; those that have no nearest are left out.
     """
