@@ -22,6 +22,7 @@ from support.labelled import described, divided, drawn, indexed
 from support.machine import facts, machine, versions, write
 from support.reliability import draw
 
+from retrieval.common.errors import GalleryError
 from retrieval.common.metrics import Bin, calibration_error, reliability
 from retrieval.datasets.class_folders import Sample
 from retrieval.engine import Engine
@@ -31,6 +32,7 @@ from retrieval.store.similarity import set_plain
 
 PICTURES, QUESTIONS, GENERATED = 1000, 300, 120
 BEFORE, AFTER, CALIBRATED = "before", "after", "calibrated"
+COVERAGE = 0.9
 LIMITS = (0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)
 TITLES = {
     "accuracy": "accuracy",
@@ -108,6 +110,7 @@ def judged(folder: Path, most: int, questions: int) -> dict[str, Any]:
             "pair_error": scores.error,
             "hit_error": calibration_error(said, right),
         }
+        coverage = covered(engine, asking)
     pairs = list(zip(*answers.values(), strict=True))
     return {
         "pictures": len(kept),
@@ -117,6 +120,7 @@ def judged(folder: Path, most: int, questions: int) -> dict[str, Any]:
         "reliability": {
             name: {of: [vars(each) for each in found] for of, found in by.items()} for name, by in bins.items()
         },
+        "coverage": coverage,
         "first hits that change": float(np.mean([old[0].id != new[0].id for old, new in pairs])),
         "of ten hits that stay": float(np.mean([_share_of_same(old, new) for old, new in pairs])),
     }
@@ -125,6 +129,16 @@ def judged(folder: Path, most: int, questions: int) -> dict[str, Any]:
 def found_for(engine: Engine, samples: Iterable[Sample]) -> Answers:
     """Return the first hits of each picture."""
     return [list(engine.query(sample.path, _SHOWN, explain=False)) for sample in samples]
+
+
+def covered(engine: Engine, samples: Sequence[Sample]) -> dict[str, float] | None:
+    """Return the realised coverage and the mean number of hits; None if the store's labels do not carry it."""
+    try:
+        answers = [engine.query(sample.path, coverage=COVERAGE, explain=False) for sample in samples]
+    except GalleryError:
+        return None
+    right = [any(hit.label == sample.label for hit in hits) for sample, hits in zip(samples, answers, strict=True)]
+    return {"realised": float(np.mean(right)), "hits": float(np.mean([len(hits) for hits in answers]))}
 
 
 def numbers(asking: Iterable[Sample], answers: Answers) -> tuple[Any, Any]:
@@ -191,6 +205,8 @@ def report(result: dict[str, Any]) -> str:
             " ten stay"
         )
         lines += _figure_lines(found["figures"])
+        if coverage := found["coverage"]:
+            lines.append(f"  coverage of {COVERAGE}: {coverage['realised']:.3f} with {coverage['hits']:.2f} hits")
     lines += ["means", *_figure_lines(result["means"])]
     for found in result["foreign"]:
         lines.append(f"a store of {' and '.join(found['store'])}, {found['pictures']} pictures; foreign by limit are")
