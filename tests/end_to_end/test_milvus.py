@@ -55,7 +55,8 @@ def impatient(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
 
 def hits(store: Path, *arguments: str | Path) -> list[Any]:
     result = answer("query", *arguments, "--store", store, "--no-explain", "--top", "12")
-    return [(hit["path"], hit["label"], hit["distance"], hit["index_rank"]) for hit in result["hits"]]
+    names = ("path", "label", "distance", "probability", "familiarity", "index_rank")
+    return [tuple(hit[name] for name in names) for hit in result["hits"]]
 
 
 def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
@@ -80,8 +81,9 @@ def test_the_main_job(server: Process, gallery: Path, tmp_path: Path) -> None:
     Image.fromarray(blocks(999)).save(pictures / "cats" / "0.png")
     for store in (on_faiss, on_server, in_file):
         answer("remove", pictures / "apples", "--store", store)
-    assert [label for _, label, _, _ in hits(on_server, question)] != []
-    assert all(label != "apples" for _, label, _, _ in hits(on_server, question))
+    found = hits(on_server, question)
+    assert found
+    assert all(label != "apples" for _, label, *_ in found)
     for store in (on_faiss, on_server, in_file):
         assert answer("index", "--store", store)["missing"] == 1
     known = hits(on_faiss, question)

@@ -16,6 +16,7 @@ from PIL import Image
 from indexes.catalogue.catalogue import Catalogue
 from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import open_network
+from retrieval.store.maintenance.gallery_statistics import GalleryStatistics, read_statistics
 from tests.support.begun import begun, committed
 from tests.support.command import answer as answer_here
 from tests.support.command import retrieve, sentence
@@ -82,13 +83,23 @@ def descriptors(store: Path) -> dict[bytes, tuple[str | None, np.ndarray[Any, An
 
 
 def assert_equal(store: Path, calm: Path) -> None:
-    """Assert the same rows, the same failures, and descriptors within 1e-3."""
+    """Assert the same rows, the same failures, descriptors within 1e-3, and statistics of the gallery that follow."""
     ours, theirs = descriptors(store), descriptors(calm)
     assert ours.keys() == theirs.keys()
     assert failures(store) == failures(calm)
     for path, (label, vector) in theirs.items():
         assert ours[path][0] == label
         assert np.abs(ours[path][1] - vector).max() < 1e-3
+    one, other = statistics(store), statistics(calm)
+    np.testing.assert_allclose(one.centre, other.centre, atol=1e-4)
+    assert (one.spread, *one.nearest) == pytest.approx((other.spread, *other.nearest), rel=1e-2)
+
+
+def statistics(store: Path) -> GalleryStatistics:
+    with Catalogue(store) as catalogue:
+        found = read_statistics(catalogue, find_bundle("default").head)
+    assert found is not None
+    return found
 
 
 def test_a_node_that_is_killed_half_way_costs_nothing_but_time(at_nodes: Nodes, tmp_path: Path) -> None:

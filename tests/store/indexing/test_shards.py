@@ -67,8 +67,13 @@ def test_shards_do_together_what_one_run_does(tmp_path: Path) -> None:
         answer("query", gallery / "copy.png", "--no-explain", "--top", "9", "--store", place)["hits"]
         for place in (store, calm)
     ]
-    ours, theirs = ({hit["path"]: hit["similarity"] for hit in each} for each in hits)
-    assert ours == theirs
+    numbers = [
+        {hit["path"]: [hit[name] for name in ("similarity", "probability", "familiarity")] for hit in each}
+        for each in hits
+    ]
+    assert numbers[0].keys() == numbers[1].keys()
+    for path, found in numbers[0].items():
+        assert found == pytest.approx(numbers[1][path], abs=1e-5)
     assert answer("index", gallery, "--store", store)["unchanged"] == len(contents(calm))
 
 
