@@ -86,6 +86,13 @@ class QueryParams(Filters, ExplainFields):
         le=1,
         description="Give a `doubt` if no hit has this probability, or this similarity if `similarity_by` is model.",
     )
+    coverage: float | None = Field(
+        None,
+        ge=0.01,
+        le=0.999,
+        description="In place of `top`: as many hits as are needed so that one shows the same kind with this"
+        " probability, by the labels of a calibrated store.",
+    )
     collapse: bool = Field(False, description="Put near-duplicates of a hit under it.")
     explain: bool = Field(True, description="Explain the hits.")
     stream: bool = Field(False, description="Send lines of JSON as they are ready: hits, each explanation, end.")
@@ -97,6 +104,9 @@ class QueryParams(Filters, ExplainFields):
             raise ValueError(f"{self.method} takes seconds a picture: use /api/explain for one hit")
         if self.explain and self.verify and self.top > MOST_CHECKED:
             raise ValueError(f"with verify, top is at most {MOST_CHECKED}: use /api/explain for other hits")
+        filters = (self.label, self.folder, self.since, self.until, self.min_similarity, self.collapse)
+        if self.coverage and (any(filters) or (self.explain and self.verify)):
+            raise ValueError("with coverage, leave out filters, min_similarity, collapse and verify")
         if self.explain and self.detail:
             raise ValueError("detail is for one hit: use /api/explain for it")
         return self

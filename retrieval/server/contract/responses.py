@@ -97,6 +97,14 @@ class HitOut(BaseModel):
     )
 
 
+class CoverageOut(BaseModel):
+    """What as many hits as were needed are worth."""
+
+    coverage: float = Field(description="The probability that one of them shows the same kind, as requested.")
+    measured: float = Field(description="The share of labelled pictures for which that held.")
+    pictures: int
+
+
 class Hits(BaseModel):
     """The hits of a query, best first."""
 
@@ -112,6 +120,7 @@ class Hits(BaseModel):
     familiarity: float | None = Field(description="The best of the hits'.")
     foreign: bool | None = Field(description="Whether nothing in the gallery looks like the query.")
     doubt: str | None = Field(description="A sentence if the hits are not confident.")
+    coverage: CoverageOut | None
     pool: int
     hits: list[HitOut]
 

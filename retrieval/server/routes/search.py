@@ -21,6 +21,7 @@ from retrieval.server.contract.requests import ExplainParams, QueryParams, Store
 from retrieval.server.errors import RequestRefused
 from retrieval.server.services.queries import ExplainedHit, QueryAnswer, QueryJob, QuerySubject
 from retrieval.server.state import ServerState, State, query_slot
+from retrieval.store.maintenance.coverage import CoverageRule
 
 router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(query_slot)])
 
@@ -126,8 +127,13 @@ def _upload_out(subject: QuerySubject) -> out.Upload:
 
 async def _run_query(state: ServerState, subject: QuerySubject, params: QueryParams) -> QueryAnswer:
     selection = await state.service.run_in_thread(state.resolve_filters, params)
-    job = QueryJob(subject, params.top, selection, params.min_similarity, params.collapse)
+    rule = await state.service.run_in_thread(_coverage_rule, state, params)
+    job = QueryJob(subject, params.top, selection, params.min_similarity, params.collapse, rule)
     return await state.service.run_query(job)
+
+
+def _coverage_rule(state: ServerState, params: QueryParams) -> CoverageRule | None:
+    return None if params.coverage is None else state.service.engine.store.coverage_rule(params.coverage)
 
 
 async def _respond(
@@ -181,13 +187,14 @@ def _line(part: BaseModel) -> str:
 
 
 def _hits_out(state: ServerState, answer: QueryAnswer, query_out: out.QueryPicture, params: QueryParams) -> out.Hits:
-    similarity = state.service.engine.store.similarity
+    similarity, rule = state.service.engine.store.similarity, answer.coverage
     return out.Hits(
         query=query_out,
         threshold=THRESHOLD,
         similarity_by=similarity.by,
         calibrated=similarity.is_calibrated,
         **vars(judge_hits(answer.hits, params.confidence)),
+        coverage=out.CoverageOut.model_validate(rule, from_attributes=True) if rule else None,
         pool=answer.pool,
         hits=[out.hit_out(hit, answer.details, answer.near_duplicates[hit.id]) for hit in answer.hits],
     )

@@ -26,6 +26,8 @@ from retrieval.model.preprocessing import Pixels, read_at_size
 from retrieval.server.errors import RequestRefused
 from retrieval.server.services.queueing import BatchWorker, ConcurrencyLimit, JobQueue
 from retrieval.sources.location import PictureLocation, parse_location
+from retrieval.store.maintenance.coverage import CoverageRule
+from retrieval.store.maintenance.labelled_pictures import MOST_HITS
 from retrieval.store.query import PreparedQuery
 from retrieval.store.rescoring import rescore
 
@@ -58,13 +60,17 @@ class QuerySubject:
 
 @dataclass(frozen=True)
 class QueryJob:
-    """A query for the `top` hits of a selection, at least so similar; `collapse` puts near-duplicates under a hit."""
+    """A query for the `top` hits of a selection, at least so similar; `collapse` puts near-duplicates under a hit.
+
+    With a `coverage`, as many hits as it needs are found in place of `top`.
+    """
 
     subject: QuerySubject
     top: int
     selection: Selection
     min_similarity: float = 0.0
     collapse: bool = False
+    coverage: CoverageRule | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class QueryAnswer:
     near_duplicates: dict[int, list[Hit]]
     details: dict[int, PictureDetails]
     pool: int
+    coverage: CoverageRule | None = None
 
 
 @dataclass(frozen=True)
@@ -280,19 +287,22 @@ class QueryService:
             prepared = PreparedQuery(subject.file, subject.pixels, _descriptor(subject), ids, {})
             pool, ranked = self.engine.queries.ranked_hits(prepared)
             others = (hit for hit in ranked if hit.id != subject.picture_id)
-            similar = takewhile(lambda hit: hit.similarity >= job.min_similarity, others)
+            shown = job.coverage.needed(others) if job.coverage else others
+            similar = takewhile(lambda hit: hit.similarity >= job.min_similarity, shown)
+            top = MOST_HITS if job.coverage else job.top
             hits, details = list[Hit](), dict[int, PictureDetails]()
-            step = COLLAPSE_FACTOR * job.top if job.collapse else job.top
+            step = COLLAPSE_FACTOR * top if job.collapse else top
             while True:  # until there are enough groups, or no more hits
                 batch = list(islice(similar, step))
                 details |= self.engine.catalogue.pictures.get_many([hit.id for hit in batch])
                 hits += [hit for hit in batch if hit.id in details]
                 groups = self._group_hits(hits, details, job)
-                if len(groups) >= job.top or len(batch) < step:
+                if len(groups) >= top or len(batch) < step:
                     break
-            groups = groups[: job.top]
+            groups = groups[:top]
             best = [replace(group[0], rank=rank) for rank, group in enumerate(groups, 1)]
-            return QueryAnswer(subject, best, {group[0].id: group[1:] for group in groups}, details, pool)
+            copies = {group[0].id: group[1:] for group in groups}
+            return QueryAnswer(subject, best, copies, details, pool, job.coverage)
         except Exception as error:
             return error
 

@@ -54,7 +54,7 @@ class CoverageRule:
         )
 
     def needed(self, hits: Iterable[Hit]) -> Iterator[Hit]:
-        """Yield the first hits, as many as are needed; at most 100."""
+        """Yield the first hits, as many as are needed; at most 50."""
         all_wrong = 1.0
         for hit in hits:
             if all_wrong < self.threshold or hit.rank > MOST_HITS:

@@ -13,7 +13,7 @@ from retrieval.datasets.pair_sampling import Codes, Flags
 from retrieval.model.head import Head
 
 MAX_PICTURES = 5000
-MOST_HITS = 100
+MOST_HITS = 50
 """Hits of a query that are looked at."""
 
 _EXHAUSTIVE = 30_000  # pictures of an index up to which every one is compared with every query: ten seconds
@@ -36,7 +36,7 @@ class LabelledPictures:
 
 @dataclass(frozen=True)
 class LabelledHits:
-    """The nearest labelled pictures of Q queries, at most 100, without those of equal content.
+    """The nearest labelled pictures of Q queries, at most 50, without those of equal content.
 
     `separations` float64 (Q, K), rising, infinite where there are no more, and `right` (Q, K), whether a hit is of the
     query's class. `codes` (Q,) are the queries' classes, and `findable` (Q,) says which have another picture.

@@ -25,7 +25,10 @@ from retrieval.explain.explanation import Explanation
 from retrieval.server.config import ServerConfig
 from retrieval.server.services import queries
 from retrieval.server.services.queries import FIRST_GLANCE
+from retrieval.store.maintenance.calibration import delete_calibration, save_calibration
+from retrieval.store.maintenance.coverage import CoverageSample, coverage_setting
 from retrieval.store.query import Queries
+from tests.support.calibrations import a_calibration
 from tests.support.generated import CLASSES, blocks
 from tests.support.html_checker import Checker
 from tests.support.served import client_of, lines_of
@@ -54,6 +57,26 @@ def sentence(answer: Any, status: int) -> str:
     assert "\n" not in error
     assert "Traceback" not in error
     return error
+
+
+def test_as_many_hits_as_are_needed(client: TestClient, engine: Engine, indexed: Indexed) -> None:
+    picture = next(iter(by_name(client).values()))
+    query = f"/api/query?explain=false&picture={picture['id']}"
+    assert "does not know how many hits" in sentence(client.get(f"{query}&coverage=0.9"), 422)
+    assert "leave out filters" in sentence(client.get(f"{query}&coverage=0.9&min_similarity=0.1"), 422)
+    sample = CoverageSample(199, tuple(np.linspace(0.001, 0.2, 199)))
+    calibration = replace(a_calibration(engine.bundle.head.digest), normalised=True, hit=(0.5, -1.0))
+    try:
+        save_calibration(engine.catalogue, calibration)
+        engine.catalogue.settings.set(**coverage_setting(sample))
+        found = client.get(f"{query}&coverage=0.9").json()
+    finally:
+        delete_calibration(engine.catalogue)
+    wrong = np.cumprod([1 - hit["probability"] for hit in found["hits"]])
+    assert len(wrong) > 1
+    assert (wrong[:-1] >= sample.scores[19]).all()
+    assert wrong[-1] < sample.scores[19] or len(wrong) == len(by_name(client)) - 1
+    assert (found["coverage"]["coverage"], found["coverage"]["pictures"]) == (0.9, 199)
 
 
 def by_name(client: TestClient, **filters: Any) -> dict[str, dict[str, Any]]:

@@ -88,7 +88,7 @@ def test_hits_are_shown_while_all_before_may_be_wrong() -> None:
     rule = CoverageRule(0.9, 0.3, 0.9, 100)
     assert len(list(rule.needed(hits(0.5, 0.5, 0.5)))) == 2  # 1, 0.5, 0.25
     assert len(list(rule.needed(hits(0.9, 0.9)))) == 1
-    assert len(list(rule.needed(hits(*[0.0] * 150)))) == 100
+    assert len(list(rule.needed(hits(*[0.0] * 90)))) == 50
     copy, *others = hits(1.0, 0.5, 0.5, 0.5)
     assert len(list(rule.needed([replace(copy, index_distance=0.0), *others]))) == 3  # a copy proves nothing
 

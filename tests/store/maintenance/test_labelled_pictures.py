@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.store.maintenance import labelled_pictures as module
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.maintenance.labelled_pictures import draw_labelled, find_hits
+from retrieval.store.maintenance.labelled_pictures import MOST_HITS, draw_labelled, find_hits
 from tests.support.labelled import CHANNELS, MODEL, a_bundle, a_catalogue, classes
 
 HEAD = a_bundle().head
@@ -19,7 +19,7 @@ def test_hits_are_the_nearest_others_by_the_head(tmp_path: Path) -> None:
     u = HEAD.embed(labelled.descriptors)
     expected = np.linalg.norm(u[:, None] - u, axis=2)
     np.fill_diagonal(expected, np.inf)
-    order = np.argsort(expected, axis=1)[:, :100]
+    order = np.argsort(expected, axis=1)[:, :MOST_HITS]
     np.testing.assert_allclose(found.separations, np.take_along_axis(expected, order, 1), atol=1e-4)
     right = labelled.codes[order] == labelled.codes[:, None]
     assert np.mean(found.right == right) > 0.999  # but for ties
