@@ -5,6 +5,7 @@ from retrieval.store.maintenance.calibration import (
     HeldOut,
     PairScores,
 )
+from retrieval.store.maintenance.hit_calibration import HitScores
 
 
 def a_calibration(digest: str = "d", after: float = 0.02) -> Calibration:
@@ -21,4 +22,5 @@ def a_calibration(digest: str = "d", after: float = 0.02) -> Calibration:
         roc_auc=0.75,
         before=PairScores(0.6, 0.27),
         after=PairScores(0.7, after),
+        hits=HitScores(1150, 0.0625, 0.0125, 1.4),
     )

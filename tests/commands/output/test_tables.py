@@ -58,6 +58,14 @@ def test_a_pair_without_regions_that_matter_says_so() -> None:
         assert "region" not in printed(pair_lines(why, Path("x")))
 
 
+def test_a_calibration_says_what_it_gained_for_hits() -> None:
+    text = printed(calibration_lines(a_calibration()))
+    assert "first five hits" in text
+    assert "0.0625" in text
+    assert "`retrieve query --coverage 0.9` shows 1.4 hits on average" in text
+    assert "the labels do not tell" in printed(calibration_lines(replace(a_calibration(), hits=None)))
+
+
 def test_a_calibration_that_gained_nothing_says_so() -> None:
     assert "the order of hits stays" in printed(calibration_lines(a_calibration()))
     assert "it gained nothing" in printed(calibration_lines(a_calibration(after=0.3)))

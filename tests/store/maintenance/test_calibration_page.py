@@ -17,7 +17,16 @@ RESULT = CalibrationResult(a_calibration(), [Bin(0.8, 0.9, 10, 0.85, 0.4), Bin(0
 def test_the_page_has_the_figures() -> None:
     text = calibration_page(Path("store"), RESULT)
     checked = Checker(text)
-    for figure in ("0.2700", "0.0200", "0.7500", "1,200 pictures in 3 classes", "the seed 7", "none of the pictures"):
+    for figure in (
+        "0.2700",
+        "0.0200",
+        "0.7500",
+        "0.0625",
+        "0.0125",
+        "1,200 pictures in 3 classes",
+        "the seed 7",
+        "none of the pictures",
+    ):
         assert figure in checked.text
     assert checked.tags.count("svg") == 2
     assert checked.tags.count("circle") == 2
