@@ -119,7 +119,9 @@ def test_a_dropped_picture_has_hits_and_four_heatmaps(page: Page, address: str, 
     search(page, address, demo[1])
     assert "upload=" in page.url
     first = page.locator("article").first
-    expect(first.locator(".percent")).to_have_text("99.9 %")
+    expect(first.locator(".percent")).to_have_text("100.0 %")
+    expect(first.locator(".facts")).to_contain_text("same kind 9")
+    expect(page.locator(".doubt")).to_have_count(0)
     expect(first.locator(".verdict")).to_have_text("similar")
     expect(first.locator(".facts")).to_contain_text("rank 1 in the index")
     images = first.locator("img")
@@ -194,7 +196,8 @@ def test_filters_are_in_the_address_and_back_undoes_them(page: Page, address: st
     page.get_by_label("Label").select_option(labels[-1])
     page.wait_for_selector(GLANCED)
     assert f"label={labels[-1]}" in page.url.replace("+", " ")
-    assert set(page.locator(".facts span b").all_inner_texts()) == {labels[-1]}
+    assert set(page.locator(".facts span", has_text="label").all_inner_texts()) == {f"label {labels[-1]}"}
+    expect(page.locator(".doubt")).to_contain_text("looks like this picture")  # no other cup is left
     page.go_back()
     expect(page).to_have_url(url)
     expect(page.locator("article h3 a")).to_have_text(before)
