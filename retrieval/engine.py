@@ -167,12 +167,16 @@ class Engine:
 
         With `explain`, each hit has heatmaps by this `method`, of pictures of this `size` (None: the model's own).
         `verify` checks them by hiding what they mark, `correspond` finds the matching parts. `options` holds all four
-        of these, in their place. Raises ValueError unless `top` is from 1 to `pool`.
+        of these, in their place. Raises ValueError unless `top` is from 1 to `pool`, or for a `coverage` with filters.
         """
         from retrieval.rendering.illustration import HitList  # 10 ms that the command line and the server need not pay
 
         if not 1 <= top <= pool:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
+        if coverage is not None and not 0 < coverage < 1:
+            raise ValueError(f"coverage must lie between 0 and 1, not at {coverage:g}")
+        if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
+            raise ValueError("coverage is measured on the whole store: leave out filters, min_similarity and pool")
         how = options or ExplainOptions(MethodName(method), size, verify, correspond)
         (prepared,) = self.queries.prepare([source], pool, make_selection(label, folder, since, until))
         if isinstance(prepared, PictureError):
@@ -254,7 +258,7 @@ class Engine:
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
             self.tune(progress=progress)
-        elif not tuning.suits(self.bundle.head):  # or of an earlier version, which did not measure the rescoring
+        elif not tuning.suits(self.store.ordering_head):  # or it is of a version that did not measure rescoring
             self.tune(progress=progress, probes=tuning.probes)
         return report if left is None else replace(report, notes=(left,))
 
@@ -283,8 +287,7 @@ class Engine:
         The first step searches at least `probes` lists of the index.
         """
         index = self.store.current_index()
-        head = self.bundle.head.centred(self.store.head.centre)
-        steps = tune(self.catalogue, index, head, self.bundle.fingerprint, recall, progress, probes)
+        steps = tune(self.catalogue, index, self.store.ordering_head, self.bundle.fingerprint, recall, progress, probes)
         save_tuning(self.catalogue, steps[-1])
         return steps
 

@@ -82,6 +82,12 @@ def test_top_5_is_a_prefix_of_top_15(engine: Engine) -> None:
         assert engine.query(picture, top=15, pool=60, explain=False)[:5] == short
 
 
+def test_a_coverage_is_of_the_whole_store(engine: Engine) -> None:
+    for wrong in ({"coverage": 0.0}, {"coverage": 1.0}, {"coverage": 0.5, "label": "a"}):
+        with pytest.raises(ValueError, match="coverage"):
+            engine.query(blocks(1), explain=False, **wrong)
+
+
 @pytest.mark.slow
 def test_rescored_order_is_the_exact_order_of_the_head(engine: Engine) -> None:
     catalogue, bundle, head = engine.catalogue, engine.bundle, engine.store.head

@@ -37,7 +37,7 @@ def judge_hits(hits: Sequence[Hit], confidence: float | None = None) -> Confiden
     is_foreign = familiarity < FAMILIAR
     if is_foreign:
         doubt = (
-            "Nothing in this gallery looks like this picture: its nearest is farther away than that of"
+            "None of the pictures searched looks like this one: the nearest is farther away than that of"
             f" {whole_percent(1 - familiarity)} of the gallery's own pictures."
         )
     else:

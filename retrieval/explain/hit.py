@@ -13,8 +13,9 @@ class Hit(Illustrated):
     """A result of a query. Both ranks begin at 1; `index_distance` is 1 - cosine of the raw descriptors.
 
     `probability` is that of a hit to show the same kind as the query, and `familiarity` the share of the gallery's
-    pictures whose nearest is as far as this hit, or farther; both are None if the store has no statistics of its
-    gallery. `plain_similarity` and `plain_distance` are those of the model's own head.
+    pictures whose nearest is as far as this hit, or farther. Both are None if the store has no statistics of its
+    gallery, but for the probability in one that is calibrated. `plain_similarity` and `plain_distance` are those of the
+    model's own head.
 
     `explanation` is None if none was requested, or, with a `note`, if the file could not be read again.
     """

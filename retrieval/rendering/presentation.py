@@ -63,9 +63,9 @@ class ResultView:
     gradcam_scale: float = 0.0
 
     @property
-    def has_kinds(self) -> bool:
-        """Whether hits have probabilities of showing the same kind."""
-        return any(hit.probability is not None for hit in self.hits)
+    def is_by_gallery(self) -> bool:
+        """Whether the gallery's statistics judge, not the model alone."""
+        return any(hit.plain_similarity is not None for hit in self.hits)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _hit_view(hit: Hit, picture: Image.Image | None, note: str | None) -> HitVie
         similarity=hit.similarity,
         verdict=hit.verdict,
         probability=hit.probability,
-        plain_similarity=None if hit.probability is None else hit.plain_similarity,
+        plain_similarity=None if hit.familiarity is None else hit.plain_similarity,
         index_rank=hit.index_rank,
         picture=picture,
         explanation=hit.explanation,

@@ -79,9 +79,14 @@ class OpenedStore:
     def rescoring_step(self) -> int | None:
         """How many of a query's candidates hold its ten best hits, as measured for this index and head; None: all."""
         tuning = read_tuning(self.catalogue)
-        if tuning and self._index and tuning.kind == self._index.kind and tuning.suits(self.bundle.head):
+        if tuning and self._index and tuning.kind == self._index.kind and tuning.suits(self.ordering_head):
             return tuning.step
         return None
+
+    @property
+    def ordering_head(self) -> Head:
+        """The head that orders hits now, whatever their similarity is calibrated to."""
+        return self.bundle.head.centred(self.head.centre)
 
     @property
     def calibration(self) -> Calibration | None:

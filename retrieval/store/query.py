@@ -114,14 +114,15 @@ class Queries:
         return next((vectors[0] for _, vectors in rows), None)
 
     def ranked_hits(
-        self, prepared: PreparedQuery, similarity: StoreSimilarity | None = None
+        self, prepared: PreparedQuery, similarity: StoreSimilarity | None = None, gradual: bool = True
     ) -> tuple[int, Iterator[Hit]]:
         """Return how many candidates there are, and those whose files exist as hits, best first.
 
         They are rescored, by the store's similarity if no other is given, and read as they are taken.
+        In a large store that is `gradual`, unless the hits must be in order to the last.
         """
         store, ids = self._store, prepared.candidates
-        fingerprint, step = store.bundle.fingerprint, store.rescoring_step
+        fingerprint, step = store.bundle.fingerprint, store.rescoring_step if gradual else None
         similarity = similarity or store.similarity
         hits = rescored_hits(store.catalogue, similarity, fingerprint, prepared.descriptor, ids, step)
         return len(ids), existing_files(hits)
@@ -139,7 +140,8 @@ class Queries:
         stopwatch = _Stopwatch(prepared.seconds)
         similarity = self._store.similarity  # one for all: the store may be calibrated meanwhile
         with stopwatch("rescore"):
-            pool, ranked = self.ranked_hits(prepared, similarity)
+            gradual = min_similarity == 0 and coverage is None
+            pool, ranked = self.ranked_hits(prepared, similarity, gradual)
             shown = coverage.needed(ranked) if coverage else islice(ranked, top)
             hits = list(takewhile(lambda hit: hit.similarity >= min_similarity, shown))
         if explain:

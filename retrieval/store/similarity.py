@@ -29,7 +29,7 @@ class PlainReason(StrEnum):
 
     chosen = "as `retrieve index --plain-similarity` chose"
     model = "as this model does not judge by the gallery"
-    small = f"as the gallery has fewer than {MIN_PICTURES} pictures"
+    small = f"as the gallery has fewer than {MIN_PICTURES} different pictures"
     unlearned = "until the next `retrieve index` learns what is usual in this gallery"
     calibration = "as calibrated, until the next `retrieve calibrate`"
 
@@ -53,7 +53,7 @@ class StoreSimilarity:
     @classmethod
     def of(cls, head: Head, reason: PlainReason | None = None) -> Self:
         """Return the similarity of a head alone."""
-        return cls(head, head, reason=reason)
+        return cls(head, head.centred(None), reason=reason)
 
     @property
     def by(self) -> Literal["gallery", "model"]:

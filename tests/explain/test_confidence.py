@@ -19,7 +19,7 @@ def judged(*values: tuple[float, float]) -> list[Hit]:
 
 
 def test_a_query_is_foreign_if_its_nearest_is_farther_than_those_of_nine_in_ten() -> None:
-    doubt = "Nothing in this gallery looks like this picture: its nearest is farther away than that of 91 % of the"
+    doubt = "None of the pictures searched looks like this one: the nearest is farther away than that of 91 % of the"
     found = judge_hits(judged((0.9, 0.05), (0.8, 0.09)), 0.0)
     assert replace(found, doubt=None) == Confidence(0.0, False, 0.09, True, None)
     assert found.doubt == f"{doubt} gallery's own pictures."

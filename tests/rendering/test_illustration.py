@@ -89,8 +89,8 @@ def test_a_notebook_shows_the_probability_of_the_same_kind(picture: Path) -> Non
     hits = HitList(picture, [hit], 1, {})
     words = Checker(hits._repr_html_()).text
     assert "same kind 25.0 %" in words
-    assert "Nothing in this gallery looks like this picture" in words
-    assert (hits.doubt or "").startswith("Nothing in this gallery looks like this picture")
+    assert "None of the pictures searched looks like this one" in words
+    assert (hits.doubt or "").startswith("None of the pictures searched looks like this one")
 
 
 def test_results_are_shown_with_pictures_inline(hits: HitList, picture: Path) -> None:

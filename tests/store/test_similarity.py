@@ -3,25 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retrieval.model.bundle import Bundle
-from retrieval.model.gallery_neuron import GalleryNeuron
 from retrieval.store.maintenance.calibration import save_calibration, shown_similarity
-from retrieval.store.maintenance.gallery_statistics import learn_statistics
+from retrieval.store.maintenance.gallery_statistics import expect_statistics, learn_statistics
 from retrieval.store.maintenance.index_sync import open_index
-from retrieval.store.similarity import PlainReason, set_plain
+from retrieval.store.similarity import PlainReason, StoreSimilarity, set_plain
 from tests.support.calibrations import a_calibration
-from tests.support.labelled import MODEL, a_bundle, a_catalogue, classes
+from tests.support.labelled import CHANNELS, MODEL, a_bundle, a_catalogue, a_gallery_bundle, classes
 
 
 @pytest.fixture
 def bundle() -> Bundle:
-    neuron = GalleryNeuron(centre=0.5, slope=(10.0, 1.0), intercept=(-12.0, -2.0), hit=(2.0, 1.0))
-    made = a_bundle()
-    bundle = Bundle(made.folder, replace(made.card, normalize=True, gallery_neuron=neuron))
-    bundle.__dict__.update(head=replace(made.head, normalize=True), fingerprint=MODEL)
-    return bundle
+    return a_gallery_bundle()
 
 
 @pytest.mark.parametrize(("each", "reason"), [(10, None), (2, PlainReason.small)])
@@ -55,3 +51,18 @@ def test_a_calibration_keeps_the_similarity_that_it_was_made_for(tmp_path: Path,
     set_plain(catalogue, plain=True)
     found = shown_similarity(catalogue, bundle)
     assert (found.reason, found.is_calibrated, found.head) == (PlainReason.chosen, False, bundle.head)
+
+
+def test_statistics_that_shards_leave_to_later_are_not_those_of_a_small_gallery(tmp_path: Path, bundle: Bundle) -> None:
+    catalogue = a_catalogue(tmp_path, classes(4, 10))
+    expect_statistics(catalogue)
+    assert shown_similarity(catalogue, bundle).reason is PlainReason.unlearned
+
+
+@pytest.mark.parametrize("centre", [None, 0.3])
+def test_a_head_alone_measures_as_it_compares(centre: float | None, bundle: Bundle) -> None:
+    head = bundle.head.centred(None if centre is None else np.full(CHANNELS, centre, np.float32))
+    own, others = np.random.default_rng(0).random((2, 5, CHANNELS), np.float32)
+    by_head, plain = StoreSimilarity.of(head).measure_from(own[0])(others)
+    np.testing.assert_allclose(by_head, head.separation(head.embed(own[:1]), head.embed(others)), atol=1e-5)
+    np.testing.assert_allclose(plain, bundle.head.separation(*map(bundle.head.embed, (own[:1], others))), atol=1e-6)

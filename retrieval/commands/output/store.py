@@ -63,8 +63,8 @@ def _similarity_line(status: StoreStatus) -> Text:
         return Text(f"{line}not calibrated to class folders")
     if not status.is_calibrated:
         return Text(
-            f"{line}the calibration kept is of another one, or of a head that the model does not have now: run"
-            " `retrieve calibrate` again",
+            f"{line}the calibration kept is of another similarity, or of a head that the model does not have now: run"
+            " `retrieve calibrate` again to use one",
             style="yellow",
         )
     before, after = calibration.before.error, calibration.after.error

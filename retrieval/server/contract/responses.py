@@ -83,7 +83,7 @@ class HitOut(BaseModel):
     similarity: float
     distance: float
     verdict: Literal["similar", "different"]
-    probability: float | None = Field(description="That it shows the same kind; null if `similarity_by` is model.")
+    probability: float | None = Field(description="That it shows the same kind; null without statistics or labels.")
     familiarity: float | None = Field(
         description="The share of the gallery's pictures whose nearest is as far as this hit, or farther."
     )

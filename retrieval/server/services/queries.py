@@ -285,7 +285,8 @@ class QueryService:
         subject = job.subject
         try:
             prepared = PreparedQuery(subject.file, subject.pixels, _descriptor(subject), ids, {})
-            pool, ranked = self.engine.queries.ranked_hits(prepared)
+            gradual = job.min_similarity == 0 and job.coverage is None
+            pool, ranked = self.engine.queries.ranked_hits(prepared, gradual=gradual)
             others = (hit for hit in ranked if hit.id != subject.picture_id)
             shown = job.coverage.needed(others) if job.coverage else others
             similar = takewhile(lambda hit: hit.similarity >= job.min_similarity, shown)

@@ -29,7 +29,7 @@ _ALL = 2048  # up to so many pictures are compared with the references without a
 _SAME = 2e-3  # a separation below is that of the same content, but for rounding
 _QUANTILES = np.linspace(0, 1, 101)
 
-_SETTING = "gallery_statistics"
+_SETTING, _EXPECTED = "gallery_statistics", "expected"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def has_statistics(catalogue: Catalogue) -> bool:
 
 def expect_statistics(catalogue: Catalogue) -> None:
     """Let the next process that brings the index up to date learn the statistics. Raises StoreError."""
-    catalogue.settings.set_defaults(**{_SETTING: ""})
+    if not catalogue.settings.get(_SETTING):
+        catalogue.settings.set(**{_SETTING: _EXPECTED})
 
 
 def _learn(
@@ -146,7 +147,7 @@ def _nearest_separations(head: Head, references: Array, chunks: Iterable[tuple[I
 def read_statistics(catalogue: Catalogue, head: Head) -> GalleryStatistics | None:
     """Return the statistics that are saved in a store for this head, perhaps of an earlier generation."""
     text = catalogue.settings.get(_SETTING)
-    statistics = _from_text(text) if text else None
+    statistics = _from_text(text) if text and text != _EXPECTED else None
     return statistics if statistics and statistics.digest == head.digest else None
 
 

@@ -12,6 +12,7 @@ from retrieval.store.maintenance.labelled_pictures import LabelledHits
 from retrieval.store.similarity import StoreSimilarity, kind_probability
 
 _FIRST = 5  # hits of a picture that are fitted to, and measured
+_LEAST_SLOPE = 1e-3  # a lesser one is none
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,17 @@ def calibrate_hits(
 
 
 def _fit(nearness: Floats, right: Flags) -> tuple[float, float]:
-    """Fit p = sigmoid(slope z + intercept) to the first hits (Q, K); farther ones are not more probable."""
-    there = np.isfinite(nearness[:, :_FIRST])
-    z, is_right = nearness[:, :_FIRST][there], right[:, :_FIRST][there]
-    neuron = fit_logistic(z, is_right, len(right))
-    return neuron if neuron[0] > 0 else fit_logistic(np.zeros_like(z), is_right, len(right))
+    """Fit p = sigmoid(slope z + intercept) to the first hits (Q, K), or to all if those do not tell the slope.
+
+    Such are first hits that are all right. Farther hits are never more probable.
+    """
+    for first in (_FIRST, nearness.shape[1]):
+        there = np.isfinite(nearness[:, :first])
+        z, is_right = nearness[:, :first][there], right[:, :first][there]
+        neuron = fit_logistic(z, is_right, len(right))
+        if neuron[0] > _LEAST_SLOPE:
+            return neuron
+    return fit_logistic(np.zeros_like(z), is_right, len(right))
 
 
 def _cover(probabilities: Floats, right: Flags, found: Flags) -> tuple[CoverageSample | None, float | None]:

@@ -50,7 +50,7 @@ def tune(
     steps: list[Tuning] = []
     for lists in _probe_steps(index.lists, max(probes, _MIN_PROBES)):
         index.probes = lists
-        steps.append(replace(_measure(index, pictures, own, queries, best, recall), head=head.digest))
+        steps.append(replace(_measure(index, pictures, own, queries, best, recall), head=_name(head)))
         if (steps[-1].recall or 0) >= recall:
             break
     return steps
@@ -134,7 +134,12 @@ class Tuning:
 
     def suits(self, head: Head) -> bool:
         """Return whether this was measured with a head, or would be the same with any."""
-        return self.recall is None or self.head == head.digest
+        return self.recall is None or self.head == _name(head)
+
+
+def _name(head: Head) -> str:
+    """Name what orders hits: a centre changes with every indexing, but the order that it gives hardly does."""
+    return head.digest if head.centre is None else f"{head.digest} centred"
 
 
 def read_tuning(catalogue: Catalogue) -> Tuning | None:

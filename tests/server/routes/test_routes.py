@@ -246,7 +246,7 @@ def test_foreign_questions_and_hits_that_are_not_probable_are_named(
     Image.new("RGB", (200, 200), (120, 120, 120)).save(grey)
     found = client.post("/api/query?explain=false", content=grey.read_bytes()).json()
     assert (found["foreign"], found["confident"], found["familiarity"] < 0.1) == (True, False, True)
-    assert found["doubt"].startswith("Nothing in this gallery looks like this picture")
+    assert found["doubt"].startswith("None of the pictures searched looks like this one")
 
 
 def test_a_pair_is_explained_by_any_method(client: TestClient, engine: Engine, indexed: Indexed) -> None:
