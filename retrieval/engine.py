@@ -162,8 +162,8 @@ class Engine:
         `source` is a path, the bytes of a file, a PIL image, or an (H, W, 3) uint8 array. Only pictures of this
         `label`, below this `folder`, taken from `since` to `until` (ISO 8601, which may be shortened: "2024-05") and at
         least as similar as `min_similarity` (0 to 1) are hits. The head rescores the `pool` nearest of them. With a
-        `coverage` (0 to 1), which is measured without these filters, there are as many hits as are needed so that one
-        shows the same kind with this probability; raises GalleryError if the store's labels do not tell.
+        `coverage` (0 to 1) there are as many hits as are needed so that one shows the same kind with this probability,
+        which holds without these filters; raises GalleryError if the store's labels do not tell.
 
         With `explain`, each hit has heatmaps by this `method`, of pictures of this `size` (None: the model's own).
         `verify` checks them by hiding what they mark, `correspond` finds the matching parts. `options` holds all four

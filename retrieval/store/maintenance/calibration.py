@@ -61,7 +61,7 @@ def calibrate(
 ) -> CalibrationResult:
     """Fit the neurons to the gallery's labels and save them in the store. `seed` determines every random choice.
 
-    The hits of a gallery of more than 30,000 pictures are found by the `index`, or else by comparing all. Raises
+    The hits of a gallery of more than 10,000 pictures are found by the `index`, or else by comparing all. Raises
     GalleryError, and changes nothing, if there are too few labels or similarity does not depend on them; StoreError if
     the store cannot be written.
     """

@@ -16,7 +16,7 @@ MAX_PICTURES = 5000
 MOST_HITS = 50
 """Hits of a query that are looked at."""
 
-_EXHAUSTIVE = 30_000  # pictures of an index up to which every one is compared with every query: ten seconds
+_EXHAUSTIVE = 10_000  # pictures of an index up to which every one is compared with every query: within half a minute
 _SEARCHED = 1000  # queries in a larger one
 _SAME = 4e-6  # of the squared length: closer ones have equal content, but for rounding
 
@@ -62,7 +62,7 @@ def draw_labelled(catalogue: Catalogue, fingerprint: str, seed: int) -> Labelled
 def find_hits(
     catalogue: Catalogue, head: Head, fingerprint: str, labelled: LabelledPictures, index: TunedIndex | None = None
 ) -> LabelledHits:
-    """Find the hits of labelled pictures by a head; in an `index` of more than 30,000 pictures, of 1,000 of them."""
+    """Find the hits of labelled pictures by a head; in an `index` of more than 10,000 pictures, of 1,000 of them."""
     is_large = index is not None and len(index) > _EXHAUSTIVE
     rows = slice(_SEARCHED if is_large else None)
     descriptors, codes, code_of = labelled.descriptors[rows], labelled.codes[rows], labelled.code_of
