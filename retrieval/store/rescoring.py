@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.arrays import Ids, unit
+from indexes.arrays import Ids, cosines, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Candidate
 from retrieval.explain.explanation import verdict_of
@@ -138,7 +138,7 @@ def _scorer(
 
     def score(ids: Ids) -> list[_Scores]:
         return [
-            (stored, 1 - unit(vectors) @ direction, *measure(vectors))
+            (stored, 1 - cosines(vectors, direction), *measure(vectors))
             for stored, vectors in catalogue.descriptors.of(ids, fingerprint)
         ]
 
