@@ -44,6 +44,7 @@ _SEED = 0
 _SHAPE = (CELLS, CELLS)
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
 _FLOOR = 0.003  # the least evidence within the best regions, beside the most there
+_LEAST_CELLS = 10  # that the evidence spreads over, else one point would outshine all other heatmaps
 _REST = 0.1  # the most evidence elsewhere, beside that
 _CHANCE = 2.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
@@ -186,11 +187,10 @@ def _settle(fitted: Maps, regions: Array, closed_form: Array, measured: Values) 
     """
     padded = np.pad(regions, ((0, 0), (1, 1), (1, 1)), mode="edge")
     inner = sliding_window_view(padded, (3, 3), (1, 2)).min((3, 4))  # else strong cells spread beyond the edge
-    parts = (
-        _FLOOR * regions
-        + _scale(inner * closed_form)
-        + _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
-    )
+    inside = _scale(inner * closed_form)
+    lacking = (_LEAST_CELLS - inside.sum((1, 2))) / np.maximum(regions.sum((1, 2)), TINY)
+    floor = np.maximum(lacking, _FLOOR)[:, None, None]
+    parts = floor * regions + inside + _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
     sums = np.maximum((parts * regions).sum((1, 2)), TINY)
     high, low = parts * (np.maximum(measured, TINY) / sums)[:, None, None]
     return np.asarray(high - low)
