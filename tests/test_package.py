@@ -110,8 +110,11 @@ def test_results_are_of_the_public_classes_and_short(engine: Engine) -> None:
 
 
 def test_a_result_is_drawn_over_what_was_given(engine: Engine, tmp_path: Path) -> None:
-    hits = engine.query(blocks(9, 200, 100), 2)
+    hits = engine.query(blocks(9, 200, 100), 2, method="ensemble")
     assert hits[1].overlay("query").size == (224, 112)
     assert hits[1].overlay("hit").size == (224, 149)
-    assert engine.explain(hits[0].path, blocks(9)).overlay("query", "counterfactual").size == (224, 149)
+    assert engine.explain(hits[0].path, blocks(9), method="ensemble").overlay("query", "counterfactual").size == (
+        224,
+        149,
+    )
     assert len(hits.save(tmp_path)) == 17

@@ -44,7 +44,8 @@ _SEED = 0
 _SHAPE = (CELLS, CELLS)
 _HIDINGS = (blur, cover_with_mean, cover_with_noise)
 _FLOOR = 0.003  # the least evidence within the best regions, beside the most there
-_LEAST_CELLS = 10  # that the evidence spreads over, else one point would outshine all other heatmaps
+_LEAST_SUM = 5  # of the evidence within a region, beside the most in the picture by the closed form
+_SPREAD = 32.0  # the usual sum of a region's evidence, beside the most there: so that sums are log-odds
 _REST = 0.1  # the most evidence elsewhere, beside that
 _CHANCE = 2.0  # standard errors by which candidates for the highest region must surpass those for the lowest
 
@@ -182,17 +183,17 @@ def _surpass_chance(changes: Values) -> NDArray[np.bool_]:
 def _settle(fitted: Maps, regions: Array, closed_form: Array, measured: Values) -> Array:
     """Return a map (CELLS, CELLS) with the best regions (2, CELLS, CELLS) as its highest and its lowest fifths.
 
-    Within them, the maps in closed form (2, CELLS, CELLS) say where, and the sum is what was `measured` (2,) of hiding
-    them; beyond them, the fitted map orders what is left.
+    Within them, the maps in closed form (2, CELLS, CELLS) say where, as far as they have evidence there. The most is in
+    proportion to what was `measured` (2,) of hiding them. Beyond them, the fitted map orders what is left.
     """
     padded = np.pad(regions, ((0, 0), (1, 1), (1, 1)), mode="edge")
     inner = sliding_window_view(padded, (3, 3), (1, 2)).min((3, 4))  # else strong cells spread beyond the edge
-    inside = _scale(inner * closed_form)
-    lacking = (_LEAST_CELLS - inside.sum((1, 2))) / np.maximum(regions.sum((1, 2)), TINY)
+    inside = inner * _scale(closed_form)
+    lacking = (_LEAST_SUM - inside.sum((1, 2))) / np.maximum(regions.sum((1, 2)), 1)
     floor = np.maximum(lacking, _FLOOR)[:, None, None]
-    parts = floor * regions + inside + _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
-    sums = np.maximum((parts * regions).sum((1, 2)), TINY)
-    high, low = parts * (np.maximum(measured, TINY) / sums)[:, None, None]
+    rest = _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
+    parts = _scale(floor * regions + inside) + rest
+    high, low = parts * (np.maximum(measured, TINY) / _SPREAD)[:, None, None]
     return np.asarray(high - low)
 
 
