@@ -50,7 +50,7 @@ def measure(folder: Path | None, clients: int, seconds: float, beside: int, proc
         store, other = Path(work) / "store", Path(work) / "other"
         other.mkdir()
         shutil.copy(pictures(place)[0], other / "first.jpg")
-        index(store, place, other)
+        index(store, place, other, "--plain-similarity")  # else what is indexed beside changes similarities
         with server(store, "--processes", str(processes)) as (address, process):
             load = _Load(address, place, [each.read_bytes() for each in pictures(place)[:ASKED]])
             load.expect()

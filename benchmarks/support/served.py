@@ -20,9 +20,9 @@ def served_store(gallery: Path, *options: str) -> Iterator[str]:
             yield address
 
 
-def index(store: Path, *galleries: Path) -> None:
-    """Bring a store up to date with these folders."""
-    command = [*RETRIEVE, "index", *map(os.fspath, galleries), "--store", os.fspath(store)]
+def index(store: Path, *galleries: Path | str) -> None:
+    """Bring a store up to date with these folders; options may stand among them."""
+    command = [*RETRIEVE, "index", *map(str, galleries), "--store", os.fspath(store)]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 

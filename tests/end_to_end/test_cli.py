@@ -328,14 +328,14 @@ def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp
     options = ("--confidence", "1", "--store", indexed.store)
     done = retrieve_here("query", picture, "--html", page, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr.decode()
-    (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("Nothing in this gallery")]
-    assert re.fullmatch(r".* looks like this picture: its nearest is farther away than that of \d+ % of .*", said)
+    (said,) = [line for line in done.stdout.decode().splitlines() if line.startswith("None of the pictures")]
+    assert re.fullmatch(r".* looks like this one: the nearest is farther away than that of \d+ % of .*", said)
     assert "1   " in done.stdout.decode()  # the hits are still shown
     assert said in Checker(page.read_text("utf-8")).text
     assert (tmp_path / "out" / "contact-sheet.png").is_file()
     result = answer("query", picture, "--no-explain", *options)
     assert (result["confident"], result["confidence"], len(result["hits"])) == (False, 1.0, 5)
-    assert b"Nothing in this gallery" not in retrieve_here("query", indexed.picture, "--store", indexed.store).stdout
+    assert b"None of the pictures" not in retrieve_here("query", indexed.picture, "--store", indexed.store).stdout
     assert not answer("query", picture, "--min-similarity", "1", "--no-explain", "--store", indexed.store)["confident"]
 
 

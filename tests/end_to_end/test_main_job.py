@@ -140,10 +140,10 @@ def query_picture(tmp_path: Path) -> Path:
 
 
 def test_hits_and_their_heatmaps(both: Both, query_picture: Path, tmp_path: Path) -> None:
-    seen = []
+    seen, question = [], ("query", query_picture, "--top", "8", "--method", "ensemble")
     for number, place in enumerate(both.each):
         out = tmp_path / str(number)
-        result = place.answer("query", query_picture, "--top", "8", "--out", out, "--html", out.with_suffix(".html"))
+        result = place.answer(*question, "--out", out, "--html", out.with_suffix(".html"))
         pictures = {file.name: file.read_bytes() for file in sorted(out.iterdir()) if file.name.startswith("hit")}
         seen.append((json.loads(json.dumps(result).replace(str(out), "OUT")), pictures))
         page = out.with_suffix(".html").read_text()

@@ -84,7 +84,7 @@ def test_every_good_file_finds_itself_first(indexed: Indexed) -> None:
 def test_odd_files_are_explained(indexed: Indexed) -> None:
     named = {os.path.basename(path): Path(os.fsdecode(path)) for path in indexed.good}
     for name in (b"1x1.png", b"30000x2.png", b"one bit.png", b"phone.heic", b"no utf-8 \xff\xfe.jpg"):
-        first, second = indexed.engine.query(named[name], top=2)
+        first, second = indexed.engine.query(named[name], top=2, method="ensemble")
         assert first.explanation is not None
         assert second.explanation is not None
         assert (first.explanation.identical, second.explanation.identical) == (True, False)

@@ -197,7 +197,7 @@ def test_filters_are_in_the_address_and_back_undoes_them(page: Page, address: st
     page.wait_for_selector(GLANCED)
     assert f"label={labels[-1]}" in page.url.replace("+", " ")
     assert set(page.locator(".facts span", has_text="label").all_inner_texts()) == {f"label {labels[-1]}"}
-    expect(page.locator(".doubt")).to_contain_text("looks like this picture")  # no other cup is left
+    expect(page.locator(".doubt")).to_contain_text("looks like this one")  # no other cup is left
     page.go_back()
     expect(page).to_have_url(url)
     expect(page.locator("article h3 a")).to_have_text(before)

@@ -29,7 +29,8 @@ _REMEDIES = {
     sqlite3.SQLITE_CONSTRAINT: "was changed by another process: run the command again",
 }
 _DAMAGED = "is damaged: restore it from a copy, or delete the store's folder and index again"
-_OTHER_TABLES = ("no such table", "no such column", "already exists")  # SQLite has one code for these and much else
+# SQLite has one code for these and much else.
+_OTHER_CONTENTS = ("no such table", "no such column", "already exists", "Could not decode to UTF-8")
 
 
 class SqliteDatabase(CatalogueDatabase):
@@ -100,8 +101,8 @@ class SqliteDatabase(CatalogueDatabase):
 
     def _to_store_error(self, cause: BaseException | None) -> StoreError:
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        has_other_tables = code == sqlite3.SQLITE_ERROR and any(words in str(cause) for words in _OTHER_TABLES)
-        if has_other_tables or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        holds_other_things = code == sqlite3.SQLITE_ERROR and any(words in str(cause) for words in _OTHER_CONTENTS)
+        if holds_other_things or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreError(f"{self._file} {_DAMAGED}")
         return StoreError(f"{self._file} {_REMEDIES.get(code, f'cannot be used, as SQLite says: {cause}')}")
 

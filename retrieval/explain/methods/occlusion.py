@@ -35,7 +35,7 @@ from retrieval.explain.methods.gradcam import PairInputs, PixelAccess, require_p
 from retrieval.model.head import TINY, Array, Head
 from retrieval.model.preprocessing import Pixels
 
-_FIRST_REGIONS = 48  # of the first round: a third of them is hidden in each way
+_FIRST_REGIONS = 45  # of the first round: a third of them is hidden in each way
 _MAPS = (7, 7, 6)  # of each further round; each gives a candidate for the highest region and one for the lowest
 _MAPS_IF_SHARED = 2  # of each pair, if a picture has several pairs, which share their candidates
 _BEST = (6, 3)  # candidates of either kind that are also hidden in the second way, and in the third

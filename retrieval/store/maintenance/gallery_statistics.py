@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
+from indexes.errors import StoreError
 from indexes.vectors.base import NO_ID, TunedIndex
 from retrieval.model.bundle import Bundle
 from retrieval.model.gallery_neuron import GalleryNeuron
@@ -145,9 +146,18 @@ def _nearest_separations(head: Head, references: Array, chunks: Iterable[tuple[I
 
 
 def read_statistics(catalogue: Catalogue, head: Head) -> GalleryStatistics | None:
-    """Return the statistics that are saved in a store for this head, perhaps of an earlier generation."""
+    """Return the statistics that are saved in a store for this head, perhaps of an earlier generation.
+
+    Raises StoreError.
+    """
     text = catalogue.settings.get(_SETTING)
-    statistics = _from_text(text) if text and text != _EXPECTED else None
+    try:
+        statistics = _from_text(text) if text and text != _EXPECTED else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"the gallery's statistics in {catalogue.folder} are damaged: restore the store from a copy, or delete its"
+            " folder and index again"
+        ) from error
     return statistics if statistics and statistics.digest == head.digest else None
 
 

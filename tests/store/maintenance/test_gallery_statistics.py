@@ -10,6 +10,7 @@ import pytest
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import NewPicture
+from indexes.errors import StoreError
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Array
 from retrieval.store.maintenance import gallery_statistics as module
@@ -131,3 +132,11 @@ def test_few_pictures_say_too_little(count: int, tmp_path: Path, bundle: Bundle)
 def test_a_model_without_a_neuron_learns_nothing(gallery: tuple[Catalogue, Vectors]) -> None:
     assert learned(gallery[0], a_bundle()) is None
     assert gallery[0].settings.get("gallery_statistics") is None
+
+
+def test_damaged_statistics_are_one_sentence(gallery: tuple[Catalogue, Vectors], bundle: Bundle) -> None:
+    catalogue, _ = gallery
+    for text in ("{", "{}", "[1]"):
+        catalogue.settings.set(gallery_statistics=text)
+        with pytest.raises(StoreError, match="are damaged"):
+            read_statistics(catalogue, bundle.head)
