@@ -124,7 +124,7 @@ class _Search:
         )
         return np.asarray(changes)
 
-    def foretell(self, cells: Array) -> Values:
+    def foretell(self, cells: NDArray[np.floating]) -> Values:
         """Return what is expected of regions (R, M), given by their share of each cell."""
         return np.asarray(np.einsum("rij,mij->rm", self.process.mean(), cells))
 
@@ -157,7 +157,8 @@ def _find_out(witness: _Witness, closed_form: Array) -> Maps:
         found.append(changes / ways)
         own.append(changes.reshape(len(pairs), len(pairs), -1, 2)[pairs, pairs])
 
-    scores, cells, alive = np.concatenate(found, axis=1), cover_cells(candidates, _SHAPE), np.arange(len(candidates))
+    scores, alive = np.concatenate(found, axis=1), np.arange(len(candidates))
+    cells = search.process.regions[-len(candidates) :]  # what was hidden last
     for way, best in enumerate(_BEST, 1):
         ranked = alive[np.argsort((scores + search.foretell(cells))[:, alive], axis=1)]
         alive = np.unique(np.concatenate([ranked[:, :best], ranked[:, -best:]], axis=1))
@@ -180,7 +181,7 @@ def _surpass_chance(changes: Values) -> NDArray[np.bool_]:
     return np.asarray(high.mean(1) - low.mean(1) > _CHANCE * error)
 
 
-def _settle(fitted: Maps, regions: Array, closed_form: Array, measured: Values) -> Array:
+def _settle(fitted: Maps, regions: NDArray[np.floating], closed_form: Array, measured: Values) -> Array:
     """Return a map (CELLS, CELLS) with the best regions (2, CELLS, CELLS) as its highest and its lowest fifths.
 
     Within them, the maps in closed form (2, CELLS, CELLS) say where, as far as they have evidence there. The most is in
