@@ -17,7 +17,7 @@ from typer import Argument, BadParameter, Exit, Option
 from retrieval.commands.output.preview import choose_protocol, show_picture
 from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, path_ending, store_folder
-from retrieval.commands.shared.console import print_message, print_saved, report, stderr, stdout
+from retrieval.commands.shared.console import print_message, print_saved, report, stderr
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
@@ -215,7 +215,7 @@ class _Answers:
         report(
             self.as_json,
             lambda: query_json(name, self.store, result, files, self.confidence),
-            lambda: query_lines(title, self.store, result, self.confidence, stdout.width),
+            lambda: query_lines(title, self.store, result, self.confidence),
             paths=(display_location(hit.path) for hit in result.hits),
             path_ending=self.path_ending,
         )

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, figures_table, files_json, first_lines, pick, simple_table
+from retrieval.commands.output.tables import name_line
 from retrieval.common.text import percent, safe_name, whole_percent
 from retrieval.evaluation.audit.attention import AttentionShares, Corner
 from retrieval.evaluation.audit.findings import Advice, Audit, Evidence, Example, PartFindings, Severity
@@ -38,7 +38,7 @@ def audit_lines(audit: Audit) -> RenderableType:
         Text.assemble((title, "bold"), f", {pairs:,} pairs explained in {audit.seconds:.0f} s"),
         parts_table(findings.parts),
         attention_table(findings.main),
-        *(Padding(advice_lines(rank, each), (0, 0, 1, 0)) for rank, each in enumerate(audit.advice, 1)),
+        *(Group(advice_lines(rank, each), Text()) for rank, each in enumerate(audit.advice, 1)),
     )
 
 
@@ -61,8 +61,8 @@ def attention_table(part: PartFindings) -> RenderableType:
     shown = sorted(part.classes, key=lambda each: -max(each.attention.corners.values()))[:_CLASSES]
     names = ("pictures", "border", *Corner, "outside focus", "half in")
     table = simple_table(
-        Column(f"where it looks ({part.name})", overflow="fold"),
-        *(Column(name.replace(" ", "\n"), justify="right", no_wrap=True) for name in names),
+        f"where it looks ({part.name})",
+        *(Column(name.replace(" ", "\n"), justify="right") for name in names),
         rows=((Text(safe_name(each.label)), str(each.explained_pictures), *_cells(each.attention)) for each in shown),
     )
     table.add_section()
@@ -75,9 +75,7 @@ def attention_table(part: PartFindings) -> RenderableType:
 def advice_lines(rank: int, advice: Advice) -> RenderableType:
     """Return a recommendation: the finding, the remedy, and some of the pictures that show it."""
     head = Text.assemble(f"{rank}. ", (advice.severity.value, _STYLES[advice.severity]), " ", safe_name(advice.finding))
-    lines = (
-        Text.assemble("   ", safe_name(each.path), (f"  {safe_name(each.note)}", "dim")) for each in advice.examples
-    )
+    lines = (name_line("   ", safe_name(each.path), (f"  {safe_name(each.note)}", "dim")) for each in advice.examples)
     examples = first_lines(lines, len(advice.examples), "   … and {} more: --json has all", _EXAMPLES)
     return Group(head, Text(f"   {safe_name(advice.remedy)}"), *examples)
 

@@ -19,9 +19,9 @@ def duplicates_lines(duplicates: Duplicates) -> RenderableType:
     """Return the groups, how much could be spared, and the files that could not be compared."""
     table = simple_table(
         Column("group", justify="right"),
-        Column("kind", no_wrap=True),
-        Column("picture", overflow="fold"),
-        *(Column(name, justify="right", no_wrap=True) for name in ("pixels", "size", "similarity")),
+        *("kind", "picture"),
+        *(Column(name, justify="right") for name in ("pixels", "size", "similarity")),
+        name="picture",
     )
     for number, group in enumerate(duplicates.groups, 1):
         for place, member in enumerate(group.members):

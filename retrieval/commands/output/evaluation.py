@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, figures_table, pick
+from retrieval.commands.output.tables import name_line
 from retrieval.common.text import percent, safe_name
 from retrieval.evaluation.measure import DatasetEvaluation, EvaluationOptions
 from retrieval.evaluation.ranking import RANKING_METRIC_TITLES, Evaluation
@@ -19,7 +20,10 @@ def evaluation_table(name: str, results: Mapping[str, Evaluation]) -> Renderable
     first = next(iter(results.values()))
     title = f"{name}: {first.pictures} pictures, {first.classes} classes, {first.queries} queries leaving one out"
     return Group(
-        Text(title, style="bold"), _rankings_table(results), _pairs_table(results), *_confusion_tables(first.confusions)
+        name_line(title, style="bold"),
+        _rankings_table(results),
+        _pairs_table(results),
+        *_confusion_tables(first.confusions),
     )
 
 

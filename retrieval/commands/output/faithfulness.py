@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, figures_table, pick
+from retrieval.commands.output.tables import name_line
 from retrieval.common.metrics import Interval
 from retrieval.common.text import count_noun, percent, safe_name
 from retrieval.evaluation.heatmaps.baselines import BASELINES
@@ -22,7 +23,7 @@ def faithfulness_lines(
 ) -> RenderableType:
     """Return each method's figures over all pairs: means with half of their 95 % intervals; then those of hits."""
     counts = ", ".join(f"{count} said {group}" for group, count in faithfulness.pairs.items() if group != "all")
-    title = Text(f"{safe_name(name)}: {faithfulness.pairs['all']} pairs, {counts}", style="bold")
+    title = name_line(f"{safe_name(name)}: {faithfulness.pairs['all']} pairs, {counts}", style="bold")
     left_out = f"left out: {len(faithfulness.left_out)} pairs with a picture that cannot be read"
     notes = [Text(left_out, style="yellow")] if faithfulness.left_out else []
     tables = [_hiding_table(faithfulness, way) for way in HIDINGS]

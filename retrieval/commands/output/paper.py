@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from retrieval.commands.output.formats import figures_table
+from retrieval.commands.output.tables import name_line
 from retrieval.common.text import percent, safe_name
 from retrieval.training.paper.results import PAPER_CROPPED, PAPER_ORIGINAL, StudyResult, TableResult
 from retrieval.training.paper.wording import PAIR_TITLES, SCORE_TITLES, format_paper_score, format_stats
@@ -15,7 +16,7 @@ def results_lines(result: StudyResult | TableResult, files: tuple[Path, Path]) -
     """Return the main figures of a case, and where its page and its JSON are."""
     lines = _table_lines(result) if isinstance(result, TableResult) else _study_lines(result)
     page, values = (safe_name(file) for file in files)
-    return Group(*lines, Text(f"page: {page}"), Text(f"JSON: {values}"))
+    return Group(*lines, name_line(f"page: {page}"), name_line(f"JSON: {values}"))
 
 
 def _study_lines(result: StudyResult) -> list[RenderableType]:

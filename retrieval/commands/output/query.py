@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, pick, simple_table
+from retrieval.commands.output.tables import AnswerTable, FirstThatFits, name_line
 from retrieval.common.output_names import CONTACT_SHEET, MATCHES
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent, safe_name
@@ -32,16 +33,13 @@ if TYPE_CHECKING:  # `explain` needs no store
     from retrieval.store.similarity import StoreSimilarity
 
 _BAR = 10  # characters of a full bar
-_WIDE = 100  # columns from which a table has room for bars beside the paths
 _SECONDS = ("load", "embed", "search", "rescore", "explain", "render", "total")
 _DIGITS = 4  # of the values of heatmaps
 _SUPPORT_STYLES = {Support.faithful: "green", Support.weak: "yellow", Support.not_supported: "bold red"}
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def query_lines(
-    title: str, store: OpenedStore, result: QueryResult, confidence: float | None, width: int
-) -> RenderableType:
+def query_lines(title: str, store: OpenedStore, result: QueryResult, confidence: float | None) -> RenderableType:
     """Return a query's hits, notes if they do not answer it or could be judged better, and how long each stage took."""
     similarity = store.similarity
     notes = [judge_hits(result.hits, confidence).doubt]
@@ -49,30 +47,32 @@ def query_lines(
         notes.append(f"The similarity is {similarity.description}.")
     notes += [result.coverage.sentence] if result.coverage else []
     stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
-    table = hits_table(safe_name(title), result.hits, width >= _WIDE)
+    table = hits_table(safe_name(title), result.hits)
     return Group(table, *(Text(note, style="yellow") for note in notes if note), Text(stages, style="dim"))
 
 
-def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableType:
-    """Return a query's hits: rank, picture, label, similarity (with `bars`), verdict, rank before rescoring.
+def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
+    """Return a query's hits: rank, picture, label, similarity (with a bar if there is room), verdict, first rank.
 
     Between them is the probability that a hit is of the same kind, if the store has statistics of its gallery.
     """
-    title = Text.assemble("Most similar to ", (name, "bold"))
+    title = name_line("Most similar to ", (name, "bold"))
     if not hits:
         return Group(title, Text("  nothing found", style="yellow"))
+    return Group(title, FirstThatFits(_hits_table(hits, bars=True), _hits_table(hits, bars=False)))
+
+
+def _hits_table(hits: Sequence[Hit], bars: bool) -> AnswerTable:
     has_kinds = any(hit.probability is not None for hit in hits)
     checks = {"heatmaps": _heatmaps_text, "matches": _held_text}
     words = {name: [text(hit.explanation) for hit in hits] for name, text in checks.items()}
     words = {name: found for name, found in words.items() if any(found)}
-    has_ranks = bars or not (has_kinds and words)  # there is no room for all
-    numbers = [("same kind", len("100.0 %"))] * has_kinds + [("index rank", len("rank"))] * has_ranks
     table = simple_table(
         Column("#", justify="right"),
-        *(Column(name, overflow="fold") for name in ("picture", "label")),
-        *(Column(name, no_wrap=True) for name in ("similarity", "verdict")),
-        *(Column(name, justify="right", no_wrap=bars, min_width=least) for name, least in numbers),
-        *(_words_column(name, found, bars) for name, found in words.items()),
+        *("picture", "label", "similarity", "verdict"),
+        *(Column(name, justify="right") for name in ["same kind"] * has_kinds + ["index rank"]),
+        *words,
+        name="picture",
     )
     for place, hit in enumerate(hits):
         style = _style(hit)
@@ -83,16 +83,10 @@ def hits_table(name: str, hits: Sequence[Hit], bars: bool = True) -> RenderableT
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
             *([percent(hit.probability or 0.0)] if has_kinds else []),
-            *([str(hit.index_rank)] if has_ranks else []),
+            str(hit.index_rank),
             *(found[place] for found in words.values()),
         )
-    return Group(title, table)
-
-
-def _words_column(name: str, texts: Iterable[Text], wide: bool) -> Column:
-    """Return a column in which no word is cut: each has room, and paths are folded for it."""
-    longest = max(len(word) for text in (name, *texts) for word in str(text).split())
-    return Column(name, no_wrap=wide, width=None if wide else longest)
+    return table
 
 
 def _style(compared: Hit | Explanation) -> str:
@@ -136,11 +130,11 @@ def pair_lines(explanation: Explanation, folder: Path, similarity: StoreSimilari
     answer = Text.assemble(
         f"similarity {percent(explanation.similarity)} ({judged}): ", (explanation.verdict, _style(explanation))
     )
-    lines = [answer, Text(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
+    lines = [answer, name_line(f"contact sheet: {safe_name(folder / CONTACT_SHEET)}")]
     lines[1:1] = _missing_lines(explanation)
     if explanation.correspondence:
         matches = f": {safe_name(folder / MATCHES)}" if explanation.correspondence.held else ""
-        lines.append(Text(f"correspondences: {_held_text(explanation)}{matches}"))
+        lines.append(name_line(f"correspondences: {_held_text(explanation)}{matches}"))
     verification = explanation.verification
     if verification is None:
         return Group(*lines)

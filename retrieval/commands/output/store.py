@@ -8,6 +8,7 @@ from rich.text import Text
 
 from indexes.vectors.index_address import FAISS
 from retrieval.commands.output.formats import JsonObject, failures_lines, figures_table, files_json, pick, simple_table
+from retrieval.commands.output.tables import name_line
 from retrieval.common.text import safe_name
 from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.report import IndexReport
@@ -28,12 +29,12 @@ def status_lines(
     )
     total = f" of {progress.total:,}" if progress and progress.total is not None else ""
     return Group(
-        Text.assemble("store ", (safe_name(status.folder), "bold")),
-        *([Text(f"catalogue {safe_name(status.address)}")] if status.address else []),
+        name_line("store ", (safe_name(status.folder), "bold")),
+        *([name_line(f"catalogue {safe_name(status.address)}")] if status.address else []),
         Text(safe_name(f"model {status.model} ({fingerprint})") if status.model else "nothing is indexed yet"),
         _index_line(status.tuning, status.index_address),
         *([_similarity_line(status)] if status.model else []),
-        *(Text(f"defaults of options: {safe_name(file)}") for file in configuration),
+        *(name_line(f"defaults of options: {safe_name(file)}") for file in configuration),
         figures_table("gallery", ("pictures", "missing"), galleries),
         *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
         Text(f"{len(failures)} failed"),
@@ -127,9 +128,9 @@ def index_lines(report: IndexReport) -> RenderableType:
     endings = ", ".join(f"{count} {safe_name(end) or 'without one'}" for end, count in report.passed_over.items())
     return Group(
         summary,
-        *(Text(note, style="yellow") for note in notes),
+        *(name_line(note, style="yellow") for note in notes),
         *([Text(f"passed over, by the endings of their names: {endings}", style="dim")] if endings else []),
-        *(Text(safe_name(note), style="yellow") for note in report.notes),
+        *(name_line(safe_name(note), style="yellow") for note in report.notes),
         *failures_lines(report.failures),
     )
 

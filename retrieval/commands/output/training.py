@@ -10,6 +10,7 @@ from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, figures_table, files_json, first_lines, pick
 from retrieval.commands.output.query import model_json, relative_to_cwd
+from retrieval.commands.output.tables import NamedReason, name_line
 from retrieval.common.output_names import CURVES
 from retrieval.common.text import percent, safe_name
 from retrieval.datasets.class_folders import LeftOut
@@ -63,7 +64,7 @@ def crop_lines(report: CropReport) -> RenderableType:
     return Group(
         Text(f"{len(report.crops):,} of {report.picture_count:,} pictures cropped{kept} in {report.seconds:.1f} s"),
         *([Text(f"kept whole: {', '.join(whole)}")] if whole else []),
-        Text(f"data set: {safe_name(report.out)}{', with its split' if report.has_split else ''}"),
+        name_line(f"data set: {safe_name(report.out)}{', with its split' if report.has_split else ''}"),
     )
 
 
@@ -71,7 +72,7 @@ def data_lines(data: PreparedData) -> RenderableType:
     """Return the parts of a data set to train on, and what is left out."""
     dataset, counts = data.dataset, data.counts
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    lines = [Text(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
+    lines = [name_line(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
     if data.given_split:
         lines.append(Text("the parts are those of the data set's own split.json"))
     untested = [name for name in dataset.classes if name not in data.tested_classes]
@@ -84,9 +85,7 @@ def data_lines(data: PreparedData) -> RenderableType:
 
 def left_out_lines(left_out: LeftOut) -> RenderableType:
     """Return the files that are not used, each with the reason; of very many the first ones."""
-    lines = (
-        Text.assemble(("left out: ", "yellow"), f"{safe_name(path)} {safe_name(reason)}") for path, reason in left_out
-    )
+    lines = (NamedReason(path, reason, Text("left out: ", "yellow"), style="") for path, reason in left_out)
     return Group(*first_lines(lines, len(left_out), "left out: {} more files"))
 
 
@@ -99,7 +98,9 @@ def trained_lines(trained: TrainedBundle) -> RenderableType:
             f" epoch {best.epoch}, with a validation ROC AUC of {best.validation_auc:.4f}"
         ),
         _model_lines(trained.bundle),
-        Text(f"curves: {folder}/{CURVES}; what it gets wrong: retrieve evaluate --model {folder} --html wrong.html"),
+        name_line(
+            f"curves: {folder}/{CURVES}; what it gets wrong: retrieve evaluate --model {folder} --html wrong.html"
+        ),
     )
 
 

@@ -4,15 +4,33 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.text import Text
 
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.jsonable import to_json
 from retrieval.common.text import safe_name
 
-stdout = Console(highlight=False, soft_wrap=False)
+_PIPE_WIDTH = 1_000_000  # columns: what reads a pipe takes each line whole
+
+
+class _AnswerConsole(Console):
+    """Standard output: as wide as the terminal, or as COLUMNS says; a pipe is as wide as any line. Nothing is cut."""
+
+    @property  # type: ignore[misc]  # rich also sets it
+    def size(self) -> ConsoleDimensions:
+        if self.is_terminal or self._width is not None:
+            return super().size
+        columns = self._environ.get("COLUMNS", "")
+        return ConsoleDimensions(int(columns) if columns.isdigit() else _PIPE_WIDTH, 25)
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*objects, **{"crop": False} | how)
+
+
+stdout = _AnswerConsole(highlight=False, soft_wrap=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -58,4 +76,4 @@ def print_json(value: object) -> None:
 
 def print_saved(title: str, file: Path) -> None:
     """Print where a file was written."""
-    stdout.print(Text(f"{title}: {safe_name(file)}"))
+    stdout.print(Text(f"{title}: {safe_name(file)}", no_wrap=True, overflow="ignore"))

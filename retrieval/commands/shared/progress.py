@@ -80,6 +80,9 @@ class _Bar(WorkStage):
 
     def advance(self, count: int = 1) -> None:
         self.bars.advance(self._task, count)
+        task = self.bars.tasks[0]
+        if task.total is not None and task.completed > task.total:  # what was counted has grown meanwhile
+            self.bars.update(self._task, completed=task.total)
 
     def expect(self, total: Total) -> None:
         self.bars.tasks[0].total = total() if callable(total) else total  # `update` takes None for no change

@@ -1,18 +1,25 @@
-"""The tables in a terminal: no text from a bundle or a decoder reaches it as a control sequence."""
+"""The tables in a terminal: no name in them is broken, and no text from elsewhere is a control sequence."""
 
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 from retrieval.commands.output.evaluation import evaluation_table
-from retrieval.commands.output.formats import failures_lines
+from retrieval.commands.output.formats import failures_lines, simple_table
 from retrieval.commands.output.query import pair_lines
 from retrieval.commands.output.store import calibration_lines
+from retrieval.commands.output.tables import NamedReason
 from retrieval.commands.output.training import models_lines
+from retrieval.commands.shared.console import stdout
 from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
@@ -86,3 +93,36 @@ def test_two_models_are_shown_side_by_side() -> None:
     assert "of one class" not in both  # none of them was said different
     assert "\\x1b]0;evil\\x07" in both
     assert "\x1b" not in both
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=4), width=st.integers(20, 130))
+def test_no_cell_of_a_table_is_broken_at_any_width(rows: list[tuple[str, str, str]], width: int) -> None:
+    table = simple_table("#", "picture", "label", name="picture", rows=(map(Text, row) for row in rows))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table, crop=False)
+    lines = console.export_text().split("\n")
+    assert [[any(cell in line for line in lines) for cell in row] for row in rows] == [[True] * 3] * len(rows)
+    assert all(cell_len(line.rstrip()) <= width for line in lines if not any(max(row, key=len) in line for row in rows))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(80, 1), (20, 2), (10, 2)])
+def test_a_reason_has_a_line_of_its_own_only_if_there_is_no_room(width: int, expected: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(NamedReason("a/long/path.jpg", "is empty"), crop=False)
+    lines = console.export_text().rstrip("\n").split("\n")
+    assert (len(lines), "a/long/path.jpg" in lines[0], lines[-1].endswith("is empty")) == (expected, True, True)
+
+
+def test_a_pipe_gets_each_line_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr(stdout, "_width", None)
+        stdout.print("word " * 300)
+        stdout.print(simple_table("picture", rows=[[Text("x" * 700)]]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["word"] * 300
+    assert "x" * 700 in lines[-2]
