@@ -7,15 +7,17 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, Image, ImageCms, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from retrieval.common.errors import PictureError, RetrievalError, first_line
+from retrieval.common.errors import PictureError, RetrievalError, TransientPictureError, first_line
 from retrieval.common.settings import Preprocessing, max_pixels
+from retrieval.model.decoding.limits import ROOM, TimedFile, decoded_bytes, require_few_scans
+from retrieval.model.decoding.strips import LARGE, convert_large
 from retrieval.sources.files import BinaryFile, open_file
 
 Pixels = NDArray[np.uint8]
@@ -29,6 +31,16 @@ _FORMATS = (
     AvifImagePlugin.AvifImageFile.format,
 )
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
+_TURNS = dict(
+    enumerate(
+        (
+            *(Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM),
+            *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE),
+            Image.Transpose.ROTATE_90,
+        ),
+        2,
+    )
+)  # by orientation
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 _STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
 
@@ -119,7 +131,7 @@ def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float3
 
 def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Image.Image, PictureInfo]:
     try:
-        image = source if isinstance(source, Image.Image) else _open_image(source)
+        image = source if isinstance(source, Image.Image) else _open_image(cast(BinaryFile, TimedFile(source)))
         width, height = image.size
         if width < 1 or height < 1:
             raise PictureError("has no pixels")
@@ -128,18 +140,28 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
                 f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
                 " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
             )
+        if not isinstance(source, Image.Image):
+            require_few_scans(image, source)
         if min_side is not None:
             image.draft("RGB", (min_side, min_side))
-        image.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
-        exif = Image.Exif()
-        with suppress(Exception):  # broken metadata does not make the picture unusable
-            exif = image.getexif()
-        upright = _to_rgb(image if exif.get(Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image))
+        with ROOM.hold(decoded_bytes(image, width * height)):
+            image.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
+            exif = Image.Exif()
+            with suppress(Exception):  # broken metadata does not make the picture unusable
+                exif = image.getexif()
+            upright = _to_rgb(image, min_side)
+            if (turn := _TURNS.get(exif.get(Base.Orientation, 1))) is not None:
+                upright = upright.transpose(turn)
+            del image  # before others take its room
     except RetrievalError:
         raise
+    except MemoryError as error:
+        raise _lacks_memory() from error
     except Image.DecompressionBombError as error:  # TIFF and WebP check Pillow's limit themselves
         raise PictureError("has more pixels than Pillow allows for this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
+        if "out of memory" in str(error).lower():
+            raise _lacks_memory() from error
         raise PictureError(f"is damaged or not a picture: {first_line(error)}") from error
     size = (height, width) if exif.get(Base.Orientation) in _SIDEWAYS else (width, height)
     return upright, PictureInfo(*size, _taken_at(exif), *_gps_position(exif))
@@ -166,9 +188,21 @@ def _open_image(file: BinaryFile) -> Image.Image:
     raise PictureError("is not a picture in a known format")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _lacks_memory() -> PictureError:
+    return TransientPictureError(
+        "needs more memory to be decoded than is free: end other programs, or allow this one more"
+    )
+
+
+def _to_rgb(image: Image.Image, min_side: int | None) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image)), "L").convert("RGB")
+        image = Image.fromarray(_to_eight_bits(np.asarray(image)), "L")
+    if image.width * image.height > LARGE:
+        return convert_large(image, _convert, min_side)
+    return _convert(image)
+
+
+def _convert(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layers = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
@@ -178,7 +212,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         if converted is None:
             raise PictureError("has a LAB colour space that cannot be converted")
         return converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_eight_bits(values: NDArray[np.generic]) -> Pixels:

@@ -1,0 +1,1 @@
+"""Limits of the time and the memory that decoding a picture takes."""
