@@ -37,6 +37,11 @@ def read_error(error: OSError) -> PictureError:
     return kind(f"cannot be read: {error.strerror or error}")
 
 
+def lack_of_memory() -> PictureError:
+    """Return the error for a picture that needs more memory than there is, which says nothing of the picture."""
+    return TransientPictureError("needs more memory than is free: end other programs, or allow this one more")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message that is not empty; its class's name if there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

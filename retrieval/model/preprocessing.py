@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from retrieval.common.errors import PictureError, RetrievalError, TransientPictureError, first_line
+from retrieval.common.errors import PictureError, RetrievalError, first_line, lack_of_memory
 from retrieval.common.settings import Preprocessing, max_pixels
 from retrieval.model.decoding.limits import ROOM, TimedFile, decoded_bytes, require_few_scans
 from retrieval.model.decoding.strips import LARGE, convert_large
@@ -156,12 +156,12 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
     except RetrievalError:
         raise
     except MemoryError as error:
-        raise _lacks_memory() from error
+        raise lack_of_memory() from error
     except Image.DecompressionBombError as error:  # TIFF and WebP check Pillow's limit themselves
         raise PictureError("has more pixels than Pillow allows for this format: raise its limit") from error
     except Exception as error:  # a decoder may raise anything on damaged bytes
         if "out of memory" in str(error).lower():
-            raise _lacks_memory() from error
+            raise lack_of_memory() from error
         raise PictureError(f"is damaged or not a picture: {first_line(error)}") from error
     size = (height, width) if exif.get(Base.Orientation) in _SIDEWAYS else (width, height)
     return upright, PictureInfo(*size, _taken_at(exif), *_gps_position(exif))
@@ -186,12 +186,6 @@ def _open_image(file: BinaryFile) -> Image.Image:
                 file.seek(0)
                 return factory(file, "")
     raise PictureError("is not a picture in a known format")
-
-
-def _lacks_memory() -> PictureError:
-    return TransientPictureError(
-        "needs more memory to be decoded than is free: end other programs, or allow this one more"
-    )
 
 
 def _to_rgb(image: Image.Image, min_side: int | None) -> Image.Image:

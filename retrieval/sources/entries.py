@@ -6,6 +6,13 @@ from typing import NamedTuple, Self
 
 from retrieval.common.errors import PictureError, TransientPictureError
 
+_MOST_TIME = 2**63 - 1  # nanoseconds: in the year 2262
+
+
+def storable_time(nanoseconds: int) -> int:
+    """Return a file's time as a catalogue can keep it: the nearest that it can, for one further off."""
+    return max(-_MOST_TIME, min(nanoseconds, _MOST_TIME))
+
 
 class PictureFile(NamedTuple):
     """A picture's file, or a tar of pictures, by its path in the catalogue; size in bytes, mtime in nanoseconds.

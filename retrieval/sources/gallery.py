@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
-from retrieval.sources.entries import PictureFile, WalkEvent
+from retrieval.sources.entries import PictureFile, WalkEvent, storable_time
 from retrieval.sources.files import is_picture_name
 from retrieval.sources.local import walk
 from retrieval.sources.location import (
@@ -110,4 +110,4 @@ def _stat_tar(gallery: bytes, tar: str) -> PictureFile:
         status = os.stat(tar)
     except OSError as error:
         raise unavailable_gallery(tar, f"cannot be read ({error.strerror})") from error
-    return PictureFile(gallery, status.st_size, status.st_mtime_ns)
+    return PictureFile(gallery, status.st_size, storable_time(status.st_mtime_ns))

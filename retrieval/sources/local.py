@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from indexes.catalogue.paths import folder_prefix
 from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
-from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.entries import PictureFile, Unreadable, storable_time
 from retrieval.sources.files import SUFFIXES
+
+_SYSTEM_FOLDERS = {b"@eadir", b"#recycle", b"@recycle", b"#snapshot", b"@recently-snapshot", b"@__thumb"}
+_SYSTEM_FOLDERS |= {b"$recycle.bin", b"system volume information", b"lost+found", b"__macosx"}
 
 _Found = tuple[bytes, os.DirEntry[bytes] | None]  # the path of a folder, or of a picture with its entry
 
@@ -18,7 +21,8 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Pic
     """Yield the pictures below a folder, and what cannot be read; links are followed, each folder is entered once.
 
     Names that begin with a dot are left out, such as `.retrieve`, `.git` and the `._` files of macOS, and so are
-    overlays that a query has written. Other files are counted in `passed_over` by the suffixes of their names.
+    overlays that a query has written. Other files are counted in `passed_over` by the suffixes of their names, and
+    folders of thumbnails and deleted pictures, as network disks make them, by their names.
     """
     entered: set[tuple[int, int]] = set()
     passed_over = Counter() if passed_over is None else passed_over
@@ -45,11 +49,18 @@ def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Coun
     listed: list[_Found] = []
     start = folder_prefix(folder)  # an entry's own path has back slashes on Windows
     for key, entry in sorted(by_key.items()):
-        if key.endswith(b"/"):
+        if key.endswith(b"/") and is_system_folder(entry.name):
+            passed_over[f"{os.fsdecode(entry.name)}/"] += 1
+        elif key.endswith(b"/"):
             listed.append((start + entry.name, None))
         elif is_gallery_picture(key, passed_over):
             listed.append((start + entry.name, entry))
     return listed
+
+
+def is_system_folder(name: bytes) -> bool:
+    """Return whether a folder of this name holds what a disk or its system keeps for itself, such as deleted files."""
+    return name.lower() in _SYSTEM_FOLDERS
 
 
 def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
@@ -79,4 +90,4 @@ def _stat_entry(path: bytes, entry: os.DirEntry[bytes]) -> PictureFile | Unreada
         return Unreadable.from_error(path, read_error(error))
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(path, "is not a regular file")
-    return PictureFile(path, status.st_size, status.st_mtime_ns)
+    return PictureFile(path, status.st_size, storable_time(status.st_mtime_ns))

@@ -1,5 +1,6 @@
 """Files on object stores and web servers, through fsspec, with retries while a server does not answer."""
 
+import inspect
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from threading import Event
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from indexes.retry import NEVER, retry
-from retrieval.common.errors import GalleryError, PictureError, TransientPictureError
+from retrieval.common.errors import GalleryError, PictureError, TransientPictureError, first_line
 from retrieval.sources.entries import PictureFile
 from retrieval.sources.location import storable_text
 
@@ -27,6 +28,7 @@ _MAX_MESSAGE = 120  # characters of a server's own words
 _SLOW_CALL = 10.0  # seconds; a call that took longer to fail is not retried
 _COOLDOWN = 5.0  # seconds for which an unreachable server is not called
 _BACKOFF = 0.25, 4.0  # seconds between two calls: at first, at most
+_USUAL = "give a folder, s3://…, gs://… or https://…"
 _EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, UnicodeError)
 _CREDENTIAL_ERRORS = "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"
@@ -165,14 +167,21 @@ def file_system(scheme: str) -> Any:
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ValueError as error:
-        raise GalleryError(
-            f"{scheme}:// is not a supported kind of address: give a folder, s3://…, gs://… or https://…"
-        ) from error
+        raise GalleryError(f"{scheme}:// is not a supported kind of address: {_USUAL}") from error
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install '.[{extra}]'" if extra else str(error).rstrip(".")
         raise GalleryError(f"{scheme}:// needs a package that is not installed: {remedy}") from error
-    system = kind(use_listings_cache=False, **_settings(scheme))
+    options = {"use_listings_cache": False, **_settings(scheme)}
+    try:
+        inspect.signature(kind.__init__).bind(None, **options)
+    except TypeError as error:  # one needs the name of a server or an archive besides
+        raise GalleryError(f"{scheme}:// cannot be opened by an address alone: {_USUAL}") from error
+    try:
+        system = kind(**options)
+    except Exception as error:  # one may look for its server at once, or for another program
+        reason = storable_text(first_line(error))[:_MAX_MESSAGE]
+        raise GalleryError(f"{scheme}:// cannot be used here ({reason}): {_USUAL}") from error
     if scheme == "s3":
         system.retries = 1  # s3fs's attempts; botocore's are set below
     return system
@@ -279,10 +288,12 @@ def _describe_error(error: BaseException) -> str:
 
 def _parse_entry(system: Any, info: dict[str, Any]) -> RemoteEntry:
     name = system.unstrip_protocol(info["name"])
-    is_folder = info["type"] == "directory"
+    is_folder = info.get("type") == "directory"
+    size = info.get("size")  # a server may send any number
+    size = size if isinstance(size, int) and 0 <= size < 2**63 else None
     version = next((storable_text(str(info[key])) for key in _VERSIONS if info.get(key)), None)
     mtime = _parse_mtime(next((info[key] for key in _TIMES if info.get(key)), None))
-    return RemoteEntry(name.rstrip("/") if is_folder else name, is_folder, info.get("size"), mtime, version)
+    return RemoteEntry(name.rstrip("/") if is_folder else name, is_folder, size, mtime, version)
 
 
 def _parse_mtime(value: object) -> int:

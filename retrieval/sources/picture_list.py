@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
 from retrieval.common.parallel import parallel_map
-from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.entries import PictureFile, Unreadable, storable_time
 from retrieval.sources.files import open_file
 from retrieval.sources.location import (
     TAR_PREFIX,
@@ -26,6 +26,7 @@ from retrieval.sources.tar import path_sort_key
 from retrieval.sources.url_safety import is_private, redact
 
 _MAX_LABEL = 200  # characters
+_NO_TAR = "is no .tar: give the path of a picture, or of a .tar of pictures"
 _BOM = b"\xef\xbb\xbf"
 _LOCAL_FORBIDDEN = "is a path of this machine, which a list from elsewhere may not name"
 _STORE_FORBIDDEN = "is on an object store, which only a list on that store may name"
@@ -134,8 +135,10 @@ def _check_allowed(name: str, location: str) -> None:
 def _stat_line(line: PictureFile) -> PictureFile:
     """Look up what a line names. Raises PictureError, UnreachableError among them, and GalleryError."""
     source = CatalogueLocation.parse(line.path).source
+    if source.startswith(TAR_PREFIX) and not is_tar(source):
+        raise PictureError(_NO_TAR)
     if is_remote(source):
         return stat_remote(source).to_picture(line.path, line.label)
     with open_file(source.removeprefix(TAR_PREFIX)) as file:
         status = os.fstat(file.fileno())
-    return line._replace(size=status.st_size, mtime=status.st_mtime_ns)
+    return line._replace(size=status.st_size, mtime=storable_time(status.st_mtime_ns))

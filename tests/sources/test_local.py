@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.entries import PictureFile, Unreadable, storable_time
 from retrieval.sources.local import walk
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -170,3 +172,19 @@ def test_other_files_are_counted_and_outputs_of_queries_are_left_out(tmp_path: P
     pictures = [os.path.basename(entry.path) for entry in walk(os.fsencode(tmp_path), passed_over)]
     assert pictures == [b"a.jpg", b"hit-1.jpg"]
     assert passed_over == {".cr2": 2, ".mov": 1, "": 1}
+
+
+def test_folders_that_a_network_disk_keeps_for_itself_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, b"a.jpg", b"@eaDir/a.jpg/THUMB_S.jpg", b"b/#recycle/1.jpg", b"b/$RECYCLE.BIN/1.jpg")
+    touch(tmp_path, b"b/recycle/1.jpg")
+    passed_over = Counter[str]()
+    assert [os.path.basename(entry.path) for entry in walk(os.fsencode(tmp_path), passed_over)] == [b"a.jpg", b"1.jpg"]
+    assert passed_over == {"@eaDir/": 1, "#recycle/": 1, "$RECYCLE.BIN/": 1}
+    assert len(list(walk(os.fsencode(tmp_path / "@eaDir")))) == 1  # unless it is the gallery
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_a_time_that_no_catalogue_can_keep_is_the_nearest_that_it_can(nanoseconds: int) -> None:
+    stored = storable_time(nanoseconds)
+    assert -(2**63) < stored < 2**63
+    assert stored == nanoseconds or (abs(nanoseconds) >= 2**63 and stored * nanoseconds > 0)

@@ -436,3 +436,27 @@ def test_a_hit_that_cannot_be_fetched_says_why(engine: Engine, objects: Objects)
         f"{objects.address}/g/1.png": "cannot be explained: the file does not exist",
         f"{objects.address}/g/2.png": "cannot be explained: the file is not a picture in a known format",
     }
+
+
+def test_a_line_whose_kind_of_address_cannot_be_used_fails_itself(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import fsspec
+
+    monkeypatch.setattr("retrieval.sources.object_store.RETRY_SECONDS", 0)
+    networked = {"http", "https", "s3", "s3a", "gs", "gcs", "hf", "ftp"}
+    schemes = sorted({*fsspec.available_protocols(), "unknown", "x+y"} - networked)
+    lines = [f"{scheme}://x/y.jpg" for scheme in schemes]
+    lines += [
+        "ftp://127.0.0.1:9/a.jpg",
+        "zip://x.jpg::/etc/passwd",
+        "tar:/etc/passwd",
+        "tar:/none.tar",
+        "simplecache::x",
+    ]
+    (tmp_path / "1.png").write_bytes(png(1))
+    (tmp_path / "list.txt").write_text("\n".join([*lines, "1.png"]))
+    report = engine.index(tmp_path / "list.txt")
+    assert (report.added, report.failed) == (1, len(set(lines)))
+    assert not [reason for _, reason in report.failures if "__init__" in reason or "\n" in reason]
+    assert "Exception ignored" not in capfd.readouterr().err

@@ -14,6 +14,7 @@ from retrieval.common.errors import PictureError
 from retrieval.common.progress import WorkStage
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import read_image
+from retrieval.sources.entries import storable_time
 from retrieval.sources.location import PictureAddress, PictureLocation, parse_location
 from retrieval.store.duplicates.alignment import SIDE, THUMBNAIL_SIZE, ThumbnailArray, agreements, make_thumbnail
 from retrieval.store.duplicates.candidates import ContentPairs, Contents
@@ -107,4 +108,4 @@ def file_problem(file: StoredFile) -> str | None:
         return "does not exist"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    return _CHANGED if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime) else None
+    return _CHANGED if (now.st_size, storable_time(now.st_mtime_ns)) != (file.size, file.mtime) else None

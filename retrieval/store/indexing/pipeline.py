@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import FailedFile, KnownContent, NewPicture
-from retrieval.common.errors import PictureError, read_error
+from retrieval.common.errors import PictureError, lack_of_memory, read_error
 from retrieval.common.parallel import batched, parallel_map
 from retrieval.common.text import safe_name
 from retrieval.model.head import Array
@@ -167,6 +167,8 @@ def _open(file: PictureFile, stack: ExitStack) -> _Opened | Unreadable:
             stream, content = stack.enter_context(open_and_hash(file))
     except PictureError as error:
         return Unreadable.from_error(file.path, error)
+    except MemoryError:
+        return Unreadable.from_error(file.path, lack_of_memory())
     return _Opened(file._replace(read_content=None), stream, content)  # what reads the content is freed
 
 

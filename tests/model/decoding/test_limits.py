@@ -136,7 +136,7 @@ def test_memory_that_runs_out_is_not_the_picture_s_fault(monkeypatch: pytest.Mon
         raise error
 
     monkeypatch.setattr(Image.Image, "load", fail)
-    with pytest.raises(TransientPictureError, match="needs more memory to be decoded than is free"):
+    with pytest.raises(TransientPictureError, match="needs more memory than is free"):
         read_image(Image.fromarray(np.zeros((2, 2, 3), np.uint8)))
 
 
