@@ -3,34 +3,27 @@
 import io
 import math
 import os
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, ImageCms, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
-from PIL.ExifTags import IFD, Base
+from PIL import Image
+from PIL.ExifTags import Base
 
 from retrieval.common.errors import PictureError, RetrievalError, first_line, lack_of_memory
 from retrieval.common.settings import Preprocessing, max_pixels
+from retrieval.model.decoding.colours import to_rgb
+from retrieval.model.decoding.jpeg import reduce_as_jpeg, reduce_jpeg
 from retrieval.model.decoding.limits import ROOM, TimedFile, decoded_bytes, require_few_scans
-from retrieval.model.decoding.strips import LARGE, convert_large
+from retrieval.model.decoding.metadata import gps_position, taken_at
+from retrieval.model.decoding.opening import extra_bytes, file_behind, is_like_jpeg, load, open_image
 from retrieval.sources.files import BinaryFile, open_file
 
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | Image.Image | Pixels
 """A picture as a path, as the bytes of a file, as a PIL image, or as an (H, W, 3) uint8 array."""
-_FORMATS = (
-    *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"),
-    WebPImagePlugin.WebPImageFile.format,
-    TiffImagePlugin.TiffImageFile.format,
-    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
-    AvifImagePlugin.AvifImageFile.format,
-)
-_FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 _TURNS = dict(
     enumerate(
         (
@@ -42,7 +35,6 @@ _TURNS = dict(
     )
 )  # by orientation
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
-_STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
 
 
 class SeenPart(NamedTuple):
@@ -87,7 +79,7 @@ def read_image(source: Source | BinaryFile, min_side: int | None = None) -> tupl
             raise PictureError(f"must be an (H, W, 3) uint8 array, not {source.shape} {source.dtype}")
         source = Image.fromarray(np.ascontiguousarray(source), "RGB")
     if isinstance(source, Image.Image):
-        return _decode(source, None)
+        return _decode(file_behind(source) or source, min_side)
     if isinstance(source, str | os.PathLike):
         try:
             with open_file(source) as file:
@@ -131,28 +123,25 @@ def normalise(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float3
 
 def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Image.Image, PictureInfo]:
     try:
-        image = source if isinstance(source, Image.Image) else _open_image(cast(BinaryFile, TimedFile(source)))
+        if isinstance(source, Image.Image):
+            file, image = None, source
+        else:
+            image, file = open_image(cast(BinaryFile, TimedFile(source)))
         width, height = image.size
-        if width < 1 or height < 1:
-            raise PictureError("has no pixels")
-        if width * height > (limit := max_pixels()):
-            raise PictureError(
-                f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
-                " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
-            )
-        if not isinstance(source, Image.Image):
-            require_few_scans(image, source)
-        if min_side is not None:
-            image.draft("RGB", (min_side, min_side))
-        with ROOM.hold(decoded_bytes(image, width * height)):
-            image.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
+        _check_size(width, height)
+        if file is not None:
+            require_few_scans(image, file)
+            reduce_jpeg(image, min_side)
+        with ROOM.hold(decoded_bytes(image, width * height) + extra_bytes(image)):
+            loaded = image if file is None else load(image, file, min_side)
+            loaded.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
             exif = Image.Exif()
             with suppress(Exception):  # broken metadata does not make the picture unusable
                 exif = image.getexif()
-            upright = _to_rgb(image, min_side)
+            upright = _in_memory_to_rgb(loaded, min_side) if file is None else to_rgb(loaded, min_side)
             if (turn := _TURNS.get(exif.get(Base.Orientation, 1))) is not None:
                 upright = upright.transpose(turn)
-            del image  # before others take its room
+            del image, loaded  # before others take its room
     except RetrievalError:
         raise
     except MemoryError as error:
@@ -164,98 +153,22 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
             raise lack_of_memory() from error
         raise PictureError(f"is damaged or not a picture: {first_line(error)}") from error
     size = (height, width) if exif.get(Base.Orientation) in _SIDEWAYS else (width, height)
-    return upright, PictureInfo(*size, _taken_at(exif), *_gps_position(exif))
+    return upright, PictureInfo(*size, taken_at(exif), *gps_position(exif))
 
 
-def _open_image(file: BinaryFile) -> Image.Image:
-    """Open a picture as Image.open does, but without Pillow's limit, which is the host program's; ours is used."""
-    head = file.read(16)
-    if not head:
-        raise PictureError("is empty")
-    formats: tuple[str, ...] = _FORMATS
-    if head[4:8] == b"ftyp":  # HEIF's box, and AVIF's: the library for HEIC is loaded only then
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-        formats = (*_FORMATS, "HEIF")
-    Image.preinit()
-    for name in formats:
-        factory, accepts = Image.OPEN[name]
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins reject a file
-            if accepts is None or accepts(head) is True:
-                file.seek(0)
-                return factory(file, "")
-    raise PictureError("is not a picture in a known format")
-
-
-def _to_rgb(image: Image.Image, min_side: int | None) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_to_eight_bits(np.asarray(image)), "L")
-    if image.width * image.height > LARGE:
-        return convert_large(image, _convert, min_side)
-    return _convert(image)
-
-
-def _convert(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layers = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        if converted is None:
-            raise PictureError("has a LAB colour space that cannot be converted")
-        return converted
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_eight_bits(values: NDArray[np.generic]) -> Pixels:
-    """Scale grey values of more than 8 bits, by the full scale of the fewest bits that hold them.
-
-    So a 12-bit scan in a 16-bit file is not black. Floats from 0 to 1 are fractions; other ranges (negative, beyond
-    16 bits) are stretched from their minimum to their maximum.
-    """
-    samples = values.reshape(-1)
-    strips = [slice(start, start + _STRIP) for start in range(0, len(samples), _STRIP)]
-    bounds = [(float(grey.min()), float(grey.max())) for grey in (_finite(samples[strip]) for strip in strips)]
-    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
-    offset, full_scale = 0.0, 1.0
-    if least < 0 or most > _FULL_SCALES[-1]:
-        offset, full_scale = least, (most - least) or 1.0
-    elif most > 1 or not np.issubdtype(values.dtype, np.floating):
-        full_scale = float(next(scale for scale in _FULL_SCALES if most <= scale))
-    converted = np.empty(len(samples), np.uint8)
-    for strip in strips:
-        converted[strip] = np.round((_finite(samples[strip]) - offset) * (255 / full_scale))
-    return converted.reshape(values.shape)
-
-
-def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-
-
-def _taken_at(exif: Image.Exif) -> str | None:
-    """Return EXIF's 'YYYY:MM:DD hh:mm:ss' as local ISO 8601, or None if it is missing or invalid."""
-    try:
-        tags = exif.get_ifd(IFD.Exif)
-        taken = (Base.DateTimeOriginal, Base.DateTimeDigitized)
-        written = next((tags[tag] for tag in taken if tag in tags), exif.get(Base.DateTime))
-        return datetime.strptime(str(written).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except Exception:  # broken metadata does not make the picture unusable
-        return None
-
-
-def _gps_position(exif: Image.Exif) -> tuple[float | None, float | None]:
-    try:
-        tags = exif.get_ifd(IFD.GPSInfo)
-        latitude, longitude = (
-            sum(float(part) / unit for part, unit in zip(tags[key + 1], (1, 60, 3600), strict=True))
-            * (-1 if str(tags[key]) == negative else 1)
-            for key, negative in ((1, "S"), (3, "W"))
+def _check_size(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise PictureError("has no pixels")
+    if width * height > (limit := max_pixels()):
+        raise PictureError(
+            f"has {width * height / 1e6:,.0f} megapixels, more than the limit of {limit / 1e6:,.0f}"
+            " (raise it with RETRIEVE_MAX_MEGAPIXELS)"
         )
-    except Exception:  # broken metadata does not make the picture unusable
-        return None, None
-    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else (None, None)
+
+
+def _in_memory_to_rgb(image: Image.Image, min_side: int | None) -> Image.Image:
+    """Return a loaded picture in RGB, reduced as its file would have been decoded, if that may have been a JPEG."""
+    return reduce_as_jpeg(to_rgb(image), min_side) if is_like_jpeg(image) else to_rgb(image, min_side)
 
 
 def read_at_size(source: Source | BinaryFile, size: int) -> tuple[Pixels, PictureInfo]:

@@ -147,12 +147,12 @@ BAD: dict[bytes, tuple[bytes, str]] = {
     b"text.jpg": (b"this is a text that someone named like a picture\n", UNKNOWN),
     b"page.png": (b"<!doctype html><title>404</title>", UNKNOWN),
     b"bomb.png": (png_of((60000, 60000), zlib.compress(b"\0" * 1000)), "has 3,600 megapixels, more than the limit"),
-    b"gif header.gif": (b"GIF89a", UNKNOWN),
-    b"gif without frames.gif": (b"GIF89a\x10\0\x10\0\0\0\0;", UNKNOWN),
+    b"gif header.gif": (b"GIF89a", DAMAGED),
+    b"gif without frames.gif": (b"GIF89a\x10\0\x10\0\0\0\0;", DAMAGED),
     b"broken data.png": (png_of((16, 16), b"\xff" * 40), DAMAGED),
     b"no rows.png": (png_of((16, 16), zlib.compress(b"")), DAMAGED),
-    b"header of a heic.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", UNKNOWN),
-    b"zeros.tif": (b"II*\0" + b"\0" * 100, UNKNOWN),
+    b"header of a heic.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", DAMAGED),
+    b"zeros.tif": (b"II*\0" + b"\0" * 100, DAMAGED),
 }
 
 

@@ -1,1 +1,1 @@
-"""Limits of the time and the memory that decoding a picture takes."""
+"""From the bytes of a file to an upright picture, within limits of time and memory, whatever a decoder makes of it."""

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.model import preprocessing
-from retrieval.model.decoding import strips
+from retrieval.model.decoding import colours, strips
 from retrieval.model.preprocessing import read_image
 
 MODES = ("RGB", "L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr")
@@ -22,12 +21,12 @@ def drawn(mode: str, width: int, height: int) -> Image.Image:
 @given(st.sampled_from(MODES), st.integers(1, 90), st.integers(1, 90), st.integers(1, 9), st.integers(10, 900))
 def test_strips_are_the_picture_at_once(mode: str, width: int, height: int, min_side: int, strip: int) -> None:
     image = drawn(mode, width, height)
-    whole = preprocessing._convert(image)
+    whole = colours.convert(image)
     factor = max(1, min(width, height) // (4 * min_side))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strips, "_STRIP", strip)
-        full = strips.convert_large(image, preprocessing._convert, None)
-        small = strips.convert_large(image, preprocessing._convert, min_side)
+        full = strips.convert_large(image, colours.convert, None)
+        small = strips.convert_large(image, colours.convert, min_side)
     assert full.mode == small.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(full), np.asarray(whole))
     np.testing.assert_array_equal(np.asarray(small), np.asarray(whole.reduce(factor)))
@@ -35,7 +34,7 @@ def test_strips_are_the_picture_at_once(mode: str, width: int, height: int, min_
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_large_picture_is_upright_and_keeps_its_size(monkeypatch: pytest.MonkeyPatch, orientation: int) -> None:
-    monkeypatch.setattr(preprocessing, "LARGE", 1000)
+    monkeypatch.setattr(colours, "LARGE", 1000)
     image = Image.fromarray(np.kron(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, np.ones((20, 20), np.uint8)))
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -1,0 +1,98 @@
+"""Files and PIL pictures, opened and loaded by the decoder of their format."""
+
+import io
+import struct
+from contextlib import suppress
+from typing import Any
+
+from PIL import AvifImagePlugin, Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from retrieval.common.errors import PictureError, first_line
+from retrieval.model.decoding.jpeg import load_jpeg
+from retrieval.model.decoding.png import SIGNATURE, load_png, without_obstacles
+from retrieval.model.decoding.tiff import SampledTiff, load_tiff, open_tiff
+from retrieval.sources.files import BinaryFile
+
+_JPEGS = ("JPEG", "MPO")
+_FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"),
+    WebPImagePlugin.WebPImageFile.format,
+    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
+)
+
+
+def open_image(file: BinaryFile) -> tuple[Image.Image, BinaryFile]:
+    """Open a picture as Image.open does, but without Pillow's limit, which is the host program's; ours is used.
+
+    Returns it with its file, or the copy that it was opened from. Raises PictureError.
+    """
+    head = file.read(16)
+    if not head:
+        raise PictureError("is empty")
+    if head.startswith(SIGNATURE):
+        file = without_obstacles(file)
+    if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
+        return open_tiff(file), file
+    formats: tuple[str, ...] = _FORMATS
+    if head[4:8] == b"ftyp":  # HEIF's box, and AVIF's: the library for HEIC is loaded only then
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats = (*_FORMATS, "HEIF")
+    Image.preinit()
+    reason = "is not a picture in a known format"
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
+        accepted = False
+        try:
+            accepted = accepts is None or accepts(head) is True
+            file.seek(0)
+            if accepted:
+                return factory(file, ""), file
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how plugins reject a file
+            cause = first_line(error) if isinstance(error, SyntaxError) else "its header is cut off"
+            reason = f"is damaged or not a picture: {cause}" if accepted else reason
+    raise PictureError(reason)
+
+
+def load(image: Image.Image, file: BinaryFile, min_side: int | None) -> Image.Image:
+    """Load a picture that was opened from this file; returns it, or one that replaces it."""
+    if image.format in _JPEGS:
+        return load_jpeg(image, file, min_side)
+    if image.format == "PNG":
+        return load_png(image, file)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return load_tiff(image)
+    image.load()
+    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        return image.convert("RGB")  # programs that know no alpha leave it empty
+    return image
+
+
+def extra_bytes(image: Image.Image) -> int:
+    """Return about how many bytes of memory are taken beside an opened picture where 16 bits and more are read here."""
+    if isinstance(image, SampledTiff):
+        return image.extra_bytes
+    deep = image.format == "PNG" and any(str(tile.args).endswith("16B") for tile in getattr(image, "tile", ()))
+    return 8 * image.width * image.height if deep else 0
+
+
+def file_behind(image: Image.Image) -> BinaryFile | None:
+    """Return the file of a PIL picture that was opened and nothing else, so that it is read as the file is."""
+    untouched: Any = isinstance(image, ImageFile.ImageFile) and image._im is None and not image.decoderconfig
+    if not untouched or image.format not in (*_FORMATS, "MPO", "TIFF", "HEIF") or image.tell() != 0:
+        return None
+    file: Any = getattr(image, "fp", None)
+    with suppress(Exception):  # it may be closed, or not a file at all
+        place = file.seek(0, io.SEEK_CUR)
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+        return io.BytesIO(content)
+    return None
+
+
+def is_like_jpeg(image: Image.Image) -> bool:
+    """Return whether a loaded picture was a JPEG, or may have been one: other formats are not decoded small."""
+    return image.format in (None, *_JPEGS)
