@@ -255,6 +255,7 @@ class Engine:
             return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
         index = self.store.update_index(progress)
         left = clear_old_storages(self.catalogue, fingerprint)
+        self.catalogue.seal()
         tuning = read_tuning(self.catalogue)
         if tuning is None or tuning.kind != index.kind:
             self.tune(progress=progress)

@@ -15,6 +15,8 @@ from indexes.catalogue.pictures import Pictures
 from indexes.catalogue.records import RemovedCounts
 from indexes.catalogue.scans import ScanRecords
 from indexes.catalogue.settings import Settings
+from indexes.catalogue.upkeep import seal
+from indexes.errors import StoreError
 
 
 class Catalogue:
@@ -24,9 +26,9 @@ class Catalogue:
     made, which keeps `address`.
     """
 
-    def __init__(self, folder: Path, create: bool = False, address: str | None = None) -> None:
+    def __init__(self, folder: Path, create: bool = False, address: str | None = None, may_write: bool = True) -> None:
         self.folder = folder
-        self._database = open_database(folder, create, address)
+        self._database = open_database(folder, create, address, may_write=may_write)
         self.writable = self._database.writable
         self.address = self._database.address
         self.settings = Settings(self._database)
@@ -49,6 +51,14 @@ class Catalogue:
     def generation(self) -> str:
         """A token that is new with every change that an index must follow; empty before the first."""
         return self.settings.get("generation") or ""
+
+    def damaged(self, what: str) -> StoreError:
+        """Return the error of what is not as it was written."""
+        return self._database.damaged(what)
+
+    def seal(self) -> None:
+        """Give checksums to rows that have none: those of before, and those that were moved or renamed."""
+        seal(self._database)
 
     def index_lock(self, blocking: bool) -> AbstractContextManager[bool]:
         """Hold the store-wide index lock. Yields whether it was acquired; waits for it if `blocking`.

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from indexes.arrays import Ids, Vectors
 from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.checksums import descriptor_checksum, holds
 from indexes.catalogue.database.schema import PICTURES
 
 _CHUNK = 256  # descriptors read at once when an index is built of them all: what stays in a core's cache
@@ -27,7 +28,7 @@ class Descriptors:
         last = -1
         while rows := self._database.fetch(self._database.dialect.chunk_of_vectors, (last, fingerprint, _CHUNK)):
             last = rows[-1][0]
-            yield _decode_rows(rows)
+            yield self._decode_rows(rows, fingerprint)
 
     def of(self, ids: Ids, fingerprint: str) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the same for the pictures of these ids, in their order."""
@@ -36,7 +37,7 @@ class Descriptors:
             encoded = dialect.encode_ids(ids[start : start + _MANY].tolist())
             rows = self._database.fetch(dialect.vectors_by_id, (encoded, fingerprint))
             if rows:
-                yield _decode_rows(rows)
+                yield self._decode_rows(rows, fingerprint)
 
     def sample(self, fingerprint: str, most: int, seed: int = 0) -> tuple[Ids, Vectors]:
         """Draw up to `most` pictures at random: ids (N,) and descriptors (N, C), fewer if many are missing."""
@@ -53,11 +54,13 @@ class Descriptors:
         sampled, vectors = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         return sampled[:most], vectors[:most]
 
+    def _decode_rows(self, rows: Sequence[Any], fingerprint: str) -> tuple[Ids, Vectors]:
+        for id_, vector, checksum in rows:
+            if not holds(checksum, descriptor_checksum(id_, fingerprint, vector)):
+                raise self._database.damaged("a picture's descriptor")
+        return np.array([row[0] for row in rows], np.int64), decode_vectors([row[1] for row in rows])
+
 
 def decode_vectors(blobs: list[bytes]) -> Vectors:
     """Return stored descriptors, at least one, as float32 (N, C)."""
     return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)
-
-
-def _decode_rows(rows: Sequence[Any]) -> tuple[Ids, Vectors]:
-    return np.array([row[0] for row in rows], np.int64), decode_vectors([row[1] for row in rows])

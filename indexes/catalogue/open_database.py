@@ -13,8 +13,14 @@ def is_store(folder: Path) -> bool:
     return has_catalogue(folder) or read_url(folder) is not None
 
 
-def open_database(folder: Path, create: bool = False, address: str | None = None) -> CatalogueDatabase:
-    """Open the database of a store's catalogue; if `create`, make a store that keeps `address`. Raises StoreError."""
+def open_database(
+    folder: Path, create: bool = False, address: str | None = None, is_checked: bool = True, may_write: bool = True
+) -> CatalogueDatabase:
+    """Open the database of a store's catalogue; if `create`, make a store that keeps `address`. Raises StoreError.
+
+    A file is first looked at, if it `is_checked`. It is written only if one `may_write`, or to bring one of an older
+    version up to date.
+    """
     stored = read_url(folder)
     if address is not None and stored is None and has_catalogue(folder):
         raise StoreError(
@@ -23,7 +29,7 @@ def open_database(folder: Path, create: bool = False, address: str | None = None
         )
     url = stored if address is None else reconcile_url(folder, stored, address)
     if url is None:
-        return SqliteDatabase(folder, create)
+        return SqliteDatabase(folder, create, is_checked, may_write)
     from indexes.catalogue.database.postgres import PostgresDatabase
 
     database = PostgresDatabase(url)

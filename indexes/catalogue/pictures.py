@@ -9,14 +9,19 @@ from sqlalchemy import ColumnElement, false, func, select
 
 from indexes.arrays import Ids
 from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.checksums import CHECKED
 from indexes.catalogue.database.schema import PICTURES, ROOTS
 from indexes.catalogue.paths import is_below
 from indexes.catalogue.records import Candidate, PictureDetails, Selection, StoredFile
 
 _PAGE = 2000  # rows read at once
 
-_DETAILS = select(*PICTURES.c[PictureDetails._fields]).where(~PICTURES.c.missing)
-_FILES = select(*PICTURES.c[StoredFile._fields]).where(~PICTURES.c.missing).order_by(PICTURES.c.id)
+_FEW = 2000  # pictures of a store that are all checked before some are selected: in 15 ms
+
+_CHECK = (PICTURES.c.checksum, *PICTURES.c[CHECKED])
+_DETAILS = select(*PICTURES.c[PictureDetails._fields], *_CHECK).where(~PICTURES.c.missing)
+_FILES = select(*PICTURES.c[StoredFile._fields], *_CHECK).where(~PICTURES.c.missing).order_by(PICTURES.c.id)
+_WIDTH = len(PictureDetails._fields)
 
 
 class Pictures:
@@ -33,12 +38,13 @@ class Pictures:
         """Return the pictures of these ids in their order."""
         dialect = self._database.dialect
         rows = self._database.fetch(dialect.candidates, [dialect.encode_ids(ids.tolist())])
-        return [Candidate(*row) for row in rows]
+        return [Candidate(*row) for row in self._database.check(rows, len(Candidate._fields))]
 
     def content_hashes(self) -> tuple[Ids, NDArray[np.bytes_]]:
         """Return the ids (N,) of all pictures, rising, and the hashes (N,) of their contents."""
         ids, hashes, last = [np.empty(0, np.int64)], [np.empty(0, "S1")], -1
         while rows := self._database.fetch(self._database.dialect.content_hashes, (last, _PAGE)):
+            self._database.check(rows, 2)
             ids.append(np.array([row[0] for row in rows], np.int64))
             hashes.append(np.array([row[1] for row in rows], np.bytes_))
             last = rows[-1][0]
@@ -52,10 +58,13 @@ class Pictures:
 
     def files(self, ids: Ids) -> list[StoredFile]:
         """Return the files of the pictures of these ids, by id."""
-        return [StoredFile(*row) for row in self._database.rows_among(_FILES, PICTURES.c.id, ids.tolist())]
+        rows = self._database.rows_among(_FILES, PICTURES.c.id, ids.tolist())
+        return [StoredFile(*row) for row in self._database.check(rows, len(StoredFile._fields))]
 
     def select_ids(self, selection: Selection) -> Ids:
         """Return the ids of a selection's pictures."""
+        if self.count() <= _FEW:
+            self._database.check(self._database.rows(select(*_CHECK)), 0)
         return np.array(self._database.scalars(select(PICTURES.c.id).where(*_conditions(selection))), np.int64)
 
     def count_selected(self, selection: Selection) -> int:
@@ -68,7 +77,7 @@ class Pictures:
     def page(self, selection: Selection, after: bytes, most: int) -> list[PictureDetails]:
         """Return the next pictures of a selection by the bytes of their paths, after a path; `b""` is the beginning."""
         query = _DETAILS.where(PICTURES.c.path > after, *_conditions(selection)).order_by(PICTURES.c.path).limit(most)
-        return [PictureDetails(*row) for row in self._database.rows(query)]
+        return [PictureDetails(*row) for row in self._database.check(self._database.rows(query), _WIDTH)]
 
     def get(self, id_: int) -> PictureDetails | None:
         """Return one picture; None if there is none of this id."""
@@ -76,7 +85,8 @@ class Pictures:
 
     def get_many(self, ids: Sequence[int]) -> dict[int, PictureDetails]:
         """Return the pictures of these ids, by id."""
-        return {row.id: PictureDetails(*row) for row in self._database.rows_among(_DETAILS, PICTURES.c.id, ids)}
+        rows = self._database.check(self._database.rows_among(_DETAILS, PICTURES.c.id, ids), _WIDTH)
+        return {row[0]: PictureDetails(*row) for row in rows}
 
     def folders(self) -> list[bytes]:
         """Return every folder that directly holds pictures."""

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
+from indexes.catalogue.database.checksums import CHECKED, descriptor_checksum, row_checksum
 from indexes.catalogue.database.dialects import POSTGRES, chunked, dialect_of
 from indexes.catalogue.database.postgres_copy import COLUMNS, record_rows
 from indexes.catalogue.database.schema import DESCRIPTORS, PICTURES
@@ -27,14 +28,17 @@ def record_pictures(
         connection.execute(_UPSERT, [rows[path] for path in paths])
         ids = connection.execute(select(PICTURES.c.path, PICTURES.c.id).where(PICTURES.c.path.in_(paths))).all()
         connection.execute(_DELETE_DESCRIPTORS, [{"id": id_} for _, id_ in ids])
-        described = [{"picture_id": id_, "fingerprint": fingerprint, "vector": vectors[path]} for path, id_ in ids]
-        connection.execute(insert(DESCRIPTORS), described)
+        described = [(id_, fingerprint, vectors[path]) for path, id_ in ids]
+        names = ("picture_id", "fingerprint", "vector", "checksum")
+        values = [dict(zip(names, (*each, descriptor_checksum(*each)), strict=True)) for each in described]
+        connection.execute(insert(DESCRIPTORS), values)
 
 
 def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     columns = {name: value for name, value in vars(picture).items() if name != "vector"}
     label = folder_label(picture.path, root) if picture.label is None else picture.label or None
-    return columns | {"root_id": root_id, "label": label, "missing": False}
+    columns |= {"root_id": root_id, "label": label, "missing": False}
+    return columns | {"checksum": row_checksum([columns[name] for name in CHECKED])}
 
 
 _INSERT = insert(PICTURES).values({name: bindparam(name) for name in COLUMNS})

@@ -1,10 +1,12 @@
 """What a scan of a gallery reads from the catalogue and records in it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
+from indexes.catalogue.database.checksums import CHECKED, descriptor_checksum, holds, row_checksum
 from indexes.catalogue.database.dialects import chunked, dialect_of
 from indexes.catalogue.database.schema import ARCHIVES, CHANGES, FAILURES, PICTURES, ROOTS
 from indexes.catalogue.descriptors import decode_vectors
@@ -15,6 +17,7 @@ from indexes.catalogue.recording import record_pictures
 from indexes.catalogue.records import FailedFile, KnownContent, KnownFile, NewPicture, RootCounts
 
 _PAGE = 2000  # rows read at once
+_OF_CONTENT = ("width", "height", "taken_at", "latitude", "longitude")
 
 _UPSERT_ARCHIVE = text(
     "INSERT INTO archives (path, version) VALUES (:path, :version)"
@@ -45,12 +48,16 @@ class ScanRecords:
 
     def roots(self) -> list[bytes]:
         """Return the galleries' folders, in order."""
-        return self._database.scalars(select(ROOTS.c.path).order_by(ROOTS.c.path))
+        return [counts.root for counts in self.root_counts()]
 
     def root_counts(self) -> list[RootCounts]:
         """Return the galleries with the numbers of their pictures, in order."""
-        rows = self._database.rows(select(ROOTS.c.path, ROOTS.c.pictures, ROOTS.c.missing).order_by(ROOTS.c.path))
-        return [RootCounts(*row) for row in rows]
+        query = select(*ROOTS.c["path", "pictures", "missing", "checksum"]).order_by(ROOTS.c.path)
+        rows = self._database.rows(query)
+        for path, *_, checksum in rows:
+            if not holds(checksum, row_checksum((path,))):
+                raise self._database.damaged("the path of a gallery")
+        return [RootCounts(*row[:3]) for row in rows]
 
     # --- pictures
 
@@ -63,13 +70,16 @@ class ScanRecords:
             start = path
 
     def find_by_content(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:
-        """Return, by content hash, what is known of a picture of that content, with its descriptor of this model."""
+        """Return, by content hash, what is known of a picture of that content, with its descriptor of this model.
+
+        What is not as it was written is not known: the file is embedded anew.
+        """
         rows = [
             row
             for part in chunked(list(dict.fromkeys(contents)))
             for row in self._database.fetch(*self._database.dialect.known_contents(part, fingerprint))
         ]
-        return {content: KnownContent(decode_vectors([vector])[0], *values) for content, vector, *values in rows}
+        return {row[0]: _known_content(*row[2:]) for row in rows if _holds(fingerprint, *row)}
 
     @retry_lost
     def record(
@@ -142,12 +152,24 @@ class ScanRecords:
             connection.execute(delete(ARCHIVES).where(ARCHIVES.c.path == path))
 
 
+def _holds(
+    fingerprint: str, content: bytes, id_: int, vector: bytes, checksum: int | None, own: int | None, *values: object
+) -> bool:
+    """Return whether a row of `known_contents` is as it was written."""
+    return holds(checksum, descriptor_checksum(id_, fingerprint, vector)) and holds(own, row_checksum(values))
+
+
+def _known_content(vector: bytes, checksum: int | None, own: int | None, *values: Any) -> KnownContent:
+    return KnownContent(decode_vectors([vector])[0], *(values[CHECKED.index(name)] for name in _OF_CONTENT))
+
+
 def _ensure_root(connection: Connection, folder: bytes) -> tuple[int, bytes]:
     roots = {path: id_ for id_, path in connection.execute(select(ROOTS.c.id, ROOTS.c.path))}
     for path, id_ in roots.items():
         if folder == path or contains(path, folder):
             return id_, path
-    root_id: int = connection.execute(insert(ROOTS).values(path=folder).returning(ROOTS.c.id)).scalar_one()
+    values = {"path": folder, "checksum": row_checksum((folder,))}
+    root_id: int = connection.execute(insert(ROOTS).values(values).returning(ROOTS.c.id)).scalar_one()
     for path, id_ in roots.items():
         if contains(folder, path):
             is_direct = dialect_of(connection).is_direct_child.bindparams(start=len(folder_prefix(path)) + 1)

@@ -3,10 +3,12 @@
 from sqlalchemy import Connection, select, text
 
 from indexes.catalogue.database.base import CatalogueDatabase, retry_lost
+from indexes.catalogue.database.checksums import holds, row_checksum
 from indexes.catalogue.database.schema import SETTINGS
 
 _UPSERT = text(
-    "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    "INSERT INTO settings (name, value, checksum) VALUES (:name, :value, :checksum)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value, checksum = excluded.checksum"
 )
 
 
@@ -17,8 +19,10 @@ class Settings:
         self._database = database
 
     def get(self, name: str) -> str | None:
-        """Return a value, or None if it was never set."""
+        """Return a value, or None if it was never set. Raises StoreError also if it is not as it was set."""
         rows = self._database.fetch(self._database.dialect.setting, (name,))
+        if rows and not holds(rows[0][1], row_checksum((name, rows[0][0]))):
+            raise self._database.damaged(f"the store's setting {name}")
         return rows[0][0] if rows else None
 
     @retry_lost
@@ -40,4 +44,4 @@ class Settings:
 
 def upsert_setting(connection: Connection, name: str, value: str) -> None:
     """Store one value within a transaction."""
-    connection.execute(_UPSERT, {"name": name, "value": value})
+    connection.execute(_UPSERT, {"name": name, "value": value, "checksum": row_checksum((name, value))})

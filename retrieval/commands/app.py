@@ -23,6 +23,7 @@ from retrieval.commands.query import explain, query
 from retrieval.commands.serve import serve
 from retrieval.commands.shared.configuration import read_defaults
 from retrieval.commands.shared.console import print_message, stderr
+from retrieval.commands.shared.logs import show_logs, show_notes
 from retrieval.commands.store import calibrate, index, remove, status, tune
 from retrieval.commands.train import crop, reproduce, train
 from retrieval.common.text import ascii_fallback
@@ -112,8 +113,6 @@ def _print_version(chosen: bool) -> None:
 
 def _show_logs(context: Context, level: int) -> None:
     if level:
-        from retrieval.commands.shared.logs import show_logs
-
         context.call_on_close(show_logs(level))
 
 
@@ -151,6 +150,7 @@ def _options(
 def main() -> None:
     """Run `retrieve`."""
     # Imports make objects that stay: looking for garbage among them takes a fifth of a query's time, most at its end.
+    show_notes()
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
     codecs.register_error("in_plain_letters", ascii_fallback)

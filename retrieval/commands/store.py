@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,9 @@ def index(
             show_default=False,
         ),
     ] = None,
+    repair: Annotated[
+        bool, Option("--repair", help="Check all that the store holds, and make anew what is damaged.")
+    ] = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index folders of pictures, or bring the store up to date with them.
@@ -72,6 +76,7 @@ def index(
     """
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
+    from indexes.catalogue.upkeep import repair as repaired_store
     from indexes.vectors.index_address import FAISS, parse_address
     from retrieval.commands.output.store import index_json, index_lines
     from retrieval.commands.shared.progress import ConsoleProgress
@@ -92,6 +97,7 @@ def index(
         import retrieval.store.indexing.ray.cluster  # noqa: F401  # raises ClusterError if Ray is not installed
     with explain_option_errors("--index"):
         parse_address(FAISS if index is None else index)
+    notes = repaired_store(folder) if repair and is_store(folder) else []
     address = catalogue or (None if is_store(folder) else os.environ.get(URL_VARIABLE))
     progress = ConsoleProgress()
     with Engine.create(folder, model, device, progress, address, engine is IndexingBackend.local, index) as opened:
@@ -103,6 +109,7 @@ def index(
             workers=workers,
             plain_similarity=plain_similarity,
         )
+    result = replace(result, notes=(*notes, *result.notes))
     report(as_json, lambda: index_json(result), lambda: index_lines(result))
 
 
@@ -125,7 +132,7 @@ def status(
     from retrieval.store.status import read_status
 
     folder = store_folder(store)
-    with Catalogue(folder) as catalogue:
+    with Catalogue(folder, may_write=False) as catalogue:
         found, failed = read_status(catalogue), catalogue.scans.failures()
     most, files = sys.maxsize if failures else 20, configuration_files(folder)
     report(

@@ -80,6 +80,8 @@ def _lite0(pretrained: bool) -> Backbone:
 
 def _timm_module(name: str, pretrained: bool) -> nn.Module:
     try:
+        if ":" in name or "/" in name:  # which timm takes for a place to load from
+            raise RuntimeError("a place")
         module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
     except RuntimeError as error:
         raise ModelError(

@@ -16,7 +16,7 @@ from indexes.atomic_files import write_file
 from retrieval.common.errors import ModelError, first_line
 from retrieval.common.settings import Preprocessing
 from retrieval.model.backbones import Backbone
-from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, write_card
+from retrieval.model.bundle import BACKBONE_PREFIX, Bundle, ModelCard, sealed, write_card
 from retrieval.model.head import Head
 from retrieval.model.siamese import to_input
 
@@ -86,7 +86,7 @@ def export_network(backbone: nn.Module, bundle: Bundle) -> Path:
         ) from error
     _refer_to_weights(model.graph, bundle)
     helper.set_model_props(model, {"made_for": bundle.network_stamp})
-    write_file(bundle.network_file, model.SerializeToString(deterministic=True))
+    write_file(bundle.network_file, sealed(model.SerializeToString(deterministic=True)))
     return bundle.network_file
 
 

@@ -149,7 +149,8 @@ class Encoder:
             return self
         with self._lock:
             if size not in self._by_size:
-                bundle = replace(self.bundle, card=replace(card, preprocessing=replace(card.preprocessing, size=size)))
+                preprocessing = replace(card.preprocessing, size=size)
+                bundle = replace(self.bundle, card=replace(card, preprocessing=preprocessing, digests={}))
                 self._by_size[size] = Encoder(bundle, self.device, self._progress)
             return self._by_size[size]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from retrieval.model.head import Array, Head
 
@@ -27,7 +30,14 @@ class GalleryNeuron:
     def from_json(cls, values: dict[str, Any]) -> GalleryNeuron:
         """Read it from a model card. Raises KeyError, TypeError and ValueError."""
         pairs = {name: (float(values[name][0]), float(values[name][1])) for name in ("slope", "intercept", "hit")}
-        return cls(centre=float(values["centre"]), **pairs)
+        neuron = cls(centre=float(values["centre"]), **pairs)
+        if json.loads(json.dumps(asdict(neuron))) != values:
+            raise TypeError("a neuron's numbers have other types")
+        if not np.isfinite([neuron.centre, *neuron.slope, *neuron.intercept, *neuron.hit]).all():
+            raise ValueError("a neuron's number is none")
+        if min(*neuron.slope, neuron.hit[0]) < 0 or not any(neuron.slope) or not neuron.hit[0]:
+            raise ValueError("a neuron would turn the order round")
+        return neuron
 
     def to_json(self) -> dict[str, Any]:
         """Return it as `from_json` reads it."""

@@ -61,6 +61,15 @@ class Head:
     shift: float | None = None
     centre: Array | None = None
 
+    @cached_property
+    def is_sound(self) -> bool:
+        """Whether its parts are numbers, and different pictures have a larger distance than equal ones."""
+        descriptors = np.abs(np.random.default_rng(0).normal(size=(2, self.weight.shape[1]))).astype(np.float32)
+        with np.errstate(all="ignore"):
+            u = self.embed(descriptors)
+            equal, different = self.distance(self.separation(u[[0, 0]], u))
+        return bool(np.isfinite(self.weight).all() and 0 <= equal < different <= 1)
+
     def calibrated(self, slope: float, intercept: float) -> Head:
         """Return this head with another sigmoid neuron."""
         return replace(self, slope=slope, intercept=intercept)

@@ -1,11 +1,15 @@
 """Inference of activations and descriptors, by OpenVINO on the CPU or torch on a GPU."""
 
+import hashlib
+import logging
 import os
 import platform
 import shutil
 import sys
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from indexes.atomic_files import write_file
 from indexes.errors import MissingPackageError
 from retrieval.common.errors import ModelError, first_line
 from retrieval.common.parallel import batched
@@ -27,6 +32,8 @@ from retrieval.model.preprocessing import Pixels
 _STREAM_BATCH = 4  # pictures per stream: few enough that their activations stay in the core's cache
 _EXACT_BATCH = 1  # OpenVINO compiles kernels for each batch size, which takes as long as several pictures
 _CONVERTER = "openvino.tools.ovc"
+_SEAL = ".crc32"  # ends the name of a checksum's file
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ def limit_threads(most: int) -> None:
 
 
 def round_to_float16(descriptors: Array) -> Array:
-    """Round float32 descriptors to the values that float16 holds, in its range of +-65504."""
+    """Round float32 descriptors to the values that float16 holds, in its range of +-65504. Raises ModelError."""
+    if not np.isfinite(descriptors).all():
+        raise ModelError("the model's network gives no numbers for a picture: its weights are damaged, get it again")
     return np.clip(descriptors, -65504, 65504).astype(np.float16).astype(np.float32)
 
 
@@ -150,7 +159,7 @@ class _OpenVinoNetwork:
     def __init__(self, bundle: Bundle, progress: Progress, cores: int | None) -> None:
         self._bundle = bundle
         self._file = _network_file(bundle, progress)
-        self._settings = _cache_settings(bundle)
+        self._settings: dict[str, str] = {}
         if cores is not None:
             self._settings["INFERENCE_NUM_THREADS"] = str(cores)
         self._fast = self._compile({})
@@ -163,14 +172,21 @@ class _OpenVinoNetwork:
     def _compile(self, options: dict[str, str]) -> _Streams:
         size = self._bundle.card.preprocessing.size
         settings = {"PERFORMANCE_HINT": "THROUGHPUT"} | self._settings | options
+        folder = _checked_cache(self._bundle, settings)
+        cached = settings | ({"CACHE_DIR": str(folder)} if folder else {})
         try:
-            network = _core().compile_model(self._file, "CPU", settings)
+            network = _core().compile_model(self._file, "CPU", cached)
             if network.input(0).partial_shape[1] != size:  # reading it first would take as long as all of a cached one
                 graph = _core().read_model(self._file)
                 graph.reshape([-1, size, size, 3])
-                network = _core().compile_model(graph, "CPU", settings)
+                network = _core().compile_model(graph, "CPU", cached)
+            channels, expected = network.output(1).partial_shape[1], self._bundle.head_channels
         except RuntimeError as error:
             raise ModelError(f"{self._file} cannot be run ({first_line(error)}): get the bundle again") from error
+        if channels != expected:
+            raise ModelError(f"{self._file} gives {channels} channels and its head takes {expected}: get another")
+        if folder:
+            _seal_cache(folder)
         return _Streams(network)
 
     def describe(self, pixels: Sequence[Pixels]) -> Array:
@@ -209,17 +225,37 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _cache_settings(bundle: Bundle) -> dict[str, str]:
-    """Return OpenVINO's settings for its cache of compiled networks; none if there can be no folder for it.
+def _checked_cache(bundle: Bundle, settings: dict[str, str]) -> Path | None:
+    """Return OpenVINO's folder for this network as compiled with these settings; None if there can be none.
 
-    A network that is not cached is compiled in a quarter of a second, as is one whose cached form is damaged.
+    A network that is not cached is compiled in a quarter of a second. So is one whose cached form is damaged, which
+    OpenVINO would not notice: it is deleted here, as its checksum beside it shows that.
     """
-    folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{installed_version('openvino')}"
+    way = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
+    folder = cache_folder() / f"{bundle.fingerprint[:16]}-openvino-{installed_version('openvino')}-{way}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.blob"):
+            seal = file.with_suffix(_SEAL)
+            if not seal.is_file() or seal.read_bytes() != _checksum(file):
+                if seal.is_file():
+                    _LOGGER.warning("%s was damaged and is made anew", file)
+                file.unlink(missing_ok=True)
     except OSError:
-        return {}
-    return {"CACHE_DIR": str(folder)}
+        return None
+    return folder
+
+
+def _seal_cache(folder: Path) -> None:
+    """Write a checksum beside each file of the folder that has none."""
+    with suppress(OSError):
+        for file in folder.glob("*.blob"):
+            if not (seal := file.with_suffix(_SEAL)).is_file():
+                write_file(seal, _checksum(file))
+
+
+def _checksum(file: Path) -> bytes:
+    return b"%08x" % zlib.crc32(file.read_bytes())
 
 
 def _network_file(bundle: Bundle, progress: Progress) -> Path:
@@ -227,10 +263,12 @@ def _network_file(bundle: Bundle, progress: Progress) -> Path:
 
     Raises ModelError, and MissingPackageError if that takes PyTorch, which is not installed.
     """
-    copy = replace(bundle, folder=cache_folder() / bundle.fingerprint[:16])
+    unchecked = replace(bundle.card, digests={})
+    copy = replace(bundle, folder=cache_folder() / bundle.fingerprint[:16], card=unchecked)
     for each in (bundle, copy):
-        if each.has_network:
-            return each.network_file
+        with suppress(ModelError):  # a copy that is damaged is made anew
+            if each.has_network and (each is bundle or each.fingerprint == bundle.fingerprint):
+                return each.network_file
     with progress.stage("Converting the model (once)", announce=True):
         try:
             from retrieval.model.bundle_export import export_network

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
-from retrieval.common.errors import PictureError, read_error
+from retrieval.common.errors import PictureError, TransientPictureError, read_error
 from retrieval.common.parallel import thread_pool
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.sources.location import CatalogueLocation, is_address, parse_location
@@ -55,11 +55,32 @@ def open_picture(picture: PictureFile) -> Iterator[BinaryFile]:
             yield file
 
 
+class HashedFile(NamedTuple):
+    """A picture's file, open at its start, the SHA-256 of its content, and its size and times from before."""
+
+    stream: BinaryFile
+    hash: bytes
+    state: tuple[int, ...]
+
+    def check_unchanged(self) -> None:
+        """Raise TransientPictureError if the file was written since it was hashed: what was read may be another."""
+        if _file_state(self.stream) != self.state:
+            raise TransientPictureError("was changed while it was read: index it again")
+
+
 @contextmanager
-def open_and_hash(picture: PictureFile) -> Iterator[tuple[BinaryFile, bytes]]:
-    """Open a picture; yields the file, at its start, and its content's SHA-256. Raises PictureError."""
+def open_and_hash(picture: PictureFile) -> Iterator[HashedFile]:
+    """Open and hash a picture's file. Raises PictureError."""
     with open_picture(picture) as file:
-        yield file, content_hash(file)
+        state = _file_state(file)
+        yield HashedFile(file, content_hash(file), state)
+
+
+def _file_state(file: BinaryFile) -> tuple[int, ...]:
+    if isinstance(file, io.BytesIO):
+        return ()
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def is_picture_name(path: os.PathLike[str] | str) -> bool:

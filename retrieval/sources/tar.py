@@ -1,6 +1,7 @@
 """Tars of pictures in the layout of WebDataset: each member is a picture, whose bytes are read where they lie."""
 
 import os
+import posixpath
 import tarfile
 import tempfile
 from collections import Counter, deque
@@ -107,17 +108,24 @@ def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[
     A member's label is the text of the `.cls` file of the same name in the tar, or else the name of its folder there.
     """
     yield TarStart(path, version)
-    pictures: list[PictureFile] = []
+    pictures: list[PictureFile | Unreadable] = []
+    places: dict[str, tarfile.TarInfo] = {}  # by name, for links to them
     labels: dict[bytes, str] = {}
     damage = None
     try:
-        for member in _regular_members(file):
-            name = os.fsencode(member.name).removeprefix(b"./")
+        for link in _file_members(file):
+            name = _name_within(link.name)
+            member = places.get(link.linkname, link) if link.islnk() else link
             read = partial(_read_member, file, member.offset_data, member.size)
             if name.endswith(_LABEL_SUFFIX):
-                if member.size <= _MAX_LABEL:
+                if member.isreg() and member.size <= _MAX_LABEL:
                     labels[_sample_key(name)] = storable_text(os.fsdecode(read())).strip()
             elif b"/." not in b"/" + name and is_gallery_picture(os.path.basename(name), passed_over):
+                if not member.isreg() or member.issparse():
+                    reason = "is a sparse file in a tar" if member.isreg() else "is a link in a tar, not a picture"
+                    pictures.append(Unreadable(member_path(path, name, 0, 0), reason))
+                    continue
+                places[link.name] = member
                 location = member_path(path, name, member.offset_data, member.size)
                 label = storable_text(os.fsdecode(os.path.basename(os.path.dirname(name))))
                 mtime = to_nanoseconds(member.mtime)
@@ -126,18 +134,25 @@ def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[
         damage = str(error) or type(error).__name__
         yield Unreadable(path, f"is damaged or not a tar: {damage}", is_folder=True)
     for picture in sorted(pictures, key=lambda picture: picture.path):
-        yield picture._replace(label=labels.get(_sample_key(picture.path[len(path) + 1 :]), picture.label))
+        if isinstance(picture, PictureFile):
+            picture = picture._replace(label=labels.get(_sample_key(picture.path[len(path) + 1 :]), picture.label))
+        yield picture
     yield TarEnd(path, is_complete=damage is None)
 
 
-def _regular_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Yield a tar's members that are files, in one pass over its headers. Raises one of `_DAMAGE` at any damage."""
+def _name_within(name: str) -> bytes:
+    """Return a member's name without steps such as `./` and `../`, as programs that unpack it take it."""
+    return posixpath.normpath(b"/" + os.fsencode(name)).lstrip(b"/")
+
+
+def _file_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Yield a tar's files and links, in one pass over its headers. Raises one of `_DAMAGE` at any damage."""
     end = os.fstat(file.fileno()).st_size
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            if member.isreg() and not member.issparse():
-                if not 0 <= member.size <= end - member.offset_data:
-                    raise tarfile.ReadError("a member lies beyond its end")
+            if member.isreg() and not member.issparse() and not 0 <= member.size <= end - member.offset_data:
+                raise tarfile.ReadError("a member lies beyond its end")
+            if member.isreg() or member.islnk() or member.issym():
                 yield member
             tar.members = []  # type: ignore[attr-defined]  # else it keeps every member in memory
         if _read_at(file, tar.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

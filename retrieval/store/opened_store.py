@@ -76,6 +76,11 @@ class OpenedStore:
             previous.close()
 
     @property
+    def index_generation(self) -> str | None:
+        """The generation of the catalogue that the opened index is of; None if it is not current."""
+        return self._index_generation
+
+    @property
     def rescoring_step(self) -> int | None:
         """How many of a query's candidates hold its ten best hits, as measured for this index and head; None: all."""
         tuning = read_tuning(self.catalogue)

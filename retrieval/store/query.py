@@ -124,7 +124,8 @@ class Queries:
         store, ids = self._store, prepared.candidates
         fingerprint, step = store.bundle.fingerprint, store.rescoring_step if gradual else None
         similarity = similarity or store.similarity
-        hits = rescored_hits(store.catalogue, similarity, fingerprint, prepared.descriptor, ids, step)
+        generation = store.index_generation
+        hits = rescored_hits(store.catalogue, similarity, fingerprint, prepared.descriptor, ids, step, generation)
         return len(ids), existing_files(hits)
 
     def finish(

@@ -58,12 +58,16 @@ class Ranking:
             index_distances=self.index_distances[rows],
         )
 
-    def hits(self, catalogue: Catalogue) -> Iterator[Hit]:
-        """Yield the hits, read from the catalogue as they are taken; ids that it no longer has are skipped."""
+    def hits(self, catalogue: Catalogue, generation: str | None = None) -> Iterator[Hit]:
+        """Yield the hits, read from the catalogue as they are taken; ids that it no longer has are skipped.
+
+        Raises StoreError if it is still of the index's `generation`, and so should have them.
+        """
         rank = 1
         for start in range(0, len(self), _PAGE_SIZE):
             ids = self.ids[start : start + _PAGE_SIZE]
             pictures = {candidate.id: candidate for candidate in catalogue.pictures.candidates(ids)}
+            _require_all(catalogue, generation, len(pictures), len(ids))
             for row, id_ in enumerate(ids.tolist(), start):
                 if id_ in pictures:
                     yield self._hit(rank, row, pictures[id_])
@@ -111,24 +115,33 @@ def rescored_hits(
     descriptor: Array,
     ids: Ids,
     step: int | None,
+    generation: str | None = None,
 ) -> Iterator[Hit]:
     """Yield a query's hits, best first; its candidates `ids` (N,), nearest by the index first, are rescored gradually.
 
     The first ten hits are the best of `step` candidates, the next ten the best that are left of twice as many, and so
     on; without a step all are rescored at once. So the first hits never depend on how many are taken; one that lies
-    deeper among the candidates than its step comes late.
+    deeper among the candidates than its step comes late. Raises StoreError if the catalogue lacks one of them and is
+    still of the index's `generation`.
     """
     score, step = _scorer(catalogue, similarity, fingerprint, descriptor), step or max(1, len(ids))
     scores: list[_Scores] = []
     taken: Ids = ids[:0]
     for start in range(0, len(ids), step):
-        scores += score(ids[start : start + step])
+        scored = score(ids[start : start + step])
+        _require_all(catalogue, generation, sum(len(each[0]) for each in scored), len(ids[start : start + step]))
+        scores += scored
         ranking = _rank(similarity, scores)
         left = ranking.part(~np.isin(ranking.ids, taken))
         if start + step < len(ids):
             left = left.part(slice(BEST))
-        yield from left.hits(catalogue)
+        yield from left.hits(catalogue, generation)
         taken = np.append(taken, left.ids)
+
+
+def _require_all(catalogue: Catalogue, generation: str | None, found: int, expected: int) -> None:
+    if found < expected and generation is not None and catalogue.generation == generation:
+        raise catalogue.damaged("the records of pictures that its index has")
 
 
 def _scorer(

@@ -114,7 +114,8 @@ def test_a_damaged_catalogue(damage: Callable[[bytes], bytes], indexed: Indexed,
     damaged = file.read_bytes()
     for command in (["query", str(indexed.picture)], ["index", str(indexed.gallery)]):
         assert sentence(retrieve_here(*command, "--store", store)) == (
-            f"{file} is damaged: restore it from a copy, or delete the store's folder and index again"
+            f"{file} is damaged: run `retrieve index --repair`; if that does not help, restore it from a copy, or"
+            " delete the store's folder and index again"
         )
     assert len(file.read_bytes()) == len(damaged)
 

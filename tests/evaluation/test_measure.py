@@ -111,7 +111,7 @@ def test_each_content_counts_once_and_unreadable_files_are_reported(tiny_bundle:
 def at_size(bundle: Bundle, size: int) -> Encoder:
     """Return an encoder whose descriptors are the picture's size and its mean."""
     preprocessing = Preprocessing(size, (0, 0, 0), (1, 1, 1))
-    sized = replace(bundle, card=replace(bundle.card, preprocessing=preprocessing))
+    sized = replace(bundle, card=replace(bundle.card, preprocessing=preprocessing, digests={}))
     return Encoder(sized, network=_SizeAndMean())
 
 

@@ -90,7 +90,7 @@ def test_a_network_of_other_weights_is_made_anew(tiny_bundle: Bundle, tmp_path: 
     save_file(tensors, bundle.weights_file, {"a": "longer header"})
     assert not bundle.has_network
     np.testing.assert_array_equal(open_network(bundle, "cpu").describe(pixels), expected)
-    other = replace(bundle.card, preprocessing=replace(bundle.card.preprocessing, mean=(0.0,) * 3))
+    other = replace(bundle.card, preprocessing=replace(bundle.card.preprocessing, mean=(0.0,) * 3), digests={})
     assert not np.array_equal(open_network(replace(bundle, card=other), "cpu").describe(pixels), expected)
 
 
@@ -138,7 +138,8 @@ def test_descriptors_do_not_depend_on_the_batch(tiny_bundle: Bundle) -> None:
 def test_pictures_of_another_size_need_no_other_network(tiny_bundle: Bundle, size: int) -> None:
     """Padding depends on the size: odd and even ones differ."""
     sized = replace(
-        tiny_bundle, card=replace(tiny_bundle.card, preprocessing=replace(tiny_bundle.card.preprocessing, size=size))
+        tiny_bundle,
+        card=replace(tiny_bundle.card, preprocessing=replace(tiny_bundle.card.preprocessing, size=size), digests={}),
     )
     pixels = [blocks(seed, size, size, cells=5) for seed in range(2)]
     expected, actual = _TorchNetwork(sized, "cpu").activate(pixels), open_network(sized, "cpu").activate(pixels)

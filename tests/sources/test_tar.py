@@ -316,3 +316,46 @@ def test_a_label_changed_in_a_list_is_updated(engine: Engine, tmp_path: Path) ->
     assert (report.reused, report.unchanged) == (1, 1)
     assert sorted(filter(None, rows(engine).values())) == ["cats", "dogs"]
     assert counts(engine.index()) == (0, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "../photos/a.png",
+            "../../a.png",
+            "/abs/a.png",
+            "//a.png",
+            "a/./b.png",
+            "./a/b.png",
+            "a/../b.png",
+            "a//b.png",
+        ),
+        *("/../../etc/a.png", "..//a.png", "a/b/../../../c.png", "./../a.png", ".//./a.png"),
+    ],
+)
+def test_a_member_whose_name_has_steps_is_a_picture(engine: Engine, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_with((name, png(1)), ("plain.png", png(2))))
+    assert counts(engine.index(tmp_path / "a.tar")) == (2, 0, 0, 0)
+    assert all("/../" not in path and "/./" not in path for path in rows(engine))
+    assert counts(engine.index()) == (0, 2, 0, 0)
+
+
+def test_links_in_a_tar_are_followed_inside_or_told(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(png(7))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(png(1))
+        tar.addfile(info, io.BytesIO(png(1)))
+        for kind, name, target in (
+            (tarfile.LNKTYPE, "again.png", "a.png"),
+            (tarfile.LNKTYPE, "gone.png", "none.png"),
+            (tarfile.SYMTYPE, "out.png", str(tmp_path / "secret.png")),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            tar.addfile(link)
+    report = engine.index(tmp_path / "a.tar")
+    assert counts(report) == (2, 0, 0, 2)
+    assert {os.path.basename(str(path)).partition("#")[0] for path, _ in report.failures} == {"gone.png", "out.png"}
+    assert {reason for _, reason in report.failures} == {"is a link in a tar, not a picture"}

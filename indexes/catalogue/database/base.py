@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
+from indexes.catalogue.database.checksums import holds, row_checksum
 from indexes.catalogue.database.dialects import Dialect, chunked
 from indexes.catalogue.database.migrations import pending_migrations
 from indexes.errors import ConnectionLostError, StoreError
@@ -110,6 +111,20 @@ class CatalogueDatabase(ABC):
         """Return the rows of a query in which a column has one of any number of values."""
         with self.read() as connection:
             return [row for part in chunked(values) for row in connection.execute(query.where(column.in_(part)))]
+
+    def check(self, rows: Sequence[Any], width: int) -> list[Any]:
+        """Return the first `width` columns of pictures' rows, which have their checksums and CHECKED behind them.
+
+        Raises StoreError if a row is not as it was written.
+        """
+        for row in rows:
+            if not holds(row[width], row_checksum(row[width + 1 :])):
+                raise self.damaged("the record of a picture")
+        return [row[:width] for row in rows]
+
+    def damaged(self, what: str) -> StoreError:
+        """Return the error of what is not as it was written."""
+        return StoreError(f"{self._name} is damaged in {what}: `retrieve index --repair` makes anew what does not hold")
 
     def scalars(self, statement: Executable) -> list[Any]:
         """Return the first column of a query."""

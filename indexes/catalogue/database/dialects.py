@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, TextClause, text
 
+from indexes.catalogue.database.checksums import CHECKED
+
 T = TypeVar("T")
 
 _VARIABLES = 30_000  # SQLite takes at most 32,766 values in a statement
@@ -39,29 +41,32 @@ _LABELS = (  # steps from each label to the next by the index on (label, missing
     " AND EXISTS (SELECT 1 FROM pictures p WHERE p.label = each.label AND {there}) ORDER BY label"
 )
 
+_CHECK = "p.checksum, " + ", ".join(f"p.{name}" for name in CHECKED)
+
 _KNOWN_CONTENTS = (  # of each content one picture, the first that has a descriptor: there may be thousands of copies
     "WITH w (hash) AS ({contents})"
-    " SELECT w.hash, d.vector, p.width, p.height, p.taken_at, p.latitude, p.longitude FROM w CROSS JOIN pictures p"
+    f" SELECT w.hash, p.id, d.vector, d.checksum, {_CHECK} FROM w CROSS JOIN pictures p"
     " JOIN descriptors d ON d.picture_id = p.id AND d.fingerprint = {value}"
     " WHERE p.id = (SELECT q.id FROM pictures q JOIN descriptors e ON e.picture_id = q.id AND e.fingerprint = {value}"
     " WHERE q.hash = w.hash ORDER BY q.id LIMIT 1)"
 )
 
 SQLITE = Dialect(
-    setting="SELECT value FROM settings WHERE name = ?",
+    setting="SELECT value, checksum FROM settings WHERE name = ?",
     known_contents=lambda contents, fingerprint: (
         _KNOWN_CONTENTS.format(contents="VALUES " + ", ".join(["(?)"] * len(contents)), value="?"),
         [*contents, fingerprint, fingerprint],
     ),
     known_files="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
     " ORDER BY path LIMIT ?",
-    chunk_of_vectors="SELECT p.id, d.vector FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
+    chunk_of_vectors="SELECT p.id, d.vector, d.checksum FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
     " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?",
-    vectors_by_id="SELECT p.id, d.vector FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
+    vectors_by_id="SELECT p.id, d.vector, d.checksum FROM json_each(?) w CROSS JOIN pictures p ON p.id = w.value"
     " JOIN descriptors d ON d.picture_id = p.id WHERE NOT p.missing AND d.fingerprint = ?",
-    candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height FROM json_each(?) w"
+    candidates=f"SELECT p.id, p.path, r.path, p.label, p.width, p.height, {_CHECK} FROM json_each(?) w"
     " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing",
-    content_hashes="SELECT id, hash FROM pictures WHERE id > ? AND NOT missing ORDER BY id LIMIT ?",
+    content_hashes=f"SELECT p.id, p.hash, {_CHECK} FROM pictures p WHERE p.id > ? AND NOT p.missing"
+    " ORDER BY p.id LIMIT ?",
     encode_ids=json.dumps,
     labels=text(_LABELS.format(there="p.missing = 0")),
     last_change=text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"),
@@ -76,10 +81,10 @@ POSTGRES = Dialect(
     ),
     known_files=SQLITE.known_files.replace("?", "%s"),
     chunk_of_vectors=SQLITE.chunk_of_vectors.replace("?", "%s"),
-    vectors_by_id="SELECT p.id, d.vector FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
+    vectors_by_id="SELECT p.id, d.vector, d.checksum FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
     " JOIN pictures p ON p.id = w.value JOIN descriptors d ON d.picture_id = p.id"
     " WHERE NOT p.missing AND d.fingerprint = %s ORDER BY w.place",
-    candidates="SELECT p.id, p.path, r.path, p.label, p.width, p.height"
+    candidates=f"SELECT p.id, p.path, r.path, p.label, p.width, p.height, {_CHECK}"
     " FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
     " JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing ORDER BY w.place",
     content_hashes=SQLITE.content_hashes.replace("?", "%s"),

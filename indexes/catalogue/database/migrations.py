@@ -14,6 +14,7 @@ MIGRATIONS: tuple[tuple[str, Statements, Statements], ...] = (
     ("0002-counters", sqlite_migrations.COUNTERS, postgres_migrations.COUNTERS),
     ("0003-journal", sqlite_migrations.JOURNAL, postgres_migrations.JOURNAL),
     ("0004-versions", sqlite_migrations.VERSIONS, postgres_migrations.VERSIONS),
+    ("0005-checksums", sqlite_migrations.CHECKSUMS, postgres_migrations.CHECKSUMS),
 )
 """In order of application: name, statements of SQLite, of PostgreSQL. Never change or remove a released one."""
 

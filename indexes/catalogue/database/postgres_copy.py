@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from indexes.catalogue.database.checksums import descriptor_checksum
+
 if TYPE_CHECKING:
     import psycopg
 
 _TYPES = {
     **{"root_id": "int8", "path": "bytea", "size": "int8", "mtime": "int8", "version": "varchar", "hash": "bytea"},
     **{"width": "int8", "height": "int8", "label": "varchar", "taken_at": "varchar"},
-    **{"latitude": "float8", "longitude": "float8", "missing": "bool"},
+    **{"latitude": "float8", "longitude": "float8", "missing": "bool", "checksum": "int8"},
 }
 COLUMNS = tuple(_TYPES)
 """The columns of a picture that are recorded."""
@@ -26,7 +28,7 @@ _RESERVE_IDS = "SELECT nextval(pg_get_serial_sequence('pictures', 'id')) FROM ge
 _UPDATE_PICTURE = f"UPDATE pictures SET {', '.join(f'{name} = %({name})s' for name in COLUMNS)} WHERE id = %(id)s"
 _DELETE_DESCRIPTORS = "DELETE FROM descriptors WHERE picture_id = ANY(%s)"
 _COPY_PICTURES = f"COPY pictures (id, {', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-_COPY_DESCRIPTORS = "COPY descriptors (picture_id, fingerprint, vector) FROM STDIN (FORMAT BINARY)"
+_COPY_DESCRIPTORS = "COPY descriptors (picture_id, fingerprint, vector, checksum) FROM STDIN (FORMAT BINARY)"
 
 
 def record_rows(
@@ -44,8 +46,11 @@ def record_rows(
             cursor.execute(_DELETE_DESCRIPTORS, [list(known.values())])
         inserted = ((ids[path], *(rows[path][name] for name in COLUMNS)) for path in new)
         _copy_rows(cursor, _COPY_PICTURES, ("int8", *_TYPES.values()), inserted)
-        described = ((ids[path], fingerprint, vectors[path]) for path in rows)
-        _copy_rows(cursor, _COPY_DESCRIPTORS, ("int8", "varchar", "bytea"), described)
+        described = (
+            (ids[path], fingerprint, vectors[path], descriptor_checksum(ids[path], fingerprint, vectors[path]))
+            for path in rows
+        )
+        _copy_rows(cursor, _COPY_DESCRIPTORS, ("int8", "varchar", "bytea", "int8"), described)
 
 
 def _copy_rows(

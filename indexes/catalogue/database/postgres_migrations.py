@@ -83,3 +83,20 @@ VERSIONS = (
     "CREATE UNIQUE INDEX pictures_scan ON pictures (path) INCLUDE (id, size, mtime, version, missing)",
     "CREATE TABLE archives (path BYTEA PRIMARY KEY, version VARCHAR NOT NULL)",
 )
+
+_CHECKED = ("path", "size", "mtime", "version", "hash", "width", "height", "label", "taken_at", "latitude", "longitude")
+
+
+def _checked(row: str) -> str:
+    return f"({', '.join(f'{row}.{name}' for name in _CHECKED)})"
+
+
+CHECKSUMS = (
+    *(f"ALTER TABLE {name} ADD COLUMN checksum BIGINT" for name in ("settings", "roots", "pictures", "descriptors")),
+    "CREATE INDEX pictures_unchecked ON pictures (id) WHERE checksum IS NULL",
+    "CREATE FUNCTION pictures_change () RETURNS trigger LANGUAGE plpgsql"
+    " AS $$ BEGIN NEW.checksum := NULL; RETURN NEW; END $$",
+    "CREATE TRIGGER pictures_change BEFORE UPDATE ON pictures FOR EACH ROW"
+    " WHEN (NEW.checksum IS NOT DISTINCT FROM OLD.checksum"
+    f" AND {_checked('NEW')} IS DISTINCT FROM {_checked('OLD')}) EXECUTE FUNCTION pictures_change ()",
+)

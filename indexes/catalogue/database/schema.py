@@ -2,14 +2,14 @@
 
 from sqlalchemy import BigInteger, Boolean, Float, LargeBinary, String, column, table
 
-SETTINGS = table("settings", column("name", String), column("value", String))
+SETTINGS = table("settings", column("name", String), column("value", String), column("checksum", BigInteger))
 """The store's values by name, such as the model's fingerprint or the generation."""
 
 ROOTS = table(
     "roots",
     column("id", BigInteger),
     column("path", LargeBinary),
-    *(column(name, BigInteger) for name in ("pictures", "missing")),
+    *(column(name, BigInteger) for name in ("pictures", "missing", "checksum")),
 )
 """Galleries' folders: absolute paths as the file system's bytes.
 
@@ -18,7 +18,7 @@ Triggers keep the numbers of their pictures, present and `missing`.
 
 PICTURES = table(
     "pictures",
-    *(column(name, BigInteger) for name in ("id", "root_id", "size", "mtime", "width", "height")),
+    *(column(name, BigInteger) for name in ("id", "root_id", "size", "mtime", "width", "height", "checksum")),
     *(column(name, LargeBinary) for name in ("path", "hash")),
     *(column(name, String) for name in ("version", "label", "taken_at")),
     *(column(name, Float) for name in ("latitude", "longitude")),
@@ -31,7 +31,9 @@ given twice: in an older index it never means another picture.
 """
 
 DESCRIPTORS = table(
-    "descriptors", column("picture_id", BigInteger), column("fingerprint", String), column("vector", LargeBinary)
+    "descriptors",
+    *(column("picture_id", BigInteger), column("fingerprint", String), column("vector", LargeBinary)),
+    column("checksum", BigInteger),
 )
 """Pictures' descriptors under one model: C float16 numbers, little-endian."""
 

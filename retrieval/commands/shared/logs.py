@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rich.text import Text
 
-from retrieval.commands.shared.console import stderr
+from retrieval.commands.shared.console import print_message, stderr
 from retrieval.common.text import safe_name
 
 
@@ -17,7 +17,20 @@ class _ConsoleHandler(logging.Handler):
         stderr.print(Text.assemble((seconds, "dim"), safe_name(record.getMessage())))
 
 
-_HANDLER = _ConsoleHandler()
+class _NoteHandler(logging.Handler):
+    """Prints a warning as a note: something was damaged, and the work goes on without it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_message(record.getMessage(), "note")
+
+
+_HANDLER, _NOTES = _ConsoleHandler(), _NoteHandler(logging.WARNING)
+
+
+def show_notes() -> None:
+    """Print the warnings of both packages as notes."""
+    for name in ("retrieval", "indexes"):
+        logging.getLogger(name).addHandler(_NOTES)
 
 
 def show_logs(level: int) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from retrieval.model.head import Array
 from retrieval.model.inference import Network
 from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable
-from retrieval.sources.files import BinaryFile, memory_bytes, open_and_hash, prefetch
+from retrieval.sources.files import HashedFile, memory_bytes, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 
 _LOGGER = logging.getLogger(__name__)
@@ -114,22 +114,24 @@ class LocalPipeline:
         """Open and hash some files, look their contents up together, and decode those that are new."""
         with ExitStack() as stack:
             opened = [file if isinstance(file, Unreadable) else _open(file, stack) for file in files]
-            contents = [file.hash for file in opened if isinstance(file, _Opened)]
+            contents = [file.hashed.hash for file in opened if isinstance(file, _Opened)]
             known = self._catalogue.scans.find_by_content(contents, self._fingerprint)
             return [
-                file if isinstance(file, Unreadable) else self._decode(file, known.get(file.hash)) for file in opened
+                file if isinstance(file, Unreadable) else self._decode(file, known.get(file.hashed.hash))
+                for file in opened
             ]
 
     def _decode(self, opened: _Opened, known: KnownContent | None) -> _Decoded | Unreadable:
         if known is not None:
-            return _Decoded(opened.file, opened.hash, info_of(known), vector=known.vector)
+            return _Decoded(opened.file, opened.hashed.hash, info_of(known), vector=known.vector)
         try:
-            pixels, info = read_at_size(opened.stream, self._size)
+            pixels, info = read_at_size(opened.hashed.stream, self._size)
+            opened.hashed.check_unchanged()
         except PictureError as error:
             return Unreadable.from_error(opened.file.path, error)
         except OSError as error:
             return Unreadable.from_error(opened.file.path, read_error(error))
-        return _Decoded(opened.file, opened.hash, info, pixels=pixels)
+        return _Decoded(opened.file, opened.hashed.hash, info, pixels=pixels)
 
     def _embed_batch(
         self,
@@ -156,20 +158,19 @@ class _Opened(NamedTuple):
     """A file after it was opened and hashed."""
 
     file: PictureFile
-    stream: BinaryFile
-    hash: bytes
+    hashed: HashedFile
 
 
 def _open(file: PictureFile, stack: ExitStack) -> _Opened | Unreadable:
     """Open and hash a file, which the stack closes."""
     try:
         with abort_if_unreachable():
-            stream, content = stack.enter_context(open_and_hash(file))
+            hashed = stack.enter_context(open_and_hash(file))
     except PictureError as error:
         return Unreadable.from_error(file.path, error)
     except MemoryError:
         return Unreadable.from_error(file.path, lack_of_memory())
-    return _Opened(file._replace(read_content=None), stream, content)  # what reads the content is freed
+    return _Opened(file._replace(read_content=None), hashed)  # what reads the content is freed
 
 
 @dataclass(frozen=True)

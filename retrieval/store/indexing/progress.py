@@ -9,6 +9,7 @@ from threading import Lock
 
 from indexes.catalogue.catalogue import Catalogue
 from indexes.errors import StoreError
+from retrieval.common.jsonable import from_json
 from retrieval.common.progress import SILENT_STAGE, Total, WorkStage
 
 WRITE_INTERVAL = 1.0
@@ -34,8 +35,8 @@ def read_progress(catalogue: Catalogue) -> IndexingProgress | None:
     """Return the progress of the store's indexing; None if none is running. Raises StoreError."""
     stored = catalogue.settings.get(_SETTING)
     try:
-        progress = IndexingProgress(**json.loads(stored)) if stored else None
-    except (ValueError, TypeError):  # of another version
+        progress: IndexingProgress | None = from_json(IndexingProgress, json.loads(stored)) if stored else None
+    except (ValueError, RecursionError):  # of another version
         return None
     return progress if progress and time.time() - progress.noted < STALE_AFTER else None
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from indexes.arrays import Vectors
 from indexes.catalogue.catalogue import Catalogue
+from indexes.errors import StoreError
 from indexes.vectors.base import TunedIndex
 from retrieval.common.errors import GalleryError
+from retrieval.common.jsonable import from_json
 from retrieval.common.metrics import Bin, Floats, calibration_error, fit_logistic, reliability, roc_auc, sigmoid
 from retrieval.common.settings import THRESHOLD
 from retrieval.datasets.pair_sampling import Codes, Flags, half_of_classes, random_pairs
@@ -221,13 +223,16 @@ class Calibration:
 def read_calibration(catalogue: Catalogue) -> Calibration | None:
     """Return the calibration that is saved in a store, of any head. Raises StoreError."""
     text = catalogue.settings.get(_SETTING)
-    if not text:
-        return None
-    values = json.loads(text)
-    hit, hits = values.get("hit"), values.get("hits")
-    values |= {name: PairScores(**values[name]) for name in ("before", "after")}
-    values |= {"hit": hit and (hit[0], hit[1]), "hits": hits and HitScores(**hits)}
-    return Calibration(**values | {"unseen": HeldOut(values["unseen"])})
+    try:
+        calibration: Calibration | None = from_json(Calibration, json.loads(text)) if text else None
+        if calibration is not None and calibration.slope <= 0:
+            raise ValueError("its order is turned round")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"the calibration in {catalogue.folder} is damaged: run `retrieve calibrate` again, or `retrieve calibrate"
+            " --reset`"
+        ) from error
+    return calibration
 
 
 def shown_similarity(catalogue: Catalogue, bundle: Bundle) -> StoreSimilarity:

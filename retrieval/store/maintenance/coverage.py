@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.errors import StoreError
 from retrieval.common.errors import GalleryError
+from retrieval.common.jsonable import from_json
 from retrieval.common.metrics import Floats
 from retrieval.common.text import percent
 from retrieval.datasets.pair_sampling import Flags
@@ -103,8 +105,13 @@ def chance_that_all_are_wrong(probabilities: Floats) -> Floats:
 def read_coverage(catalogue: Catalogue) -> CoverageSample | None:
     """Return the sample that is saved in a store. Raises StoreError."""
     text = catalogue.settings.get(_SETTING)
-    values = json.loads(text) if text else None
-    return CoverageSample(values["pictures"], tuple(values["scores"])) if values else None
+    try:
+        sample: CoverageSample | None = from_json(CoverageSample, json.loads(text)) if text else None
+        if sample and (list(sample.scores) != sorted(sample.scores) or len(sample.scores) > sample.pictures):
+            raise ValueError("its scores do not rise")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"the coverage in {catalogue.folder} is damaged: run `retrieve calibrate` again") from error
+    return sample
 
 
 def coverage_setting(sample: CoverageSample | None) -> dict[str, str]:

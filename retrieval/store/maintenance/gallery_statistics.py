@@ -49,6 +49,13 @@ class GalleryStatistics:
     nearest: tuple[float, float]
     plain_nearest: tuple[float, ...]
 
+    def suits(self, head: Head) -> bool:
+        """Return whether the numbers are such as a gallery can have, for a head of this shape."""
+        numbers = [*self.centre, self.spread, *self.nearest, *self.plain_nearest]
+        shapes = self.centre.shape, len(self.plain_nearest)
+        positive = min(self.spread, self.nearest[1]) > 0
+        return shapes == (head.bias.shape, len(_QUANTILES)) and positive and bool(np.isfinite(numbers).all())
+
     def adapt(self, head: Head, neuron: GalleryNeuron) -> Head:
         """Return the head for this gallery."""
         return neuron.adapt(head, self.centre, self.spread)
@@ -153,10 +160,11 @@ def read_statistics(catalogue: Catalogue, head: Head) -> GalleryStatistics | Non
     text = catalogue.settings.get(_SETTING)
     try:
         statistics = _from_text(text) if text and text != _EXPECTED else None
-    except (ValueError, KeyError, TypeError) as error:
+        if statistics and statistics.digest == head.digest and not statistics.suits(head):
+            raise ValueError("its numbers are none")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"the gallery's statistics in {catalogue.folder} are damaged: restore the store from a copy, or delete its"
-            " folder and index again"
+            f"the gallery's statistics in {catalogue.folder} are damaged: `retrieve index --repair` makes them anew"
         ) from error
     return statistics if statistics and statistics.digest == head.digest else None
 

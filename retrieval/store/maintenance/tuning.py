@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from indexes.arrays import Ids, Vectors, unit
 from indexes.catalogue.catalogue import Catalogue
 from indexes.vectors.base import NO_ID, TunedIndex
+from retrieval.common.jsonable import from_json
 from retrieval.common.progress import SILENT, Progress, WorkStage
 from retrieval.common.settings import POOL, RECALL
 from retrieval.model.head import Head
@@ -25,6 +27,7 @@ _MIN_PROBES = 16  # fewer save nothing, and a hundred queries cannot distinguish
 _STRICTER = 5  # rescoring may lose a fifth of the hits that the index may lose
 _MIN_STEP = 64  # the gallery's own pictures need 30 to 80, pictures of other kinds more: then 99 % of the ten best
 
+_LOGGER = logging.getLogger(__name__)
 _SETTING, _RESCORING = "tuning", "rescoring"
 
 
@@ -144,8 +147,13 @@ def _name(head: Head) -> str:
 
 def read_tuning(catalogue: Catalogue) -> Tuning | None:
     """Return the last measurement of the store's index. Raises StoreError."""
-    text = catalogue.settings.get(_SETTING)
-    return Tuning(**json.loads(text), **json.loads(catalogue.settings.get(_RESCORING) or "{}")) if text else None
+    text, rescoring = catalogue.settings.get(_SETTING), catalogue.settings.get(_RESCORING)
+    try:
+        tuning: Tuning | None = from_json(Tuning, json.loads(text) | json.loads(rescoring or "{}")) if text else None
+    except (ValueError, TypeError, RecursionError):
+        _LOGGER.warning("the tuning of %s is damaged: the next `retrieve index` makes it anew", catalogue.folder)
+        return None
+    return tuning
 
 
 def save_tuning(catalogue: Catalogue, tuning: Tuning) -> None:

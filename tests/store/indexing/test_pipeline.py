@@ -13,6 +13,7 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import KnownContent
 from indexes.catalogue.scans import ScanRecords
 from retrieval.model.inference import Network
+from retrieval.model.preprocessing import read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable
 from retrieval.store.indexing.pipeline import LocalPipeline
 
@@ -51,3 +52,25 @@ def test_the_contents_of_several_files_are_looked_up_together(tmp_path: Path, mo
         assert (again.embedded, len(again.read)) == (0, 6)
     assert len(lookups) == 4
     assert sum(lookups) == 14
+
+
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_a_file_that_is_overwritten_while_it_is_read_fails_for_now(
+    keeps_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bmp"
+    Image.new("RGB", (SIZE, SIZE), (1, 0, 0)).save(path)
+    status = path.stat()
+
+    def overwriting(stream: Any, size: int) -> Any:
+        Image.new("RGB", (SIZE, SIZE), (2, 0, 0)).save(path)  # after the hash, before the decoding
+        if keeps_time:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return read_at_size(stream, size)
+
+    monkeypatch.setattr("retrieval.store.indexing.pipeline.read_at_size", overwriting)
+    file = PictureFile(os.fsencode(path), status.st_size, status.st_mtime_ns)
+    with Catalogue(tmp_path / "store", create=True) as catalogue:
+        (batch,) = LocalPipeline(catalogue, cast(Network, StubNetwork()), MODEL, SIZE).batches(iter([file]))
+    assert not batch.read
+    assert batch.failures == [(file.path, "was changed while it was read: index it again", True)]

@@ -15,7 +15,7 @@ from retrieval.model.bundle import find_bundle
 from retrieval.model.inference import Network, open_network
 from retrieval.model.preprocessing import PictureInfo, Pixels, read_at_size
 from retrieval.sources.entries import PictureFile
-from retrieval.sources.files import BinaryFile, open_and_hash, prefetch
+from retrieval.sources.files import HashedFile, open_and_hash, prefetch
 from retrieval.sources.object_store import abort_if_unreachable
 from retrieval.store.indexing.ray.messages import (
     Block,
@@ -27,9 +27,6 @@ from retrieval.store.indexing.ray.messages import (
     library_versions,
     program_digest,
 )
-
-HashedFile = tuple[BinaryFile, bytes]
-"""A file, open at its start, and the SHA-256 of its content."""
 
 PreparedFile = tuple[bytes, Pixels, PictureInfo] | Embedded | Failed
 """The SHA-256 of a content with its picture, to be embedded; or a result as it is."""
@@ -97,7 +94,7 @@ class Worker:
         seen: set[bytes] = set()
         chosen: list[bool] = []
         for file in files:
-            content = b"" if isinstance(file, Failed) else file[1]
+            content = b"" if isinstance(file, Failed) else file.hash
             is_new = content not in seen and (ignore_known or not self._is_known(content))
             chosen.append(is_new and not isinstance(file, Failed))
             seen.add(content)
@@ -111,13 +108,15 @@ class Worker:
     def _decode(self, file: HashedFile | Failed, should_embed: bool) -> PreparedFile:
         if isinstance(file, Failed):
             return file
-        stream, content = file
         if not should_embed:
-            return Embedded(content)
+            return Embedded(file.hash)
         try:
-            return content, *read_at_size(stream, self._size)
+            decoded = read_at_size(file.stream, self._size)
+            file.check_unchanged()
         except PictureError as error:
-            return Failed(error.reason, content)
+            is_transient = isinstance(error, TransientPictureError)
+            return Failed(error.reason, None if is_transient else file.hash, is_transient=is_transient)
+        return file.hash, *decoded
 
     def _embed(self, files: list[PreparedFile]) -> list[Embedded | Failed]:
         pixels = [file[1] for file in files if not isinstance(file, Embedded | Failed)]

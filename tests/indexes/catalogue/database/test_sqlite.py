@@ -87,7 +87,7 @@ def test_a_lost_table_is_reported_as_damaged(tmp_path: Path) -> None:
     database = SqliteDatabase(tmp_path, create=True)
     with database.write() as connection:
         connection.exec_driver_sql("DROP TABLE settings")
-    with pytest.raises(StoreError, match="is damaged: restore it from a copy"):
+    with pytest.raises(StoreError, match="is damaged: run `retrieve index --repair`"):
         _setting(database)
 
 
@@ -97,7 +97,7 @@ def test_a_rejected_row_is_not_reported_as_damage(tmp_path: Path) -> None:
         pytest.raises(StoreError, match=r"catalogue\.sqlite was changed by another process: run the command again$"),
         database.write() as connection,
     ):
-        connection.exec_driver_sql("INSERT INTO descriptors VALUES (12345, 'f', x'00')")
+        connection.exec_driver_sql("INSERT INTO descriptors VALUES (12345, 'f', x'00', NULL)")
 
 
 def test_commits_are_synced_and_deleted_rows_are_overwritten(tmp_path: Path) -> None:
