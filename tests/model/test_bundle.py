@@ -71,7 +71,7 @@ def test_a_card_that_is_no_object_is_refused(content: bytes, tmp_path: Path) -> 
     assert len(str(raised.value)) < 500
 
 
-def test_a_flipped_bit_in_a_card_changes_nothing_or_is_told(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_a_card_changes_nothing_or_is_seen(tiny_bundle: Bundle, tmp_path: Path) -> None:
     card = (tiny_bundle.folder / "model.json").read_bytes()
     expected, refused = replace(tiny_bundle.card, digests={}), 0
     for bit in np.random.default_rng(0).choice(8 * len(card), 300, replace=False).tolist():
@@ -84,7 +84,7 @@ def test_a_flipped_bit_in_a_card_changes_nothing_or_is_told(tiny_bundle: Bundle,
 
 
 @pytest.mark.parametrize("part", [b"backbone.conv_stem.weight", b"backbone.bn2.bias", b"dense.weight", b"output.bias"])
-def test_a_flipped_bit_in_the_weights_is_told(part: bytes, tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_weights_is_seen(part: bytes, tiny_bundle: Bundle, tmp_path: Path) -> None:
     bundle = copied(tiny_bundle, tmp_path / "b")
     content, header = bundle.weights_file.read_bytes(), json.loads(bundle.weights_header)
     start = 8 + len(bundle.weights_header) + header[part.decode()]["data_offsets"][0]

@@ -341,7 +341,7 @@ def test_a_member_whose_name_has_steps_is_a_picture(engine: Engine, tmp_path: Pa
     assert counts(engine.index()) == (0, 2, 0, 0)
 
 
-def test_links_in_a_tar_are_followed_inside_or_told(engine: Engine, tmp_path: Path) -> None:
+def test_links_in_a_tar_are_followed_inside_or_reported(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(png(7))
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         info = tarfile.TarInfo("a.png")
