@@ -29,6 +29,14 @@ def return_memory() -> None:
         trim(0)
 
 
+def limit_memory(more: int) -> None:
+    """Let this process take so many bytes besides those that it has. Raises ImportError, OSError, KeyError (Linux)."""
+    import resource
+
+    most = _fields(Path("/proc/self/status"))["VmData"] * 1024 + more
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
     with suppress(OSError, AttributeError, TypeError):  # another C library has none; Windows loads no nameless library

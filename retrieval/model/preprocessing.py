@@ -14,6 +14,7 @@ from PIL.ExifTags import Base
 
 from retrieval.common.errors import PictureError, RetrievalError, first_line, lack_of_memory
 from retrieval.common.settings import Preprocessing, max_pixels
+from retrieval.model.decoding.apart import decode_apart, may_take_long
 from retrieval.model.decoding.colours import to_rgb
 from retrieval.model.decoding.jpeg import reduce_as_jpeg, reduce_jpeg
 from retrieval.model.decoding.limits import ROOM, TimedFile, decoded_bytes, require_few_scans
@@ -132,7 +133,12 @@ def _decode(source: BinaryFile | Image.Image, min_side: int | None) -> tuple[Ima
         if file is not None:
             require_few_scans(image, file)
             reduce_jpeg(image, min_side)
-        with ROOM.hold(decoded_bytes(image, width * height) + extra_bytes(image)):
+        memory = decoded_bytes(image, width * height) + extra_bytes(image)
+        with ROOM.hold(memory):
+            if file is not None and may_take_long(image, file):
+                with suppress(OSError):  # no process can be started
+                    upright, values = decode_apart(file, min_side, memory)
+                    return upright, PictureInfo(**values)
             loaded = image if file is None else load(image, file, min_side)
             loaded.load()  # before `getexif`, which loads a PNG, and whose errors are ignored
             exif = Image.Exif()

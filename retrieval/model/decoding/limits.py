@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from retrieval.common.errors import PictureError, TransientPictureError
 from retrieval.common.memory import free_memory, return_memory
@@ -19,18 +20,21 @@ from retrieval.sources.files import BinaryFile
 MOST_SECONDS = 30.0
 """Seconds of a processor that the decoding of one picture may take."""
 
+TOO_SLOW = "takes too long to decode: save it anew, as a plain JPEG"
+"""The reason of a PictureError."""
+
 MOST_BYTES_AT_ONCE = 2**29
 """Bytes of memory for all large pictures that are decoded at once; a larger one is decoded alone."""
 
 SMALL_BYTES = 2**26
 """A picture that takes no more is not counted."""
 
-_MOST_SCANNED = 1e11  # pixels of a JPEG's components, once for each of its scans: about 6 s
+_MOST_SCANNED = 5e10  # pixels of a JPEG's components, once for each of its scans: about 3 s
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")  # in coded data a zero follows each 255
 _SCAN, _END = 0xDA, 0xD9
 
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LAB": 4, "I": 4, "F": 4}
-_CODEC_BYTES = {"WEBP": 14, "AVIF": 10, "HEIF": 10, "JPEG2000": 18, "TIFF": 4}
+_CODEC_BYTES = {"WEBP": 14, "AVIF": 10, "HEIF": 10, "JPEG2000": 18}
 """Bytes a pixel that a format's library takes beside the picture itself, as measured (docs/PERFORMANCE.md)."""
 
 # libtiff writes each error to stderr, without the file's name: what fails is reported by Pillow too.
@@ -48,7 +52,7 @@ class TimedFile:
     def read(self, size: int = -1, /) -> bytes:
         """Read as the file does. Raises PictureError."""
         if time.thread_time() > self._end:
-            raise PictureError(f"takes more than {MOST_SECONDS:.0f} seconds to decode: save it anew, as a plain JPEG")
+            raise PictureError(TOO_SLOW)
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:
@@ -111,6 +115,8 @@ def decoded_bytes(image: Image.Image, pixels: int) -> int:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         each *= 3  # two copies while it is converted
     size = width * height * each
+    if isinstance(image, TiffImageFile):
+        size += 4 * width * min(height, int(image.tag_v2.get(278, height)))  # a strip
     if isinstance(image, JpegImageFile) and image.info.get("progressive"):
         size += int(2 * pixels * _samples(image))  # its coefficients, whatever the scale
     return size

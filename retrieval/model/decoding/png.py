@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from retrieval.common.errors import PictureError
 from retrieval.model.decoding.colours import Scale, bounds, to_eight_bits
 from retrieval.sources.files import BinaryFile
 
@@ -18,6 +19,7 @@ _FIRST = (b"IHDR", b"PLTE", b"tRNS", b"eXIf")  # what pixels and orientation nee
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _METADATA = (*_TEXTS, b"iCCP")
 _MOST_METADATA = 2**20  # bytes of one chunk, decompressed
+_MOST_CHUNKS = 2**20
 _MOST_IN_ALL = 2**24
 _ROWS = 256  # of a strip
 _DARK = 63  # of 255: no value needs the upper two of 16 bits
@@ -109,8 +111,10 @@ def is_dark(image: Image.Image) -> bool:
 
 
 def _chunks(file: BinaryFile) -> Iterator[_Chunk]:
-    size, at = file.seek(0, io.SEEK_END), len(SIGNATURE)
+    size, at, count = file.seek(0, io.SEEK_END), len(SIGNATURE), 0
     while at + 8 <= size:
+        if (count := count + 1) > _MOST_CHUNKS:
+            raise PictureError("is a PNG of more than a million chunks: save it anew")
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         yield _Chunk(kind, at + 8, min(length, size - at - 8))

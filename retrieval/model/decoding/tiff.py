@@ -14,6 +14,7 @@ from retrieval.model.decoding.tiff_samples import Tags, is_left_to_pillow, layou
 from retrieval.sources.files import BinaryFile
 
 _MOST_PAGES = 100
+_MOST_PARTS = 2**20  # strips or tiles
 _REDUCED, _PAGE, _MASK = 1, 2, 4  # bits of NewSubfileType
 _OLD_TYPES = {2: _REDUCED, 3: _PAGE}  # SubfileType's values
 
@@ -66,6 +67,8 @@ def open_tiff(file: BinaryFile) -> Image.Image:
         offset, tags = _picture(pages)
     except Exception as error:  # tags may be anything
         raise PictureError("is damaged or not a picture: no page of the TIFF can be read") from error
+    if any(len(tags._tagdata.get(tag, b"")) > 8 * _MOST_PARTS for tag in (273, 279, 324, 325)):
+        raise PictureError("is a TIFF of more than a million parts: save it anew, with larger strips or tiles")
     page: Any = _PageView(file, _header(file, offset))
     page.seek(0)
     if is_left_to_pillow(tags):

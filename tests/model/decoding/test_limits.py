@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from retrieval.common import memory
 from retrieval.common.errors import PictureError, TransientPictureError
 from retrieval.model import preprocessing
-from retrieval.model.decoding import limits
+from retrieval.model.decoding import limits, png
 from retrieval.model.decoding.limits import Room, TimedFile, decoded_bytes
 from retrieval.model.preprocessing import read_at_size, read_image
 from tests.support.command import PROJECT
@@ -90,7 +91,7 @@ SLOW: list[tuple[str, bytes]] = [
 @pytest.mark.parametrize("content", [pytest.param(content, id=name) for name, content in SLOW])
 def test_slow_decoding_ends(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(preprocessing, "TimedFile", lambda file: TimedFile(file, 0.2))
-    with pytest.raises(PictureError, match="takes more than 30 seconds to decode: save it anew"):
+    with pytest.raises(PictureError, match="takes too long to decode: save it anew"):
         read_at_size(content, 224)
 
 
@@ -189,3 +190,31 @@ def test_free_memory_is_the_least_that_the_system_its_groups_and_limits_leave() 
     )
     limited = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, cwd=PROJECT).stdout
     assert int(limited) < 2**31
+
+
+def test_a_png_of_too_many_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "_MOST_CHUNKS", 1000)
+    whole, empty = grey_alpha(4), bytes(4) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+    read_at_size(whole[:33] + empty * 900 + whole[33:], 224)
+    with pytest.raises(PictureError, match="more than a million chunks: save it anew"):
+        read_at_size(whole[:33] + empty * 1000 + whole[33:], 224)
+
+
+def tiff(*tags: tuple[int, int, int, int], behind: bytes = b"") -> bytes:
+    """Make a TIFF of one page: each tag with its type, its count and where its values are."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + behind
+
+
+GREY = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1))
+
+
+def test_a_tiff_of_millions_of_strips_takes_little_memory() -> None:
+    content = tiff(*GREY, (273, 4, 3 * 2**20, 200), (279, 4, 3 * 2**20, 200), behind=bytes(13 * 2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PictureError, match="more than a million parts: save it anew"):
+            read_at_size(content, 224)
+        assert tracemalloc.get_traced_memory()[1] < 100 * MB
+    finally:
+        tracemalloc.stop()
