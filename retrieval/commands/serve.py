@@ -63,7 +63,8 @@ def serve(
     config = ServerConfig(host, port, token or None, hosts, origins, max_bytes, queue, uploads, processes)
 
     def ready(address: str) -> None:
-        stdout.print(Text(f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."))
+        sentence = f"The page is at {address} (the API is described under /docs); Ctrl-C stops it."
+        stdout.print(Text(sentence), soft_wrap=True)  # an address over two lines is none
         if open_browser:
             import webbrowser
 

@@ -48,6 +48,7 @@ def make_app(engine: Engine, open_engine: Callable[[], Engine], config: ServerCo
         title="retrieve",
         summary="Find the pictures that look like this one, and see why.",
         version="1",
+        servers=[{"url": "./"}],  # wherever a proxy has this server
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

@@ -5,14 +5,17 @@ this machine (DNS rebinding), and a user of another machine can send them direct
 """
 
 import asyncio
+import hashlib
 import hmac
 import socket
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,7 +23,8 @@ from retrieval.server.config import ServerConfig, is_loopback, parse_address
 from retrieval.server.errors import RequestRefused, refusal_response
 
 COOKIE = "retrieve_token"
-_READ_SECONDS = 30.0  # for a client to read a part of an answer
+_READ_SECONDS = 15.0  # for a client to read an answer, and more the longer it is
+_READ_RATE = 10_000  # bytes a second
 _PUBLIC = ("/health",)  # says no more than that the server runs
 _FILES = ("/static/", "/swagger/")
 _OWN_SITE = ("same-origin", "none")
@@ -60,6 +64,7 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        waited, sent = 0.0, 0  # seconds for the client to read, and bytes
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -67,13 +72,21 @@ class SecurityMiddleware:
                 for name, value in _HEADERS.items():
                     answer.setdefault(name, value)
                 answer.setdefault("cache-control", "no-cache" if scope["path"].startswith(_FILES) else "no-store")
+                if "://" in (location := answer.get("location", "")):  # of a path with or without its last slash
+                    parts = urlsplit(location)
+                    target = relative_address(_raw_path(scope), unquote(parts.path))
+                    answer["location"] = target + (f"?{parts.query}" if parts.query else "")
                 if headers.get("origin") in self._config.origins:
                     answer["cross-origin-resource-policy"] = "cross-origin"
+            nonlocal waited, sent
+            began = time.monotonic()
             try:
-                async with asyncio.timeout(_READ_SECONDS):
+                async with asyncio.timeout(_READ_SECONDS + sent / _READ_RATE - waited):
                     await send(message)
-            except TimeoutError as error:  # a client that does not read may not keep a slot
+            except TimeoutError as error:  # a client that does not read, or hardly, may not keep a slot
                 raise ClientDisconnect from error
+            waited += time.monotonic() - began
+            sent += len(message.get("body", b""))
 
         try:
             self._check_host(headers)
@@ -81,7 +94,7 @@ class SecurityMiddleware:
             if scope["path"] not in _PUBLIC and not self._has_token(scope, headers):
                 parameters = dict(parse_qsl(scope["query_string"].decode("latin-1")))
                 if scope["method"] == "GET" and self._is_token(parameters.pop("token", "")):
-                    redirect = _redirect_with_cookie(scope["path"], parameters, self._config.token or "")
+                    redirect = _redirect_with_cookie(scope, parameters, self._config.token or "")
                     await redirect(scope, receive, send_with_headers)
                     return
                 raise RequestRefused(
@@ -132,19 +145,45 @@ class SecurityMiddleware:
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(bearer.strip()):
             return True
-        return self._is_token(unquote(HTTPConnection(scope).cookies.get(COOKIE, "")))
+        return any(self._is_token(each) for each in tokens_in_cookies(headers))
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._config.token or "").encode()) and bool(given)
 
 
-def _redirect_with_cookie(path: str, parameters: dict[str, str], token: str) -> Response:
-    """Redirect to the address without its token, which is kept in a cookie."""
-    location = "/" + quote(path.lstrip("/\\"))  # never `//elsewhere`
+def _redirect_with_cookie(scope: Scope, parameters: dict[str, str], token: str) -> Response:
+    """Redirect to the address without its token, which is kept in a cookie.
+
+    Both stay below the path that a proxy has this server at, which is not known here: the new address is relative, and
+    the cookie is for the folder of the old one.
+    """
+    location = relative_address(_raw_path(scope), scope["path"])
     if parameters:
         location += f"?{urlencode(parameters)}"
-    cookie = f"{COOKIE}={quote(token, safe='')}; HttpOnly; SameSite=Lax; Path=/"  # Lax: links to here work
+    name = f"{COOKIE}_{hashlib.sha256(token.encode()).hexdigest()[:8]}"  # another server on this host has another one
+    cookie = f"{name}={quote(token, safe='')}; HttpOnly; SameSite=Lax"  # Lax: links to here work
+    if _raw_path(scope).count("/") > 1:
+        cookie += "; Path=/"
     return RedirectResponse(location, HTTPStatus.SEE_OTHER, {"set-cookie": cookie})
+
+
+def _raw_path(scope: Scope) -> str:
+    """Return the path as the client wrote it."""
+    raw = scope.get("raw_path")
+    return raw.decode("latin-1") if raw else quote(scope["path"])
+
+
+def relative_address(path: str, target: str) -> str:
+    """Return the address of a path of this server, relative to another path, as the client wrote it."""
+    return ("../" * (path.count("/") - 1) or "./") + quote(target.lstrip("/\\"))
+
+
+def tokens_in_cookies(headers: Headers) -> Iterator[str]:
+    """Yield the tokens in cookies, whatever other programs on this host have put beside them."""
+    for pair in ";".join(headers.getlist("cookie")).split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name.startswith(COOKIE):
+            yield unquote(value.strip().strip('"'))
 
 
 def _host_name(host: str) -> str:

@@ -1,12 +1,16 @@
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urljoin
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig, is_loopback
-from retrieval.server.middleware.security import COOKIE
+from retrieval.server.middleware.security import COOKIE, tokens_in_cookies
 from tests.support.command import PROJECT
 from tests.support.served import HERE, client_of
 from tests.support.store import Indexed
@@ -114,16 +118,60 @@ def test_the_token_comes_as_a_header_or_moves_from_the_address_into_a_cookie(pro
     assert protected.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     redirect = protected.get(f"/?picture=3&token={TOKEN}&view=factual")
     assert redirect.status_code == 303
-    assert redirect.headers["location"] == "/?picture=3&view=factual"
+    assert redirect.headers["location"] == "./?picture=3&view=factual"
     cookie = redirect.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert protected.get("/api/status").status_code == 200  # the client keeps the cookie
     protected.cookies.clear()
-    assert protected.get(f"{protected.base_url}//evil.example?token={TOKEN}").headers["location"] == "/evil.example"
+    assert protected.get(f"{protected.base_url}//evil.example?token={TOKEN}").headers["location"] == "../evil.example"
     protected.cookies.clear()
     address = f"{protected.base_url}/%09/evil.example?token={TOKEN}"
-    assert protected.get(address).headers["location"] == "/%09/evil.example"
+    assert protected.get(address).headers["location"] == "../%09/evil.example"
+    protected.cookies.clear()
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [
+        (f"/?token={TOKEN}", "/"),
+        (f"/?token={TOKEN}&picture=3", "/?picture=3"),
+        (f"/docs?token={TOKEN}", "/docs"),
+        (f"/api/status?token={TOKEN}", "/api/status"),
+        (f"/a%2Fb?token={TOKEN}", "/a/b"),
+        ("/docs/?x=1", "/docs?x=1"),
+        ("/api/pictures/1/image/", "/api/pictures/1/image"),
+        ("/static", "/static/"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "/retrieve", "/a/b/c"])
+def test_a_redirect_stays_below_the_path_that_a_proxy_has_the_server_at(
+    protected: TestClient, path: str, leads_to: str, below: str
+) -> None:
+    protected.cookies.clear()
+    headers = {} if "token" in path else {"authorization": f"Bearer {TOKEN}"}
+    answer = protected.get(f"{protected.base_url}{path}", headers=headers)
+    location = answer.headers["location"]
+    assert urljoin(f"https://photos.example{below}{path}", location) == f"https://photos.example{below}{leads_to}"
+    protected.cookies.clear()
+
+
+FOREIGN = ["a[b]=1", 'x={"q":1}', "foo=bar baz", 'foo="open', "=", "", "a==;;", "caf\xe9=\xff", f"{COOKIE}=another's"]
+
+
+@given(st.lists(st.sampled_from(FOREIGN) | st.text("abc=\"'[]{}, \t", max_size=20), max_size=12), st.integers(0, 12))
+def test_cookies_of_other_programs_hide_no_token(others: list[str], place: int) -> None:
+    cookies = [*others[:place], f"{COOKIE}_1a2b={quote(TOKEN)}", *others[place:]]
+    headers = Headers(raw=[(b"cookie", "; ".join(cookies).encode("latin-1"))])
+    assert TOKEN in tokens_in_cookies(headers)
+
+
+def test_servers_on_one_host_keep_their_cookies_apart(indexed: Indexed) -> None:
+    names = set()
+    for token in ("token-of-one", "token-of-another"):
+        with client_of(indexed.store, ServerConfig(token=token)) as client:
+            names.add(client.get(f"/?token={token}").headers["set-cookie"].partition("=")[0])
+    assert len(names) == 2
 
 
 def test_health_needs_no_token(protected: TestClient) -> None:
