@@ -16,6 +16,7 @@ from retrieval.common.errors import PictureError
 from retrieval.explain.illustrated import HeatmapKind
 from retrieval.model.head import Array
 from retrieval.model.preprocessing import Pixels, Source, input_box, read_image
+from retrieval.sources.files import BinaryFile
 
 _LONG_SIDE = 448  # the most pixels of a display picture's longer side
 _MIN_LONG_SIDE, _MIN_SIDE = 224, 8  # tiny pictures are enlarged; a 30000 x 2 strip stays visible
@@ -94,7 +95,7 @@ def _blend_heat(ground: Image.Image, heat: Image.Image, kind: HeatmapKind) -> Im
     return Image.composite(colours.convert("RGB"), ground, opacity)
 
 
-def display_picture(source: Source, long_side: int = _LONG_SIDE) -> Image.Image:
+def display_picture(source: Source | BinaryFile, long_side: int = _LONG_SIDE) -> Image.Image:
     """Return a picture for people: RGB, upright, in its proportions, its long side from 224 pixels to `long_side`.
 
     A side is at least 8 pixels, however thin the picture. Raises PictureError.

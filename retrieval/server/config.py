@@ -60,3 +60,10 @@ def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address."""
     address = parse_address(host)
     return host == "localhost" if address is None else address.is_loopback
+
+
+def client_address(client: tuple[str, int] | None) -> str:
+    """Return what counts as one client: an IPv4 address, or a network of IPv6 (/64), which one client may have."""
+    host = client[0] if client else ""
+    address = parse_address(host.partition("%")[0])
+    return address.exploded[:19] if isinstance(address, IPv6Address) and not address.ipv4_mapped else host

@@ -17,11 +17,12 @@ from retrieval.server.contract.responses import Problem
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
-        (400, "The body is empty."),
+        (400, "The body is empty, or a form without a file."),
         (401, "The token is missing or wrong."),
         (403, "The request comes from a page of another site."),
         (404, "There is no such picture."),
         (409, "Indexing is running already."),
+        (408, "The picture took too long to arrive."),
         (413, "The picture's file is too large."),
         (415, "The body is compressed."),
         (422, "The picture or a value cannot be used."),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from indexes.atomic_files import IS_WINDOWS
 from retrieval.common.errors import RetrievalError
 
 UPLOADS = "retrieve-uploads"
@@ -57,6 +58,8 @@ def shared_folders(uploads: Path | None = None) -> Iterator[SharedFolders]:
     try:
         with _explain_disk_errors(f"{shared.uploads} cannot keep uploads", "give another folder with --uploads"):
             shared.uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not IS_WINDOWS:
+                _require_private(shared.uploads)
             tempfile.TemporaryFile(dir=shared.uploads).close()
         yield shared
     finally:
@@ -76,6 +79,17 @@ def _delete_orphaned(temporary_folder: Path) -> None:
 def _is_own(folder: Path) -> bool:
     status = folder.lstat()
     return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
+
+
+def _require_private(folder: Path) -> None:
+    """Raise RetrievalError if others could put files into a folder, or replace it by another one."""
+    status, parent = folder.lstat(), folder.parent.stat()
+    if not _is_own(folder):
+        raise RetrievalError(f"{folder} is a link or another user's: give another folder with --uploads")
+    if status.st_mode & 0o022:
+        raise RetrievalError(f"others can write {folder}: delete it, or give another folder with --uploads")
+    if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
+        raise RetrievalError(f"everybody can write {folder.parent}: give another folder with --uploads")
 
 
 def _make_own_folder(uploads: Path | None) -> tuple[SharedFolders, FileLock]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Annotated
 
@@ -12,13 +13,13 @@ from indexes.catalogue.records import Selection
 from retrieval.common.errors import GalleryError
 from retrieval.common.text import safe_name
 from retrieval.engine import Engine
-from retrieval.server.config import ServerConfig
+from retrieval.server.config import ServerConfig, client_address
 from retrieval.server.contract.requests import Filters
 from retrieval.server.services.background_indexing import BackgroundIndexer
 from retrieval.server.services.queries import QueryService
 from retrieval.server.services.queueing import ConcurrencyLimit
 from retrieval.server.services.thumbnails import CACHE_BYTES, ThumbnailCache
-from retrieval.server.services.uploads import Uploads
+from retrieval.server.services.uploads import LEAST_ARRIVING, Uploads
 from retrieval.server.shared_folders import SharedFolders
 from retrieval.store.filters import make_selection
 
@@ -33,7 +34,7 @@ class ServerState:
         self, engine: Engine, open_engine: Callable[[], Engine], config: ServerConfig, shared: SharedFolders
     ) -> None:
         self.service = QueryService(engine)
-        self.uploads = Uploads(shared.uploads, config.max_upload)
+        self.uploads = Uploads(shared.uploads, config.max_upload, most_arriving=max(config.slots, LEAST_ARRIVING))
         self.indexer = BackgroundIndexer(open_engine, shared.indexing)
         self.query_limit = ConcurrencyLimit(config.slots)
         self.images = ThumbnailCache(CACHE_BYTES // config.processes)
@@ -86,7 +87,21 @@ async def get_state(request: Request) -> ServerState:
 State = Annotated[ServerState, Depends(get_state)]
 
 
-async def query_slot(state: State) -> AsyncIterator[None]:
+def client_of(request: Request) -> str:
+    """Return the client that a request counts for."""
+    return client_address(request.scope.get("client"))
+
+
+async def query_slot(request: Request, state: State) -> AsyncIterator[None]:
     """Hold a slot of the query limit until the answer is sent. Raises RequestRefused if there is none."""
-    with state.query_limit.slot():
+    with state.query_limit.slot(client_of(request)):
         yield
+
+
+async def later_slot(request: Request, state: State) -> AsyncIterator[Callable[[], None]]:
+    """Give a function that takes such a slot, for a request whose picture has to arrive first."""
+    with ExitStack() as held:
+        yield lambda: held.enter_context(state.query_limit.slot(client_of(request)))
+
+
+LaterSlot = Annotated[Callable[[], None], Depends(later_slot)]

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 
-_PENDING_CONNECTIONS = 256  # connections that the system holds until they are accepted
+_PENDING_CONNECTIONS = 2048  # connections that the system holds until they are accepted
 
 
 def address(config: ServerConfig, port: int) -> str:
@@ -32,12 +32,12 @@ def listen(config: ServerConfig) -> socket.socket:
 
 
 class SharedSocket(socket.socket):
-    """A listening socket that several processes accept connections from.
+    """A listening socket that accepts few connections at once, and that several processes may share.
 
     asyncio's `backlog` is both the number of connections it accepts at once and the length of the system's queue.
     Accepting one at a time leaves the next to an idle process; the queue stays long all the same.
     """
 
     def listen(self, backlog: int = _PENDING_CONNECTIONS) -> None:
-        """Listen, with a queue of at least 256 connections."""
+        """Listen, with a queue of at least 2,048 connections."""
         super().listen(max(backlog, _PENDING_CONNECTIONS))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from indexes.atomic_files import IS_WINDOWS
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
-from retrieval.server.processes.listening import address, listen
+from retrieval.server.processes.ending import killed_in_time
+from retrieval.server.processes.listening import SharedSocket, address, listen
 from retrieval.server.processes.signals import STOP_SIGNALS
 from retrieval.server.processes.supervisor import RestartPolicy, Supervisor
 from retrieval.server.processes.uvicorn_server import run
@@ -30,10 +31,10 @@ def serve(
     """
     from retrieval.server.app import make_app
 
-    with listen(config) as listener, shared_folders(config.uploads) as shared:
+    with listen(config) as listener, shared_folders(config.uploads) as shared, killed_in_time():
         app = make_app(engine, open_engine, config, shared)
         on_ready(address(config, listener.getsockname()[1]))
-        run(app, listener, STOP_SIGNALS)
+        run(app, SharedSocket(fileno=listener.detach()), STOP_SIGNALS, shared.delete)
 
 
 def serve_in_processes(

@@ -34,7 +34,7 @@ class RestartPolicy:
     longest: float = 30.0
     stable_after: float = 60.0
     hung_after: float = 30.0
-    stop_timeout: float = 10.0
+    stop_timeout: float = 8.0
 
     def pause_after(self, deaths: int) -> float:
         """Return the pause after so many deaths in a row."""

@@ -6,7 +6,7 @@ import time
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from retrieval.common.settings import DEFAULT_METHOD, SLOW_METHODS, MethodName
 from retrieval.common.text import safe_name
@@ -14,7 +14,7 @@ from retrieval.engine import Engine
 from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import DuplicateParams, GalleryParams, Id, ImageSide, UploadName
 from retrieval.server.errors import RequestRefused
-from retrieval.server.state import ServerState, State, query_slot
+from retrieval.server.state import ServerState, State, client_of, query_slot
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
 from retrieval.store.indexing.progress import IndexingProgress
@@ -26,7 +26,6 @@ SideParam = Annotated[ImageSide, Query(description="The longest side in pixels."
 Version = Annotated[str | None, Query(max_length=64, description="If it is the current one, browsers keep the image.")]
 
 MOST_FOLDERS = 2000
-_IMMUTABLE = "private, max-age=31536000, immutable"
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 
@@ -86,25 +85,27 @@ def picture(picture: Id, state: State) -> out.PictureOut:
 
 
 @router.get("/pictures/{picture}/image", response_class=Response, responses=_JPEG)
-async def image(picture: Id, state: State, side: SideParam = ImageSide.medium, version: Version = None) -> Response:
-    """Send an indexed picture as a JPEG, upright, no larger than `side`; its file itself is never sent."""
-    with state.image_limit.slot():
-        jpeg = state.images.get(version, side) if version else None
-        if jpeg is None:
-            details = await state.service.run_in_thread(state.service.find_picture, picture)
-            jpeg = await _render_image(state, parse_location(details.path), out.version_of(details), side)
-            version = version if version == out.version_of(details) else None
-        return _jpeg(jpeg, cacheable=version is not None)
+async def image(
+    request: Request, picture: Id, state: State, side: SideParam = ImageSide.medium, version: Version = None
+) -> Response:
+    """Send an indexed picture as a JPEG, upright, no larger than `side`; its file itself is never sent.
+
+    It is sent only while the file is there and has the content that was indexed.
+    """
+    with state.image_limit.slot(client_of(request)):
+        details = await asyncio.to_thread(state.service.find_picture, picture)
+        jpeg = await _thumbnail(state, parse_location(details.path), details.hash, side)
+        return _jpeg(request, jpeg, f"{version}-{side}" if version == out.version_of(details) else None)
 
 
 @router.get("/uploads/{upload}/image", response_class=Response, responses=_JPEG)
 async def uploaded_image(
-    upload: UploadName, state: State, side: SideParam = ImageSide.medium, version: Version = None
+    request: Request, upload: UploadName, state: State, side: SideParam = ImageSide.medium, version: Version = None
 ) -> Response:
     """Send an upload as a JPEG."""
-    with state.image_limit.slot():
-        file = await state.uploads.find(upload)
-        return _jpeg(await _render_image(state, file, upload, side), cacheable=True)
+    with state.image_limit.slot(client_of(request)):
+        jpeg = await _thumbnail(state, await state.uploads.find(upload), bytes.fromhex(upload), side)
+        return _jpeg(request, jpeg, f"{upload}-{side}")
 
 
 @router.get("/duplicates", dependencies=[Depends(query_slot)])
@@ -148,13 +149,19 @@ def _find_duplicates(engine: Engine, rules: DuplicateRules, most: int) -> out.Du
     )
 
 
-async def _render_image(state: ServerState, file: PictureLocation, version: str, side: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(state.image_threads, state.images.make, file, version, side)
+async def _thumbnail(state: ServerState, file: PictureLocation, content: bytes, side: int) -> bytes:
+    jpeg = await asyncio.to_thread(state.images.get, file, content, side)
+    if jpeg is None:
+        loop = asyncio.get_running_loop()
+        jpeg = await loop.run_in_executor(state.image_threads, state.images.make, file, content, side)
+    return jpeg
 
 
-def _jpeg(image: bytes, cacheable: bool) -> Response:
-    headers = {"cache-control": _IMMUTABLE} if cacheable else None
+def _jpeg(request: Request, image: bytes, tag: str | None) -> Response:
+    """Return the answer with an image; with a tag, browsers keep it, and ask whether it is still the same."""
+    headers = {} if tag is None else {"cache-control": "private, no-cache", "etag": f'"{tag}"'}
+    if tag is not None and request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(image, media_type="image/jpeg", headers=headers)
 
 

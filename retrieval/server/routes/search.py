@@ -1,7 +1,7 @@
 """Search routes of the API: uploads, queries, explanations of pairs, and results as a page."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -19,19 +19,24 @@ from retrieval.rendering.presentation import build_result_view
 from retrieval.server.contract import responses as out
 from retrieval.server.contract.requests import ExplainParams, QueryParams, StoredQueryParams
 from retrieval.server.errors import RequestRefused
+from retrieval.server.services.forms import how_to_send, is_form, picture_bytes
 from retrieval.server.services.queries import ExplainedHit, QueryAnswer, QueryJob, QuerySubject
-from retrieval.server.state import ServerState, State, query_slot
+from retrieval.server.state import LaterSlot, ServerState, State, client_of, query_slot
 from retrieval.store.maintenance.coverage import CoverageRule
 
-router = APIRouter(prefix="/api", tags=["asking"], dependencies=[Depends(query_slot)])
+router = APIRouter(prefix="/api", tags=["asking"])
 
 NDJSON = "application/x-ndjson"
+_IN_TURN = [Depends(query_slot)]
+_BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The bytes of a picture's file, as they are.",
+        "description": "The bytes of a picture's file, as they are, or a form with the file.",
         "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
+            "image/*": {"schema": _BINARY},
+            "application/octet-stream": {"schema": _BINARY},
+            "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _BINARY}}},
         },
     }
 }
@@ -41,20 +46,22 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/uploads", openapi_extra=_BODY)
-async def upload(request: Request, state: State) -> out.Upload:
+async def upload(request: Request, state: State, take_slot: LaterSlot) -> out.Upload:
     """Send a picture, to search with it later."""
-    return _upload_out(await _receive_picture(request, state))
+    return _upload_out(await _receive_picture(request, state, take_slot))
 
 
 @router.post("/query", response_model=out.QueryOut, responses=_STREAM, openapi_extra=_BODY)
-async def query_by_upload(request: Request, params: Annotated[QueryParams, Query()], state: State) -> Any:
+async def query_by_upload(
+    request: Request, params: Annotated[QueryParams, Query()], state: State, take_slot: LaterSlot
+) -> Any:
     """Find the pictures most similar to one that is sent, and why."""
     started = time.perf_counter()
-    subject = await _receive_picture(request, state)
+    subject = await _receive_picture(request, state, take_slot)
     return await _respond(request, state, subject, _upload_out(subject), params, started)
 
 
-@router.get("/query", response_model=out.QueryOut, responses=_STREAM)
+@router.get("/query", response_model=out.QueryOut, responses=_STREAM, dependencies=_IN_TURN)
 async def query(request: Request, params: Annotated[StoredQueryParams, Query()], state: State) -> Any:
     """Find the pictures most similar to an upload, or to an indexed picture, which is itself no hit, and why."""
     started = time.perf_counter()
@@ -62,7 +69,7 @@ async def query(request: Request, params: Annotated[StoredQueryParams, Query()],
     return await _respond(request, state, subject, query_out, params, started)
 
 
-@router.get("/explain")
+@router.get("/explain", dependencies=_IN_TURN)
 async def explain(params: Annotated[ExplainParams, Query()], state: State) -> out.ExplanationOut | out.Unexplained:
     """Explain an indexed picture as a hit of another one, or of an upload."""
     subject, _ = await _load_subject(state, params.picture, params.upload)
@@ -71,7 +78,7 @@ async def explain(params: Annotated[ExplainParams, Query()], state: State) -> ou
     return out.explanation_out(hit.rank, explained.result)
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+@router.get("/export", response_class=Response, responses={200: {"content": {"text/html": {}}}}, dependencies=_IN_TURN)
 async def export(params: Annotated[StoredQueryParams, Query()], state: State) -> Response:
     """Save a query's result as a self-contained page."""
     subject, query_out = await _load_subject(state, params.picture, params.upload)
@@ -86,18 +93,25 @@ async def export(params: Annotated[StoredQueryParams, Query()], state: State) ->
     return Response(html, media_type="text/html", headers={"content-disposition": 'attachment; filename="hits.html"'})
 
 
-async def _receive_picture(request: Request, state: ServerState) -> QuerySubject:
-    """Store the picture in a request's body."""
+async def _receive_picture(request: Request, state: ServerState, take_slot: Callable[[], None]) -> QuerySubject:
+    """Store the picture in a request's body; take a slot once it is here, as that may take long."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send the picture's bytes as they are"
         )
-    declared = request.headers.get("content-length")
-    file = await state.uploads.receive(request.stream(), int(declared) if declared else None)
+    client, kind = client_of(request), request.headers.get("content-type", "")
+    state.query_limit.require_room(client)
+    length = request.headers.get("content-length")
+    declared = int(length) if length and not is_form(kind) else None
+    file = await state.uploads.receive(picture_bytes(request.stream(), kind), declared, client)
+    take_slot()
     try:
         return await state.service.load_upload(file)
-    except PictureError:
+    except PictureError as error:
+        how = how_to_send(kind, await state.uploads.head(file))
         await state.uploads.delete(file)
+        if how:
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}: {how}") from error
         raise
 
 

@@ -1,6 +1,6 @@
 """A thread for the network, which takes waiting jobs in batches, in turn from several queues."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -100,25 +100,36 @@ class BatchWorker:
 class ConcurrencyLimit:
     """A limit to what is in work at once: beyond it, RequestRefused, which may be repeated after some seconds.
 
-    Used by one event loop, so it needs no lock.
+    One client may have three quarters of it. Used by one event loop, so it needs no lock.
     """
 
     def __init__(self, most: int, retry_after: int = 1) -> None:
         self.most = most
         self._retry_after = retry_after
-        self.inside = 0
+        self._clients = Counter[str]()
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot. Raises RequestRefused if there is none."""
-        if self.inside >= self.most:
+    @property
+    def inside(self) -> int:
+        """How many are in work."""
+        return self._clients.total()
+
+    def require_room(self, client: str | None = None) -> None:
+        """Raise RequestRefused if there is no slot, or none for this client."""
+        share = self.most if client is None else -(-3 * self.most // 4)
+        if self.inside >= self.most or self._clients[client or ""] >= share:
             raise RequestRefused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"{self.most} requests are in work already: repeat this one in a moment",
                 self._retry_after,
             )
-        self.inside += 1
+
+    @contextmanager
+    def slot(self, client: str | None = None) -> Iterator[None]:
+        """Hold a slot. Raises RequestRefused if there is none."""
+        self.require_room(client)
+        self._clients[client or ""] += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self._clients[client or ""] -= 1
+            self._clients += Counter()  # drops the clients that have none

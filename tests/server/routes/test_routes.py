@@ -303,7 +303,9 @@ def test_images_are_sent_small_and_cached_by_the_browser(client: TestClient, ind
     assert (picture["width"], picture["height"]) == (160, 100)
     answer = client.get("/" + picture["image"] + "&side=224")
     assert Image.open(io.BytesIO(answer.content)).size == (224, 140)
-    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["cache-control"] == "private, no-cache"
+    again = client.get("/" + picture["image"] + "&side=224", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
     assert client.get(f"/api/pictures/{picture['id']}/image?side=10000").status_code == 422
     assert client.get(f"/api/pictures/{picture['id']}").json() == picture
 
@@ -515,6 +517,27 @@ def test_a_wrong_query_is_refused_in_one_sentence(client: TestClient, query: str
     assert message in sentence(answer, 404 if "no picture" in message or "no longer" in message else 422)
 
 
+def test_a_form_with_a_picture_is_taken(client: TestClient, indexed: Indexed) -> None:
+    content = indexed.picture.read_bytes()
+    sent = client.post("/api/query?top=2&explain=false", files={"file": ("a.png", content, "image/png")}).json()
+    assert sent["hits"] == client.post("/api/query?top=2&explain=false", content=content).json()["hits"]
+    assert client.post("/api/uploads", files={"any": content}).json() == sent["query"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        ("text/plain", b"/photos/a.jpg\n/photos/b.jpg\n", "that is text: send a picture's bytes as the body"),
+        ("application/json", b'{"image": "aGVsbG8="}', "that is text: send a picture's bytes as the body"),
+        ("application/x-www-form-urlencoded", b"\xff\xd8\xff\xe0\x10JFIF", "use --data-binary @photo.jpg or -F"),
+    ],
+)
+def test_what_was_sent_in_place_of_a_picture_is_named(
+    client: TestClient, kind: str, content: bytes, message: str
+) -> None:
+    assert message in sentence(client.post("/api/uploads", content=content, headers={"content-type": kind}), 422)
+
+
 def test_a_full_queue_says_when_to_repeat_the_request(indexed: Indexed) -> None:
     with client_of(indexed.store, ServerConfig(queue=0)) as client:
         answer = client.post("/api/query", content=indexed.picture.read_bytes())
@@ -548,7 +571,7 @@ def test_a_hit_whose_file_is_broken_now_is_unexplained(indexed: Indexed, tmp_pat
         assert "not a picture" in kinds["1.png"]["error"]
         assert kinds["2.png"]["type"] == "explanation"
         broken = next(hit["picture"] for hit in found["hits"] if hit["picture"]["name"] == "1.png")
-        assert "not a picture" in sentence(client.get("/" + broken["image"]), 422)
+        assert "was changed" in sentence(client.get("/" + broken["image"]), 404)
         assert client.get("/api/export", params={"picture": found["hits"][0]["picture"]["id"]}).status_code == 200
         answer = client.get("/api/query", params={"picture": broken["id"]}).json()
         assert {each["type"] for each in answer["explanations"]} == {"unexplained"}

@@ -4,7 +4,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from retrieval.server.services.queueing import BatchWorker, JobQueue
+from retrieval.server.errors import RequestRefused
+from retrieval.server.services.queueing import BatchWorker, ConcurrencyLimit, JobQueue
 
 
 class Held:
@@ -74,6 +75,18 @@ def test_an_error_goes_to_its_job_and_a_failed_batch_to_all_its_jobs() -> None:
         worst.result(10)
     assert worker.submit(queue, 3).result(10) == 3  # the thread still runs
     worker.close()
+
+
+def test_one_client_has_three_quarters_of_the_places() -> None:
+    limit = ConcurrencyLimit(4)
+    with limit.slot("a"), limit.slot("a"), limit.slot("a"):
+        with pytest.raises(RequestRefused), limit.slot("a"):
+            pass
+        with limit.slot("b"):
+            assert limit.inside == 4
+            with pytest.raises(RequestRefused), limit.slot("c"):
+                pass
+    assert limit.inside == 0
 
 
 def test_closing_cancels_waiting_jobs(held: tuple[BatchWorker, Held, Held, list[list[str]]]) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.errors import RequestRefused
+from retrieval.server.services import arrivals
 from retrieval.server.services import uploads as module
 from retrieval.server.services.uploads import Uploads
 from retrieval.server.shared_folders import shared_folders
@@ -64,7 +65,7 @@ def test_an_empty_body_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_does_not_arrive_in_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "UPLOAD_SECONDS", 0.05)
+    monkeypatch.setattr(arrivals, "GRACE_SECONDS", 0.05)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"p"
@@ -205,9 +206,9 @@ def test_the_event_loop_never_waits_for_the_disk(
             threads.setdefault("close", set()).add(get_ident())
             super().close()
 
-    async def receive_on_loop(uploads: Uploads, stream: AsyncIterator[bytes], declared: int | None) -> Any:
+    async def receive_on_loop(uploads: Uploads, stream: AsyncIterator[bytes], *more: Any) -> Any:
         loops.add(get_ident())
-        return await real_receive(uploads, stream, declared)
+        return await real_receive(uploads, stream, *more)
 
     real_receive = Uploads.receive
     with client_of(indexed.store, ServerConfig(uploads=tmp_path)) as client:
@@ -229,6 +230,33 @@ def test_a_folder_that_cannot_keep_uploads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RetrievalError, match="--uploads"), shared_folders(tmp_path / "file"):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("planted", ["others can write", "a link or another", "everybody can write"])
+def test_a_folder_that_others_can_change_is_refused(tmp_path: Path, planted: str) -> None:
+    folder = tmp_path / "retrieve-uploads"
+    match planted:
+        case "others can write":
+            folder.mkdir()
+            folder.chmod(0o730)
+        case "a link or another":
+            folder.symlink_to(tmp_path)
+        case _:
+            tmp_path.chmod(0o777)
+    with pytest.raises(RetrievalError, match=f"{planted}.*--uploads"), shared_folders(tmp_path):
+        pass
+    tmp_path.chmod(0o1777)  # as /tmp has it: nobody replaces another one's folder
+    folder.unlink() if folder.is_symlink() else folder.chmod(0o700)
+    with shared_folders(tmp_path) as shared:
+        assert shared.uploads.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_no_upload(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / ("0" * 64)).symlink_to(tmp_path / "secret")
+    with pytest.raises(RequestRefused, match="no longer kept"):
+        find(Uploads(tmp_path, 10), "0" * 64)
 
 
 def test_a_missing_folder_for_temporary_files_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
