@@ -32,6 +32,7 @@ from retrieval.model.encoder import Encoder
 from retrieval.model.preprocessing import Source
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.location import PictureLocation, gallery_name, parse_location
+from retrieval.sources.spelling import spelled_like
 from retrieval.store.duplicates.groups import Duplicates
 from retrieval.store.duplicates.search import DEFAULT_RULES, DuplicateRules, find_duplicates
 from retrieval.store.filters import make_selection
@@ -47,7 +48,7 @@ from retrieval.store.maintenance.tuning import Tuning, read_tuning, save_tuning,
 from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries
 from retrieval.store.similarity import set_plain
-from retrieval.store.status import StoreStatus, read_status
+from retrieval.store.status import StoreStatus, absent_notes, read_status
 from retrieval.store.store_model import check_model, is_initialized, open_catalogue, open_encoder, stored_name
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class Engine:
         if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
             raise ValueError("coverage is measured on the whole store: leave out filters, min_similarity and pool")
         how = options or ExplainOptions(MethodName(method), size, verify, correspond)
-        (prepared,) = self.queries.prepare([source], pool, make_selection(label, folder, since, until))
+        selection = make_selection(label, folder, since, until, self.catalogue)
+        (prepared,) = self.queries.prepare([source], pool, selection)
         if isinstance(prepared, PictureError):
             raise prepared
         rule = None if coverage is None else self.store.coverage_rule(coverage)
@@ -229,7 +231,8 @@ class Engine:
         """
         absent: list[PictureLocation] = []
         if galleries:
-            folders = outermost([resolve_gallery(gallery) for gallery in galleries])
+            roots = self.catalogue.scans.roots()
+            folders = outermost([spelled_like(resolve_gallery(gallery), roots) for gallery in galleries])
         else:
             folders, absent = _reachable_roots(self.catalogue.scans.roots())
         if not folders:
@@ -238,7 +241,8 @@ class Engine:
             set_plain(self.catalogue, plain_similarity)
         with progress.one_line():
             report = self._index(folders, progress, shard, backend, workers)
-        return replace(report, kept_roots=(*absent, *report.kept_roots))
+        notes = (*report.notes, *absent_notes(self.catalogue.scans.root_counts())) if galleries else report.notes
+        return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
 
     def _index(
         self, folders: list[bytes], progress: Progress, shard: Shard, backend: IndexingBackend, workers: int | None

@@ -465,7 +465,7 @@ def test_store_of_another_model_is_refused(
 ) -> None:
     Engine.create(tmp_path / "store", str(tiny_bundle.folder)).index(small_gallery)
     monkeypatch.setattr(Bundle, "fingerprint", property(lambda self: "0" * 64))
-    with pytest.raises(StoreError, match="was indexed with another model"):
+    with pytest.raises(StoreError, match="was indexed with other weights of the model tiny"):
         Engine.open(tmp_path / "store", str(tiny_bundle.folder))
 
 

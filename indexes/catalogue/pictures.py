@@ -1,16 +1,16 @@
 """Queries for the pictures of a catalogue."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import ColumnElement, false, func, or_, select
 
 from indexes.arrays import Ids
 from indexes.catalogue.database.base import CatalogueDatabase
 from indexes.catalogue.database.checksums import CHECKED
 from indexes.catalogue.database.schema import PICTURES, ROOTS
+from indexes.catalogue.labels import label_spellings
 from indexes.catalogue.paths import is_below
 from indexes.catalogue.records import Candidate, PictureDetails, Selection, StoredFile
 
@@ -55,6 +55,17 @@ class Pictures:
         first = select(func.min(PICTURES.c.id)).where(~PICTURES.c.missing)
         ordered = first.group_by(PICTURES.c.hash).order_by(PICTURES.c.hash).limit(most)
         return np.array(self._database.scalars(ordered), np.int64)
+
+    def paths_of(self, content: bytes) -> list[bytes]:
+        """Return the paths of all pictures of a content, by its hash."""
+        return self._database.scalars(select(PICTURES.c.path).where(PICTURES.c.hash == content, ~PICTURES.c.missing))
+
+    def times(self) -> tuple[int, str | None, str | None]:
+        """Return how many pictures have a time, and the first and the last one."""
+        time = PICTURES.c.taken_at
+        found = select(func.count(time), func.min(time), func.max(time)).where(~PICTURES.c.missing)
+        count, first, last = self._database.rows(found)[0]
+        return count, first, last
 
     def files(self, ids: Ids) -> list[StoredFile]:
         """Return the files of the pictures of these ids, by id."""
@@ -101,10 +112,12 @@ class Pictures:
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [~PICTURES.c.missing]
     if selection.label is not None:
-        label = os.fsencode(selection.label).decode("utf-8", "replace")  # as `folder_label` decodes a folder's name
-        conditions.append(PICTURES.c.label == label if "\0" not in label else false())  # PostgreSQL's text has no NUL
+        labels = label_spellings(selection.label)
+        has_nul = "\0" in selection.label  # which PostgreSQL's text cannot have
+        conditions.append(false() if has_nul else PICTURES.c.label.in_(sorted(labels)))
     if selection.folder is not None:
-        conditions.append(is_below(PICTURES.c.path, selection.folder))
+        folders = (selection.folder,) if isinstance(selection.folder, bytes) else selection.folder
+        conditions.append(or_(false(), *(is_below(PICTURES.c.path, folder) for folder in folders)))
     if selection.since is not None:
         conditions.append(PICTURES.c.taken_at >= selection.since)
     if selection.until is not None:

@@ -10,7 +10,7 @@ from indexes.catalogue.database.checksums import CHECKED, descriptor_checksum, r
 from indexes.catalogue.database.dialects import POSTGRES, chunked, dialect_of
 from indexes.catalogue.database.postgres_copy import COLUMNS, record_rows
 from indexes.catalogue.database.schema import DESCRIPTORS, PICTURES
-from indexes.catalogue.labels import folder_label
+from indexes.catalogue.labels import folder_label, label_text
 from indexes.catalogue.records import NewPicture
 
 
@@ -36,7 +36,7 @@ def record_pictures(
 
 def _row(picture: NewPicture, root_id: int, root: bytes) -> dict[str, Any]:
     columns = {name: value for name, value in vars(picture).items() if name != "vector"}
-    label = folder_label(picture.path, root) if picture.label is None else picture.label or None
+    label = folder_label(picture.path, root) if picture.label is None else label_text(picture.label) or None
     columns |= {"root_id": root_id, "label": label, "missing": False}
     return columns | {"checksum": row_checksum([columns[name] for name in CHECKED])}
 

@@ -1,11 +1,12 @@
 """The records that are written to the catalogue and read from it."""
 
-import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from indexes.catalogue.labels import label_spellings
 
 
 class KnownFile(NamedTuple):
@@ -80,11 +81,12 @@ class PictureDetails(NamedTuple):
 class Selection:
     """The pictures of a label, below a folder, taken at or after `since` and before `until` (ISO 8601).
 
-    None does not restrict. A picture without a time is in no span of time.
+    A folder that has several paths in the catalogue is a tuple of them. None does not restrict.
+    A picture without a time is in no span of time.
     """
 
     label: str | None = None
-    folder: bytes | None = None
+    folder: bytes | tuple[bytes, ...] | None = None
     since: str | None = None
     until: str | None = None
 
@@ -95,10 +97,11 @@ class Selection:
 
     @property
     def only_label(self) -> str | None:
-        """The label as the catalogue has it if nothing else restricts; else None."""
+        """The label as the catalogue has it, if it has one spelling and nothing else restricts; else None."""
         if self.label is None or self != Selection(self.label):
             return None
-        return os.fsencode(self.label).decode("utf-8", "replace")  # as `folder_label` decodes a folder's name
+        spellings = label_spellings(self.label)
+        return spellings.pop() if len(spellings) == 1 else None
 
 
 EVERYTHING = Selection()

@@ -21,6 +21,7 @@ from retrieval.commands.evaluate import evaluate
 from retrieval.commands.models import fit, models
 from retrieval.commands.query import explain, query
 from retrieval.commands.serve import serve
+from retrieval.commands.shared.arguments import spell
 from retrieval.commands.shared.configuration import read_defaults
 from retrieval.commands.shared.console import print_message, stderr
 from retrieval.commands.shared.logs import show_logs, show_notes
@@ -40,6 +41,7 @@ _SET_ONCE = {
     *("store", "model", "device", "method", "size", "preview", "top", "confidence", "index", "engine"),
     *("host", "port", "token", "processes", "uploads", "max_upload", "queue"),
 }
+_PATHS = {"a", "against", "b", "folder", "galleries", "model", "pictures", "paths"}  # given as text: some are no paths
 
 
 class _Command(TyperCommand):
@@ -48,10 +50,11 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.parent and not ctx.resilient_parsing and "--help" not in args:  # help is there to mend a broken file
             given = self.make_parser(ctx).parse_args(args=list(args))[0].get("store")
-            ctx.default_map = read_defaults(
-                ctx.parent.command.commands, ctx.info_name, ctx, given or os.environ.get("RETRIEVE_STORE")
-            )
-        return super().parse_args(ctx, args)
+            store = spell(given or os.environ.get("RETRIEVE_STORE"), True)
+            ctx.default_map = read_defaults(ctx.parent.command.commands, ctx.info_name, ctx, store)
+        rest = super().parse_args(ctx, args)
+        ctx.params = {name: spell(value, name in _PATHS) for name, value in ctx.params.items()}
+        return rest
 
 
 class _CommandGroup(TyperGroup):

@@ -7,23 +7,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.text import Text
 from typer import Argument, BadParameter, Exit, Option
 
 from retrieval.commands.output.preview import choose_protocol, show_picture
 from retrieval.commands.shared import options
-from retrieval.commands.shared.arguments import check_outputs, path_ending, store_folder
-from retrieval.commands.shared.console import print_message, print_saved, report, stderr
+from retrieval.commands.shared.arguments import check_outputs, name_mistake, path_ending, store_folder
+from retrieval.commands.shared.console import print_message, print_saved, report
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import PictureError
 from retrieval.common.output_names import CONTACT_SHEET
 from retrieval.common.parallel import batched
 from retrieval.common.settings import DEFAULT_METHOD, DEFAULT_MODEL, POOL, Device, ExplainOptions
-from retrieval.common.text import safe_name
 from retrieval.sources.location import display_location, is_address, parse_location
 
 if TYPE_CHECKING:
@@ -101,6 +99,7 @@ def query(
     explain = explain and (ending is None or out is not None or html is not None)
     if len(pictures) == 1:
         _leave_cores_to_network()  # before NumPy is imported
+    from retrieval.store.emptiness import SearchFilters, explain_nothing, unknown_name
     from retrieval.store.filters import make_selection
 
     if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
@@ -108,22 +107,29 @@ def query(
             "--coverage is measured on the whole store: leave out --label, --folder, --since, --until, --min-similarity"
             " and --pool"
         )
-    selection, how = make_selection(label, folder, since, until), ExplainOptions(method, size, verify, correspond)
-    failed = False
+    filters = SearchFilters(label, folder, since, until)
+    make_selection(since=since, until=until)  # a wrong date is said at once
+    how, failed = ExplainOptions(method, size, verify, correspond), False
     with closing(_open_store(store_folder(store), model, device, how if explain else None)) as opened:
         from retrieval.store.query import Queries
 
-        if label is not None and label not in (labels := opened.catalogue.pictures.labels()):
-            stderr.print(Text(safe_name(f"no picture has the label {label}; there are: {', '.join(labels)}")))
+        if said := unknown_name(opened.catalogue, filters):
+            print_message(said, "note")
+        selection = filters.select(opened.catalogue)
         queries, rule = Queries(opened), None if coverage is None else opened.coverage_rule(coverage)
         answers = _Answers(opened, confidence, bool(html), shown, as_json, ending)
         all_prepared = _batched_queries(queries, opened.catalogue, pictures, pool, selection)
         for number, (name, source, prepared) in enumerate(all_prepared, 1):
             if isinstance(prepared, PictureError):
-                print_message(str(prepared.with_name("standard input") if name == "-" else prepared))
+                error = prepared.with_name("standard input") if name == "-" else name_mistake(name, prepared)
+                print_message(str(error))
                 failed = True
                 continue
             result = queries.finish(prepared, top, min_similarity, explain, how, rule)
+            if not result.hits:
+                result = replace(
+                    result, nothing=explain_nothing(opened.catalogue, filters, min_similarity, result.best)
+                )
             answers.add(name, source, result, out / f"{number:02}" if out and len(pictures) > 1 else out)
         if html and answers.views:
             from retrieval.rendering.html import render_hits_page
@@ -212,6 +218,8 @@ class _Answers:
             result.seconds["render"] = time.perf_counter() - started
             self.views += [view] if self.has_page else []
         result.seconds["total"] = sum(result.seconds.values())
+        if result.nothing and not self.is_table:
+            print_message(result.nothing, "note")
         report(
             self.as_json,
             lambda: query_json(name, self.store, result, files, self.confidence),
@@ -260,7 +268,10 @@ def explain(
     encoder, similarity = _open_judge(store, model, device)
     encoder.load()
     own, plain = similarity.head if similarity else encoder.bundle.head, encoder.bundle.head
-    explanation = PairExplainer(encoder, own).explain(a, b, ExplainOptions(method, size, verify, correspond))
+    try:
+        explanation = PairExplainer(encoder, own).explain(a, b, ExplainOptions(method, size, verify, correspond))
+    except PictureError as error:
+        raise name_mistake(b, name_mistake(a, error)) from error
     plain_distance = None
     if own is not plain:
         first, second = encoder.describe([encoder.decode(a), encoder.decode(b)])

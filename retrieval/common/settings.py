@@ -115,7 +115,7 @@ class Preprocessing:
 
 def cache_folder() -> Path:
     """Return the folder for compiled networks: RETRIEVE_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("RETRIEVE_CACHE") or platformdirs.user_cache_path("retrieve"))
+    return Path(os.path.expanduser(os.environ.get("RETRIEVE_CACHE", "")) or platformdirs.user_cache_path("retrieve"))
 
 
 def max_pixels() -> int:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from indexes.atomic_files import move_into_place
+from indexes.catalogue.labels import label_text
 from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.parallel import parallel_map
@@ -174,7 +175,7 @@ def _hash_file(entry: PictureFile | Unreadable) -> Sample | Unreadable:
     if isinstance(entry, Unreadable):
         return entry
     path = Path(os.fsdecode(entry.path))
-    label = os.fsencode(path.parent.name).decode("utf-8", "replace")
+    label = label_text(path.parent.name)
     try:
         with open_file(path) as file:
             return Sample(path, label, content_hash(file).hex())

@@ -27,6 +27,7 @@ from retrieval.sources.location import (
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, stat_remote
 from retrieval.sources.picture_list import walk_list
 from retrieval.sources.remote import walk_remote
+from retrieval.sources.spelling import real_path, typed_path
 from retrieval.sources.tar import SkipTar, expand_tars
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -41,7 +42,7 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
     if text.startswith("file://"):
         text = url2pathname(urlsplit(text).path)
     if not is_address(text):
-        return _resolve_local(Path(text))
+        return _resolve_local(Path(typed_path(text)))
     if text.lower().endswith(_COMPRESSED):
         raise GalleryError(f"{text} is compressed, and its pictures cannot be read one by one: give a plain .tar")
     name = gallery_from_address(text)
@@ -75,11 +76,13 @@ def _resolve_local(path: Path) -> bytes:
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
         raise unavailable_gallery(path, reason, "check the name and permissions") from error
-    real = os.path.realpath(path)
-    named = os.path.join(os.path.realpath(path.parent), path.name)  # a link may lead to a file of another name
+    real = real_path(path)
+    named = os.path.join(real_path(path.parent), path.name)  # a link may lead to a file of another name
     named = named if is_tar(named) or is_list(named) else real
     if stat.S_ISREG(mode) and (is_tar(named) or is_list(named)):
         return os.fsencode(TAR_PREFIX if is_tar(named) else LIST_PREFIX) + catalogue_path(Path(named))
+    if stat.S_ISREG(mode) and is_picture_name(path):
+        raise GalleryError(f"{path} is a picture: give the folder that holds it, or `retrieve query` to search with it")
     if not stat.S_ISDIR(mode):
         raise GalleryError(f"{path} is not a folder: give the folder that holds the pictures, a .tar or a .txt list")
     return catalogue_path(Path(real))

@@ -4,9 +4,11 @@ import os
 import re
 from pathlib import Path
 
+from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import Selection as Selection
 from retrieval.common.errors import GalleryError
 from retrieval.sources.location import canonical, catalogue_path, is_address
+from retrieval.store.names import stored_folders
 
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after all that may follow a shortened time
@@ -17,21 +19,25 @@ def make_selection(
     folder: str | os.PathLike[str] | None = None,
     since: str | None = None,
     until: str | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Selection:
     """Return the selection of a label, below a folder, taken from `since` to `until`, both included.
 
+    With a catalogue, the folder may have any name that leads to one with pictures there.
     A time is ISO 8601 and may be shortened: `until="2024-05"` includes the whole of May. Raises GalleryError.
     """
     return Selection(
         label=label,
-        folder=_folder_path(folder) if folder is not None else None,
+        folder=None if folder is None else _folder_path(folder, catalogue),
         since=None if since is None else _check_time(since),
         until=None if until is None else _check_time(until) + _AFTER_ALL,
     )
 
 
-def _folder_path(folder: str | os.PathLike[str]) -> bytes:
+def _folder_path(folder: str | os.PathLike[str], catalogue: Catalogue | None) -> bytes | tuple[bytes, ...]:
     text = os.fspath(folder)
+    if catalogue is not None:
+        return stored_folders(catalogue, text)
     return os.fsencode(canonical(text)) if is_address(text) else catalogue_path(Path(text).absolute())
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,16 @@ _LOGGER = logging.getLogger(__name__)
 class QueryResult:
     """A query's hits, the number of candidates that they were taken from, and the seconds of each stage.
 
-    `coverage` says how many hits were needed, if that was the question.
+    `coverage` says how many hits were needed, if that was the question. `best` is the similarity of the nearest
+    picture, which need not be a hit; None if there is none. `nothing` says why there are no hits, if that is known.
     """
 
     hits: list[Hit]
     pool: int
     seconds: dict[str, float]
     coverage: CoverageRule | None = None
+    best: float | None = None
+    nothing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Queries:
         similarity = similarity or store.similarity
         generation = store.index_generation
         hits = rescored_hits(store.catalogue, similarity, fingerprint, prepared.descriptor, ids, step, generation)
-        return len(ids), existing_files(hits)
+        return len(ids), existing_files(hits, store.catalogue)
 
     def finish(
         self,
@@ -143,12 +146,14 @@ class Queries:
         with stopwatch("rescore"):
             gradual = min_similarity == 0 and coverage is None
             pool, ranked = self.ranked_hits(prepared, similarity, gradual)
+            nearest = next(ranked, None)
+            ranked = chain([nearest] if nearest else [], ranked)
             shown = coverage.needed(ranked) if coverage else islice(ranked, top)
             hits = list(takewhile(lambda hit: hit.similarity >= min_similarity, shown))
         if explain:
             with stopwatch("explain"):
                 hits = self._explain_hits(prepared, hits, similarity.head, options)
-        return QueryResult(hits, pool, stopwatch.seconds, coverage)
+        return QueryResult(hits, pool, stopwatch.seconds, coverage, nearest and nearest.similarity)
 
     def explain_pixels(
         self,

@@ -168,10 +168,11 @@ def _rank(similarity: StoreSimilarity, scores: list[_Scores]) -> Ranking:
     return unranked.part(np.lexsort((ids, separations)))  # not by d, which saturates
 
 
-def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
+def existing_files(ranked: Iterable[Hit], catalogue: Catalogue | None = None) -> Iterator[Hit]:
     """Yield the hits whose files exist, ranked anew, without files that were deleted since they were indexed.
 
-    A file in a closed folder or on an unmounted disk is not deleted, only absent. Servers are not queried: a remote
+    A file in a closed folder or on an unmounted disk is not deleted, only absent; it yields to an equal one that the
+    catalogue has elsewhere, as after a gallery was moved. Servers are not queried: a remote
     file that is absent is reported when it is to be explained.
     """
     rank = 1
@@ -183,6 +184,15 @@ def existing_files(ranked: Iterable[Hit]) -> Iterator[Hit]:
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and os.path.isdir(hit.path.parent):
                     continue
+                if catalogue is not None and _is_elsewhere(catalogue, hit.id):
+                    continue
                 note = FILE_ABSENT
         yield replace(hit, rank=rank, note=note)
         rank += 1
+
+
+def _is_elsewhere(catalogue: Catalogue, picture: int) -> bool:
+    """Return whether a file of a picture's content exists, at another path of this machine."""
+    details = catalogue.pictures.get(picture)
+    paths = map(parse_location, catalogue.pictures.paths_of(details.hash) if details else ())
+    return any(not isinstance(path, PictureAddress) and path.is_file() for path in paths)

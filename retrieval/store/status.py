@@ -1,5 +1,7 @@
 """The status of a store, as the command line and the server report it."""
 
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,9 @@ from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import RootCounts
 from indexes.vectors.storage import index_address
 from retrieval.common.errors import ModelError
+from retrieval.common.text import count_noun
 from retrieval.model.bundle import Bundle, find_bundle
+from retrieval.sources.location import gallery_name, is_address
 from retrieval.store.indexing.progress import IndexingProgress, read_progress
 from retrieval.store.maintenance.calibration import Calibration, read_calibration, shown_similarity
 from retrieval.store.maintenance.tuning import Tuning, read_tuning
@@ -47,6 +51,23 @@ class StoreStatus:
     def pictures(self) -> int:
         """The number of pictures in all galleries, without missing ones."""
         return sum(gallery.pictures for gallery in self.galleries)
+
+
+def is_present(gallery: bytes) -> bool | None:
+    """Return whether a gallery is where it was indexed; None if it is not on this machine, and so not looked up."""
+    name = gallery_name(gallery)
+    return None if is_address(name) else os.path.exists(name)
+
+
+def absent_notes(galleries: Iterable[RootCounts]) -> Iterator[str]:
+    """Yield what becomes of each gallery with pictures that is not there now."""
+    for count in galleries:
+        if count.pictures and is_present(count.root) is False:
+            name = gallery_name(count.root)
+            yield (
+                f"{name} is not there now, so what it held ({count_noun(count.pictures, 'picture')}) yields to equal"
+                f" files elsewhere; if it was moved for good: `retrieve remove {name}`"
+            )
 
 
 def read_status(catalogue: Catalogue, bundle: Bundle | None = None) -> StoreStatus:

@@ -42,6 +42,11 @@ def open_encoder(catalogue: Catalogue, model: str | None, device: str, progress:
 def check_model(catalogue: Catalogue, bundle: Bundle) -> None:
     """Raise StoreError if the store holds another model's vectors: no search may mix the vectors of two models."""
     if catalogue.settings.get("fingerprint") != bundle.fingerprint:
+        if catalogue.settings.get("model") == stored_name(bundle, bundle.card.name):
+            raise StoreError(
+                f"{catalogue.folder} was indexed with other weights of the model {bundle.card.name} than are there now:"
+                " put those back, or index the gallery again into another --store"
+            )
         raise StoreError(
             f"{catalogue.folder} was indexed with another model ({catalogue.settings.get('model')}) than"
             f" {bundle.card.name}: give that model with --model, or index the gallery again into another --store"

@@ -47,18 +47,20 @@ def query_lines(title: str, store: OpenedStore, result: QueryResult, confidence:
         notes.append(f"The similarity is {similarity.description}.")
     notes += [result.coverage.sentence] if result.coverage else []
     stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
-    table = hits_table(safe_name(title), result.hits)
+    table = hits_table(safe_name(title), result.hits, result.nothing)
     return Group(table, *(Text(note, style="yellow") for note in notes if note), Text(stages, style="dim"))
 
 
-def hits_table(name: str, hits: Sequence[Hit]) -> RenderableType:
+def hits_table(name: str, hits: Sequence[Hit], nothing: str | None = None) -> RenderableType:
     """Return a query's hits: rank, picture, label, similarity (with a bar if there is room), verdict, first rank.
 
-    Between them is the probability that a hit is of the same kind, if the store has statistics of its gallery.
+    If there are none, `nothing` says why. Between them is the probability that a hit is of the same kind, if the store
+    has statistics of its gallery.
     """
     title = name_line("Most similar to ", (name, "bold"))
     if not hits:
-        return Group(title, Text("  nothing found", style="yellow"))
+        why = f": {safe_name(nothing)}" if nothing else ""
+        return Group(title, name_line(f"  nothing found{why}", style="yellow"))
     return Group(title, FirstThatFits(_hits_table(hits, bars=True), _hits_table(hits, bars=False)))
 
 
@@ -167,6 +169,7 @@ def query_json(
         **vars(judge_hits(result.hits, confidence)),
         "coverage": result.coverage and pick(result.coverage, "coverage", "measured", "pictures"),
         "pool": result.pool,
+        "nothing": result.nothing,
         "hits": [_hit_json(hit, files.get(hit.rank)) for hit in result.hits],
         "seconds": {stage: result.seconds.get(stage, 0.0) for stage in _SECONDS},
     }

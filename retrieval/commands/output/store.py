@@ -15,7 +15,7 @@ from retrieval.store.indexing.report import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
 from retrieval.store.maintenance.coverage import COVERAGE
 from retrieval.store.maintenance.tuning import Tuning
-from retrieval.store.status import StoreStatus
+from retrieval.store.status import StoreStatus, is_present
 
 
 def status_lines(
@@ -24,7 +24,7 @@ def status_lines(
     """Return what a store holds, with the first `most` of the files that failed, and the files of defaults."""
     fingerprint, progress = (status.fingerprint or "")[:16], status.progress
     galleries = (
-        (Text(safe_name(gallery_name(count.root))), str(count.pictures), str(count.missing))
+        (Text(safe_name(gallery_name(count.root))) + _absence(count.root), str(count.pictures), str(count.missing))
         for count in status.galleries
     )
     total = f" of {progress.total:,}" if progress and progress.total is not None else ""
@@ -40,6 +40,10 @@ def status_lines(
         Text(f"{len(failures)} failed"),
         *failures_lines([(parse_location(path), reason) for path, reason in failures], limit=most),
     )
+
+
+def _absence(gallery: bytes) -> Text:
+    return Text(" (not there now)" if is_present(gallery) is False else "", "yellow")
 
 
 def _index_line(tuning: Tuning | None, address: str) -> Text:
@@ -159,7 +163,11 @@ def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> J
         "similarity": similarity and {"by": similarity.by, "reason": reason and reason.name},
         "calibration": vars(calibration) | {"in_use": status.is_calibrated} if calibration else None,
         "galleries": [
-            {"path": gallery_name(count.root), "pictures": count.pictures, "missing": count.missing}
+            {
+                "path": gallery_name(count.root),
+                **pick(count, "pictures", "missing"),
+                "present": is_present(count.root),
+            }
             for count in status.galleries
         ],
         "labels": status.labels,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typer import BadParameter
 
-from retrieval.common.errors import RetrievalError
+from retrieval.common.errors import PictureError, RetrievalError
 from retrieval.common.text import safe_name
+from retrieval.sources.location import is_address, is_list, is_tar
 
 if TYPE_CHECKING:
     from retrieval.evaluation.measure import EvaluatedModel
@@ -22,6 +24,38 @@ def store_folder(chosen: Path | None) -> Path:
         return chosen
     stores = [folder / ".retrieve" for folder in (Path.cwd(), *Path.cwd().parents)]
     return next(filter(Path.is_dir, stores), stores[0])
+
+
+def spell(value: Any, is_path: bool = False) -> Any:
+    """Return a path, or a list of them, as `typed_path` has it; other values, and text, as they are unless `is_path`.
+
+    Raises BadParameter.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)(spell(each, is_path) for each in value)
+    if not isinstance(value, (str, Path) if is_path else Path):
+        return value
+    text = os.fspath(value)
+    if text.isascii() and not text.startswith("~"):
+        return value
+    from retrieval.sources.spelling import typed_path
+
+    try:
+        return type(value)(typed_path(text))
+    except ValueError as error:
+        raise BadParameter(str(error)) from error
+
+
+def name_mistake(name: str, error: PictureError) -> PictureError:
+    """Return why something cannot be a picture, if it is a folder, a list or a tar; else the error."""
+    if is_address(name) or not (os.path.isdir(name) or is_list(name) or is_tar(name)):
+        return error
+    if os.path.isdir(name):
+        return PictureError("is a folder, not a picture: `retrieve index` takes it, `retrieve query` a picture", name)
+    if not os.path.exists(name):
+        return error
+    kind = "a tar" if is_tar(name) else "a list"
+    return PictureError(f"is {kind} of pictures, not a picture: `retrieve index` takes it, `retrieve query` one", name)
 
 
 @contextmanager

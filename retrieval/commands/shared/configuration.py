@@ -10,7 +10,7 @@ from typing import Any
 import platformdirs
 from typer import BadParameter
 
-from retrieval.commands.shared.arguments import store_folder
+from retrieval.commands.shared.arguments import spell, store_folder
 from retrieval.common.errors import SettingError
 
 CONFIG_FILE = "config.toml"
@@ -18,7 +18,8 @@ CONFIG_FILE = "config.toml"
 
 def user_file() -> Path:
     """Return the user's file: RETRIEVE_CONFIG, else `config.toml` in the user's configuration folder."""
-    return Path(os.environ.get("RETRIEVE_CONFIG") or platformdirs.user_config_path("retrieve") / CONFIG_FILE)
+    chosen = os.environ.get("RETRIEVE_CONFIG")
+    return spell(Path(chosen)) if chosen else platformdirs.user_config_path("retrieve") / CONFIG_FILE
 
 
 def configuration_files(store: Path) -> list[Path]:
@@ -53,7 +54,7 @@ def _read(file: Path, command: str, context: Any, options: Mapping[str, Mapping[
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        if os.fspath(file) == os.environ.get("RETRIEVE_CONFIG"):
+        if file == user_file() and os.environ.get("RETRIEVE_CONFIG"):
             raise
         return {}
     import tomllib

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Event
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.labels import label_text
 from indexes.catalogue.paths import contains
 from indexes.catalogue.records import KnownFile
 from retrieval.common.progress import WorkStage
@@ -175,7 +176,7 @@ class _Containers:
 
 def is_unchanged(file: PictureFile, known: KnownFile) -> bool:
     """Return whether a file is as indexed: by its version if it has one, else by its time; and by any label."""
-    if file.label is not None and (file.label or None) != known.label:
+    if file.label is not None and (label_text(file.label) or None) != known.label:
         return False
     if file.version is None:
         return (file.size, file.mtime) == (known.size, known.mtime)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 
 from indexes.catalogue.catalogue import Catalogue
@@ -12,15 +11,14 @@ from indexes.vectors.faiss_file import delete_files
 from indexes.vectors.index_address import FAISS
 from indexes.vectors.storage import index_address
 from retrieval.sources.location import (
-    LIST_PREFIX,
     TAR_PREFIX,
-    catalogue_path,
     display_location,
     enclosing_tars,
     is_address,
     parse_location,
 )
 from retrieval.store.maintenance.index_sync import open_index
+from retrieval.store.names import list_prefixes, other_names, possible_paths
 
 
 def remove_paths(catalogue: Catalogue, paths: Iterable[str | os.PathLike[str]]) -> dict[str, RemovedCounts]:
@@ -43,32 +41,14 @@ def remove_paths(catalogue: Catalogue, paths: Iterable[str | os.PathLike[str]]) 
 def _remove(catalogue: Catalogue, path: str) -> RemovedCounts:
     """Remove what the path leads to from the catalogue.
 
-    A gallery is stored by its real path, and its pictures by the names below that, links among them. So links are
-    followed until the path is one that is stored, and no further.
+    Names that the catalogue has come first, then those of the same file or folder that are spelled otherwise.
     """
-    possible = list(_possible_paths(path))
-    in_lists = (prefix + entry for prefix in _list_prefixes(catalogue) for entry in possible)
-    paths = chain(possible, in_lists, tar_members_named(catalogue, path))
-    return next(filter(None, map(catalogue.remove, paths)), RemovedCounts())
-
-
-def _possible_paths(path: str) -> Iterator[bytes]:
-    """Yield the paths under which the catalogue may have what a path leads to."""
-    if is_address(path):
-        from retrieval.sources.gallery import gallery_from_address  # a query needs none of it
-
-        yield gallery_from_address(path)
-        yield os.fsencode(path)
-        return
-    absolute = Path(os.path.abspath(path))
-    for up in (*reversed(absolute.parents), absolute):
-        real = catalogue_path(Path(os.path.realpath(up)) / absolute.relative_to(up))
-        yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))
-
-
-def _list_prefixes(catalogue: Catalogue) -> list[bytes]:
-    """Return, for each list, how the paths of its entries begin."""
-    return [root + b"/" for root in catalogue.scans.roots() if root.startswith(os.fsencode(LIST_PREFIX))]
+    possible = list(possible_paths(path))
+    in_lists = (prefix + entry for prefix in list_prefixes(catalogue) for entry in possible)
+    for paths in (possible, in_lists, tar_members_named(catalogue, path)):
+        if found := next(filter(None, map(catalogue.remove, paths)), None):
+            return found
+    return catalogue.remove(*other_names(catalogue, path))
 
 
 def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
@@ -77,7 +57,7 @@ def tar_members_named(catalogue: Catalogue, name: str) -> Iterator[bytes]:
     kind = "" if is_address(name) else TAR_PREFIX
     name = Path(os.path.abspath(name)).as_posix() if kind else name
     for tar in enclosing_tars(name):
-        for prefix in (b"", *_list_prefixes(catalogue)):
+        for prefix in (b"", *list_prefixes(catalogue)):
             for known in list(catalogue.scans.known_files(prefix + os.fsencode(kind + tar))):
                 if str(display_location(parse_location(known.path))) == name:
                     yield known.path
