@@ -150,6 +150,7 @@ class Engine:
         until: str | None = None,
         min_similarity: float = 0.0,
         coverage: float | None = None,
+        collapse: bool | None = None,
         pool: int = POOL,
         explain: bool = True,
         method: MethodName | str = DEFAULT_METHOD,
@@ -164,7 +165,8 @@ class Engine:
         `label`, below this `folder`, taken from `since` to `until` (ISO 8601, which may be shortened: "2024-05") and at
         least as similar as `min_similarity` (0 to 1) are hits. The head rescores the `pool` nearest of them. With a
         `coverage` (0 to 1) there are as many hits as are needed so that one shows the same kind with this probability,
-        which holds without these filters; raises GalleryError if the store's labels do not tell.
+        which holds without these filters; raises GalleryError if the store's labels do not tell. Files of one content
+        are one hit, with the others as its `copies`; with `collapse` near-duplicates are too, and without (False) none.
 
         With `explain`, each hit has heatmaps by this `method`, of pictures of this `size` (None: the model's own).
         `verify` checks them by hiding what they mark, `correspond` finds the matching parts. `options` holds all four
@@ -176,15 +178,15 @@ class Engine:
             raise ValueError(f"top must be from 1 to the pool of {pool}, not {top}")
         if coverage is not None and not 0 < coverage < 1:
             raise ValueError(f"coverage must lie between 0 and 1, not at {coverage:g}")
-        if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
-            raise ValueError("coverage is measured on the whole store: leave out filters, min_similarity and pool")
+        if coverage is not None and (label or folder or since or until or min_similarity or collapse or pool != POOL):
+            raise ValueError("coverage is of the whole store: leave out filters, min_similarity, collapse and pool")
         how = options or ExplainOptions(MethodName(method), size, verify, correspond)
         selection = make_selection(label, folder, since, until, self.catalogue)
         (prepared,) = self.queries.prepare([source], pool, selection)
         if isinstance(prepared, PictureError):
             raise prepared
         rule = None if coverage is None else self.store.coverage_rule(coverage)
-        found = self.queries.finish(prepared, top, min_similarity, explain, how, rule)
+        found = self.queries.finish(prepared, top, min_similarity, explain, how, rule, collapse)
         return HitList(source, found.hits, found.pool, found.seconds)
 
     def explain(

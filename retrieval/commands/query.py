@@ -67,6 +67,14 @@ def query(
             " probability, by the labels of a store after `retrieve calibrate`.",
         ),
     ] = None,
+    collapse: Annotated[
+        bool | None,
+        Option(
+            "--collapse/--no-collapse",
+            help="Put near-duplicates under the best of them, or show every copy. [default: equal files are one hit]",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[bool, Option("--explain/--no-explain", help="Make heatmaps of the hits.")] = True,
     out: Annotated[Path | None, Option(help="A folder for overlays and a contact sheet.")] = None,
     html: options.HtmlOption = None,
@@ -102,10 +110,10 @@ def query(
     from retrieval.store.emptiness import SearchFilters, explain_nothing, unknown_name
     from retrieval.store.filters import make_selection
 
-    if coverage is not None and (label or folder or since or until or min_similarity or pool != POOL):
+    if coverage is not None and (label or folder or since or until or min_similarity or collapse or pool != POOL):
         raise BadParameter(
-            "--coverage is measured on the whole store: leave out --label, --folder, --since, --until, --min-similarity"
-            " and --pool"
+            "--coverage is measured on the whole store: leave out --label, --folder, --since, --until,"
+            " --min-similarity, --collapse and --pool"
         )
     filters = SearchFilters(label, folder, since, until)
     make_selection(since=since, until=until)  # a wrong date is said at once
@@ -125,7 +133,7 @@ def query(
                 print_message(str(error))
                 failed = True
                 continue
-            result = queries.finish(prepared, top, min_similarity, explain, how, rule)
+            result = queries.finish(prepared, top, min_similarity, explain, how, rule, collapse)
             if not result.hits:
                 result = replace(
                     result, nothing=explain_nothing(opened.catalogue, filters, min_similarity, result.best)

@@ -14,6 +14,7 @@ from retrieval.commands.shared.arguments import check_outputs, explain_option_er
 from retrieval.commands.shared.console import report
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import RECALL, Device, IndexingBackend
+from retrieval.common.text import join_words
 
 
 def index(
@@ -111,6 +112,9 @@ def index(
         )
     result = replace(result, notes=(*notes, *result.notes))
     report(as_json, lambda: index_json(result), lambda: index_lines(result))
+    if galleries and result.empty_roots:
+        roots = join_words(map(str, result.empty_roots))
+        raise GalleryError(f"{roots} {'holds' if len(result.empty_roots) == 1 else 'hold'} no pictures: check the name")
 
 
 def status(

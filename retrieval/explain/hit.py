@@ -17,6 +17,7 @@ class Hit(Illustrated):
     gallery, but for the probability in one that is calibrated. `plain_similarity` and `plain_distance` are those of the
     model's own head.
 
+    `copies` are the other files that are this hit too: of the same content, or near-duplicates if those were collapsed.
     `explanation` is None if none was requested, or, with a `note`, if the file could not be read again.
     """
 
@@ -37,6 +38,7 @@ class Hit(Illustrated):
     familiarity: float | None = None
     explanation: Explanation | None = None
     note: str | None = None
+    copies: tuple[PictureLocation, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Hit {self.rank}: {str(self.path)!r}, {percent(self.similarity)}, {self.verdict}>"

@@ -6,6 +6,12 @@ from typing import NamedTuple, Self
 
 from retrieval.common.errors import PictureError, TransientPictureError
 
+HIDDEN = "hidden names"
+OWN_NAMES = "names of what `retrieve` writes, such as contact-sheet.png (rename those that are your own)"
+SAME_FOLDER = "folders that are there by another name, too"
+LEFT_OUT = (HIDDEN, OWN_NAMES, SAME_FOLDER)
+"""Why a walk leaves out what is named like a picture, or a folder; it counts them beside the endings of other names."""
+
 _MOST_TIME = 2**63 - 1  # nanoseconds: in the year 2262
 
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from indexes.catalogue.paths import folder_prefix
 from retrieval.common.errors import read_error
 from retrieval.common.output_names import is_output
-from retrieval.sources.entries import PictureFile, Unreadable, storable_time
+from retrieval.sources.entries import HIDDEN, OWN_NAMES, SAME_FOLDER, PictureFile, Unreadable, storable_time
 from retrieval.sources.files import SUFFIXES
 
 _SYSTEM_FOLDERS = {b"@eadir", b"#recycle", b"@recycle", b"#snapshot", b"@recently-snapshot", b"@__thumb"}
 _SYSTEM_FOLDERS |= {b"$recycle.bin", b"system volume information", b"lost+found", b"__macosx"}
+
+_STORE = b".retrieve"  # whose own files are nobody's pictures
 
 _Found = tuple[bytes, os.DirEntry[bytes] | None]  # the path of a folder, or of a picture with its entry
 
@@ -22,7 +24,8 @@ def walk(folder: bytes, passed_over: Counter[str] | None = None) -> Iterator[Pic
 
     Names that begin with a dot are left out, such as `.retrieve`, `.git` and the `._` files of macOS, and so are
     overlays that a query has written. Other files are counted in `passed_over` by the suffixes of their names, and
-    folders of thumbnails and deleted pictures, as network disks make them, by their names.
+    folders of thumbnails and deleted pictures, as network disks make them, by their names; what is left out for
+    another reason by that (LEFT_OUT).
     """
     entered: set[tuple[int, int]] = set()
     passed_over = Counter() if passed_over is None else passed_over
@@ -42,13 +45,16 @@ def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Coun
     """Return the folders and the pictures in a folder, in order; none if it was entered before."""
     status = os.stat(folder)
     if (status.st_dev, status.st_ino) in entered:
+        passed_over[SAME_FOLDER] += 1
         return []
     entered.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:
-        by_key = {_sort_key(entry): entry for entry in entries if not entry.name.startswith(b".")}
+        by_key = {_sort_key(entry): entry for entry in entries}
     listed: list[_Found] = []
     start = folder_prefix(folder)  # an entry's own path has back slashes on Windows
     for key, entry in sorted(by_key.items()):
+        if is_hidden(entry.name, key.endswith(b"/"), passed_over):
+            continue
         if key.endswith(b"/") and is_system_folder(entry.name):
             passed_over[f"{os.fsdecode(entry.name)}/"] += 1
         elif key.endswith(b"/"):
@@ -58,6 +64,15 @@ def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Coun
     return listed
 
 
+def is_hidden(name: bytes, is_folder: bool, passed_over: Counter[str]) -> bool:
+    """Return whether a name, or a folder in it, begins with a dot; folders and pictures' names are counted."""
+    if b"/." not in b"/" + name:
+        return False
+    if (is_folder and name != _STORE) or (not is_folder and _suffix(name) in SUFFIXES):
+        passed_over[HIDDEN] += 1
+    return True
+
+
 def is_system_folder(name: bytes) -> bool:
     """Return whether a folder of this name holds what a disk or its system keeps for itself, such as deleted files."""
     return name.lower() in _SYSTEM_FOLDERS
@@ -65,12 +80,18 @@ def is_system_folder(name: bytes) -> bool:
 
 def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
     """Return whether a file of this name is a picture of a gallery; others are counted."""
-    text = os.fsdecode(name)
-    suffix = os.path.splitext(text)[1].lower()
+    suffix = _suffix(name)
     if suffix not in SUFFIXES:
         passed_over[suffix] += 1
         return False
-    return not is_output(text)
+    if is_output(os.fsdecode(name)):
+        passed_over[OWN_NAMES] += 1
+        return False
+    return True
+
+
+def _suffix(name: bytes) -> str:
+    return os.path.splitext(os.fsdecode(name))[1].lower()
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:

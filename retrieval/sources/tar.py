@@ -16,7 +16,7 @@ from typing import BinaryIO
 from retrieval.common.errors import PictureError, read_error
 from retrieval.common.parallel import thread_pool
 from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTar, Unreadable, WalkEvent
-from retrieval.sources.local import is_gallery_picture
+from retrieval.sources.local import is_gallery_picture, is_hidden
 from retrieval.sources.location import TAR_PREFIX, CatalogueLocation, is_address, is_tar, member_path, storable_text
 from retrieval.sources.object_store import abort_if_unreachable, check_size, download, to_nanoseconds
 
@@ -120,7 +120,7 @@ def tar_members(path: bytes, version: str, file: BinaryIO, passed_over: Counter[
             if name.endswith(_LABEL_SUFFIX):
                 if member.isreg() and member.size <= _MAX_LABEL:
                     labels[_sample_key(name)] = storable_text(os.fsdecode(read())).strip()
-            elif b"/." not in b"/" + name and is_gallery_picture(os.path.basename(name), passed_over):
+            elif not is_hidden(name, False, passed_over) and is_gallery_picture(os.path.basename(name), passed_over):
                 if not member.isreg() or member.issparse():
                     reason = "is a sparse file in a tar" if member.isreg() else "is a link in a tar, not a picture"
                     pictures.append(Unreadable(member_path(path, name, 0, 0), reason))

@@ -1,19 +1,23 @@
 """Queries with pictures against a store, as a whole and step by step."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice, takewhile
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.arrays import Ids
+from indexes.arrays import Ids, cosines, unit
 from indexes.catalogue.records import EVERYTHING, Selection
 from indexes.vectors.base import NO_ID, LabelledIndex
 from retrieval.common.errors import PictureError
+from retrieval.common.grouping import COLLAPSE_COSINE
+from retrieval.common.parallel import batched
 from retrieval.common.settings import DEFAULT_EXPLAIN, POOL, ExplainOptions
 from retrieval.explain.explanation import Explanation
 from retrieval.explain.hit import Hit
@@ -25,6 +29,9 @@ from retrieval.store.opened_store import OpenedStore
 from retrieval.store.rescoring import existing_files, rescored_hits
 from retrieval.store.similarity import StoreSimilarity
 
+_MOST_CANDIDATES = 16_384  # as many as Milvus gives
+_PAGE = 16  # hits whose contents are looked up at once
+_WIDER = 8  # times as many candidates if copies leave too few hits
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -58,6 +65,8 @@ class PreparedQuery:
     candidates: Ids
     seconds: dict[str, float]
     size: tuple[int, int] | None = None
+    pool: int = POOL
+    selection: Selection = EVERYTHING
 
 
 class Queries:
@@ -86,7 +95,7 @@ class Queries:
         _LOGGER.debug("candidates of each picture: %s", [len(ids) for ids in pools])
         seconds = {stage: total / max(1, len(readable)) for stage, total in stopwatch.seconds.items()}
         prepared = iter(
-            PreparedQuery(source, pixels, descriptor, ids, seconds, info.size)
+            PreparedQuery(source, pixels, descriptor, ids, seconds, info.size, pool, selection)
             for (source, pixels, info), descriptor, ids in zip(readable, descriptors, pools, strict=True)
         )
         return [result if isinstance(result, PictureError) else next(prepared) for result in read]
@@ -139,21 +148,71 @@ class Queries:
         explain: bool = True,
         options: ExplainOptions = DEFAULT_EXPLAIN,
         coverage: CoverageRule | None = None,
+        collapse: bool | None = None,
     ) -> QueryResult:
-        """Rescore a query's candidates and explain the `top` of them, or as many as `coverage` needs."""
+        """Rescore a query's candidates and explain the `top` of them, or as many as `coverage` needs.
+
+        Files of one content are one hit; near-duplicates are one too if they are to `collapse`, and if not (False)
+        every file is one. If copies leave too few hits, there are more candidates.
+        """
         stopwatch = _Stopwatch(prepared.seconds)
         similarity = self._store.similarity  # one for all: the store may be calibrated meanwhile
         with stopwatch("rescore"):
-            gradual = min_similarity == 0 and coverage is None
-            pool, ranked = self.ranked_hits(prepared, similarity, gradual)
-            nearest = next(ranked, None)
-            ranked = chain([nearest] if nearest else [], ranked)
-            shown = coverage.needed(ranked) if coverage else islice(ranked, top)
-            hits = list(takewhile(lambda hit: hit.similarity >= min_similarity, shown))
+            while True:
+                gradual = min_similarity == 0 and coverage is None
+                pool, ranked = self.ranked_hits(prepared, similarity, gradual)
+                nearest = next(ranked, None)
+                ranked = chain([nearest] if nearest else [], ranked)
+                shown = takewhile(lambda hit: hit.similarity >= min_similarity, ranked)
+                if coverage or collapse is False:
+                    hits = list(coverage.needed(ranked) if coverage else islice(shown, top))
+                    break
+                hits = self._collapse(prepared.source, shown, top, bool(collapse))
+                if len(hits) >= top or next(ranked, None) or not prepared.pool <= pool < _MOST_CANDIDATES:
+                    break
+                prepared = self._widen(prepared)
         if explain:
             with stopwatch("explain"):
                 hits = self._explain_hits(prepared, hits, similarity.head, options)
-        return QueryResult(hits, pool, stopwatch.seconds, coverage, nearest and nearest.similarity)
+        return QueryResult(hits, pool, stopwatch.seconds, coverage, nearest.similarity if nearest else None)
+
+    def _widen(self, prepared: PreparedQuery) -> PreparedQuery:
+        """Return the query with more candidates."""
+        pool = min(_WIDER * prepared.pool, _MOST_CANDIDATES)
+        (ids,) = self.candidates(prepared.descriptor[None], pool, prepared.selection)
+        return replace(prepared, candidates=ids, pool=pool)
+
+    def _collapse(self, source: Source, ranked: Iterator[Hit], top: int, near: bool) -> list[Hit]:
+        """Return the first `top` groups of hits of one content, or `near` each other, as one hit each.
+
+        That is the query's own file if it is in the group, else the best.
+        """
+        own = os.path.realpath(source) if isinstance(source, (str, Path)) else None
+        groups: list[list[Hit]] = []
+        firsts: list[bytes] = []  # the contents of the groups' first hits
+        vectors: list[Array] = []  # and their descriptors
+        for hit, content, vector in self._with_contents(ranked, near):
+            place = firsts.index(content) if content in firsts else _near_place(vectors, vector)
+            if place is not None:
+                groups[place].insert(0 if own == os.fspath(hit.path) else len(groups[place]), hit)
+            elif len(groups) < top:
+                groups.append([hit])
+                firsts.append(content)
+                vectors += [] if vector is None else [vector]
+            else:
+                break
+        return [
+            replace(hit, rank=rank, copies=tuple(copy.path for copy in copies))
+            for rank, (hit, *copies) in enumerate(groups, 1)
+        ]
+
+    def _with_contents(self, ranked: Iterator[Hit], near: bool) -> Iterator[tuple[Hit, bytes, Array | None]]:
+        """Yield hits with the hashes of their contents, and with their descriptors (C,) if `near`."""
+        for page in batched(ranked, _PAGE):
+            details = self._store.catalogue.pictures.get_many([hit.id for hit in page])
+            for hit in page:
+                if hit.id in details:
+                    yield hit, details[hit.id].hash, self.stored_descriptor(hit.id) if near else None
 
     def explain_pixels(
         self,
@@ -186,6 +245,14 @@ class Queries:
             else replace(hit, explanation=next(explanations).with_sizes(size, (hit.width, hit.height)))
             for hit, result in zip(hits, decoded, strict=True)
         ]
+
+
+def _near_place(vectors: list[Array], vector: Array | None) -> int | None:
+    """Return the first of the descriptors that one is a near-duplicate of, as `collapse_groups` has it."""
+    if vector is None or not vectors:
+        return None
+    near = np.flatnonzero(cosines(np.stack(vectors), unit(vector[None])[0]) >= COLLAPSE_COSINE)
+    return int(near[0]) if len(near) else None
 
 
 class _Stopwatch:

@@ -1,6 +1,7 @@
 """The status of a store, as the command line and the server report it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from retrieval.common.text import count_noun
 from retrieval.model.bundle import Bundle, find_bundle
 from retrieval.sources.location import gallery_name, is_address
 from retrieval.store.indexing.progress import IndexingProgress, read_progress
+from retrieval.store.indexing.report import read_passed_over
 from retrieval.store.maintenance.calibration import Calibration, read_calibration, shown_similarity
 from retrieval.store.maintenance.tuning import Tuning, read_tuning
 from retrieval.store.similarity import StoreSimilarity
@@ -25,7 +27,7 @@ class StoreStatus:
 
     `address` is that of a catalogue on PostgreSQL. `model` and `fingerprint` are None if nothing is indexed yet.
     `similarity` is None as well if the model is gone; a calibration of another head is not in it. `failed` files could
-    not be indexed. `progress` is that of a running indexing.
+    not be indexed. `progress` is that of a running indexing, `passed_over` what indexing has passed over.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class StoreStatus:
     labels: list[str]
     failed: int
     progress: IndexingProgress | None
+    passed_over: Counter[str]
 
     @property
     def is_calibrated(self) -> bool:
@@ -90,4 +93,5 @@ def read_status(catalogue: Catalogue, bundle: Bundle | None = None) -> StoreStat
         labels=catalogue.pictures.labels(),
         failed=catalogue.scans.count_failures(),
         progress=read_progress(catalogue),
+        passed_over=read_passed_over(catalogue),
     )

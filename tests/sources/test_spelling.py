@@ -8,12 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.sources import spelling
 from retrieval.sources.gallery import resolve_gallery
 from retrieval.sources.spelling import identity, name_key, real_path, spelled_like, typed_path
 
 NAMES = st.text(st.sampled_from("aZöÅñçЙ한が"), min_size=1, max_size=4)
-FORMS = st.sampled_from(["NFC", "NFD"])
+
+
+def respelled(data: st.DataObject, name: str) -> str:
+    """Return a name with its accents composed or taken apart."""
+    return unicodedata.normalize("NFC" if data.draw(st.booleans()) else "NFD", name)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -22,12 +25,12 @@ def test_every_spelling_of_a_folder_is_one_path(tmp_path: Path, names: list[str]
     folder = tmp_path
     for name in names:
         there = {name_key(each): each for each in os.listdir(folder)}
-        folder /= there.get(name_key(name), unicodedata.normalize(data.draw(FORMS), name))
+        folder /= there.get(name_key(name), respelled(data, name))
         folder.mkdir(exist_ok=True)
     link = tmp_path / "a link"
     link.unlink(missing_ok=True)
     link.symlink_to(folder)
-    parts = [unicodedata.normalize(data.draw(FORMS), name) for name in names]
+    parts = [respelled(data, name) for name in names]
     steps = (["."] if data.draw(st.booleans()) else []) + (["..", tmp_path.name] if data.draw(st.booleans()) else [])
     typed = Path(tmp_path, *steps, *parts)
     assert real_path(typed) == real_path(link) == str(folder)
@@ -63,13 +66,13 @@ class NoCase:
 def test_a_system_that_knows_no_case_has_one_name_for_a_thing(names: list[str], data: st.DataObject) -> None:
     made = ["/", "/other", *("/" + "/".join(names[: end + 1]) for end in range(len(names)))]
     system = NoCase(*made)
-    other = [data.draw(st.sampled_from([str.upper, str.lower, str.swapcase, str]))(name) for name in names]
-    typed = "/" + "/".join(unicodedata.normalize(data.draw(FORMS), each) for each in other)
+    cases = [(name.upper(), name.lower(), name.swapcase(), name) for name in names]
+    typed = "".join("/" + respelled(data, data.draw(st.sampled_from(each))) for each in cases)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spelling.os, "lstat", system.stat)
-        patch.setattr(spelling.os, "stat", system.stat)
-        patch.setattr(spelling.os, "listdir", system.listdir)
-        patch.setattr(spelling.os.path, "realpath", os.fspath)
+        patch.setattr(os, "lstat", system.stat)
+        patch.setattr(os, "stat", system.stat)
+        patch.setattr(os, "listdir", system.listdir)
+        patch.setattr(os.path, "realpath", os.fspath)
         found = real_path(typed)
         alike = spelled_like(os.fsencode(typed + "/new"), [b"/other", os.fsencode(made[-1])])
     assert found == made[-1]
@@ -98,6 +101,6 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest
     assert typed_path("a~") == "a~"
     Path("~odd").mkdir()
     assert typed_path("~odd") == "~odd"
-    monkeypatch.setattr(spelling.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     with pytest.raises(ValueError, match="set HOME"):
         typed_path("~/x")

@@ -1,6 +1,7 @@
 """Selections from the values that a user gives."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def catalogue(tmp_path: Path, address_of: AddressOf) -> Catalogue:
         ({"since": "2024", "label": "b"}, "3"),
     ],
 )
-def test_a_selection_has_the_pictures_that_fit(catalogue: Catalogue, filters: dict[str, str], expected: str) -> None:
+def test_a_selection_has_the_pictures_that_fit(catalogue: Catalogue, filters: dict[str, Any], expected: str) -> None:
     selection = make_selection(**filters)
     listed = catalogue.pictures.page(selection, b"", 10)
     assert "".join(Path(picture.path.decode()).stem for picture in listed) == expected

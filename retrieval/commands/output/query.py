@@ -80,7 +80,7 @@ def _hits_table(hits: Sequence[Hit], bars: bool) -> AnswerTable:
         style = _style(hit)
         table.add_row(
             str(hit.rank),
-            Text.assemble(safe_name(relative_to_cwd(hit.path)), (f" ({hit.note})" if hit.note else "", "dim")),
+            Text.assemble(safe_name(relative_to_cwd(hit.path)), (_remarks(hit), "dim")),
             Text(safe_name(hit.label or "")),
             Text.assemble((f"{text_bar(hit.similarity)} " if bars else "", style), f"{percent(hit.similarity):>7}"),
             Text(hit.verdict, style),
@@ -89,6 +89,11 @@ def _hits_table(hits: Sequence[Hit], bars: bool) -> AnswerTable:
             *(found[place] for found in words.values()),
         )
     return table
+
+
+def _remarks(hit: Hit) -> str:
+    remarks = [*([hit.note] if hit.note else []), *([f"and {len(hit.copies):,} more"] if hit.copies else [])]
+    return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _style(compared: Hit | Explanation) -> str:
@@ -177,9 +182,19 @@ def query_json(
 
 def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
     names = ("rank", "label", "similarity", "distance", "verdict", "probability", "familiarity")
-    more = ("plain_similarity", "plain_distance", "index_rank", "index_distance", "width", "height", "path", "note")
+    more = (
+        "plain_similarity",
+        "plain_distance",
+        "index_rank",
+        "index_distance",
+        "width",
+        "height",
+        "path",
+        "note",
+        "copies",
+    )
     explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
-    return pick(hit, *names, *more) | {"explanation": explanation}
+    return pick(hit, *names, *more, "path", "note", "copies") | {"explanation": explanation}
 
 
 def pair_json(

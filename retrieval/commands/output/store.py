@@ -1,6 +1,6 @@
 """A store in a terminal and as JSON: its status, and what indexing, tuning and calibration did."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from indexes.vectors.index_address import FAISS
 from retrieval.commands.output.formats import JsonObject, failures_lines, figures_table, files_json, pick, simple_table
 from retrieval.commands.output.tables import name_line
 from retrieval.common.text import safe_name
+from retrieval.sources.entries import LEFT_OUT
 from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.report import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
@@ -37,6 +38,7 @@ def status_lines(
         *(name_line(f"defaults of options: {safe_name(file)}") for file in configuration),
         figures_table("gallery", ("pictures", "missing"), galleries),
         *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
+        *_passed_over_lines(status.passed_over),
         Text(f"{len(failures)} failed"),
         *failures_lines([(parse_location(path), reason) for path, reason in failures], limit=most),
     )
@@ -129,14 +131,25 @@ def index_lines(report: IndexReport) -> RenderableType:
         " to take it out: `retrieve remove` and the folder"
         for root in report.kept_roots
     ]
-    endings = ", ".join(f"{count} {safe_name(end) or 'without one'}" for end, count in report.passed_over.items())
+    notes += [f"{safe_name(root)} holds no pictures" for root in report.empty_roots]
     return Group(
         summary,
         *(name_line(note, style="yellow") for note in notes),
-        *([Text(f"passed over, by the endings of their names: {endings}", style="dim")] if endings else []),
+        *_passed_over_lines(report.passed_over),
         *(name_line(safe_name(note), style="yellow") for note in report.notes),
         *failures_lines(report.failures),
     )
+
+
+def _passed_over_lines(passed_over: Mapping[str, int]) -> list[Text]:
+    """Return what an indexing passed over: by the endings of names, or by the reason."""
+    others = {end: count for end, count in passed_over.items() if end not in LEFT_OUT}
+    endings = ", ".join(f"{count} {safe_name(end) or 'without one'}" for end, count in others.items())
+    reasons = "; ".join(f"{reason}: {passed_over[reason]}" for reason in LEFT_OUT if passed_over.get(reason))
+    return [
+        *([name_line(f"passed over, by the endings of their names: {endings}", style="dim")] if endings else []),
+        *([Text(f"left out: {reasons}", style="yellow")] if reasons else []),
+    ]
 
 
 def index_json(report: IndexReport) -> JsonObject:
@@ -144,7 +157,7 @@ def index_json(report: IndexReport) -> JsonObject:
     return {
         **pick(report, "added", "reused", "embedded", "unchanged", "missing", "failed", "seconds"),
         "failures": files_json(report.failures),
-        **pick(report, "kept_roots", "passed_over", "notes"),
+        **pick(report, "kept_roots", "empty_roots", "passed_over", "notes"),
     }
 
 
@@ -171,5 +184,6 @@ def status_json(status: StoreStatus, failures: Iterable[tuple[bytes, str]]) -> J
             for count in status.galleries
         ],
         "labels": status.labels,
+        "passed_over": status.passed_over,
         "failures": files_json((parse_location(path), reason) for path, reason in failures),
     }

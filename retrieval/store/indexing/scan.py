@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -18,7 +18,7 @@ from retrieval.sources.entries import PictureFile, TarEnd, TarStart, UnchangedTa
 from retrieval.sources.gallery import walk_gallery
 from retrieval.sources.location import LIST_PREFIX, CatalogueLocation, is_remote, parse_location
 from retrieval.store.indexing.pipeline import MAX_IN_FLIGHT, Batch, Pipeline
-from retrieval.store.indexing.report import IndexReport
+from retrieval.store.indexing.report import IndexReport, keep_passed_over
 from retrieval.store.indexing.shards import Shard
 from retrieval.store.indexing.tar_tracking import TarTracker
 
@@ -49,6 +49,7 @@ class Scan:
         self.returned: list[int] = []
         self.closed_folders = _Containers()
         self.unchanged_tars = _Containers()  # which need not be read again
+        self.passed_over: Counter[str] = Counter()
         self.seen = 0
         self.walked = 0  # files that are to be reported as done in the end
 
@@ -66,6 +67,9 @@ class Scan:
             while in_flight:
                 in_flight.popleft().result()
         self._record_vanished()
+        self.report.passed_over.update(self.passed_over)
+        if self.shard.is_all:
+            keep_passed_over(self.catalogue, self.gallery, self.passed_over)
         self.catalogue.scans.prune_failures(self.gallery, self.failed, self._is_of_scan)
 
     def changed_files(self) -> Iterator[PictureFile | Unreadable]:
@@ -74,7 +78,7 @@ class Scan:
         known_in_shard = (known for known in known_files if self._is_in_shard(known.path))
         events = walk_gallery(
             self.gallery,
-            self.report.passed_over,
+            self.passed_over,
             lambda tar, version: not self._is_in_shard(tar) or self.tars.is_read(tar, version),
             self.cancelled,
         )
@@ -146,6 +150,8 @@ class Scan:
         self.stage.advance(len(batch))
 
     def _record_vanished(self) -> None:
+        if not self.seen and not self.vanished and not self.failed:
+            self.report.empty_roots += (parse_location(self.gallery),)
         if self.seen == 0 and self.vanished:
             self.report.kept_roots += (parse_location(self.gallery),)
             return
