@@ -218,6 +218,7 @@ class Engine:
         backend: IndexingBackend = IndexingBackend.local,
         workers: int | None = None,
         plain_similarity: bool | None = None,
+        force: bool = False,
     ) -> IndexReport:
         """Bring the store up to date with these galleries, or all known ones if none is given.
 
@@ -228,8 +229,8 @@ class Engine:
         On Ray, files are read and embedded by the `workers` of a cluster (None: as many as it has room for). A shard of
         the galleries' files leaves the index as it is, for a run without one or a query to update.
 
-        With `plain_similarity` the store shows the model's own similarity from now on, as the paper does; False undoes
-        that.
+        With `force`, every file is read and embedded anew. With `plain_similarity` the store shows the model's own
+        similarity from now on, as the paper does; False undoes that.
         """
         absent: list[PictureLocation] = []
         if galleries:
@@ -242,20 +243,26 @@ class Engine:
         if plain_similarity is not None:
             set_plain(self.catalogue, plain_similarity)
         with progress.one_line():
-            report = self._index(folders, progress, shard, backend, workers)
+            report = self._index(folders, progress, shard, backend, workers, force)
         notes = (*report.notes, *absent_notes(self.catalogue.scans.root_counts())) if galleries else report.notes
         return replace(report, kept_roots=(*absent, *report.kept_roots), notes=notes)
 
     def _index(
-        self, folders: list[bytes], progress: Progress, shard: Shard, backend: IndexingBackend, workers: int | None
+        self,
+        folders: list[bytes],
+        progress: Progress,
+        shard: Shard,
+        backend: IndexingBackend,
+        workers: int | None,
+        force: bool,
     ) -> IndexReport:
         fingerprint = self.bundle.fingerprint
         with (
             progress.stage("Indexing") as bar,
             recorded_progress(self.catalogue, bar) as stage,
-            self._pipeline(backend, workers) as pipeline,
+            self._pipeline(backend, workers, not force) as pipeline,
         ):
-            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard)
+            report = index_galleries(self.catalogue, pipeline, fingerprint, folders, stage, shard, force)
         if not shard.is_all:
             expect_statistics(self.catalogue)
             return replace(report, notes=(f"{shard} is done; {INDEX_DEFERRED}",))
@@ -270,7 +277,7 @@ class Engine:
         return report if left is None else replace(report, notes=(left,))
 
     @contextmanager
-    def _pipeline(self, backend: IndexingBackend, workers: int | None) -> Iterator[Pipeline]:
+    def _pipeline(self, backend: IndexingBackend, workers: int | None, reuse: bool) -> Iterator[Pipeline]:
         bundle = self.bundle
         if backend is IndexingBackend.ray:
             from retrieval.store.indexing.ray.cluster import cluster_connection
@@ -284,7 +291,7 @@ class Engine:
         else:
             try:
                 size = bundle.card.preprocessing.size
-                yield LocalPipeline(self.catalogue, self.store.encoder.network, bundle.fingerprint, size)
+                yield LocalPipeline(self.catalogue, self.store.encoder.network, bundle.fingerprint, size, reuse)
             finally:
                 self.store.encoder.unload()  # the index needs its memory
 

@@ -13,8 +13,8 @@ from PIL import Image
 from retrieval.common.errors import RetrievalError
 from retrieval.server.config import ServerConfig
 from retrieval.server.processes import run
-from retrieval.sources import gallery, picture_list
-from retrieval.store.maintenance import removal
+from retrieval.sources import gallery, picture_list, spelling
+from retrieval.store import names
 from tests.support.command import PROJECT, RETRIEVE, answer
 from tests.support.generated import CLASSES, blocks
 from tests.support.main_job import do_main_job
@@ -116,7 +116,7 @@ def windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         return os.stat(tmp_path / "file" if path.suffix else tmp_path)
 
-    for module in (gallery, picture_list, removal):
+    for module in (gallery, picture_list, names, spelling):
         monkeypatch.setattr(module, "Path", PureWindowsPath)
         monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os) | {"path": ntpath, "stat": stat}))
 
@@ -132,7 +132,7 @@ def test_paths_of_windows() -> None:
         ("C:\\a\\b.txt", b"list:C:/a/b.txt"),
     ):
         assert gallery.resolve_gallery(given) == kept
-        assert kept in removal._possible_paths(given)
+        assert kept in names.possible_paths(given)
     for line, kept_line in (("b\\c.jpg", "C:/a/b/c.jpg"), ("..\\d.tar", "tar:C:/d.tar"), ("D:\\e.jpg", "D:/e.jpg")):
         assert picture_list._resolve_line("C:/a/list.txt", line) == kept_line
 

@@ -12,7 +12,8 @@ from indexes.catalogue.labels import label_spellings
 class KnownFile(NamedTuple):
     """A recorded file as a scan compares it: size in bytes, mtime in nanoseconds.
 
-    `version` is None for local files. `label` matters where something other than a folder gives it.
+    `version` is None for local files, `ctime` for others and where it is not known. `label` matters where something
+    other than a folder gives it.
     """
 
     id: int
@@ -22,6 +23,7 @@ class KnownFile(NamedTuple):
     version: str | None
     missing: bool
     label: str | None = None
+    ctime: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class NewPicture:
     longitude: float | None = None
     version: str | None = None
     label: str | None = None
+    ctime: int | None = None
 
 
 class FailedFile(NamedTuple):

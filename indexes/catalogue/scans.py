@@ -65,8 +65,8 @@ class ScanRecords:
         """Yield every file recorded below a folder by the bytes of its path, missing ones too, a page at a time."""
         start, end = path_range(folder)
         while page := self._database.fetch(self._database.dialect.known_files, (start, end, _PAGE)):
-            for id_, path, size, mtime, version, missing, label in page:
-                yield KnownFile(id_, path, size, mtime, version, missing != 0, label)
+            for id_, path, size, mtime, version, missing, label, ctime in page:
+                yield KnownFile(id_, path, size, mtime, version, missing != 0, label, ctime)
             start = path
 
     def find_by_content(self, contents: Sequence[bytes], fingerprint: str) -> dict[bytes, KnownContent]:

@@ -107,7 +107,7 @@ def query(
     explain = explain and (ending is None or out is not None or html is not None)
     if len(pictures) == 1:
         _leave_cores_to_network()  # before NumPy is imported
-    from retrieval.store.emptiness import SearchFilters, explain_nothing, unknown_name
+    from retrieval.store.emptiness import SearchFilters, explain_nothing
     from retrieval.store.filters import make_selection
 
     if coverage is not None and (label or folder or since or until or min_similarity or collapse or pool != POOL):
@@ -121,8 +121,6 @@ def query(
     with closing(_open_store(store_folder(store), model, device, how if explain else None)) as opened:
         from retrieval.store.query import Queries
 
-        if said := unknown_name(opened.catalogue, filters):
-            print_message(said, "note")
         selection = filters.select(opened.catalogue)
         queries, rule = Queries(opened), None if coverage is None else opened.coverage_rule(coverage)
         answers = _Answers(opened, confidence, bool(html), shown, as_json, ending)

@@ -63,6 +63,9 @@ def index(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[
+        bool, Option("--force", help="Read and embed every file anew, even one that looks unchanged.")
+    ] = False,
     repair: Annotated[
         bool, Option("--repair", help="Check all that the store holds, and make anew what is damaged.")
     ] = False,
@@ -87,6 +90,8 @@ def index(
 
     with explain_option_errors("--shards"):
         shard = WHOLE if shards is None else parse_shard(shards)
+    if force and engine is IndexingBackend.ray:
+        raise BadParameter("--force is for --engine local: leave out one of them")
     if workers is not None and engine is IndexingBackend.local:
         raise BadParameter("--workers is for --engine ray: leave it out, or give that")
     folder = store_folder(store)
@@ -109,6 +114,7 @@ def index(
             backend=engine,
             workers=workers,
             plain_similarity=plain_similarity,
+            force=force,
         )
     result = replace(result, notes=(*notes, *result.notes))
     report(as_json, lambda: index_json(result), lambda: index_lines(result))

@@ -25,7 +25,7 @@ class PictureFile(NamedTuple):
 
     A local file has no `version`; another one's is empty if its server gives none. `label` is empty if the file is
     known to have none, and None if nothing is known of it. `read_content` returns the file's bytes if they are at
-    hand.
+    hand. `ctime` is when a local file was last changed, whatever its mtime was set to, in nanoseconds.
     """
 
     path: bytes
@@ -34,6 +34,7 @@ class PictureFile(NamedTuple):
     version: str | None = None
     label: str | None = None
     read_content: Callable[[], bytes] | None = None
+    ctime: int | None = None
 
 
 @dataclass(frozen=True)

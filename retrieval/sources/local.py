@@ -111,4 +111,4 @@ def _stat_entry(path: bytes, entry: os.DirEntry[bytes]) -> PictureFile | Unreada
         return Unreadable.from_error(path, read_error(error))
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(path, "is not a regular file")
-    return PictureFile(path, status.st_size, storable_time(status.st_mtime_ns))
+    return PictureFile(path, status.st_size, storable_time(status.st_mtime_ns), ctime=storable_time(status.st_ctime_ns))

@@ -141,4 +141,5 @@ def _stat_line(line: PictureFile) -> PictureFile:
         return stat_remote(source).to_picture(line.path, line.label)
     with open_file(source.removeprefix(TAR_PREFIX)) as file:
         status = os.fstat(file.fileno())
-    return line._replace(size=status.st_size, mtime=storable_time(status.st_mtime_ns))
+    mtime, ctime = storable_time(status.st_mtime_ns), storable_time(status.st_ctime_ns)
+    return line._replace(size=status.st_size, mtime=mtime, ctime=ctime)

@@ -58,11 +58,12 @@ def identity(path: str | bytes) -> Identity | None:
 
 def spelled_like(path: bytes, folders: Iterable[bytes]) -> bytes:
     """Return a path as it begins with one of these folders, if that is the same folder on the disk by another name."""
-    known = {found: each for each in folders if not is_address(os.fsdecode(each)) and (found := identity(each))}
+    known = {identity(each): each for each in folders if not is_address(os.fsdecode(each))}
+    known.pop(None, None)
     upper, rest = path, b""
     while known and upper:
-        if found := known.get(identity(upper) or (0, 0)):
-            return found + rest
+        if named := known.get(identity(upper)):
+            return named + rest
         upper, slash, last = upper.rpartition(b"/")
         rest = slash + last + rest
     return path

@@ -23,7 +23,7 @@ def possible_paths(path: str) -> Iterator[bytes]:
         yield gallery_from_address(path)
         yield os.fsencode(path)
         return
-    absolute = _without_parents(Path(typed_path(path)).absolute())
+    absolute = _without_parents(Path(os.path.join(os.getcwd(), typed_path(path))))
     for up in (*reversed(absolute.parents), absolute):
         real = catalogue_path(Path(real_path(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))

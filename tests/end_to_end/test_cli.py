@@ -38,7 +38,17 @@ PAIR_KEYS = {
 STAGES = {"load", "embed", "search", "rescore", "explain", "render", "total"}
 HIT_KEYS = {
     *("rank", "path", "label", "similarity", "distance", "verdict", "index_rank", "index_distance"),
-    *("width", "height", "note", "explanation", "probability", "familiarity", "plain_similarity", "plain_distance"),
+    *(
+        "copies",
+        "width",
+        "height",
+        "note",
+        "explanation",
+        "probability",
+        "familiarity",
+        "plain_similarity",
+        "plain_distance",
+    ),
 }
 
 
@@ -107,13 +117,13 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["query", "{picture}"], "is not a store: make one with `retrieve index GALLERY`"),
         (["status"], "is not a store"),
         (["remove", "x"], "is not a store"),
-        (["index", "{picture}"], "is not a folder: give the folder that holds the pictures"),
+        (["index", "{picture}"], "is a picture: give the folder that holds it"),
         (["index", "gone"], "gone does not exist, so nothing was marked missing"),
         (["index"], "the store has no gallery yet: give a folder of pictures"),
         (["index", "{gallery}", "--model", "none"], "none is neither a model's name"),
         (["query", "{picture}", "--store", "{store}", "--model", "none"], "none is neither a model's name"),
         (["query", "gone.jpg", "--store", "{store}"], "gone.jpg does not exist"),
-        (["query", "{gallery}", "--store", "{store}"], "is not a regular file"),
+        (["query", "{gallery}", "--store", "{store}"], "is a folder, not a picture"),
         (["query", "{picture}", "--store", "{store}", "--html", "."], ". is a folder: give --html a file"),
         (["query", "{picture}", "--store", "{store}", "--out", "{picture}"], "is a file: give --out a folder"),
         (["explain", "{picture}", "{picture}", "--out", "{picture}"], "is a file: give --out a folder"),
@@ -201,7 +211,7 @@ def test_query_prints_json_with_stable_keys(indexed: Indexed, tmp_path: Path) ->
     options = ("--top", "3", "--method", "ensemble", "--out", tmp_path / "out", "--store", indexed.store)
     found = answer("query", indexed.picture, *options)
     judged = {"coverage", "similarity_by", "calibrated", "confidence", "confident", "familiarity", "foreign", "doubt"}
-    assert found.keys() == {"query", "store", "model", "threshold", "pool", "hits", "seconds"} | judged
+    assert found.keys() == {"query", "store", "model", "threshold", "pool", "nothing", "hits", "seconds"} | judged
     assert [found[name] for name in ("similarity_by", "calibrated", "confidence", "confident", "foreign", "doubt")] == [
         *("gallery", False, None, True, False, None)
     ]
@@ -318,8 +328,7 @@ def test_label_and_least_similarity_filter(indexed: Indexed) -> None:
     assert query(indexed, indexed.picture, "--top", "15", *least)["hits"] == everything[:5]
     done = retrieve_here("query", indexed.picture, "--label", "dogs", *least, "--store", indexed.store)
     assert done.returncode == 0
-    assert "nothing found" in done.stdout.decode()
-    assert done.stderr.decode().startswith("no picture has the label dogs; there are: ")
+    assert "nothing found: no picture has the label dogs; there are: " in done.stdout.decode()
 
 
 def test_all_outputs_say_if_nothing_is_confidently_similar(indexed: Indexed, tmp_path: Path) -> None:
@@ -646,10 +655,10 @@ def test_calibrate_and_reset(tmp_path: Path) -> None:
 def test_status_lists_failures_with_their_reasons(indexed: Indexed) -> None:
     result = answer("status", "--store", indexed.store)
     keys = {"store", "catalogue", "model", "generation", "indexing", "index", "calibration", "galleries", "labels"}
-    keys |= {"failures", "index_at", "configuration", "similarity"}
+    keys |= {"failures", "index_at", "configuration", "similarity", "passed_over"}
     assert result.keys() == keys
     assert result["calibration"] is None
-    assert result["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0}]
+    assert result["galleries"] == [{"path": str(indexed.gallery), "pictures": PICTURES, "missing": 0, "present": True}]
     assert result["labels"] == ["[", *CLASSES, "odd"]
     assert result["model"]["name"] == "default"
     broken, empty = result["failures"]

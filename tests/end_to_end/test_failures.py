@@ -205,7 +205,7 @@ def test_two_runs_into_one_store_and_queries_meanwhile(tmp_path: Path) -> None:
         queries += 1
     assert [complaint(run) for run in runs] == [b"", b""]
     (kept,) = answer("status", "--store", store)["galleries"]
-    assert kept == {"path": str(gallery), "pictures": 160, "missing": 0}
+    assert kept == {"path": str(gallery), "pictures": 160, "missing": 0, "present": True}
     assert {hit["label"] for hit in hits(store, picture)} <= {f"class-{number}" for number in range(4)}
 
 
@@ -220,7 +220,7 @@ def test_a_gallery_that_is_removed_during_its_run(tmp_path: Path) -> None:
     assert complaint(run) == b""
     assert answer("index", gallery, "--store", store)["failed"] == 0
     (kept,) = answer("status", "--store", store)["galleries"]
-    assert kept == {"path": str(gallery), "pictures": 160, "missing": 0}
+    assert kept == {"path": str(gallery), "pictures": 160, "missing": 0, "present": True}
 
 
 # A full disk

@@ -192,7 +192,7 @@ def test_heatmaps_by_the_api(both: Both, query_picture: Path) -> None:
 
 def test_what_the_store_holds(both: Both) -> None:
     result = both.answer("status")
-    assert result["galleries"] == [{"path": "GALLERY", "pictures": TOTAL, "missing": 0}]
+    assert result["galleries"] == [{"path": "GALLERY", "pictures": TOTAL, "missing": 0, "present": True}]
     assert {failure["path"]: failure["reason"] for failure in result["failures"]}[
         "GALLERY/zero bytes.jpg"
     ] == "is empty"

@@ -57,7 +57,7 @@ SQLITE = Dialect(
         _KNOWN_CONTENTS.format(contents="VALUES " + ", ".join(["(?)"] * len(contents)), value="?"),
         [*contents, fingerprint, fingerprint],
     ),
-    known_files="SELECT id, path, size, mtime, version, missing, label FROM pictures WHERE path > ? AND path < ?"
+    known_files="SELECT id, path, size, mtime, version, missing, label, ctime FROM pictures WHERE path > ? AND path < ?"
     " ORDER BY path LIMIT ?",
     chunk_of_vectors="SELECT p.id, d.vector, d.checksum FROM pictures p JOIN descriptors d ON d.picture_id = p.id"
     " WHERE p.id > ? AND NOT p.missing AND d.fingerprint = ? ORDER BY p.id LIMIT ?",

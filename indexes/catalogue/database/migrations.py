@@ -15,6 +15,7 @@ MIGRATIONS: tuple[tuple[str, Statements, Statements], ...] = (
     ("0003-journal", sqlite_migrations.JOURNAL, postgres_migrations.JOURNAL),
     ("0004-versions", sqlite_migrations.VERSIONS, postgres_migrations.VERSIONS),
     ("0005-checksums", sqlite_migrations.CHECKSUMS, postgres_migrations.CHECKSUMS),
+    ("0006-change-times", sqlite_migrations.CHANGE_TIMES, postgres_migrations.CHANGE_TIMES),
 )
 """In order of application: name, statements of SQLite, of PostgreSQL. Never change or remove a released one."""
 

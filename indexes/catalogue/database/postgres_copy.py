@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     import psycopg
 
 _TYPES = {
-    **{"root_id": "int8", "path": "bytea", "size": "int8", "mtime": "int8", "version": "varchar", "hash": "bytea"},
+    **{
+        "root_id": "int8",
+        "path": "bytea",
+        "size": "int8",
+        "mtime": "int8",
+        "ctime": "int8",
+        "version": "varchar",
+        "hash": "bytea",
+    },
     **{"width": "int8", "height": "int8", "label": "varchar", "taken_at": "varchar"},
     **{"latitude": "float8", "longitude": "float8", "missing": "bool", "checksum": "int8"},
 }

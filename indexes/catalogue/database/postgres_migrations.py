@@ -100,3 +100,5 @@ CHECKSUMS = (
     " WHEN (NEW.checksum IS NOT DISTINCT FROM OLD.checksum"
     f" AND {_checked('NEW')} IS DISTINCT FROM {_checked('OLD')}) EXECUTE FUNCTION pictures_change ()",
 )
+
+CHANGE_TIMES = ("ALTER TABLE pictures ADD COLUMN ctime BIGINT",)

@@ -18,13 +18,16 @@ Triggers keep the numbers of their pictures, present and `missing`.
 
 PICTURES = table(
     "pictures",
-    *(column(name, BigInteger) for name in ("id", "root_id", "size", "mtime", "width", "height", "checksum")),
+    *(column(name, BigInteger) for name in ("id", "root_id", "size", "mtime", "ctime", "width", "height")),
+    column("checksum", BigInteger),
     *(column(name, LargeBinary) for name in ("path", "hash")),
     *(column(name, String) for name in ("version", "label", "taken_at")),
     *(column(name, Float) for name in ("latitude", "longitude")),
     column("missing", Boolean),
 )
 """Indexed files: `size` in bytes, `mtime` in nanoseconds; `missing` once a scan did not find the file.
+
+`ctime` is when a local file was last changed, in nanoseconds; NULL if it was recorded before that was kept.
 
 `version` identifies contents on an object store or a web server, such as an ETag; local files have none. An id is never
 given twice: in an older index it never means another picture.

@@ -71,3 +71,6 @@ CHECKSUMS = (
     " BEGIN UPDATE pictures SET checksum = NULL WHERE id = NEW.id; END",
 )
 """Checksums of rows. A picture that is changed without its checksum loses that, until the next indexing."""
+
+CHANGE_TIMES = ("ALTER TABLE pictures ADD COLUMN ctime INTEGER",)
+"""When a local file was last changed by the system's own account, which no program can set back."""

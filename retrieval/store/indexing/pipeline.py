@@ -59,6 +59,7 @@ class ReadFile:
             path=self.file.path,
             size=self.file.size,
             mtime=self.file.mtime,
+            ctime=self.file.ctime,
             hash=self.hash,
             vector=self.vector.result() if isinstance(self.vector, PendingVector) else self.vector,
             version=self.file.version,
@@ -88,10 +89,14 @@ class Pipeline(Protocol):
 
 
 class LocalPipeline:
-    """A pipeline on this machine, with an opened network for pictures of (size, size), for any number of galleries."""
+    """A pipeline on this machine, with an opened network for pictures of (size, size), for any number of galleries.
 
-    def __init__(self, catalogue: Catalogue, network: Network, fingerprint: str, size: int) -> None:
+    Known descriptors of the same contents are taken over, unless they are not to be reused.
+    """
+
+    def __init__(self, catalogue: Catalogue, network: Network, fingerprint: str, size: int, reuse: bool = True) -> None:
         self._catalogue = catalogue
+        self._reuse = reuse
         self._network = network
         self._fingerprint = fingerprint
         self._size = size
@@ -115,7 +120,7 @@ class LocalPipeline:
         with ExitStack() as stack:
             opened = [file if isinstance(file, Unreadable) else _open(file, stack) for file in files]
             contents = [file.hashed.hash for file in opened if isinstance(file, _Opened)]
-            known = self._catalogue.scans.find_by_content(contents, self._fingerprint)
+            known = self._catalogue.scans.find_by_content(contents, self._fingerprint) if self._reuse else {}
             return [
                 file if isinstance(file, Unreadable) else self._decode(file, known.get(file.hashed.hash))
                 for file in opened

@@ -33,10 +33,12 @@ def index_galleries(
     galleries: Iterable[bytes],
     stage: WorkStage = SILENT_STAGE,
     shard: Shard = WHOLE,
+    force: bool = False,
 ) -> IndexReport:
     """Bring the catalogue up to date with these galleries, or a shard of each. Each batch is committed when done.
 
-    One thread walks them all, ahead of the pipeline; when it ends, `stage` gets its total.
+    With `force`, unchanged files are read too. One thread walks them all, ahead of the pipeline; when it ends, `stage`
+    gets its total.
     """
     started = time.perf_counter()
     report, cancelled = IndexReport(), Event()
@@ -45,7 +47,7 @@ def index_galleries(
         """Yield each gallery's scan, its changed files, and None."""
         walked_files = 0
         for gallery in galleries:
-            scan = Scan(catalogue, pipeline, fingerprint, gallery, report, stage, shard, cancelled)
+            scan = Scan(catalogue, pipeline, fingerprint, gallery, report, stage, shard, cancelled, force)
             yield scan
             yield from scan.changed_files()
             yield None

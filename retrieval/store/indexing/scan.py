@@ -28,7 +28,7 @@ class Scan:
     """One scan of one gallery, or of its files in a shard.
 
     `changed_files` walks the gallery, until `cancelled` is set, on one thread and ahead of `run`, which embeds and
-    records what it yields.
+    records what it yields. With `force`, unchanged files are read too.
     """
 
     catalogue: Catalogue
@@ -39,6 +39,7 @@ class Scan:
     stage: WorkStage
     shard: Shard
     cancelled: Event
+    force: bool = False
 
     def __post_init__(self) -> None:
         self.catalogue.scans.ensure_root(self.gallery)  # a gallery without pictures is known too
@@ -79,7 +80,7 @@ class Scan:
         events = walk_gallery(
             self.gallery,
             self.passed_over,
-            lambda tar, version: not self._is_in_shard(tar) or self.tars.is_read(tar, version),
+            lambda tar, version: not self._is_in_shard(tar) or (not self.force and self.tars.is_read(tar, version)),
             self.cancelled,
         )
         for event, known in _merge_by_path(events, known_in_shard):
@@ -101,7 +102,7 @@ class Scan:
                 self.seen += isinstance(event, PictureFile)  # the gallery is not empty, only this shard may be
                 self.walked += 1
                 self.stage.advance()
-            elif isinstance(event, PictureFile) and known is not None and is_unchanged(event, known):
+            elif not self.force and isinstance(event, PictureFile) and known and is_unchanged(event, known):
                 self._count_unchanged(known)
             else:
                 self.seen += isinstance(event, PictureFile)
@@ -181,11 +182,12 @@ class _Containers:
 
 
 def is_unchanged(file: PictureFile, known: KnownFile) -> bool:
-    """Return whether a file is as indexed: by its version if it has one, else by its time; and by any label."""
+    """Return whether a file is as indexed: by its version if it has one, else by its times; and by any label."""
     if file.label is not None and (label_text(file.label) or None) != known.label:
         return False
     if file.version is None:
-        return (file.size, file.mtime) == (known.size, known.mtime)
+        is_touched = None not in (file.ctime, known.ctime) and file.ctime != known.ctime
+        return (file.size, file.mtime) == (known.size, known.mtime) and not is_touched
     return file.version != "" and (file.size, file.version) == (known.size, known.version)
 
 
