@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,7 @@ COMMANDS = {
 @pytest.mark.parametrize("columns", ["40", "80", "200", None])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_path_is_broken_at_any_width(long_names: Path, command: str, columns: str | None) -> None:
-    extra = {"COLUMNS": columns or ""}
-    done = retrieve_here(command, *COMMANDS[command], "--store", "s", cwd=long_names, **extra)
+    done = retrieve_here(command, *COMMANDS[command], "--store", "s", cwd=long_names, COLUMNS=columns or "")
     shown = (done.stdout + done.stderr).decode()
     expected = BROKEN if command in ("index", "status") else NAME
     assert [line for line in shown.splitlines() if f"{LONG}/{expected}" in line], shown
@@ -153,7 +153,7 @@ def test_a_file_that_is_edited_with_its_time_kept_is_read_again(tmp_path: Path) 
 def test_a_tilde_is_the_home_folder_wherever_it_is_given(tmp_path: Path, option: str) -> None:
     (tmp_path / "home" / "Pictures").mkdir(parents=True)
     photograph(1).save(tmp_path / "home" / "Pictures" / "1.jpg")
-    extra = {"HOME": str(tmp_path / "home"), "USERPROFILE": str(tmp_path / "home")}
+    extra: Any = {"HOME": str(tmp_path / "home"), "USERPROFILE": str(tmp_path / "home")}
     options = [option] if option.startswith("-") else []
     extra |= {} if options else {option: "~/s"}
     assert retrieve_here("index", "~/Pictures", *options, cwd=tmp_path, **extra).returncode == 0
@@ -194,7 +194,7 @@ def test_a_message_names_what_was_given(indexed: Indexed, tmp_path: Path, typed:
     ],
 )
 def test_an_empty_answer_says_why(indexed: Indexed, options: tuple[str, ...], said: str) -> None:
-    query = ("query", indexed.picture, "--no-explain", "--store", indexed.store, *options)
+    query = ("query", str(indexed.picture), "--no-explain", "--store", str(indexed.store), *options)
     shown, machine = retrieve_here(*query), retrieve_here(*query, "--json")
     assert shown.returncode == machine.returncode == 0
     assert said in shown.stdout.decode()

@@ -72,3 +72,13 @@ def test_without_a_terminal_only_announced_stages_are_shown_and_nothing_is_count
     with progress.stage("Preparing", 4, announce=True):
         pass
     assert shown(console) == "Preparing\n"
+
+
+def test_a_bar_does_not_pass_its_end() -> None:
+    console = terminal()
+    with ConsoleProgress(console).stage("Reading", 864) as bar:
+        for _ in range(3):
+            bar.advance(576)
+    assert "864/864" in shown(console)
+    assert "1152/864" not in shown(console)
+    assert "1728/864" not in shown(console)
