@@ -195,9 +195,11 @@ def test_incremental_run(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundl
     found = {hit.path.name for hit in engine.query(blocks(0), top=12, explain=False)}
     assert "renamed.png" in found
 
-    names = {hit.path for hit in engine.query(blocks(200), top=12, explain=False)}
+    names = {hit.path for hit in engine.query(blocks(200), top=12, explain=False, collapse=False)}
     assert small_gallery / "cats" / "0.png" not in names
     assert len(names) == 12
+    (boats,) = [hit for hit in engine.query(boat, top=12, explain=False) if hit.copies]
+    assert (boats.path, boats.copies) == (boat, (small_gallery / "boats" / "copy.png",))
 
 
 def test_exchanged_names_exchange_descriptors(small_gallery: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:

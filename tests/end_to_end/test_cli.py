@@ -174,7 +174,7 @@ def test_index_twice_renamed_and_deleted(small_gallery: Path, tmp_path: Path) ->
     store = tmp_path / "store"
     first = answer("index", small_gallery, "--store", store)
     keys = {"added", "reused", "embedded", "unchanged", "missing", "failed", "seconds", "failures", "kept_roots"}
-    keys |= {"passed_over", "notes"}
+    keys |= {"passed_over", "empty_roots", "notes"}
     assert first.keys() == keys
     assert (first["added"], first["embedded"], first["failed"], first["failures"]) == (12, 12, 0, [])
     again = answer("index", "--store", store)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.sources.entries import PictureFile, Unreadable, storable_time
+from retrieval.sources.entries import OWN_NAMES, PictureFile, Unreadable, storable_time
 from retrieval.sources.local import walk
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -49,7 +49,9 @@ def test_a_file_comes_with_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(b"12345")
     os.utime(file, ns=(1, 1_600_000_000_123_456_789))
-    assert list(walk(os.fsencode(tmp_path))) == [PictureFile(os.fsencode(file), 5, 1_600_000_000_123_456_789)]
+    changed = file.stat().st_ctime_ns
+    expected = PictureFile(os.fsencode(file), 5, 1_600_000_000_123_456_789, ctime=changed)
+    assert list(walk(os.fsencode(tmp_path))) == [expected]
 
 
 def test_only_files_named_like_pictures_are_found(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_other_files_are_counted_and_outputs_of_queries_are_left_out(tmp_path: P
     passed_over: Counter[str] = Counter()
     pictures = [os.path.basename(entry.path) for entry in walk(os.fsencode(tmp_path), passed_over)]
     assert pictures == [b"a.jpg", b"hit-1.jpg"]
-    assert passed_over == {".cr2": 2, ".mov": 1, "": 1}
+    assert passed_over == {".cr2": 2, ".mov": 1, "": 1, OWN_NAMES: 3}
 
 
 def test_folders_that_a_network_disk_keeps_for_itself_are_passed_over(tmp_path: Path) -> None:

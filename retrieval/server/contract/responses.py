@@ -299,11 +299,9 @@ def seen_share(width: int, height: int) -> list[float]:
 
 def hit_out(hit: Hit, details: Mapping[int, PictureDetails], copies: Sequence[Hit]) -> HitOut:
     """Return a hit with its near-duplicates, given the details of all by id."""
-    return HitOut(
-        **vars(replace(hit, note=safe_name(hit.note) if hit.note else None)),
-        picture=picture_out(details[hit.id]),
-        copies=[picture_out(details[copy.id]) for copy in copies],
-    )
+    values = vars(replace(hit, note=safe_name(hit.note) if hit.note else None))
+    others = [picture_out(details[copy.id]) for copy in copies]
+    return HitOut(**values | {"picture": picture_out(details[hit.id]), "copies": others})
 
 
 def explanation_out(
