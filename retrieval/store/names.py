@@ -71,10 +71,10 @@ def _has_pictures(catalogue: Catalogue, folder: bytes) -> bool:
     return bool(catalogue.pictures.page(Selection(folder=folder), b"", 1))
 
 
-def _equal_folders(catalogue: Catalogue, wanted: list[bytes], folders: list[bytes]) -> Iterator[bytes]:
-    """Yield those of the folders, and of what they lie in, that are one of the wanted: by their letters or on disk."""
-    keys = {name_key(path) for path in wanted}
-    identities = {found for path in wanted if (found := _local_identity(path))}
+def _equal_folders(catalogue: Catalogue, possible: list[bytes], folders: list[bytes]) -> Iterator[bytes]:
+    """Yield those of the folders, and of what they lie in, that are one of the paths: by their letters, or on disk."""
+    keys = {name_key(path) for path in possible}
+    identities = {found for path in possible if (found := _local_identity(path))}
     taken: set[bytes] = set()
     for path in sorted({above for folder in folders for above in (*parents(folder), folder)}):
         if taken.isdisjoint(parents(path)) and (name_key(path) in keys or _local_identity(path) in identities):

@@ -59,7 +59,7 @@ def test_a_pipe_gets_no_wrapped_line(long_names: Path) -> None:
     assert NAME.replace("0610", "0613") in done.stdout.decode()
 
 
-def test_equal_files_are_one_hit_unless_all_are_wanted(long_names: Path) -> None:
+def test_equal_files_are_one_hit_unless_each_is_to_be_seen(long_names: Path) -> None:
     def hits(*options: str) -> list[tuple[str, int]]:
         found = answer("query", "g/copy.jpg", "--store", "s", "--no-explain", *options, cwd=long_names)["hits"]
         assert [each["rank"] for each in found] == list(range(1, len(found) + 1))
@@ -87,7 +87,7 @@ def test_copies_do_not_crowd_out_other_pictures(tmp_path: Path) -> None:
     assert {Path(each["path"]).name for each in found} == {"0.jpg", "1.jpg", "2.jpg"}
 
 
-def test_a_moved_gallery_yields_to_its_new_place_and_is_told(tmp_path: Path) -> None:
+def test_a_moved_gallery_yields_to_its_new_place_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     for seed in range(3):
