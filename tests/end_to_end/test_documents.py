@@ -24,6 +24,10 @@ COMMANDS = {
     for document in DOCUMENTS
     for command in COMMAND.findall(document.read_text("utf-8"))
 }
+OUTPUT = re.compile(r"^    (retrieve .*)\n\n((?:(?:    (?!retrieve |pip |make |cp ).*)?\n)+)", re.MULTILINE)
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+DURATION = re.compile(NUMBER.pattern + r"(?= (?:ms|s|pictures/s)\b)")
+DRAWN = re.compile(r"[\s─█▉▊▋▌▍▎▏]+")  # rules and bars: their length depends on the width
 OF_THE_STORE = ("status", "models", "tune --recall", "calibrate --html", "duplicates --html")
 
 
@@ -65,13 +69,36 @@ def runnable() -> Iterator[str]:
             yield command
 
 
+def shown_outputs() -> dict[str, list[str]]:
+    """Return the lines that the README shows for its commands, but for those that it leaves out."""
+    text = (PROJECT / "README.md").read_text("utf-8")
+    shown = {shlex.join(shlex.split(command, comments=True)): lines for command, lines in OUTPUT.findall(text)}
+    return {command: [line for line in lines.splitlines() if line.strip(" ─…")] for command, lines in shown.items()}
+
+
+def words_and_figures(line: str) -> tuple[str, list[str]]:
+    """Return a line with # for each number, and the numbers that are no durations."""
+    line = DURATION.sub("#", DRAWN.sub(" ", line).strip())
+    return NUMBER.sub("#", line), NUMBER.findall(line)
+
+
+def agree(shown: str, printed: str) -> bool:
+    """Compare two lines: words and whole numbers must be equal, other figures nearly so on any processor."""
+    (words, figures), (printed_words, printed_figures) = words_and_figures(shown), words_and_figures(printed)
+    return words == printed_words and all(
+        float(one.replace(",", "")) == pytest.approx(float(other.replace(",", "")), rel=0.05 if "." in one else 0)
+        for one, other in zip(figures, printed_figures, strict=True)
+    )
+
+
 @pytest.mark.slow
 def test_the_readme_can_be_typed(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")  # for `retrieve fit`
     shutil.copytree(demo / "demo", tmp_path / "demo")
     monkeypatch.chdir(tmp_path)
-    commands = list(runnable())
+    commands, shown = list(runnable()), shown_outputs()
     assert len(commands) > 10
+    assert len(shown.keys() & set(commands)) >= 4
     for command in commands:
         program, *arguments = shlex.split(command)
         if program == "cp":
@@ -79,6 +106,9 @@ def test_the_readme_can_be_typed(demo: Path, tmp_path: Path, monkeypatch: pytest
             continue
         done = retrieve_here(*arguments)
         assert done.returncode == 0, (command, done.stderr)
+        printed = (done.stdout + done.stderr).decode().splitlines()
+        missing = [line for line in shown.get(command, []) if not any(agree(line, each) for each in printed)]
+        assert not missing, (command, printed)
     assert (tmp_path / "results" / "contact-sheet.png").is_file()
     assert (tmp_path / "mine-store").is_dir()
 
