@@ -185,17 +185,23 @@ def _settle(fitted: Maps, regions: NDArray[np.floating], closed_form: Array, mea
     """Return a map (CELLS, CELLS) with the best regions (2, CELLS, CELLS) as its highest and its lowest fifths.
 
     Within them, the maps in closed form (2, CELLS, CELLS) say where, as far as they have evidence there. The most is in
-    proportion to what was `measured` (2,) of hiding them. Beyond them, the fitted map orders what is left.
+    proportion to what was `measured` (2,) of hiding them. Beyond them, both maps together order what is left.
     """
     padded = np.pad(regions, ((0, 0), (1, 1), (1, 1)), mode="edge")
     inner = sliding_window_view(padded, (3, 3), (1, 2)).min((3, 4))  # else strong cells spread beyond the edge
     inside = inner * _scale(closed_form)
     lacking = (_LEAST_SUM - inside.sum((1, 2))) / np.maximum(regions.sum((1, 2)), 1)
     floor = np.maximum(lacking, _FLOOR)[:, None, None]
-    rest = _REST * _FLOOR * _scale(split_signs(np.asarray(fitted, np.float32)))
+    order = _standardise(fitted) + _standardise(closed_form[0] - closed_form[1])
+    rest = _REST * _FLOOR * _scale(split_signs(np.asarray(order, np.float32)))
     parts = _scale(floor * regions + inside) + rest
     high, low = parts * (np.maximum(measured, TINY) / _SPREAD)[:, None, None]
     return np.asarray(high - low)
+
+
+def _standardise(map_: Array) -> Array:
+    """Bring a map to mean 0 and deviation 1."""
+    return np.asarray((map_ - map_.mean()) / max(float(map_.std()), TINY))
 
 
 def _scale(maps: Array) -> Array:
