@@ -14,7 +14,7 @@ import typer
 
 import cli
 from retrieval.commands.demo_gallery import make_gallery
-from tests.support.command import PROJECT, retrieve_here
+from tests.support.command import PROJECT, retrieve, retrieve_here
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -104,10 +104,11 @@ def test_the_readme_can_be_typed(demo: Path, tmp_path: Path, monkeypatch: pytest
         if program == "cp":
             shutil.copy(*arguments)
             continue
-        done = retrieve_here(*arguments)
+        lines = shown.pop(command, [])  # of its first run: a second one may have nothing to do
+        done = (retrieve if lines else retrieve_here)(*arguments)  # in this process, few regions are hidden
         assert done.returncode == 0, (command, done.stderr)
         printed = (done.stdout + done.stderr).decode().splitlines()
-        missing = [line for line in shown.get(command, []) if not any(agree(line, each) for each in printed)]
+        missing = [line for line in lines if not any(agree(line, each) for each in printed)]
         assert not missing, (command, printed)
     assert (tmp_path / "results" / "contact-sheet.png").is_file()
     assert (tmp_path / "mine-store").is_dir()
