@@ -199,7 +199,7 @@ def _settle(fitted: Maps, regions: NDArray[np.floating], closed_form: Array, mea
     return np.asarray(high - low)
 
 
-def _standardise(map_: Array) -> Array:
+def _standardise(map_: NDArray[np.floating]) -> NDArray[np.floating]:
     """Bring a map to mean 0 and deviation 1."""
     return np.asarray((map_ - map_.mean()) / max(float(map_.std()), TINY))
 
