@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-RAW, LZW, JPEG, DEFLATE, PACKBITS = 1, 5, 7, 8, 32773
+RAW, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
+Tags = dict[int, tuple[int, tuple[int, ...]]]
+"""The type (3: 16 bits, 4: 32) and the values of tags."""
 _BY_PILLOW = {LZW: "tiff_lzw", PACKBITS: "packbits"}
 
 
@@ -33,7 +35,7 @@ class Kind(NamedTuple):
 def _packed(samples: NDArray[Any], kind: Kind) -> bytes:
     """Return rows of samples (h, n) as bytes; each row begins with a new byte."""
     if kind.bits in (8, 16, 32, 64):
-        letter = {1: "u", 2: "i", 3: "f", 4: "u"}[kind.sample_format]
+        letter = {2: "i", 3: "f"}.get(kind.sample_format, "u")
         return samples.astype(f"{kind.order}{letter}{kind.bits // 8}").tobytes()
     values = samples.astype(np.uint32)
     if kind.bits == 24:
@@ -45,7 +47,7 @@ def _packed(samples: NDArray[Any], kind: Kind) -> bytes:
 
 def _differences(samples: NDArray[Any], kind: Kind) -> NDArray[Any]:
     """Return (h, w, n) as the horizontal predictor leaves them, to be packed as unsigned."""
-    letter = {1: "u", 2: "i", 3: "f", 4: "u"}[kind.sample_format]
+    letter = {2: "i", 3: "f"}.get(kind.sample_format, "u")
     whole = np.ascontiguousarray(samples.astype(f"{letter}{kind.bits // 8}")).view(f"u{kind.bits // 8}")
     return np.diff(whole, axis=1, prepend=np.zeros_like(whole[:, :1]))
 
@@ -95,9 +97,7 @@ def _segments(samples: NDArray[Any], kind: Kind) -> list[bytes]:
     return written
 
 
-def _page(
-    samples: NDArray[Any], kind: Kind, at: int, more: dict[int, tuple[int, tuple[int, ...]]], segments: list[bytes]
-) -> tuple[bytes, int]:
+def _page(samples: NDArray[Any], kind: Kind, at: int, more: Tags, segments: list[bytes]) -> tuple[bytes, int]:
     """Return the bytes of a page to be put at an offset, and where in them its directory begins."""
     height, width, channels = samples.shape
     body, places = bytearray(), []
@@ -138,7 +138,7 @@ def _page(
 
 def tiff(
     *pages: tuple[NDArray[Any], Kind],
-    more: dict[int, tuple[int, tuple[int, ...]]] | None = None,
+    more: Tags | None = None,
     inside: tuple[NDArray[Any], Kind] | None = None,
     segments: list[bytes] | None = None,
 ) -> bytes:

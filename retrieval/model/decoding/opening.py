@@ -79,18 +79,29 @@ def extra_bytes(image: Image.Image) -> int:
 
 
 def file_behind(image: Image.Image) -> BinaryFile | None:
-    """Return the file of a PIL picture that was opened and nothing else, so that it is read as the file is."""
-    untouched: Any = isinstance(image, ImageFile.ImageFile) and image._im is None and not image.decoderconfig
-    if not untouched or image.format not in (*_FORMATS, "MPO", "TIFF", "HEIF") or image.tell() != 0:
+    """Return the file of a PIL picture, so that it is read as the file is, or None if the picture may be another one.
+
+    That is of one that was opened and nothing else, and of a loaded JPEG whose file still has the same pixels.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in (*_FORMATS, "MPO", "TIFF", "HEIF"):
         return None
-    file: Any = getattr(image, "fp", None)
-    with suppress(Exception):  # it may be closed, or not a file at all
-        place = file.seek(0, io.SEEK_CUR)
-        file.seek(0)
-        content = file.read()
-        file.seek(place)
-        return io.BytesIO(content)
+    with suppress(Exception):  # the file may be closed, gone, or no file at all
+        if image._im is None and not image.decoderconfig and image.tell() == 0:
+            return _content(image.fp)
+        if image.format in _JPEGS and image.filename:
+            with open(image.filename, "rb") as file, Image.open(file) as again:
+                if again.mode == image.mode and again.size == image.size and again.tobytes() == image.tobytes():
+                    return _content(file)
     return None
+
+
+def _content(file: Any) -> BinaryFile:
+    """Return all bytes of an open file, and leave it where it is."""
+    place = file.seek(0, io.SEEK_CUR)
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return io.BytesIO(content)
 
 
 def is_like_jpeg(image: Image.Image) -> bool:

@@ -21,6 +21,7 @@ _METADATA = (*_TEXTS, b"iCCP")
 _MOST_METADATA = 2**20  # bytes of one chunk, decompressed
 _MOST_CHUNKS = 2**20
 _MOST_IN_ALL = 2**24
+_PALETTE = 3  # a kind of colours
 _ROWS = 256  # of a strip
 _DARK = 63  # of 255: no value needs the upper two of 16 bits
 
@@ -61,6 +62,8 @@ def load_png(image: Image.Image, file: BinaryFile) -> Image.Image:
     file.seek(24)
     bits, colour = file.read(2)
     transparent = image.info.get("transparency")
+    if colour == _PALETTE and image.palette is None:
+        raise PictureError("is damaged or not a picture: its palette is missing")
     if bits in (2, 4) and isinstance(transparent, int) and colour == 0:
         image.info["transparency"] = transparent * 255 // (2**bits - 1)
     image.load()

@@ -1,5 +1,6 @@
 """TIFFs: which of the pages is the picture, and who reads it, Pillow or `tiff_samples.py`."""
 
+import io
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,18 +103,19 @@ def load_tiff(image: TiffImagePlugin.TiffImageFile) -> Image.Image:
 
 def _pages(file: BinaryFile) -> Iterator[tuple[int, Tags]]:
     """Yield the offset and the tags of the pages, and of pages within pages: those of a file of many only at first."""
-    header = _header(file)
+    header, size = _header(file), file.seek(0, io.SEEK_END)
     waiting, seen = [Tags(header).next], set[int]()
     while waiting and len(seen) < _MOST_PAGES:
         offset = waiting.pop(0)
-        if offset in seen or not 8 <= offset < 2**63:
+        if offset in seen or not 8 <= offset < size - 2:
             continue
         seen.add(offset)
         tags = Tags(header)
         with suppress(Exception):  # a broken page does not cost the others
             file.seek(offset)
             tags.load(file)
-            yield offset, tags
+            if 256 in tags and 257 in tags:
+                yield offset, tags
             inside = tags.get(330, ())
             waiting += [tags.next, *(inside if isinstance(inside, tuple) else (inside,))]
 

@@ -141,6 +141,8 @@ def _fault(layout: SampleLayout, depths: set[int], formats: set[int], beyond: in
         "its samples are complex numbers or of no known format": layout.sample_format not in _DEPTHS,
         f"its samples have {bits} bits": bits not in _DEPTHS.get(layout.sample_format, (bits,)),
         f"its pixels have {layout.channels} samples": beyond < 0 or many,
+        "its samples are not whole numbers without a sign": photometric in (_PALETTE, _YCBCR, _LAB, _ICC_LAB)
+        and layout.sample_format != _UNSIGNED,
         f"its YCbCr colours have {bits} bits": photometric == _YCBCR and bits != 8,
         f"its LAB colours have {bits} bits": photometric in (_LAB, _ICC_LAB) and bits not in (8, 16),
         "its palette is missing": photometric == _PALETTE and (bits > 16 or len(layout.palette) < 3 << bits),
