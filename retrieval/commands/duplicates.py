@@ -6,7 +6,7 @@ from typer import BadParameter, Option
 
 from retrieval.commands.shared import options
 from retrieval.commands.shared.arguments import check_outputs, path_ending, store_folder
-from retrieval.commands.shared.console import report
+from retrieval.commands.shared.console import print_message, report
 
 
 def duplicates(
@@ -44,12 +44,15 @@ def duplicates(
     from retrieval.engine import Engine
     from retrieval.store.duplicates.page import duplicates_page
     from retrieval.store.duplicates.search import MIN_AGREEMENT, DuplicateRules
-    from retrieval.store.filters import make_selection
+    from retrieval.store.emptiness import SearchFilters, explain_nothing
 
     agreement = None if identical else MIN_AGREEMENT if near is None else near
-    rules = DuplicateRules(agreement, alike, make_selection(label, folder, since, until))
+    filters = SearchFilters(label, folder, since, until)
     with Engine.open(store_folder(store)) as engine:
+        rules = DuplicateRules(agreement, alike, filters.select(engine.catalogue))
         result = engine.duplicates(rules, ConsoleProgress())
+        if not result.pictures:
+            print_message(explain_nothing(engine.catalogue, filters), "note")
     path = engine.catalogue.folder
     report(
         as_json,

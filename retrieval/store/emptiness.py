@@ -50,7 +50,9 @@ def unknown_name(catalogue: Catalogue, filters: SearchFilters) -> str | None:
     return None
 
 
-def explain_nothing(catalogue: Catalogue, filters: SearchFilters, min_similarity: float, best: float | None) -> str:
+def explain_nothing(
+    catalogue: Catalogue, filters: SearchFilters, min_similarity: float = 0.0, best: float | None = None
+) -> str:
     """Return why no picture of the store is a hit; `best` is the similarity of the nearest, if there is one."""
     if best is not None:
         return f"the most similar picture has {percent(best)}, less than --min-similarity {min_similarity:g}"

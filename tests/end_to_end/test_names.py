@@ -200,3 +200,26 @@ def test_an_empty_answer_says_why(indexed: Indexed, options: tuple[str, ...], sa
     assert said in shown.stdout.decode()
     assert said in json.loads(machine.stdout)["nothing"]
     assert said in machine.stderr.decode()
+
+
+def test_filters_of_duplicates_take_any_name_and_say_if_they_select_nothing(long_names: Path) -> None:
+    (long_names / "link").symlink_to("g", target_is_directory=True)
+    found = answer("duplicates", "--identical", "--folder", "link", "--store", "s", cwd=long_names)
+    assert (found["pictures"], len(found["groups"])) == (5, 1)
+    for options in (("--folder", "h"), ("--since", "2020"), ("--label", "x")):
+        done = retrieve_here("duplicates", *options, "--store", "s", cwd=long_names)
+        assert done.returncode == 0
+        assert re.match("note: no picture ", done.stderr.decode())
+
+
+def test_a_large_group_of_copies_leaves_room_for_others(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    for seed, copies in ((0, 30), (1, 2)):
+        photograph(seed).save(tmp_path / "g" / f"{seed}.jpg")
+        for number in range(copies):
+            shutil.copy(tmp_path / "g" / f"{seed}.jpg", tmp_path / "g" / f"{seed}-{number}.jpg")
+    retrieve_here("index", "g", "--store", "s", cwd=tmp_path)
+    shown = retrieve_here("duplicates", "--identical", "--store", "s", cwd=tmp_path).stdout.decode()
+    assert "… and 11 more" in shown
+    assert shown.count("g/0") == 20
+    assert shown.count("g/1") == 3

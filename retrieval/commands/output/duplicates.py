@@ -12,6 +12,7 @@ from retrieval.commands.output.query import relative_to_cwd
 from retrieval.common.text import format_bytes, percent, safe_name
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember, summary_line
 
+_MEMBERS = 20  # of a group in a terminal, so that other groups are seen beside it
 _STYLES = {DuplicateKind.identical: "green", DuplicateKind.near: "green", DuplicateKind.alike: "yellow"}
 
 
@@ -24,9 +25,12 @@ def duplicates_lines(duplicates: Duplicates) -> RenderableType:
         name="picture",
     )
     for number, group in enumerate(duplicates.groups, 1):
-        for place, member in enumerate(group.members):
-            last = place == len(group.members) - 1
+        more = len(group.members) - _MEMBERS
+        for place, member in enumerate(group.members[:_MEMBERS]):
+            last = more <= 0 and place == len(group.members) - 1
             table.add_row(str(number) if not place else "", *_cells(group, member), end_section=last)
+        if more > 0:
+            table.add_row("", "", f"… and {more:,} more: --paths and --json list them", end_section=True)
     unread = failures_lines(duplicates.unread, "  … and {} more could not be looked at: --json lists them")
     return Lines(*([table] if duplicates.groups else []), Text(summary_line(duplicates), "bold"), *unread)
 
