@@ -171,11 +171,11 @@ def _rank(similarity: StoreSimilarity, scores: list[_Scores]) -> Ranking:
 def existing_files(ranked: Iterable[Hit], catalogue: Catalogue | None = None) -> Iterator[Hit]:
     """Yield the hits whose files exist, ranked anew, without files that were deleted since they were indexed.
 
-    A file in a closed folder or on an unmounted disk is not deleted, only absent; it yields to an equal one that the
-    catalogue has elsewhere, as after a gallery was moved. Servers are not queried: a remote
-    file that is absent is reported when it is to be explained.
+    A file that links lead to comes once. One in a closed folder or on an unmounted disk is not deleted, only absent; it
+    yields to an equal one that the catalogue has elsewhere, as after a gallery was moved. Servers are not queried: a
+    remote file that is absent is reported when it is to be explained.
     """
-    rank = 1
+    rank, seen = 1, set[str]()
     for hit in ranked:
         note = None
         if not isinstance(hit.path, PictureAddress):
@@ -187,6 +187,10 @@ def existing_files(ranked: Iterable[Hit], catalogue: Catalogue | None = None) ->
                 if catalogue is not None and _is_elsewhere(catalogue, hit.id):
                     continue
                 note = FILE_ABSENT
+            real = os.path.realpath(hit.path)
+            if real in seen:
+                continue
+            seen.add(real)
         yield replace(hit, rank=rank, note=note)
         rank += 1
 

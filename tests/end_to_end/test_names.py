@@ -99,8 +99,16 @@ def test_a_moved_gallery_yields_to_its_new_place_and_is_named(tmp_path: Path) ->
     for options in ((), ("--no-collapse",)):
         hits = answer("query", "new/old/0.jpg", "--store", "s", "--no-explain", *options, cwd=tmp_path)["hits"]
         assert {each["path"] for each in hits} == {f"{tmp_path}/new/old/{seed}.jpg" for seed in range(3)}
+    os.symlink(tmp_path / "new" / "old", tmp_path / "linked")
+    os.symlink(tmp_path / "new" / "old", tmp_path / "new" / "linked")
+    os.rename(tmp_path / "new" / "old", tmp_path / "third")
+    os.symlink(tmp_path / "third", tmp_path / "new" / "old")
+    for gallery in ("linked", "third", "new"):
+        assert answer("index", gallery, "--store", "s", cwd=tmp_path)["embedded"] == 0
+    hits = answer("query", "third/0.jpg", "--store", "s", "--no-explain", "--no-collapse", cwd=tmp_path)["hits"]
+    assert len(hits) == 3
     galleries = answer("status", "--store", "s", cwd=tmp_path)["galleries"]
-    assert [each["present"] for each in galleries] == [True, False]
+    assert [each["present"] for each in galleries] == [True, False, True]
     assert "(not there now)" in retrieve_here("status", "--store", "s", cwd=tmp_path).stdout.decode()
 
 

@@ -35,6 +35,8 @@ class AnswerTable(Table):
             return
         headings = [_plain(column.header) for column in self.columns]
         yield Text()
+        if not self._name_column and headings[0]:
+            yield name_line(headings[0], style="bold")
         for number, row in enumerate(self.rows):
             cells = [_plain(list(column.cells)[number]) for column in self.columns]
             yield name_line(cells.pop(self._name_column))
