@@ -115,7 +115,8 @@ def test_a_file_can_make_a_command_verbose(indexed: Indexed, tmp_path: Path) -> 
 
 def test_quiet_keeps_answers_and_errors_only(indexed: Indexed) -> None:
     query: Arguments = ("query", indexed.picture, "--no-explain", "--store", indexed.store, "--label", "nothing")
-    assert b"no picture has the label nothing" in retrieve(*query).stderr
+    assert b"no picture has the label nothing" in retrieve(*query, "--paths").stderr
+    assert not retrieve(*query, "--paths", "-q").stderr
     for done in (retrieve("-q", *query), retrieve(*query, "--quiet")):
         assert not done.stderr
         assert b"nothing found" in done.stdout
