@@ -1,6 +1,6 @@
 """What a scan of a gallery reads from the catalogue and records in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
@@ -23,6 +23,7 @@ _UPSERT_ARCHIVE = text(
     "INSERT INTO archives (path, version) VALUES (:path, :version)"
     " ON CONFLICT (path) DO UPDATE SET version = excluded.version"
 )
+_SET_CTIME = text("UPDATE pictures SET ctime = :ctime WHERE id = :row")
 _UPSERT_FAILURE = text(
     "INSERT INTO failures (path, reason) VALUES (:path, :reason)"
     " ON CONFLICT (path) DO UPDATE SET reason = excluded.reason"
@@ -108,6 +109,13 @@ class ScanRecords:
             for part in chunked(ids):
                 connection.execute(update(PICTURES).where(PICTURES.c.id.in_(part)).values(missing=missing))
             update_generation(connection)
+
+    @retry_lost
+    def set_change_times(self, times: Mapping[int, int]) -> None:
+        """Record when files were last changed, in nanoseconds, by their pictures' ids."""
+        if times:
+            with self._database.write(exclusive=False) as connection:
+                connection.execute(_SET_CTIME, [{"row": id_, "ctime": time} for id_, time in times.items()])
 
     # --- failures
 

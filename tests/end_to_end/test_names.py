@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,12 @@ def test_a_file_that_is_edited_with_its_time_kept_is_read_again(tmp_path: Path) 
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert answer("index", "g", *store, cwd=tmp_path)["embedded"] == 1
+    with sqlite3.connect(tmp_path / "s" / "catalogue.sqlite") as database:  # as if it was recorded before
+        assert database.execute("UPDATE pictures SET ctime = NULL").rowcount == 1
     assert answer("index", "g", *store, cwd=tmp_path)["unchanged"] == 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert answer("index", "g", *store, cwd=tmp_path)["embedded"] == 1
     forced = answer("index", "g", "--force", *store, cwd=tmp_path)
     assert (forced["embedded"], forced["unchanged"]) == (1, 0)
 

@@ -51,6 +51,7 @@ class Scan:
         self.closed_folders = _Containers()
         self.unchanged_tars = _Containers()  # which need not be read again
         self.passed_over: Counter[str] = Counter()
+        self.change_times: dict[int, int] = {}  # of pictures that were recorded before these were kept
         self.seen = 0
         self.walked = 0  # files that are to be reported as done in the end
 
@@ -103,6 +104,8 @@ class Scan:
                 self.walked += 1
                 self.stage.advance()
             elif not self.force and isinstance(event, PictureFile) and known and is_unchanged(event, known):
+                if event.ctime is not None and known.ctime is None:
+                    self.change_times[known.id] = event.ctime
                 self._count_unchanged(known)
             else:
                 self.seen += isinstance(event, PictureFile)
@@ -151,6 +154,7 @@ class Scan:
         self.stage.advance(len(batch))
 
     def _record_vanished(self) -> None:
+        self.catalogue.scans.set_change_times(self.change_times)
         if not self.seen and not self.vanished and not self.failed:
             self.report.empty_roots += (parse_location(self.gallery),)
         if self.seen == 0 and self.vanished:
