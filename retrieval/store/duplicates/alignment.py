@@ -37,13 +37,15 @@ def make_thumbnail(image: Image.Image) -> ThumbnailArray:
     return np.concatenate([np.asarray(squashed.convert("L")).reshape(-1), np.asarray(colours).reshape(-1)])
 
 
-def agreements(first: ThumbnailArray, second: ThumbnailArray) -> Array:
-    """Return how well each pair (P, THUMBNAIL_SIZE) agrees, float32 (P,), from 0 to 1; nearly symmetric.
+def agreements(first: ThumbnailArray, second: ThumbnailArray) -> tuple[Array, Array]:
+    """Return how well each pair (P, THUMBNAIL_SIZE) agrees, float32 (P,), from 0 to 1, and its fit (P, 4).
 
     The lesser of two correlations over the part that both show: of details in grey, and of coarse colours. 0 if the
-    pictures cannot be aligned with 60 % of each in common, and for pictures without details.
+    pictures cannot be aligned with 60 % of each in common, and for pictures without details. Nearly symmetric. By a
+    fit (scale and shift across, then down), the second shows at a place x from -1 to 1 what the first has at
+    scale x + shift.
     """
-    values = np.zeros(len(first), np.float32)
+    values, all_fits = np.zeros(len(first), np.float32), _start(1.0, len(first))
     rows, fits = _coarse_fits(first, second)
     if len(rows):
         fits, details = _refine(first[rows], second[rows], fits, _MIDDLE)
@@ -51,8 +53,19 @@ def agreements(first: ThumbnailArray, second: ThumbnailArray) -> Array:
         rows, fits = rows[is_likely], fits[is_likely]
     if len(rows):
         a, b = first[rows], second[rows]
-        values[rows] = np.maximum(_agreement(a, b, fits), _agreement(b, a, _inverse(fits)))
-    return values
+        forwards, forward_fits = _agreement(a, b, fits)
+        backwards, backward_fits = _agreement(b, a, _inverse(fits))
+        values[rows] = np.maximum(forwards, backwards)
+        all_fits[rows] = np.where((forwards >= backwards)[:, None], forward_fits, _inverse(backward_fits))
+    return values, all_fits
+
+
+def refine_fit(a: Array, b: Array, fit: Array) -> Array:
+    """Return a fit (4,) refined on larger grey pictures (n, n)."""
+    fits = fit[None]
+    tried = _fit(a[None], b[None], fits, _FINE_ROUNDS)
+    is_better = _fit_correlation(a[None], b[None], tried) >= _fit_correlation(a[None], b[None], fits)
+    return tried[0] if is_better[0] else fit
 
 
 def _grey(thumbnails: ThumbnailArray, side: int) -> Array:
@@ -158,7 +171,7 @@ def _axis(side: int) -> Array:
     return ((np.arange(side) * 2 + 1) / side - 1).astype(np.float32)
 
 
-def _agreement(first: ThumbnailArray, second: ThumbnailArray, fits: Array) -> Array:
+def _agreement(first: ThumbnailArray, second: ThumbnailArray, fits: Array) -> tuple[Array, Array]:
     fits, details = _refine(first, second, fits, SIDE)
     down, across, shared = _resampling(fits, _COARSE)
     a, b = _colours(first), _colours(second)
@@ -166,7 +179,7 @@ def _agreement(first: ThumbnailArray, second: ThumbnailArray, fits: Array) -> Ar
     colours = _correlation(_transform(down[:, None], a, across[:, None]), b, shown)
     area = shared.mean(axis=(1, 2))
     enough = np.minimum(area, area * fits[:, 0] * fits[:, 2]) >= _OVERLAP
-    return np.where(enough, np.clip(np.minimum(details, colours), 0, 1), 0).astype(np.float32)
+    return np.where(enough, np.clip(np.minimum(details, colours), 0, 1), 0).astype(np.float32), fits
 
 
 def _colours(thumbnails: ThumbnailArray) -> Array:

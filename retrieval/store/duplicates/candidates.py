@@ -23,7 +23,7 @@ MIN_COSINE = 0.65
 Pictures of 200 pixels a side have at least .7 with their halves in 298 of 300 cases; larger ones have more.
 """
 
-_NEIGHBOURS = 8  # other contents that each is paired with at most: of its copies, one that finds it is enough
+NEIGHBOURS = 8  # other contents that each is paired with at most: of its copies, one that finds it is enough
 _FIRST_K, _K_GROWTH, _MAX_K = 16, 8, 1024  # hits of a search; more, by that factor, if they are copies of each other
 _BATCH = 1024  # pairs whose descriptors are fetched at once
 
@@ -87,8 +87,8 @@ def near_pairs(
         is_new = _is_first_in_row(others) & (others != numbers[:, None]) & (others != NO_ID)
         again = np.zeros(len(ids), bool)  # too few contents, and perhaps more further on
         if ids.shape[1] == k < _MAX_K:
-            again = (cosines[:, -1] >= MIN_COSINE) & (is_new.sum(axis=1) < _NEIGHBOURS)
-        is_pair = is_new & (is_new.cumsum(axis=1) <= _NEIGHBOURS) & (cosines >= MIN_COSINE) & ~again[:, None]
+            again = (cosines[:, -1] >= MIN_COSINE) & (is_new.sum(axis=1) < NEIGHBOURS)
+        is_pair = is_new & (is_new.cumsum(axis=1) <= NEIGHBOURS) & (cosines >= MIN_COSINE) & ~again[:, None]
         rows, columns = np.nonzero(is_pair)
         pairs = np.stack([numbers[rows], others[rows, columns]], axis=1)
         parts.append((np.sort(pairs, axis=1), cosines[rows, columns]))

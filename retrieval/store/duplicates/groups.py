@@ -34,7 +34,7 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class Group:
-    """Two or more pictures; the first is the one to keep: most pixels, then the largest file, then the oldest."""
+    """Two or more pictures; the first is the one to keep: most true detail, else most pixels, largest file, oldest."""
 
     kind: DuplicateKind
     members: tuple[GroupMember, ...]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from indexes.arrays import Ids
+from indexes.arrays import Ids, Vectors
 from indexes.catalogue.catalogue import Catalogue
 from indexes.catalogue.records import EVERYTHING, Selection, StoredFile
 from indexes.vectors.base import VectorIndex
@@ -15,8 +15,10 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.model.head import Array
 from retrieval.sources.location import PictureLocation, parse_location
 from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs
+from retrieval.store.duplicates.closeups import CloseLooks
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember
-from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, files_of
+from retrieval.store.duplicates.near_copies import NearCopies, Stars
+from retrieval.store.duplicates.thumbnails import ThumbnailSet, file_problem, files_of, is_link, same_file
 
 MIN_AGREEMENT = 0.9
 """The agreement from which two pictures are the same photograph, chosen on flowers, clothes and objects of Caltech."""
@@ -52,21 +54,31 @@ def find_duplicates(
     Candidates are the nearest pictures in the index. Those that may be the same photograph are read: each is decoded
     to a thumbnail, once, and aligned with the other.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # small products on several threads of ours: the library's own would only wait
+        return _find(catalogue, index, fingerprint, rules, progress)
+
+
+def _find(
+    catalogue: Catalogue, index: VectorIndex, fingerprint: str, rules: DuplicateRules, progress: Progress
+) -> Duplicates:
     started = time.perf_counter()
     contents, thumbnails = Contents.of(catalogue, rules.selection), ThumbnailSet()
-    pairs, cosines = _candidate_pairs(catalogue, index, fingerprint, contents, rules, progress)
-    confirmed = pairs[:0]
+    candidates = _CandidateSearch(catalogue, index, fingerprint, rules.selection)
+    pairs, cosines = candidates.all_pairs(contents, rules, progress)
+    copied = np.flatnonzero(np.bincount(contents.numbers, minlength=len(contents)) > 1)
+    usable = _UsableFiles(catalogue, contents, thumbnails.unread)
+    stars: Stars = []
     if rules.near is not None:
         numbers = np.unique(pairs)
         with progress.stage("Looking at pictures", len(numbers)) as stage:
             thumbnails.load(catalogue, contents, numbers, stage)
-        confirmed = pairs[thumbnails.agreements(pairs) >= rules.near]
-    copied = np.flatnonzero(np.bincount(contents.numbers, minlength=len(contents)) > 1)
-    usable = _UsableFiles(catalogue, contents, thumbnails.unread)
-    usable.add(np.union1d(copied, np.unique(confirmed)))
-    stars = star_clusters(
-        usable.only(confirmed), usable.order, rules.near or 0, lambda a, b: thumbnails.agreements(np.stack([a, b], 1))
-    )
+        usable.add(np.union1d(copied, numbers))
+        copies = NearCopies(thumbnails, CloseLooks(usable.path_of), rules.near)
+        confirmed = copies.joined(copies.confirmed(usable.only(pairs)), contents, candidates.neighbours)
+        stars = copies.stars(confirmed, usable.order)
+    usable.add(copied)
     in_stars = {number for star in stars for number in star}
     groups = [usable.make_group(star, DuplicateKind.near) for star in stars]
     groups += [
@@ -95,7 +107,8 @@ class _UsableFiles:
         """Add contents."""
         new = np.array([number for number in numbers.tolist() if number not in self._files], np.int64)
         for number, files in zip(new.tolist(), files_of(self._catalogue, self._contents, new), strict=True):
-            self._files[number] = sorted((file for file in files if self._is_usable(file)), key=_keep_key)
+            usable = sorted((file for file in files if self._is_usable(file)), key=_keep_key)
+            self._files[number] = list({same_file(file): file for file in reversed(usable)}.values())[::-1]
 
     def _is_usable(self, file: StoredFile) -> bool:
         path = parse_location(file.path)
@@ -107,6 +120,10 @@ class _UsableFiles:
         """Return the pairs whose contents both have a file."""
         usable = np.array([number for number, files in self._files.items() if files], np.int64)
         return pairs[np.isin(pairs, usable).all(axis=1)]
+
+    def path_of(self, number: int) -> PictureLocation:
+        """Return the path of a content's first file."""
+        return parse_location(self._files[number][0].path)
 
     @property
     def order(self) -> Ids:
@@ -127,27 +144,38 @@ class _UsableFiles:
         return Group(kind, (*(replace(member, kind=None) for member in members[:1]), *members[1:]))
 
 
-def _candidate_pairs(
-    catalogue: Catalogue,
-    index: VectorIndex,
-    fingerprint: str,
-    contents: Contents,
-    rules: DuplicateRules,
-    progress: Progress,
-) -> tuple[ContentPairs, Array]:
-    """Return the pairs of contents that are near in the index, each once, with their cosines by the index."""
-    parts: list[tuple[ContentPairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
-    if len(contents) > 1 and (rules.near is not None or rules.alike is not None):
-        among = None if rules.selection.is_all else contents.ids
-        firsts = contents.ids[np.sort(contents.firsts)]
-        with progress.stage("Searching", len(contents)) as stage:
-            for ids, vectors in catalogue.descriptors.all(fingerprint):
-                is_first = np.isin(ids, firsts)
-                parts.append(near_pairs(index, contents, contents.number_of(ids[is_first]), vectors[is_first], among))
-                stage.advance(int(is_first.sum()))
-    pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
-    pairs, rows = np.unique(pairs, axis=0, return_index=True)  # each may have been found from either side
-    return pairs, cosines[rows]
+@dataclass(frozen=True)
+class _CandidateSearch:
+    """A search of the index for candidates among the pictures of a selection."""
+
+    catalogue: Catalogue
+    index: VectorIndex
+    fingerprint: str
+    selection: Selection
+
+    def all_pairs(self, contents: Contents, rules: DuplicateRules, progress: Progress) -> tuple[ContentPairs, Array]:
+        """Return the pairs of contents that are near in the index, each once, with their cosines by the index."""
+        parts: list[tuple[ContentPairs, Array]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+        if len(contents) > 1 and (rules.near is not None or rules.alike is not None):
+            firsts = contents.ids[np.sort(contents.firsts)]
+            with progress.stage("Searching", len(contents)) as stage:
+                for ids, vectors in self.catalogue.descriptors.all(self.fingerprint):
+                    is_first = np.isin(ids, firsts)
+                    parts.append(self._near(contents, ids[is_first], vectors[is_first]))
+                    stage.advance(int(is_first.sum()))
+        pairs, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
+        pairs, rows = np.unique(pairs, axis=0, return_index=True)  # each may have been found from either side
+        return pairs, cosines[rows]
+
+    def neighbours(self, members: Ids, contents: Contents) -> ContentPairs:
+        """Return the pairs of some contents, given by their first numbers, in `contents` with other numbers."""
+        ids = np.sort(contents.ids[contents.firsts[members]])
+        parts = [self._near(contents, *rows)[0] for rows in self.catalogue.descriptors.of(ids, self.fingerprint)]
+        return np.unique(np.concatenate([np.empty((0, 2), np.int64), *parts]), axis=0)
+
+    def _near(self, contents: Contents, ids: Ids, vectors: Vectors) -> tuple[ContentPairs, Array]:
+        among = None if self.selection.is_all else contents.ids
+        return near_pairs(self.index, contents, contents.number_of(ids), vectors, among)
 
 
 def _alike_groups(
@@ -175,6 +203,6 @@ def _member(file: StoredFile, kind: DuplicateKind, similarity: float) -> GroupMe
     return GroupMember(file.id, path, file.label, file.width, file.height, file.size, kind, similarity)
 
 
-def _keep_key(file: StoredFile) -> tuple[int, int, int, int, bytes]:
-    """Sort the picture most worth keeping first: most pixels, largest file, oldest, shortest path."""
-    return -file.width * file.height, -file.size, file.mtime, len(file.path), file.path
+def _keep_key(file: StoredFile) -> tuple[bool, int, int, int, int, bytes]:
+    """Sort the file most worth keeping first: no link, most pixels, largest, oldest, shortest path."""
+    return is_link(file), -file.width * file.height, -file.size, file.mtime, len(file.path), file.path

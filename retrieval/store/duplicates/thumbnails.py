@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 
@@ -63,20 +64,20 @@ class ThumbnailSet:
             self.unread[path] = reason
         return None
 
-    def agreements(self, pairs: ContentPairs) -> Array:
-        """Return how well the contents of each pair (P, 2) agree, (P,); 0 if one could not be read."""
-        values = np.zeros(len(pairs), np.float32)
+    def agreements(self, pairs: ContentPairs) -> tuple[Array, Array]:
+        """Return how well the contents of each pair (P, 2) agree, (P,), 0 if one could not be read, and fits (P, 4)."""
+        values, fits = np.zeros(len(pairs), np.float32), np.zeros((len(pairs), 4), np.float32)
         rows = np.flatnonzero(np.isin(pairs, self._loaded).all(axis=1))
         batches = [rows[start : start + _PAIRS] for start in range(0, len(rows), _PAIRS)]
 
-        def judge(batch: Ids) -> Array:
+        def judge(batch: Ids) -> tuple[Array, Array]:
             first, second = (self._thumbnails[np.searchsorted(self._numbers, side)] for side in pairs[batch].T)
             return agreements(first, second)
 
         with ThreadPoolExecutor(_THREADS) as judges:
-            for batch, result in zip(batches, judges.map(judge, batches), strict=True):
-                values[batch] = result
-        return values
+            for batch, (result, found) in zip(batches, judges.map(judge, batches), strict=True):
+                values[batch], fits[batch] = result, found
+        return values, fits
 
 
 def _allocate(count: int) -> ThumbnailArray:
@@ -109,3 +110,21 @@ def file_problem(file: StoredFile) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return _CHANGED if (now.st_size, storable_time(now.st_mtime_ns)) != (file.size, file.mtime) else None
+
+
+def is_link(file: StoredFile) -> bool:
+    """Return whether a path leads over a symbolic link."""
+    return not _is_address(file) and os.path.realpath(file.path) != file.path
+
+
+def same_file(file: StoredFile) -> object:
+    """Return what a file has in common with its links, symbolic and hard ones: they are no second picture."""
+    with suppress(OSError):
+        if not _is_address(file) and (now := os.stat(file.path)).st_ino:
+            return now.st_dev, now.st_ino
+    return file.path
+
+
+def _is_address(file: StoredFile) -> bool:
+    """Return whether a file's path is an address."""
+    return isinstance(parse_location(file.path), PictureAddress)
