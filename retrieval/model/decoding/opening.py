@@ -10,6 +10,7 @@ from PIL import AvifImagePlugin, Image, ImageFile, Jpeg2KImagePlugin, TiffImageP
 from retrieval.common.errors import PictureError, first_line
 from retrieval.model.decoding.jpeg import load_jpeg
 from retrieval.model.decoding.png import SIGNATURE, load_png, without_obstacles
+from retrieval.model.decoding.rare_formats import load_bmp, load_jpeg2000, load_ppm
 from retrieval.model.decoding.tiff import SampledTiff, load_tiff, open_tiff
 from retrieval.sources.files import BinaryFile
 
@@ -64,9 +65,13 @@ def load(image: Image.Image, file: BinaryFile, min_side: int | None) -> Image.Im
         return load_png(image, file)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return load_tiff(image)
+    if image.format in ("BMP", "DIB"):
+        return load_bmp(image)
+    if image.format == "JPEG2000":
+        return load_jpeg2000(image, file)
+    if image.format == "PPM" and isinstance(image, ImageFile.ImageFile):
+        return load_ppm(image, file)
     image.load()
-    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and not image.getchannel("A").getbbox():
-        return image.convert("RGB")  # programs that know no alpha leave it empty
     return image
 
 
@@ -74,8 +79,9 @@ def extra_bytes(image: Image.Image) -> int:
     """Return about how many bytes of memory are taken beside an opened picture where 16 bits and more are read here."""
     if isinstance(image, SampledTiff):
         return image.extra_bytes
-    deep = image.format == "PNG" and any(str(tile.args).endswith("16B") for tile in getattr(image, "tile", ()))
-    return 8 * image.width * image.height if deep else 0
+    tiles = [(tile.codec_name, str(tile.args)) for tile in getattr(image, "tile", ())]
+    is_deep = any(codec == "ppm" or (codec == "zip" and args.endswith("16B")) for codec, args in tiles)
+    return 8 * image.width * image.height if is_deep else 0
 
 
 def file_behind(image: Image.Image) -> BinaryFile | None:

@@ -20,6 +20,12 @@ _REDUCED, _PAGE, _MASK = 1, 2, 4  # bits of NewSubfileType
 _OLD_TYPES = {2: _REDUCED, 3: _PAGE}  # SubfileType's values
 
 
+class _WideTags(Tags):
+    """Tags of which a page within a page may be named in 64 bits."""
+
+    _load_dispatch = Tags._load_dispatch | {18: Tags._load_dispatch[16]}
+
+
 class SampledTiff(TiffImagePlugin.TiffImageFile):
     """A page whose samples are read here, because Pillow reads them wrong or not at all."""
 
@@ -63,6 +69,8 @@ class _PageView:
 
 def open_tiff(file: BinaryFile) -> Image.Image:
     """Open the page that is the picture: the largest that is no preview. Raises PictureError."""
+    if _header(file).startswith(b"MM\0+"):
+        raise PictureError("is a TIFF that is not supported: a BigTIFF whose numbers begin with their upper byte")
     try:
         pages = list(_pages(file))
         offset, tags = _picture(pages)
@@ -110,7 +118,7 @@ def _pages(file: BinaryFile) -> Iterator[tuple[int, Tags]]:
         if offset in seen or not 8 <= offset < size - 2:
             continue
         seen.add(offset)
-        tags = Tags(header)
+        tags = _WideTags(header)
         with suppress(Exception):  # a broken page does not cost the others
             file.seek(offset)
             tags.load(file)

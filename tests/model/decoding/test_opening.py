@@ -1,7 +1,6 @@
-"""One picture, one answer: by path, as bytes, as an open file and as a PIL picture; and what programs leave empty."""
+"""One picture, one answer: by path, as bytes, as an open file and as a PIL picture."""
 
 import io
-import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.common.errors import PictureError
@@ -137,25 +135,3 @@ def test_a_closed_picture_is_refused() -> None:
     opened.close()
     with pytest.raises(PictureError):
         read_image(opened)
-
-
-def bmp(pixels: NDArray[np.uint8], masked: bool) -> bytes:
-    """Return a BMP of (H, W, 4) red, green, blue, alpha; `masked`: its header says that there is alpha."""
-    height, width = pixels.shape[:2]
-    header = 108 if masked else 40
-    info = struct.pack("<IiiHHIIiiII", header, width, height, 1, 32, 3 if masked else 0, 0, 0, 0, 0, 0)
-    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52) if masked else b""
-    body = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
-    start = 14 + len(info) + len(masks)
-    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + masks + body
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("file_header", [0, 14])
-def test_an_empty_alpha_of_bmp_hides_nothing(masked: bool, file_header: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
-    pixels[..., 3] = 0
-    np.testing.assert_array_equal(np.asarray(read_image(bmp(pixels, masked)[file_header:])[0]), pixels[..., :3])
-    pixels[0, 0, 3] = 255
-    if masked and not file_header:
-        assert np.asarray(read_image(bmp(pixels, masked))[0])[1, 1].tolist() == [255, 255, 255]

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_the_picture_behind_a_preview_is_read_from_a_file(tmp_path: Path) -> Non
             tiff((plain(50, 10), PREVIEW), (samples * (257 if kind.bits > 8 else 1), kind))
         )
         np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif")[0]), samples)
+
+
+def large_page(grey: int, side: int, at: int, subfile: int, inside: tuple[int, ...] = ()) -> bytes:
+    """Return a page of grey pixels of a BigTIFF, to be put at an offset: its directory comes first."""
+    tags = [(254, 4, 1, subfile), (256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(277, 3, 1, 1), (278, 4, 1, side), (279, 4, 1, side * side), *((330, 18, 1, page) for page in inside)]
+    tags.append((273, 16, 1, at + 8 + 20 * (len(tags) + 1) + 8))
+    entries = b"".join(struct.pack("<HHQQ", *tag) for tag in sorted(tags))
+    return struct.pack("<Q", len(tags)) + entries + bytes(8) + bytes([grey]) * side * side
+
+
+def test_a_page_within_a_page_of_a_large_file_may_be_the_picture() -> None:
+    header = b"II+\0" + struct.pack("<HHQ", 8, 0, 16)
+    preview = large_page(50, 4, 16, 1, inside=(16 + len(large_page(50, 4, 16, 1, inside=(0,))),))
+    assert levels(header + preview + large_page(200, 40, 16 + len(preview), 0)) == (200, (40, 40))
+    assert reason(b"MM\0+" + bytes(99)).startswith("is a TIFF that is not supported: a BigTIFF")
 
 
 def test_pages_that_go_round_in_circles_end() -> None:
