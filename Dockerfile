@@ -17,7 +17,7 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install "$(echo /wheels/*.whl)${EXTRAS:+[${EXTRAS}]}" \
     && install --directory --owner 10001 /gallery /store /cache \
     && printf '[serve]\nhost = "0.0.0.0"\n' > /etc/retrieve.toml
-ENV RETRIEVE_CACHE=/cache RETRIEVE_CONFIG=/etc/retrieve.toml RETRIEVE_STORE=/store
+ENV RETRIEVE_CACHE=/cache RETRIEVE_CONFIG=/etc/retrieve.toml RETRIEVE_STORE=/store RETRIEVE_TRUST=1
 USER 10001
 VOLUME ["/gallery", "/store"]
 EXPOSE 8000

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database.consent import OWN_FILE, agree
 from indexes.vectors.storage import check_address, clear_old_storages, set_storage
 from retrieval.common.errors import GalleryError, PictureError
 from retrieval.common.progress import SILENT, Progress
@@ -49,7 +50,15 @@ from retrieval.store.opened_store import OpenedStore
 from retrieval.store.query import Queries
 from retrieval.store.similarity import set_plain
 from retrieval.store.status import StoreStatus, absent_notes, read_status
-from retrieval.store.store_model import check_model, is_initialized, open_catalogue, open_encoder, stored_name
+from retrieval.store.store_model import (
+    agree_to_galleries,
+    check_model,
+    is_initialized,
+    open_catalogue,
+    open_encoder,
+    require_known_places,
+    stored_name,
+)
 
 if TYPE_CHECKING:
     from retrieval.rendering.illustration import HitList
@@ -108,9 +117,11 @@ class Engine:
                 encoder.load()
         with ExitStack() as on_error:
             catalogue = on_error.enter_context(Catalogue(folder, create=True, address=address))
+            require_known_places(catalogue)
             if encoder is None:
                 encoder = open_encoder(catalogue, model, device, progress)
             else:
+                agree(folder, OWN_FILE)
                 catalogue.settings.set_defaults(model=name, fingerprint=encoder.bundle.fingerprint)
                 check_model(catalogue, encoder.bundle)
             if index_address is not None:
@@ -240,6 +251,7 @@ class Engine:
             folders, absent = _reachable_roots(self.catalogue.scans.roots())
         if not folders:
             raise GalleryError(NO_GALLERY)
+        agree_to_galleries(self.catalogue.folder, folders if galleries else ())
         if plain_similarity is not None:
             set_plain(self.catalogue, plain_similarity)
         with progress.one_line():

@@ -78,6 +78,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compile networks once for all tests, and never in the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETRIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))  # what stores this account trusts
         yield
 
 

@@ -1,9 +1,11 @@
 """The database of a store's catalogue: a file in the store's folder, or at the address that the folder names."""
 
+import os
 from pathlib import Path
 
 from indexes.catalogue.database.base import CatalogueDatabase
-from indexes.catalogue.database.database_url import read_url, reconcile_url, write_url
+from indexes.catalogue.database.consent import agree, require_agreement
+from indexes.catalogue.database.database_url import URL_VARIABLE, read_url, reconcile_url, write_url
 from indexes.catalogue.database.sqlite import CATALOGUE_FILE, SqliteDatabase, has_catalogue, make_folder
 from indexes.errors import StoreError
 
@@ -32,6 +34,10 @@ def open_database(
         return SqliteDatabase(folder, create, is_checked, may_write)
     from indexes.catalogue.database.postgres import PostgresDatabase
 
+    if address is not None or os.environ.get(URL_VARIABLE):  # somebody has given it now
+        agree(folder, str(url))
+    else:
+        require_agreement(folder, str(url), "has its catalogue at")
     database = PostgresDatabase(url)
     if create and stored is None:
         make_folder(folder)

@@ -90,6 +90,11 @@ class Pictures:
         query = _DETAILS.where(PICTURES.c.path > after, *_conditions(selection)).order_by(PICTURES.c.path).limit(most)
         return [PictureDetails(*row) for row in self._database.check(self._database.rows(query), _WIDTH)]
 
+    def first_path(self, start: bytes) -> bytes | None:
+        """Return the first path, by its bytes, that does not come before `start`; None if there is none."""
+        query = select(PICTURES.c.path).where(PICTURES.c.path >= start).order_by(PICTURES.c.path).limit(1)
+        return next(iter(self._database.scalars(query)), None)
+
     def get(self, id_: int) -> PictureDetails | None:
         """Return one picture; None if there is none of this id."""
         return self.get_many([id_]).get(id_)

@@ -1,6 +1,6 @@
 """The upkeep of a catalogue's checksums: rows of before get one, and what does not hold is taken out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ def _seal_pictures(connection: Connection, rows: Sequence[Any]) -> None:
         connection.execute(text(statement), described)
 
 
-def repair(folder: Path) -> list[str]:
+def repair(folder: Path, delete_index: Callable[[Path], None]) -> list[str]:
     """Take out of a store's catalogue what is not as it was written, so that an indexing makes it anew.
 
-    Returns what was done, in sentences. Raises StoreError if that is not enough.
+    `delete_index` deletes an index in the folder, which is made of it. Returns what was done, in sentences. Raises
+    StoreError if that is not enough.
     """
+    delete_index(folder)
     database = open_database(folder, is_checked=False)
     try:
         notes = database.rebuild() if isinstance(database, SqliteDatabase) else []

@@ -1,5 +1,6 @@
 """The file of a FAISS index: written atomically, named after its origin, mapped into memory."""
 
+import logging
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from indexes.atomic_files import IS_WINDOWS, move_into_place, temporary_file
 from indexes.errors import StoreError
 from indexes.vectors.faiss_index import FaissIndex
 
+_LOGGER = logging.getLogger(__name__)
 _SUFFIX = ".faiss"
 _UNFINISHED = "writing-"
 _OURS = re.compile(rf"([0-9a-f]{{16}}-[0-9a-f]*-[0-9a-f]{{8}}|{_UNFINISHED}.*){re.escape(_SUFFIX)}", re.DOTALL)
@@ -52,7 +54,9 @@ def load(folder: Path, fingerprint: str, generation: str, writable: bool = False
     for file in folder.glob(f"{_origin(fingerprint, generation)}-*{_SUFFIX}"):
         try:
             with open(file, "rb") as opened:
-                if file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
+                if not file.name.endswith(f"-{_checksum(opened.fileno())}{_SUFFIX}"):
+                    _LOGGER.warning("%s is damaged, and the index is made anew", file)
+                else:
                     index = FaissIndex(_read(os.fspath(file), opened, writable))
                     if index.is_supported:
                         return index

@@ -32,6 +32,12 @@ class MilvusAddress:
         """Return whether both addresses, as a store in this folder resolves them, are equal."""
         return self._identity(folder) == other._identity(folder)
 
+    def is_inside(self, folder: Path) -> bool:
+        """Return whether this is a file in a store's folder."""
+        if self.file is None:
+            return False
+        return Path(os.path.realpath(folder / self.file)).is_relative_to(os.path.realpath(folder))
+
     def _identity(self, folder: Path) -> tuple[str, str]:
         return (self.uri or "").lower(), self.name if self.file is None else os.path.realpath(folder / self.file)
 

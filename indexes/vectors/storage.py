@@ -7,6 +7,7 @@ from pathlib import Path
 
 from indexes.arrays import Ids
 from indexes.catalogue.catalogue import Catalogue
+from indexes.catalogue.database.consent import agree, require_agreement
 from indexes.errors import StoreError
 from indexes.vectors.base import IndexStorage
 from indexes.vectors.faiss_file import delete_files
@@ -54,8 +55,9 @@ def set_storage(catalogue: Catalogue, fingerprint: str, text: str) -> None:
     if text == before:
         return
     catalogue.settings.set_defaults(**{_STORE: secrets.token_hex(8)})
-    with closing(_storage_at(catalogue, fingerprint, text)) as storage:
+    with closing(_storage_at(catalogue, fingerprint, text, is_given=True)) as storage:
         storage.list_generations()  # raises an error if the address cannot be used, or has others' collections
+    agree(catalogue.folder, text)
     left = [each for each in (*_old_addresses(catalogue), before) if not _is_same_place(each, text, catalogue.folder)]
     catalogue.settings.set(**{_INDEX: text, _OLD: json.dumps(left)})
 
@@ -98,8 +100,10 @@ def _old_addresses(catalogue: Catalogue) -> list[str]:
     value = catalogue.settings.get(_OLD) or ""
     if not value.startswith("["):  # a single address, as earlier versions wrote it
         return [value] if value else []
-    addresses: list[str] = json.loads(value)
-    return addresses
+    try:
+        return [str(each) for each in json.loads(value)]
+    except (ValueError, TypeError, RecursionError):
+        return []  # what is left there is not known any more
 
 
 def _is_same_place(one: str, other: str, folder: Path) -> bool:
@@ -107,10 +111,12 @@ def _is_same_place(one: str, other: str, folder: Path) -> bool:
     return one == other if a is None or b is None else a.is_same_place(b, folder)
 
 
-def _storage_at(catalogue: Catalogue, fingerprint: str, text: str) -> IndexStorage:
+def _storage_at(catalogue: Catalogue, fingerprint: str, text: str, is_given: bool = False) -> IndexStorage:
     address = _parse(text)
     if address is None:
         return FaissStorage(catalogue.folder, fingerprint)
+    if not is_given and not address.is_inside(catalogue.folder):
+        require_agreement(catalogue.folder, text, "has its index at")
 
     def labels(ids: Ids) -> dict[int, str]:
         return {

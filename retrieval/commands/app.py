@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from typer import Context, Exit, Option, Typer
 from typer.core import TyperCommand, TyperGroup
 
+from indexes.catalogue.database.consent import agree_always
 from indexes.errors import MissingPackageError, UserError
 from retrieval import __version__
 from retrieval.commands.audit import audit, faithfulness, sanity
@@ -49,8 +50,10 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.parent and not ctx.resilient_parsing and "--help" not in args:  # help is there to mend a broken file
-            given = self.make_parser(ctx).parse_args(args=list(args))[0].get("store")
-            store = spell(given or os.environ.get("RETRIEVE_STORE"), True)
+            given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            if given.get("trust"):
+                _agree(ctx, True)
+            store = spell(given.get("store") or os.environ.get("RETRIEVE_STORE"), True)
             ctx.default_map = read_defaults(ctx.parent.command.commands, ctx.info_name, ctx, store)
         rest = super().parse_args(ctx, args)
         ctx.params = {name: spell(value, name in _PATHS) for name, value in ctx.params.items()}
@@ -60,13 +63,13 @@ class _Command(TyperCommand):
 class _CommandGroup(TyperGroup):
     """The group of commands, which turns the project's errors into one sentence and an exit code.
 
-    Its options -v and -q can also follow the command. Options that one sets once have an environment variable.
+    Its options -v, -q and --trust can also follow the command. Options that one sets once have an environment variable.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for command in self.commands.values():
-            command.params += [each for each in self.params if each.name in ("verbose", "quiet")]
+            command.params += [each for each in self.params if each.name in ("verbose", "quiet", "trust")]
             for option in command.params:
                 if option.name in _SET_ONCE:
                     option.envvar = f"RETRIEVE_{option.name.upper()}"
@@ -119,6 +122,12 @@ def _show_logs(context: Context, level: int) -> None:
         context.call_on_close(show_logs(level))
 
 
+def _agree(context: Context, chosen: bool) -> None:
+    if chosen:
+        agree_always(True)
+        context.call_on_close(lambda: agree_always(False))
+
+
 def _silence(context: Context, chosen: bool) -> None:
     if chosen:
         stderr.quiet = True
@@ -145,6 +154,15 @@ def _options(
     quiet: Annotated[
         bool,
         Option("--quiet", "-q", help="Show no progress and no notes.", callback=_silence, expose_value=False),
+    ] = False,
+    trust: Annotated[
+        bool,
+        Option(
+            "--trust",
+            help="Agree, for good, that the store may use the servers that it names.",
+            callback=_agree,
+            expose_value=False,
+        ),
     ] = False,
 ) -> None:
     """Declare the options of all commands."""

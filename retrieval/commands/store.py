@@ -81,12 +81,14 @@ def index(
     from indexes.catalogue.database.database_url import URL_VARIABLE
     from indexes.catalogue.open_database import is_store
     from indexes.catalogue.upkeep import repair as repaired_store
+    from indexes.vectors.faiss_file import delete_files
     from indexes.vectors.index_address import FAISS, parse_address
     from retrieval.commands.output.store import index_json, index_lines
     from retrieval.commands.shared.progress import ConsoleProgress
     from retrieval.engine import NO_GALLERY, Engine
     from retrieval.sources.gallery import resolve_gallery
     from retrieval.store.indexing.shards import WHOLE, parse_shard
+    from retrieval.store.store_model import agree_to_galleries
 
     with explain_option_errors("--shards"):
         shard = WHOLE if shards is None else parse_shard(shards)
@@ -97,13 +99,12 @@ def index(
     folder = store_folder(store)
     if not galleries and not is_store(folder):
         raise GalleryError(NO_GALLERY)
-    for gallery in galleries or ():
-        resolve_gallery(gallery)  # a wrong name makes no store
+    agree_to_galleries(folder, [resolve_gallery(gallery) for gallery in galleries or ()])  # a wrong name makes no store
     if engine is IndexingBackend.ray:
         import retrieval.store.indexing.ray.cluster  # noqa: F401  # raises ClusterError if Ray is not installed
     with explain_option_errors("--index"):
         parse_address(FAISS if index is None else index)
-    notes = repaired_store(folder) if repair and is_store(folder) else []
+    notes = repaired_store(folder, delete_files) if repair and is_store(folder) else []
     address = catalogue or (None if is_store(folder) else os.environ.get(URL_VARIABLE))
     progress = ConsoleProgress()
     with Engine.create(folder, model, device, progress, address, engine is IndexingBackend.local, index) as opened:

@@ -24,6 +24,7 @@ from retrieval.model.head import Head
 FORMAT = 1
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 BACKBONE_PREFIX = "backbone."
+_LONGEST_NAME = 300  # characters that are shown
 _LARGEST_CARD, _LARGEST_HEADER = 1 << 20, 1 << 24  # bytes
 _BACKBONE = re.compile(r"[A-Za-z0-9_.-]{1,100}")  # timm takes `hf-hub:` and `local-dir:` for places to load from
 _SEAL = re.compile(rb"r\x4e\x0a\x0asealed_for\x12\x40[0-9a-f]{64}", re.DOTALL)  # see `sealed`
@@ -150,16 +151,17 @@ class Bundle:
 
 def find_bundle(name: str) -> Bundle:
     """Return the shipped bundle of this name, or the bundle in this folder. Raises ModelError."""
+    shown = name if len(name) < _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
     for folder in (SHIPPED / name, Path(name)):
         try:
             has_card = (folder / "model.json").is_file()
         except OSError as error:
-            raise ModelError(f"{folder} cannot be read as a model ({error.strerror}): give another bundle") from error
+            raise ModelError(f"{shown} cannot be read as a model ({error.strerror}): give another bundle") from error
         if has_card:
             return Bundle(folder.resolve(), _read_card(folder / "model.json"))
     names = ", ".join(bundle.card.name for bundle in shipped_bundles())
     raise ModelError(
-        f"{name} is neither a model's name ({names}) nor a folder with a model.json:"
+        f"{shown} is neither a model's name ({names}) nor a folder with a model.json:"
         " give one of them, or make a bundle with `retrieve fit`"
     )
 

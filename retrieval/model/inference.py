@@ -274,7 +274,8 @@ def _network_file(bundle: Bundle, progress: Progress) -> Path:
             from retrieval.model.bundle_export import export_network
             from retrieval.model.siamese import load_model
         except ImportError as error:
-            raise MissingPackageError(f"{bundle.network_file} is missing, which PyTorch makes", "train") from error
+            what = f"{bundle.network_file} is missing or damaged, and PyTorch makes it anew"
+            raise MissingPackageError(what, "train") from error
         backbone = load_model(str(bundle.folder)).backbone
         try:
             if os.access(bundle.folder, os.W_OK):

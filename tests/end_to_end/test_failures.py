@@ -71,7 +71,7 @@ def test_a_store_of_another_model(indexed: Indexed, tmp_path: Path) -> None:
 
 def test_a_store_whose_model_is_gone(indexed: Indexed, tmp_path: Path) -> None:
     store = indexed.copy(tmp_path / "store")
-    change(store, "UPDATE settings SET value = '/gone/model' WHERE name = 'model'")
+    change(store, "UPDATE settings SET value = '/gone/model', checksum = NULL WHERE name = 'model'")
     assert "/gone/model is neither a model's name" in sentence(
         retrieve_here("query", indexed.picture, "--store", store)
     )

@@ -100,7 +100,7 @@ def test_without_torch_only_a_bundle_of_before_fails(
     for name in ("torch", "retrieval.model.bundle_export", "retrieval.model.siamese"):
         monkeypatch.setitem(sys.modules, name, None)
     bundle = without_network(tiny_bundle, tmp_path / "bundle")
-    with pytest.raises(UserError, match=r"network\.onnx is missing, which PyTorch makes: .*pip install '\.\[train\]'"):
+    with pytest.raises(UserError, match=r"network\.onnx is missing or damaged, .*pip install '\.\[train\]'"):
         open_network(bundle, "cpu")
     monkeypatch.setattr(inference, "_may_have_gpu", lambda: True)
     assert open_network(tiny_bundle).describe([blocks(1, 224, 224)]).shape == (1, 1280)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from indexes.catalogue.database.base import CatalogueDatabase
+from indexes.catalogue.database.consent import require_agreement
 from indexes.catalogue.database.dialects import SQLITE
 from indexes.catalogue.database.migrations import migrate
 from indexes.catalogue.database.sqlite_checks import find_damage, is_foreign, lost_transactions
@@ -54,8 +55,7 @@ class SqliteDatabase(CatalogueDatabase):
         elif not has_catalogue(folder):
             raise StoreError(f"{folder} is not a store: make one with `retrieve index GALLERY`")
         is_new = not os.path.exists(self._file)
-        if is_foreign(self._file):
-            raise StoreError(f"{self._file} {_FOREIGN}")
+        self._check_owner(folder)
         if is_checked:
             self._check_log()
         self._is_open_to_write = self.writable = os.access(folder, os.W_OK) and (
@@ -72,6 +72,17 @@ class SqliteDatabase(CatalogueDatabase):
             if is_checked and not is_new:
                 self._check_whole()
         self.writable &= may_write
+
+    def _check_owner(self, folder: Path) -> None:
+        """Raise StoreError if the file is another program's, or SQLite would write outside the folder."""
+        if is_foreign(self._file):
+            raise StoreError(f"{self._file} {_FOREIGN}")
+        for ending in ("-wal", "-shm", "-journal"):
+            if os.path.islink(f"{self._file}{ending}"):
+                raise StoreError(f"{self._file}{ending} is a link, which no store has by itself: delete it")
+        target = os.path.realpath(self._file)
+        if os.path.islink(self._file) and not Path(target).is_relative_to(os.path.realpath(folder)):
+            require_agreement(folder, target, "has its catalogue by a link at")
 
     def rebuild(self) -> list[str]:
         """Make what finds rows anew if it does not fit the rows; return what was done. Raises StoreError."""

@@ -19,11 +19,24 @@ if TYPE_CHECKING:
 
 
 def store_folder(chosen: Path | None) -> Path:
-    """Return the chosen store, or the nearest `.retrieve` upwards, as git finds `.git`; else one in this folder."""
+    """Return the chosen store, or the nearest `.retrieve` upwards, as git finds `.git`; else one in this folder.
+
+    Raises StoreError if the nearest one belongs to another user, who could lead to anywhere with it.
+    """
     if chosen is not None:
         return chosen
     stores = [folder / ".retrieve" for folder in (Path.cwd(), *Path.cwd().parents)]
-    return next(filter(Path.is_dir, stores), stores[0])
+    nearest = next(filter(Path.is_dir, stores), stores[0])
+    if hasattr(os, "geteuid") and nearest.exists() and nearest.stat().st_uid not in (os.geteuid(), _invoking_user()):
+        from indexes.catalogue.database.consent import OWNER, require_agreement
+
+        require_agreement(nearest, OWNER, "lies above this folder and belongs to")
+    return nearest
+
+
+def _invoking_user() -> int:
+    """Return the user who has called sudo; this one if it was not called."""
+    return int(os.environ.get("SUDO_UID") or os.geteuid()) if os.geteuid() == 0 else os.geteuid()
 
 
 def spell(value: Any, is_path: bool = False) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from typer import BadParameter
 
+from indexes.catalogue.database.consent import OWN_FILE, require_agreement
+from indexes.errors import StoreError
 from retrieval.commands.shared.arguments import spell, store_folder
 from retrieval.common.errors import SettingError
 
@@ -37,11 +40,23 @@ def read_defaults(commands: Mapping[str, Any], name: str, context: Any, store: s
     defaults = _read(user_file(), name, context, options)
     try:
         folder = store_folder(Path(chosen) if (chosen := store or defaults.get("store")) else None)
-    except FileNotFoundError:  # the working folder was deleted
+    except (FileNotFoundError, StoreError):  # the working folder was deleted; or the store is another user's
         return defaults
     for each in options.values():
         each.pop("store", None)  # the store's own file cannot choose it
-    return defaults | _read(folder / CONFIG_FILE, name, context, options)
+        each.pop("trust", None)
+    found = _read(folder / CONFIG_FILE, name, context, options)
+    if any(_leads_elsewhere(options[name], each, value, context) for each, value in found.items()):
+        require_agreement(folder, OWN_FILE, "has files, servers or models as defaults in")
+    return defaults | found
+
+
+def _leads_elsewhere(options: Mapping[str, Any], name: str, value: Any, context: Any) -> bool:
+    """Return whether a value could name a file, a server or a model, as a store from elsewhere must not."""
+    option = next(each for each in options.values() if each.name == name)
+    if name in ("label", "folder", "since", "until"):
+        return False
+    return not isinstance(option.process_value(context, value), bool | int | float | Enum)
 
 
 def _options(parameters: Iterable[Any]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class _IndexSync:
                     index.remove(touched)
                     for ids, vectors in self.catalogue.descriptors.of(touched, self.fingerprint):
                         index.add(ids, vectors)
-                    if not self.storage.updates_in_place or self._is_complete(index, generation):
+                    if self._is_complete(index, generation):
                         unless_current.pop_all()
                         return index, generation
         return None
