@@ -1,5 +1,6 @@
 """A process that decodes one picture and can be ended, for libraries that cannot, on files that may take minutes."""
 
+import ctypes
 import json
 import re
 import signal
@@ -17,9 +18,10 @@ from retrieval.common.memory import limit_memory
 from retrieval.model.decoding.limits import TOO_SLOW
 from retrieval.sources.files import BinaryFile
 
-_SECONDS = 50
+_SECONDS = 30
 _SPARE_BYTES = 2**29  # that the process may take beside the picture: for threads, of which each counts 8 MB
 _KILLED = -9
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _MOST_PIXELS = 1e9  # of all tiles of a HEIC, which takes about 20 s
 _START = (
     "import sys; sys.path[:] = {!r}; from retrieval.model.preprocessing import read_image;"
@@ -111,8 +113,10 @@ def serve(read_image: Callable[..., tuple[Image.Image, Any]], min_side: int | No
     global _is_apart
     _is_apart = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with suppress(OSError, AttributeError, TypeError):  # Linux alone
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if hasattr(signal, "alarm"):
-        signal.alarm(_SECONDS)  # also if the process that waits for this one is gone
+        signal.alarm(_SECONDS)  # where the process that waits for this one may be gone
     content, pixels = sys.stdin.buffer.read(), b""
     with suppress(ImportError, OSError, ValueError, KeyError):
         limit_memory(most_bytes)

@@ -1,6 +1,6 @@
 """Pixels of any mode in RGB: many bits, transparency, palettes, LAB."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from retrieval.common.errors import PictureError
-from retrieval.model.decoding.strips import LARGE, convert_large
+from retrieval.model.decoding.strips import LARGE, convert_large, strips_of
 
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 _STRIP = 1 << 20  # samples converted at once, so that their float64 copies stay small beside the picture
@@ -19,11 +19,17 @@ def to_rgb(image: Image.Image, min_side: int | None = None) -> Image.Image:
 
     Raises PictureError.
     """
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(to_eight_bits(np.asarray(image)), "L")
-    if image.width * image.height > LARGE:
-        return convert_large(image, convert, min_side)
-    return convert(image)
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    converting = _conversion_of(image) if is_deep else convert
+    return convert_large(image, converting, min_side) if image.width * image.height > LARGE else converting(image)
+
+
+def _conversion_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what converts the parts of a grey picture of more than 8 bits, all by one scale."""
+    ranges = [bounds(np.asarray(strip)) for strip in strips_of(image)]
+    dtype = np.asarray(image.crop((0, 0, 1, 1))).dtype
+    scale = Scale.of(min(least for least, _ in ranges), max(most for _, most in ranges), dtype)
+    return lambda part: convert(Image.fromarray(scale.apply(np.asarray(part)), "L"))
 
 
 def convert(image: Image.Image) -> Image.Image:

@@ -112,8 +112,6 @@ def decoded_bytes(image: Image.Image, pixels: int) -> int:
     """
     width, height = image.size
     each = _PIXEL_BYTES.get(image.mode, 4) + _CODEC_BYTES.get(image.format or "", 0)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        each *= 3  # two copies while it is converted
     size = width * height * each
     if isinstance(image, TiffImageFile):
         size += 4 * width * min(height, int(image.tag_v2.get(278, height)))  # a strip
@@ -154,10 +152,10 @@ class Room:
         try:
             yield
         finally:
+            return_memory()
             with self._changed:
                 self._held -= size
                 self._changed.notify_all()
-            return_memory()
 
     def _fits(self, size: int) -> bool:
         free = free_memory()

@@ -80,7 +80,8 @@ def extra_bytes(image: Image.Image) -> int:
     if isinstance(image, SampledTiff):
         return image.extra_bytes
     tiles = [(tile.codec_name, str(tile.args)) for tile in getattr(image, "tile", ())]
-    is_deep = any(codec == "ppm" or (codec == "zip" and args.endswith("16B")) for codec, args in tiles)
+    deep = ("16B",) if "transparency" in image.info else ("A;16B", "RGB;16B")
+    is_deep = any(codec == "ppm" or (codec == "zip" and args.endswith(deep)) for codec, args in tiles)
     return 8 * image.width * image.height if is_deep else 0
 
 

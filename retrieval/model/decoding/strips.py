@@ -1,6 +1,6 @@
 """Conversion of large pictures strip by strip, so that no second copy of their full size is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from PIL import Image
 
@@ -9,6 +9,14 @@ LARGE = 2**24
 
 _STRIP = 2**22  # pixels
 _FINER = 4  # times the size that is needed, which a reduced picture has at least
+
+
+def strips_of(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield a loaded picture from top to bottom, in strips that take little memory."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield image if rows >= image.height else image.crop((0, top, image.width, bottom))
 
 
 def convert_large(

@@ -110,13 +110,15 @@ class QueryService:
         self._slow_limit = ConcurrencyLimit(MAX_SLOW, SLOW_SECONDS)
         self.settling_limit = ConcurrencyLimit(MAX_SLOW)  # of queries: their hits keep no single one from its turn
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
+        self._openers = ThreadPoolExecutor(DECODERS, thread_name_prefix="opener")  # of uploads, which may take long
         self._uploads: OrderedDict[PictureLocation, QuerySubject] = OrderedDict()
 
     def close(self) -> None:
         """Stop the threads."""
         self._worker.close()
         self._slow_worker.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._decoders, self._openers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def waiting(self) -> int:
@@ -157,8 +159,10 @@ class QueryService:
         """Return an upload as a query. Raises PictureError."""
         subject = self._uploads.get(file)
         if subject is None:
+            size = self.engine.bundle.card.preprocessing.size
+            loop = asyncio.get_running_loop()
             try:
-                pixels, info = await self.run_in_thread(read_at_size, file, self.engine.bundle.card.preprocessing.size)
+                pixels, info = await loop.run_in_executor(self._openers, read_at_size, file, size)
             except PictureError as error:
                 raise error.with_name("the picture that was sent") from error
             subject = QuerySubject(file, info.width, info.height, pixels=pixels)

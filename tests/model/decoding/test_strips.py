@@ -43,3 +43,14 @@ def test_a_large_picture_is_upright_and_keeps_its_size(monkeypatch: pytest.Monke
     assert info.size == upright.size == ((80, 120) if orientation > 4 else (120, 80))
     corner = {1: 0, 2: 50, 3: 230, 4: 180, 5: 0, 6: 180, 7: 230, 8: 50}[orientation]
     assert upright.getpixel((0, 0)) == (corner,) * 3
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+@pytest.mark.parametrize("strip", [50, 10**6])
+def test_grey_of_many_bits_has_one_scale_in_all_strips(monkeypatch: pytest.MonkeyPatch, dtype: str, strip: int) -> None:
+    values = np.arange(40 * 30, dtype=dtype).reshape(40, 30) * (10 if dtype == "uint16" else -7)
+    expected = np.asarray(read_image(Image.fromarray(values))[0])
+    assert expected[0].min() < 9 or expected[-1].min() < 9
+    monkeypatch.setattr(strips, "_STRIP", strip)
+    monkeypatch.setattr(colours, "LARGE", 100)
+    np.testing.assert_array_equal(np.asarray(read_image(Image.fromarray(values))[0]), expected)
