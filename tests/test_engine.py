@@ -1,5 +1,6 @@
 """The engine: the hits of queries and their order, incremental runs, and removal."""
 
+import io
 import os
 import shutil
 import time
@@ -34,6 +35,7 @@ from retrieval.store.similarity import set_plain
 from tests.support.bundles import altered_bundle
 from tests.support.calibrations import a_calibration
 from tests.support.generated import blocks
+from tests.support.photographs import photograph
 from tests.support.progress import RecordedProgress
 from tests.support.unprivileged import require_binding_permissions, run_unprivileged
 
@@ -157,6 +159,21 @@ def test_a_picture_finds_itself_and_has_nothing_to_explain(engine: Engine) -> No
     assert hit.explanation.identical
     assert hit.explanation.hit.magnitude == 0
     assert not hit.explanation.query.factual.any()
+
+
+def test_a_file_has_the_same_answer_in_every_way_in(engine: Engine, tmp_path: Path) -> None:
+    photograph(7, 1300, 900).save(tmp_path / "a.jpg")
+    photograph(7, 1300, 900).save(tmp_path / "a.png")
+    for file in (tmp_path / "a.jpg", tmp_path / "a.png"):
+        opened, loaded = Image.open(file), Image.open(file)
+        loaded.load()
+        expected = [(hit.path, hit.similarity) for hit in engine.query(file, top=9, explain=False)]
+        for source in (str(file), file.read_bytes(), opened, loaded):
+            assert [(hit.path, hit.similarity) for hit in engine.query(source, top=9, explain=False)] == expected
+        of_nothing = Image.open(io.BytesIO(file.read_bytes()))
+        of_nothing.load()
+        hits = engine.query(of_nothing, top=9, explain=False)
+        np.testing.assert_allclose([hit.similarity for hit in hits], [each for _, each in expected], atol=0.05)
 
 
 def test_label_and_least_similarity_filter(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 RAW, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
 Tags = dict[int, tuple[int, tuple[int, ...]]]
-"""The type (3: 16 bits, 4: 32) and the values of tags."""
+"""The type (2: characters, 3: 16 bits, 4: 32 bits) and the values of tags."""
 _BY_PILLOW = {LZW: "tiff_lzw", PACKBITS: "packbits"}
 
 
@@ -126,7 +126,7 @@ def _page(samples: NDArray[Any], kind: Kind, at: int, more: Tags, segments: list
         tags[338] = (3, kind.extra)
     entries = b""
     for tag, (form, values) in sorted((tags | more).items()):
-        raw = struct.pack(f"{kind.order}{len(values)}{'H' if form == 3 else 'I'}", *values)
+        raw = struct.pack(f"{kind.order}{len(values)}{'_?BHI'[form]}", *values)
         if len(raw) > 4:
             body += bytes(len(body) % 2)
             raw, place = struct.pack(f"{kind.order}I", at + len(body)), raw

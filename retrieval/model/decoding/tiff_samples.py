@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,7 @@ class SampleLayout(NamedTuple):
     is_reversed: bool
     order: str
     palette: tuple[int, ...]
+    nothing: float | None  # the value of pixels that have none, as GDAL writes it
     subsampling: tuple[int, ...]
     is_tiled: bool
     segment: tuple[int, int]  # width and height of a strip or a tile
@@ -112,6 +114,7 @@ def layout_of(tags: Tags) -> SampleLayout:
         is_reversed=numbers(tags, 266, (1,))[0] == 2,
         order="<" if tags.prefix == b"II" else ">",
         palette=numbers(tags, 320),
+        nothing=_nothing(tags),
         subsampling=numbers(tags, 530, (2, 2)),
         is_tiled=tiled,
         segment=(numbers(tags, 322)[0], numbers(tags, 323)[0])
@@ -122,6 +125,12 @@ def layout_of(tags: Tags) -> SampleLayout:
     if fault := _fault(layout, set(depths), set(formats), beyond):
         raise PictureError(f"is a TIFF that is not supported: {fault}")
     return layout
+
+
+def _nothing(tags: Tags) -> float | None:
+    with suppress(ValueError):
+        return float(str(tags.get(42113)).strip("\0 "))
+    return None
 
 
 def _alpha_of(photometric: int, extra: tuple[int, ...], beyond: int) -> int | None:
@@ -246,8 +255,10 @@ def _samples(data: bytes, layout: SampleLayout, rows: int, wide: int, channels: 
     if layout.predictor == 2:
         whole = np.dtype(f"u{layout.dtype.itemsize}")
         values = np.cumsum(values.view(values.dtype.str.replace("f", "u").replace("i", "u")), 1, whole)
-        return values.view(layout.dtype)
-    return values.astype(layout.dtype, copy=False)
+        values = values.view(layout.dtype)
+    values = values.astype(layout.dtype, copy=False)
+    is_measured = layout.bits >= 16 and layout.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    return np.where(values == layout.nothing, 0, values) if is_measured and layout.nothing is not None else values
 
 
 def _unpack(lines: NDArray[np.uint8], layout: SampleLayout, count: int) -> Samples:

@@ -279,6 +279,16 @@ def test_negative_values_are_stretched_together() -> None:
     assert np.asarray(read_image(tiff((samples, Kind(16, RGB, SIGNED))))[0]).tolist() == [[[0, 127, 255]]]
 
 
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "nothing"), [(32, FLOAT, -3.4028234663852886e38), (16, SIGNED, -9999)]
+)
+def test_values_that_stand_for_nothing_are_black(bits: int, sample_format: int, nothing: float) -> None:
+    samples = np.array([[[0], [250], [500], [1000], [nothing]]])
+    text = f"{nothing}\0".encode()
+    out = tiff((samples, Kind(bits, BLACK_IS_ZERO, sample_format)), more={42113: (2, tuple(text))})
+    assert np.abs(np.asarray(read_image(out)[0])[0, :, 0] - np.array([0, 62, 125, 249, 0])).max() <= 1
+
+
 REFUSED: list[tuple[bytes, str]] = [
     (tiff((np.zeros((2, 2, 1)), Kind(photometric=32803))), "its colours are of kind 32803"),
     (tiff((np.zeros((2, 2, 1)), Kind(32, 1, 5, order="<"))), "its samples are complex numbers or of no known format"),
