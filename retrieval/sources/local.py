@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from indexes.catalogue.paths import folder_prefix
 from retrieval.common.errors import read_error
@@ -59,7 +59,7 @@ def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Coun
             passed_over[f"{os.fsdecode(entry.name)}/"] += 1
         elif key.endswith(b"/"):
             listed.append((start + entry.name, None))
-        elif is_gallery_picture(key, passed_over):
+        elif is_gallery_picture(key, passed_over, by_key):
             listed.append((start + entry.name, entry))
     return listed
 
@@ -78,16 +78,23 @@ def is_system_folder(name: bytes) -> bool:
     return name.lower() in _SYSTEM_FOLDERS
 
 
-def is_gallery_picture(name: bytes, passed_over: Counter[str]) -> bool:
-    """Return whether a file of this name is a picture of a gallery; others are counted."""
+def is_gallery_picture(name: bytes, passed_over: Counter[str], beside: Collection[bytes] = ()) -> bool:
+    """Return whether a file of this name is a picture of a gallery; others are counted.
+
+    What a query writes is none. If the names `beside` it in its folder are known and none is of that, it is a picture.
+    """
     suffix = _suffix(name)
     if suffix not in SUFFIXES:
         passed_over[suffix] += 1
         return False
-    if is_output(os.fsdecode(name)):
+    if is_output(os.fsdecode(name)) and (not beside or any(_is_written(each) for each in beside if each != name)):
         passed_over[OWN_NAMES] += 1
         return False
     return True
+
+
+def _is_written(name: bytes) -> bool:
+    return name == b"model.json" or is_output(os.fsdecode(name))
 
 
 def _suffix(name: bytes) -> str:

@@ -190,3 +190,11 @@ def test_a_time_that_no_catalogue_can_keep_is_the_nearest_that_it_can(nanosecond
     stored = storable_time(nanoseconds)
     assert -(2**63) < stored < 2**63
     assert stored == nanoseconds or (abs(nanoseconds) >= 2**63 and stored * nanoseconds > 0)
+
+
+@pytest.mark.parametrize("name", [b"contact-sheet.png", b"curves.png", b"a-factual.jpg", b"hit-01-query-factual.jpg"])
+def test_a_picture_that_is_only_named_like_an_output_is_found(tmp_path: Path, name: bytes) -> None:
+    touch(tmp_path, name, b"other.jpg")
+    assert walked(tmp_path) == sorted([name, b"other.jpg"])
+    touch(tmp_path, b"model.json" if name == b"curves.png" else b"b-factual.jpg")
+    assert walked(tmp_path) == [b"other.jpg"]
