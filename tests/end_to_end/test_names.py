@@ -25,7 +25,7 @@ def long_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "g" / LONG).mkdir(parents=True)
     for seed in range(4):
         photograph(seed).save(top / "g" / LONG / NAME.replace("0610", f"061{seed}"))
-    os.link(top / "g" / LONG / NAME, top / "g" / "copy.jpg")
+    shutil.copy(top / "g" / LONG / NAME, top / "g" / "copy.jpg")
     (top / "g" / LONG / BROKEN).touch()
     assert retrieve_here("index", "g", "--store", "s", cwd=top).returncode == 0
     return top
@@ -234,3 +234,17 @@ def test_a_large_group_of_copies_leaves_room_for_others(tmp_path: Path) -> None:
     assert "… and 11 more" in shown
     assert shown.count("g/0") == 20
     assert shown.count("g/1") == 3
+
+
+def test_one_file_under_several_names_is_said_to_be_no_copy(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    photograph(1).save(tmp_path / "g" / "1.jpg")
+    os.link(tmp_path / "g" / "1.jpg", tmp_path / "g" / "hard.jpg")
+    os.symlink("1.jpg", tmp_path / "g" / "soft.jpg")
+    retrieve_here("index", "g", "--store", "s", cwd=tmp_path)
+    found = answer("duplicates", "--store", "s", cwd=tmp_path)
+    assert (found["groups"], found["spare"]) == ([], 0)
+    assert sorted(found["linked"][0]) == [f"{tmp_path}/g/{name}.jpg" for name in ("1", "hard", "soft")]
+    shown = retrieve_here("duplicates", "--store", "s", cwd=tmp_path).stdout.decode()
+    assert "One file under several names, which is no copy:\n  g/" in shown
+    assert shown.count("\n   also g/") == 2

@@ -9,10 +9,12 @@ from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, failures_lines, files_json, pick, simple_table
 from retrieval.commands.output.query import relative_to_cwd
+from retrieval.commands.output.tables import name_line
 from retrieval.common.text import format_bytes, percent, safe_name
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember, summary_line
 
 _MEMBERS = 20  # of a group in a terminal, so that other groups are seen beside it
+_LINKED = 20  # names in a terminal
 _STYLES = {DuplicateKind.identical: "green", DuplicateKind.near: "green", DuplicateKind.alike: "yellow"}
 
 
@@ -32,7 +34,16 @@ def duplicates_lines(duplicates: Duplicates) -> RenderableType:
         if more > 0:
             table.add_row("", "", f"… and {more:,} more: --paths and --json list them", end_section=True)
     unread = failures_lines(duplicates.unread, "  … and {} more could not be looked at: --json lists them")
-    return Lines(*([table] if duplicates.groups else []), Text(summary_line(duplicates), "bold"), *unread)
+    linked = [
+        name_line("   also " if number else "  ", safe_name(relative_to_cwd(path)))
+        for paths in duplicates.linked
+        for number, path in enumerate(paths)
+    ]
+    if linked:
+        linked = [Text("One file under several names, which is no copy:"), *linked[:_LINKED]]
+        more = sum(map(len, duplicates.linked)) - _LINKED
+        linked += [Text(f"  … and {more:,} more names: --json lists them")] if more > 0 else []
+    return Lines(*([table] if duplicates.groups else []), Text(summary_line(duplicates), "bold"), *linked, *unread)
 
 
 def _cells(group: Group, member: GroupMember) -> tuple[RenderableType, ...]:
@@ -53,6 +64,7 @@ def duplicates_json(store: Path, duplicates: Duplicates) -> JsonObject:
             for group in duplicates.groups
         ],
         **pick(duplicates, "spare", "spare_bytes"),
+        "linked": duplicates.linked,
         "unread": files_json(duplicates.unread),
         "seconds": duplicates.seconds,
     }

@@ -55,12 +55,14 @@ class Duplicates:
     """The groups of a store: identical and near-identical ones by the bytes to spare, then those alike.
 
     `pictures` were searched. `unread` are files that could not be read, with the reason; they are in no group.
+    `linked` has the names of each file that has several, by links: that is one picture, and nothing to spare.
     """
 
     groups: tuple[Group, ...]
     pictures: int
     unread: tuple[tuple[PictureLocation, str], ...]
     seconds: float
+    linked: tuple[tuple[PictureLocation, ...], ...] = ()
 
     @property
     def spare(self) -> int:

@@ -93,7 +93,8 @@ def _find(
         likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, spare).any(axis=1)]
         groups += _alike_groups(catalogue, fingerprint, contents, likely, rules.alike, usable)
     unread = tuple(sorted(thumbnails.unread.items(), key=lambda item: os.fsencode(item[0])))
-    return Duplicates(tuple(groups), len(contents.ids), unread, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Duplicates(tuple(groups), len(contents.ids), unread, seconds, tuple(usable.linked))
 
 
 class _UsableFiles:
@@ -102,13 +103,18 @@ class _UsableFiles:
     def __init__(self, catalogue: Catalogue, contents: Contents, unread: dict[PictureLocation, str]) -> None:
         self._catalogue, self._contents, self._unread = catalogue, contents, unread
         self._files: dict[int, list[StoredFile]] = {}
+        self.linked: list[tuple[PictureLocation, ...]] = []  # the names of each file that has several
 
     def add(self, numbers: Ids) -> None:
         """Add contents."""
         new = np.array([number for number in numbers.tolist() if number not in self._files], np.int64)
         for number, files in zip(new.tolist(), files_of(self._catalogue, self._contents, new), strict=True):
             usable = sorted((file for file in files if self._is_usable(file)), key=_keep_key)
-            self._files[number] = list({same_file(file): file for file in reversed(usable)}.values())[::-1]
+            names: dict[object, list[StoredFile]] = {}
+            for file in usable:
+                names.setdefault(same_file(file), []).append(file)
+            self._files[number] = [first for first, *_ in names.values()]
+            self.linked += [tuple(parse_location(each.path) for each in files) for files in names.values() if files[1:]]
 
     def _is_usable(self, file: StoredFile) -> bool:
         path = parse_location(file.path)
