@@ -1,7 +1,7 @@
 """Data sets of class folders: each content once, with the reason for every file that is left out."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.common.text import safe_name
 from retrieval.datasets.pair_sampling import Codes
 from retrieval.model.preprocessing import Pixels, read_at_size
-from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.sources.entries import PictureFile, Unreadable, passed_over_words
 from retrieval.sources.files import content_hash, open_file
 from retrieval.sources.local import walk
 
@@ -71,7 +71,11 @@ def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
     samples: list[Sample] = []
     left_out: list[tuple[Path, str]] = []
     top = Path(os.path.abspath(folder))
-    files = list(walk(os.fsencode(top)))
+    passed_over: Counter[str] = Counter()
+    files = list(walk(os.fsencode(top), passed_over))
+    passed_over.pop(".json", None)  # a split
+    for words in passed_over_words(passed_over):
+        progress.message(f"{folder}: {words}")
     with progress.stage(f"Reading {safe_name(folder.name)}", len(files)) as stage:
         for entry in stage.track(parallel_map(_hash_file, files, _READERS, _AHEAD)):
             if isinstance(entry, Unreadable):

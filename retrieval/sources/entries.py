@@ -1,6 +1,6 @@
 """Events of a walk through a gallery: files, tars, and what cannot be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -13,6 +13,14 @@ LEFT_OUT = (HIDDEN, OWN_NAMES, SAME_FOLDER)
 """Why a walk leaves out what is named like a picture, or a folder; it counts them beside the endings of other names."""
 
 _MOST_TIME = 2**63 - 1  # nanoseconds: in the year 2262
+
+
+def passed_over_words(passed_over: Mapping[str, int]) -> list[str]:
+    """Return what a walk has passed over: by the endings of names, and by the other reasons."""
+    ends = ", ".join(f"{count} {end or 'without one'}" for end, count in passed_over.items() if end not in LEFT_OUT)
+    reasons = "; ".join(f"{reason}: {passed_over[reason]}" for reason in LEFT_OUT if passed_over.get(reason))
+    endings = [f"passed over, by the endings of their names: {ends}"] if ends else []
+    return endings + ([f"left out: {reasons}"] if reasons else [])
 
 
 def storable_time(nanoseconds: int) -> int:

@@ -162,3 +162,16 @@ def test_broken_and_empty_files_are_dropped_with_their_reason_and_rows_still_mat
     assert reasons["c0/02.png"] == "is empty"
     assert reasons["c1/01.png"].startswith("is damaged or not a picture: ")
     assert readable.codes.tolist() == [0, 1, 1]
+
+
+def test_what_is_not_named_like_a_picture_is_counted_in_words(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/1.png", "b/2.png", "b/.hidden.png")):
+        save(tmp_path / name, number)
+    for name in ("a/3.cr2", "split.json"):
+        (tmp_path / name).touch()
+    progress = RecordedProgress()
+    assert len(find_samples(tmp_path, progress).samples) == 2
+    assert progress.messages == [
+        f"{tmp_path}: passed over, by the endings of their names: 1 .cr2",
+        f"{tmp_path}: left out: hidden names: 1",
+    ]

@@ -69,9 +69,7 @@ class Place:
     def plain(self, values: Any) -> Any:
         """Return an answer without seconds, with names in the gallery instead of paths."""
         written = json.dumps({key: value for key, value in values.items() if key not in _OWN})
-        written = written.replace(
-            '"present": null', '"present": true'
-        )  # not looked up on a server
+        written = written.replace('"present": null', '"present": true')  # not looked up on a server
         plain = written.replace(json.dumps(self.gallery)[1:-1], "GALLERY").replace(str(self.folder), "FOLDER")
         return json.loads(plain)
 

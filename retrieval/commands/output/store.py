@@ -1,6 +1,6 @@
 """A store in a terminal and as JSON: its status, and what indexing, tuning and calibration did."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,7 +10,7 @@ from indexes.vectors.index_address import FAISS
 from retrieval.commands.output.formats import JsonObject, failures_lines, figures_table, files_json, pick, simple_table
 from retrieval.commands.output.tables import name_line
 from retrieval.common.text import safe_name
-from retrieval.sources.entries import LEFT_OUT
+from retrieval.sources.entries import passed_over_words
 from retrieval.sources.location import gallery_name, parse_location
 from retrieval.store.indexing.report import IndexReport
 from retrieval.store.maintenance.calibration import Calibration
@@ -38,7 +38,7 @@ def status_lines(
         *(name_line(f"defaults of options: {safe_name(file)}") for file in configuration),
         figures_table("gallery", ("pictures", "missing"), galleries),
         *([Text(f"being indexed: {progress.done:,}{total} files dealt with")] if progress else []),
-        *_passed_over_lines(status.passed_over),
+        *(name_line(safe_name(words), style="dim") for words in passed_over_words(status.passed_over)),
         Text(f"{len(failures)} failed"),
         *failures_lines([(parse_location(path), reason) for path, reason in failures], limit=most),
     )
@@ -135,21 +135,10 @@ def index_lines(report: IndexReport) -> RenderableType:
     return Group(
         summary,
         *(name_line(note, style="yellow") for note in notes),
-        *_passed_over_lines(report.passed_over),
+        *(name_line(safe_name(words), style="dim") for words in passed_over_words(report.passed_over)),
         *(name_line(safe_name(note), style="yellow") for note in report.notes),
         *failures_lines(report.failures),
     )
-
-
-def _passed_over_lines(passed_over: Mapping[str, int]) -> list[Text]:
-    """Return what an indexing passed over: by the endings of names, or by the reason."""
-    others = {end: count for end, count in passed_over.items() if end not in LEFT_OUT}
-    endings = ", ".join(f"{count} {safe_name(end) or 'without one'}" for end, count in others.items())
-    reasons = "; ".join(f"{reason}: {passed_over[reason]}" for reason in LEFT_OUT if passed_over.get(reason))
-    return [
-        *([name_line(f"passed over, by the endings of their names: {endings}", style="dim")] if endings else []),
-        *([Text(f"left out: {reasons}", style="yellow")] if reasons else []),
-    ]
 
 
 def index_json(report: IndexReport) -> JsonObject:
