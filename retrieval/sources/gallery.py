@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from retrieval.common.errors import GalleryError, PictureError, unavailable_gallery
 from retrieval.sources.entries import PictureFile, WalkEvent, storable_time
@@ -38,11 +36,9 @@ def resolve_gallery(gallery: str | os.PathLike[str]) -> bytes:
 
     Raises GalleryError if it is no folder, tar or list that can be read.
     """
-    text = os.fspath(gallery)
-    if text.startswith("file://"):
-        text = url2pathname(urlsplit(text).path)
+    text = typed_path(os.fspath(gallery))
     if not is_address(text):
-        return _resolve_local(Path(typed_path(text)))
+        return _resolve_local(Path(text))
     if text.lower().endswith(_COMPRESSED):
         raise GalleryError(f"{text} is compressed, and its pictures cannot be read one by one: give a plain .tar")
     name = gallery_from_address(text)

@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from retrieval.sources.location import is_address
 
@@ -31,8 +32,12 @@ def real_path(path: str | os.PathLike[str]) -> str:
 def typed_path(path: str) -> str:
     """Return the path that a person means: `~` is the home folder, and accents may be composed otherwise on the disk.
 
-    A name that exists as it is typed stays. Raises ValueError if there is no home folder.
+    A name that exists as it is typed stays; `file://` leads to a path. Raises ValueError if there is no home folder.
     """
+    if path.startswith("file://"):
+        from urllib.request import url2pathname  # few need it, and it takes 20 ms to import
+
+        path = url2pathname(urlsplit(path).path)
     if path.startswith("~") and not os.path.lexists(path):
         path = os.path.expanduser(path)
         if path.startswith(("~/", "~\\")) or path == "~":

@@ -17,13 +17,14 @@ def possible_paths(path: str) -> Iterator[bytes]:
     A gallery is stored by its real path, and its pictures by the names below that, links among them. So links are
     followed up to each of the path's parts.
     """
+    path = typed_path(path)
     if is_address(path):
         from retrieval.sources.gallery import gallery_from_address  # a query needs none of it
 
         yield gallery_from_address(path)
         yield os.fsencode(path)
         return
-    absolute = _without_parents(Path(os.path.join(os.getcwd(), typed_path(path))))
+    absolute = _without_parents(Path(os.path.join(os.getcwd(), path)))
     for up in (*reversed(absolute.parents), absolute):
         real = catalogue_path(Path(real_path(up)) / absolute.relative_to(up))
         yield from (real, *(os.fsencode(kind) + real for kind in (TAR_PREFIX, LIST_PREFIX)))

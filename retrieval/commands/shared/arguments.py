@@ -49,7 +49,7 @@ def spell(value: Any, is_path: bool = False) -> Any:
     if not isinstance(value, (str, Path) if is_path else Path):
         return value
     text = os.fspath(value)
-    if text.isascii() and not text.startswith("~"):
+    if text.isascii() and not text.startswith(("~", "file://")):
         return value
     from retrieval.sources.spelling import typed_path
 
