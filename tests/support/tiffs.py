@@ -125,7 +125,8 @@ def _page(samples: NDArray[Any], kind: Kind, at: int, more: Tags, segments: list
     if kind.extra:
         tags[338] = (3, kind.extra)
     entries = b""
-    for tag, (form, values) in sorted((tags | more).items()):
+    given = {tag: value for tag, value in (tags | more).items() if value[1]}
+    for tag, (form, values) in sorted(given.items()):
         raw = struct.pack(f"{kind.order}{len(values)}{'_?BHI'[form]}", *values)
         if len(raw) > 4:
             body += bytes(len(body) % 2)
@@ -144,7 +145,7 @@ def tiff(
 ) -> bytes:
     """Return a file of pages of samples (H, W, C).
 
-    `more` are tags of each page (their type, 3 or 4, and values); `inside` is a page within the first (SubIFDs);
+    `more` are tags of each page, left out if they have no values; `inside` is a page within the first (SubIFDs);
     `segments` replace the strips.
     """
     order = pages[0][1].order

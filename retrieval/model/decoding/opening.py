@@ -52,7 +52,8 @@ def open_image(file: BinaryFile) -> tuple[Image.Image, BinaryFile]:
             if accepted:
                 return factory(file, ""), file
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how plugins reject a file
-            cause = first_line(error) if isinstance(error, SyntaxError) else "its header is cut off"
+            is_cut = isinstance(error.__cause__ or error, IndexError | TypeError | struct.error)
+            cause = "its header is cut off" if is_cut else first_line(error)
             reason = f"is damaged or not a picture: {cause}" if accepted else reason
     raise PictureError(reason)
 

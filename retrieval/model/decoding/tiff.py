@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps, TiffImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from retrieval.common.errors import PictureError
+from retrieval.common.errors import PictureError, first_line
 from retrieval.model.decoding.png import is_dark
 from retrieval.model.decoding.tiff_samples import Tags, is_left_to_pillow, layout_of, numbers, read_picture
 from retrieval.sources.files import BinaryFile
@@ -80,13 +80,12 @@ def open_tiff(file: BinaryFile) -> Image.Image:
         raise PictureError("is a TIFF of more than a million parts: save it anew, with larger strips or tiles")
     page: Any = _PageView(file, _header(file, offset))
     page.seek(0)
-    if is_left_to_pillow(tags):
-        try:
-            image = TiffImagePlugin.TiffImageFile(page, "")
-        except SyntaxError as error:
-            raise PictureError(f"is a TIFF that is not supported: {_describe(tags)}") from error
-    else:
-        image = SampledTiff(page, "")
+    try:
+        image = (TiffImagePlugin.TiffImageFile if is_left_to_pillow(tags) else SampledTiff)(page, "")
+    except SyntaxError as error:  # as Pillow calls what it does not know
+        raise PictureError(f"is a TIFF that is not supported: {_describe(tags)}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise PictureError("is damaged or not a picture: the tags of the TIFF are no numbers") from error
     with suppress(Exception):  # broken metadata does not make the picture unusable
         _take_over(pages[0][1], image.getexif())
     return image
@@ -95,7 +94,11 @@ def open_tiff(file: BinaryFile) -> Image.Image:
 def load_tiff(image: TiffImagePlugin.TiffImageFile) -> Image.Image:
     """Load a TIFF that `open_tiff` opened; colours of 16 bits that Pillow would make nearly black are read anew."""
     page: Any = image.fp  # which Pillow may let go
-    image.load()
+    try:
+        image.load()
+    except OSError as error:
+        cause = "a part of the TIFF is damaged or missing" if "decoder error" in str(error) else first_line(error)
+        raise PictureError(f"is damaged or not a picture: {cause}") from error
     if isinstance(image, SampledTiff):
         return image
     if image.mode == "RGBA" and 338 not in image.tag_v2 and not image.getchannel("A").getbbox():
@@ -153,7 +156,8 @@ def _picture(pages: list[tuple[int, Tags]]) -> tuple[int, Tags]:
 
 def _describe(tags: Tags) -> str:
     named = (("compression", 259), ("colours of kind", 262), ("bits", 258), ("samples", 277))
-    return ", ".join(f"{name} {' '.join(map(str, numbers(tags, tag)))}" for name, tag in named if tag in tags)
+    said = [f"{name} {' '.join(map(str, numbers(tags, tag)[:4]))}" for name, tag in named if tags.get(tag)]
+    return ", ".join(said) or "it says nothing of its samples"
 
 
 def _take_over(first: Tags, exif: Image.Exif) -> None:

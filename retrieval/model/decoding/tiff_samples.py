@@ -100,6 +100,7 @@ def layout_of(tags: Tags) -> SampleLayout:
     sample_format = _UNSIGNED if formats[0] == _VOID else formats[0]
     beyond = channels - _COLOURS.get(photometric, channels)
     tiled = 324 in tags
+    starts = numbers(tags, 324 if tiled else 273)
     layout = SampleLayout(
         width=width,
         height=height,
@@ -120,7 +121,7 @@ def layout_of(tags: Tags) -> SampleLayout:
         segment=(numbers(tags, 322)[0], numbers(tags, 323)[0])
         if tiled
         else (width, min(height, numbers(tags, 278, (height,))[0])),
-        places=tuple(zip(numbers(tags, 324 if tiled else 273), numbers(tags, 325 if tiled else 279), strict=False)),
+        places=tuple(zip(starts, numbers(tags, 325 if tiled else 279) or (-1,) * len(starts), strict=False)),
     )
     if fault := _fault(layout, set(depths), set(formats), beyond):
         raise PictureError(f"is a TIFF that is not supported: {fault}")
@@ -158,6 +159,7 @@ def _fault(layout: SampleLayout, depths: set[int], formats: set[int], beyond: in
         f"its predictor is {predictor}": predictor not in (1, 2, 3)
         or (predictor == 2 and bits not in (8, 16, 32, 64))
         or (predictor == 3 and layout.sample_format != _FLOAT),
+        "its tiles are far larger than it": math.prod(layout.segment) > max(2**24, 4 * layout.width * layout.height),
         "it does not say where its samples are": not layout.places or min(layout.segment) < 1,
     }
     return next((fault for fault, is_so in faults.items() if is_so), None)

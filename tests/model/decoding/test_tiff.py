@@ -255,6 +255,13 @@ def test_a_fourth_sample_that_nothing_explains_is_no_alpha_where_it_is_empty(bit
     assert levels(tiff((samples, Kind(bits, RGB, planar=planar))))[0] == 100
 
 
+def test_strips_whose_lengths_are_not_said_are_read() -> None:
+    samples = np.round(shades(RGB) * 65535)
+    for kind in (Kind(16, RGB, planar=2), Kind(16, RGB, planar=2, compression=DEFLATE)):
+        data = tiff((samples, kind), more={279: (4, ())})
+        assert np.abs(np.asarray(read_image(data)[0]) - samples * (255 / 65535)).max() <= 1
+
+
 def test_a_palette_of_eight_bits_is_not_black() -> None:
     entries = (*range(4), *range(100, 104), *range(200, 204))
     data = tiff((np.full((2, 2, 1), 2), Kind(2, PALETTE)), more={320: (3, entries)})
