@@ -14,7 +14,7 @@ from retrieval.commands.shared.arguments import check_outputs, explain_option_er
 from retrieval.commands.shared.console import report
 from retrieval.common.errors import GalleryError
 from retrieval.common.settings import RECALL, Device, IndexingBackend
-from retrieval.common.text import join_words
+from retrieval.common.text import count_noun, join_words
 
 
 def index(
@@ -245,7 +245,7 @@ def remove(
     report(
         as_json,
         lambda: {"removed": pictures},
-        lambda: Text(f"{sum(pictures.values())} pictures removed from the store"),
+        lambda: Text(f"{count_noun(sum(pictures.values()), 'picture')} removed from the store"),
     )
     absent = [path for path, counts in removed.items() if not counts]
     if absent:

@@ -1,5 +1,6 @@
 """Why a search has found nothing, in a sentence that says what there is."""
 
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -45,6 +46,8 @@ def unknown_name(catalogue: Catalogue, filters: SearchFilters) -> str | None:
             near = get_close_matches(filters.label, labels, _SHOWN)
             return f"no picture has the label {filters.label}; {_there_are(near or labels, 'alike' if near else '')}"
     if filters.folder is not None and not SearchFilters(folder=filters.folder).select(catalogue).folder:
+        if os.path.isfile(filters.folder):
+            return f"{filters.folder} is a file, and nothing is below it: give --folder a folder"
         roots = [gallery_name(root) for root in catalogue.scans.roots()]
         return f"no picture of the store is below the folder {filters.folder}; {_there_are(roots, 'galleries')}"
     return None

@@ -10,7 +10,7 @@ from retrieval.common.errors import GalleryError
 from retrieval.sources.location import canonical, catalogue_path, is_address
 from retrieval.store.names import stored_folders
 
-_TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
+_TIME = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _AFTER_ALL = "~"  # sorts after all that may follow a shortened time
 
 

@@ -694,7 +694,7 @@ def test_remove(indexed: Indexed, tmp_path: Path) -> None:
     assert "boats" not in {hit["label"] for hit in found}
     assert folder.is_dir()
     said = retrieve_here("remove", "apples/1.png", "--store", store, cwd=indexed.gallery).stdout
-    assert said == b"1 pictures removed from the store\n"
+    assert said == b"1 picture removed from the store\n"
 
 
 def test_models() -> None:

@@ -57,7 +57,9 @@ def test_a_selection_has_the_pictures_that_fit(catalogue: Catalogue, filters: di
     assert catalogue.pictures.count_selected(selection) == len(expected)
 
 
-@pytest.mark.parametrize("written", ["", "yesterday", "24", "2024-5", "2024-05-17T", "2024~", "2024\n"])
+@pytest.mark.parametrize(
+    "written", ["", "yesterday", "24", "2024-5", "2024-13", "2024-00", "2024-05-32", "2024-05-17T", "2024~", "2024\n"]
+)
 def test_a_value_that_is_not_a_date_is_refused(written: str) -> None:
     with pytest.raises(GalleryError, match="is not a date"):
         make_selection(since=written)

@@ -89,6 +89,10 @@ def test_nothing_is_removed_by_a_name_that_is_only_alike(catalogue: Catalogue) -
         (SearchFilters(label="Berm"), "no picture has the label Berm; there are alike: Bern"),
         (SearchFilters(label="x"), f"no picture has the label x; there are: Bern, {NFC}, linked"),
         (SearchFilters(folder="g/2042"), "no picture of the store is below the folder g/2042; there are galleries: "),
+        (
+            SearchFilters(folder="g/Bern/2.jpg"),
+            "2.jpg is a file, and nothing is below it: give --folder a folder",
+        ),
         (SearchFilters(since="2024"), "1 of 4 pictures have a date, from 2009-06-12T10:11:12 to 2009-06-12T10:11:12: "),
         (SearchFilters(until="2009", label="linked"), "has all of it: the label linked (1) and until 2009 (1)"),
         (SearchFilters(), "the files of the nearest pictures are not there any more"),
