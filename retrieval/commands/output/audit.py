@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, figures_table, files_json, first_lines, pick, simple_table
-from retrieval.commands.output.tables import name_line
+from retrieval.commands.output.tables import WholeWords, name_line
 from retrieval.common.text import percent, safe_name, whole_percent
 from retrieval.evaluation.audit.attention import AttentionShares, Corner
 from retrieval.evaluation.audit.findings import Advice, Audit, Evidence, Example, PartFindings, Severity
@@ -77,7 +77,7 @@ def advice_lines(rank: int, advice: Advice) -> RenderableType:
     head = Text.assemble(f"{rank}. ", (advice.severity.value, _STYLES[advice.severity]), " ", safe_name(advice.finding))
     lines = (name_line("   ", safe_name(each.path), (f"  {safe_name(each.note)}", "dim")) for each in advice.examples)
     examples = first_lines(lines, len(advice.examples), "   … and {} more: --json has all", _EXAMPLES)
-    return Group(head, Text(f"   {safe_name(advice.remedy)}"), *examples)
+    return Group(WholeWords(head), WholeWords(Text(f"   {safe_name(advice.remedy)}")), *examples)
 
 
 def _cells(attention: AttentionShares) -> list[str]:

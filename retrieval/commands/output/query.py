@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from retrieval.commands.output.formats import JsonObject, pick, simple_table
-from retrieval.commands.output.tables import AnswerTable, FirstThatFits, name_line
+from retrieval.commands.output.tables import AnswerTable, FirstThatFits, WholeWords, name_line
 from retrieval.common.output_names import CONTACT_SHEET, MATCHES
 from retrieval.common.settings import THRESHOLD
 from retrieval.common.text import percent, safe_name
@@ -48,7 +48,8 @@ def query_lines(title: str, store: OpenedStore, result: QueryResult, confidence:
     notes += [result.coverage.sentence] if result.coverage else []
     stages = " · ".join(f"{stage} {1000 * value:.0f} ms" for stage, value in result.seconds.items())
     table = hits_table(safe_name(title), result.hits, result.nothing)
-    return Group(table, *(Text(note, style="yellow") for note in notes if note), Text(stages, style="dim"))
+    said = (WholeWords(Text(safe_name(note), "yellow")) for note in notes if note)
+    return Group(table, *said, Text(stages, style="dim"))
 
 
 def hits_table(name: str, hits: Sequence[Hit], nothing: str | None = None) -> RenderableType:

@@ -71,6 +71,23 @@ class NamedReason:
         yield name_line(_INDENT, "  ", self._reason)
 
 
+class WholeWords:
+    """A text that is wrapped between words only: a name that is wider than the terminal has a line of its own."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line, *words = self._text.split(" ", allow_blank=True)
+        for word in words:
+            if line.plain.strip() and line.cell_len + 1 + word.cell_len > options.max_width:
+                yield name_line(line)
+                line = word
+            else:
+                line = Text(" ").join([line, word])
+        yield name_line(line)
+
+
 def name_line(*parts: str | Text | tuple[str, str], style: str = "") -> Text:
     """Return a line that is never wrapped, as a name in it would be broken."""
     line = Text.assemble(*parts, style=style)

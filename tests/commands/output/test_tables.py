@@ -13,13 +13,15 @@ from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from retrieval.commands.output.audit import advice_lines
 from retrieval.commands.output.evaluation import evaluation_table
 from retrieval.commands.output.formats import failures_lines, simple_table
 from retrieval.commands.output.query import pair_lines
 from retrieval.commands.output.store import calibration_lines
-from retrieval.commands.output.tables import NamedReason
-from retrieval.commands.output.training import models_lines
+from retrieval.commands.output.tables import NamedReason, WholeWords
+from retrieval.commands.output.training import left_out_lines, models_lines
 from retrieval.commands.shared.console import stdout
+from retrieval.evaluation.audit.findings import Advice, AdviceKind, Example, Severity
 from retrieval.evaluation.ranking import evaluate_head
 from retrieval.model.bundle import Bundle
 from retrieval.model.head import Head
@@ -106,7 +108,30 @@ def test_no_cell_of_a_table_is_broken_at_any_width(rows: list[tuple[str, str, st
     console.print(table, crop=False)
     lines = console.export_text().split("\n")
     assert [[any(cell in line for line in lines) for cell in row] for row in rows] == [[True] * 3] * len(rows)
-    assert all(cell_len(line.rstrip()) <= width for line in lines if not any(max(row, key=len) in line for row in rows))
+    assert not [line for line in lines if cell_len(line.rstrip()) > width and " · " in line]
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=st.lists(WORDS, min_size=1, max_size=9), width=st.integers(1, 80))
+def test_no_word_of_a_sentence_is_broken_at_any_width(words: list[str], width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(WholeWords(Text(" ".join(words))), crop=False)
+    lines = console.export_text().rstrip("\n").split("\n")
+    assert " ".join(lines).split(" ") == words
+    assert all(cell_len(line) <= width or " " not in line for line in lines)
+
+
+def test_paths_in_what_is_left_out_and_in_advice_are_whole() -> None:
+    path = Path("/data", "a-long-folder-name-" * 4, "a picture.jpg")
+    advice = Advice(
+        AdviceKind.leak, Severity.serious, f"{path} is there twice", "delete one", examples=(Example(path, "a", "x"),)
+    )
+    for lines, count in ((left_out_lines(((path, "is empty"),)), 1), (advice_lines(1, advice), 2)):
+        console = Console(width=40, record=True, file=io.StringIO())
+        console.print(lines, crop=False)
+        shown = console.export_text()
+        assert shown.count(f"/{'a-long-folder-name-' * 4}/a") == count
+    assert "\n   delete one\n" in shown
 
 
 @pytest.mark.parametrize(("width", "expected"), [(80, 1), (20, 2), (10, 2)])
