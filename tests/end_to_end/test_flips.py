@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -46,9 +47,12 @@ class Stored:
     picture: Path
 
     def restore(self) -> None:
-        """Make the folder as it should be; a thread of the query before may still write its cache."""
+        """Make the folder as it should be, once the query before has opened its network, whatever became of it."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("network"):
+                thread.join()
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self.backup, self.folder, dirs_exist_ok=True)
+        shutil.copytree(self.backup, self.folder)
 
     def ask(self, *extra: str) -> tuple[Any, bytes, int]:
         """Return the answer to a query, what it says, and the exit code."""
