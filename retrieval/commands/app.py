@@ -25,7 +25,7 @@ from retrieval.commands.serve import serve
 from retrieval.commands.shared.arguments import spell
 from retrieval.commands.shared.configuration import read_defaults
 from retrieval.commands.shared.console import print_message, stderr
-from retrieval.commands.shared.logs import show_logs, show_notes
+from retrieval.commands.shared.logs import show_logs, show_warnings
 from retrieval.commands.store import calibrate, index, remove, status, tune
 from retrieval.commands.train import crop, reproduce, train
 from retrieval.common.text import ascii_fallback
@@ -171,7 +171,7 @@ def _options(
 def main() -> None:
     """Run `retrieve`."""
     # Imports make objects that stay: looking for garbage among them takes a fifth of a query's time, most at its end.
-    show_notes()
+    show_warnings()
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
     codecs.register_error("in_plain_letters", ascii_fallback)

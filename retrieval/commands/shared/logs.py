@@ -17,20 +17,20 @@ class _ConsoleHandler(logging.Handler):
         stderr.print(Text.assemble((seconds, "dim"), safe_name(record.getMessage())))
 
 
-class _NoteHandler(logging.Handler):
-    """Prints a warning as a note: something was damaged, and the work goes on without it."""
+class _WarningHandler(logging.Handler):
+    """Prints a warning: something was damaged, and the work goes on without it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_message(record.getMessage(), "note")
+        print_message(record.getMessage(), "warning")
 
 
-_HANDLER, _NOTES = _ConsoleHandler(), _NoteHandler(logging.WARNING)
+_HANDLER, _WARNINGS = _ConsoleHandler(), _WarningHandler(logging.WARNING)
 
 
-def show_notes() -> None:
-    """Print the warnings of both packages as notes."""
+def show_warnings() -> None:
+    """Print the warnings of both packages from now on."""
     for name in ("retrieval", "indexes"):
-        logging.getLogger(name).addHandler(_NOTES)
+        logging.getLogger(name).addHandler(_WARNINGS)
 
 
 def show_logs(level: int) -> Callable[[], None]:
