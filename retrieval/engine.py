@@ -56,6 +56,7 @@ from retrieval.store.store_model import (
     is_initialized,
     open_catalogue,
     open_encoder,
+    require_known_galleries,
     require_known_places,
     stored_name,
 )
@@ -244,11 +245,12 @@ class Engine:
         similarity from now on, as the paper does; False undoes that.
         """
         absent: list[PictureLocation] = []
+        roots = self.catalogue.scans.roots()
         if galleries:
-            roots = self.catalogue.scans.roots()
             folders = outermost([spelled_like(resolve_gallery(gallery), roots) for gallery in galleries])
         else:
-            folders, absent = _reachable_roots(self.catalogue.scans.roots())
+            require_known_galleries(self.catalogue, roots)
+            folders, absent = _reachable_roots(roots)
         if not folders:
             raise GalleryError(NO_GALLERY)
         agree_to_galleries(self.catalogue.folder, folders if galleries else ())

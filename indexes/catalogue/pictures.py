@@ -92,8 +92,8 @@ class Pictures:
 
     def first_path(self, start: bytes) -> bytes | None:
         """Return the first path, by its bytes, that does not come before `start`; None if there is none."""
-        query = select(PICTURES.c.path).where(PICTURES.c.path >= start).order_by(PICTURES.c.path).limit(1)
-        return next(iter(self._database.scalars(query)), None)
+        rows = self._database.fetch(self._database.dialect.first_path, (start,))
+        return rows[0][0] if rows else None
 
     def get(self, id_: int) -> PictureDetails | None:
         """Return one picture; None if there is none of this id."""

@@ -38,12 +38,19 @@ def open_catalogue(store: Path, model: str | None, device: str, progress: Progre
 
 
 def require_known_places(catalogue: Catalogue) -> None:
-    """Raise StoreError if the store has pictures or galleries on servers that this account has not agreed to.
+    """Raise StoreError if the store has pictures on servers that this account has not agreed to.
 
     To all that is in a catalogue on a server it agrees with the server.
     """
     for place in _places(catalogue) if catalogue.address is None else ():
         require_agreement(catalogue.folder, place, "has pictures at")
+
+
+def require_known_galleries(catalogue: Catalogue, galleries: Iterable[bytes]) -> None:
+    """Raise StoreError if galleries that the store names are on servers that this account has not agreed to."""
+    places = [place_of(gallery)[0] for gallery in galleries]
+    for place in filter(None, places if catalogue.address is None else ()):
+        require_agreement(catalogue.folder, place, "has a gallery at")
 
 
 def agree_to_galleries(store: Path, galleries: Iterable[bytes]) -> None:
@@ -52,14 +59,13 @@ def agree_to_galleries(store: Path, galleries: Iterable[bytes]) -> None:
 
 
 def _places(catalogue: Catalogue) -> Iterator[str]:
-    """Yield each server or list of the store's pictures and galleries, by a few seeks of the index of paths."""
+    """Yield each server or list of the store's pictures, by a few seeks of the index of paths."""
     start = b""
     while (path := catalogue.pictures.first_path(start)) is not None:
         place, prefix = place_of(path)
         if place is not None:
             yield place
         start = prefix[:-1] + b"0" if prefix.endswith(b"/") else path + b"\0"  # `0` follows `/`
-    yield from filter(None, (place_of(root)[0] for root in catalogue.scans.roots()))
 
 
 def place_of(path: bytes) -> tuple[str | None, bytes]:

@@ -28,6 +28,7 @@ class Dialect:
     vectors_by_id: str
     candidates: str
     content_hashes: str
+    first_path: str
     encode_ids: Callable[[list[int]], Any]
     labels: TextClause
     last_change: TextClause
@@ -67,6 +68,7 @@ SQLITE = Dialect(
     " CROSS JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing",
     content_hashes=f"SELECT p.id, p.hash, {_CHECK} FROM pictures p WHERE p.id > ? AND NOT p.missing"
     " ORDER BY p.id LIMIT ?",
+    first_path="SELECT path FROM pictures WHERE path >= ? ORDER BY path LIMIT 1",
     encode_ids=json.dumps,
     labels=text(_LABELS.format(there="p.missing = 0")),
     last_change=text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"),
@@ -88,6 +90,7 @@ POSTGRES = Dialect(
     " FROM unnest(%s::bigint[]) WITH ORDINALITY w (value, place)"
     " JOIN pictures p ON p.id = w.value JOIN roots r ON r.id = p.root_id WHERE NOT p.missing ORDER BY w.place",
     content_hashes=SQLITE.content_hashes.replace("?", "%s"),
+    first_path=SQLITE.first_path.replace("?", "%s"),
     encode_ids=list,
     labels=text(_LABELS.format(there="NOT p.missing")),
     last_change=text(  # a sequence's own value would count what was rolled back too
