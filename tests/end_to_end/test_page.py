@@ -335,6 +335,44 @@ def test_a_file_that_is_no_picture_is_reported(browser: Browser, address: str, t
         expect(page.get_by_role("alert")).to_contain_text("drop it again")
 
 
+@pytest.mark.parametrize(
+    ("dropped", "is_folder", "message"),
+    [
+        ("new File(['a'], 'a.jpg')", True, "That was a folder"),
+        ("new File(['a'], 'a.jpg'), new File(['b'], 'b.jpg')", False, "Those were several files"),
+        ("", False, "That was not a file"),
+    ],
+)
+def test_what_was_dropped_in_place_of_a_picture_is_named(
+    page: Page, address: str, dropped: str, is_folder: bool, message: str
+) -> None:
+    page.goto(address)
+    expect(page.locator(".grid img").first).to_be_visible()
+    page.evaluate(f"""() => {{
+      if ({json.dumps(is_folder)}) DataTransferItem.prototype.webkitGetAsEntry = () => ({{ isDirectory: true }});
+      const data = new DataTransfer();
+      for (const file of [{dropped}]) data.items.add(file);
+      if (!data.items.length) data.items.add("a text", "text/plain");
+      document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer: data, bubbles: true, cancelable: true }}));
+    }}""")
+    expect(page.get_by_role("alert")).to_contain_text(message)
+
+
+def test_all_requests_stay_below_the_path_that_a_proxy_has_the_server_at(page: Page, address: str) -> None:
+    below, requests = address + "retrieve/", list[str]()
+    page.route("**/*", lambda route: route.continue_(url=route.request.url.replace(below, address)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(below)
+    page.locator(".grid a").first.click()
+    page.wait_for_selector(GLANCED)
+    page.get_by_role("link", name="API").click()
+    operation = page.locator("#operations-running-health_health_get")
+    operation.locator("button.opblock-summary-control").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    assert {url for url in requests if not url.startswith((below, "blob:", "data:"))} == set()
+
+
 def test_names_are_only_ever_text(browser: Browser, indexed: Indexed) -> None:
     with served(indexed.store) as address:
         for page in open_page(browser):

@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -57,9 +58,11 @@ def test_serving_others_needs_a_token_which_is_printed(indexed: Indexed, more: l
 
 
 def test_a_token_may_come_from_the_environment(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETRIEVE_TOKEN", "seen-by-nobody")
+    token = "0123456789abcdef" * 4
+    monkeypatch.setenv("RETRIEVE_TOKEN", token)
+    monkeypatch.setenv("COLUMNS", "40")
     with served(indexed.store) as address:
-        assert address.endswith("/?token=seen-by-nobody")
+        assert address.endswith(f"/?token={token}")
         with pytest.raises(urllib.error.HTTPError, match="401"):
             get(address.partition("?")[0] + "api/status")
 
@@ -103,6 +106,31 @@ def test_the_folder_of_a_killed_server_is_deleted_by_the_next(
         (alive,) = tmp_path.glob("retrieve-serve-*")
         assert alive != orphaned
     assert list(tmp_path.glob("retrieve-serve-*")) == []
+
+
+def test_slow_pictures_keep_nobody_waiting(indexed: Indexed) -> None:
+    head = b"POST /api/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 50000000\r\n\r\n"
+    with served(indexed.store, "--queue", "2") as address, ExitStack() as held:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for _ in range(30):
+            held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head + b"slow")
+        for number in range(6):
+            content = indexed.picture.read_bytes() + bytes([number])
+            sent = urllib.request.Request(f"{address}api/query?top=1&explain=false", content)
+            assert len(json.load(urllib.request.urlopen(sent, timeout=30))["hits"]) == 1
+
+
+def test_it_ends_quietly_with_work_in_hand(indexed: Indexed) -> None:
+    request = b"GET /api/query?picture=1&top=12&verify=true&stream=%s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with started(indexed.store) as (address, process), ExitStack() as held:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for number in range(8):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(request % (b"true" if number % 2 else b"false"))
+        time.sleep(0.5)
+        process.terminate()
+        _, said = process.communicate(timeout=15)
+        assert (process.returncode, said) == (0, b"")
 
 
 def test_clients_that_disconnect_release_their_slots(indexed: Indexed) -> None:

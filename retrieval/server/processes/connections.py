@@ -1,6 +1,7 @@
 """The connections of one process: silent ones are closed, and make room for others; requests end with their client."""
 
 import asyncio
+import sys
 import time
 from collections import defaultdict
 from http import HTTPStatus
@@ -152,3 +153,13 @@ def cancellable(app: ASGIApp) -> ASGIApp:
 
 def _ending() -> RequestRefused:
     return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is ending: repeat the request when it is back", 5)
+
+
+def most_open_files() -> int:
+    """Return how many files and connections the system lets this process have open."""
+    if sys.platform == "win32":
+        return 2 * MAX_CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

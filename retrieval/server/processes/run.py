@@ -34,7 +34,7 @@ def serve(
     with listen(config) as listener, shared_folders(config.uploads) as shared, killed_in_time():
         app = make_app(engine, open_engine, config, shared)
         on_ready(address(config, listener.getsockname()[1]))
-        run(app, SharedSocket(fileno=listener.detach()), STOP_SIGNALS, shared.delete)
+        run(app, SharedSocket(fileno=listener.detach()), STOP_SIGNALS, clean_up=shared.delete)
 
 
 def serve_in_processes(

@@ -19,9 +19,9 @@ from retrieval.server.processes.connections import (
     Connections,
     GuardedProtocol,
     cancellable,
+    most_open_files,
 )
 from retrieval.server.processes.ending import end_soon
-from retrieval.server.processes.resources import most_files, return_memory_at_once
 from retrieval.server.processes.signals import handle_signals
 
 _GRACE_SECONDS = 3  # for requests in work to be answered once the server ends
@@ -35,16 +35,16 @@ def run(
     app: ASGIApp,
     listener: socket.socket,
     stop_signals: Sequence[signal.Signals],
-    clean_up: Callable[[], None],
     on_alive: Callable[[], None] = lambda: None,
     accepted_at_once: int = _ACCEPTED_AT_ONCE,
+    clean_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer the requests to a socket until one of these signals; then end within some seconds.
 
-    `clean_up` is called if the process has to end while something is still in work. `on_alive` is called once requests
-    are answered, and then every 5 s by the event loop: not while that hangs.
+    `on_alive` is called once requests are answered, and then every 5 s by the event loop: not while that hangs.
+    `clean_up` is called if the process has to end while something is still in work.
     """
-    connections = Connections(min(MAX_CONNECTIONS, most_files() // 2))
+    connections = Connections(min(MAX_CONNECTIONS, most_open_files() // 2))
     config = uvicorn.Config(
         cancellable(app),
         http=cast(type[asyncio.Protocol], partial(GuardedProtocol, connections)),
@@ -61,7 +61,6 @@ def run(
     log = logging.getLogger("uvicorn.error")
     log.setLevel(logging.ERROR)
     log.addFilter(_is_fault)
-    return_memory_at_once()
     Server(config, connections, stop_signals, clean_up, on_alive).run(sockets=[listener])
 
 

@@ -61,9 +61,7 @@ def serve_in_worker(
                 )
             app = make_app(engine, open_engine, config, shared)
             stop_signals = (signal.SIGTERM,)
-            on_alive = partial(send, None)
-            listening = SharedSocket(fileno=listener.detach())
-            run(app, listening, stop_signals, lambda: None, on_alive, accepted_at_once=1)  # the parent deletes
+            run(app, SharedSocket(fileno=listener.detach()), stop_signals, partial(send, None), accepted_at_once=1)
     except (UserError, OSError) as error:
         send(str(error))
         sys.exit(1)

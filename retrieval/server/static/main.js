@@ -97,7 +97,17 @@ async function searchWith(file) {
 
 // Drop, paste, choose.
 
-const firstFile = (list) => [...(list ?? [])].find((file) => file instanceof File);
+/** Query with the picture among what was dropped or pasted, or say what came in its place. */
+function searchWithOnly(transfer) {
+  const isFolder = [...transfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  if (transfer.files.length === 1 && !isFolder) searchWith(transfer.files[0]);
+  else {
+    cancelCurrent();
+    setCurrent(null);
+    showError(new Error(isFolder ? "That was a folder: drop a picture, or add the folder to the gallery with retrieve index."
+      : transfer.files.length ? "Those were several files: drop one picture at a time." : "That was not a file: drop a picture file."));
+  }
+}
 
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -107,16 +117,13 @@ addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.cl
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  const file = firstFile(event.dataTransfer.files);
-  if (file) searchWith(file);
-  else announce("That was not a file: drop a picture file.");
+  searchWithOnly(event.dataTransfer);
 });
 addEventListener("paste", (event) => {
-  const file = firstFile(event.clipboardData?.files);
-  if (file) searchWith(file);
+  if (event.clipboardData?.files.length) searchWithOnly(event.clipboardData);
 });
 document.getElementById("file").addEventListener("change", (event) => {
-  const file = firstFile(event.target.files);
+  const [file] = event.target.files;
   if (file) searchWith(file);
   event.target.value = "";
 });

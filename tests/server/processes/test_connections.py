@@ -88,7 +88,7 @@ def server(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, C
     ready = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        arguments = (stub, listener, (), lambda: None, ready.set)
+        arguments = (stub, listener, (), ready.set)
         thread = threading.Thread(target=uvicorn_server.run, args=arguments, daemon=True)
         thread.start()
         assert ready.wait(10)
