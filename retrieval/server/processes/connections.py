@@ -106,9 +106,10 @@ class GuardedProtocol(H11Protocol):
         self._others.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave, and cancel the request in work; one whose body has not arrived ends by itself."""
+        """Leave, and cancel the request in work; one whose picture has not arrived ends by itself."""
         self._others.leave(self)
-        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+        is_in_work = self.cycle is not None and not self.cycle.response_complete
+        if is_in_work and not (self.cycle.more_body and self.scope["method"] == "POST"):
             task = self.scope.get(_TASK)
             if isinstance(task, asyncio.Task):
                 task.cancel()

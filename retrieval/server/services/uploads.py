@@ -49,7 +49,7 @@ class Uploads:
         try:
             async with asyncio.timeout(None) as timeout:
                 with self._arrivals.room(client, timeout) as arrival:
-                    return await self._store(body, arrival)
+                    return await self._store(_noted(body, arrival))
         except ClientDisconnect as error:
             raise RequestRefused(HTTPStatus.BAD_REQUEST, "the picture did not arrive whole: send it again") from error
         except TimeoutError as error:
@@ -83,13 +83,14 @@ class Uploads:
             os.utime(file)
         return file
 
-    async def _store(self, body: AsyncIterator[bytes], arrival: Arrival) -> Path:
+    async def _store(self, body: AsyncIterator[bytes]) -> Path:
         """Raise RequestRefused, ClientDisconnect, TimeoutError or OSError, and then leave nothing."""
+        first = await anext(body, b"")  # before the disk is waited for: what has come already counts
         handle, work = await asyncio.to_thread(tempfile.mkstemp, dir=self.folder, prefix=_UNFINISHED)
         try:
             file = os.fdopen(handle, "wb")
             try:
-                name, size = await self._write(body, file, arrival)
+                name, size = await self._write(_joined(first, body), file)
             finally:
                 await asyncio.to_thread(file.close)
             if not size:
@@ -102,11 +103,10 @@ class Uploads:
         finally:
             await self.delete(Path(work))
 
-    async def _write(self, body: AsyncIterator[bytes], file: BinaryIO, arrival: Arrival) -> tuple[str, int]:
+    async def _write(self, body: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
         async for chunk in body:
             size += len(chunk)
-            arrival.add(len(chunk))
             if size > self.max_upload:
                 raise self._too_large()
             digest.update(chunk)
@@ -142,6 +142,18 @@ class Uploads:
                     yield entry.name, status
                 elif entry.name.startswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
+
+
+async def _noted(body: AsyncIterator[bytes], arrival: Arrival) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        arrival.add(len(chunk))
+        yield chunk
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 def _head(file: Path) -> bytes:

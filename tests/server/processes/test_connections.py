@@ -165,8 +165,9 @@ def test_an_answer_that_is_read_slowly_arrives_and_one_that_is_not_read_ends(
         assert received < LONG
 
 
-def test_a_client_that_leaves_ends_its_request(server: tuple[int, Callable[[], None]], stub: Stub) -> None:
-    with connected(server[0], WHOLE.replace(b"/ ", b"/wait?long ")):
+@pytest.mark.parametrize("more", [b"", b"Content-Length: 9000\r\n"], ids=["whole", "with a body to come"])
+def test_a_client_that_leaves_ends_its_request(server: tuple[int, Callable[[], None]], stub: Stub, more: bytes) -> None:
+    with connected(server[0], HEAD.replace(b"/ ", b"/wait?long ") + more + b"\r\n"):
         assert stub.waiting.wait(10)
     wait_for(lambda: stub.ended == ["cancelled"])
 
