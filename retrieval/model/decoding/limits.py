@@ -30,6 +30,7 @@ SMALL_BYTES = 2**26
 """A picture that takes no more is not counted."""
 
 _MOST_SCANNED = 5e10  # pixels of a JPEG's components, once for each of its scans: about 3 s
+_OFTEN, _LITTLE = 64, 4096  # reads, and bytes of one: of smaller ones, not each looks at the clock
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")  # in coded data a zero follows each 255
 _SCAN, _END = 0xDA, 0xD9
 
@@ -47,11 +48,14 @@ class TimedFile:
 
     def __init__(self, file: BinaryFile, seconds: float = MOST_SECONDS) -> None:
         self._file = file
+        self.seek, self.tell = file.seek, file.tell
         self._end = time.thread_time() + seconds
+        self._reads = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Read as the file does. Raises PictureError."""
-        if time.thread_time() > self._end:
+        self._reads += 1
+        if (self._reads % _OFTEN == 0 or not 0 <= size < _LITTLE) and time.thread_time() > self._end:
             raise PictureError(TOO_SLOW)
         return self._file.read(size)
 
