@@ -3,10 +3,10 @@
 import ctypes
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, _imaging
@@ -20,6 +20,8 @@ from retrieval.sources.files import BinaryFile
 MOST_SECONDS = 30.0
 """Seconds of a processor that the decoding of one picture may take."""
 
+T = TypeVar("T")
+
 TOO_SLOW = "takes too long to decode: save it anew, as a plain JPEG"
 """The reason of a PictureError."""
 
@@ -29,6 +31,7 @@ MOST_BYTES_AT_ONCE = 2**29
 SMALL_BYTES = 2**26
 """A picture that takes no more is not counted."""
 
+_PART_SECONDS = 12.0  # for each pass over the parts of a picture, of which there are two
 _MOST_SCANNED = 5e10  # pixels of a JPEG's components, once for each of its scans: about 3 s
 _OFTEN, _LITTLE = 64, 4096  # reads, and bytes of one: of smaller ones, not each looks at the clock
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")  # in coded data a zero follows each 255
@@ -61,6 +64,15 @@ class TimedFile:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def within_time(parts: Iterable[T]) -> Iterator[T]:
+    """Yield the parts of a picture that are read in Python. Raises PictureError once they have taken too long."""
+    end = time.thread_time() + _PART_SECONDS
+    for part in parts:
+        if time.thread_time() > end:
+            raise PictureError(TOO_SLOW)
+        yield part
 
 
 def require_few_scans(image: Image.Image, file: BinaryFile) -> None:

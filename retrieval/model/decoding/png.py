@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from retrieval.common.errors import PictureError
 from retrieval.model.decoding.colours import Scale, bounds, to_eight_bits
+from retrieval.model.decoding.limits import within_time
 from retrieval.sources.files import BinaryFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -84,14 +85,14 @@ def _in_eight_bits(upper: Image.Image, lower: Image.Image) -> Image.Image:
     strips = [(top, min(top + _ROWS, upper.height)) for top in range(0, upper.height, _ROWS)]
     colours: list[float] = []
     alphas: list[float] = []
-    for top, bottom in strips:
+    for top, bottom in within_time(strips):
         values = _joined(upper, lower, top, bottom)
         colours += bounds(values[..., :3])
         alphas += bounds(values[..., 3:]) if values.shape[2] > 3 else ()
     dtype = np.dtype(np.uint16)
     scales = [Scale.of(min(each), max(each), dtype) for each in (colours, alphas) if each]
     whole = Image.new(upper.mode, upper.size)
-    for top, bottom in strips:
+    for top, bottom in within_time(strips):
         values = _joined(upper, lower, top, bottom)
         parts = [scale.apply(part) for scale, part in zip(scales, np.split(values, [3], 2), strict=False)]
         whole.paste(Image.fromarray(np.concatenate(parts, 2)), (0, top))

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from retrieval.common.errors import PictureError
 from retrieval.model.decoding.colours import Scale, bounds
+from retrieval.model.decoding.limits import within_time
 
 Samples = NDArray[Any]
 Tags = TiffImagePlugin.ImageFileDirectory_v2
@@ -225,7 +226,7 @@ def _segments(file: Any, layout: SampleLayout) -> Iterator[tuple[tuple[slice, sl
     planes = needed if layout.is_planar else 1
     if len(layout.places) < planes * across * down:
         raise PictureError("is damaged or not a picture: a part of the TIFF is missing")
-    for number in range(planes * across * down):
+    for number in within_time(range(planes * across * down)):
         plane, place = divmod(number, across * down)
         top, left = place // across * high, place % across * wide
         rows = high if layout.is_tiled else min(high, layout.height - top)

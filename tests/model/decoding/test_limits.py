@@ -217,3 +217,20 @@ def test_a_tiff_of_millions_of_strips_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100 * MB
     finally:
         tracemalloc.stop()
+
+
+def test_parts_that_are_read_in_python_take_no_more_time_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(limits.within_time(range(3))) == [0, 1, 2]
+    monkeypatch.setattr(limits, "_PART_SECONDS", -1)
+    dark = np.full((64, 64, 3), 300, ">u2")
+    head = struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in (
+            (b"IHDR", head),
+            (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in dark))),
+            (b"IEND", b""),
+        )
+    )
+    with pytest.raises(PictureError, match="takes too long to decode"):
+        read_at_size(content, 224)
