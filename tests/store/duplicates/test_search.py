@@ -289,7 +289,7 @@ def test_the_table_tells_groups_and_sums(store: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_json_has_stable_keys(store: Path) -> None:
     report = answer("duplicates", "--store", store)
-    assert report.keys() == {"store", "pictures", "groups", "spare", "spare_bytes", "unread", "seconds"}
+    assert report.keys() == {"store", "pictures", "groups", "linked", "spare", "spare_bytes", "unread", "seconds"}
     group = report["groups"][0]
     assert group.keys() == {"kind", "spare", "spare_bytes", "pictures"}
     keys = {"id", "path", "label", "width", "height", "bytes", "kind", "similarity", "kept"}
