@@ -192,3 +192,28 @@ def test_a_turned_bit_in_an_address_leads_to_no_other_server(tmp_path: Path) -> 
             Catalogue(store)
         is_reached = "cannot be reached" in str(raised.value)
         assert not is_reached or str(read_url(store)) == str(url)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE descriptors SET vector = zeroblob(2560) WHERE picture_id % 9 = 4",
+        "UPDATE pictures SET checksum = 1 WHERE id = (SELECT max(id) FROM pictures)",
+        "UPDATE settings SET value = '7' || value WHERE name IN ('gallery_statistics', 'generation', 'tuning')",
+        "UPDATE settings SET value = 'x' || value WHERE name = 'fingerprint'",
+    ],
+)
+def test_repair_brings_the_answer_back(statement: str, stored: Stored) -> None:
+    stored.restore()
+    expected = stored.ask(*_PLAIN)[0]
+    with closing(sqlite3.connect(stored.folder / "store" / CATALOGUE_FILE)) as database:
+        database.execute(statement)
+        database.commit()
+    answer, said, code = stored.ask(*_PLAIN)
+    assert (answer, code) == ({}, 1)
+    assert b"`retrieve index --repair`" in said
+    repaired, said, code = stored.ask("index", "--repair")
+    assert (said, code) == (b"", 0)
+    assert repaired["notes"]
+    assert repaired["missing"] == 0
+    assert stored.ask(*_PLAIN)[0]["hits"] == expected["hits"]
