@@ -5,6 +5,8 @@ one room do not, however alike they are. The fit is the inverse form of Lucas an
 Gauss-Newton steps on scale and shift of both axes, with the gain and offset of brightness as two more unknowns.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -61,11 +63,31 @@ def agreements(first: ThumbnailArray, second: ThumbnailArray) -> tuple[Array, Ar
 
 
 def refine_fit(a: Array, b: Array, fit: Array) -> Array:
-    """Return a fit (4,) refined on larger grey pictures (n, n)."""
-    fits = fit[None]
-    tried = _fit(a[None], b[None], fits, _FINE_ROUNDS)
-    is_better = _fit_correlation(a[None], b[None], tried) >= _fit_correlation(a[None], b[None], fits)
-    return tried[0] if is_better[0] else fit
+    """Return a fit (4,) refined on larger grey pictures (n, n), if that improves it."""
+    steep_down, steep_across = np.gradient(a, 2 / len(a))
+    tried = fit
+    for _ in range(_FINE_ROUNDS):
+        (moved, down, across), shared = _moved((a, steep_down, steep_across), tried)
+        tried = _step(tried[None], moved[None], down[None], across[None], shared[None], b[None])[0]
+    before, after = (
+        _correlation(moved[None], b[None], shared[None])[0]
+        for (moved,), shared in (_moved((a,), each) for each in (fit, tried))
+    )
+    return tried if after >= before else fit
+
+
+def _moved(pictures: Sequence[Array], fit: Array) -> tuple[list[Array], Array]:
+    """Return pictures (n, n) as a fit (4,) moves them, and the part that is shown."""
+    side = len(pictures[0])
+    at = ((fit[::2, None] * _axis(side) + fit[1::2, None] + 1) * side - 1) / 2
+    first = np.clip(at.astype(np.int64), 0, side - 2)
+    (x, y), (u, v) = first, np.clip(at - first, 0, 1).astype(np.float32)
+    is_in = (at >= -0.25) & (at <= side - 0.75)
+    moved = []
+    for picture in pictures:
+        rows = picture[y] * (1 - v)[:, None] + picture[y + 1] * v[:, None]
+        moved.append(rows[:, x] * (1 - u) + rows[:, x + 1] * u)
+    return moved, (is_in[1][:, None] & is_in[0]).astype(np.float32)
 
 
 def _grey(thumbnails: ThumbnailArray, side: int) -> Array:
@@ -123,25 +145,32 @@ def _refine(first: ThumbnailArray, second: ThumbnailArray, fits: Array, side: in
 
 def _fit(a: Array, b: Array, fits: Array, rounds: int) -> Array:
     """Align the first pictures (P, n, n) with the second by Gauss-Newton steps."""
-    count, side = a.shape[:2]
-    axis = _axis(side)
+    side = a.shape[1]
     steep_down, steep_across = (np.gradient(a, 2 / side, axis=along) for along in (1, 2))
-    slopes = np.empty((count, side, side, 6), np.float32)
     for _ in range(rounds):
         down, across, shared = _resampling(fits, side)
-        gradient_across = _transform(down, steep_across, across) * shared
-        gradient_down = _transform(down, steep_down, across) * shared
-        slopes[..., 0], slopes[..., 1] = gradient_across * axis, gradient_across
-        slopes[..., 2], slopes[..., 3] = gradient_down * axis[:, None], gradient_down
-        slopes[..., 4], slopes[..., 5] = _transform(down, a, across) * shared, shared
-        unknowns = slopes.reshape(count, side * side, 6)
-        squares = unknowns.transpose(0, 2, 1) @ unknowns
-        squares += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("pii->pi", squares)[:, None] + 1e-3)
-        target = unknowns.transpose(0, 2, 1) @ (b * shared).reshape(count, side * side, 1)
-        solved = np.linalg.solve(squares, target)[..., 0]
-        fits = fits + np.clip(solved[:, :4] / np.maximum(solved[:, 4:5], 0.3), -_STEP, _STEP)
-        fits[:, ::2] = np.clip(fits[:, ::2], *_SCALES)
-        fits[:, 1::2] = np.clip(fits[:, 1::2], *_SHIFTS)
+        moved = (_transform(down, each, across) for each in (a, steep_down, steep_across))
+        fits = _step(fits, *moved, shared, b)
+    return fits
+
+
+def _step(fits: Array, moved: Array, steep_down: Array, steep_across: Array, shared: Array, b: Array) -> Array:
+    """Return fits (P, 4) after one step, from the first pictures and their slopes as they move them, (P, n, n)."""
+    count, side = b.shape[:2]
+    axis = _axis(side)
+    slopes = np.empty((count, side, side, 6), np.float32)
+    gradient_across, gradient_down = steep_across * shared, steep_down * shared
+    slopes[..., 0], slopes[..., 1] = gradient_across * axis, gradient_across
+    slopes[..., 2], slopes[..., 3] = gradient_down * axis[:, None], gradient_down
+    slopes[..., 4], slopes[..., 5] = moved * shared, shared
+    unknowns = slopes.reshape(count, side * side, 6)
+    squares = unknowns.transpose(0, 2, 1) @ unknowns
+    squares += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("pii->pi", squares)[:, None] + 1e-3)
+    target = unknowns.transpose(0, 2, 1) @ (b * shared).reshape(count, side * side, 1)
+    solved = np.linalg.solve(squares, target)[..., 0]
+    fits = fits + np.clip(solved[:, :4] / np.maximum(solved[:, 4:5], 0.3), -_STEP, _STEP)
+    fits[:, ::2] = np.clip(fits[:, ::2], *_SCALES)
+    fits[:, 1::2] = np.clip(fits[:, 1::2], *_SHIFTS)
     return fits
 
 

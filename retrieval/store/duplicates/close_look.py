@@ -19,7 +19,7 @@ from retrieval.store.duplicates.alignment import refine_fit
 SIDE = 1024
 """The longer side of a picture that is looked at closely."""
 
-_FIT_SIDE, _FINE_SIDE = 128, 256  # at which the fit of small and of other pictures is refined
+_FIT_SIDES, _FINE_SIDE = (128, 256), 512  # at which the fit is refined, and again in doubt
 _SHARPNESS = 0.8  # of the coarser picture's pixels: the finest depend on how it was resized
 _MIN_SIDE = 16  # of what is compared
 _CELL = 8  # pixels; a block has two by two cells, and is compared with a step of one
@@ -27,6 +27,7 @@ _VISIBLE = 8.0  # grey levels: the standard deviation of what can be seen
 _REACH = 1  # pixels by which a block may be beside its place
 _BLOCKS = 4  # that lie over one cell: so many see what is in it
 _DIFFERENT, _UNUSUAL = 0.5, 0.2  # shares of a block's variance that the other lacks: in any pair, and in exact copies
+_SURELY = 0.85  # such a share is of another text, and no matter of the fit
 _TIMES_USUAL = 20.0  # what is unusual has at least so many times the median share
 
 Box = tuple[float, float, float, float]
@@ -64,18 +65,17 @@ def shows_the_same(first: Closeup, second: Closeup, fit: Array) -> bool:
         if first.frames != second.frames:
             return False
         pairs += zip(first.later, second.later, strict=True)
-    side = _FIT_SIDE if min(*first.picture.size, *second.picture.size) < _FINE_SIDE else _FINE_SIDE
-    fit = refine_fit(_small_grey(first.picture, side), _small_grey(second.picture, side), fit)
-    return not any(_differ(a, b, fit) for a, b in pairs)
+    for side in _FIT_SIDES:
+        fit = refine_fit(_small_grey(first.picture, side), _small_grey(second.picture, side), fit)
+    unlikeness = max(_unlikeness(a, b, fit) for a, b in pairs)
+    if _DIFFERENT <= unlikeness < _SURELY:  # or they do not lie over each other exactly yet
+        fit = refine_fit(_small_grey(first.picture, _FINE_SIDE), _small_grey(second.picture, _FINE_SIDE), fit)
+        unlikeness = max(_unlikeness(a, b, fit) for a, b in pairs)
+    return unlikeness < _DIFFERENT
 
 
 def _small_grey(picture: Image.Image, side: int) -> Array:
     return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
-
-
-def _differ(first: Image.Image, second: Image.Image, fit: Array) -> bool:
-    """Return whether some visible block of one picture is not in the other."""
-    return _planes_differ(*(np.asarray(each, np.float32) for each in _laid_over(first, second, fit)))
 
 
 def _laid_over(first: Image.Image, second: Image.Image, fit: Array) -> tuple[Image.Image, Image.Image]:
@@ -104,20 +104,21 @@ def shared_boxes(size: tuple[int, int], other: tuple[int, int], fit: Array) -> t
     return (left, top, right, bottom), (other_left, other_top, other_right, other_bottom)
 
 
-def _planes_differ(first: Array, second: Array) -> bool:
-    lacking, variance = _lacking(first, second)
-    is_visible = lacking > _VISIBLE**2
-    if not is_visible.any():
-        return False
+def _unlikeness(first: Image.Image, second: Image.Image, fit: Array) -> float:
+    """Return the share of a detail's variance that the other picture lacks, 0 to 1: the most of any visible detail."""
+    one, other = (np.asarray(each, np.float32) for each in _laid_over(first, second, fit))
+    lacking, variance = _lacking(one, other)
+    if not (lacking > _VISIBLE**2).any():
+        return 0.0
     for down in range(-_REACH, _REACH + 1):
         for across in range(-_REACH, _REACH + 1):
-            moved = np.roll(first, (down, across), axis=(0, 1))
-            lacking = np.minimum(lacking, _lacking(moved, second)[0])
+            moved = np.roll(one, (down, across), axis=(0, 1))
+            lacking = np.minimum(lacking, _lacking(moved, other)[0])
     share = lacking / (variance + _VISIBLE**2)
     usual = float(np.median(share[variance > _VISIBLE**2]))
     most = np.sort(share[lacking > _VISIBLE**2])[-_BLOCKS:]
     is_unusual = most.max(initial=0) > max(_UNUSUAL, _TIMES_USUAL * usual)
-    return bool(is_unusual or (len(most) == _BLOCKS and most[0] > _DIFFERENT))
+    return max(float(most[0]) if len(most) == _BLOCKS else 0.0, _DIFFERENT if is_unusual else 0.0)
 
 
 def _lacking(first: Array, second: Array) -> tuple[Moments, Moments]:
