@@ -3,7 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,15 @@ LeftOut = tuple[tuple[Path, str], ...]
 T = TypeVar("T")
 U = TypeVar("U")
 
-IN_TWO_CLASSES = "is in two classes"
+_PART_ORDER = ("train", "validation", "test")
+
+IN_TWO_CLASSES, IN_TWO_PARTS = "is in two classes", "is in two parts of the data set"
+
+_PART_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout"), "test"),
+}
 
 _READERS = 2
 _AHEAD = 64
@@ -44,11 +52,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The pictures of class folders, no content twice, and the files left out, each with its reason."""
+    """The pictures of class folders, no content twice, and the files left out, each with its reason.
+
+    `folder_parts` has the part of each content, `train`, `validation` or `test`, if the class folders lie in folders of
+    such names; else it is empty.
+    """
 
     folder: Path
     samples: tuple[Sample, ...]
     left_out: LeftOut
+    folder_parts: dict[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -64,6 +77,7 @@ class DataSet:
 def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
     """Walk class folders and hash every picture. Of equal pictures the first stays, of those in two classes none.
 
+    Class folders in `train`, `val` and `test` make a split. Of equal pictures in two parts, that to train on stays.
     Raises GalleryError if the folder cannot be read or holds no picture in a class folder.
     """
     if not folder.is_dir():
@@ -84,18 +98,25 @@ def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
                 left_out.append((entry.path, "lies in no class folder"))
             else:
                 samples.append(entry)
+    parts, places = _folder_parts(samples, top), {sample: place for place, sample in enumerate(samples)}
+    samples.sort(key=lambda sample: _PART_ORDER.index(parts.get(sample.path, "train")))
     used = {sample.path.relative_to(top).parts[0] for sample in samples}
     for name in sorted(os.listdir(folder)):
         if (folder / name).is_dir() and not name.startswith(".") and name not in used:
             left_out.append((top / name, "holds no picture that can be used"))
-    distinct = _drop_repeats(samples, left_out)
+    distinct = sorted(_drop_repeats(samples, left_out, parts, top), key=places.__getitem__)
     if not distinct:
         first = f" ({left_out[0][0].name} {left_out[0][1]})" if left_out else ""
         raise GalleryError(
             f"{folder} holds no picture in a class folder that can be used{first}: give a folder with a folder for each"
             " class"
         )
-    return DataSet(folder, tuple(distinct), tuple(left_out))
+    by_hash = {sample.hash: parts[sample.path] for sample in distinct if parts}
+    if parts:
+        counts = Counter(by_hash.values())
+        named = ", ".join(f"{counts[part]:,} {part}" for part in _PART_ORDER if counts[part])
+        progress.message(f"{folder} is split by its folders: {named} pictures")
+    return DataSet(folder, tuple(distinct), tuple(left_out), by_hash)
 
 
 def check_outside(dataset: Path, out: Path) -> None:
@@ -158,20 +179,36 @@ def _allocate(file: Path) -> None:
             os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
 
 
-def _drop_repeats(samples: list[Sample], left_out: list[tuple[Path, str]]) -> list[Sample]:
+def _folder_parts(samples: list[Sample], top: Path) -> dict[Path, str]:
+    """Return the part of each picture if all class folders lie in folders that are named like parts, else nothing."""
+    names = {sample.path: sample.path.relative_to(top).parts for sample in samples}
+    parts = {path: _PART_FOLDERS.get(name[0].casefold(), "") for path, name in names.items()}
+    is_split = len(set(parts.values())) > 1 and all(parts.values()) and all(len(name) > 2 for name in names.values())
+    return parts if is_split else {}
+
+
+def _drop_repeats(
+    samples: list[Sample], left_out: list[tuple[Path, str]], parts: dict[Path, str], top: Path
+) -> list[Sample]:
     """Return the samples whose content is in one class only, each content once; note the others in `left_out`."""
     by_hash: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_hash[sample.hash].append(sample)
     distinct = []
     for first, *others in by_hash.values():
+        name = safe_name(first.path.relative_to(top))
         other = next((each for each in others if each.label != first.label), None)
         if other is not None:
-            reason = f"{IN_TWO_CLASSES}: {first.label} and {other.label}"
-            left_out += [(each.path, reason) for each in (first, *others)]
-        else:
-            distinct.append(first)
-            left_out += [(each.path, f"has the same content as {first.path.name}") for each in others]
+            reason = f"{IN_TWO_CLASSES}: {first.label} and {other.label}, as"
+            for each in (first, *others):
+                twin = other if each.label == first.label else first
+                left_out.append((each.path, f"{reason} {safe_name(twin.path.relative_to(top))}"))
+            continue
+        distinct.append(first)
+        for each in others:
+            crosses = parts.get(each.path) != parts.get(first.path)
+            reason = f"{IN_TWO_PARTS}, with the same content as" if crosses else "has the same content as"
+            left_out.append((each.path, f"{reason} {name}"))
     return distinct
 
 

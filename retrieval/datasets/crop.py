@@ -17,7 +17,7 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, CropRules, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes, class_members
-from retrieval.datasets.split import PART_NAMES, TRAIN, Split, read_split
+from retrieval.datasets.split import PART_NAMES, TRAIN, Split, find_split, read_split
 from retrieval.explain.methods.cam_variants import grad_cam
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder
@@ -65,13 +65,14 @@ def crop_dataset(
 ) -> CropReport:
     """Copy a data set into a new folder, its training pictures cropped to what makes them similar to their class.
 
-    Training pictures are those of the bundle's split, or all. If the similarity of one and a random other one of its
-    class is above `rules.similarity`, its copy is the box of its focus; every other file is copied byte for byte. The
-    split is copied in `split.json`. The folder appears when it is complete. Raises RetrievalError.
+    Training pictures are those of the bundle's split, else of the data set's, else all. If the similarity of one and a
+    random other one of its class is above `rules.similarity`, its copy is the box of its focus; every other file is
+    copied byte for byte. The split is copied in `split.json`. The folder appears when it is complete. Raises
+    RetrievalError.
     """
     started = time.perf_counter()
     target = check_new_folder(dataset.folder, out)
-    split = read_split(encoder.bundle.folder)
+    split = read_split(encoder.bundle.folder) or find_split(dataset)
     _part_names(dataset, split)  # refuse a wrong data set before the work
     if rules.seed is None:
         rules = replace(rules, seed=split.seed if split else 0)

@@ -45,6 +45,12 @@ def random_pairs(codes: Codes, seed: int, count: int | None = None) -> tuple[Cod
     return np.array(first, np.int64)[rows], np.array(second, np.int64)[rows], rows % 2 == 0
 
 
+def most_pairs(codes: Codes) -> int:
+    """Return how many pairs of each kind `random_pairs` can draw."""
+    sizes = np.bincount(codes)
+    return int(sizes[(sizes > 1) & (sizes < len(codes))].sum())
+
+
 def class_members(codes: Codes) -> list[Codes]:
     """Return the rows of each class's pictures, by its code."""
     return [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -74,6 +74,26 @@ def read_split(folder: Path) -> Split | None:
         raise ModelError(
             f"{file} is not the split of a data set ({error!r}): remove it, or get the model again"
         ) from error
+
+
+def find_split(dataset: DataSet) -> Split | None:
+    """Return a data set's own split: that of its `split.json`, else that of its folders. Raises ModelError."""
+    given = read_split(dataset.folder)
+    if given or not dataset.folder_parts:
+        return given
+    parts = {
+        name: tuple(content for content, part in dataset.folder_parts.items() if part == name) for name in PART_NAMES
+    }
+    return Split(str(dataset.folder.resolve()), 0, parts)
+
+
+def unseen_part(dataset: DataSet) -> DataSet:
+    """Return the test part of a data set that is split by its folders, or what is not trained on; else all of it."""
+    for part in reversed(PART_NAMES[1:]):
+        samples = tuple(each for each in dataset.samples if dataset.folder_parts.get(each.hash) == part)
+        if samples:
+            return replace(dataset, samples=samples)
+    return dataset
 
 
 def assign_parts(dataset: DataSet, groups: Indices, seed: int) -> Parts:

@@ -9,8 +9,8 @@ from retrieval.common.progress import SILENT, Progress
 from retrieval.common.settings import POOL
 from retrieval.datasets.class_folders import DataSet
 from retrieval.datasets.descriptors import describe_samples
-from retrieval.datasets.pair_sampling import Codes, Flags, random_pairs
-from retrieval.datasets.split import Split, read_split
+from retrieval.datasets.pair_sampling import Codes, Flags, most_pairs, random_pairs
+from retrieval.datasets.split import Split, read_split, unseen_part
 from retrieval.evaluation.ranking import Evaluation, evaluate_head
 from retrieval.model.bundle import find_bundle
 from retrieval.model.encoder import Encoder
@@ -90,20 +90,29 @@ def folders_to_measure(chosen: Sequence[Path], model: EvaluatedModel) -> list[Pa
 def evaluate_models(
     dataset: DataSet, models: Sequence[EvaluatedModel], options: EvaluationOptions, progress: Progress = SILENT
 ) -> DatasetEvaluation:
-    """Evaluate all models on the same pictures and pairs. Raises GalleryError if nothing can be compared."""
+    """Evaluate all models on the same pictures and pairs: on those of the test folder, if there is one.
+
+    Raises GalleryError if nothing can be compared.
+    """
     contents = {sample.hash for sample in dataset.samples}
     learnt = {each.name: len(contents & each.learnt) for each in models}
-    left = dataset
+    left, seen = dataset, 0
     if not options.include_seen:
         left = exclude_learnt(dataset, frozenset().union(*(each.learnt for each in models)))
+        seen = len(dataset.samples) - len(left.samples)
+        if (left := unseen_part(left)).folder_parts:
+            progress.message(f"measured on its {left.folder_parts[left.samples[0].hash]} part")
     read, descriptors = describe_samples(left, [each.encoder for each in models], progress)
+    if options.pairs is not None and options.pairs > (most := max(1, most_pairs(read.codes))):
+        progress.message(f"{read.folder} makes only {most} pairs of each kind, not {options.pairs}: {most} are used")
+        options = replace(options, pairs=most)
     labels = [sample.label for sample in read.samples]
     by_name = dict(zip((each.name for each in models), descriptors, strict=True))
     results = {
         each.name: evaluate_head(each.encoder.bundle.head, found, labels, options.pool, options.seed, options.pairs)
         for each, found in zip(models, descriptors, strict=True)
     }
-    return DatasetEvaluation(read, options, len(dataset.samples) - len(left.samples), learnt, by_name, results)
+    return DatasetEvaluation(read, options, seen, learnt, by_name, results)
 
 
 def exclude_learnt(dataset: DataSet, learnt: frozenset[str]) -> DataSet:

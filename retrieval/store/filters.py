@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from indexes.catalogue.catalogue import Catalogue
@@ -32,6 +34,14 @@ def make_selection(
         since=None if since is None else _check_time(since),
         until=None if until is None else _check_time(until) + _AFTER_ALL,
     )
+
+
+def either_folder(selections: Sequence[Selection]) -> Selection:
+    """Return the selection of the pictures below any folder of selections that are otherwise equal."""
+    folders = [(each.folder,) if isinstance(each.folder, bytes) else each.folder for each in selections]
+    if any(folder is None for folder in folders):
+        return replace(selections[0], folder=None)
+    return replace(selections[0], folder=tuple(path for folder in folders for path in folder or ()))
 
 
 def _folder_path(folder: str | os.PathLike[str], catalogue: Catalogue | None) -> bytes | tuple[bytes, ...]:

@@ -1,7 +1,7 @@
 """Data sets prepared for training: split, decoded, and checked."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from retrieval.common.progress import Progress
 from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
 from retrieval.datasets.near_duplicates import near_duplicates
 from retrieval.datasets.pair_sampling import can_make_pairs, require_pairs
-from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, read_split
+from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, find_split
 from retrieval.model.preprocessing import Pixels
 from retrieval.training.presets import Preset
 from retrieval.training.trainer import Subset
@@ -78,8 +78,11 @@ def prepare_data(recipe: Recipe, work: Path, size: int, progress: Progress) -> P
         return _resume_data(recipe, dataset, work)
     work.mkdir(parents=True, exist_ok=True)
     dataset, pixels = read_pixels(dataset, size, work / _PIXELS, progress)
-    given = read_split(recipe.dataset)
+    given = find_split(dataset)
     parts = given.parts_of(dataset) if given else assign_parts(dataset, near_duplicates(pixels), recipe.seed)
+    if dataset.folder_parts and not (parts == VALIDATION).any():  # folders rarely hold one: a part of `train` is it
+        drawn = assign_parts(dataset, near_duplicates(pixels), recipe.seed)
+        parts[(parts == TRAIN) & (drawn == VALIDATION)] = VALIDATION
     data = PreparedData(dataset, pixels, parts, given)
     if not data.can_validate:
         parts[parts == VALIDATION] = TRAIN
@@ -110,5 +113,5 @@ def _resume_data(recipe: Recipe, dataset: DataSet, work: Path) -> PreparedData:
             " another folder"
         )
     left_out = tuple((Path(path), reason) for path, reason in plan["left_out"])
-    dataset = DataSet(recipe.dataset, tuple(samples[key] for key in keys), left_out)
-    return PreparedData(dataset, pixels, np.array(plan["parts"], np.int8), read_split(recipe.dataset))
+    dataset = replace(dataset, samples=tuple(samples[key] for key in keys), left_out=left_out)
+    return PreparedData(dataset, pixels, np.array(plan["parts"], np.int8), find_split(dataset))

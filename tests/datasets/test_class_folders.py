@@ -48,8 +48,8 @@ def test_equal_contents_in_one_class_count_once(tmp_path: Path) -> None:
     dataset = find_samples(tmp_path)
     assert [sample.path.name for sample in dataset.samples] == ["1.png"]
     assert [(path.name, reason) for path, reason in dataset.left_out] == [
-        ("2.png", "has the same content as 1.png"),
-        ("3.png", "has the same content as 1.png"),
+        ("2.png", "has the same content as a/1.png"),
+        ("3.png", "has the same content as a/1.png"),
     ]
 
 
@@ -62,10 +62,10 @@ def test_a_content_in_two_classes_is_left_out_of_both(tmp_path: Path) -> None:
     assert [(sample.label, sample.path.name) for sample in dataset.samples] == [("b", "1.png")]
     left_out = {path.relative_to(tmp_path).as_posix(): reason for path, reason in dataset.left_out}
     assert left_out == {
-        "a/1.png": "is in two classes: a and b",
-        "a/2.png": "is in two classes: a and b",
-        "b/2.png": "is in two classes: a and b",
-        "b/3.png": "has the same content as 1.png",
+        "a/1.png": "is in two classes: a and b, as b/2.png",
+        "a/2.png": "is in two classes: a and b, as b/2.png",
+        "b/2.png": "is in two classes: a and b, as a/1.png",
+        "b/3.png": "has the same content as b/1.png",
     }
 
 
@@ -175,3 +175,36 @@ def test_what_is_not_named_like_a_picture_is_counted_in_words(tmp_path: Path) ->
         f"{tmp_path}: passed over, by the endings of their names: 1 .cr2",
         f"{tmp_path}: left out: hidden names: 1",
     ]
+
+
+def test_folders_named_like_parts_are_a_split(tmp_path: Path) -> None:
+    for number, name in enumerate(("Train/a/1.png", "Train/b/2.png", "test/a/3.png", "val/b/4.png", "test/b/5.png")):
+        save(tmp_path / name, number)
+    shutil.copy(tmp_path / "Train/a/1.png", tmp_path / "test/a/leak.png")
+    progress = RecordedProgress()
+    dataset = find_samples(tmp_path, progress)
+    assert [sample.path.relative_to(tmp_path).as_posix() for sample in dataset.samples] == [
+        "Train/a/1.png",
+        "Train/b/2.png",
+        "test/a/3.png",
+        "test/b/5.png",
+        "val/b/4.png",
+    ]
+    assert dataset.classes == ["a", "b"]
+    parts = [dataset.folder_parts[each.hash] for each in dataset.samples]
+    assert parts == ["train", "train", "test", "test", "validation"]
+    assert dataset.left_out == (
+        (tmp_path / "test/a/leak.png", "is in two parts of the data set, with the same content as Train/a/1.png"),
+    )
+    assert progress.messages == [f"{tmp_path} is split by its folders: 2 train, 1 validation, 2 test pictures"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train/1.png", "test/2.png"), ("train/a/1.png", "bus/b/2.png"), ("train/a/1.png", "training/b/2.png")],
+    ids=["classes of that name", "another class", "one part"],
+)
+def test_other_folders_are_no_split(names: tuple[str, str], tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        save(tmp_path / name, number)
+    assert find_samples(tmp_path).folder_parts == {}

@@ -1,5 +1,6 @@
 """Evaluations: on pictures that no model has learnt from, the same pictures and pairs for all."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,11 +102,35 @@ def test_each_content_counts_once_and_unreadable_files_are_reported(tiny_bundle:
     measured = evaluate_models(find_samples(small_gallery), [find_model(str(tiny_bundle.folder))], EvaluationOptions())
     assert measured.results[str(tiny_bundle.folder)].pictures == 11
     assert {path.name: reason for path, reason in measured.dataset.left_out} == {
-        "again.png": "has the same content as 0.png",
-        "1.png": "is in two classes: apples and boats",
-        "apple.png": "is in two classes: apples and boats",
+        "again.png": "has the same content as cats/0.png",
+        "1.png": "is in two classes: apples and boats, as boats/apple.png",
+        "apple.png": "is in two classes: apples and boats, as apples/1.png",
         "broken.png": "is not a picture in a known format",
     }
+
+
+def test_more_pairs_than_there_are_are_capped_and_told(tiny_bundle: Bundle, small_gallery: Path) -> None:
+    progress, subject = RecordedProgress(), find_model(str(tiny_bundle.folder))
+    measured = evaluate_models(find_samples(small_gallery), [subject], EvaluationOptions(pairs=5000), progress)
+    figures = measured.results[subject.name].pairs
+    assert figures.similar == figures.different < 5000
+    (said,) = progress.messages
+    assert said.endswith(f"makes only {figures.similar} pairs of each kind, not 5000: {figures.similar} are used")
+
+
+def test_a_split_by_folders_is_measured_on_its_test_part(
+    tiny_bundle: Bundle, small_gallery: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "set"
+    for part, name in (("train", "0.png"), ("train", "1.png"), ("test", "2.png"), ("test", "3.png")):
+        for file in small_gallery.glob(f"*/{name}"):
+            (whole / part / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, whole / part / file.parent.name / name)
+    subject = find_model(str(tiny_bundle.folder))
+    measured = evaluate_models(find_samples(whole), [subject], EvaluationOptions())
+    assert {each.path.relative_to(whole).parts[0] for each in measured.dataset.samples} == {"test"}
+    every = evaluate_models(find_samples(whole), [subject], EvaluationOptions(include_seen=True))
+    assert len(every.dataset.samples) > len(measured.dataset.samples)
 
 
 def at_size(bundle: Bundle, size: int) -> Encoder:

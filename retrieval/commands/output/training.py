@@ -73,7 +73,9 @@ def data_lines(data: PreparedData) -> RenderableType:
     dataset, counts = data.dataset, data.counts
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     lines = [name_line(f"{safe_name(dataset.folder)}: {len(dataset.classes)} classes, {parts} pictures")]
-    if data.given_split:
+    if dataset.folder_parts:
+        lines.append(Text("the parts are those of its folders"))
+    elif data.given_split:
         lines.append(Text("the parts are those of the data set's own split.json"))
     untested = [name for name in dataset.classes if name not in data.tested_classes]
     if untested:

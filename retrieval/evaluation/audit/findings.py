@@ -191,8 +191,8 @@ class Severity(StrEnum):
 class AdviceKind(StrEnum):
     """The subject of a recommendation; within a severity they come in this order."""
 
-    shortcut = "shortcut"
     leak = "leak"
+    shortcut = "shortcut"
     gap = "gap"
     untrained = "untrained"
     confused = "confused"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from retrieval.common.text import count_noun, join_words, percent
-from retrieval.datasets.class_folders import IN_TWO_CLASSES
+from retrieval.datasets.class_folders import IN_TWO_CLASSES, IN_TWO_PARTS
 from retrieval.evaluation.audit.findings import TEST, Advice, AdviceKind, Example, Findings, LookAlikes, Severity
 
 FEW = 20  # pictures of a class: the fewest with which a split leaves two for validation, which is one pair
@@ -72,18 +72,30 @@ def class_size_advice(findings: Findings) -> Iterator[Advice]:
 def leak_advice(findings: Findings) -> Iterator[Advice]:
     """Report test pictures that look like training pictures."""
     crossing = [repeat for repeat in findings.look_alikes if repeat.crosses_parts]
+    equal = [(path, reason) for path, reason in findings.left_out if reason.startswith(IN_TWO_PARTS)]
     test = findings.part(TEST)
-    if crossing:
-        tested = sum(repeat.parts.count(TEST) for repeat in crossing)
-        share = tested / test.pictures if test else 1.0
+    if crossing or equal:
+        similar = sum(repeat.parts.count(TEST) for repeat in crossing)
+        tested = similar + len(equal)
+        total = sum(part == TEST for repeat in crossing for part in repeat.parts) if not test else test.pictures
+        share = min(tested / (total + len(equal)), 1.0)
+        trained = "one that the model has learnt from" if findings.is_trained_on else "one to train a model on"
+        exactly = f", {len(equal):,} of them byte for byte" if equal else ""
         yield Advice(
             AdviceKind.leak,
-            Severity.serious if share >= MANY_LEAKS else Severity.moderate,
+            Severity.serious if share >= MANY_LEAKS or equal else Severity.moderate,
             f"{count_noun(tested, 'test picture')} ({percent(share)}) {'looks' if tested == 1 else 'look'} the same as"
-            " one that the model has learnt from: figures on the test part flatter it.",
-            "Remove one of each, or put all of them into one part of split.json, and measure again.",
-            figures={"test_pictures_seen_in_training": tested, "share_of_test_pictures": share},
-            examples=_look_alike_examples(crossing, "in {0.label}, {1}"),
+            f" {trained}{exactly}: figures on the test part flatter it.",
+            "Remove one of each, or put all of them into one part, and measure again.",
+            figures={
+                "test_pictures_seen_in_training": tested,
+                "of_the_same_content": len(equal),
+                "share_of_test_pictures": share,
+            },
+            examples=(
+                *(Example(path, path.parent.name, reason) for path, reason in equal[:_LISTED]),
+                *_look_alike_examples(crossing, "in {0.label}, {1}"),
+            )[:_LISTED],
         )
 
 

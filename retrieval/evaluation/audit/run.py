@@ -55,7 +55,7 @@ def audit_model(dataset: DataSet, model: EvaluatedModel, options: AuditOptions, 
         parts=_audit_parts(contexts, options, progress),
         sizes=dict(Counter(sample.label for sample in dataset.samples)),
         is_trained_on=TRAIN in names,
-        look_alikes=find_look_alikes(dataset, np.stack(grey), names),
+        look_alikes=find_look_alikes(dataset, np.stack(grey), folder_parts(dataset) or names),
         suspect_labels=find_suspect_labels(dataset, model.encoder.bundle.head, descriptors),
         left_out=dataset.left_out,
     )
@@ -70,6 +70,12 @@ def name_parts(dataset: DataSet, learnt: frozenset[str]) -> list[str]:
     """
     known = [sample.hash in learnt for sample in dataset.samples]
     return [(TRAIN if each else TEST) if any(known) else ALL for each in known]
+
+
+def folder_parts(dataset: DataSet) -> list[str]:
+    """Return the part of each sample (N) by the folders of the data set: `train`, or else `test`; empty without."""
+    parts = [dataset.folder_parts.get(sample.hash) for sample in dataset.samples] if dataset.folder_parts else []
+    return [TRAIN if part == TRAIN else TEST for part in parts]
 
 
 def _audit_parts(

@@ -64,7 +64,7 @@ def agreements(first: ThumbnailArray, second: ThumbnailArray) -> tuple[Array, Ar
 
 def refine_fit(a: Array, b: Array, fit: Array) -> Array:
     """Return a fit (4,) refined on larger grey pictures (n, n), if that improves it."""
-    steep_down, steep_across = np.gradient(a, 2 / len(a))
+    steep_down, steep_across = (np.gradient(a, 2 / len(a), axis=along) for along in (0, 1))
     tried = fit
     for _ in range(_FINE_ROUNDS):
         (moved, down, across), shared = _moved((a, steep_down, steep_across), tried)
@@ -149,8 +149,8 @@ def _fit(a: Array, b: Array, fits: Array, rounds: int) -> Array:
     steep_down, steep_across = (np.gradient(a, 2 / side, axis=along) for along in (1, 2))
     for _ in range(rounds):
         down, across, shared = _resampling(fits, side)
-        moved = (_transform(down, each, across) for each in (a, steep_down, steep_across))
-        fits = _step(fits, *moved, shared, b)
+        moved, down_slope, across_slope = (_transform(down, each, across) for each in (a, steep_down, steep_across))
+        fits = _step(fits, moved, down_slope, across_slope, shared, b)
     return fits
 
 

@@ -72,9 +72,14 @@ class Contents:
 
 
 def near_pairs(
-    index: VectorIndex, contents: Contents, numbers: Ids, vectors: Vectors, among: Ids | None = None
+    index: VectorIndex,
+    contents: Contents,
+    numbers: Ids,
+    vectors: Vectors,
+    among: Ids | None = None,
+    most: int = NEIGHBOURS,
 ) -> tuple[ContentPairs, Array]:
-    """Find up to 8 contents near to each of these (Q,), by their descriptors (Q, C).
+    """Find the contents near to each of these (Q,), `most` at most, by their descriptors (Q, C).
 
     Returns pairs (P, 2) and their cosines by the index. `among` restricts the search to these ids.
     """
@@ -87,8 +92,8 @@ def near_pairs(
         is_new = _is_first_in_row(others) & (others != numbers[:, None]) & (others != NO_ID)
         again = np.zeros(len(ids), bool)  # too few contents, and perhaps more further on
         if ids.shape[1] == k < _MAX_K:
-            again = (cosines[:, -1] >= MIN_COSINE) & (is_new.sum(axis=1) < NEIGHBOURS)
-        is_pair = is_new & (is_new.cumsum(axis=1) <= NEIGHBOURS) & (cosines >= MIN_COSINE) & ~again[:, None]
+            again = (cosines[:, -1] >= MIN_COSINE) & (is_new.sum(axis=1) < most)
+        is_pair = is_new & (is_new.cumsum(axis=1) <= most) & (cosines >= MIN_COSINE) & ~again[:, None]
         rows, columns = np.nonzero(is_pair)
         pairs = np.stack([numbers[rows], others[rows, columns]], axis=1)
         parts.append((np.sort(pairs, axis=1), cosines[rows, columns]))

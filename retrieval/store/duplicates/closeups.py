@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from indexes.arrays import Ids
 from retrieval.common.errors import PictureError
 from retrieval.model.decoding.colours import to_rgb
 from retrieval.model.decoding.limits import ROOM, decoded_bytes
@@ -49,6 +50,12 @@ class CloseLooks:
 
         with ThreadPoolExecutor(_THREADS) as judges:
             return np.fromiter(judges.map(judge, map(tuple, pairs.tolist()), fits), np.bool_, len(pairs))
+
+    def crowded(self, least: int) -> Ids:
+        """Return the contents that differ closely from so many that they resemble."""
+        differing = [number for pair, same in list(self._known.items()) if not same for number in pair]
+        numbers, counts = np.unique(np.array(differing, np.int64), return_counts=True)
+        return numbers[counts >= least]
 
     def is_better(self, number: int, other: int, fit: Array) -> bool:
         """Return whether a content is more worth keeping than another, by more frames, transparency or detail."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,10 @@ from retrieval.store.duplicates.candidates import NEIGHBOURS, ContentPairs, Cont
 from retrieval.store.duplicates.closeups import CloseLooks
 from retrieval.store.duplicates.thumbnails import ThumbnailSet
 
+_MANY = 96  # neighbours of what resembles many others
 _ROUNDS = 5  # of joining groups: each at least halves their number
 
-NeighboursOf = Callable[[Indices, Contents], ContentPairs]
+NeighboursOf = Callable[[Indices, Contents, int], ContentPairs]
 Stars = list[dict[int, float]]
 """Groups of contents, each with the similarity of its members to the first, which is kept."""
 
@@ -40,6 +42,22 @@ class NearCopies:
         """Return the pairs of the same photograph."""
         return pairs[self.similarities(pairs[:, 0], pairs[:, 1]) >= self.near]
 
+    def among_many(self, contents: Contents, neighbours_of: NeighboursOf) -> ContentPairs:
+        """Return confirmed pairs of contents that resemble so many others that their copies may not be the nearest.
+
+        Pages of one form are: of their many neighbours, those that agree best in small are looked at closely.
+        """
+        crowded = self.looks.crowded(NEIGHBOURS // 2)
+        pairs = neighbours_of(crowded, contents, _MANY)
+        values, _ = self.thumbnails.agreements(pairs)
+        taken: Counter[int] = Counter()
+        best: list[int] = []
+        for row in np.argsort(-values)[: int((values >= self.near).sum())].tolist():
+            if min(taken[number] for number in pairs[row].tolist()) < NEIGHBOURS:
+                taken.update(pairs[row].tolist())
+                best.append(row)
+        return self.confirmed(pairs[best])
+
     def joined(self, pairs: ContentPairs, contents: Contents, neighbours_of: NeighboursOf) -> ContentPairs:
         """Add pairs between groups of copies that are so large that their members find only each other.
 
@@ -53,7 +71,7 @@ class NearCopies:
                 roots[component] = min(component)
             members = np.array([number for component in full for number in component], np.int64)
             # Each group is one content now, so that its members do not find each other.
-            new = self.confirmed(neighbours_of(members, replace(contents, numbers=roots[contents.numbers])))
+            new = self.confirmed(neighbours_of(members, replace(contents, numbers=roots[contents.numbers]), NEIGHBOURS))
             if not len(new):
                 break
             pairs = np.concatenate([pairs, new])

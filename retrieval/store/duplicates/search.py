@@ -14,7 +14,7 @@ from retrieval.common.grouping import Indices, star_clusters
 from retrieval.common.progress import SILENT, Progress
 from retrieval.model.head import Array
 from retrieval.sources.location import PictureLocation, parse_location
-from retrieval.store.duplicates.candidates import ContentPairs, Contents, exact_cosines, near_pairs
+from retrieval.store.duplicates.candidates import NEIGHBOURS, ContentPairs, Contents, exact_cosines, near_pairs
 from retrieval.store.duplicates.closeups import CloseLooks
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates, Group, GroupMember
 from retrieval.store.duplicates.near_copies import NearCopies, Stars
@@ -32,11 +32,13 @@ class DuplicateRules:
 
     `near` is the agreement of details, 0 to 1, from which two pictures are the same photograph; None: only equal files
     are. `alike` is the cosine of descriptors, at least .7, from which two are alike; None: these are not searched.
+    `between` leaves only groups with pictures of both selections.
     """
 
     near: float | None = MIN_AGREEMENT
     alike: float | None = None
     selection: Selection = EVERYTHING
+    between: tuple[Selection, Selection] | None = None
 
 
 DEFAULT_RULES = DuplicateRules()
@@ -76,7 +78,9 @@ def _find(
             thumbnails.load(catalogue, contents, numbers, stage)
         usable.add(np.union1d(copied, numbers))
         copies = NearCopies(thumbnails, CloseLooks(usable.path_of), rules.near)
-        confirmed = copies.joined(copies.confirmed(usable.only(pairs)), contents, candidates.neighbours)
+        confirmed = copies.confirmed(usable.only(pairs))
+        confirmed = np.concatenate([confirmed, copies.among_many(contents, candidates.neighbours)])
+        confirmed = copies.joined(confirmed, contents, candidates.neighbours)
         stars = copies.stars(confirmed, usable.order)
     usable.add(copied)
     in_stars = {number for star in stars for number in star}
@@ -92,6 +96,9 @@ def _find(
         spare = np.array([number for star in stars for number in list(star)[1:]], np.int64)
         likely = pairs[(cosines >= rules.alike - _MARGIN) & ~np.isin(pairs, spare).any(axis=1)]
         groups += _alike_groups(catalogue, fingerprint, contents, likely, rules.alike, usable)
+    if rules.between is not None:
+        sides = [set(catalogue.pictures.select_ids(side).tolist()) for side in rules.between]
+        groups = [each for each in groups if all(any(member.id in ids for member in each.members) for ids in sides)]
     unread = tuple(sorted(thumbnails.unread.items(), key=lambda item: os.fsencode(item[0])))
     seconds = time.perf_counter() - started
     return Duplicates(tuple(groups), len(contents.ids), unread, seconds, tuple(usable.linked))
@@ -173,15 +180,17 @@ class _CandidateSearch:
         pairs, rows = np.unique(pairs, axis=0, return_index=True)  # each may have been found from either side
         return pairs, cosines[rows]
 
-    def neighbours(self, members: Ids, contents: Contents) -> ContentPairs:
-        """Return the pairs of some contents, given by their first numbers, in `contents` with other numbers."""
+    def neighbours(self, members: Ids, contents: Contents, most: int) -> ContentPairs:
+        """Return the pairs of some contents with at most so many near ones, by the numbers of `contents`."""
         ids = np.sort(contents.ids[contents.firsts[members]])
-        parts = [self._near(contents, *rows)[0] for rows in self.catalogue.descriptors.of(ids, self.fingerprint)]
+        parts = [self._near(contents, *rows, most)[0] for rows in self.catalogue.descriptors.of(ids, self.fingerprint)]
         return np.unique(np.concatenate([np.empty((0, 2), np.int64), *parts]), axis=0)
 
-    def _near(self, contents: Contents, ids: Ids, vectors: Vectors) -> tuple[ContentPairs, Array]:
+    def _near(
+        self, contents: Contents, ids: Ids, vectors: Vectors, most: int = NEIGHBOURS
+    ) -> tuple[ContentPairs, Array]:
         among = None if self.selection.is_all else contents.ids
-        return near_pairs(self.index, contents, contents.number_of(ids), vectors, among)
+        return near_pairs(self.index, contents, contents.number_of(ids), vectors, among, most)
 
 
 def _alike_groups(

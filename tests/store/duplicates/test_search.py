@@ -19,7 +19,7 @@ from retrieval.store.duplicates.candidates import Contents
 from retrieval.store.duplicates.groups import DuplicateKind, Duplicates
 from retrieval.store.duplicates.page import duplicates_page
 from retrieval.store.duplicates.search import DuplicateRules, find_duplicates
-from retrieval.store.filters import make_selection
+from retrieval.store.filters import either_folder, make_selection
 from retrieval.store.maintenance.index_sync import open_index
 from tests.support.command import answer, retrieve_here
 from tests.support.html_checker import Checker
@@ -163,6 +163,34 @@ def test_only_a_selection_is_searched(gallery: Gallery) -> None:
     (names,) = gallery.named(found)
     assert {Path(name).name for name in names} == {"1-renamed.jpg", "1-half.jpg", "1-poor.jpg", "1-cropped.jpg"}
     assert found.pictures == 5
+
+
+def test_two_folders_are_compared(tmp_path: Path) -> None:
+    made = Gallery(tmp_path)
+    for seed, part in ((1, "train"), (2, "train"), (3, "test"), (4, "test")):
+        made.save(seed, f"{part}/{seed}.jpg")
+    made.copy("train/1.jpg", "test/1-again.jpg")
+    made.copy("train/2.jpg", "train/2-again.jpg")
+    made.save(2, "test/2-half.jpg", halved)
+    made.copy("test/3.jpg", "test/3-again.jpg")
+    made.record()
+    sides = [make_selection(folder=made.path(part)) for part in ("train", "test")]
+    rules = DuplicateRules(selection=either_folder(sides), between=(sides[0], sides[1]))
+    groups = [{Path(name).name for name in names} for names in made.named(made.found(rules))]
+    assert sorted(groups, key=min) == [{"1.jpg", "1-again.jpg"}, {"2.jpg", "2-again.jpg", "2-half.jpg"}]
+
+
+def test_links_are_no_copies(tmp_path: Path) -> None:
+    made = Gallery(tmp_path)
+    for seed in (1, 2, 3):
+        made.save(seed, f"{seed}.jpg")
+    made.path("0-best.jpg").symlink_to(made.path("1.jpg"))
+    os.link(made.path("2.jpg"), made.path("2-linked.jpg"))
+    made.copy("3.jpg", "3-copy.jpg")
+    made.path("0-third.jpg").symlink_to(made.path("3.jpg"))
+    made.record(**{"0-best": 1, "0-third": 3})
+    (names,) = made.named(made.found())
+    assert set(names) == {"3.jpg", "3-copy.jpg"}
 
 
 def test_files_that_are_gone_broken_or_changed_are_reported_and_left_out(gallery: Gallery) -> None:
