@@ -109,7 +109,7 @@ def test_each_content_counts_once_and_unreadable_files_are_reported(tiny_bundle:
     }
 
 
-def test_more_pairs_than_there_are_are_capped_and_told(tiny_bundle: Bundle, small_gallery: Path) -> None:
+def test_no_more_pairs_are_drawn_than_there_are(tiny_bundle: Bundle, small_gallery: Path) -> None:
     progress, subject = RecordedProgress(), find_model(str(tiny_bundle.folder))
     measured = evaluate_models(find_samples(small_gallery), [subject], EvaluationOptions(pairs=5000), progress)
     figures = measured.results[subject.name].pairs

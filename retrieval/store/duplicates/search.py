@@ -79,8 +79,12 @@ def _find(
         usable.add(np.union1d(copied, numbers))
         copies = NearCopies(thumbnails, CloseLooks(usable.path_of), rules.near)
         confirmed = copies.confirmed(usable.only(pairs))
-        confirmed = np.concatenate([confirmed, copies.among_many(contents, candidates.neighbours)])
-        confirmed = copies.joined(confirmed, contents, candidates.neighbours)
+
+        def neighbours(members: Ids, contents: Contents, most: int) -> ContentPairs:
+            return usable.only(candidates.neighbours(members, contents, most))
+
+        confirmed = np.concatenate([confirmed, copies.among_many(contents, neighbours)])
+        confirmed = copies.joined(confirmed, contents, neighbours)
         stars = copies.stars(confirmed, usable.order)
     usable.add(copied)
     in_stars = {number for star in stars for number in star}
