@@ -9,6 +9,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,14 @@ def test_parts_that_are_read_in_python_take_no_more_time_than_they_may(monkeypat
     )
     with pytest.raises(PictureError, match="takes too long to decode"):
         read_at_size(content, 224)
+
+
+def test_libtiff_writes_no_lines_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    out = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+    Image.fromarray(noise).convert("1").save(out, "TIFF", compression="group4")
+    damaged = bytearray(out.getvalue())
+    damaged[400:9000:50] = bytes(len(range(400, 9000, 50)))
+    with suppress(PictureError):
+        read_image(bytes(damaged))
+    assert capfd.readouterr().err == ""

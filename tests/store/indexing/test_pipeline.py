@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from indexes.catalogue.scans import ScanRecords
 from retrieval.model.inference import Network
 from retrieval.model.preprocessing import read_at_size
 from retrieval.sources.entries import PictureFile, Unreadable
+from retrieval.store.indexing import pipeline
 from retrieval.store.indexing.pipeline import LocalPipeline
 
 MODEL, SIZE = "model-a", 8
@@ -74,3 +76,14 @@ def test_a_file_that_is_overwritten_while_it_is_read_fails_for_now(
         (batch,) = LocalPipeline(catalogue, cast(Network, StubNetwork()), MODEL, SIZE).batches(iter([file]))
     assert not batch.read
     assert batch.failures == [(file.path, "was changed while it was read: index it again", True)]
+
+
+def test_a_file_that_takes_more_memory_than_is_free_fails_by_itself() -> None:
+    def read() -> bytes:
+        raise MemoryError
+
+    with ExitStack() as stack:
+        failed = pipeline._open(PictureFile(b"/a.tar/a.jpg#512+9", 9, 0, "1", None, read), stack)
+    assert isinstance(failed, Unreadable)
+    assert failed.is_transient  # the picture stays indexed
+    assert failed.reason.startswith("needs more memory than is free")
