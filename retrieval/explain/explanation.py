@@ -59,6 +59,7 @@ class Heatmaps:
 class Explanation(Illustrated):
     """Why a pair got its verdict, by one method. If the pictures are `identical` the heatmaps are empty.
 
+    `unseen` says of these that their files differ: in what is transparent, in later frames, or in what decoding drops.
     `gradcam` explains the pair by Grad-CAM, as in the paper; it is None if that is the method. `correspondence` and
     `verification` are None if they were not requested, or there is nothing to check.
     """
@@ -72,6 +73,7 @@ class Explanation(Illustrated):
     gradcam: Self | None = None
     correspondence: Correspondence | None = None
     verification: Verification | None = None
+    unseen: bool = False
 
     def __repr__(self) -> str:
         return (

@@ -1,5 +1,7 @@
 """Explanations of pairs of pictures, without any store."""
 
+import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +17,7 @@ from retrieval.explain.verification import verify
 from retrieval.model.encoder import Encoder
 from retrieval.model.head import Array, Head
 from retrieval.model.preprocessing import Pixels, Source
+from retrieval.sources.files import content_hash, open_file
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class PairExplainer:
         if sized is not self.encoder:
             pixels = [sized.decode(a), sized.decode(b)]
         (explanation,) = self.explain_query(pixels[0], pixels[1:], distance, options)
+        explanation = replace(explanation, unseen=explanation.identical and _files_differ(a, b))
         return explanation.with_sizes(first_info.size, second_info.size)
 
     def explain_query(
@@ -91,6 +95,19 @@ class PairExplainer:
         features = self.encoder.activate(pixels)
         access = _pixel_access(self.encoder, pixels)
         return PairInputs(self.head, features.activations, features.descriptors, others, access)
+
+
+def _files_differ(a: Source, b: Source) -> bool:
+    """Return whether two sources are files of different contents."""
+    files = [io.BytesIO(each) if isinstance(each, bytes) else each for each in (a, b)]
+    hashes: list[bytes] = []
+    for each in files:
+        if isinstance(each, io.BytesIO):
+            hashes.append(content_hash(each))
+        elif isinstance(each, str | os.PathLike):
+            with open_file(each) as file:
+                hashes.append(content_hash(file))
+    return len(set(hashes)) == 2
 
 
 def _pixel_access(encoder: Encoder, pixels: Sequence[Pixels]) -> PixelAccess:

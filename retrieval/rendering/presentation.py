@@ -19,6 +19,7 @@ from retrieval.rendering.correspondence_regions import draw_matches
 from retrieval.rendering.overlay import display_picture, overlay
 
 IDENTICAL = "identical: nothing to explain"
+UNSEEN = "the files differ, but the model sees the same in both: look at what is transparent, and at later frames"
 AS_WHOLES: dict[Verdict, str] = {"similar": "match as wholes", "different": "differ as wholes"}
 NO_REGION = "no region of this picture matters by itself"
 NO_HITS = "No hits: nothing in the index answers this query."
@@ -177,7 +178,7 @@ def gradcam_views(view: ResultView, hit: HitView) -> Sides | None:
 def missing_evidence(why: Explanation, heatmaps: Heatmaps) -> str | None:
     """Return why one picture's heatmaps are not drawn: nothing in it matters by itself. None if they are drawn."""
     if why.identical:
-        return IDENTICAL
+        return UNSEEN if why.unseen else IDENTICAL
     if why.as_wholes:
         return f"the pictures {AS_WHOLES[why.verdict]}: no region matters by itself"
     return NO_REGION if why.is_nearly_empty(heatmaps) else None
