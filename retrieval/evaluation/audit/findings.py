@@ -228,7 +228,7 @@ class Advice:
 class Findings:
     """The basis of all recommendations.
 
-    `sizes` counts the pictures of each class; `is_trained_on` says whether the model has learnt from some of them.
+    `sizes` counts the pictures of each class, `tested` those of the test folder, if the data set has one; `is_trained_on` says whether the model has learnt from some of them.
     """
 
     parts: tuple[PartFindings, ...]
@@ -237,6 +237,7 @@ class Findings:
     look_alikes: tuple[LookAlikes, ...]
     suspect_labels: tuple[SuspectLabel, ...]
     left_out: LeftOut
+    tested: int = 0
 
     def part(self, name: str) -> PartFindings | None:
         """Return the part of this name, if there is one."""

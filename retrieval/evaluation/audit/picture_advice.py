@@ -77,7 +77,7 @@ def leak_advice(findings: Findings) -> Iterator[Advice]:
     if crossing or equal:
         similar = sum(repeat.parts.count(TEST) for repeat in crossing)
         tested = similar + len(equal)
-        total = sum(part == TEST for repeat in crossing for part in repeat.parts) if not test else test.pictures
+        total = findings.tested or (test.pictures if test else tested)
         share = min(tested / (total + len(equal)), 1.0)
         trained = "one that the model has learnt from" if findings.is_trained_on else "one to train a model on"
         exactly = f", {len(equal):,} of them byte for byte" if equal else ""

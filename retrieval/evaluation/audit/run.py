@@ -58,6 +58,7 @@ def audit_model(dataset: DataSet, model: EvaluatedModel, options: AuditOptions, 
         look_alikes=find_look_alikes(dataset, np.stack(grey), folder_parts(dataset) or names),
         suspect_labels=find_suspect_labels(dataset, model.encoder.bundle.head, descriptors),
         left_out=dataset.left_out,
+        tested=folder_parts(dataset).count(TEST),
     )
     fingerprint, seconds = model.encoder.bundle.fingerprint, time.perf_counter() - started
     return Audit(dataset.folder, model.name, fingerprint, options, findings, advise(findings), seconds)
