@@ -228,7 +228,8 @@ class Advice:
 class Findings:
     """The basis of all recommendations.
 
-    `sizes` counts the pictures of each class, `tested` those of the test folder, if the data set has one; `is_trained_on` says whether the model has learnt from some of them.
+    `sizes` counts the pictures of each class, `tested` those of the test folder, if the data set has one;
+    `is_trained_on` says whether the model has learnt from some of them.
     """
 
     parts: tuple[PartFindings, ...]
