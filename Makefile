@@ -35,6 +35,7 @@ test: test-core test-all
 
 # Without torch: the commands that work, or say what they need, and the quick tests of the wings that might use it.
 CORE_TESTS = $(addprefix tests/,end_to_end/test_core.py test_engine.py test_package.py commands evaluation explain model store)
+CORE_TESTS += $(addprefix --ignore=tests/,model/decoding store/duplicates)
 test-core: $(CORE)/installed
 	$(CORE)/bin/python $(PYTEST) -m "core or $(QUICK)" $(CORE_TESTS)
 
