@@ -25,6 +25,7 @@ from support.served import index, server
 CLIENTS, SECONDS = 64, 60
 ASKED = 10  # different pictures: a single client waits for all heatmaps of each
 BESIDE = 3000  # pictures indexed meanwhile
+TOP = 12  # hits of a query
 TOLERANCE = 0.003  # of heatmaps' values, which have three digits
 
 Answer = dict[str, Any]
@@ -106,7 +107,7 @@ def report(result: dict[str, Any]) -> str:
 class _Load:
     def __init__(self, address: str, place: Path, queries: list[bytes]) -> None:
         self._line = address.removeprefix("http://").rstrip("/")
-        self._path = f"/api/query?top=12&folder={quote(str(place.resolve()))}"
+        self._path = f"/api/query?top={TOP}&folder={quote(str(place.resolve()))}"
         self._queries = queries
         self._expected: list[Answer] = []
         self._lock = threading.Lock()

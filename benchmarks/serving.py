@@ -21,6 +21,7 @@ from support.galleries import gallery, pictures
 from support.machine import facts, machine, versions, write
 from support.served import served_store
 
+TOP = 12  # hits of a query
 RUNS = 200
 WARM_UPS = 20
 PERCENTILES = (50, 90, 95, 99, 100)
@@ -118,7 +119,7 @@ def _by_api(address: str, contents: list[bytes]) -> tuple[dict[str, list[float]]
     line = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=60)
     for content in contents:
         started = time.perf_counter()
-        line.request("POST", "/api/query?top=12&correspond=true&collapse=true&stream=true", content)
+        line.request("POST", f"/api/query?top={TOP}&correspond=true&collapse=true&stream=true", content)
         response = line.getresponse()
         first = response.readline()
         samples["hits"].append(time.perf_counter() - started)

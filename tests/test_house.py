@@ -20,7 +20,12 @@ DOCUMENTS = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = sorted(folder for name in ("retrieval", "indexes") for folder in [ROOT / name, *(ROOT / name).rglob("*/")])
+FOLDERS = sorted(
+    folder
+    for name in ("retrieval", "indexes")
+    for folder in [ROOT / name, *(ROOT / name).rglob("*/")]
+    if folder.name != "__pycache__"
+)
 MOST_ENTRIES = 13
 PROJECT_TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 INSTALLABLE = {"tensorboard", *(f"[{extra}]" for extra in PROJECT_TABLE["project"]["optional-dependencies"])}

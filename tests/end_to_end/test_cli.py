@@ -131,7 +131,6 @@ def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
         (["explain", "{picture}", "gone.jpg"], "gone.jpg does not exist"),
         (["evaluate", "gone"], "gone is not a folder: give a folder of class folders"),
         (["evaluate", "{gallery}/apples"], "holds no picture in a class folder"),
-        (["evaluate", "{gallery}", "--pairs", "99"], "99 similar and 99 different pairs are not possible, as only"),
         (["evaluate", "{gallery}", "--html", "."], ". is a folder: give --html a file"),
         pytest.param(["fit", "gone", "--out", "bundle"], "gone does not exist", marks=pytest.mark.torch),
         (["calibrate"], "is not a store"),

@@ -177,7 +177,7 @@ def test_a_killed_process_loses_its_requests_in_work_and_is_replaced(served: Ser
     def send_queries() -> None:
         for _ in range(10):
             try:
-                served.json("POST", "/api/query?top=4", content)
+                served.json("POST", "/api/query?top=4&method=gradcam", content)
             except (OSError, http.client.HTTPException):
                 lost.append(1)
 

@@ -12,7 +12,7 @@ from retrieval.commands.query import _fetch_source
 from retrieval.common.errors import GalleryError
 from retrieval.engine import Engine
 from retrieval.model.bundle import Bundle
-from retrieval.sources.entries import HIDDEN
+from retrieval.sources.entries import HIDDEN, OWN_NAMES
 from retrieval.sources.files import open_file
 from retrieval.sources.location import parse_location
 from tests.support.galleries import png, rows, tar_of
@@ -47,7 +47,8 @@ def test_a_bucket_is_indexed_as_a_folder_is(engine: Engine, objects: Objects, tm
     for other in ("g/notes.md", "g/.hidden/1.png", "g/.1.png", "g/hit-01-query-factual.jpg", "gg/1.png"):
         objects.put(other, b"x")
     report = engine.index(f"{objects.address}/g/")
-    assert (report.added, report.embedded, report.failed, report.passed_over) == (len(keys), len(keys), 0, {".md": 1})
+    assert (report.added, report.embedded, report.failed) == (len(keys), len(keys), 0)
+    assert report.passed_over == {".md": 1, HIDDEN: 2, OWN_NAMES: 1}
     remote = rows(engine)
     engine.index(tmp_path / "g")
     local = {path: label for path, label in rows(engine).items() if path.startswith("/")}
@@ -137,7 +138,7 @@ def test_a_tar_is_entered_as_a_folder_is(engine: Engine, objects: Objects) -> No
     address = objects.put("g/a.tar", tar_of(*SHARD))
     objects.put("g/a.png", png(9))
     report = engine.index(f"{objects.address}/g")
-    assert (report.added, report.passed_over) == (4, {".json": 1})
+    assert (report.added, report.passed_over) == (4, {".json": 1, HIDDEN: 1})
     assert [reason for _, reason in report.failures] == ["is not a picture in a known format"]
     assert members(engine) == {"b/0.png": "b", "b/1.png": "b", "0001.png": "7", f"{objects.address}/g/a.png": None}
     assert gets(objects, ".tar") == [f"/{objects.bucket}/g/a.tar"]  # once, whole

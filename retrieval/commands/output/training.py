@@ -118,8 +118,9 @@ def training_json(trained: TrainedBundle) -> JsonObject:
 
 
 def models_json(bundles: Iterable[Bundle]) -> JsonObject:
-    """Return the cards of models."""
-    return {"models": [vars(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]}
+    """Return the cards of models, without the checksums of their parts."""
+    cards = [vars(bundle.card) | {"fingerprint": bundle.fingerprint} for bundle in bundles]
+    return {"models": [{name: value for name, value in card.items() if name != "digests"} for card in cards]}
 
 
 def crop_json(model: str, report: CropReport) -> JsonObject:

@@ -158,9 +158,9 @@ def _ending() -> RequestRefused:
 
 def most_open_files() -> int:
     """Return how many files and connections the system lets this process have open."""
-    if sys.platform == "win32":
-        return 2 * MAX_CONNECTIONS
-    import resource
-
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows, whose limit is far higher
+        return sys.maxsize
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
