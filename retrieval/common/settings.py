@@ -12,7 +12,7 @@ from retrieval.common.errors import SettingError
 THRESHOLD = 0.5
 """A pair is `similar` if its distance is below this (section 4 of the paper)."""
 
-FAMILIAR = 0.1
+FAMILIAR = 0.12
 """A query is foreign to a gallery if fewer of its own pictures than this share have their nearest as far away."""
 
 POOL = 500
