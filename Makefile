@@ -27,8 +27,8 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python $(PIP) -e '.[demo,dev]'
 	touch $@
 
-# Two processes share the tests. A plain `pytest` is one process: faster for one file, and it supports --pdb.
-PYTEST = -m pytest --numprocesses 2 --dist worksteal
+# Three processes share the tests, of which some wait. A plain `pytest` is one process: faster for one file, and it supports --pdb.
+PYTEST = -m pytest --numprocesses 3 --dist worksteal
 QUICK = not (slow or process or ray or postgres or milvus or browser or train)
 
 test: test-core test-all

@@ -119,7 +119,7 @@ def index(
         )
     result = replace(result, notes=(*notes, *result.notes))
     report(as_json, lambda: index_json(result), lambda: index_lines(result))
-    if galleries and result.empty_roots and shard is None:
+    if galleries and result.empty_roots and shard.is_all:
         roots = join_words(map(str, result.empty_roots))
         raise GalleryError(f"{roots} {'holds' if len(result.empty_roots) == 1 else 'hold'} no pictures: check the name")
 

@@ -40,7 +40,7 @@ def test_no_request_breaks_the_server(address: str) -> None:
     for operation in operations:
         valid, invalid = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
-        @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
+        @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
         @given(case=valid | invalid)
         def check(case: Case[Any]) -> None:
             query = urlencode(case.query or {}, doseq=True)
