@@ -27,7 +27,7 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python $(PIP) -e '.[demo,dev]'
 	touch $@
 
-# Three processes share the tests, of which some wait. A plain `pytest` is one process: faster for one file, and it supports --pdb.
+# Three processes share the tests, of which some wait. A plain `pytest` is one: faster for one file, and it supports --pdb.
 PYTEST = -m pytest --numprocesses 3 --dist worksteal
 QUICK = not (slow or process or ray or postgres or milvus or browser or train)
 

@@ -18,12 +18,12 @@ def judged(*values: tuple[float, float]) -> list[Hit]:
     ]
 
 
-def test_a_query_is_foreign_if_its_nearest_is_farther_than_those_of_nine_in_ten() -> None:
+def test_a_query_is_foreign_if_its_nearest_is_farther_than_those_of_seven_in_eight() -> None:
     doubt = "None of the pictures searched looks like this one: the nearest is farther away than that of 91 % of the"
     found = judge_hits(judged((0.9, 0.05), (0.8, 0.09)), 0.0)
     assert replace(found, doubt=None) == Confidence(0.0, False, 0.09, True, None)
     assert found.doubt == f"{doubt} gallery's own pictures."
-    assert judge_hits(judged((0.1, 0.05), (0.01, 0.1))) == Confidence(None, True, 0.1, False, None)
+    assert judge_hits(judged((0.1, 0.05), (0.01, 0.12))) == Confidence(None, True, 0.12, False, None)
 
 
 def test_one_hit_must_reach_the_probability_that_was_set() -> None:
