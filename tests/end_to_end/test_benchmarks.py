@@ -1,6 +1,7 @@
 """The benchmarks run and tell every sample."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.support.generated import blocks
 from tests.support.milvus import need_milvus
 
 pytestmark = pytest.mark.torch  # which most of them compare with
+takes_long = pytest.mark.skipif("RETRIEVE_BENCHMARKS" not in os.environ, reason="takes long: set RETRIEVE_BENCHMARKS=1")
 
 
 _FEW_REGIONS = "from tests.support.hiding import hide_few_regions as few; few().__enter__()"
@@ -38,6 +40,7 @@ def test_the_start_is_measured_beside_torch() -> None:
     assert {"machine", "setup", "medians"} < result.keys()
 
 
+@takes_long
 def test_an_epoch_is_measured_beside_the_papers(tmp_path: Path) -> None:
     script, written = str(PROJECT / "benchmarks" / "training.py"), str(tmp_path / "result.json")
     command = [sys.executable, script, "--pictures", "6", "--rounds", "1", "--json", written]
@@ -76,6 +79,7 @@ def test_peak_memory_is_measured_of_pictures_that_are_all_embedded(tmp_path: Pat
     assert f"the last one's peak is {result['ratio']:.3f} times the first one's" in done.stdout.decode()
 
 
+@takes_long
 def test_a_query_is_measured_beside_a_plain_script() -> None:
     result = measured("query", "measure(None, generated=8, rounds=1, warm_ups=0)")
     explained, bare, torchs, plain = (taken for (taken,) in result["seconds"].values())
@@ -154,6 +158,7 @@ def test_an_index_of_codes_is_measured_by_itself(generated: Path) -> None:
     assert [len(step["seconds"]) for step in large["steps"].values()] == [3, 3, 3]
 
 
+@takes_long
 def test_verification_is_measured_beside_a_plain_answer() -> None:
     result = measured("verification", "measure(None, count=8, rounds=1)", _FEW_REGIONS)
     assert [len(samples) for samples in result["seconds"].values()] == [1, 1, 1, 1]
@@ -188,6 +193,7 @@ def test_duplicates_are_measured_by_kind() -> None:
     assert ours["groups of several originals"] == len(ours["joined"]) == 0
 
 
+@takes_long
 def test_the_page_is_measured_from_the_drop_on() -> None:
     result = measured("serving", "measure(None, count=14, runs=2, warm_ups=1)", "it.TOP = 2")
     names = {"API: hits", "API: first glance", "API: all heatmaps"}
@@ -221,6 +227,7 @@ def test_milvus_is_measured_beside_faiss() -> None:
         assert found["bytes"] > 4 * 1280
 
 
+@takes_long
 def test_ray_is_measured_beside_the_plain_pipeline() -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     result = measured("ray_overhead", "measure(None, generated=3, rounds=1)")
