@@ -27,7 +27,8 @@ LeftOut = tuple[tuple[Path, str], ...]
 T = TypeVar("T")
 U = TypeVar("U")
 
-_PART_ORDER = ("train", "validation", "test")
+PART_NAMES = ("train", "validation", "test")
+"""The parts of a split, in the order of their numbers."""
 
 IN_TWO_CLASSES, IN_TWO_PARTS = "is in two classes", "is in two parts of the data set"
 
@@ -99,7 +100,7 @@ def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
             else:
                 samples.append(entry)
     parts, places = _folder_parts(samples, top), {sample: place for place, sample in enumerate(samples)}
-    samples.sort(key=lambda sample: _PART_ORDER.index(parts.get(sample.path, "train")))
+    samples.sort(key=lambda sample: PART_NAMES.index(parts.get(sample.path, "train")))
     used = {sample.path.relative_to(top).parts[0] for sample in samples}
     for name in sorted(os.listdir(folder)):
         if (folder / name).is_dir() and not name.startswith(".") and name not in used:
@@ -114,7 +115,7 @@ def find_samples(folder: Path, progress: Progress = SILENT) -> DataSet:
     by_hash = {sample.hash: parts[sample.path] for sample in distinct if parts}
     if parts:
         counts = Counter(by_hash.values())
-        named = ", ".join(f"{counts[part]:,} {part}" for part in _PART_ORDER if counts[part])
+        named = ", ".join(f"{counts[part]:,} {part}" for part in PART_NAMES if counts[part])
         progress.message(f"{folder} is split by its folders: {named} pictures")
     return DataSet(folder, tuple(distinct), tuple(left_out), by_hash)
 

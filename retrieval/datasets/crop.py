@@ -14,10 +14,10 @@ from retrieval.common.atomic_files import explain_write_errors
 from retrieval.common.errors import RetrievalError
 from retrieval.common.parallel import batched
 from retrieval.common.progress import SILENT, Progress
-from retrieval.datasets.class_folders import DataSet, LeftOut, check_outside, read_pixels
+from retrieval.datasets.class_folders import PART_NAMES, DataSet, LeftOut, check_outside, read_pixels
 from retrieval.datasets.crop_files import Crop, CropDecision, CropGuide, CropRules, UncroppedReason, write_pictures
 from retrieval.datasets.pair_sampling import Codes, class_members
-from retrieval.datasets.split import PART_NAMES, TRAIN, Split, find_split, read_split
+from retrieval.datasets.split import TRAIN, Split, find_split, read_split
 from retrieval.explain.methods.cam_variants import grad_cam
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.encoder import Encoder

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import ModelError
 from retrieval.common.grouping import Indices
-from retrieval.datasets.class_folders import DataSet
+from retrieval.datasets.class_folders import PART_NAMES, DataSet
 
 Parts = NDArray[np.int8]
 
 TRAIN, VALIDATION, TEST = range(3)
-PART_NAMES = ("train", "validation", "test")
 TEST_SHARE = 0.2  # of each class
 VALIDATION_SHARE = 0.1  # of what is left of it
 SPLIT_FILE = "split.json"

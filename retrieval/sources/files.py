@@ -124,6 +124,15 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryFile]:
         raise read_error(error) from error
 
 
+def whole_content(file: BinaryFile) -> bytes:
+    """Return all bytes of an open file, and leave it where it is."""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return content
+
+
 def content_hash(file: BinaryFile) -> bytes:
     """Return the SHA-256 of the whole file (32 bytes), and leave the file at its start."""
     digest = hashlib.file_digest(file, "sha256").digest()

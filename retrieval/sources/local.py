@@ -53,11 +53,9 @@ def _list_folder(folder: bytes, entered: set[tuple[int, int]], passed_over: Coun
     listed: list[_Found] = []
     start = folder_prefix(folder)  # an entry's own path has back slashes on Windows
     for key, entry in sorted(by_key.items()):
-        if is_hidden(entry.name, key.endswith(b"/"), passed_over):
+        if is_left_out(entry.name, key.endswith(b"/"), passed_over):
             continue
-        if key.endswith(b"/") and is_system_folder(entry.name):
-            passed_over[f"{os.fsdecode(entry.name)}/"] += 1
-        elif key.endswith(b"/"):
+        if key.endswith(b"/"):
             listed.append((start + entry.name, None))
         elif is_gallery_picture(key, passed_over, by_key):
             listed.append((start + entry.name, entry))
@@ -73,9 +71,14 @@ def is_hidden(name: bytes, is_folder: bool, passed_over: Counter[str]) -> bool:
     return True
 
 
-def is_system_folder(name: bytes) -> bool:
-    """Return whether a folder of this name holds what a disk or its system keeps for itself, such as deleted files."""
-    return name.lower() in _SYSTEM_FOLDERS
+def is_left_out(name: bytes, is_folder: bool, passed_over: Counter[str]) -> bool:
+    """Return whether a walk leaves out a name: hidden ones, and folders that a disk or its system keeps for itself."""
+    if is_hidden(name, is_folder, passed_over):
+        return True
+    if not is_folder or name.lower() not in _SYSTEM_FOLDERS:
+        return False
+    passed_over[f"{os.fsdecode(name)}/"] += 1
+    return True
 
 
 def is_gallery_picture(name: bytes, passed_over: Counter[str], beside: Collection[bytes] = ()) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from retrieval.common.errors import PictureError, unavailable_gallery
 from retrieval.common.parallel import parallel_map, thread_pool
 from retrieval.sources.entries import PictureFile, Unreadable
-from retrieval.sources.local import is_gallery_picture, is_hidden, is_system_folder
+from retrieval.sources.local import is_gallery_picture, is_left_out
 from retrieval.sources.location import folder_name, is_tar, storable_text
 from retrieval.sources.object_store import RemoteEntry, abort_if_unreachable, is_web, list_remote, stat_remote
 from retrieval.sources.tar import path_sort_key
@@ -89,10 +89,7 @@ def _walk_tree(folder: str, passed_over: Counter[str]) -> Iterator[RemoteEntry |
 
 def _is_of_gallery(entry: RemoteEntry, passed_over: Counter[str]) -> bool:
     name = os.fsencode(_name(entry.address))
-    if is_hidden(name, entry.is_folder, passed_over):
-        return False
-    if entry.is_folder and is_system_folder(name):
-        passed_over[f"{os.fsdecode(name)}/"] += 1
+    if is_left_out(name, entry.is_folder, passed_over):
         return False
     return entry.is_folder or is_tar(entry.address) or is_gallery_picture(name, passed_over)
 

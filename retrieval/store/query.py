@@ -208,11 +208,15 @@ class Queries:
 
     def _with_contents(self, ranked: Iterator[Hit], near: bool) -> Iterator[tuple[Hit, bytes, Array | None]]:
         """Yield hits with the hashes of their contents, and with their descriptors (C,) if `near`."""
+        catalogue, fingerprint = self._store.catalogue, self._store.bundle.fingerprint
         for page in batched(ranked, _PAGE):
-            details = self._store.catalogue.pictures.get_many([hit.id for hit in page])
+            ids = [hit.id for hit in page]
+            details = catalogue.pictures.get_many(ids)
+            batches = catalogue.descriptors.of(np.array(ids), fingerprint) if near else ()
+            vectors = {id_: vector for known, rows in batches for id_, vector in zip(known.tolist(), rows, strict=True)}
             for hit in page:
                 if hit.id in details:
-                    yield hit, details[hit.id].hash, self.stored_descriptor(hit.id) if near else None
+                    yield hit, details[hit.id].hash, vectors.get(hit.id)
 
     def explain_pixels(
         self,

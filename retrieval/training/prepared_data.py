@@ -10,10 +10,10 @@ import numpy as np
 from retrieval.common.atomic_files import write_atomically
 from retrieval.common.errors import GalleryError, SettingError
 from retrieval.common.progress import Progress
-from retrieval.datasets.class_folders import DataSet, find_samples, read_pixels
+from retrieval.datasets.class_folders import PART_NAMES, DataSet, find_samples, read_pixels
 from retrieval.datasets.near_duplicates import near_duplicates
 from retrieval.datasets.pair_sampling import can_make_pairs, require_pairs
-from retrieval.datasets.split import PART_NAMES, TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, find_split
+from retrieval.datasets.split import TEST, TRAIN, VALIDATION, Parts, Split, assign_parts, find_split
 from retrieval.model.preprocessing import Pixels
 from retrieval.training.presets import Preset
 from retrieval.training.trainer import Subset

@@ -14,10 +14,10 @@ from PIL import Image
 from retrieval.common.errors import RetrievalError
 from retrieval.common.progress import Progress, Total, WorkStage
 from retrieval.common.settings import ExplainOptions, MethodName
-from retrieval.datasets.class_folders import DataSet, find_samples
+from retrieval.datasets.class_folders import PART_NAMES, DataSet, find_samples
 from retrieval.datasets.crop import CropReport, check_new_folder, crop_dataset, draw_partners
 from retrieval.datasets.crop_files import CropRules, UncroppedReason
-from retrieval.datasets.split import PART_NAMES, Split, read_split
+from retrieval.datasets.split import Split, read_split
 from retrieval.explain.pair_explainer import PairExplainer
 from retrieval.model.bundle import Bundle
 from retrieval.model.encoder import Encoder

@@ -60,14 +60,14 @@ VERSIONS = (
 APPLICATION_ID = 0x72747276
 """Marks a file of SQLite as a catalogue: `rtrv`."""
 
-_CHECKED = ("path", "size", "mtime", "version", "hash", "width", "height", "label", "taken_at", "latitude", "longitude")
+COVERED = ("path", "size", "mtime", "version", "hash", "width", "height", "label", "taken_at", "latitude", "longitude")
 
 CHECKSUMS = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     *(f"ALTER TABLE {name} ADD COLUMN checksum INTEGER" for name in ("settings", "roots", "pictures", "descriptors")),
     "CREATE INDEX pictures_unchecked ON pictures (id) WHERE checksum IS NULL",
-    f"CREATE TRIGGER pictures_change AFTER UPDATE OF {', '.join(_CHECKED)} ON pictures"
-    f" WHEN NEW.checksum IS OLD.checksum AND ({' OR '.join(f'NEW.{name} IS NOT OLD.{name}' for name in _CHECKED)})"
+    f"CREATE TRIGGER pictures_change AFTER UPDATE OF {', '.join(COVERED)} ON pictures"
+    f" WHEN NEW.checksum IS OLD.checksum AND ({' OR '.join(f'NEW.{name} IS NOT OLD.{name}' for name in COVERED)})"
     " BEGIN UPDATE pictures SET checksum = NULL WHERE id = NEW.id; END",
 )
 """Checksums of rows. A picture that is changed without its checksum loses that, until the next indexing."""

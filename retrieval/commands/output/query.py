@@ -183,17 +183,7 @@ def query_json(
 
 def _hit_json(hit: Hit, files: PairFiles | None) -> JsonObject:
     names = ("rank", "label", "similarity", "distance", "verdict", "probability", "familiarity")
-    more = (
-        "plain_similarity",
-        "plain_distance",
-        "index_rank",
-        "index_distance",
-        "width",
-        "height",
-        "path",
-        "note",
-        "copies",
-    )
+    more = ("plain_similarity", "plain_distance", "index_rank", "index_distance", "width", "height")
     explanation = _explanation_json(hit.explanation, files) if hit.explanation else None
     return pick(hit, *names, *more, "path", "note", "copies") | {"explanation": explanation}
 

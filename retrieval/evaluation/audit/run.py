@@ -40,7 +40,7 @@ def audit_model(dataset: DataSet, model: EvaluatedModel, options: AuditOptions, 
         dataset, [model.encoder], progress, lambda pixels: grey.append(small_grey(pixels))
     )
     require_pairs(dataset.codes, dataset.folder)
-    names = name_parts(dataset, model.learnt)
+    names, own_parts = name_parts(dataset, model.learnt), folder_parts(dataset)
     contexts = {}
     for name in (ALL, TRAIN, TEST):
         rows = np.flatnonzero(np.array(names) == name)
@@ -55,10 +55,10 @@ def audit_model(dataset: DataSet, model: EvaluatedModel, options: AuditOptions, 
         parts=_audit_parts(contexts, options, progress),
         sizes=dict(Counter(sample.label for sample in dataset.samples)),
         is_trained_on=TRAIN in names,
-        look_alikes=find_look_alikes(dataset, np.stack(grey), folder_parts(dataset) or names),
+        look_alikes=find_look_alikes(dataset, np.stack(grey), own_parts or names),
         suspect_labels=find_suspect_labels(dataset, model.encoder.bundle.head, descriptors),
         left_out=dataset.left_out,
-        tested=folder_parts(dataset).count(TEST),
+        tested=own_parts.count(TEST),
     )
     fingerprint, seconds = model.encoder.bundle.fingerprint, time.perf_counter() - started
     return Audit(dataset.folder, model.name, fingerprint, options, findings, advise(findings), seconds)

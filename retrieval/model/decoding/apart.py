@@ -16,7 +16,7 @@ from PIL import Image
 from retrieval.common.errors import PictureError, TransientPictureError, lack_of_memory
 from retrieval.common.memory import limit_memory
 from retrieval.model.decoding.limits import TOO_SLOW
-from retrieval.sources.files import BinaryFile
+from retrieval.sources.files import BinaryFile, whole_content
 
 _SECONDS = 30
 _SPARE_BYTES = 2**29  # that the process may take beside the picture: for threads, of which each counts 8 MB
@@ -39,15 +39,7 @@ def may_take_long(image: Image.Image, file: BinaryFile) -> bool:
     """
     if _is_apart or image.format not in ("JPEG2000", "HEIF", "AVIF"):
         return False
-    return image.format == "JPEG2000" or _tiled_pixels(_content(file)) > _MOST_PIXELS
-
-
-def _content(file: BinaryFile) -> bytes:
-    place = file.tell()
-    file.seek(0)
-    content = file.read()
-    file.seek(place)
-    return content
+    return image.format == "JPEG2000" or _tiled_pixels(whole_content(file)) > _MOST_PIXELS
 
 
 def _tiled_pixels(content: bytes) -> float:
@@ -93,7 +85,7 @@ def decode_apart(file: BinaryFile, min_side: int | None, size: int) -> tuple[Ima
     start = _START.format(sys.path, min_side, size + _SPARE_BYTES)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", start], input=_content(file), capture_output=True, timeout=_SECONDS, check=False
+            [sys.executable, "-c", start], input=whole_content(file), capture_output=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise PictureError(TOO_SLOW) from error

@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from retrieval.common.errors import PictureError, TransientPictureError
 from retrieval.common.memory import free_memory, return_memory
-from retrieval.sources.files import BinaryFile
+from retrieval.sources.files import BinaryFile, whole_content
 
 MOST_SECONDS = 30.0
 """Seconds of a processor that the decoding of one picture may take."""
@@ -82,10 +82,7 @@ def require_few_scans(image: Image.Image, file: BinaryFile) -> None:
     """
     if not isinstance(image, JpegImageFile) or _is_sequential(image, file):
         return
-    place = file.tell()
-    file.seek(0)
-    content = file.read()
-    file.seek(place)
+    content = whole_content(file)
     width, height = image.size
     most = int(_MOST_SCANNED / (width * height * image.layers))
     if len(content) > 10 * most and _pairs(content, _SCAN) > most and _count_scans(content, most) > most:

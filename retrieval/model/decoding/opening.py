@@ -3,7 +3,7 @@
 import io
 import struct
 from contextlib import suppress
-from typing import Any
+from typing import cast
 
 from PIL import AvifImagePlugin, Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 
@@ -12,7 +12,7 @@ from retrieval.model.decoding.jpeg import load_jpeg
 from retrieval.model.decoding.png import SIGNATURE, load_png, without_obstacles
 from retrieval.model.decoding.rare_formats import load_bmp, load_jpeg2000, load_ppm
 from retrieval.model.decoding.tiff import SampledTiff, load_tiff, open_tiff
-from retrieval.sources.files import BinaryFile
+from retrieval.sources.files import BinaryFile, whole_content
 
 _JPEGS = ("JPEG", "MPO")
 _FORMATS = (
@@ -95,21 +95,12 @@ def file_behind(image: Image.Image) -> BinaryFile | None:
         return None
     with suppress(Exception):  # the file may be closed, gone, or no file at all
         if image._im is None and not image.decoderconfig and image.tell() == 0:
-            return _content(image.fp)
+            return io.BytesIO(whole_content(cast(BinaryFile, image.fp)))
         if image.format in _JPEGS and image.filename:
             with open(image.filename, "rb") as file, Image.open(file) as again:
                 if again.mode == image.mode and again.size == image.size and again.tobytes() == image.tobytes():
-                    return _content(file)
+                    return io.BytesIO(whole_content(file))
     return None
-
-
-def _content(file: Any) -> BinaryFile:
-    """Return all bytes of an open file, and leave it where it is."""
-    place = file.seek(0, io.SEEK_CUR)
-    file.seek(0)
-    content = file.read()
-    file.seek(place)
-    return io.BytesIO(content)
 
 
 def is_like_jpeg(image: Image.Image) -> bool:

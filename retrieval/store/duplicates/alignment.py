@@ -56,9 +56,9 @@ def agreements(first: ThumbnailArray, second: ThumbnailArray) -> tuple[Array, Ar
     if len(rows):
         a, b = first[rows], second[rows]
         forwards, forward_fits = _agreement(a, b, fits)
-        backwards, backward_fits = _agreement(b, a, _inverse(fits))
+        backwards, backward_fits = _agreement(b, a, inverse(fits))
         values[rows] = np.maximum(forwards, backwards)
-        all_fits[rows] = np.where((forwards >= backwards)[:, None], forward_fits, _inverse(backward_fits))
+        all_fits[rows] = np.where((forwards >= backwards)[:, None], forward_fits, inverse(backward_fits))
     return values, all_fits
 
 
@@ -111,7 +111,7 @@ def _coarse_fits(first: ThumbnailArray, second: ThumbnailArray) -> tuple[NDArray
     a, b, best, fits = a[rows], b[rows], best[rows], _start(1.0, len(rows))
     for scale in _STARTS:
         start = _start(scale, len(a))
-        for fit in (_fit(a, b, start, _ROUNDS), _inverse(_fit(b, a, start, _ROUNDS))):
+        for fit in (_fit(a, b, start, _ROUNDS), inverse(_fit(b, a, start, _ROUNDS))):
             correlation = _fit_correlation(a, b, fit)
             better = correlation > best
             fits[better], best[better] = fit[better], correlation[better]
@@ -119,7 +119,7 @@ def _coarse_fits(first: ThumbnailArray, second: ThumbnailArray) -> tuple[NDArray
     return rows[is_likely], fits[is_likely]
 
 
-def _inverse(fits: Array) -> Array:
+def inverse(fits: Array) -> Array:
     """Return the same fits seen from the other picture."""
     inverse = np.empty_like(fits)
     inverse[:, ::2] = 1 / fits[:, ::2]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.model.head import Array
+from retrieval.store.duplicates.alignment import inverse
 from retrieval.store.duplicates.close_look import Box, shared_boxes
 
 _BLOCK = 8
@@ -34,8 +35,7 @@ def has_more_detail(first: Image.Image, second: Image.Image, fit: Array) -> bool
     """
     boxes = shared_boxes(first.size, second.size, fit)
     if _width(boxes[0]) * _height(boxes[0]) < _width(boxes[1]) * _height(boxes[1]):
-        inverse = np.array([1 / fit[0], -fit[1] / fit[0], 1 / fit[2], -fit[3] / fit[2]], np.float32)
-        other = has_more_detail(second, first, inverse)
+        other = has_more_detail(second, first, inverse(fit[None])[0])
         return None if other is None else not other
     own, others = (_extent(picture, box) for picture, box in zip((first, second), boxes, strict=True))
     is_larger = _width(boxes[0]) > _LARGER * _width(boxes[1])
